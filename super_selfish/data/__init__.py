@@ -1,0 +1,23 @@
+"""Images and what is made of them."""
+
+from super_selfish.data.collate import batched_collate
+from super_selfish.data.images import read_header, read_image, to_image
+from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
+from super_selfish.data.pretext import LabelledDataset, PretextDataset
+from super_selfish.data.rotate import RotateDataset
+from super_selfish.data.sources import ImageSource, open_source
+
+__all__ = [
+    "ImageDataset",
+    "ImageSource",
+    "LabelledDataset",
+    "Preprocessing",
+    "PretextDataset",
+    "RotateDataset",
+    "batched_collate",
+    "fit_preprocessing",
+    "open_source",
+    "read_header",
+    "read_image",
+    "to_image",
+]

@@ -1,0 +1,170 @@
+"""From samples to a batch, and from a batch to the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as PILImage
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from super_selfish.data.images import to_image
+from super_selfish.data.pretext import PretextDataset, Sample, current_stream, to_unit, without_uint16
+from super_selfish.errors import DataError
+
+Collate = Callable[[list[Any]], Any]
+
+
+@dataclass
+class Item:
+    """What one position of a batch became: a sample, or the reasons why there is none."""
+
+    index: int
+    sample: Any = None
+    failures: list[tuple[int, str]] = field(default_factory=list)
+
+
+@dataclass
+class Batch:
+    """A collated batch on its way to the device.
+
+    Attributes:
+        data: What ``_forward`` gets, still on the CPU.
+        images: For each field, whether it holds channels-last images that are yet to be scaled.
+        indices: Of the images that the batch was made of.
+        failures: Images that could not be read, with the reason.
+    """
+
+    data: Any
+    images: tuple[bool, ...]
+    indices: list[int]
+    failures: list[tuple[int, str]]
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory (called by the data loader)."""
+        self.data = tree_map(lambda tensor: tensor.pin_memory(), self.data)
+        return self
+
+
+def batched_collate(items: Sequence[Sample]) -> tuple[Any, ...]:
+    """Join samples that are little batches themselves along their first axis.
+
+    Example:
+        >>> x, y = batched_collate([(torch.zeros(4, 3, 8, 8), torch.arange(4))] * 2)
+        >>> x.shape, y
+        (torch.Size([8, 3, 8, 8]), tensor([0, 1, 2, 3, 0, 1, 2, 3]))
+    """
+    return tuple(torch.cat([torch.as_tensor(part) for part in parts]) for parts in zip(*items, strict=True))
+
+
+class Collator:
+    """Make a :class:`Batch` of items; picklable for spawned workers.
+
+    Args:
+        batched: Join samples along their first axis instead of stacking them.
+        collate_fn: A user's own collation instead of ours.
+    """
+
+    def __init__(self, batched: bool = False, collate_fn: Collate | None = None) -> None:
+        self.batched = batched
+        self.collate_fn = collate_fn
+
+    def __call__(self, items: list[Item]) -> Batch:
+        """Collate items; if one has no sample the batch carries only the failures."""
+        indices = [item.index for item in items]
+        failures = [failure for item in items for failure in item.failures]
+        if any(item.sample is None for item in items):
+            return Batch(None, (), indices, failures)
+        samples = [item.sample for item in items]
+        if self.collate_fn is not None:
+            return Batch(self.collate_fn(samples), (), indices, failures)
+        if not isinstance(samples[0], tuple):
+            return Batch(default_collate(samples), (), indices, failures)
+        fields = [self._join(list(parts)) for parts in zip(*samples, strict=True)]
+        images = tuple(isinstance(part, np.ndarray) for part in samples[0])
+        return Batch(tuple(fields), images, indices, failures)
+
+    def _join(self, parts: list[Any]) -> Any:
+        if isinstance(parts[0], np.ndarray):
+            return _join_images(parts, self.batched)
+        if self.batched:
+            return torch.cat([torch.as_tensor(part) for part in parts])
+        return default_collate(parts)
+
+
+def _join_images(parts: list[Any], batched: bool) -> Tensor:
+    shapes = {part.shape[-3:] for part in parts}
+    if len(shapes) > 1:
+        sizes = ", ".join("×".join(map(str, shape)) for shape in sorted(shapes))
+        raise DataError(
+            "The images of a batch differ in size.",
+            expected="one height, width and channel count (H×W×C)",
+            received=sizes,
+            fix="Set `resolution=` and `channels=` when the supervisor is made; images are then scaled and cropped.",
+        )
+    parts = [without_uint16(part) for part in parts]
+    if len({part.dtype for part in parts}) > 1:  # 8-bit files among deeper ones
+        parts = [np.float32(part / 255.0) if part.dtype == np.uint8 else np.float32(part) for part in parts]
+    return torch.from_numpy(np.concatenate(parts) if batched else np.stack(parts))
+
+
+def foreign_sample(item: Any) -> Any:
+    """A user's item as a sample: PIL images become arrays, everything else stays."""
+    if isinstance(item, PILImage.Image):
+        return to_image(item)
+    if isinstance(item, tuple | list):
+        return tuple(foreign_sample(part) for part in item)
+    return item
+
+
+def sample_of(dataset: Any, index: int, collate_fn: Collate | None) -> Any:
+    """What the collator needs of one index: raw arrays where we collate, public items where the user does."""
+    if collate_fn is None and isinstance(dataset, PretextDataset):
+        return dataset.sample(index, current_stream())
+    item = dataset[index]
+    if collate_fn is not None:
+        return item
+    sample = foreign_sample(item)
+    return sample if isinstance(sample, tuple) else (sample,)
+
+
+def to_device(batch: Batch, device: torch.device, normalize: Callable[[Tensor], Tensor] | None = None) -> Any:
+    """What ``_forward`` gets: tensors on the device, images float32 N×C×H×W in [0, 1] (or normalised).
+
+    Args:
+        batch: The collated batch.
+        device: Where to.
+        normalize: Applied to images after scaling.
+    """
+
+    def move(tensor: Tensor) -> Tensor:
+        moved = tensor.to(device, non_blocking=True)
+        return moved.to(torch.float32).div_(255.0) if moved.dtype == torch.uint8 and moved.ndim > 2 else moved
+
+    if not batch.images:
+        return tree_map(move, batch.data)
+    fields = []
+    for value, is_image in zip(batch.data, batch.images, strict=True):
+        if is_image:
+            scaled = to_unit(value.to(device, non_blocking=True))
+            fields.append(scaled if normalize is None else normalize(scaled))
+        else:
+            fields.append(tree_map(move, value))
+    return tuple(fields)
+
+
+def tree_map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Apply a function to every tensor in nested tuples, lists and dictionaries."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(tree_map(function, part) for part in value))
+    if isinstance(value, tuple | list):
+        return type(value)(tree_map(function, part) for part in value)
+    if isinstance(value, dict):
+        return {key: tree_map(function, part) for key, part in value.items()}
+    return value

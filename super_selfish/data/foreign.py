@@ -1,0 +1,55 @@
+"""A user's own training loader, driven like ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from super_selfish.data.collate import Batch
+from super_selfish.data.loader import Cursor, TrainLoader
+from super_selfish.errors import ConfigurationError, DataError
+
+
+class ForeignLoader(TrainLoader):
+    """A loader of the user's own, from an overridden ``_init_data_optimizer``, with the heart-beat of ours.
+
+    Order and randomness are the loader's own. Its batches are moved to the device; nothing else is done to them.
+
+    Args:
+        loader: Any sized iterable of batches, such as a ``DataLoader``.
+        cursor: Where training stands.
+        prepare: From a CPU batch to what ``_forward`` gets.
+        seed: Of what the networks draw.
+    """
+
+    def __init__(self, loader: Any, cursor: Cursor, prepare: Callable[[Batch], Any], seed: int = 0) -> None:
+        try:
+            self.batches = len(loader)
+        except TypeError as error:
+            raise ConfigurationError(
+                "The training loader has no length.",
+                expected="an iterable of batches with __len__, such as a DataLoader over a map-style data set",
+                received=type(loader).__name__,
+            ) from error
+        if self.batches == 0:
+            raise DataError("The training loader has no batches.", fix="Lower its batch size or unset drop_last.")
+        self.loader = loader
+        self.dataset = getattr(loader, "dataset", None)
+        self.batch_size = getattr(loader, "batch_size", None) or 0
+        self.cursor = cursor
+        self.prepare = prepare
+        self.seed = seed
+        self.pieces = 1
+        self.skipped = {}
+        self.last_indices = []
+        self._read = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for data in self.loader:
+            self._read += 1
+            self._seed_step()
+            yield self.prepare(Batch(data, (), [], []))
+
+    def peek(self) -> Any:
+        """The first batch."""
+        return self.prepare(Batch(next(iter(self.loader)), (), [], []))

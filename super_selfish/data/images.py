@@ -1,0 +1,254 @@
+"""Image files: what a file holds without decoding it, and decoding it without losing anything unsaid.
+
+Stated rules, the same for every format: EXIF orientation is applied; alpha is dropped; 1-bit becomes 0 and 255;
+palette, CMYK, YCbCr and HSV become RGB; CIE Lab is refused; deep images keep their depth; animations and files of
+several pages give the first picture; colour profiles are ignored.
+
+Files are told apart by their first bytes and only JPEG, PNG, WebP, TIFF and BMP have a decoder here, so that no file
+can start an outside program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import Image as Pillow
+
+from super_selfish.data import tiff
+from super_selfish.data.arrays import ALPHA_MODES, COLOUR_MODES, GREY_MODES, from_pillow, to_image
+from super_selfish.data.functional import Image, decode_png16
+from super_selfish.errors import DataError, UnreadableImage
+
+__all__ = ["MAX_PIXELS", "Header", "decode", "inspect", "printable", "read_header", "read_image", "to_image"]
+
+MAX_PIXELS = 89_478_485
+_FORMATS = "JPEG, PNG, WebP, TIFF or BMP"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_ORIENTATION = 0x0112
+
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+class Header(NamedTuple):
+    """What an image is once read: orientation applied, alpha dropped; dtype is "uint8", "uint16" or "float32"."""
+
+    height: int
+    width: int
+    channels: int
+    dtype: str
+
+
+class _Plan(NamedTuple):
+    header: Header  # before the orientation is applied; an empty dtype where the values decide
+    orientation: int
+    alpha: bool
+    decode: Callable[[], Image]  # upright
+
+
+def printable(path: Path) -> str:
+    """A path for people: line breaks, control characters and undecodable bytes are escaped."""
+    text = os.fsdecode(path)
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in text)
+
+
+def upright(image: Image, orientation: int) -> Image:
+    """Undo an EXIF orientation: 1 as is, 2 mirrored, 3 upside down, 4 flipped, 5 to 8 the same with axes exchanged."""
+    if orientation in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return image if image.flags.owndata and image.flags.c_contiguous else np.array(image, order="C")
+
+
+def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
+    """What :func:`read_image` will return, from the first bytes of the file.
+
+    Files of signed or 32-bit integers are the exception: whether they fit in uint16 is seen only by decoding them.
+
+    Raises:
+        DataError: If the file cannot be read, is no image, or has more than ``max_pixels``.
+    """
+    return inspect(path, max_pixels)[0]
+
+
+def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image:
+    """Decode an image file.
+
+    Returns:
+        H×W×C, C-contiguous, uint8, uint16 or float32, in memory of its own. Values keep the scale of the file.
+
+    Raises:
+        DataError: If the file cannot be read or decoded or has more than ``max_pixels``; the message names it.
+    """
+    return decode(path, max_pixels)[0]
+
+
+def inspect(source: Path | BinaryIO, max_pixels: int = MAX_PIXELS, name: str = "") -> tuple[Header, bool]:
+    """The header of a file or an open stream, which is closed, and whether alpha is dropped from it."""
+    with _planned(source, max_pixels, name) as plan:
+        height, width, channels, dtype = plan.header
+        if plan.orientation >= 5:
+            height, width = width, height
+        return Header(height, width, channels, dtype or plan.decode().dtype.name), plan.alpha
+
+
+def decode(source: Path | BinaryIO, max_pixels: int = MAX_PIXELS, name: str = "") -> tuple[Image, bool]:
+    """The image in a file or an open stream, which is closed, and whether alpha was dropped from it."""
+    with _planned(source, max_pixels, name) as plan:
+        return plan.decode(), plan.alpha
+
+
+@contextlib.contextmanager
+def _planned(source: Path | BinaryIO, max_pixels: int, name: str) -> Iterator[_Plan]:
+    """Open and plan; whatever goes wrong inside becomes a DataError that names the file."""
+    shown = printable(source) if isinstance(source, (str, bytes, os.PathLike)) else name
+    try:
+        with _open(source) if isinstance(source, (str, bytes, os.PathLike)) else source as stream:
+            plan = _plan(stream)
+            height, width = plan.header[:2]
+            if height * width > max_pixels:
+                raise DataError(
+                    f"{height}×{width} = {height * width:,} pixels are more than `max_pixels={max_pixels}` allows.",
+                    fix="If the image is wanted, pass a larger `max_pixels=`.",
+                )
+            yield plan
+    except OSError as error:
+        raise UnreadableImage(
+            f"`{shown}` cannot be read: {error.strerror or error or type(error).__name__}."
+        ) from error
+    except Exception as error:  # damaged bytes make decoders raise anything at all
+        raise UnreadableImage(f"`{shown}` cannot be read: {error or type(error).__name__}") from error
+
+
+def _open(path: Any) -> BinaryIO:
+    mode = os.stat(path).st_mode  # noqa: PTH116  (paths may be bytes)
+    if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
+        raise DataError("it is a folder." if stat.S_ISDIR(mode) else "it is not an ordinary file.")
+    return open(path, "rb")  # noqa: PTH123
+
+
+def _plan(stream: BinaryIO) -> _Plan:
+    stream.seek(0)
+    head = stream.read(32)
+    stream.seek(0)
+    if head[:3] == b"\xff\xd8\xff":
+        return _plan_pillow(JpegImagePlugin.jpeg_factory(stream))
+    if head[:8] == _PNG:
+        return _plan_png(stream, head)
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return _plan_pillow(WebPImagePlugin.WebPImageFile(stream))
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return _plan_tiff(stream)
+    if head[:2] == b"BM":
+        return _plan_pillow(BmpImagePlugin.BmpImageFile(stream))
+    if not head:
+        raise DataError("the file is empty.")
+    page = head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml"))
+    raise DataError("it is a web page, not an image." if page else f"it is not a {_FORMATS} file.")
+
+
+def _exif_orientation(picture: Pillow.Image) -> int:
+    try:  # the method of the base class: the one of PNG decodes the whole image to find a late chunk
+        value = Pillow.Image.getexif(picture).get(_ORIENTATION, 1)
+    except Exception:  # a picture with damaged metadata is still a picture
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _pillow_layout(mode: str) -> tuple[int, str]:
+    if mode in GREY_MODES:
+        return 1, "uint8"
+    if mode in COLOUR_MODES:
+        return 3, "uint8"
+    return 1, {"F": "float32", "I": ""}.get(mode, "uint16")
+
+
+def _plan_pillow(picture: ImageFile.ImageFile, orientation: int | None = None) -> _Plan:
+    found = _exif_orientation(picture) if orientation is None else orientation
+    if picture.mode == "LAB":
+        raise DataError("images in CIE Lab are not supported.", fix="Convert them to RGB first.")
+
+    def decode() -> Image:
+        picture.load()
+        return upright(from_pillow(picture), found)
+
+    header = Header(picture.height, picture.width, *_pillow_layout(picture.mode))
+    return _Plan(header, found, picture.mode in ALPHA_MODES or "transparency" in picture.info, decode)
+
+
+def _plan_tiff(stream: BinaryIO) -> _Plan:
+    tags, several_pages = tiff.first_directory(stream)
+    if not tiff.pillow_suffices(tags, several_pages):
+        found = tiff.plan(stream)
+        header = Header(found.height, found.width, found.channels, found.dtype)
+        turned = found.orientation if 1 <= found.orientation <= 8 else 1
+        return _Plan(header, turned, found.alpha, lambda: upright(tiff.decode(stream), turned))
+    stream.seek(0)
+    picture = TiffImagePlugin.TiffImageFile(stream)
+    tagged = _exif_orientation(picture)
+    plan = _plan_pillow(picture, tagged)
+
+    def decode() -> Image:
+        picture.load()  # Pillow turns TIFF files itself, and then forgets the tag
+        return upright(from_pillow(picture), _exif_orientation(picture))
+
+    size = plan.header._replace(height=int(tags[tiff.HEIGHT]), width=int(tags[tiff.WIDTH]))
+    return plan._replace(header=size, decode=decode)
+
+
+def _plan_png(stream: BinaryIO, head: bytes) -> _Plan:
+    picture = PngImagePlugin.PngImageFile(stream)
+    orientation = _exif_orientation(picture)
+    if "exif" not in picture.info and (late := _png_chunk(stream, b"eXIf")):
+        picture.info["exif"] = b"Exif\0\0" + late
+        picture._exif = None
+        orientation = _exif_orientation(picture)
+    depth, colour_type = head[24], head[25]
+    if depth < 16:
+        return _plan_pillow(picture, orientation)
+
+    def decode() -> Image:
+        _png_chunk(stream, b"", check=True)
+        stream.seek(0)
+        image = decode_png16(stream.read(), colour=colour_type in (2, 6))
+        if image is None:
+            raise DataError("the PNG is damaged.")
+        return upright(image, orientation)
+
+    header = Header(picture.height, picture.width, 3 if colour_type in (2, 6) else 1, "uint16")
+    return _Plan(header, orientation, colour_type in (4, 6) or "transparency" in picture.info, decode)
+
+
+def _png_chunk(stream: BinaryIO, wanted: bytes, check: bool = False) -> bytes | None:
+    """The content of a chunk that may come after the pixels; with ``check``, all checksums and the end are verified."""
+    here = stream.tell()
+    stream.seek(len(_PNG))
+    try:
+        while len(prefix := stream.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", prefix)
+            if kind == wanted:
+                return stream.read(length)
+            if check:
+                body, checksum = stream.read(length), stream.read(4)
+                if zlib.crc32(kind + body).to_bytes(4, "big") != checksum:
+                    raise DataError("the PNG is damaged.")
+            else:
+                stream.seek(length + 4, io.SEEK_CUR)
+            if kind == b"IEND":
+                return None
+        if check:
+            raise DataError("the PNG is cut short.")
+        return None
+    finally:
+        stream.seek(here)

@@ -1,0 +1,267 @@
+"""The training loader: an order that is a function of (seed, epoch), and a cursor that only committed batches move.
+
+The loader is the heart-beat of a run. Reading a batch does not advance anything; the optimizer's step does, by calling
+:meth:`TrainLoader.commit`. A batch that was only looked at is read again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader
+
+from super_selfish.data.collate import Batch, Collate, Collator, Item, sample_of
+from super_selfish.data.pretext import PretextDataset, sample_key
+from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages
+from super_selfish.seeding import Stream, global_seed, make_key
+
+logger = logging.getLogger("super_selfish")
+
+REPLACEMENT_TRIES = 16
+"""How many other images are tried in place of an unreadable one."""
+
+
+@dataclass
+class Cursor:
+    """How far training has come over the supervisor's life.
+
+    Attributes:
+        epoch: Finished epochs.
+        batch: Global batches trained in the epoch under way.
+        step: Updates of the weights.
+        samples: Images seen, before views and rotations are counted.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    samples: int = 0
+
+
+class Ticket(NamedTuple):
+    """An image to be fetched: in which epoch, and which one."""
+
+    epoch: int
+    image: int
+
+
+class KeyedDataset:
+    """Hands out samples whose randomness is a function of (seed, epoch, index), whoever asks and when.
+
+    Args:
+        dataset: A pretext data set, or a user's own.
+        seed: Of the run.
+        collate_fn: The user's collation, if any; it then gets the data set's public items.
+        on_error: ``"raise"`` or ``"skip"``: replace an unreadable image by another.
+    """
+
+    def __init__(self, dataset: Any, seed: int, collate_fn: Collate | None, on_error: str) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.collate_fn = collate_fn
+        self.on_error = on_error
+        self.foreign = dataset.foreign if isinstance(dataset, PretextDataset) else True
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, ticket: Ticket) -> Item:
+        item = Item(ticket.image)
+        replacements = Stream(self.seed, ticket.epoch, ticket.image, "replacement")
+        for _ in range(REPLACEMENT_TRIES):
+            try:
+                item.sample = self._sample(ticket.epoch, item.index)
+            except DataError as error:
+                item.failures.append((item.index, str(error)))
+                if self.on_error == "raise":
+                    break
+                item.index = replacements.integer(len(self))
+            else:
+                break
+        return item
+
+    def _sample(self, epoch: int, index: int) -> Any:
+        key = (self.seed, epoch, index)
+        with sample_key(*key):
+            if not self.foreign:
+                return sample_of(self.dataset, index, self.collate_fn)
+            with global_seed(make_key(*key)):
+                return sample_of(self.dataset, index, self.collate_fn)
+
+
+class _Tickets:
+    """The micro-batches of the rest of an epoch; asked anew by the data loader at every pass."""
+
+    def __init__(self, loader: TrainLoader) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[list[Ticket]]:
+        loader = self.loader
+        epoch, first = loader.cursor.epoch, loader.cursor.batch
+        order = loader.order(epoch)
+        for batch in range(first, loader.batches):
+            members = order[batch * loader.batch_size : (batch + 1) * loader.batch_size]
+            for part in torch.tensor_split(members, loader.pieces):
+                yield [Ticket(epoch, index) for index in part.tolist()]
+
+    def __len__(self) -> int:
+        return self.loader.batches * self.loader.pieces
+
+
+class TrainLoader:
+    """Batches for training, on the device, from where the cursor stands.
+
+    One pass yields what is left of the current epoch: only full global batches, the remainder of the data set being
+    shuffled into the next epoch anew. ``_forward`` gets what a pass yields.
+
+    Args:
+        dataset: A pretext data set, or any map-style data set.
+        batch_size: Images an update; larger than the data set, it is shrunk with a warning.
+        cursor: Where training stands; moved by :meth:`commit`.
+        prepare: From a CPU batch to what ``_forward`` gets.
+        shuffle: Draw the order anew every epoch, or keep the data set's.
+        num_workers: Processes that read ahead; the batches do not depend on it.
+        collate_fn: A user's own collation.
+        seed: Of order, views and everything else.
+        on_error: ``"raise"`` or ``"skip"`` unreadable images.
+        pieces: Micro-batches that each global batch is drawn in.
+
+    Raises:
+        ConfigurationError: If a setting is out of range.
+        DataError: If the data set has fewer than two images.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        cursor: Cursor,
+        prepare: Callable[[Batch], Any],
+        *,
+        shuffle: bool = True,
+        num_workers: int = 0,
+        collate_fn: Collate | None = None,
+        seed: int = 0,
+        on_error: str = "raise",
+        pieces: int = 1,
+    ) -> None:
+        check_loading(batch_size, num_workers, on_error)
+        size = len(dataset)
+        if size < 2:
+            raise DataError("There are too few images to train.", expected="at least 2", received=f"{size}")
+        if batch_size > size:
+            logger.warning("The data set has %d images: batch_size=%d is reduced to %d.", size, batch_size, size)
+        self.dataset = dataset
+        self.batch_size = min(batch_size, size)
+        self.cursor = cursor
+        self.prepare = prepare
+        self.shuffle = shuffle
+        self.seed = seed
+        self.pieces = pieces
+        self.batches = size // self.batch_size
+        self.skipped: dict[int, str] = {}
+        self.last_indices: list[int] = []
+        self._read = 0
+        batched = isinstance(dataset, PretextDataset) and dataset.batched
+        self._loader: DataLoader[Any] = DataLoader(
+            KeyedDataset(dataset, seed, collate_fn, on_error),  # type: ignore[arg-type]
+            batch_sampler=_Tickets(self),
+            collate_fn=Collator(batched, collate_fn),
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            generator=torch.Generator(),  # or every pass would draw from the user's global generator
+        )
+
+    def __len__(self) -> int:
+        """Micro-batches in a whole epoch."""
+        return self.batches * self.pieces
+
+    def order(self, epoch: int) -> torch.Tensor:
+        """The order of images in an epoch: a function of (seed, epoch) alone."""
+        if not self.shuffle:
+            return torch.arange(len(self.dataset))
+        generator = torch.Generator().manual_seed(make_key(self.seed, epoch, "order") >> 1)
+        return torch.randperm(len(self.dataset), generator=generator)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._read = 0
+        for batch in self._loader:
+            self._account(batch)
+            self._read += 1
+            self._seed_step()
+            yield self.prepare(batch)
+
+    def _seed_step(self) -> None:
+        """Make what the networks draw (dropout, stochastic depth) a function of (seed, step, piece)."""
+        torch.manual_seed(make_key(self.seed, self.cursor.step, self._read, "step") >> 1)
+
+    def peek(self) -> Any:
+        """The next batch, without moving the cursor."""
+        position = next(iter(_Tickets(self)))
+        keyed = self._loader.dataset
+        batch = self._loader.collate_fn([keyed[ticket] for ticket in position])
+        self._account(batch)
+        return self.prepare(batch)
+
+    @property
+    def in_last_piece(self) -> bool:
+        """Whether the batch just read completes a global batch."""
+        return self._read % self.pieces == 0
+
+    @property
+    def share(self) -> float:
+        """The part of its global batch that the batch just read makes up."""
+        return 1.0 if self.pieces == 1 else len(self.last_indices) / self.batch_size
+
+    def commit(self) -> bool:
+        """Count what was read since the last update as trained; true if that ended the epoch."""
+        batches = max(1, self._read // self.pieces)  # a user's own loop may update less often than it reads
+        self._read = 0
+        self.cursor.step += 1
+        self.cursor.batch += batches
+        self.cursor.samples += batches * self.batch_size
+        if self.cursor.batch < self.batches:
+            return False
+        self.cursor.epoch += 1
+        self.cursor.batch = 0
+        return True
+
+    def _account(self, batch: Batch) -> None:
+        self.last_indices = batch.indices
+        for index, reason in batch.failures:
+            if index not in self.skipped:
+                self.skipped[index] = reason
+                if batch.data is not None:
+                    logger.warning("Image %d is skipped, another takes its place: %s", index, reason)
+        if batch.data is None:
+            raise DataError(batch.failures[-1][1])
+        limit = max(10, len(self.dataset) // 100)
+        if len(self.skipped) > limit:
+            raise TooManyBadImages(
+                f"{len(self.skipped)} of {len(self.dataset)} images cannot be read.",
+                expected=f"at most {limit}",
+                received="the first: " + "; ".join(list(self.skipped.values())[:3]),
+                fix="Remove or repair them.",
+            )
+
+
+def check_loading(batch_size: int, num_workers: int, on_error: str) -> None:
+    """Refuse settings that cannot load anything.
+
+    Raises:
+        ConfigurationError: With what was expected and what came.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ConfigurationError(
+            "`batch_size` counts images an update.", expected="an integer of at least 1", received=f"{batch_size!r}"
+        )
+    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
+        raise ConfigurationError(
+            "`num_workers` counts reading processes.", expected="an integer of at least 0", received=f"{num_workers!r}"
+        )
+    if on_error not in ("raise", "skip"):
+        raise ConfigurationError("`on_error` is unknown.", expected="'raise' or 'skip'", received=f"{on_error!r}")

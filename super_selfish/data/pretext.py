@@ -1,0 +1,102 @@
+"""What turns an image into an exercise: pretext data sets and the key that drives their randomness."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from super_selfish.data.functional import Image
+from super_selfish.data.sources import open_source
+from super_selfish.seeding import Stream, stream_from_torch
+
+Sample = tuple[Any, ...]
+
+_current_key: contextvars.ContextVar[tuple[int, ...] | None] = contextvars.ContextVar("sample_key", default=None)
+
+
+@contextlib.contextmanager
+def sample_key(*key: int) -> Iterator[None]:
+    """Within the block, the randomness of views and pretexts is that of this key."""
+    token = _current_key.set(key)
+    try:
+        yield
+    finally:
+        _current_key.reset(token)
+
+
+def current_stream() -> Stream:
+    """The stream of the key that a loader has set; outside a loader, one drawn from torch's global generator."""
+    key = _current_key.get()
+    return stream_from_torch() if key is None else Stream(*key)
+
+
+class PretextDataset(Dataset[Sample]):
+    """Images of a wrapped data set, each made into an exercise.
+
+    A subclass implements :meth:`sample`. Indexing gives what :meth:`sample` gives with images as float32 tensors
+    C×H×W in [0, 1]; the training loader calls :meth:`sample` itself, so that images stay uint8 until they are on the
+    device.
+
+    Args:
+        dataset: Anything that :func:`super_selfish.data.open_source` accepts, or an ``ImageDataset``.
+    """
+
+    batched = False
+    """Whether a sample is a little batch, to be joined with others along its first axis."""
+
+    def __init__(self, dataset: object) -> None:
+        self.images = open_source(dataset)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether reading an image runs a user's code, which may draw from global generators."""
+        return not self.images.thread_safe
+
+    @abstractmethod
+    def sample(self, index: int, stream: Stream) -> Sample:
+        """The exercise of image ``index``: H×W×C arrays (images), tensors and numbers.
+
+        Args:
+            index: Of the image.
+            stream: The only source of randomness.
+        """
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        return tuple(as_float(field) for field in self.sample(int(index), current_stream()))
+
+
+class LabelledDataset(PretextDataset):
+    """Images with their labels, unchanged: item (image C×H×W, label)."""
+
+    def sample(self, index: int, stream: Stream) -> Sample:  # noqa: ARG002 - nothing is random here
+        """The image and its label."""
+        return self.images.item(index)
+
+
+def as_float(field: object) -> object:
+    """An image array (..., H, W, C) as a float32 tensor (..., C, H, W) in [0, 1]; anything else as it is."""
+    if not isinstance(field, np.ndarray):
+        return field
+    return to_unit(torch.from_numpy(np.ascontiguousarray(without_uint16(field))))
+
+
+def without_uint16(image: Image) -> Image:
+    """16-bit images, which torch hardly computes with, as float32 in [0, 1]; others as they are."""
+    return (image / 65535.0).astype(np.float32) if image.dtype == np.uint16 else image
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """Channels-last images of any dtype as float32 (..., C, H, W) in [0, 1]; the memory stays channels-last."""
+    moved = images.movedim(-1, -3)
+    return moved.to(torch.float32).div_(255.0) if images.dtype == torch.uint8 else moved.to(torch.float32)

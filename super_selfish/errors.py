@@ -1,0 +1,66 @@
+"""Every error that the library raises on purpose.
+
+Each class also inherits from the builtin that a caller would expect, so ``except ValueError`` or ``except OSError``
+written for another library keeps working.
+"""
+
+from __future__ import annotations
+
+
+class SuperSelfishError(Exception):
+    """Base of all errors of the library: what went wrong, what was expected, what came, and the way out.
+
+    Args:
+        what: One sentence that names the thing that is wrong.
+        expected: What would have been right.
+        received: What came instead.
+        fix: What to do about it.
+
+    Example:
+        >>> str(ConfigurationError("`t` must be positive.", received="t=0.0", fix="The paper uses 0.07."))
+        '`t` must be positive. Received: t=0.0. The paper uses 0.07.'
+    """
+
+    def __init__(
+        self, what: str = "", *, expected: str | None = None, received: str | None = None, fix: str | None = None
+    ) -> None:
+        parts = [what]
+        if expected is not None:
+            parts.append(f"Expected: {expected}.")
+        if received is not None:
+            parts.append(f"Received: {received}.")
+        if fix is not None:
+            parts.append(fix)
+        super().__init__(" ".join(parts))
+
+
+class ConfigurationError(SuperSelfishError, ValueError):
+    """A setting, a network or an argument cannot work; raised before any training."""
+
+
+class DataError(SuperSelfishError, ValueError):
+    """The images cannot be used; the message names the file or the index."""
+
+
+class UnreadableImage(DataError):
+    """One image cannot be decoded: it is damaged, missing, too large, or no image."""
+
+
+class TooManyBadImages(DataError):
+    """``on_error="skip"`` met more unreadable images than it may replace."""
+
+
+class NonFiniteLoss(SuperSelfishError, ArithmeticError):
+    """A loss or a gradient is infinite or not a number; raised before the weights are touched."""
+
+
+class CheckpointError(SuperSelfishError, OSError):
+    """A file of weights cannot be written, found or read."""
+
+
+class CheckpointCorrupt(CheckpointError):
+    """A file of weights is damaged: its content does not match its own checksum."""
+
+
+class CheckpointMismatch(CheckpointError):
+    """A file of weights is whole but belongs to another class, other networks or other settings."""

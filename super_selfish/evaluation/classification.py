@@ -1,0 +1,101 @@
+"""A network's answers on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from super_selfish.data.collate import tree_map
+from super_selfish.data.preprocessing import ImageDataset, Preprocessing
+from super_selfish.data.pretext import LabelledDataset
+from super_selfish.data.sources import open_source
+from super_selfish.errors import DataError
+from super_selfish.evaluation.score import Score
+
+
+def classification_loss(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Share of correct answers (an accuracy, whatever its old name says).
+
+    Args:
+        outputs: Logits (batch, classes).
+        labels: Class ids (batch,).
+
+    Example:
+        >>> classification_loss(torch.eye(3), torch.tensor([0, 1, 1])).item()
+        0.6666666865348816
+    """
+    return (outputs.argmax(1) == labels).float().mean()
+
+
+def test(
+    model: nn.Module,
+    test_dataset: Any,
+    loss_f: Callable[[Tensor, Tensor], Tensor] = classification_loss,
+    batch_size: int = 48,
+    shuffle: bool = False,
+    num_workers: int = 0,
+    collate_fn: Callable[[list[Any]], Any] | None = None,
+) -> Score:
+    """Mean of a measure over every sample of a data set, in eval mode, without gradient.
+
+    Args:
+        model: Images to outputs; it is in the same mode afterwards.
+        test_dataset: A data set of (image tensor, label), or a folder of classes or (images, labels), which get the
+            preprocessing that the model's backbone was trained with.
+        loss_f: Measure of (outputs, labels), a mean over the batch.
+        batch_size: Samples at a time; the last batch may be smaller and counts by its size.
+        shuffle: Of no influence on the result of a mean.
+        num_workers: Processes that read ahead.
+        collate_fn: Makes a batch of items.
+
+    Returns:
+        The mean, with its protocol.
+
+    Raises:
+        DataError: If there are no samples or no labels.
+    """
+    dataset = _labelled(model, test_dataset)
+    loader = DataLoader(dataset, batch_size, shuffle, num_workers=num_workers, collate_fn=collate_fn)
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    total, count = 0.0, 0
+    try:
+        with torch.no_grad():
+            for batch in loader:
+                inputs, labels = tree_map(lambda tensor: tensor.to(device), tuple(batch))[:2]
+                total += float(loss_f(model(inputs), labels)) * len(labels)
+                count += len(labels)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    if count == 0:
+        raise DataError("There is nothing to test on.", expected="at least one sample", received="none")
+    name = getattr(loss_f, "__name__", type(loss_f).__name__)
+    name = "accuracy" if loss_f is classification_loss else name
+    return Score(total / count, f"{name}, eval mode, mean over {count} samples")
+
+
+test.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it
+
+
+def _labelled(model: nn.Module, data: Any) -> Any:
+    preprocessing = getattr(getattr(model, "backbone", None), "preprocessing", None)
+    if isinstance(data, LabelledDataset | ImageDataset):
+        return LabelledDataset(data) if isinstance(data, ImageDataset) else data
+    plain = isinstance(data, str | tuple) or hasattr(data, "__fspath__")
+    if not plain and not isinstance(preprocessing, Preprocessing):
+        return data
+    source = open_source(data)
+    wrapped = ImageDataset(source, preprocessing) if isinstance(preprocessing, Preprocessing) else source
+    if source.label(0) is None:
+        raise DataError(
+            "The images have no labels.",
+            expected="a folder with a subfolder for each class, a data set of (image, label), or (images, labels)",
+            received=type(data).__name__,
+        )
+    return LabelledDataset(wrapped)

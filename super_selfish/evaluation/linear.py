@@ -1,0 +1,254 @@
+"""The linear probe: logistic regression on frozen features."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import torch
+
+from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.evaluation.score import (
+    Features,
+    Groups,
+    Integers,
+    Labels,
+    Score,
+    as_groups,
+    as_labels,
+    as_pair,
+    refuse_leak,
+)
+from super_selfish.evaluation.splits import split
+
+_PATH = tuple(10.0 ** (step / 2) for step in range(2, -12, -1))  # from 10 down to 10^-5.5, strong first
+_DEFAULT = 0.1  # where too few labels are there to choose by
+_PATIENCE = 3  # the path ends after so many strengths without a better one
+_ROTATED = 4096  # the most dimensions whose covariance is decomposed
+_SHARE = 0.2
+_STEPS = 500
+_TOLERANCE = 1e-6  # of the largest gradient, in coordinates where the curvature is about 1
+_ROUGH = 1e-4  # while choosing the strength
+
+
+def linear_probe(
+    x: Features,
+    y: Labels | None,
+    test_x: Features,
+    test_y: Labels | None,
+    seed: int = 0,
+    *,
+    groups: Groups | None = None,
+    test_groups: Groups | None = None,
+    l2: float | None = None,
+) -> Score:
+    """Accuracy of multinomial logistic regression on frozen features.
+
+    Features are standardised with the statistics of the training part; a constant one stays, as zero. The strength of
+    the L2 penalty is chosen by the accuracy on 20 % of the training part, stratified (and in whole groups where groups
+    are given), never on the test part; then the whole training part is fitted.
+
+    Args:
+        x: Training features (train, dim).
+        y: Training labels (train,): any integers, at least two different ones.
+        test_x: Test features (test, dim).
+        test_y: Test labels (test,); one that no training image has counts as wrong.
+        seed: Of the 20 % that choose the strength.
+        groups: What each training image belongs to, such as a patient (train,).
+        test_groups: The same for the test images (test,): a group on both sides is refused.
+        l2: Strength λ > 0 of mean cross-entropy + λ/2 · |weights|², 1 / (C · train) in scikit-learn; None to choose it.
+
+    Returns:
+        The accuracy in [0, 1] with its protocol.
+
+    Raises:
+        DataError: Features or labels are missing, not finite, do not fit one another, or have one class.
+        ConfigurationError: `l2` is not positive, a group is on both sides, or `test_groups` came without `groups`.
+
+    Example:
+        >>> x = [[0.0, 1.0], [0.1, 1.0], [1.0, 0.0], [0.9, 0.0]]
+        >>> score = linear_probe(x, [5, 5, 7, 7], [[0.0, 0.9], [1.0, 0.2]], [5, 7], l2=0.1)
+        >>> print(f"{score:.2f}", score.protocol[:50])
+        1.00 linear: L2-regularised logistic regression, streng
+
+    References:
+        Zhang, Isola and Efros, "Colorful image colorization", 2016: frozen features as the test of a pretext task.
+        Kornblith, Shlens and Le, "Do better ImageNet models transfer better?", 2019: L-BFGS along a path of strengths.
+        Böhning, "Multinomial logistic regression algorithm", 1992: the curvature that the fit is scaled by.
+    """
+    train, test = as_pair(x, test_x)
+    labels, truth = as_labels(y, len(train)), as_labels(test_y, len(test), "test_y")
+    classes, codes = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise DataError(
+            "A linear probe needs two classes to tell apart.",
+            expected="at least two different labels in `y`",
+            received=f"only label {classes[0]}",
+            fix="Add images of another class; quality(x) needs no labels.",
+        )
+    if l2 is not None and not (l2 > 0 and math.isfinite(l2)):
+        raise ConfigurationError("`l2` must be positive.", received=f"l2={l2!r}", fix="None chooses it.")
+    _check_groups(groups, test_groups, len(train), len(test))
+    # The caller's inference mode or autocast must not change the fit.
+    with torch.inference_mode(mode=False), torch.no_grad(), torch.autocast(train.device.type, enabled=False):
+        train_rows, test_rows = _rotated(*_standardised(train, test))
+        problem = _Problem(train_rows, codes)
+        start, how = None, "given"
+        if l2 is None:
+            l2, start, how = _choose(problem, groups, seed)
+        predicted = _predict(test_rows, problem.solve(l2, start))
+    protocol = (
+        f"linear: L2-regularised logistic regression, strength {l2:.3g} ({how}), "
+        f"{len(train)} train / {len(test)} test images, {len(classes)} classes, {train.shape[1]} standardised features"
+    )
+    return Score(float(np.mean(classes[predicted] == truth)), protocol)
+
+
+def _check_groups(groups: Groups | None, test_groups: Groups | None, train: int, test: int) -> None:
+    if groups is not None:
+        own = as_groups(groups, train)
+        if test_groups is not None:
+            refuse_leak(own, as_groups(test_groups, test, "test_groups"))
+    elif test_groups is not None:
+        raise ConfigurationError(
+            "`groups` is missing: whether a group is on both sides cannot be checked.",
+            expected="`groups` for the training images as well",
+        )
+
+
+def _standardised(train: torch.Tensor, test: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both parts as float32, with mean 0 and deviation 1 in training; a column that is constant there becomes 0."""
+    origin = train[0].double()  # taken off first, so that a constant column gives exactly 0
+    scale = torch.stack([(part - origin).abs().amax(dim=0) for part in torch.split(train, 4096)]).amax(dim=0)
+    scale = torch.where(scale > 0, scale, 1.0)
+    total = torch.zeros_like(origin)
+    squares = torch.zeros_like(origin)
+    for part in torch.split(train, 4096):
+        moved = (part - origin) / scale
+        total += moved.sum(dim=0)
+        squares += moved.square().sum(dim=0)
+    mean = total / len(train)
+    deviation = (squares / len(train) - mean.square()).clamp_min(0).sqrt()
+    varied = deviation > 0
+    deviation = torch.where(varied, deviation, 1.0)
+
+    def apply(rows: torch.Tensor) -> torch.Tensor:
+        parts = [(((part - origin) / scale - mean) / deviation * varied).float() for part in torch.split(rows, 4096)]
+        return torch.cat(parts)
+
+    return apply(train), apply(test)
+
+
+def _rotated(train: torch.Tensor, test: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same rows in the basis of the training part's principal components.
+
+    The penalty does not see a rotation, so the answer stays; but the curvature becomes nearly diagonal, and the fit
+    takes tens of steps instead of hundreds. Directions without training images get no weight: they are left out.
+    """
+    if len(train) < train.shape[1]:
+        basis = torch.linalg.qr(train.T).Q
+        train, test = train @ basis, test @ basis
+    if train.shape[1] > _ROTATED:
+        return train, test
+    basis = torch.linalg.eigh(train.T @ train).eigenvectors
+    return train @ basis, test @ basis
+
+
+class _Problem:
+    """Mean cross-entropy of a linear classifier plus its penalty, and where it is least.
+
+    Weights are float64 of shape (dim + 1, classes); the last row is the bias, which is not penalised.
+    """
+
+    def __init__(self, rows: torch.Tensor, codes: Integers) -> None:
+        self.rows = rows
+        self.codes = torch.from_numpy(codes).to(rows.device)
+        self.classes = int(codes.max()) + 1
+        ones = torch.ones(1, dtype=torch.float64, device=rows.device)
+        # Böhning's bound on the curvature, at equal class probabilities and along each dimension
+        self.curvature = torch.cat([rows.square().mean(dim=0).double(), ones])[:, None] / self.classes
+
+    def part(self, chosen: Integers) -> _Problem:
+        """The same problem on some of the rows."""
+        index = torch.from_numpy(chosen).to(self.rows.device)
+        other = copy.copy(self)
+        other.rows, other.codes = self.rows[index], self.codes[index]
+        return other
+
+    def solve(self, l2: float, start: torch.Tensor | None = None, tolerance: float = _TOLERANCE) -> torch.Tensor:
+        """Fit by L-BFGS in coordinates scaled to a curvature of about 1."""
+        penalty = torch.full_like(self.curvature, l2)
+        penalty[-1] = 0
+        scale = (self.curvature + penalty).rsqrt()
+        first = torch.zeros_like(scale).repeat(1, self.classes) if start is None else start / scale
+        point = torch.nn.Parameter(first)
+        optimizer = torch.optim.LBFGS(
+            [point],
+            max_iter=_STEPS,
+            history_size=20,
+            tolerance_grad=tolerance,
+            tolerance_change=1e-9,
+            line_search_fn="strong_wolfe",
+        )
+
+        def closure() -> float:
+            with torch.no_grad():
+                weights = point * scale
+                loss, gradient = self.loss(weights)
+                point.grad = (gradient + penalty * weights) * scale
+                return loss + 0.5 * float((penalty * weights.square()).sum())
+
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        return point.detach() * scale
+
+    def loss(self, weights: torch.Tensor) -> tuple[float, torch.Tensor]:
+        """Mean cross-entropy and its gradient."""
+        log_share = _logits(self.rows, weights).log_softmax(dim=1)
+        loss = torch.nn.functional.nll_loss(log_share, self.codes)
+        error = log_share.exp_()
+        error[torch.arange(len(error), device=error.device), self.codes] -= 1
+        error /= len(error)
+        return float(loss), torch.cat([(self.rows.T @ error.float()).double(), error.sum(dim=0, keepdim=True)])
+
+    def judge(self, weights: torch.Tensor) -> tuple[float, float]:
+        """Accuracy and mean cross-entropy of given weights; larger and smaller is better."""
+        hits = _predict(self.rows, weights) == self.codes.cpu().numpy()
+        return float(np.mean(hits)), self.loss(weights)[0]
+
+
+def _logits(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    return (rows @ weights[:-1].float()).double() + weights[-1]
+
+
+def _predict(rows: torch.Tensor, weights: torch.Tensor) -> Integers:
+    return _logits(rows, weights).argmax(dim=1).cpu().numpy()
+
+
+def _choose(problem: _Problem, groups: Groups | None, seed: int) -> tuple[float, torch.Tensor | None, str]:
+    """The strength with the best accuracy on a part of the training images, its weights there, and how it was chosen.
+
+    Equal accuracies are told apart by their cross-entropy.
+    """
+    codes = problem.codes.cpu().numpy()
+    try:
+        kept, held = split(codes, test=_SHARE, groups=groups, seed=seed)
+    except ConfigurationError:
+        reason = "one image a class" if groups is None else "no whole groups to spare"
+        return _DEFAULT, None, f"not chosen: {reason}"
+    inner, outer = problem.part(kept), problem.part(held)
+    best: tuple[tuple[float, float], float, torch.Tensor] | None = None
+    weights: torch.Tensor | None = None
+    waited = 0
+    for l2 in _PATH:
+        weights = inner.solve(l2, weights, tolerance=_ROUGH)
+        accuracy, loss = outer.judge(weights)
+        if best is None or (accuracy, -loss) > best[0]:
+            best, waited = ((accuracy, -loss), l2, weights), 0
+        elif (waited := waited + 1) == _PATIENCE:
+            break
+    how = f"chosen on {len(held)} training images{' in whole groups' if groups is not None else ''}, seed {seed}"
+    alone = int(np.sum(np.bincount(codes) == 1))
+    if alone:
+        how += f", {alone} of {problem.classes} classes too small to take part"
+    return (_DEFAULT, None, how) if best is None else (best[1], best[2], how)

@@ -1,0 +1,124 @@
+"""Training and test parts: stratified by label, and with every group on one side."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.evaluation.score import Groups, Integers, Labels, as_groups, as_labels, number_groups
+from super_selfish.seeding import Stream
+
+
+def split(
+    n_or_labels: int | Labels, *, test: float = 0.2, groups: Groups | None = None, seed: int = 0
+) -> tuple[Integers, Integers]:
+    """Divide images into a training and a test part.
+
+    With labels, each class gives its share to the test part: at least one image where it has two or more; a class of
+    one image stays in the training part. With groups, all images of a group are on one side, the shares are met as
+    closely as whole groups allow, and no class is only in the test part.
+
+    Args:
+        n_or_labels: The number of images, or their labels (images,).
+        test: Share of the test part, in (0, 1).
+        groups: What each image belongs to, such as a patient or a product (images,).
+        seed: Another seed gives another split.
+
+    Returns:
+        Indices of the training part and of the test part, int64, each in ascending order.
+
+    Raises:
+        ConfigurationError: `test` is no share, or no such split exists.
+        DataError: Labels or groups are missing or do not fit one another.
+
+    Example:
+        >>> train, test = split([0, 0, 0, 0, 1, 1], test=0.25)
+        >>> len(train), len(test)
+        (4, 2)
+        >>> train, test = split(4, test=0.5, groups=["ann", "ann", "bob", "bob"])
+        >>> test.tolist() in ([0, 1], [2, 3])
+        True
+    """
+    if not 0.0 < test < 1.0:
+        raise ConfigurationError("`test` must be a share.", expected="a number in (0, 1)", received=f"test={test!r}")
+    labels = _labels(n_or_labels)
+    classes = np.unique(labels, return_inverse=True)[1]
+    stream = Stream(operator.index(seed), "split")
+    if groups is None:
+        chosen = _stratified(classes, test, stream)
+    else:
+        chosen = _whole_groups(classes, number_groups(as_groups(groups, len(classes))), test, stream)
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def _labels(n_or_labels: int | Labels) -> Integers:
+    if n_or_labels is None or isinstance(n_or_labels, np.ndarray | torch.Tensor | list | tuple):
+        return as_labels(n_or_labels, name="n_or_labels")
+    try:
+        count = operator.index(n_or_labels)  # type: ignore[arg-type]
+    except TypeError:
+        return as_labels(n_or_labels, name="n_or_labels")  # type: ignore[arg-type]
+    if count < 1:
+        raise DataError("There are no images to split.", received=f"{count} images")
+    return np.zeros(count, dtype=np.int64)
+
+
+def _stratified(classes: Integers, test: float, stream: Stream) -> npt.NDArray[np.bool_]:
+    sizes = np.bincount(classes)
+    if sizes.max() < 2:
+        raise ConfigurationError(
+            "No class has an image to spare for the test part.",
+            expected="at least two images of some class",
+            received=f"{len(sizes)} images, each of another class",
+            fix="Bring more labelled images, or pass their number instead of labels.",
+        )
+    wanted = np.floor(test * sizes + 0.5).astype(np.int64)
+    taken = np.where(sizes > 1, np.clip(wanted, 1, np.maximum(sizes - 1, 1)), 0)
+    order = np.lexsort((stream.uniforms(len(classes)), classes))  # class by class, at random within each
+    place = np.arange(len(classes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    chosen = np.zeros(len(classes), dtype=np.bool_)
+    chosen[order] = place < np.repeat(taken, sizes)
+    return chosen
+
+
+def _whole_groups(classes: Integers, groups: Integers, test: float, stream: Stream) -> npt.NDArray[np.bool_]:
+    """Visit groups in random order; move each to the test part that brings the class shares nearer to their target."""
+    count = int(groups.max()) + 1
+    if count < 2:
+        raise ConfigurationError(
+            "One group cannot be split.", expected="at least two groups", received="one", fix="Leave `groups` out."
+        )
+    sizes = np.bincount(classes).astype(np.float64)
+    gap = np.full(len(sizes), test)  # share of each class that the test part still lacks
+    left = sizes.copy()  # images of each class in the training part
+    pairs, amounts = np.unique(groups * len(sizes) + classes, return_counts=True)
+    starts = np.searchsorted(pairs, np.arange(count + 1) * len(sizes))
+    chosen = np.zeros(count, dtype=np.bool_)
+    nearest: tuple[float, int] | None = None
+    for group in np.argsort(stream.uniforms(count), kind="stable").tolist():
+        own = slice(starts[group], starts[group + 1])
+        members, amount = pairs[own] % len(sizes), amounts[own]
+        if np.any(left[members] == amount):
+            continue  # the class would be unknown to the training part
+        share = amount / sizes[members]
+        change = float(np.sum((gap[members] - share) ** 2 - gap[members] ** 2))
+        if change < 0:
+            chosen[group] = True
+            gap[members] -= share
+            left[members] -= amount
+        elif nearest is None or change < nearest[0]:
+            nearest = (change, group)
+    if not chosen.any():  # every group is larger than the part asked for: the least too large
+        if nearest is None:
+            raise ConfigurationError(
+                "No group can go to the test part: each holds all images of some class.",
+                expected="every class in two groups or more",
+                received=f"{count} groups, {len(sizes)} classes",
+                fix="Bring more groups of each class, or pass the number of images instead of labels.",
+            )
+        chosen[nearest[1]] = True
+    return chosen[groups]

@@ -1,0 +1,151 @@
+"""Writing files so that a reader sees the old content or the new, never a part.
+
+Every write goes to a temporary file in the *same* folder, is flushed to disk, renamed over the old one, and the rename
+itself is flushed. Errors are raised, never swallowed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from super_selfish.errors import CheckpointError, ConfigurationError
+
+SUFFIX = ".safetensors"
+
+
+def _umask_mode() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk; a no-op where folders cannot be opened (Windows)."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``target`` to write to; rename it over ``target`` if the block succeeds.
+
+    Raises:
+        CheckpointError: If the folder cannot be written, or the disk is full. The old file is then untouched.
+    """
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        temporary.chmod(_umask_mode())  # safetensors and mkstemp give 0600, whatever the umask says
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+        temporary = None
+        sync_folder(target.parent)
+    except OSError as error:
+        raise CheckpointError(
+            f"`{target}` could not be written: {error.strerror or error}.",
+            fix="Anything that was there before is unchanged. Choose another `name`, or make room on the disk.",
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Replace a text file as a whole."""
+    with replacing(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_with(target: Path, write: Callable[[Path], object]) -> None:
+    """Replace a file as a whole with what ``write(path)`` produces."""
+    with replacing(target) as temporary:
+        write(temporary)
+
+
+def keep_previous(target: Path) -> Path | None:
+    """Keep the present content of ``target`` as ``<target>.prev``; at no moment is ``target`` missing."""
+    if not target.is_file():
+        return None
+    previous = target.with_name(target.name + ".prev")
+    with replacing(previous) as temporary:
+        temporary.unlink()
+        try:
+            os.link(target, temporary)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(target, temporary)
+    return previous
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(path)
+
+
+def _digest(path: Path) -> str:  # Python 3.10
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def base_path(name: str | os.PathLike[str]) -> Path:
+    """The path that all files of one training share: ``store/base`` for ``store/base.safetensors``.
+
+    Raises:
+        ConfigurationError: If the name is empty, holds a NUL, or ends in a separator.
+    """
+    text = os.fspath(name)
+    if not isinstance(text, str) or not text.strip() or "\0" in text or text.endswith(("/", os.sep)):
+        raise ConfigurationError(
+            "`name` is not the name of a file.",
+            expected='a path such as "store/base", to which .safetensors and .json are appended',
+            received=repr(name),
+        )
+    return Path(text.removesuffix(SUFFIX))
+
+
+def with_suffix(base: Path, suffix: str) -> Path:
+    """``store/v1.2`` and ``.json`` give ``store/v1.2.json`` (nothing is cut off at the dot)."""
+    return base.with_name(base.name + suffix)
+
+
+def check_writable(base: Path) -> None:
+    """Try, before any training, that files of this name can be written.
+
+    Raises:
+        ConfigurationError: If they cannot, with the reason.
+    """
+    remedy = "Pass a `name` in a folder that you may write, such as name='store/base'."
+    for suffix in (SUFFIX, ".json"):
+        if with_suffix(base, suffix).is_dir():
+            raise ConfigurationError(
+                f"`name` cannot be written: {with_suffix(base, suffix)} is a folder.",
+                received=repr(str(base)),
+                fix=remedy,
+            )
+    try:
+        base.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix=f".{base.name}.", dir=base.parent) as probe:
+            probe.write(b"x")
+    except OSError as error:
+        raise ConfigurationError(
+            f"`name` cannot be written: {error.strerror or error}.", received=repr(str(base)), fix=remedy
+        ) from error

@@ -1,0 +1,21 @@
+"""Networks: backbones, heads, and the two combined."""
+
+from super_selfish.models.backbones import BackboneOutput, SmallResNet, default_backbone, named_backbone
+from super_selfish.models.combined import CombinedNet
+from super_selfish.models.efficient import EfficientFeatures, ReshapeChannels
+from super_selfish.models.heads import Classification
+from super_selfish.models.norms import LayerNorm2d
+from super_selfish.models.shapes import feature_shape
+
+__all__ = [
+    "BackboneOutput",
+    "Classification",
+    "CombinedNet",
+    "EfficientFeatures",
+    "LayerNorm2d",
+    "ReshapeChannels",
+    "SmallResNet",
+    "default_backbone",
+    "feature_shape",
+    "named_backbone",
+]

@@ -1,0 +1,226 @@
+"""Networks that turn images into features, by name or the user's own."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from super_selfish.errors import ConfigurationError
+from super_selfish.models.efficient import EfficientFeatures, NormType, ReshapeChannels
+from super_selfish.models.norms import LayerNorm2d
+
+Output = Literal["flat", "map", "pooled"]
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions beside a shortcut, as in ResNet-18.
+
+    Args:
+        inputs: Channels that come in.
+        outputs: Channels that go out.
+        stride: Of the first convolution.
+        norm: Class of the normalisation.
+
+    References:
+        He et al., "Deep Residual Learning for Image Recognition", 2015.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: type[nn.Module]) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+            norm(outputs),
+            nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
+            norm(outputs),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A map (batch, outputs, height / stride, width / stride)."""
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+class SmallResNet(nn.Module):
+    """A residual network for small images and small machines: 3×3 stem, four stages, global average pooling.
+
+    At width 32 it has 1.2 million parameters.
+
+    Args:
+        channels: Channels of the images.
+        width: Channels of the first stage; each of the three others doubles them.
+        blocks: Residual blocks a stage.
+        norm_type: ``"batch"`` or ``"layer"``.
+
+    Example:
+        >>> SmallResNet()(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 256])
+    """
+
+    def __init__(self, channels: int = 3, width: int = 32, blocks: int = 1, norm_type: NormType = "batch") -> None:
+        super().__init__()
+        norm: type[nn.Module] = nn.BatchNorm2d if norm_type == "batch" else LayerNorm2d
+        self.stem = nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), norm(width), nn.ReLU())
+        stages: list[nn.Module] = []
+        inputs = width
+        for stage in range(4):
+            outputs = width * 2**stage
+            for block in range(blocks):
+                stages.append(ResidualBlock(inputs, outputs, 2 if block == 0 and stage > 0 else 1, norm))
+                inputs = outputs
+        self.stages = nn.Sequential(*stages)
+        self.out_channels = inputs
+        self.to(memory_format=torch.channels_last)
+
+    def map(self, x: Tensor) -> Tensor:
+        """The map (batch, 8 · width, height / 8, width / 8)."""
+        return cast(Tensor, self.stages(self.stem(x.contiguous(memory_format=torch.channels_last))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The map, averaged over space: (batch, 8 · width)."""
+        return self.map(x).mean((2, 3))
+
+
+class Trunk(nn.Module):
+    """A network from another library, without its classifier, averaged over space.
+
+    Args:
+        net: Images to a feature map, or to a vector.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net.to(memory_format=torch.channels_last)
+
+    def map(self, x: Tensor) -> Tensor:
+        """The map (batch, channels, height, width); a vector counts as a 1×1 map."""
+        return as_map(self.net(x.contiguous(memory_format=torch.channels_last)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (batch, channels)."""
+        return self.map(x).mean((2, 3))
+
+
+class BackboneOutput(nn.Module):
+    """A backbone seen through another form of output; the weights are shared, not copied.
+
+    Args:
+        backbone: The backbone.
+        output: ``"flat"`` (batch, features), ``"map"`` (batch, channels, height, width), or ``"pooled"``
+            (batch, channels), which does not depend on the resolution.
+    """
+
+    def __init__(self, backbone: nn.Module, output: Output) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.output = output
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of the images ``x`` in the chosen form."""
+        native_map = getattr(self.backbone, "map", None)
+        features = as_map(native_map(x) if callable(native_map) else self.backbone(x))
+        if self.output == "map":
+            return features
+        return features.flatten(1) if self.output == "flat" else features.mean((2, 3))
+
+
+def as_map(features: Tensor) -> Tensor:
+    """A vector as a 1×1 map; a map as it is."""
+    return features[:, :, None, None] if features.ndim == 2 else features
+
+
+def default_backbone(channels: int = 3, norm_type: NormType = "batch", flat: bool = True) -> ReshapeChannels:
+    """EfficientNet-B0 and a bottleneck to 64 channels: 3136 flat features at 225 px."""
+    return ReshapeChannels(EfficientFeatures(norm_type=norm_type, channels=channels), flat=flat)
+
+
+def named_backbone(name: str, channels: int = 3) -> nn.Module:
+    """A backbone with fresh weights by name.
+
+    Args:
+        name: ``"small_resnet"``, an EfficientNet (``"efficientnet-b0"`` ...), a classifier of torchvision
+            (``"resnet18"``), or ``"timm:<name>"`` with the extra ``timm``.
+        channels: Channels of the images; the first convolution follows them.
+
+    Raises:
+        ConfigurationError: If there is no such network.
+
+    Example:
+        >>> named_backbone("resnet18", channels=1)(torch.rand(2, 1, 64, 64)).shape
+        torch.Size([2, 512])
+    """
+    if name == "small_resnet":
+        return SmallResNet(channels)
+    if name.startswith("efficientnet-"):
+        features = EfficientFeatures(name, channels=channels)
+        return ReshapeChannels(features, in_channels=features.out_channels)
+    if name.startswith("timm:"):
+        return Trunk(_timm_backbone(name.removeprefix("timm:"), channels))
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        raise ConfigurationError(
+            "The backbone's name is unknown.",
+            expected="'small_resnet', 'efficientnet-b0', a classifier of torchvision such as 'resnet18', "
+            "'timm:<name>', or an nn.Module",
+            received=f"backbone={name!r}",
+        )
+    net = models.get_model(name, weights=None)
+    if isinstance(features_part := getattr(net, "features", None), nn.Module):
+        net = features_part
+    elif hasattr(net, "fc"):  # ResNet and its kin: all but pooling and classifier
+        net = nn.Sequential(*(child for key, child in net.named_children() if key not in ("avgpool", "fc")))
+    elif hasattr(net, "heads"):
+        net.heads = nn.Identity()
+    elif hasattr(net, "head"):
+        net.head = nn.Identity()
+    else:
+        raise ConfigurationError(
+            f"{name!r} cannot be cut before its classifier.", fix="Pass the network itself, without its classifier."
+        )
+    adapt_stem(net, channels)
+    return Trunk(net)
+
+
+def _timm_backbone(name: str, channels: int) -> nn.Module:
+    try:
+        timm = importlib.import_module("timm")
+    except ImportError as error:
+        raise ConfigurationError(
+            f"The backbone 'timm:{name}' needs timm.", fix='Install it: pip install "super-selfish[timm]".'
+        ) from error
+    try:
+        return cast(nn.Module, timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels))
+    except RuntimeError as error:
+        raise ConfigurationError(f"timm cannot make {name!r}: {error}") from error
+
+
+def first_convolution(module: nn.Module) -> tuple[str, nn.Conv2d] | None:
+    """The name of the first 2-D convolution in order of registration, and the convolution."""
+    return next(((name, child) for name, child in module.named_modules() if isinstance(child, nn.Conv2d)), None)
+
+
+def adapt_stem(module: nn.Module, channels: int) -> None:
+    """Replace the first convolution, in place, by a fresh one for another number of channels."""
+    found = first_convolution(module)
+    if found is None or found[1].in_channels == channels:
+        return
+    name, old = found
+    if old.groups != 1:
+        raise ConfigurationError(f"The first convolution is grouped and cannot take {channels} channels.")
+    new = nn.Conv2d(
+        channels,
+        old.out_channels,
+        cast(tuple[int, int], old.kernel_size),
+        cast(tuple[int, int], old.stride),
+        cast(tuple[int, int], old.padding),
+        cast(tuple[int, int], old.dilation),
+        bias=old.bias is not None,
+    )
+    parent, _, leaf = name.rpartition(".")
+    setattr(module.get_submodule(parent), leaf, new)

@@ -1,0 +1,114 @@
+"""A backbone and what stands behind it, as one network."""
+
+from __future__ import annotations
+
+import os
+from typing import cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from super_selfish.errors import CheckpointError, CheckpointMismatch, ConfigurationError
+from super_selfish.files import SUFFIX, base_path, with_suffix, write_with
+
+
+class CombinedNet(nn.Module):
+    """A backbone followed by a predictor.
+
+    Args:
+        backbone: Images to features.
+        predictor: Features to whatever the task needs; an ``nn.Linear`` gets flattened features.
+        distributed: On several GPUs of one machine, split each batch over them (``nn.DataParallel``).
+
+    Raises:
+        ConfigurationError: If either is missing.
+
+    Example:
+        >>> net = CombinedNet(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))
+        >>> net(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(
+        self, backbone: nn.Module | None = None, predictor: nn.Module | None = None, distributed: bool = False
+    ) -> None:
+        super().__init__()
+        for role, module in (("backbone", backbone), ("predictor", predictor)):
+            if not isinstance(module, nn.Module):
+                raise ConfigurationError(
+                    f"CombinedNet needs a {role}.", expected="an nn.Module", received=f"{role}={module!r}"
+                )
+        self.backbone = cast(nn.Module, backbone)
+        self.predictor = cast(nn.Module, predictor)
+        self.distributed = distributed
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The predictor's answer to the backbone's features of the images ``x``."""
+        is_replica = getattr(self, "_is_replica", False)
+        if self.distributed and x.is_cuda and torch.cuda.device_count() > 1 and not is_replica:
+            return nn.parallel.data_parallel(self, (x,))
+        return self.predict(self.backbone(x))
+
+    def predict(self, features: Tensor) -> Tensor:
+        """The predictor's answer to features."""
+        if isinstance(self.predictor, nn.Linear) and features.ndim > 2:
+            features = features.flatten(1)
+        return cast(Tensor, self.predictor(features))
+
+    def with_frozen_backbone(self, x: Tensor) -> Tensor:
+        """As ``forward``, with no gradient into the backbone."""
+        with torch.no_grad():
+            features = self.backbone(x)
+        return self.predict(features)
+
+    def save(self, name: str | os.PathLike[str] = "store/base") -> CombinedNet:
+        """Write the weights to ``<name>.safetensors``, whole or not at all.
+
+        Raises:
+            CheckpointError: If the file cannot be written.
+        """
+        tensors = {key: value.detach().cpu().contiguous().clone() for key, value in self.state_dict().items()}
+        write_with(with_suffix(base_path(name), SUFFIX), lambda path: save_file(tensors, path))
+        return self
+
+    def load(self, name: str | os.PathLike[str] = "store/base") -> CombinedNet:
+        """Read weights written by :meth:`save`; all of them or none.
+
+        Raises:
+            CheckpointError: If there is no such file or it cannot be read.
+            CheckpointMismatch: If it holds other networks than these.
+        """
+        path = with_suffix(base_path(name), SUFFIX)
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(
+                f"`{path}` cannot be read: {error}.", fix="Pass the `name` that was given to save()."
+            ) from error
+        load_exactly(self, tensors, str(path))
+        return self
+
+
+def load_exactly(module: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
+    """Copy tensors into a module if names and shapes are the same, otherwise change nothing.
+
+    Raises:
+        CheckpointMismatch: With all that is missing, unexpected or of another shape.
+    """
+    own = module.state_dict()
+    problems = [f"missing {key} {tuple(own[key].shape)}" for key in own if key not in tensors]
+    problems += [f"unexpected {key} {tuple(tensors[key].shape)}" for key in tensors if key not in own]
+    problems += [
+        f"{key} has shape {tuple(tensors[key].shape)} in the file, {tuple(own[key].shape)} here"
+        for key in own
+        if key in tensors and own[key].shape != tensors[key].shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise CheckpointMismatch(
+            f"`{origin}` does not fit these networks: {shown}.",
+            fix="Build the supervisor with the networks and settings it was trained with.",
+        )
+    module.load_state_dict(tensors)

@@ -1,0 +1,32 @@
+"""Normalisation layers."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+class LayerNorm2d(nn.GroupNorm):
+    """Layer normalisation of a feature map: each image by its own mean and variance over channels and space.
+
+    Nothing depends on the rest of the batch, in training or in evaluation, so contrastive methods cannot cheat by
+    reading batch statistics.
+
+    Args:
+        channels: Channels of the (batch, channels, height, width) map.
+        eps: Added to the variance.
+
+    References:
+        Ba, Kiros and Hinton, "Layer Normalization", 2016; Wu and He, "Group Normalization", 2018 (one group).
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__(1, channels, eps=eps)
+
+
+def replace_batch_norm(module: nn.Module) -> None:
+    """Swap every ``BatchNorm2d`` below ``module``, in place, for a fresh :class:`LayerNorm2d`."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, LayerNorm2d(child.num_features, eps=child.eps))
+        else:
+            replace_batch_norm(child)

@@ -1,0 +1,17 @@
+"""The algorithms."""
+
+from super_selfish.supervisors.base import Supervisor
+from super_selfish.supervisors.label import LabelSupervisor
+from super_selfish.supervisors.rotate_net import RotateNetSupervisor
+
+__all__ = ["LabelSupervisor", "RotateNetSupervisor", "Supervisor", "all_supervisors"]
+
+
+def all_supervisors() -> dict[str, type[Supervisor]]:
+    """Every algorithm by its name.
+
+    Example:
+        >>> all_supervisors()["rotate_net"].__name__
+        'RotateNetSupervisor'
+    """
+    return {cls.algorithm(): cls for cls in (RotateNetSupervisor,)}

@@ -1,0 +1,302 @@
+"""The base of all algorithms: five stages that can each be overridden, and one loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from super_selfish.data.collate import Collate
+from super_selfish.data.loader import Cursor, TrainLoader
+from super_selfish.errors import ConfigurationError
+from super_selfish.evaluation.features import extract_named, preprocess_batch
+from super_selfish.models.backbones import BackboneOutput, Output
+from super_selfish.models.combined import CombinedNet
+from super_selfish.models.shapes import feature_shape
+from super_selfish.supervisors import persistence
+from super_selfish.supervisors.engine import make_loader, train
+from super_selfish.supervisors.identity import algorithm_name, description, hyperparameters
+from super_selfish.supervisors.setup import Setup
+from super_selfish.training.callbacks import Callback
+from super_selfish.training.run import Run
+from super_selfish.training.settings import OptimizerFactory, SchedulerFactory, Settings, constant_lr
+
+
+class Supervisor(nn.Module):
+    """Trains a backbone by an exercise that needs no labels.
+
+    ``supervise`` calls five stages, in this order, each of which a subclass may override with the same signature:
+    ``_load_pretrained``, ``_init_data_optimizer``, ``_epochs``, and, once a batch, ``_forward`` and ``_update``. Two
+    hooks stand beside them: ``_prepare`` sizes buffers before the first epoch, ``_after_update`` follows every update.
+
+    Args:
+        model: The network that is trained, called once a batch.
+        dataset: The exercises: a map-style data set.
+        loss: The criterion; cross entropy if None.
+        collate_fn: Makes a batch of items; None joins them as the data set asks.
+        setup: Images and arguments, from the subclasses of this library.
+
+    Attributes:
+        history: An entry an epoch: epoch, loss, images_per_second, data_wait.
+        cursor: Epochs, batches, steps and samples over the supervisor's life.
+        preprocessing: What every image becomes before it is used.
+
+    Raises:
+        ConfigurationError: If the model is no ``CombinedNet``.
+    """
+
+    images_per_sample = 1
+    """How many images the network sees for one image of the data set, in one batch."""
+
+    def __init__(
+        self,
+        model: CombinedNet,
+        dataset: Any = None,
+        loss: Callable[..., Tensor] | None = None,
+        collate_fn: Collate | None = None,
+        *,
+        setup: Setup | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(model, CombinedNet):
+            raise ConfigurationError(
+                "A supervisor trains a backbone with a predictor behind it.",
+                expected="model=CombinedNet(backbone, predictor)",
+                received=type(model).__name__,
+            )
+        self.model = model
+        self.dataset = dataset
+        self.loss = nn.CrossEntropyLoss() if loss is None else loss
+        self.collate_fn = collate_fn
+        self.history: list[dict[str, Any]] = []
+        self.cursor = Cursor()
+        self.settings: Settings | None = None
+        self.run: Run | None = None
+        self._setup = Setup.bare() if setup is None else setup
+        self.preprocessing = self._setup.preprocessing
+        if setup is not None:
+            self.feature_shape = feature_shape(model.backbone, self.preprocessing.channels, setup.square_resolution())
+
+    # ------------------------------------------------------------------------------------------------- training
+
+    def supervise(
+        self,
+        lr: float = 1e-3,
+        optimizer: OptimizerFactory = torch.optim.Adam,
+        epochs: int = 10,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        num_workers: int = 0,
+        name: str | os.PathLike[str] = "store/base",
+        pretrained: bool = False,
+        lr_scheduler: SchedulerFactory = constant_lr,
+        *,
+        seed: int = 0,
+        accumulate: int = 1,
+        clip_grad: float | None = None,
+        scheduler_interval: str = "step",
+        callbacks: Sequence[Callback] = (),
+        on_error: str = "raise",
+        on_nonfinite: str = "raise",
+        verbose: bool = True,
+    ) -> Self:
+        """Train, and store the weights under ``name`` at the end or on Ctrl-C.
+
+        A failure stores nothing and leaves earlier files as they are. What a finished or interrupted run replaces is
+        kept as ``*.prev``.
+
+        Args:
+            lr: Learning rate.
+            optimizer: Factory, called as ``optimizer(parameters, lr=lr)``.
+            epochs: Passes over the data set, at least 0.
+            batch_size: Images an update. Only full batches are trained; the rest is shuffled into the next epoch.
+            shuffle: Draw a new order every epoch.
+            num_workers: Processes that read images ahead. The result does not depend on it.
+            name: Path of the files, without suffix; parent folders are made.
+            pretrained: Start from the weights stored under ``name``.
+            lr_scheduler: Factory, called with the optimizer.
+            seed: Of order, views and all else that is random here; initial weights are drawn by the constructor.
+            accumulate: Micro-batches that each batch is drawn in, to save memory.
+            clip_grad: Largest norm of the gradient.
+            scheduler_interval: Step the schedule every ``"step"`` or every ``"epoch"``.
+            callbacks: Told of every step and epoch.
+            on_error: ``"raise"`` at an unreadable image, or ``"skip"``: another takes its place, and it is counted.
+            on_nonfinite: ``"raise"`` before an update with infinite gradients, or ``"ignore"``.
+            verbose: Show progress on stderr.
+
+        Returns:
+            The supervisor, in eval mode.
+
+        Raises:
+            ConfigurationError: If an argument or a network cannot work; before training.
+            DataError: If there are no usable images, or one cannot be read.
+            CheckpointError: If the weights cannot be read or written.
+            NonFiniteLoss: If the loss or a gradient is infinite or not a number.
+        """
+        given = {key: value for key, value in locals().items() if key in Settings.__dataclass_fields__}
+        train(self, Settings(**given))
+        return self
+
+    def _load_pretrained(self, name: str | os.PathLike[str], pretrained: bool) -> None:
+        """Stage 1: load weights from ``name`` if ``pretrained``."""
+        if pretrained:
+            self.load(name)
+
+    def _init_data_optimizer(
+        self,
+        optimizer: OptimizerFactory,
+        batch_size: int,
+        shuffle: bool,
+        num_workers: int,
+        collate_fn: Collate | None,
+        lr: float,
+        lr_scheduler: SchedulerFactory,
+    ) -> tuple[Any, torch.optim.Optimizer, Any]:
+        """Stage 2: make the loader, the optimizer and the schedule, returned in this order."""
+        loader = make_loader(self, batch_size, shuffle, num_workers, collate_fn)
+        made = optimizer(self.trainable_parameters(), lr=lr)
+        return loader, made, lr_scheduler(made)
+
+    def _epochs(
+        self, epochs: int, train_loader: Iterable[Any], optimizer: torch.optim.Optimizer, lr_scheduler: Any
+    ) -> None:
+        """Stage 3: the loop."""
+        for _ in range(epochs):
+            for data in train_loader:
+                loss = self._forward(data)
+                self._update(loss, optimizer, lr_scheduler)
+
+    def _forward(self, data: Any) -> Tensor:
+        """Stage 4: the loss of one batch, which is on the device."""
+        inputs, targets = data
+        return self.loss(self.model(inputs), targets)
+
+    def _update(self, loss: Tensor, optimizer: torch.optim.Optimizer, lr_scheduler: Any) -> None:
+        """Stage 5: gradients, and once the whole batch has been seen the step of optimizer and schedule."""
+        run, settings = self.run, self.settings
+        if run is None or settings is None:
+            raise ConfigurationError("`_update` works within `supervise()` only.")
+        (loss * run.loader.share).backward()  # type: ignore[no-untyped-call]
+        if not run.loader.in_last_piece:
+            return
+        if settings.clip_grad is not None:
+            nn.utils.clip_grad_norm_(self.trainable_parameters(), settings.clip_grad)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if settings.scheduler_interval == "step" or run.epoch_ended:
+            lr_scheduler.step()
+
+    def _prepare(self, train_loader: TrainLoader) -> None:
+        """Hook: size what depends on the loader, before the first epoch."""
+
+    def _after_update(self) -> None:
+        """Hook: follow an update of the weights (moving averages, queues, banks)."""
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether ``_update`` can take a batch in parts; a user's own need not."""
+        return type(self)._update is Supervisor._update
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """What the optimizer gets: every parameter that requires a gradient."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    # ------------------------------------------------------------------------------------------ files and features
+
+    def save(self, name: str | os.PathLike[str] = "store/base") -> Self:
+        """Write ``<name>.safetensors`` and ``<name>.json``, each whole or not at all.
+
+        Raises:
+            CheckpointError: If they cannot be written; what was there is unchanged.
+        """
+        persistence.save(self, name)
+        return self
+
+    def load(self, name: str | os.PathLike[str] = "store/base") -> Self:
+        """Read what :meth:`save` or :meth:`supervise` wrote: weights, preprocessing and history; all or nothing.
+
+        No data set is needed; networks whose sizes follow from the images are rebuilt.
+
+        Raises:
+            CheckpointError: If there is no such file, or it is damaged.
+            CheckpointMismatch: If it belongs to another class, other networks or other settings.
+        """
+        persistence.load(self, name)
+        return self
+
+    def get_backbone(self, *, output: Output | None = None) -> nn.Module:
+        """The live backbone, in eval mode; it takes what :meth:`preprocess` returns.
+
+        Args:
+            output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: as the backbone is.
+        """
+        if output not in (None, "flat", "map", "pooled"):
+            raise ConfigurationError(
+                "`output` is unknown.", expected="None, 'flat', 'map' or 'pooled'", received=f"output={output!r}"
+            )
+        backbone = self.model.backbone
+        chosen = backbone if output is None else BackboneOutput(backbone, output)
+        object.__setattr__(chosen, "preprocessing", self.preprocessing)  # extract_features then treats images alike
+        return chosen.eval()
+
+    def get_predictor(self) -> nn.Module:
+        """The live predictor, in eval mode."""
+        return self.model.predictor.eval()
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of the backbone's flattened features: the input size of a head behind it."""
+        return int(np.prod(self.feature_shape))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
+
+    def preprocess(self, images: object) -> Tensor:
+        """Images as the backbone takes them.
+
+        Args:
+            images: One image (a path, a PIL image, an H×W[×C] array, a C×H×W tensor), a list of these, or a batch
+                (N×H×W×C array, N×C×H×W tensor). Tensors and float arrays are in the value range of the training data.
+
+        Returns:
+            Float32 (N, C, H, W) on the supervisor's device, in [0, 1], or normalised if the supervisor does that.
+        """
+        return preprocess_batch(images, self.preprocessing).to(self.device)
+
+    def extract(
+        self, data: object, *, batch_size: int = 64, num_workers: int = 0
+    ) -> tuple[npt.NDArray[np.float32], list[str]]:
+        """Features of images, with the preprocessing of the training.
+
+        Args:
+            data: Anything that a supervisor can be made of.
+            batch_size: Images at a time.
+            num_workers: Processes that read ahead.
+
+        Returns:
+            Float32 features (N, D), maps averaged over space, and the name of each image (its path in the folder).
+        """
+        features, _, names = extract_named(self.get_backbone(), data, batch_size=batch_size, num_workers=num_workers)
+        return features, names
+
+    # -------------------------------------------------------------------------------------------- what it is
+
+    @classmethod
+    def algorithm(cls) -> str:
+        """The algorithm's name, such as ``rotate_net``: the class name in snake case without "Supervisor"."""
+        return algorithm_name(cls)
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """The constructor's arguments that are plain values, by name, and the image options that were given."""
+        return hyperparameters(self)
+
+    def __repr__(self) -> str:
+        return description(self)

@@ -1,0 +1,209 @@
+"""What ``supervise`` does around the stages: loader, memory, hooks, and what is stored in which case."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from super_selfish.data.collate import Batch, Collate, batched_collate, to_device
+from super_selfish.data.foreign import ForeignLoader
+from super_selfish.data.loader import TrainLoader
+from super_selfish.errors import ConfigurationError, NonFiniteLoss
+from super_selfish.files import base_path, check_writable
+from super_selfish.seeding import make_key
+from super_selfish.supervisors import persistence
+from super_selfish.training.memory import activation_bytes, available_bytes, pieces_that_fit
+from super_selfish.training.progress import Progress
+from super_selfish.training.run import Run
+from super_selfish.training.settings import Settings
+
+if TYPE_CHECKING:
+    from super_selfish.supervisors.base import Supervisor
+
+logger = logging.getLogger("super_selfish")
+
+
+def train(supervisor: Supervisor, settings: Settings) -> None:
+    """Run the stages of ``supervise``; see :meth:`Supervisor.supervise`."""
+    base = base_path(settings.name)
+    check_writable(base)
+    if settings.on_error == "raise" and supervisor._setup.complaint is not None:
+        raise supervisor._setup.complaint
+    supervisor._load_pretrained(settings.name, settings.pretrained)
+    supervisor.settings = settings
+    if supervisor.cursor.batch:  # an interrupted epoch is over: its order and views are not used again
+        supervisor.cursor.epoch, supervisor.cursor.batch = supervisor.cursor.epoch + 1, 0
+    with own_randomness(settings.seed, supervisor.device):
+        loader, optimizer, scheduler = supervisor._init_data_optimizer(
+            settings.optimizer,
+            settings.batch_size,
+            settings.shuffle,
+            settings.num_workers,
+            supervisor.collate_fn,
+            settings.lr,
+            settings.lr_scheduler,
+        )
+        if not isinstance(loader, TrainLoader):
+            loader = ForeignLoader(loader, supervisor.cursor, preparer(supervisor), settings.seed)
+        callbacks = [*settings.callbacks, *([Progress()] if settings.verbose else [])]
+        run = Run(supervisor, loader, optimizer, settings.epochs, callbacks, settings.on_nonfinite)
+        supervisor._prepare(loader)
+        if settings.verbose:
+            say(f"{supervisor!r}")
+        try:
+            execute(supervisor, run, scheduler)
+        except KeyboardInterrupt:
+            store(supervisor, run, base, interrupted=True)
+            raise
+    store(supervisor, run, base)
+
+
+def execute(supervisor: Supervisor, run: Run, scheduler: Any) -> None:
+    """Run the epochs with everything hooked in, and unhook it whatever happens."""
+    handles = run.attach()
+    supervisor.run = run
+    supervisor.__dict__["_forward"] = observed(supervisor._forward, run)
+    supervisor.train()
+    try:
+        run.emit("on_train_begin")
+        supervisor._epochs(run.epochs, run.watched_loader(), run.optimizer, scheduler)
+        run.close_boundary()
+    finally:
+        run.emit("on_train_end")
+        supervisor.eval()
+        del supervisor.__dict__["_forward"]
+        supervisor.run = None
+        for handle in handles:
+            handle.remove()
+        run.optimizer.zero_grad(set_to_none=True)
+
+
+def observed(forward: Callable[[Any], Tensor], run: Run) -> Callable[[Any], Tensor]:
+    """``_forward``, with its losses added to the run's mean."""
+
+    def call(data: Any) -> Tensor:
+        loss = forward(data)
+        run.observe(loss)
+        return loss
+
+    return call
+
+
+def store(supervisor: Supervisor, run: Run, base: Path, *, interrupted: bool = False) -> None:
+    """Store what was trained, if anything was and it is finite; what stood there is kept as ``*.prev``."""
+    verbose = supervisor.settings is not None and supervisor.settings.verbose
+    if run.steps == 0:
+        logger.warning("Nothing was trained, so nothing was stored under %s.", base)
+        return
+    broken = [name for name, value in supervisor.state_dict().items() if not torch.isfinite(value).all()]
+    if broken:
+        message = (
+            f"The weights are not finite after {run.steps} steps, so they were not stored: {', '.join(broken[:4])}."
+        )
+        if interrupted:
+            logger.error(message)
+            return
+        raise NonFiniteLoss(message, fix="Files under this name are unchanged. Lower `lr`, or set `clip_grad=1.0`.")
+    path = persistence.save(supervisor, base, keep=True)
+    if interrupted:
+        logger.warning("Interrupted: the weights after %d steps were stored in %s.", run.steps, path)
+    elif verbose:
+        say(f"Stored in {path}.")
+
+
+def make_loader(
+    supervisor: Supervisor, batch_size: int, shuffle: bool, num_workers: int, collate_fn: Collate | None
+) -> TrainLoader:
+    """The training loader over the supervisor's data set.
+
+    Raises:
+        ConfigurationError: If there is no data set.
+    """
+    settings = supervisor.settings
+    if supervisor.dataset is None:
+        raise ConfigurationError(
+            "There are no images to train on.",
+            expected="a folder, a data set, an array or a tensor",
+            received="dataset=None",
+            fix=f'For instance {type(supervisor).__name__}("photos/").',
+        )
+    own = None if collate_fn is batched_collate and getattr(supervisor.dataset, "batched", False) else collate_fn
+    loader = TrainLoader(
+        supervisor.dataset,
+        batch_size,
+        supervisor.cursor,
+        preparer(supervisor),
+        shuffle=shuffle,
+        num_workers=num_workers,
+        collate_fn=own,
+        seed=0 if settings is None else settings.seed,
+        on_error="raise" if settings is None else settings.on_error,
+    )
+    wanted = 1 if settings is None else settings.accumulate
+    if wanted > 1 and not supervisor.accumulates:
+        raise ConfigurationError(
+            "`accumulate` needs the library's `_update`.", received=f"accumulate={wanted} with an overridden `_update`"
+        )
+    loader.pieces = min(loader.batch_size, max(wanted, pieces_for_memory(supervisor, loader.batch_size)))
+    return loader
+
+
+def pieces_for_memory(supervisor: Supervisor, batch_size: int) -> int:
+    """In how many micro-batches a batch fits the device's memory; says so if that is more than one."""
+    available = available_bytes(supervisor.device)
+    shape = supervisor.preprocessing
+    trained = {id(parameter) for parameter in supervisor.trainable_parameters()}
+    if available is None or not any(id(p) in trained for p in supervisor.model.backbone.parameters()):
+        return 1
+    each = supervisor.images_per_sample * activation_bytes(
+        supervisor.model.backbone, shape.channels, supervisor._setup.square_resolution()
+    )
+    pieces = pieces_that_fit(batch_size, each, available)
+    if pieces == 1:
+        return 1
+    needed = (
+        f"A batch of {batch_size} needs about {1.4 * each * batch_size / 1e9:.1f} GB of {available / 1e9:.1f} GB free"
+    )
+    if not supervisor.accumulates:
+        logger.warning("%s, and may not fit: lower batch_size.", needed)
+        return 1
+    logger.warning(
+        "%s: it is drawn in %d micro-batches of at most %d, whose gradients add up. Batch norm sees each alone.",
+        needed,
+        pieces,
+        -(-batch_size // pieces),
+    )
+    return pieces
+
+
+def preparer(supervisor: Supervisor) -> Callable[[Batch], Any]:
+    """From a CPU batch to what ``_forward`` gets: on the device, scaled, normalised."""
+    mean, std = supervisor.preprocessing.mean, supervisor.preprocessing.std
+    device = supervisor.device
+    if mean is None or std is None:
+        return lambda batch: to_device(batch, device)
+    shift = torch.tensor(mean, device=device).view(-1, 1, 1)
+    scale = torch.tensor(std, device=device).view(-1, 1, 1)
+    return lambda batch: to_device(batch, device, lambda images: images.sub_(shift).div_(scale))
+
+
+@contextlib.contextmanager
+def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Within the block torch's generators are keyed by the seed; the user's are restored afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(make_key(seed, "run") >> 1)
+        yield
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

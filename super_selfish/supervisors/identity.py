@@ -1,0 +1,45 @@
+"""What a supervisor says of itself: its class in the library, its name, its hyperparameters."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from super_selfish.supervisors.base import Supervisor
+
+_PACKAGE = __name__.rpartition(".")[0] + "."
+
+
+def registered_class(cls: type[Supervisor]) -> type[Any]:
+    """The class of this library that ``cls`` is, or derives from."""
+    return next(base for base in cls.__mro__ if base.__module__.startswith(_PACKAGE))
+
+
+def algorithm_name(cls: type[Supervisor]) -> str:
+    """The class name in snake case without "Supervisor"."""
+    name = registered_class(cls).__name__.removesuffix("Supervisor")
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() or "supervisor"
+
+
+def hyperparameters(supervisor: Supervisor) -> dict[str, Any]:
+    """The constructor's arguments that are plain values, read off its signature, and the image options given."""
+    setup = supervisor._setup
+    skipped = {"self", "model", "dataset", "loss", "collate_fn", "setup", *setup.given}
+    signature = inspect.signature(registered_class(type(supervisor)).__init__)
+    plain = {
+        name: getattr(supervisor, name)
+        for name, parameter in signature.parameters.items()
+        if name not in skipped and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+    return plain | dict(setup.options.items())
+
+
+def description(supervisor: Supervisor) -> str:
+    """One line: class, arguments, images."""
+    given = {key: value for key, value in supervisor._setup.given.items() if value is not None}
+    named = {key: value if isinstance(value, str) else type(value).__name__ for key, value in given.items()}
+    arguments = ", ".join(f"{key}={value!r}" for key, value in (hyperparameters(supervisor) | named).items())
+    images = "no images" if supervisor.dataset is None else f"{len(supervisor.dataset)} images"
+    return f"{type(supervisor).__name__}({arguments}) on {images}, {supervisor.preprocessing.describe()}"

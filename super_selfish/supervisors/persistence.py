@@ -1,0 +1,221 @@
+"""How a supervisor becomes a file and a file a supervisor."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from super_selfish import __version__
+from super_selfish.data.loader import Cursor
+from super_selfish.data.preprocessing import ImageDataset, Preprocessing
+from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch
+from super_selfish.models.combined import load_exactly
+from super_selfish.supervisors.identity import registered_class
+from super_selfish.training.artefact import Artefact, read_artefact, write_artefact
+
+if TYPE_CHECKING:
+    from super_selfish.supervisors.base import Supervisor
+
+_MODEL = "model."
+NETWORKS = ("backbone", "predictor", "discriminator")
+"""What a file cannot be restored without if the user built it."""
+
+
+def public_state(supervisor: Supervisor) -> dict[str, Tensor]:
+    """All tensors under their public names: ``backbone.*``, ``predictor.*`` and whatever else there is."""
+    return {key.removeprefix(_MODEL): value for key, value in supervisor.state_dict().items()}
+
+
+def save(supervisor: Supervisor, name: str | os.PathLike[str], *, keep: bool = False) -> Path:
+    """Write the artefact; with ``keep`` what stood there stays as ``*.prev``."""
+    return write_artefact(name, public_state(supervisor), manifest(supervisor), keep=keep)
+
+
+def manifest(supervisor: Supervisor) -> dict[str, Any]:
+    """Everything needed to rebuild the supervisor, and where its weights come from."""
+    given = supervisor._setup.given
+    source = getattr(getattr(supervisor.dataset, "images", None), "source", None)
+    cursor = supervisor.cursor
+    settings = supervisor.settings
+    return {
+        "supervisor": supervisor.algorithm(),
+        "arguments": as_json(supervisor.hyperparameters()),
+        "networks": {key: describe(value) for key, value in given.items()},
+        "preprocessing": supervisor.preprocessing.as_json(),
+        "feature_shape": list(supervisor.feature_shape),
+        "training": {
+            "epochs": cursor.epoch,
+            "batch": cursor.batch,
+            "steps": cursor.step,
+            "samples": cursor.samples,
+            "settings": None if settings is None else settings.as_json(),
+        },
+        "dataset": None if source is None else source.fingerprint(),
+        "history": supervisor.history,
+        "versions": {
+            "super_selfish": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def describe(value: Any) -> Any:
+    """A network or callable as JSON: None and names as they are, anything else by the name of its class."""
+    if value is None or isinstance(value, str):
+        return value
+    return {"own": getattr(value, "__qualname__", None) or type(value).__qualname__}
+
+
+def as_json(value: Any) -> Any:
+    """Plain values as JSON has them: tuples become lists."""
+    if isinstance(value, dict):
+        return {key: as_json(part) for key, part in value.items()}
+    return [as_json(part) for part in value] if isinstance(value, tuple | list) else value
+
+
+def restore(
+    name: str | os.PathLike[str], classes: Mapping[str, type[Supervisor]], given: Mapping[str, Any]
+) -> Supervisor:
+    """Build the supervisor that a file describes and load it; see :func:`super_selfish.load`."""
+    artefact = read_artefact(name)
+    stored = artefact.manifest
+    cls = classes.get(str(stored.get("supervisor")))
+    if cls is None:
+        raise CheckpointMismatch(
+            f"`{artefact.path}` does not say which algorithm it is of.",
+            expected=f"one of {', '.join(classes)}",
+            received=repr(stored.get("supervisor")),
+            fix="If it holds plain weights, build the supervisor and call its load(name).",
+        )
+    arguments, networks = stored.get("arguments"), stored.get("networks")
+    if not isinstance(arguments, dict) or not isinstance(networks, dict):
+        raise CheckpointCorrupt(f"`{artefact.path}` is damaged: its manifest has no arguments.")
+    allowed = set(inspect.signature(cls.__init__).parameters) - {"self", "dataset", "images", *networks}
+    own = {key: value for key, value in networks.items() if isinstance(value, str)}
+    for key, value in networks.items():
+        if isinstance(value, dict) and key not in given and key in NETWORKS:
+            raise CheckpointMismatch(
+                f"`{artefact.path}` was trained with a {key} of your own, which only you can build.",
+                expected=str(value.get("own")),
+                received="nothing",
+                fix=f"Pass it: super_selfish.load(name, {key}=...).",
+            )
+    preprocessing = Preprocessing.from_json(stored.get("preprocessing"))
+    sizes = {"resolution": preprocessing.resolution, "channels": preprocessing.channels}
+    plain = {key: value for key, value in arguments.items() if key in allowed}
+    with torch.random.fork_rng(devices=[]):
+        supervisor = cls(**{**plain, **sizes, **own, **given})
+    adopt(supervisor, artefact)
+    return supervisor.eval()
+
+
+def load(supervisor: Supervisor, name: str | os.PathLike[str]) -> None:
+    """Read an artefact into a supervisor; nothing of it changes unless everything fits."""
+    adopt(supervisor, read_artefact(name))
+
+
+def adopt(supervisor: Supervisor, artefact: Artefact) -> None:
+    """Take weights, preprocessing and history from an artefact, all or nothing."""
+    if not artefact.manifest:
+        load_exactly(supervisor, private_names(supervisor, artefact.tensors), str(artefact.path))
+        return
+    check_same(supervisor, artefact)
+    stored = Preprocessing.from_json(artefact.manifest.get("preprocessing"))
+    cursor, history = read_progress(artefact)
+    target = supervisor
+    if resized(stored, supervisor.preprocessing):
+        target = rebuilt(supervisor, stored)
+    load_exactly(target, private_names(target, artefact.tensors), str(artefact.path))
+    if target is not supervisor:
+        for key, child in target.named_children():
+            setattr(supervisor, key, child)
+        supervisor.feature_shape = target.feature_shape
+    supervisor.preprocessing = supervisor._setup.preprocessing = stored
+    images = supervisor._setup.images
+    if isinstance(images, ImageDataset):
+        images.preprocessing = stored
+    supervisor.cursor, supervisor.history = cursor, history
+
+
+def resized(stored: Preprocessing, present: Preprocessing) -> bool:
+    """Whether networks sized for one are wrong for the other."""
+    return (stored.resolution, stored.channels) != (present.resolution, present.channels)
+
+
+def rebuilt(supervisor: Supervisor, stored: Preprocessing) -> Supervisor:
+    """A twin of a supervisor whose networks fit the stored preprocessing."""
+    options = set(supervisor._setup.options)
+    arguments: dict[str, Any] = {
+        key: value for key, value in supervisor.hyperparameters().items() if key not in options
+    }
+    arguments |= {"resolution": stored.resolution, "channels": stored.channels, **supervisor._setup.given}
+    with torch.random.fork_rng(devices=[]):
+        twin: Supervisor = registered_class(type(supervisor))(**arguments)
+    return twin.to(supervisor.device)
+
+
+def private_names(supervisor: Supervisor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Public names as ``state_dict`` has them."""
+    own = set(supervisor.state_dict())
+    return {_MODEL + key if _MODEL + key in own or key not in own else key: value for key, value in tensors.items()}
+
+
+def check_same(supervisor: Supervisor, artefact: Artefact) -> None:
+    """Compare class and hyperparameters with the manifest.
+
+    Raises:
+        CheckpointMismatch: With everything that differs.
+    """
+    stored = artefact.manifest
+    if stored.get("supervisor") != supervisor.algorithm():
+        raise CheckpointMismatch(
+            f"`{artefact.path}` was trained by another algorithm.",
+            expected=supervisor.algorithm(),
+            received=repr(stored.get("supervisor")),
+            fix="super_selfish.load(name) finds the right class.",
+        )
+    here = as_json(supervisor.hyperparameters())
+    there = stored.get("arguments")
+    if not isinstance(there, dict):
+        raise CheckpointCorrupt(f"`{artefact.path}` is damaged: its manifest has no arguments.")
+    options = set(supervisor._setup.options)
+    differing = [
+        f"{key} is {here[key]!r} here and {there.get(key)!r} in the file"
+        for key in here
+        if key not in options and here[key] != there.get(key)
+    ]
+    preprocessing = artefact.manifest.get("preprocessing") or {}
+    present = supervisor.preprocessing.as_json()
+    differing += [
+        f"{key} is {present[key]!r} here and {preprocessing.get(key)!r} in the file"
+        for key in ("resolution", "channels")
+        if key in options and supervisor._setup.options.get(key) is not None and present[key] != preprocessing.get(key)
+    ]
+    if differing:
+        raise CheckpointMismatch(
+            f"`{artefact.path}` was trained with other settings: {'; '.join(differing)}.",
+            fix="Build the supervisor with the settings of the file, or use super_selfish.load(name).",
+        )
+
+
+def read_progress(artefact: Artefact) -> tuple[Cursor, list[dict[str, Any]]]:
+    """Cursor and history from a manifest.
+
+    Raises:
+        CheckpointCorrupt: If they are not what they should be.
+    """
+    training, history = artefact.manifest.get("training"), artefact.manifest.get("history")
+    keys = ("epochs", "batch", "steps", "samples")
+    found = [training.get(key) for key in keys] if isinstance(training, dict) else []
+    numbers = [number for number in found if isinstance(number, int) and number >= 0]
+    if len(numbers) != len(keys) or not isinstance(history, list):
+        raise CheckpointCorrupt(f"`{artefact.path}` is damaged: its manifest has no record of the training.")
+    return Cursor(*numbers), [dict(entry) for entry in history if isinstance(entry, dict)]

@@ -1,0 +1,179 @@
+"""What every constructor does first: open the images, settle what they mean, and build networks that fit them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from super_selfish.data.images import MAX_PIXELS
+from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
+from super_selfish.data.pretext import PretextDataset
+from super_selfish.data.sources import open_source
+from super_selfish.errors import ConfigurationError, UnreadableImage
+from super_selfish.models.backbones import default_backbone, named_backbone
+from super_selfish.models.combined import CombinedNet
+from super_selfish.models.heads import Classification
+from super_selfish.models.shapes import expected_channels, feature_shape
+
+
+class ImageOptions(TypedDict, total=False):
+    """What an image means; keyword arguments of every constructor.
+
+    Attributes:
+        resolution: Side in px, or (height, width): images are scaled to cover it and cropped in the middle. None:
+            225 for files; arrays, tensors and data sets of one size stay as they are, but at least 32.
+        channels: None: that of the images if all are alike, else 3. Grey is repeated, colour averaged, alpha dropped.
+        value_range: (low, high) that become 0 and 1 in images that are not uint8; ``"auto"``: from a sample.
+        normalize: None, ``"dataset"``, or (means, standard deviations) per channel on the scale of 0 to 1.
+        max_pixels: Larger images are refused before they are decoded.
+    """
+
+    resolution: int | tuple[int, int] | None
+    channels: int | None
+    value_range: str | tuple[float, float]
+    normalize: str | tuple[Sequence[float], Sequence[float]] | None
+    max_pixels: int
+
+
+@dataclass
+class Setup:
+    """The images and what was given to a constructor.
+
+    Attributes:
+        images: The opened images, or None without a data set.
+        preprocessing: What every image becomes.
+        options: The image options as given.
+        given: Networks, criteria and callables as given, by parameter name.
+        complaint: About a file that could not be read; raised by ``supervise`` unless it is told to skip such files.
+    """
+
+    images: ImageDataset | None
+    preprocessing: Preprocessing
+    options: ImageOptions
+    given: dict[str, Any] = field(default_factory=dict)
+    complaint: UnreadableImage | None = None
+
+    @classmethod
+    def of(cls, dataset: object, options: ImageOptions, **given: Any) -> Setup:
+        """Open a data set and settle resolution, channels and value range.
+
+        Args:
+            dataset: Anything that :func:`super_selfish.data.open_source` accepts, or None.
+            options: The image options as given.
+            **given: Networks, criteria and callables of the constructor.
+
+        Raises:
+            DataError: If the images cannot be used.
+            ConfigurationError: If an option is unknown or out of range.
+        """
+        unknown = set(options) - set(ImageOptions.__annotations__)
+        if unknown:
+            raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
+        settled: dict[str, Any] = dict(options)
+        backbone = given.get("backbone")
+        if dataset is None and settled.get("channels") is None and isinstance(backbone, nn.Module):
+            settled["channels"] = expected_channels(backbone)
+        source = None
+        if dataset is not None:
+            source = open_source(dataset, max_pixels=settled.get("max_pixels", MAX_PIXELS), minimum=2)
+        complaint = None
+        try:
+            preprocessing = fit_preprocessing(source, **settled)
+        except UnreadableImage as error:  # supervise(on_error="skip") may still train on the others
+            complaint = error
+            preprocessing = fit_preprocessing(source, on_error="skip", **settled)
+        images = None if source is None else ImageDataset(source, preprocessing)
+        return cls(images, preprocessing, options, given, complaint)
+
+    @classmethod
+    def bare(cls) -> Setup:
+        """Nothing given: RGB at 225 px."""
+        return cls(None, fit_preprocessing(None), {})
+
+    def use(self, preprocessing: Preprocessing) -> None:
+        """Take the preprocessing that a trained backbone brings."""
+        self.preprocessing = preprocessing
+        if self.images is not None:
+            self.images.preprocessing = preprocessing
+
+    def dataset(self, make: Callable[[ImageDataset], PretextDataset]) -> PretextDataset | None:
+        """The pretext data set, if there are images."""
+        return None if self.images is None else make(self.images)
+
+    def backbone(self, norm_type: str = "batch", flat: bool = True) -> nn.Module:
+        """The backbone that was given, by module or name, or the default one.
+
+        Raises:
+            ConfigurationError: If what was given is no backbone.
+        """
+        given = self.given.get("backbone")
+        channels = self.preprocessing.channels
+        if given is None:
+            return default_backbone(channels, "layer" if norm_type == "layer" else "batch", flat)
+        if isinstance(given, str):
+            return named_backbone(given, channels)
+        if isinstance(given, nn.Module):
+            return given
+        raise ConfigurationError("`backbone` is no network.", expected="an nn.Module or a name", received=repr(given))
+
+    def classifier(self, hidden: Sequence[int], outputs: int) -> CombinedNet:
+        """The backbone with a classifier behind it, sized by what comes out of the backbone.
+
+        Args:
+            hidden: Sizes of the hidden layers of the default head.
+            outputs: Number of classes.
+
+        Raises:
+            ConfigurationError: If the networks fit neither the images nor each other.
+        """
+        backbone = self.backbone()
+        shape = feature_shape(backbone, self.preprocessing.channels, self.square_resolution())
+        predictor = self.given.get("predictor")
+        if predictor is None:
+            return CombinedNet(backbone, Classification([int(torch.Size(shape).numel()), *hidden, outputs]))
+        net = CombinedNet(backbone, predictor)
+        check_outputs(net.predictor, shape, outputs)
+        return net
+
+    def square_resolution(self) -> tuple[int, int]:
+        """Height and width of the square in the middle."""
+        side = min(self.preprocessing.resolution)
+        return side, side
+
+    def criterion(self, default: Callable[[], nn.Module]) -> Callable[..., Tensor]:
+        """The loss that was given, or a fresh default."""
+        given = self.given.get("loss")
+        return default() if given is None else given
+
+
+def check_outputs(predictor: nn.Module, shape: tuple[int, ...], outputs: int) -> None:
+    """Try a predictor on features of one image.
+
+    Raises:
+        ConfigurationError: If it does not take them, or has another number of outputs.
+    """
+    trial = copy.deepcopy(predictor).eval()
+    device = next((parameter.device for parameter in predictor.parameters()), torch.device("cpu"))
+    try:
+        with torch.no_grad():
+            features = torch.zeros(1, *shape, device=device)
+            answer = trial(features.flatten(1) if isinstance(predictor, nn.Linear) else features)
+    except Exception as error:  # whatever a stranger's network raises becomes one message with its cause
+        raise ConfigurationError(
+            f"The predictor cannot take the backbone's features: {type(error).__name__}: {error}.",
+            expected=f"features of shape (batch, {', '.join(map(str, shape))})",
+            received=type(predictor).__name__,
+            fix="Size it by `supervisor.feature_dim`, or leave `predictor=None`.",
+        ) from error
+    if not isinstance(answer, Tensor) or answer.shape != (1, outputs):
+        received = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
+        raise ConfigurationError(
+            "The predictor's output does not fit the task.",
+            expected=f"logits of shape (batch, {outputs})",
+            received=received + " for a batch of one",
+        )

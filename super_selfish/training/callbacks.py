@@ -1,0 +1,33 @@
+"""What watches a run without ever touching a gradient."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from super_selfish.training.run import Run
+
+
+class Callback:
+    """Four events of a run; override those that matter.
+
+    Each gets the :class:`~super_selfish.training.run.Run`: ``run.supervisor``, ``run.cursor`` (epoch, batch, step),
+    ``run.epochs``, ``run.mean_loss()``.
+
+    Example:
+        >>> class StopWatch(Callback):
+        ...     def on_epoch_end(self, run):
+        ...         self.speed = run.supervisor.history[-1]["images_per_second"]
+    """
+
+    def on_train_begin(self, run: Run) -> None:
+        """Before the first batch is read."""
+
+    def on_step_end(self, run: Run) -> None:
+        """After each update of the weights."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        """After the last update of an epoch; ``run.supervisor.history[-1]`` is its entry."""
+
+    def on_train_end(self, run: Run) -> None:
+        """After the last epoch, or after an interruption."""

@@ -1,0 +1,108 @@
+"""How much memory a step will take, and how much there is."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+logger = logging.getLogger("super_selfish")
+
+SHARE = 0.7
+"""Share of the free memory that activations may take."""
+
+TRANSIENT = 1.4
+"""Peak of a training step over what autograd keeps: gradients of activations and work space of the convolutions."""
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Free memory of a device, in bytes; of the container if that has less; None where nobody tells."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type != "cpu":
+        return None
+    free = [
+        value for value in (_meminfo(), _cgroup("memory.max", "memory.current"), _address_space()) if value is not None
+    ]
+    return min(free, default=None)
+
+
+def _meminfo() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:  # not Linux
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _cgroup(limit: str, usage: str) -> int | None:
+    root = Path("/sys/fs/cgroup")
+    try:
+        allowed = (root / limit).read_text().strip()
+        return None if allowed == "max" else max(0, int(allowed) - int((root / usage).read_text()))
+    except (OSError, ValueError):
+        return None
+
+
+def _address_space() -> int | None:
+    """What ``ulimit -v`` leaves."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit == resource.RLIM_INFINITY:
+            return None
+        return max(0, limit - int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize())
+    except (ImportError, OSError):
+        return None
+
+
+def activation_bytes(network: nn.Module, channels: int, resolution: tuple[int, int]) -> int:
+    """Bytes that autograd keeps for the backward pass of one image.
+
+    The network sees one black image in eval mode; its modes and statistics are as before afterwards.
+    """
+    modes = {module: module.training for module in network.modules()}
+    parameters = list(network.parameters())
+    own = {parameter.untyped_storage().data_ptr() for parameter in parameters}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    device = parameters[0].device if parameters else torch.device("cpu")
+    image = torch.zeros(1, channels, *resolution, device=device)
+    network.eval()
+    try:
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            output = network(image)
+            del output
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return sum(kept.values())
+
+
+def pieces_that_fit(batch_size: int, image_bytes: float, available: int | None) -> int:
+    """In how many micro-batches a batch must be drawn to fit the free memory.
+
+    Args:
+        batch_size: Images of the data set an update.
+        image_bytes: What autograd keeps for each of them, all views counted.
+        available: Free bytes, or None if unknown.
+    """
+    if available is None or image_bytes <= 0:
+        return 1
+    fitting = max(1, int(SHARE * available / (TRANSIENT * image_bytes)))
+    return -(-batch_size // fitting)

@@ -1,0 +1,210 @@
+"""One run of training: what happens between the stages, whoever wrote them.
+
+Nothing here needs the loop: the optimizer's hooks and the loader's iterator drive it, so a user's own ``_epochs`` or
+``_update`` is watched, counted and protected like ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from super_selfish.data.loader import Cursor, TrainLoader
+from super_selfish.errors import ConfigurationError, NonFiniteLoss
+from super_selfish.training.callbacks import Callback
+
+_END = object()
+
+
+class Trainee(Protocol):
+    """What a run needs of a supervisor."""
+
+    history: list[dict[str, Any]]
+
+    def _after_update(self) -> None: ...
+
+
+class Clock:
+    """Seconds of the epoch under way, and how many of them were spent waiting for data."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin an epoch."""
+        self.begin = time.perf_counter()
+        self.waited = 0.0
+        self.images = 0
+
+    @property
+    def seconds(self) -> float:
+        """Since the epoch began."""
+        return max(time.perf_counter() - self.begin, 1e-9)
+
+    @property
+    def images_per_second(self) -> float:
+        """Images of the data set, views not counted."""
+        return self.images / self.seconds
+
+    @property
+    def data_wait(self) -> float:
+        """Share of the time spent waiting for batches, in [0, 1]."""
+        return min(1.0, self.waited / self.seconds)
+
+
+class WatchedLoader:
+    """The loader that ``_epochs`` iterates: it times the wait for each batch and marks the boundary between steps.
+
+    Everything else is the loader's own: ``len()``, ``batch_size``, ``dataset``, ``peek()``.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __len__(self) -> int:
+        return len(self._run.loader)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._run.loader, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = iter(self._run.loader)
+        while True:
+            self._run.close_boundary()
+            before = time.perf_counter()
+            data = next(batches, _END)
+            self._run.clock.waited += time.perf_counter() - before
+            if data is _END:
+                return
+            yield data
+
+
+class Run:
+    """Counts, protects and reports one call of ``supervise``.
+
+    Args:
+        supervisor: What is trained.
+        loader: Where batches come from.
+        optimizer: Whose steps are the heart-beat.
+        epochs: Planned in this call.
+        callbacks: Told of every step and epoch.
+        on_nonfinite: ``"raise"`` before an update with gradients that are not finite, or ``"ignore"``.
+    """
+
+    def __init__(
+        self,
+        supervisor: Trainee,
+        loader: TrainLoader,
+        optimizer: torch.optim.Optimizer,
+        epochs: int,
+        callbacks: Sequence[Callback],
+        on_nonfinite: str = "raise",
+    ) -> None:
+        self.supervisor = supervisor
+        self.loader = loader
+        self.optimizer = optimizer
+        self.epochs = epochs
+        self.callbacks = tuple(callbacks)
+        self.on_nonfinite = on_nonfinite
+        self.clock = Clock()
+        self.steps = 0
+        self.finished_epochs = 0
+        self._begin = time.perf_counter()
+        self._losses: Tensor | None = None
+        self._count = 0
+        self._stepped = False
+        self.epoch_ended = False
+
+    @property
+    def cursor(self) -> Cursor:
+        """How far training has come."""
+        return self.loader.cursor
+
+    def watched_loader(self) -> WatchedLoader:
+        """The loader as ``_epochs`` gets it."""
+        return WatchedLoader(self)
+
+    def attach(self) -> list[Any]:
+        """Hook into the optimizer; the handles undo it."""
+        return [
+            self.optimizer.register_step_pre_hook(self._before_step),
+            self.optimizer.register_step_post_hook(self._after_step),
+        ]
+
+    def observe(self, loss: Any) -> None:
+        """Add a loss that ``_forward`` returned to the epoch's mean, without reading it.
+
+        Raises:
+            ConfigurationError: If it is not a scalar tensor with a gradient.
+        """
+        if not isinstance(loss, Tensor) or loss.ndim != 0 or not loss.requires_grad:
+            received = repr(type(loss))
+            if isinstance(loss, Tensor):
+                received = f"a tensor of shape {tuple(loss.shape)}, requires_grad={loss.requires_grad}"
+            raise ConfigurationError(
+                "`_forward` must return the loss.", expected="a scalar tensor with a gradient", received=received
+            )
+        value = loss.detach().float()
+        self._losses = value if self._losses is None else self._losses + value
+        self._count += 1
+
+    def mean_loss(self) -> float:
+        """Mean loss of the epoch so far; makes a GPU wait."""
+        return float("nan") if self._losses is None else float(self._losses) / self._count
+
+    def seconds_left(self) -> float:
+        """Time until the planned epochs are done, at the speed so far."""
+        planned = self.epochs * self.loader.batches
+        elapsed = time.perf_counter() - self._begin
+        return elapsed / max(1, self.steps) * max(0, planned - self.steps)
+
+    def emit(self, event: str) -> None:
+        """Tell every callback."""
+        for callback in self.callbacks:
+            getattr(callback, event)(self)
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if self.on_nonfinite == "ignore":
+            return
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if gradients and not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            raise NonFiniteLoss(
+                f"The gradients are not finite in epoch {self.cursor.epoch + 1}, batch {self.cursor.batch + 1}, "
+                f"step {self.cursor.step + 1} (mean loss of the epoch {self.mean_loss():.4g}).",
+                received=f"images {self.loader.last_indices[:16]}",
+                fix="The weights are those before the step, and nothing was saved. Lower `lr`, or set `clip_grad=1.0`.",
+            )
+
+    def _after_step(self, *_: Any) -> None:
+        self.steps += 1
+        before = self.cursor.samples
+        self.epoch_ended = self.loader.commit() or self.epoch_ended
+        self.clock.images += self.cursor.samples - before
+        with torch.no_grad():
+            self.supervisor._after_update()
+        self._stepped = True
+
+    def close_boundary(self) -> None:
+        """Between two steps everything is consistent: report the step, and the epoch if it is over."""
+        if not self._stepped:
+            return
+        self._stepped = False
+        self.emit("on_step_end")
+        if self.epoch_ended:
+            self.epoch_ended = False
+            self.finished_epochs += 1
+            self.supervisor.history.append(
+                {
+                    "epoch": self.cursor.epoch,
+                    "loss": self.mean_loss(),
+                    "images_per_second": self.clock.images_per_second,
+                    "data_wait": self.clock.data_wait,
+                }
+            )
+            self._losses, self._count = None, 0
+            self.emit("on_epoch_end")
+            self.clock.restart()

@@ -1,0 +1,117 @@
+"""The settings of one run, checked before anything else happens."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from super_selfish.errors import ConfigurationError
+from super_selfish.training.callbacks import Callback
+
+OptimizerFactory = Callable[..., torch.optim.Optimizer]
+SchedulerFactory = Callable[[torch.optim.Optimizer], Any]
+
+
+def constant_lr(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    """The default schedule: the learning rate stays as it is."""
+    return torch.optim.lr_scheduler.StepLR(optimizer, step_size=100, gamma=1.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of ``supervise``; see there.
+
+    Raises:
+        ConfigurationError: If one is out of range.
+    """
+
+    lr: float
+    optimizer: OptimizerFactory
+    epochs: int
+    batch_size: int
+    shuffle: bool
+    num_workers: int
+    name: str | os.PathLike[str]
+    pretrained: bool
+    lr_scheduler: SchedulerFactory
+    seed: int
+    accumulate: int
+    clip_grad: float | None
+    scheduler_interval: str
+    callbacks: Sequence[Callback]
+    on_error: str
+    on_nonfinite: str
+    verbose: bool
+
+    def __post_init__(self) -> None:
+        _number("lr", self.lr, "a learning rate above 0", self.lr_is_sound)
+        _integer("epochs", self.epochs, 0, "The paper trains for hundreds of epochs; 10 is the default.")
+        _integer("accumulate", self.accumulate, 1, "It is the number of micro-batches a batch is drawn in.")
+        _integer("seed", self.seed, None, "The default is 0.")
+        if self.clip_grad is not None:
+            _number("clip_grad", self.clip_grad, "None, or the largest gradient norm, above 0", self.clip_is_sound)
+        for parameter in ("optimizer", "lr_scheduler"):
+            if not callable(getattr(self, parameter)):
+                raise ConfigurationError(
+                    f"`{parameter}` must be a factory.",
+                    expected="torch.optim.Adam, say" if parameter == "optimizer" else "a function of the optimizer",
+                    received=repr(getattr(self, parameter)),
+                )
+        _choice("scheduler_interval", self.scheduler_interval, ("step", "epoch"))
+        _choice("on_nonfinite", self.on_nonfinite, ("raise", "ignore"))
+        for callback in self.callbacks:
+            if not isinstance(callback, Callback):
+                raise ConfigurationError(
+                    "`callbacks` are told what happens.",
+                    expected="instances of super_selfish.training.Callback",
+                    received=repr(callback),
+                )
+
+    def lr_is_sound(self) -> bool:
+        """Positive and finite."""
+        return math.isfinite(self.lr) and self.lr > 0
+
+    def clip_is_sound(self) -> bool:
+        """Positive."""
+        return self.clip_grad is not None and self.clip_grad > 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings that shape the result, as JSON values."""
+        return {
+            "lr": self.lr,
+            "optimizer": _name(self.optimizer),
+            "lr_scheduler": _name(self.lr_scheduler),
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "seed": self.seed,
+            "accumulate": self.accumulate,
+            "clip_grad": self.clip_grad,
+            "scheduler_interval": self.scheduler_interval,
+        }
+
+
+def _name(value: Any) -> str:
+    return str(getattr(value, "__qualname__", None) or repr(value))
+
+
+def _number(name: str, value: Any, expected: str, sound: Callable[[], bool]) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not sound():
+        raise ConfigurationError(f"`{name}` is out of range.", expected=expected, received=f"{name}={value!r}")
+
+
+def _integer(name: str, value: Any, least: int | None, fix: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
+        expected = "an integer" if least is None else f"an integer of at least {least}"
+        raise ConfigurationError(f"`{name}` is out of range.", expected=expected, received=f"{name}={value!r}", fix=fix)
+
+
+def _choice(name: str, value: Any, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        expected = " or ".join(map(repr, allowed))
+        raise ConfigurationError(f"`{name}` is unknown.", expected=expected, received=f"{name}={value!r}")

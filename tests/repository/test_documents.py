@@ -1,0 +1,63 @@
+"""Documents cannot drift: their code blocks, the docstrings' examples and the example files all run.
+
+Before a block of a document, ``<!-- setup: code -->`` runs hidden lines and ``<!-- skip: reason -->`` leaves it out.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import subprocess
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.docs
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [file.relative_to(ROOT).as_posix() for file in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]]
+PACKAGE = [file for file in sorted(ROOT.glob("super_selfish/**/*.py")) if file.stem != "__main__"]
+MODULES = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in PACKAGE]
+EXAMPLES = sorted(file.name for file in ROOT.glob("examples/*.py"))
+PIECE = re.compile(r"<!--\s*(setup|skip):(.*?)-->|^ *```python[^\n]*\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+
+
+def blocks(text: str) -> Iterator[str]:
+    """The code to run, each piece moved to its line in the document so that an error names that line."""
+    skip = False
+    for piece in PIECE.finditer(text):
+        if piece[1] == "skip":
+            skip = True
+            continue
+        group = 2 if piece[1] else 3
+        if group == 2 or not skip:
+            yield "\n" * text.count("\n", 0, piece.start(group)) + textwrap.dedent(piece[group]).strip(" ")
+        skip = skip and group == 2
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_code_blocks(document: str) -> None:
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in blocks((ROOT / document).read_text("utf-8")):
+        exec(compile(block, document, "exec"), names)
+
+
+def test_blocks_are_found() -> None:
+    text = "<!-- setup: a = 1 -->\n```python\nb = a\n```\n<!-- skip: why -->\n```python\n1 / 0\n```\n"
+    text += "  ```python\n  c = b\n  ```\n"
+    assert [block.strip() for block in blocks(text)] == ["a = 1", "b = a", "c = b"]
+    assert [block.count("\n", 0, len(block) - len(block.lstrip())) for block in blocks(text)] == [0, 2, 9]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_docstrings(module: str) -> None:
+    options = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    assert doctest.testmod(importlib.import_module(module), optionflags=options).failed == 0
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples(example: str, run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    run = run_python(str(ROOT / "examples" / example), "--smoke")
+    assert run.returncode == 0, run.stderr

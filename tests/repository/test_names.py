@@ -1,0 +1,34 @@
+"""One name, five places: class, file, test, row of docs/algorithms.md, and command."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from super_selfish.supervisors import all_supervisors
+
+
+def test_one_name_five_places(root: Path) -> None:
+    table = (root / "docs" / "algorithms.md").read_text("utf-8")
+    wrong = []
+    for name, supervisor in all_supervisors().items():
+        source = root / "super_selfish" / "supervisors" / f"{name}.py"
+        classes = [node.name for node in ast.parse(source.read_text("utf-8")).body if isinstance(node, ast.ClassDef)]
+        places = {
+            "class": supervisor.__name__.lower() == f"{name.replace('_', '')}supervisor",
+            "file": supervisor.__name__ in classes,
+            "test": (root / "tests" / "supervisors" / f"test_{name}.py").is_file(),
+            "row": any(line.startswith("|") and supervisor.__name__ in line for line in table.splitlines()),
+        }
+        wrong += [f"{name}: {place}" for place, right in places.items() if not right]
+    assert wrong == []
+
+
+def test_every_algorithm_file_is_listed(sources: dict[str, ast.Module]) -> None:
+    named = set()
+    for path, tree in sources.items():
+        name = path.removesuffix(".py").removeprefix("super_selfish/supervisors/")
+        classes = {node.name.lower() for node in tree.body if isinstance(node, ast.ClassDef)}
+        if f"{name.replace('_', '')}supervisor" in classes:
+            named.add(name)
+    assert named - {"gan", "label"} == set(all_supervisors())
