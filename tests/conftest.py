@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+torch.set_num_threads(1)  # the networks are tiny; other processes want the cores
 os.environ["MPLBACKEND"] = "Agg"  # before anything imports matplotlib; child processes inherit it
 
 

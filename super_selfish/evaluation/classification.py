@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from super_selfish.data.collate import tree_map
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing
-from super_selfish.data.pretext import LabelledDataset
-from super_selfish.data.sources import open_source
+from super_selfish.data.pretext import LabelledDataset, PretextDataset
+from super_selfish.data.sources import ImageSource, open_source
 from super_selfish.errors import DataError
 from super_selfish.evaluation.score import Score
 
@@ -84,18 +84,20 @@ test.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it
 
 
 def _labelled(model: nn.Module, data: Any) -> Any:
-    preprocessing = getattr(getattr(model, "backbone", None), "preprocessing", None)
-    if isinstance(data, LabelledDataset | ImageDataset):
-        return LabelledDataset(data) if isinstance(data, ImageDataset) else data
-    plain = isinstance(data, str | tuple) or hasattr(data, "__fspath__")
-    if not plain and not isinstance(preprocessing, Preprocessing):
+    """A data set whose items are (image tensor, label) as the model takes them."""
+    if isinstance(data, PretextDataset):
         return data
+    is_dataset = not isinstance(data, str | tuple | ImageSource) and hasattr(data, "__getitem__")
+    if is_dataset and len(data) > 0 and isinstance(data[0], tuple | list) and isinstance(data[0][0], Tensor):
+        return data  # the user has made tensors of the images, with whatever preprocessing
     source = open_source(data)
-    wrapped = ImageDataset(source, preprocessing) if isinstance(preprocessing, Preprocessing) else source
+    preprocessing = getattr(getattr(model, "backbone", None), "preprocessing", None)
+    if isinstance(preprocessing, Preprocessing):
+        source = ImageDataset(source, preprocessing)
     if source.label(0) is None:
         raise DataError(
             "The images have no labels.",
             expected="a folder with a subfolder for each class, a data set of (image, label), or (images, labels)",
             received=type(data).__name__,
         )
-    return LabelledDataset(wrapped)
+    return LabelledDataset(source)

@@ -21,11 +21,11 @@ from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import feature_shape
 from super_selfish.supervisors import persistence
 from super_selfish.supervisors.engine import make_loader, train
-from super_selfish.supervisors.identity import algorithm_name, description, hyperparameters
+from super_selfish.supervisors.identity import algorithm_name, description, full_signature, hyperparameters
 from super_selfish.supervisors.setup import Setup
 from super_selfish.training.callbacks import Callback
 from super_selfish.training.run import Run
-from super_selfish.training.settings import OptimizerFactory, SchedulerFactory, Settings, constant_lr
+from super_selfish.training.settings import SETTINGS, OptimizerFactory, SchedulerFactory, Settings, constant_lr
 
 
 class Supervisor(nn.Module):
@@ -54,6 +54,10 @@ class Supervisor(nn.Module):
     images_per_sample = 1
     """How many images the network sees for one image of the data set, in one batch."""
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.__signature__ = full_signature(cls)  # type: ignore[attr-defined]  # what help() and the flags show
+
     def __init__(
         self,
         model: CombinedNet,
@@ -81,9 +85,8 @@ class Supervisor(nn.Module):
         self._setup = Setup.bare() if setup is None else setup
         self.preprocessing = self._setup.preprocessing
         if setup is not None:
-            self.feature_shape = feature_shape(model.backbone, self.preprocessing.channels, setup.square_resolution())
-
-    # ------------------------------------------------------------------------------------------------- training
+            shape = self.preprocessing
+            self.feature_shape = feature_shape(model.backbone, shape.channels, shape.resolution)
 
     def supervise(
         self,
@@ -122,7 +125,7 @@ class Supervisor(nn.Module):
             pretrained: Start from the weights stored under ``name``.
             lr_scheduler: Factory, called with the optimizer.
             seed: Of order, views and all else that is random here; initial weights are drawn by the constructor.
-            accumulate: Micro-batches that each batch is drawn in, to save memory.
+            accumulate: Micro-batches that each batch is drawn in.
             clip_grad: Largest norm of the gradient.
             scheduler_interval: Step the schedule every ``"step"`` or every ``"epoch"``.
             callbacks: Told of every step and epoch.
@@ -139,8 +142,7 @@ class Supervisor(nn.Module):
             CheckpointError: If the weights cannot be read or written.
             NonFiniteLoss: If the loss or a gradient is infinite or not a number.
         """
-        given = {key: value for key, value in locals().items() if key in Settings.__dataclass_fields__}
-        train(self, Settings(**given))
+        train(self, Settings(**{key: value for key, value in locals().items() if key in SETTINGS}))
         return self
 
     def _load_pretrained(self, name: str | os.PathLike[str], pretrained: bool) -> None:
@@ -206,8 +208,6 @@ class Supervisor(nn.Module):
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What the optimizer gets: every parameter that requires a gradient."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
-
-    # ------------------------------------------------------------------------------------------ files and features
 
     def save(self, name: str | os.PathLike[str] = "store/base") -> Self:
         """Write ``<name>.safetensors`` and ``<name>.json``, each whole or not at all.
@@ -286,8 +286,6 @@ class Supervisor(nn.Module):
         """
         features, _, names = extract_named(self.get_backbone(), data, batch_size=batch_size, num_workers=num_workers)
         return features, names
-
-    # -------------------------------------------------------------------------------------------- what it is
 
     @classmethod
     def algorithm(cls) -> str:

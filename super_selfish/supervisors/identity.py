@@ -6,6 +6,8 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
+from super_selfish.supervisors.setup import IMAGE_DEFAULTS, ImageOptions
+
 if TYPE_CHECKING:
     from super_selfish.supervisors.base import Supervisor
 
@@ -34,6 +36,23 @@ def hyperparameters(supervisor: Supervisor) -> dict[str, Any]:
         if name not in skipped and parameter.kind is not inspect.Parameter.VAR_KEYWORD
     }
     return plain | dict(setup.options.items())
+
+
+def full_signature(cls: type[Supervisor]) -> inspect.Signature:
+    """The constructor's signature with the image options written out instead of ``**images``."""
+    signature = inspect.signature(cls.__init__)
+    parameters = []
+    for parameter in list(signature.parameters.values())[1:]:
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD and parameter.name == "images":
+            parameters += [
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+                for (name, annotation), default in zip(
+                    ImageOptions.__annotations__.items(), IMAGE_DEFAULTS, strict=True
+                )
+            ]
+        else:
+            parameters.append(parameter)
+    return inspect.Signature(parameters)
 
 
 def description(supervisor: Supervisor) -> str:

@@ -40,6 +40,10 @@ class ImageOptions(TypedDict, total=False):
     max_pixels: int
 
 
+IMAGE_DEFAULTS = (None, None, "auto", None, MAX_PIXELS)
+"""In the order of :class:`ImageOptions`."""
+
+
 @dataclass
 class Setup:
     """The images and what was given to a constructor.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -94,6 +94,9 @@ class Settings:
             "clip_grad": self.clip_grad,
             "scheduler_interval": self.scheduler_interval,
         }
+
+
+SETTINGS = frozenset(field.name for field in fields(Settings))
 
 
 def _name(value: Any) -> str:

@@ -1,0 +1,73 @@
+"""What the promises are tried on: every algorithm, with a tiny network and images with something to learn."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from super_selfish.supervisors import Supervisor, all_supervisors
+
+
+class TinyBackbone(nn.Module):
+    """Two strided convolutions with batch norm: enough to train, quick enough for hundreds of tests."""
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, 8, 5, stride=4, padding=2),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 16, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def upright_images(count: int, height: int = 32, width: int = 32, channels: int = 3, seed: int = 0) -> np.ndarray:
+    """Bright above, dark below, with noise: which side is up can be seen."""
+    generator = np.random.default_rng(seed)
+    slope = np.linspace(220, 30, height)[:, None, None] * np.ones((1, width, channels))
+    return np.clip(slope + generator.normal(0, 20, (count, height, width, channels)), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(params=sorted(all_supervisors()))
+def algorithm(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def images() -> Callable[..., np.ndarray]:
+    return upright_images
+
+
+@pytest.fixture
+def make(algorithm: str) -> Callable[..., Supervisor]:
+    """Build a supervisor of the algorithm under test, always with the same initial weights."""
+
+    def build(dataset: Any = None, cls: type[Supervisor] | None = None, **arguments: Any) -> Supervisor:
+        torch.manual_seed(0)
+        chosen = all_supervisors()[algorithm] if cls is None else cls
+        arguments.setdefault("backbone", TinyBackbone(arguments.get("channels") or 3))
+        return chosen(dataset, **arguments)
+
+    return build
+
+
+@pytest.fixture
+def tiny_backbone() -> type[nn.Module]:
+    return TinyBackbone
+
+
+@pytest.fixture
+def weights() -> Callable[[Supervisor], dict[str, Tensor]]:
+    """A copy of everything that a supervisor learned."""
+    return lambda supervisor: copy.deepcopy(supervisor.state_dict())

@@ -1,0 +1,193 @@
+"""What is stored is whole, complete and never replaced by something worse."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import super_selfish
+from super_selfish.supervisors import all_supervisors
+from super_selfish.training import Callback
+
+QUIET = {"verbose": False, "name": "store/test", "batch_size": 4}
+FILES = ("store/test.safetensors", "store/test.json")
+
+
+def contents() -> list[bytes]:
+    return [Path(file).read_bytes() for file in FILES]
+
+
+class Stop(Callback):
+    """Raise in the middle of a run."""
+
+    def __init__(self, error: BaseException, step: int = 1) -> None:
+        self.error = error
+        self.step = step
+
+    def on_step_end(self, run: Any) -> None:
+        if run.steps == self.step:
+            raise self.error
+
+
+def test_load_in_a_new_process_gives_the_same_features(
+    make: Callable[..., Any], images: Callable[..., Any], run_python: Callable[..., Any]
+) -> None:
+    pictures = images(6, 40, 48)
+    supervisor = make(images(8, 40, 48), backbone="small_resnet").supervise(epochs=2, **QUIET)
+    features, _ = supervisor.extract(pictures)
+    np.save("pictures.npy", pictures)
+    done = run_python(
+        "-c",
+        "import numpy, super_selfish; s = super_selfish.load('store/test');"
+        "numpy.save('features.npy', s.extract(numpy.load('pictures.npy'))[0]);"
+        "print(s.cursor.step, len(s.history), s.feature_dim)",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["4", "2", str(supervisor.feature_dim)]
+    assert np.array_equal(np.load("features.npy"), features)
+
+
+def test_load_rebuilds_what_depends_on_the_images(make: Callable[..., Any], images: Callable[..., Any]) -> None:
+    trained = make(images(8, 64, 64, channels=1), backbone="small_resnet").supervise(epochs=1, **QUIET)
+    loaded = make(backbone="small_resnet")
+    assert loaded.preprocessing.channels == 3
+    assert loaded.load("store/test") is loaded
+    assert loaded.preprocessing == trained.preprocessing
+    assert loaded.cursor == trained.cursor
+    assert loaded.history == trained.history
+    here, there = trained.state_dict(), loaded.state_dict()
+    assert here.keys() == there.keys()
+    assert all(torch.equal(here[key], there[key]) for key in here)
+
+
+def test_normalisation_is_stored(make: Callable[..., Any], images: Callable[..., Any]) -> None:
+    trained = make(images(8), normalize="dataset").supervise(epochs=1, **QUIET)
+    loaded = make().load("store/test")
+    assert loaded.preprocessing.mean == trained.preprocessing.mean
+    assert np.array_equal(loaded.extract(images(4))[0], trained.extract(images(4))[0])
+
+
+def test_the_manifest_tells_what_it_is(algorithm: str, make: Callable[..., Any], images: Callable[..., Any]) -> None:
+    make(images(8)).supervise(epochs=1, **QUIET)
+    manifest = json.loads(Path("store/test.json").read_text())
+    assert manifest["supervisor"] == algorithm
+    assert manifest["training"]["steps"] == 2
+    assert manifest["training"]["settings"]["optimizer"] == "Adam"
+    assert manifest["networks"]["backbone"] == {"own": "TinyBackbone"}
+    assert manifest["dataset"]["length"] == 8
+    assert sorted(path.name for path in Path("store").iterdir()) == ["test.json", "test.safetensors"]
+
+
+def test_own_networks_are_asked_for(
+    make: Callable[..., Any], images: Callable[..., Any], tiny_backbone: Callable[[], Any]
+) -> None:
+    trained = make(images(8)).supervise(epochs=1, **QUIET)
+    with pytest.raises(OSError, match="backbone of your own") as caught:
+        super_selfish.load("store/test")
+    assert "backbone=..." in str(caught.value)
+    loaded = super_selfish.load("store/test", backbone=tiny_backbone())
+    assert np.array_equal(loaded.extract(images(4))[0], trained.extract(images(4))[0])
+
+
+def test_ctrl_c_stores_says_so_and_is_raised_again(
+    make: Callable[..., Any], images: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = make(images(16))
+    with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
+        supervisor.supervise(epochs=5, callbacks=[Stop(KeyboardInterrupt(), 3)], **QUIET)
+    assert "Interrupted: the weights after 3 steps were stored" in caplog.text
+    loaded = make().load("store/test")
+    assert loaded.cursor.step == 3
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in supervisor.state_dict().items())
+    assert not supervisor.training
+    supervisor.supervise(epochs=1, **QUIET)  # an interrupted supervisor trains on
+    assert supervisor.cursor.epoch == 2
+
+
+def test_ctrl_c_keeps_the_previous_training(make: Callable[..., Any], images: Callable[..., Any]) -> None:
+    make(images(16)).supervise(epochs=2, **QUIET)
+    good = contents()
+    with pytest.raises(KeyboardInterrupt):
+        make(images(16)).supervise(epochs=5, callbacks=[Stop(KeyboardInterrupt())], **QUIET)
+    assert contents() != good
+    assert [Path(file + ".prev").read_bytes() for file in FILES] == good
+
+
+def test_ctrl_c_before_the_first_step_stores_nothing(make: Callable[..., Any], images: Callable[..., Any]) -> None:
+    class Early(Callback):
+        def on_train_begin(self, run: Any) -> None:
+            raise KeyboardInterrupt
+
+    make(images(8)).supervise(epochs=1, **QUIET)
+    good = contents()
+    with pytest.raises(KeyboardInterrupt):
+        make(images(8)).supervise(epochs=5, callbacks=[Early()], **QUIET)
+    assert contents() == good
+
+
+def test_a_failure_stores_nothing(make: Callable[..., Any], images: Callable[..., Any]) -> None:
+    make(images(16)).supervise(epochs=1, **QUIET)
+    good = contents()
+    with pytest.raises(RuntimeError, match="the user's own"):
+        make(images(16)).supervise(epochs=5, callbacks=[Stop(RuntimeError("the user's own"), 2)], **QUIET)
+    assert contents() == good
+    assert len(list(Path("store").iterdir())) == 2
+
+
+def test_numbers_gone_wrong_stop_before_the_update(
+    algorithm: str, make: Callable[..., Any], images: Callable[..., Any]
+) -> None:
+    make(images(16)).supervise(epochs=1, **QUIET)
+    good = contents()
+
+    class Broken(all_supervisors()[algorithm]):  # type: ignore[misc]
+        def _forward(self, data: Any) -> torch.Tensor:
+            return super()._forward(data) * float("nan")
+
+    supervisor = make(images(16), cls=Broken)
+    before = [parameter.detach().clone() for parameter in supervisor.parameters()]
+    with pytest.raises(ArithmeticError, match="epoch 1, batch 1, step 1"):
+        supervisor.supervise(epochs=1, **QUIET)
+    assert all(torch.equal(old, new) for old, new in zip(before, supervisor.parameters(), strict=True))
+    assert contents() == good
+
+
+def test_pretrained_starts_from_the_stored_weights(make: Callable[..., Any], images: Callable[..., Any]) -> None:
+    first = make(images(8)).supervise(epochs=2, **QUIET)
+    second = make(images(8), cls=None)
+    for parameter in second.parameters():
+        parameter.data.zero_()
+    second.supervise(epochs=1, pretrained=True, lr=1e-12, **QUIET)
+    assert second.cursor.epoch == 3
+    assert len(second.history) == 3
+    for key, value in first.named_parameters():
+        assert torch.allclose(value, dict(second.named_parameters())[key], atol=1e-6), key
+    with pytest.raises(OSError, match=r"There is no `store/absent.safetensors`"):
+        make(images(8)).supervise(epochs=1, pretrained=True, verbose=False, name="store/absent")
+
+
+def test_a_wrong_file_changes_nothing(algorithm: str, make: Callable[..., Any], images: Callable[..., Any]) -> None:
+    make(images(8)).supervise(epochs=1, **QUIET)
+    other = all_supervisors()[algorithm](images(8), backbone="small_resnet")
+    before = {key: value.clone() for key, value in other.state_dict().items()}
+    with pytest.raises(OSError, match="does not fit these networks: missing"):
+        other.load("store/test")
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in before.items())
+    assert other.cursor.step == 0
+
+
+def test_damage_is_noticed(make: Callable[..., Any], images: Callable[..., Any]) -> None:
+    make(images(8)).supervise(epochs=1, **QUIET)
+    path = Path("store/test.safetensors")
+    good = path.read_bytes()
+    for damaged in (good[:-1], good[: len(good) // 2], b"", good[:-100] + bytes([good[-100] ^ 4]) + good[-99:]):
+        path.write_bytes(damaged)
+        with pytest.raises(OSError, match="is damaged"):
+            make().load("store/test")
