@@ -16,7 +16,7 @@ Output = Literal["flat", "map", "pooled"]
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions beside a shortcut, as in ResNet-18.
+    """Two 3×3 convolutions beside a shortcut that averages where the convolutions stride.
 
     Args:
         inputs: Channels that come in.
@@ -25,7 +25,8 @@ class ResidualBlock(nn.Module):
         norm: Class of the normalisation.
 
     References:
-        He et al., "Deep Residual Learning for Image Recognition", 2015.
+        He et al., "Deep Residual Learning for Image Recognition", 2015; the averaging is ResNet-D of He et al., "Bag of
+        Tricks for Image Classification with Convolutional Neural Networks", 2018.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: type[nn.Module]) -> None:
@@ -39,7 +40,8 @@ class ResidualBlock(nn.Module):
         )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm(outputs))
+            shrink = nn.Identity() if stride == 1 else nn.AvgPool2d(stride, ceil_mode=True)
+            self.shortcut = nn.Sequential(shrink, nn.Conv2d(inputs, outputs, 1, bias=False), norm(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """A map (batch, outputs, height / stride, width / stride)."""
@@ -198,6 +200,21 @@ def _timm_backbone(name: str, channels: int) -> nn.Module:
         return cast(nn.Module, timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels))
     except RuntimeError as error:
         raise ConfigurationError(f"timm cannot make {name!r}: {error}") from error
+
+
+def channels_last_is_safe(network: nn.Module) -> bool:
+    """Whether a network may be trained on channels-last images.
+
+    On CPUs, the backward pass of a strided 1×1 convolution of 2 to 7 channels writes beyond its buffer when its input is
+    channels-last (torch 2.14, oneDNN 3.13): the process crashes.
+    """
+    return not any(
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and module.stride != (1, 1)
+        and module.in_channels < 8
+        for module in network.modules()
+    )
 
 
 def first_convolution(module: nn.Module) -> tuple[str, nn.Conv2d] | None:

@@ -17,6 +17,7 @@ from super_selfish.data.foreign import ForeignLoader
 from super_selfish.data.loader import TrainLoader
 from super_selfish.errors import ConfigurationError, NonFiniteLoss
 from super_selfish.files import base_path, check_writable
+from super_selfish.models.backbones import channels_last_is_safe
 from super_selfish.seeding import make_key
 from super_selfish.supervisors import persistence
 from super_selfish.training.memory import activation_bytes, available_bytes, pieces_that_fit
@@ -187,11 +188,14 @@ def preparer(supervisor: Supervisor) -> Callable[[Batch], Any]:
     """From a CPU batch to what ``_forward`` gets: on the device, scaled, normalised."""
     mean, std = supervisor.preprocessing.mean, supervisor.preprocessing.std
     device = supervisor.device
-    if mean is None or std is None:
-        return lambda batch: to_device(batch, device)
-    shift = torch.tensor(mean, device=device).view(-1, 1, 1)
-    scale = torch.tensor(std, device=device).view(-1, 1, 1)
-    return lambda batch: to_device(batch, device, lambda images: images.sub_(shift).div_(scale))
+    shift, scale = (torch.tensor(row or (), device=device).view(-1, 1, 1) for row in (mean, std))
+    channels_last = channels_last_is_safe(supervisor)
+
+    def finish(images: Tensor) -> Tensor:
+        images = images if mean is None else images.sub_(shift).div_(scale)
+        return images if channels_last else images.contiguous()
+
+    return lambda batch: to_device(batch, device, finish)
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ class LabelSupervisor(Supervisor):
         DataError: If the images have no labels.
 
     Example:
+        >>> import numpy as np
         >>> images, labels = np.zeros((8, 32, 32, 3), np.uint8), np.arange(8) % 2
         >>> net = CombinedNet(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
         >>> supervisor = LabelSupervisor(net, (images, labels))

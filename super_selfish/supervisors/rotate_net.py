@@ -34,6 +34,7 @@ class RotateNetSupervisor(Supervisor):
         DataError: If the images cannot be used.
 
     Example:
+        >>> import numpy as np
         >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
         >>> supervisor = RotateNetSupervisor(images, backbone="small_resnet")
         >>> supervisor.feature_dim

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +78,7 @@ class Setup:
         unknown = set(options) - set(ImageOptions.__annotations__)
         if unknown:
             raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
+        options = cast(ImageOptions, {key: value for key, value in options.items() if value is not None})
         settled: dict[str, Any] = dict(options)
         backbone = given.get("backbone")
         if dataset is None and settled.get("channels") is None and isinstance(backbone, nn.Module):

@@ -58,7 +58,7 @@ def test_init_data_optimizer_with_a_loader_of_ones_own(
     base: type, make: Callable[..., Any], images: Callable[..., Any]
 ) -> None:
     class Own(counting(base)):  # type: ignore[misc]
-        def _init_data_optimizer(self, optimizer, batch_size, shuffle, num_workers, collate_fn, lr, lr_scheduler):  # noqa: ANN001, ANN202
+        def _init_data_optimizer(self, optimizer, batch_size, shuffle, num_workers, collate_fn, lr, lr_scheduler):
             loader = DataLoader(self.dataset, batch_size, shuffle, num_workers=num_workers, collate_fn=collate_fn)
             made = torch.optim.SGD(self.trainable_parameters(), lr=0.05, momentum=0.9)
             return loader, made, lr_scheduler(made)

@@ -144,7 +144,7 @@ def test_micro_batches_add_up(make: Callable[..., Any], images: Callable[..., An
         for module in supervisor.modules():
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.eval()
-                module.train = lambda _mode=True: module  # type: ignore[method-assign]
+                module.train = lambda _mode=True, frozen=module: frozen  # type: ignore[method-assign, misc]
         supervisor.supervise(lr=0.1, optimizer=torch.optim.SGD, epochs=1, batch_size=8, accumulate=accumulate, **QUIET)
         assert supervisor.cursor.step == 1
         ends.append(torch.cat([parameter.detach().flatten() for parameter in supervisor.parameters()]))

@@ -13,7 +13,11 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from super_selfish.supervisors import Supervisor
 
 pytestmark = pytest.mark.docs
 ROOT = Path(__file__).parents[2]
@@ -37,6 +41,21 @@ def blocks(text: str) -> Iterator[str]:
         skip = skip and group == 2
 
 
+@pytest.fixture
+def _folder_of_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the documents take for granted: a folder photos/ with two classes, and time (trainings are cut short)."""
+    for number in range(8):
+        place = Path("photos", "ab"[number % 2])
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (64, 64, 3), np.uint8)).save(
+            place / f"{number}.png"
+        )
+    supervise = Supervisor.supervise
+    short = {"epochs": 1, "batch_size": 4, "verbose": False}
+    monkeypatch.setattr(Supervisor, "supervise", lambda self, **settings: supervise(self, **(settings | short)))
+
+
+@pytest.mark.usefixtures("_folder_of_photos")
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_code_blocks(document: str) -> None:
     names: dict[str, object] = {"__name__": "__main__"}

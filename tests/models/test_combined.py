@@ -1,0 +1,55 @@
+"""CombinedNet and the classification head."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from super_selfish.errors import CheckpointError, CheckpointMismatch, ConfigurationError
+from super_selfish.models import Classification, CombinedNet, SmallResNet
+
+
+def test_the_head_ends_in_a_plain_linear_layer() -> None:
+    head = Classification([8, 6, 5, 3])
+    kinds = [type(layer).__name__ for layer in head.layers]
+    assert kinds == ["Linear", "BatchNorm1d", "PReLU"] * 2 + ["Linear"]
+    assert [layer.out_features for layer in head.layers if isinstance(layer, nn.Linear)] == [6, 5, 3]
+    assert Classification([8, 3])(torch.rand(2, 2, 2, 2)).shape == (2, 3)
+    assert "BatchNorm1d" not in str(Classification([8, 6, 3], batchnorm=False))
+    for layers in ([8], [8, 0]):
+        with pytest.raises(ConfigurationError, match="`layers` cannot make a network"):
+            Classification(layers)
+
+
+def test_no_key_is_stored_twice() -> None:
+    net = CombinedNet(SmallResNet(width=4), Classification([32, 4]))
+    own = {key.split(".")[0] for key in net.state_dict()}
+    assert own == {"backbone", "predictor"}
+    assert len(net.state_dict()) == len(net.backbone.state_dict()) + len(net.predictor.state_dict())
+
+
+def test_maps_are_flattened_for_a_linear_layer() -> None:
+    net = CombinedNet(nn.Conv2d(3, 2, 3, padding=1), nn.Linear(2 * 8 * 8, 5))
+    assert net(torch.rand(4, 3, 8, 8)).shape == (4, 5)
+
+
+def test_an_empty_sequential_is_a_predictor() -> None:
+    assert torch.equal(CombinedNet(nn.Identity(), nn.Sequential())(torch.ones(1)), torch.ones(1))
+    for arguments in ({}, {"backbone": nn.Identity()}, {"predictor": nn.Identity()}):
+        with pytest.raises(ConfigurationError, match="CombinedNet needs a"):
+            CombinedNet(**arguments)
+
+
+def test_save_and_load_are_all_or_nothing() -> None:
+    first, second = (CombinedNet(SmallResNet(width=4), nn.Linear(32, 3)) for _ in range(2))
+    assert first.save("store/net") is first
+    assert second.load("store/net") is second
+    assert all(torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items())
+    other = CombinedNet(SmallResNet(width=4), nn.Linear(32, 4))
+    before = {key: value.clone() for key, value in other.state_dict().items()}
+    with pytest.raises(CheckpointMismatch, match=r"predictor.weight has shape \(3, 32\) in the file, \(4, 32\) here"):
+        other.load("store/net")
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in before.items())
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        other.load("store/absent")

@@ -1,0 +1,107 @@
+"""A reader sees the old content or the new, never a part."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from super_selfish.errors import CheckpointError, ConfigurationError
+from super_selfish.files import (
+    base_path,
+    check_writable,
+    keep_previous,
+    replacing,
+    sha256_of,
+    with_suffix,
+    write_text,
+)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter() -> None:
+    target = Path("folder/file.txt")
+    write_text(target, "old")
+
+    def fail() -> None:
+        with replacing(target) as temporary:
+            temporary.write_text("half of the ne")
+            raise RuntimeError("the pen broke")
+
+    with pytest.raises(RuntimeError, match="pen"):
+        fail()
+    assert target.read_text() == "old"
+    assert os.listdir("folder") == ["file.txt"]  # noqa: PTH208
+
+
+def test_the_write_is_flushed_before_the_rename(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted_fsync(handle: int) -> None:
+        events.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def noted_replace(self: Path, target: Path) -> Path:
+        events.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    write_text(Path("file.txt"), "new")
+    assert events == ["file", "rename", "folder"]
+
+
+def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(Path("file.txt"), "old")
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        write_text(Path("file.txt"), "new")
+    assert Path("file.txt").read_text() == "old"
+    assert os.listdir() == ["file.txt"]  # noqa: PTH208
+
+
+def test_the_mode_follows_the_umask() -> None:
+    before = os.umask(0o027)
+    try:
+        write_text(Path("file.txt"), "x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(Path("file.txt").stat().st_mode) == 0o640
+
+
+def test_the_previous_content_is_kept() -> None:
+    target = Path("file.txt")
+    assert keep_previous(target) is None
+    for text in ("one", "two", "three"):
+        write_text(target, text)
+        previous = keep_previous(target)
+        assert previous == Path("file.txt.prev")
+        assert previous.read_text() == text
+    write_text(target, "four")
+    assert previous.read_text() == "three"
+    assert sha256_of(previous) == "8b5b9db0c13db24256c829aa364aa90c6d2eba318b9232a4ab9313b954d3555f"
+
+
+def test_names() -> None:
+    assert base_path("store/base.safetensors") == Path("store/base")
+    assert with_suffix(base_path("store/v1.2"), ".json") == Path("store/v1.2.json")
+    for bad in ("", "  ", "store/", "a\0b"):
+        with pytest.raises(ConfigurationError, match="is not the name of a file"):
+            base_path(bad)
+
+
+def test_what_cannot_be_written_is_told_before_training() -> None:
+    Path("taken").write_text("a file, not a folder")
+    with pytest.raises(ConfigurationError, match="`name` cannot be written"):
+        check_writable(Path("taken/base"))
+    Path("store/base.safetensors").mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match="is a folder"):
+        check_writable(Path("store/base"))
+    check_writable(Path("new/folder/base"))
+    assert os.listdir("new/folder") == []  # noqa: PTH208

@@ -1,0 +1,73 @@
+"""Draws are functions of their key."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+
+from super_selfish.seeding import Stream, global_seed, make_key, stream_from_torch
+
+
+def test_is_splitmix64() -> None:
+    stream = Stream()
+    stream._state = 1234567
+    published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    assert [stream.bits() for _ in published] == published
+
+
+def test_keys_differ_by_every_part() -> None:
+    keys = {
+        make_key(*parts)
+        for parts in [(0,), (0, 0), (0, 0, 0), (1, 0), (0, 1), (-1, 0), ("a", 0), ("b", 0), (2**64, 0), (2**64 + 1, 0)]
+    }
+    assert len(keys) == 10
+    assert (
+        len({make_key(seed, epoch, index) for seed in range(10) for epoch in range(10) for index in range(100)})
+        == 10_000
+    )
+
+
+def test_arrays_equal_single_draws() -> None:
+    one, many = Stream(3, "x"), Stream(3, "x")
+    singles = [one.uniform() for _ in range(12)]
+    assert np.array_equal(many.uniforms(3, 4).ravel(), singles)
+    assert one.uniform() == many.uniform()
+
+
+def test_draws_are_uniform() -> None:
+    draws = Stream(5).uniforms(100_000)
+    assert 0 <= draws.min() < 1e-3
+    assert 1 - 1e-3 < draws.max() < 1
+    assert abs(draws.mean() - 0.5) < 5 / np.sqrt(12 * 100_000)
+    counts = np.bincount([Stream(5, index).integer(7) for index in range(14_000)], minlength=7)
+    assert np.abs(counts - 2000).max() < 5 * np.sqrt(2000)
+
+
+def test_chance_and_permutation() -> None:
+    assert not any(Stream(index).chance(0.0) for index in range(100))
+    assert all(Stream(index).chance(1.0) for index in range(100))
+    orders = {tuple(Stream(index).permutation(4)) for index in range(500)}
+    assert len(orders) == 24
+    assert all(sorted(order) == [0, 1, 2, 3] for order in orders)
+
+
+def test_global_generators_are_seeded_and_restored() -> None:
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = random.random(), np.random.rand(), torch.rand(()).item()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    inside = []
+    for _ in range(2):
+        with global_seed(make_key(9)):
+            inside.append((random.random(), np.random.rand(), torch.rand(()).item()))
+    assert inside[0] == inside[1]
+    assert (random.random(), np.random.rand(), torch.rand(()).item()) == expected
+
+
+def test_outside_a_loader_torch_decides() -> None:
+    torch.manual_seed(4)
+    first = stream_from_torch().uniform()
+    second = stream_from_torch().uniform()
+    torch.manual_seed(4)
+    assert stream_from_torch().uniform() == first != second
