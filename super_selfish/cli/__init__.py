@@ -1,0 +1,71 @@
+"""The command ``super-selfish``.
+
+A user's mistake is one line on stderr and exit status 2, without a traceback; Ctrl-C exits with 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from super_selfish import __version__
+from super_selfish.errors import SuperSelfishError
+
+MISTAKE = 2
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and where to read more."""
+        self.exit(MISTAKE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: Its words; None for those that the process was started with.
+
+    Returns:
+        The exit status.
+    """
+    options = _parser().parse_args(argv)
+    try:
+        from super_selfish.cli.demo import demo
+
+        demo(options.folder, seconds=options.seconds, seed=options.seed, smoke=options.smoke)
+    except SuperSelfishError as error:
+        sys.stderr.write(f"super-selfish: {' '.join(str(error).split())}\n")
+        return MISTAKE
+    except KeyboardInterrupt:
+        sys.stderr.write("super-selfish: interrupted\n")
+        return INTERRUPTED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="super-selfish", description="Self-supervised learning on images.")
+    parser.add_argument("--version", action="version", version=f"super-selfish {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    demo = commands.add_parser(
+        "demo",
+        help="train on images that come with the dependencies, and compare with an untrained network",
+        description="Train a small RotateNet on images that come with the dependencies, and measure what its features "
+        "are worth beside those of the same network before training. Nothing is downloaded.",
+    )
+    demo.add_argument("--folder", default="store/demo", help="where pictures and weights go (default: %(default)s)")
+    demo.add_argument(
+        "--seconds",
+        type=float,
+        metavar="N",
+        help="train for about this long; it sets the number of epochs beforehand, never the clock, so "
+        "that the same command gives the same result (default: about 120)",
+    )
+    demo.add_argument("--seed", type=int, default=0, help="of weights and training (default: %(default)s)")
+    demo.add_argument("--smoke", action="store_true", help="the same path in seconds, with too few images to learn")
+    return parser

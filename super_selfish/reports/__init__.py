@@ -1,0 +1,19 @@
+"""Pictures of what was learned. Importing this loads matplotlib, but never its pyplot: no window, no global state."""
+
+from super_selfish.reports.curves import Steps, loss_curve
+from super_selfish.reports.grids import image_grid
+from super_selfish.reports.maps import feature_map, project
+from super_selfish.reports.neighbours import nearest, neighbours
+from super_selfish.reports.pictures import displayable, save
+
+__all__ = [
+    "Steps",
+    "displayable",
+    "feature_map",
+    "image_grid",
+    "loss_curve",
+    "nearest",
+    "neighbours",
+    "project",
+    "save",
+]
