@@ -205,8 +205,8 @@ def _timm_backbone(name: str, channels: int) -> nn.Module:
 def channels_last_is_safe(network: nn.Module) -> bool:
     """Whether a network may be trained on channels-last images.
 
-    On CPUs, the backward pass of a strided 1×1 convolution of 2 to 7 channels writes beyond its buffer when its input is
-    channels-last (torch 2.14, oneDNN 3.13): the process crashes.
+    On CPUs, the backward pass of a strided 1×1 convolution of 2 to 7 channels writes beyond its buffer when its input
+    is channels-last (torch 2.14, oneDNN 3.13): the process crashes.
     """
     return not any(
         isinstance(module, nn.Conv2d)

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from typing_extensions import Self, Unpack
 
 from super_selfish.data.preprocessing import Preprocessing
-from super_selfish.data.pretext import LabelledDataset
+from super_selfish.data.pretext import LabelledDataset, PretextDataset
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.models.combined import CombinedNet
+from super_selfish.models.shapes import feature_shape
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import ImageOptions, Setup
 
@@ -19,8 +20,8 @@ from super_selfish.supervisors.setup import ImageOptions, Setup
 class LabelSupervisor(Supervisor):
     """Train a network with labels; by default only the predictor, on a backbone that stays as it is.
 
-    The frozen backbone runs in eval mode without gradient: its weights, batch statistics, ``requires_grad`` flags and
-    modes are as before when training is over.
+    The frozen backbone runs in eval mode without gradient: its weights, batch statistics and ``requires_grad`` flags
+    are as before when training is over.
 
     Args:
         model: A backbone with a predictor behind it.
@@ -68,6 +69,20 @@ class LabelSupervisor(Supervisor):
             )
         super().__init__(model, wrapped, setup.criterion(nn.CrossEntropyLoss), setup=setup)
         self.finetune = finetune
+        if wrapped is not None and loss is None and wrapped.images.kind != "dataset":
+            self._check_labels(wrapped)
+
+    def _check_labels(self, dataset: PretextDataset) -> None:
+        outputs = feature_shape(self.model, self.preprocessing.channels, self.preprocessing.resolution)[0]
+        labels = {dataset.images.label(index) for index in range(len(dataset))}
+        wrong = sorted(label for label in labels if label is not None and not 0 <= label < outputs)
+        if wrong or None in labels:
+            raise DataError(
+                f"The labels do not fit the predictor, which has {outputs} outputs.",
+                expected=f"labels from 0 to {outputs - 1} for every image",
+                received=f"labels such as {wrong[-1]}" if wrong else "images without a label",
+                fix=f"Size its last layer by the number of classes: {1 + max(wrong)}." if wrong else None,
+            )
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The predictor's parameters; with ``finetune`` the backbone's too."""

@@ -63,7 +63,7 @@ class Progress(Callback):
             loss, speed, wait = entry["loss"], entry["images_per_second"], entry["data_wait"]
         else:
             loss, speed, wait = run.mean_loss(), run.clock.images_per_second, run.clock.data_wait
-        numbers = f"loss {loss:.4f}, {speed:.0f} images/s, {wait:.0%} waiting for data"
+        numbers = f"loss {loss:.4f}, {speed:.{0 if speed >= 10 else 1}f} images/s, {wait:.0%} waiting for data"
         if self._bar is not None:
             self._bar.set_description_str(f"{Style.BRIGHT}epoch {min(done, run.epochs)}/{run.epochs}{Style.RESET_ALL}")
             self._bar.set_postfix_str(f"{Fore.CYAN}{numbers}{Style.RESET_ALL}")

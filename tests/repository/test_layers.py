@@ -10,7 +10,7 @@ LAYERS = [
     *["training", "supervisors", "reports", "cli", "utils"],
 ]
 BASES = {"base", "gan", "label", "setup"}  # the files of supervisors/ that an algorithm may import
-LOOP = {"engine", "persistence"}  # the parts that the bases are made of
+LOOP = {"engine", "identity", "persistence"}  # the parts that the bases are made of
 
 
 def imports(path: str, tree: ast.AST) -> Iterator[tuple[list[str], int]]:

@@ -1,0 +1,94 @@
+"""Training with labels on top of a trained backbone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.evaluation import test as measure
+from super_selfish.models import CombinedNet, SmallResNet
+from super_selfish.supervisors import LabelSupervisor, RotateNetSupervisor
+
+QUIET = {"verbose": False}
+
+
+def labelled(count: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Dark images are of class 0, bright ones of class 1."""
+    labels = np.arange(count) % 2
+    noise = np.random.default_rng(0).normal(0, 20, (count, 32, 32, 3))
+    return np.clip(60 + 120 * labels[:, None, None, None] + noise, 0, 255).astype(np.uint8), labels
+
+
+def net() -> CombinedNet:
+    return CombinedNet(SmallResNet(width=4), nn.Linear(32, 2))
+
+
+def test_a_frozen_backbone_is_as_before() -> None:
+    model = net()
+    model.backbone.stem.eval()
+    next(model.backbone.parameters()).requires_grad_(False)
+    before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    head = model.predictor.weight.detach().clone()
+    LabelSupervisor(model, labelled()).supervise(lr=0.05, epochs=3, batch_size=8, **QUIET)
+    assert all(torch.equal(value, model.backbone.state_dict()[key]) for key, value in before.items())
+    assert flags == [parameter.requires_grad for parameter in model.parameters()]
+    assert all(parameter.grad is None for parameter in model.backbone.parameters())
+    assert not torch.equal(head, model.predictor.weight)
+
+
+def test_finetuning_trains_everything() -> None:
+    model = net()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    LabelSupervisor(model, labelled(), finetune=True).supervise(lr=0.01, epochs=8, batch_size=8, **QUIET)
+    assert measure(model, labelled()) > 0.9
+    assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def test_the_preprocessing_of_the_backbone_is_used() -> None:
+    images, labels = labelled()
+    pretext = RotateNetSupervisor(images, backbone=SmallResNet(width=4), resolution=40, normalize="dataset")
+    model = CombinedNet(pretext.get_backbone(), nn.Linear(pretext.feature_dim, 2))
+    supervisor = LabelSupervisor(model, (images, labels))
+    assert supervisor.preprocessing == pretext.preprocessing
+    sizes = []
+    model.backbone.register_forward_pre_hook(lambda _module, given: sizes.append(given[0].shape[-1]))
+    supervisor.supervise(epochs=1, batch_size=8, **QUIET)
+    measure(model, (images, labels))
+    assert set(sizes) == {40}
+
+
+def test_what_cannot_be_trained_is_told() -> None:
+    with pytest.raises(DataError, match="The images have no labels"):
+        LabelSupervisor(net(), labelled()[0])
+    with pytest.raises(ConfigurationError, match="model=CombinedNet"):
+        LabelSupervisor(nn.Linear(2, 2), labelled())  # type: ignore[arg-type]
+    images, labels = labelled()
+    with pytest.raises(DataError, match=r"label.*2 outputs"):
+        LabelSupervisor(net(), (images, labels + 1)).supervise(epochs=1, **QUIET)
+
+
+def test_save_and_load() -> None:
+    first, second = (LabelSupervisor(net(), labelled()) for _ in range(2))
+    first.supervise(epochs=1, batch_size=8, name="store/head", **QUIET)
+    second.load("store/head")
+    assert all(torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items())
+
+
+def test_the_mean_is_over_samples_not_batches() -> None:
+    images, labels = labelled(7)
+    model = CombinedNet(nn.Flatten(), nn.Linear(3 * 32 * 32, 2)).train()
+    nn.init.zeros_(model.predictor.weight)
+    model.predictor.bias.data = torch.tensor([1.0, 0.0])
+    score = measure(model, (images, labels), batch_size=3)
+    assert score == pytest.approx(4 / 7)
+    assert "mean over 7 samples" in str(score)
+    assert model.training
+    pairs = [
+        (torch.from_numpy(image).permute(2, 0, 1) / 255, int(label))
+        for image, label in zip(images, labels, strict=True)
+    ]
+    assert measure(model, pairs, batch_size=4) == pytest.approx(4 / 7)
