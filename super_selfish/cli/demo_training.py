@@ -106,7 +106,7 @@ def untrained(images: Images, seed: int) -> RotateNetSupervisor:
     """The network with the weights that the seed draws."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return RotateNetSupervisor(images, backbone=TinyNet())
+        return RotateNetSupervisor(images, backbone=TinyNet(), crop=None, flip=0)
 
 
 def train(supervisor: RotateNetSupervisor, turned: Turned, epochs: int, seed: int, name: Path) -> Course:

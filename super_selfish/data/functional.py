@@ -58,6 +58,35 @@ def square(image: Image) -> Image:
     return center_crop(image, side, side)
 
 
+def crop_resize(image: Image, top: float, left: float, height: float, width: float, size: tuple[int, int]) -> Image:
+    """Resample a rectangle, which may lie between pixels, to a size, bilinearly.
+
+    Args:
+        image: H×W×C.
+        top: Upper edge of the rectangle in px, in [0, H - height].
+        left: Left edge in px, in [0, W - width].
+        height: Of the rectangle in px.
+        width: Of the rectangle in px.
+        size: Height and width of the result; meant for enlarging, or for shrinking by less than two.
+    """
+    down, across = height / size[0], width / size[1]
+    matrix = np.array([[across, 0, left + across / 2 - 0.5], [0, down, top + down / 2 - 0.5]])  # pixel centres
+    return _warp(image, matrix, size, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+
+def _warp(image: Image, matrix: npt.NDArray[Any], size: tuple[int, int], flags: int) -> Image:
+    groups = [image[:, :, first : first + 4] for first in range(0, image.shape[2], 4)]  # OpenCV warps four at a time
+    warped = [
+        _with_channels(
+            cv2.warpAffine(
+                np.ascontiguousarray(group), matrix, size[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT_101
+            )
+        )
+        for group in groups
+    ]
+    return warped[0] if len(warped) == 1 else np.concatenate(warped, axis=2)
+
+
 def rotate(image: Image, angle: float) -> Image:
     """Rotate a square image counter-clockwise about its centre.
 
@@ -72,20 +101,7 @@ def rotate(image: Image, angle: float) -> Image:
     side = image.shape[0]
     centre = (side - 1) / 2
     matrix = cv2.getRotationMatrix2D((centre, centre), angle, 1.0)
-    groups = [image[:, :, first : first + 4] for first in range(0, image.shape[2], 4)]  # OpenCV warps four at a time
-    warped = [
-        _with_channels(
-            cv2.warpAffine(
-                np.ascontiguousarray(group),
-                matrix,
-                (side, side),
-                flags=cv2.INTER_LINEAR,
-                borderMode=cv2.BORDER_REFLECT_101,
-            )
-        )
-        for group in groups
-    ]
-    return np.concatenate(warped, axis=2)
+    return _warp(image, matrix, (side, side), cv2.INTER_LINEAR)
 
 
 def inscribed_side(side: int, angle: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,11 +31,14 @@ class RotateDataset(PretextDataset):
         dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
         rotations: Angles in degrees, counter-clockwise; at least two, all different modulo 360.
         r_all: All rotations of an image at once, as in the paper.
-        transform: Called on each image before it is turned (a crop or flip, say), with H×W×C arrays in and out;
-            global generators are seeded for each call.
+        crop: Smallest and largest area of a random crop before turning, relative to the square in the middle, with
+            aspect ratios from 3/4 to 4/3, taken from the whole image; None: the square in the middle itself.
+        flip: Probability of mirroring the image before turning.
+        transform: Called on each image before all that, with H×W×C arrays in and out; global generators are seeded for
+            each call.
 
     Raises:
-        ConfigurationError: If there are not two different finite angles.
+        ConfigurationError: If there are not two different finite angles, or ``crop`` or ``flip`` is out of range.
 
     Example:
         >>> images, ids = RotateDataset(np.zeros((2, 32, 48, 3), np.uint8))[0]
@@ -51,10 +55,14 @@ class RotateDataset(PretextDataset):
         rotations: Sequence[float] = QUARTER_TURNS,
         r_all: bool = True,
         *,
+        crop: tuple[float, float] | None = None,
+        flip: float = 0.0,
         transform: Callable[[Any], Any] | None = None,
     ) -> None:
         super().__init__(dataset)
         self.rotations = checked_rotations(rotations)
+        self.crop = checked_crop(crop)
+        self.flip = checked_flip(flip)
         self.r_all = r_all
         self.transform = transform
         self.batched = r_all
@@ -65,12 +73,24 @@ class RotateDataset(PretextDataset):
         if self.transform is not None:
             with global_seed(stream.bits()):
                 image = to_image(self.transform(image))
-        image = functional.square(image)
+        image = self._cropped(image, stream)
         if self.r_all:
             turned = np.stack([self._turn(image, angle) for angle in self.rotations])
             return turned, torch.arange(len(self.rotations))
         chosen = stream.integer(len(self.rotations))
         return np.ascontiguousarray(self._turn(image, self.rotations[chosen])), chosen
+
+    def _cropped(self, image: functional.Image, stream: Stream) -> functional.Image:
+        side = min(image.shape[:2])
+        if self.crop is None:
+            image = functional.square(image)
+        else:
+            area = side * side * stream.uniform(*self.crop)
+            stretch = math.exp(stream.uniform(-1, 1) * math.log(4 / 3) / 2)
+            height, width = (min(side, math.sqrt(area) * factor) for factor in (stretch, 1 / stretch))
+            top, left = (stream.uniform(0, space) for space in (image.shape[0] - height, image.shape[1] - width))
+            image = functional.crop_resize(image, top, left, height, width, (side, side))
+        return image[:, ::-1] if stream.chance(self.flip) else image
 
     def _turn(self, image: functional.Image, angle: float) -> functional.Image:
         turned = functional.rotate(image, angle)
@@ -79,6 +99,38 @@ class RotateDataset(PretextDataset):
         side = image.shape[0]
         inner = min(functional.inscribed_side(side, other) for other in self.rotations)
         return functional.resize(functional.center_crop(turned, inner, inner), side, side)
+
+
+def checked_crop(crop: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The range of areas, if it is one.
+
+    Raises:
+        ConfigurationError: If it is not None or 0 < smallest ≤ largest ≤ 1.
+    """
+    if crop is None:
+        return None
+    try:
+        smallest, largest = (float(area) for area in crop)
+    except (TypeError, ValueError):
+        smallest, largest = 1.0, 0.0
+    if not 0 < smallest <= largest <= 1:
+        raise ConfigurationError(
+            "`crop` is no range of areas.",
+            expected="None, or (smallest, largest) with 0 < smallest <= largest <= 1",
+            received=f"crop={crop!r}",
+        )
+    return smallest, largest
+
+
+def checked_flip(flip: float) -> float:
+    """The probability, if it is one.
+
+    Raises:
+        ConfigurationError: If it is not in [0, 1].
+    """
+    if isinstance(flip, bool) or not isinstance(flip, int | float) or not 0 <= flip <= 1:
+        raise ConfigurationError("`flip` is no probability.", expected="a number in [0, 1]", received=f"flip={flip!r}")
+    return float(flip)
 
 
 def checked_rotations(rotations: Sequence[float]) -> tuple[float, ...]:

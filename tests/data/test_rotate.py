@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from super_selfish.data import RotateDataset, batched_collate
+from super_selfish.data import RotateDataset, batched_collate, functional
 from super_selfish.data.functional import inscribed_side, rotate
 from super_selfish.errors import ConfigurationError
 
@@ -91,6 +91,36 @@ def test_transform_comes_first_and_sees_every_call_afresh() -> None:
     RotateDataset(images, transform=flip)[0]
     assert torch.equal(turned[0], torch.from_numpy(images[0, :, ::-1].copy()).permute(2, 0, 1) / 255)
     assert len(set(calls)) == 2
+
+
+def test_crops_show_a_part_of_the_image_upright() -> None:
+    """On the plane 2·row + column, a crop's corners tell which rectangle it is."""
+    rows, columns = np.mgrid[0:40, 0:60].astype(np.float32)
+    images = np.stack([rows, columns], -1)[None]
+    dataset = RotateDataset(images, crop=(0.3, 0.6), flip=0.5)
+    flips, areas = [], []
+    for _ in range(60):
+        row, column = dataset[0][0][0]
+        assert row.shape == (40, 40)
+        assert row.min() >= 0
+        assert row.max() <= 39
+        assert column.min() >= 0
+        assert column.max() <= 59
+        height, width = (row[-2, 1] - row[1, 1]) / 37 * 40, (column[1, -2] - column[1, 1]) / 37 * 40
+        assert height > 0, "never upside down"
+        flips.append(bool(width < 0))
+        areas.append(float(height * abs(width)) / 1600)
+        assert 0.7 < height / abs(width) < 1.4
+    assert 15 < sum(flips) < 45
+    assert 0.28 < min(areas) < 0.36
+    assert 0.54 < max(areas) < 0.62
+
+
+def test_a_full_crop_is_the_image() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 20, 13), np.uint8)
+    assert np.array_equal(functional.crop_resize(image, 0, 0, 20, 20, (20, 20)), image)
+    part = functional.crop_resize(image, 3, 5, 8, 10, (8, 10))
+    assert np.array_equal(part, image[3:11, 5:15])
 
 
 def test_pil_data_sets() -> None:

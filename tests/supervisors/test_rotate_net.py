@@ -40,7 +40,9 @@ def test_the_first_loss_is_that_of_a_guess() -> None:
 
 
 def test_the_loss_and_its_gradient_equal_a_naive_loop() -> None:
-    supervisor = make(pictures()).eval()  # batch statistics would tie the samples of a batch together
+    supervisor = make(
+        pictures(), crop=None, flip=0
+    ).eval()  # batch statistics would tie the samples of a batch together
     supervisor._forward(batched_collate([supervisor.dataset[index] for index in range(3)])).backward()
     gradients = [parameter.grad.clone() for parameter in supervisor.model.parameters()]
     supervisor.model.zero_grad()
@@ -143,6 +145,15 @@ def test_bad_settings_are_told_before_training(arguments: dict[str, Any], messag
     assert message in str(caught.value)
     assert supervisor.cursor.step == 0
     assert not (tmp_path / "store").exists() or not list((tmp_path / "store").iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"crop": (0, 1)}, {"crop": (0.5, 0.2)}, {"crop": 0.5}, {"crop": (0.5, 2)}, {"flip": 2}, {"flip": "yes"}],
+)
+def test_crop_and_flip_are_checked(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"`(crop|flip)` is no .*Expected.*Received: (crop|flip)="):
+        make(pictures(4), **arguments)
 
 
 def test_no_images_are_told() -> None:
