@@ -20,7 +20,7 @@ from super_selfish.files import base_path, check_writable
 from super_selfish.models.backbones import channels_last_is_safe
 from super_selfish.seeding import make_key
 from super_selfish.supervisors import persistence
-from super_selfish.training.memory import activation_bytes, available_bytes, pieces_that_fit
+from super_selfish.training.memory import TRANSIENT, activation_bytes, available_bytes, pieces_that_fit
 from super_selfish.training.progress import Progress
 from super_selfish.training.run import Run
 from super_selfish.training.settings import Settings
@@ -169,9 +169,7 @@ def pieces_for_memory(supervisor: Supervisor, batch_size: int) -> int:
     pieces = pieces_that_fit(batch_size, each, available)
     if pieces == 1:
         return 1
-    needed = (
-        f"A batch of {batch_size} needs about {1.4 * each * batch_size / 1e9:.1f} GB of {available / 1e9:.1f} GB free"
-    )
+    needed = f"A batch of {batch_size} needs about {TRANSIENT * each * batch_size / 1e9:.1f} GB of {available / 1e9:.1f} GB free"
     if not supervisor.accumulates:
         logger.warning("%s, and may not fit: lower batch_size.", needed)
         return 1

@@ -14,8 +14,10 @@ logger = logging.getLogger("super_selfish")
 SHARE = 0.7
 """Share of the free memory that activations may take."""
 
-TRANSIENT = 1.4
-"""Peak of a training step over what autograd keeps: gradients of activations and work space of the convolutions."""
+TRANSIENT = 1.2
+"""Peak of a training step over what autograd keeps: gradients of activations and work space of the convolutions.
+
+Measured: 1.03 for the default backbone with 32 images of 225 px on a CPU (89 MB an image)."""
 
 
 def available_bytes(device: torch.device) -> int | None:
