@@ -82,6 +82,8 @@ class Collator:
         samples = [item.sample for item in items]
         if self.collate_fn is not None:
             return Batch(self.collate_fn(samples), (), indices, failures)
+        if isinstance(samples[0], np.ndarray):
+            return Batch(self._join(samples), (True,), indices, failures)
         if not isinstance(samples[0], tuple):
             return Batch(default_collate(samples), (), indices, failures)
         fields = [self._join(list(parts)) for parts in zip(*samples, strict=True)]
@@ -113,9 +115,11 @@ def _join_images(parts: list[Any], batched: bool) -> Tensor:
 
 
 def foreign_sample(item: Any) -> Any:
-    """A user's item as a sample: PIL images become arrays, everything else stays."""
+    """A user's item as a sample: PIL images and H×W×C uint8 arrays are images, everything else is what it is."""
     if isinstance(item, PILImage.Image):
         return to_image(item)
+    if isinstance(item, np.ndarray) and not (item.dtype == np.uint8 and item.ndim == 3):
+        return torch.from_numpy(item)
     if isinstance(item, tuple | list):
         return tuple(foreign_sample(part) for part in item)
     return item
@@ -128,8 +132,7 @@ def sample_of(dataset: Any, index: int, collate_fn: Collate | None) -> Any:
     item = dataset[index]
     if collate_fn is not None:
         return item
-    sample = foreign_sample(item)
-    return sample if isinstance(sample, tuple) else (sample,)
+    return foreign_sample(item)
 
 
 def to_device(batch: Batch, device: torch.device, normalize: Callable[[Tensor], Tensor] | None = None) -> Any:
@@ -145,16 +148,18 @@ def to_device(batch: Batch, device: torch.device, normalize: Callable[[Tensor], 
         moved = tensor.to(device, non_blocking=True)
         return moved.to(torch.float32).div_(255.0) if moved.dtype == torch.uint8 and moved.ndim > 2 else moved
 
+    def scale(images: Tensor) -> Tensor:
+        scaled = to_unit(images.to(device, non_blocking=True))
+        return scaled if normalize is None else normalize(scaled)
+
     if not batch.images:
         return tree_map(move, batch.data)
-    fields = []
-    for value, is_image in zip(batch.data, batch.images, strict=True):
-        if is_image:
-            scaled = to_unit(value.to(device, non_blocking=True))
-            fields.append(scaled if normalize is None else normalize(scaled))
-        else:
-            fields.append(tree_map(move, value))
-    return tuple(fields)
+    if isinstance(batch.data, Tensor):
+        return scale(batch.data)
+    return tuple(
+        scale(value) if is_image else tree_map(move, value)
+        for value, is_image in zip(batch.data, batch.images, strict=True)
+    )
 
 
 def tree_map(function: Callable[[Tensor], Tensor], value: Any) -> Any:

@@ -150,6 +150,13 @@ class TrainLoader:
         pieces: int = 1,
     ) -> None:
         check_loading(batch_size, num_workers, on_error)
+        if not hasattr(dataset, "__len__"):
+            raise ConfigurationError(
+                "The data set has to be readable by index.",
+                expected="`__len__` and `__getitem__`",
+                received=type(dataset).__name__,
+                fix="Turn a stream into a list, or return a loader of your own from `_init_data_optimizer`.",
+            )
         size = len(dataset)
         if size < 2:
             raise DataError("There are too few images to train.", expected="at least 2", received=f"{size}")

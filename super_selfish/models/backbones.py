@@ -115,10 +115,17 @@ class BackboneOutput(nn.Module):
         backbone: The backbone.
         output: ``"flat"`` (batch, features), ``"map"`` (batch, channels, height, width), or ``"pooled"``
             (batch, channels), which does not depend on the resolution.
+
+    Raises:
+        ConfigurationError: If the form is unknown.
     """
 
     def __init__(self, backbone: nn.Module, output: Output) -> None:
         super().__init__()
+        if output not in ("flat", "map", "pooled"):
+            raise ConfigurationError(
+                "`output` is unknown.", expected="'flat', 'map' or 'pooled'", received=f"output={output!r}"
+            )
         self.backbone = backbone
         self.output = output
 

@@ -84,9 +84,11 @@ class Supervisor(nn.Module):
         self.run: Run | None = None
         self._setup = Setup.bare() if setup is None else setup
         self.preprocessing = self._setup.preprocessing
+        self.feature_shape: tuple[int, ...] | None = None
         if setup is not None:
-            shape = self.preprocessing
-            self.feature_shape = feature_shape(model.backbone, shape.channels, shape.resolution)
+            self.feature_shape = feature_shape(
+                model.backbone, setup.preprocessing.channels, setup.preprocessing.resolution
+            )
 
     def supervise(
         self,
@@ -236,10 +238,6 @@ class Supervisor(nn.Module):
         Args:
             output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: as the backbone is.
         """
-        if output not in (None, "flat", "map", "pooled"):
-            raise ConfigurationError(
-                "`output` is unknown.", expected="None, 'flat', 'map' or 'pooled'", received=f"output={output!r}"
-            )
         backbone = self.model.backbone
         chosen = backbone if output is None else BackboneOutput(backbone, output)
         object.__setattr__(chosen, "preprocessing", self.preprocessing)  # extract_features then treats images alike
@@ -252,7 +250,9 @@ class Supervisor(nn.Module):
     @property
     def feature_dim(self) -> int:
         """Length of the backbone's flattened features: the input size of a head behind it."""
-        return int(np.prod(self.feature_shape))
+        settled = self.preprocessing
+        shape = self.feature_shape or feature_shape(self.model.backbone, settled.channels, settled.resolution)
+        return int(np.prod(shape))
 
     @property
     def device(self) -> torch.device:

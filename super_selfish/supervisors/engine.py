@@ -158,6 +158,8 @@ def make_loader(
 
 def pieces_for_memory(supervisor: Supervisor, batch_size: int) -> int:
     """In how many micro-batches a batch fits the device's memory; says so if that is more than one."""
+    if supervisor._setup.images is None:
+        return 1  # what the network sees is only known to the user's own data set
     available = available_bytes(supervisor.device)
     shape = supervisor.preprocessing
     trained = {id(parameter) for parameter in supervisor.trainable_parameters()}
@@ -169,7 +171,8 @@ def pieces_for_memory(supervisor: Supervisor, batch_size: int) -> int:
     pieces = pieces_that_fit(batch_size, each, available)
     if pieces == 1:
         return 1
-    needed = f"A batch of {batch_size} needs about {TRANSIENT * each * batch_size / 1e9:.1f} GB of {available / 1e9:.1f} GB free"
+    wanted = TRANSIENT * each * batch_size
+    needed = f"A batch of {batch_size} needs about {wanted / 1e9:.1f} GB of {available / 1e9:.1f} GB free"
     if not supervisor.accumulates:
         logger.warning("%s, and may not fit: lower batch_size.", needed)
         return 1

@@ -60,5 +60,7 @@ def description(supervisor: Supervisor) -> str:
     given = {key: value for key, value in supervisor._setup.given.items() if value is not None}
     named = {key: value if isinstance(value, str) else type(value).__name__ for key, value in given.items()}
     arguments = ", ".join(f"{key}={value!r}" for key, value in (hyperparameters(supervisor) | named).items())
+    if supervisor.dataset is not None and supervisor._setup.images is None:
+        return f"{type(supervisor).__name__}({arguments}) on a {type(supervisor.dataset).__name__}"
     images = "no images" if supervisor.dataset is None else f"{len(supervisor.dataset)} images"
     return f"{type(supervisor).__name__}({arguments}) on {images}, {supervisor.preprocessing.describe()}"

@@ -49,7 +49,7 @@ def manifest(supervisor: Supervisor) -> dict[str, Any]:
         "arguments": as_json(supervisor.hyperparameters()),
         "networks": {key: describe(value) for key, value in given.items()},
         "preprocessing": supervisor.preprocessing.as_json(),
-        "feature_shape": list(supervisor.feature_shape),
+        "feature_shape": as_json(supervisor.feature_shape),
         "training": {
             "epochs": cursor.epoch,
             "batch": cursor.batch,
@@ -93,7 +93,7 @@ def restore(
             f"`{artefact.path}` does not say which algorithm it is of.",
             expected=f"one of {', '.join(classes)}",
             received=repr(stored.get("supervisor")),
-            fix="If it holds plain weights, build the supervisor and call its load(name).",
+            fix="Build the supervisor yourself and call its load(name).",
         )
     arguments, networks = stored.get("arguments"), stored.get("networks")
     if not isinstance(arguments, dict) or not isinstance(networks, dict):
