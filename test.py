@@ -42,7 +42,10 @@ def main() -> None:
     if labelled is None:
         return
     source = open_source(labelled)
-    classes = 1 + max(source.label(index) for index in range(len(source)))
+    labels = {source.label(index) for index in range(len(source))}
+    if None in labels:
+        parser.error(f"--labelled {labelled}: a subfolder for each class is needed")
+    classes = 1 + max(labels)
     net = CombinedNet(supervisor.get_backbone(), nn.Linear(supervisor.feature_dim, classes)).to(given.device)
     LabelSupervisor(net, labelled).supervise(lr=1e-3, epochs=given.epochs, name=f"{name}_head")
     print(f"{bcolors.OKGREEN}{test(net, tested)}{bcolors.ENDC}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -17,6 +18,8 @@ from pathlib import Path
 from super_selfish.errors import CheckpointError, ConfigurationError
 
 SUFFIX = ".safetensors"
+
+logger = logging.getLogger("super_selfish")
 
 
 def _umask_mode() -> int:
@@ -79,16 +82,25 @@ def write_with(target: Path, write: Callable[[Path], object]) -> None:
 
 
 def keep_previous(target: Path) -> Path | None:
-    """Keep the present content of ``target`` as ``<target>.prev``; at no moment is ``target`` missing."""
+    """Keep the present content of ``target`` as ``<target>.prev``; at no moment is ``target`` missing.
+
+    What cannot be kept is a warning: it must not stand in the way of what was just trained.
+    """
     if not target.is_file():
         return None
     previous = target.with_name(target.name + ".prev")
-    with replacing(previous) as temporary:
-        temporary.unlink()
+    temporary = target.with_name(f".{previous.name}.{os.getpid()}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)
         try:
             os.link(target, temporary)
         except OSError:  # a file system without hard links
             shutil.copyfile(target, temporary)
+        temporary.replace(previous)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        logger.warning("`%s` could not be kept as `%s`: %s.", target, previous, error.strerror or error)
+        return None
     return previous
 
 
@@ -113,13 +125,14 @@ def base_path(name: str | os.PathLike[str]) -> Path:
         ConfigurationError: If the name is empty, holds a NUL, or ends in a separator.
     """
     text = os.fspath(name)
-    if not isinstance(text, str) or not text.strip() or "\0" in text or text.endswith(("/", os.sep)):
+    stem = Path(text).name.removesuffix(SUFFIX) if isinstance(text, str) else ""
+    if not isinstance(text, str) or not stem.strip(" .") or "\0" in text or text.endswith(("/", os.sep)):
         raise ConfigurationError(
             "`name` is not the name of a file.",
             expected='a path such as "store/base", to which .safetensors and .json are appended',
             received=repr(name),
         )
-    return Path(text.removesuffix(SUFFIX))
+    return Path(text.removesuffix(SUFFIX)).expanduser()
 
 
 def with_suffix(base: Path, suffix: str) -> Path:
@@ -143,7 +156,8 @@ def check_writable(base: Path) -> None:
             )
     try:
         base.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(prefix=f".{base.name}.", dir=base.parent) as probe:
+        longest = f".{base.name}.interrupted{SUFFIX}.prev."
+        with tempfile.NamedTemporaryFile(prefix=longest, suffix=".tmp", dir=base.parent) as probe:
             probe.write(b"x")
     except OSError as error:
         raise ConfigurationError(

@@ -91,7 +91,7 @@ def test_the_previous_content_is_kept() -> None:
 def test_names() -> None:
     assert base_path("store/base.safetensors") == Path("store/base")
     assert with_suffix(base_path("store/v1.2"), ".json") == Path("store/v1.2.json")
-    for bad in ("", "  ", "store/", "a\0b"):
+    for bad in ("", "  ", "store/", "a\0b", ".", "..", ".safetensors", "store/.."):
         with pytest.raises(ConfigurationError, match="is not the name of a file"):
             base_path(bad)
 
@@ -103,5 +103,7 @@ def test_what_cannot_be_written_is_told_before_training() -> None:
     Path("store/base.safetensors").mkdir(parents=True)
     with pytest.raises(ConfigurationError, match="is a folder"):
         check_writable(Path("store/base"))
+    with pytest.raises(ConfigurationError, match="too long"):
+        check_writable(Path("new/folder", "x" * 240))
     check_writable(Path("new/folder/base"))
     assert os.listdir("new/folder") == []  # noqa: PTH208

@@ -19,6 +19,7 @@ from super_selfish.errors import DataError
 MAX_CHANNELS = 64
 ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV"})
+_ORIENTATION = 0x0112
 GREY_MODES = frozenset({"1", "L", "LA", "La"})
 
 
@@ -117,6 +118,26 @@ def from_pillow(picture: Pillow.Image) -> Image:
     )
 
 
+def upright(image: Image, orientation: int) -> Image:
+    """Undo an EXIF orientation: 1 as is, 2 mirrored, 3 upside down, 4 flipped, 5 to 8 the same with axes exchanged."""
+    if orientation in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return image if image.flags.owndata and image.flags.c_contiguous else np.array(image, order="C")
+
+
+def exif_orientation(picture: Pillow.Image) -> int:
+    """The EXIF orientation of a Pillow image, 1 to 8; 1 where there is none."""
+    try:  # the method of the base class: the one of PNG decodes the whole image to find a late chunk
+        value = Pillow.Image.getexif(picture).get(_ORIENTATION, 1)
+    except Exception:  # a picture with damaged metadata is still a picture
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
 def to_numpy(tensor: torch.Tensor) -> npt.NDArray[np.generic]:
     """A tensor of any device as an array; bfloat16, which numpy lacks, as float32."""
     tensor = tensor.detach().cpu()
@@ -143,7 +164,7 @@ def to_image(value: object) -> Image:
         (40, 50, 3)
     """
     if isinstance(value, Pillow.Image):
-        return from_pillow(value)
+        return upright(from_pillow(value), exif_orientation(value))
     if isinstance(value, torch.Tensor):
         array, default_last = to_numpy(value), False
     elif isinstance(value, np.ndarray):

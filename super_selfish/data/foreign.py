@@ -42,13 +42,16 @@ class ForeignLoader(TrainLoader):
         self.pieces = 1
         self.skipped = {}
         self.last_indices = []
-        self._read = 0
+        self.pass_ended = False
+        self._read, self._committed = 0, False
 
     def __iter__(self) -> Iterator[Any]:
+        self._read, self._committed = 0, False
         for data in self.loader:
             self._read += 1
             self._seed_step()
             yield self.prepare(Batch(data, (), [], []))
+        self._close_pass()
 
     def peek(self) -> Any:
         """The first batch."""

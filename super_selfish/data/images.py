@@ -19,12 +19,18 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
 from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
-from PIL import Image as Pillow
 
 from super_selfish.data import tiff
-from super_selfish.data.arrays import ALPHA_MODES, COLOUR_MODES, GREY_MODES, from_pillow, to_image
+from super_selfish.data.arrays import (
+    ALPHA_MODES,
+    COLOUR_MODES,
+    GREY_MODES,
+    exif_orientation,
+    from_pillow,
+    to_image,
+    upright,
+)
 from super_selfish.data.functional import Image, decode_png16
 from super_selfish.errors import DataError, UnreadableImage
 
@@ -33,7 +39,6 @@ __all__ = ["MAX_PIXELS", "Header", "decode", "inspect", "printable", "read_heade
 MAX_PIXELS = 89_478_485
 _FORMATS = "JPEG, PNG, WebP, TIFF or BMP"
 _PNG = b"\x89PNG\r\n\x1a\n"
-_ORIENTATION = 0x0112
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -58,17 +63,6 @@ def printable(path: Path) -> str:
     """A path for people: line breaks, control characters and undecodable bytes are escaped."""
     text = os.fsdecode(path)
     return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in text)
-
-
-def upright(image: Image, orientation: int) -> Image:
-    """Undo an EXIF orientation: 1 as is, 2 mirrored, 3 upside down, 4 flipped, 5 to 8 the same with axes exchanged."""
-    if orientation in (5, 6, 7, 8):
-        image = image.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    return image if image.flags.owndata and image.flags.c_contiguous else np.array(image, order="C")
 
 
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
@@ -158,14 +152,6 @@ def _plan(stream: BinaryIO) -> _Plan:
     raise DataError("it is a web page, not an image." if page else f"it is not a {_FORMATS} file.")
 
 
-def _exif_orientation(picture: Pillow.Image) -> int:
-    try:  # the method of the base class: the one of PNG decodes the whole image to find a late chunk
-        value = Pillow.Image.getexif(picture).get(_ORIENTATION, 1)
-    except Exception:  # a picture with damaged metadata is still a picture
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
 def _pillow_layout(mode: str) -> tuple[int, str]:
     if mode in GREY_MODES:
         return 1, "uint8"
@@ -175,7 +161,7 @@ def _pillow_layout(mode: str) -> tuple[int, str]:
 
 
 def _plan_pillow(picture: ImageFile.ImageFile, orientation: int | None = None) -> _Plan:
-    found = _exif_orientation(picture) if orientation is None else orientation
+    found = exif_orientation(picture) if orientation is None else orientation
     if picture.mode == "LAB":
         raise DataError("images in CIE Lab are not supported.", fix="Convert them to RGB first.")
 
@@ -196,12 +182,12 @@ def _plan_tiff(stream: BinaryIO) -> _Plan:
         return _Plan(header, turned, found.alpha, lambda: upright(tiff.decode(stream), turned))
     stream.seek(0)
     picture = TiffImagePlugin.TiffImageFile(stream)
-    tagged = _exif_orientation(picture)
+    tagged = exif_orientation(picture)
     plan = _plan_pillow(picture, tagged)
 
     def decode() -> Image:
         picture.load()  # Pillow turns TIFF files itself, and then forgets the tag
-        return upright(from_pillow(picture), _exif_orientation(picture))
+        return upright(from_pillow(picture), exif_orientation(picture))
 
     size = plan.header._replace(height=int(tags[tiff.HEIGHT]), width=int(tags[tiff.WIDTH]))
     return plan._replace(header=size, decode=decode)
@@ -209,11 +195,11 @@ def _plan_tiff(stream: BinaryIO) -> _Plan:
 
 def _plan_png(stream: BinaryIO, head: bytes) -> _Plan:
     picture = PngImagePlugin.PngImageFile(stream)
-    orientation = _exif_orientation(picture)
+    orientation = exif_orientation(picture)
     if "exif" not in picture.info and (late := _png_chunk(stream, b"eXIf")):
         picture.info["exif"] = b"Exif\0\0" + late
         picture._exif = None
-        orientation = _exif_orientation(picture)
+        orientation = exif_orientation(picture)
     depth, colour_type = head[24], head[25]
     if depth < 16:
         return _plan_pillow(picture, orientation)

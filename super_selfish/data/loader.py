@@ -172,7 +172,8 @@ class TrainLoader:
         self.batches = size // self.batch_size
         self.skipped: dict[int, str] = {}
         self.last_indices: list[int] = []
-        self._read = 0
+        self.pass_ended = False
+        self._read, self._committed = 0, False
         batched = isinstance(dataset, PretextDataset) and dataset.batched
         self._loader: DataLoader[Any] = DataLoader(
             KeyedDataset(dataset, seed, collate_fn, on_error),  # type: ignore[arg-type]
@@ -195,12 +196,20 @@ class TrainLoader:
         return torch.randperm(len(self.dataset), generator=generator)
 
     def __iter__(self) -> Iterator[Any]:
-        self._read = 0
+        self._read, self._committed = 0, False
         for batch in self._loader:
             self._account(batch)
             self._read += 1
             self._seed_step()
             yield self.prepare(batch)
+        self._close_pass()
+
+    def _close_pass(self) -> None:
+        """At the end of a pass whose last batches were read but not trained, go on to the next epoch all the same."""
+        if self._read and self._committed:
+            self.cursor.epoch += 1
+            self.cursor.batch = 0
+            self.pass_ended = True
 
     def _seed_step(self) -> None:
         """Make what the networks draw (dropout, stochastic depth) a function of (seed, step, piece)."""
@@ -211,7 +220,9 @@ class TrainLoader:
         position = next(iter(_Tickets(self)))
         keyed = self._loader.dataset
         batch = self._loader.collate_fn([keyed[ticket] for ticket in position])
+        before = self.last_indices
         self._account(batch)
+        self.last_indices = before
         return self.prepare(batch)
 
     @property
@@ -227,7 +238,7 @@ class TrainLoader:
     def commit(self) -> bool:
         """Count what was read since the last update as trained; true if that ended the epoch."""
         batches = max(1, self._read // self.pieces)  # a user's own loop may update less often than it reads
-        self._read = 0
+        self._read, self._committed = 0, True
         self.cursor.step += 1
         self.cursor.batch += batches
         self.cursor.samples += batches * self.batch_size

@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from super_selfish.data.functional import Image
+from super_selfish.data.preprocessing import ImageDataset, Preprocessing
 from super_selfish.data.sources import open_source
 from super_selfish.seeding import Stream, stream_from_torch
 
@@ -73,7 +74,9 @@ class PretextDataset(Dataset[Sample]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        return tuple(as_float(field) for field in self.sample(int(index), current_stream()))
+        settled = self.images.preprocessing if isinstance(self.images, ImageDataset) else None
+        fields = self.sample(int(index), current_stream())
+        return tuple(normalized(as_float(field), settled) if is_image(field) else field for field in fields)
 
 
 class LabelledDataset(PretextDataset):
@@ -84,10 +87,13 @@ class LabelledDataset(PretextDataset):
         return self.images.item(index)
 
 
-def as_float(field: object) -> object:
-    """An image array (..., H, W, C) as a float32 tensor (..., C, H, W) in [0, 1]; anything else as it is."""
-    if not isinstance(field, np.ndarray):
-        return field
+def is_image(field: object) -> TypeGuard[Image]:
+    """Whether a field of a sample is an image: an array; tensors and numbers are something else."""
+    return isinstance(field, np.ndarray)
+
+
+def as_float(field: Image) -> Tensor:
+    """An image (..., H, W, C) as a float32 tensor (..., C, H, W) in [0, 1]."""
     return to_unit(torch.from_numpy(np.ascontiguousarray(without_uint16(field))))
 
 
@@ -100,3 +106,11 @@ def to_unit(images: Tensor) -> Tensor:
     """Channels-last images of any dtype as float32 (..., C, H, W) in [0, 1]; the memory stays channels-last."""
     moved = images.movedim(-1, -3)
     return moved.to(torch.float32).div_(255.0) if images.dtype == torch.uint8 else moved.to(torch.float32)
+
+
+def normalized(images: Tensor, preprocessing: Preprocessing | None) -> Tensor:
+    """Images in [0, 1] with the preprocessing's mean and standard deviation, if it has them."""
+    if preprocessing is None or preprocessing.mean is None or preprocessing.std is None:
+        return images
+    mean = torch.tensor(preprocessing.mean, device=images.device).view(-1, 1, 1)
+    return images.sub(mean).div(torch.tensor(preprocessing.std, device=images.device).view(-1, 1, 1))

@@ -39,7 +39,7 @@ def test(
     shuffle: bool = False,
     num_workers: int = 0,
     collate_fn: Callable[[list[Any]], Any] | None = None,
-) -> Score:
+) -> float:
     """Mean of a measure over every sample of a data set, in eval mode, without gradient.
 
     Args:
@@ -53,7 +53,7 @@ def test(
         collate_fn: Makes a batch of items.
 
     Returns:
-        The mean, with its protocol.
+        The mean; an accuracy is a ``Score``, which prints its protocol.
 
     Raises:
         DataError: If there are no samples or no labels.
@@ -75,9 +75,9 @@ def test(
             module.training = mode
     if count == 0:
         raise DataError("There is nothing to test on.", expected="at least one sample", received="none")
-    name = getattr(loss_f, "__name__", type(loss_f).__name__)
-    name = "accuracy" if loss_f is classification_loss else name
-    return Score(total / count, f"{name}, eval mode, mean over {count} samples")
+    if loss_f is not classification_loss:
+        return total / count
+    return Score(total / count, f"accuracy, eval mode, mean over {count} samples")
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it
@@ -90,10 +90,11 @@ def _labelled(model: nn.Module, data: Any) -> Any:
     is_dataset = not isinstance(data, str | tuple | ImageSource) and hasattr(data, "__getitem__")
     if is_dataset and len(data) > 0 and isinstance(data[0], tuple | list) and isinstance(data[0][0], Tensor):
         return data  # the user has made tensors of the images, with whatever preprocessing
-    source = open_source(data)
     preprocessing = getattr(getattr(model, "backbone", None), "preprocessing", None)
     if isinstance(preprocessing, Preprocessing):
-        source = ImageDataset(source, preprocessing)
+        source: ImageSource = ImageDataset.from_(data, preprocessing)
+    else:
+        source = open_source(data)
     if source.label(0) is None:
         raise DataError(
             "The images have no labels.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,12 @@ from torch.utils.data import DataLoader
 
 from super_selfish.data.collate import Batch, Collator, Item, to_device
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
+from super_selfish.data.pretext import normalized
 from super_selfish.data.sources import open_source
+from super_selfish.errors import DataError
 from super_selfish.models.shapes import expected_channels
+
+logger = logging.getLogger("super_selfish")
 
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -23,14 +28,18 @@ Labels = npt.NDArray[np.int64]
 class _Images:
     """Preprocessed images with their labels, for a data loader."""
 
-    def __init__(self, images: ImageDataset) -> None:
+    def __init__(self, images: ImageDataset, on_error: str) -> None:
         self.images = images
+        self.on_error = on_error
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Item:
-        image, label = self.images.item(index)
+        try:
+            image, label = self.images.item(index)
+        except DataError as error:
+            return Item(index, failures=[(index, str(error))])
         return Item(index, (image, -1 if label is None else label, label is not None))
 
 
@@ -41,6 +50,7 @@ def extract_features(
     preprocessing: Preprocessing | None = None,
     batch_size: int = 64,
     num_workers: int = 0,
+    on_error: str = "raise",
 ) -> tuple[Features, Labels | None]:
     """Features of images from a backbone in eval mode, without augmentation.
 
@@ -51,6 +61,7 @@ def extract_features(
             ``supervisor.get_backbone()``, otherwise what suits the data.
         batch_size: Images at a time.
         num_workers: Processes that read ahead.
+        on_error: ``"raise"`` at an unreadable image, or ``"skip"`` it: it then has no row.
 
     Returns:
         Float32 features (N, D), maps averaged over space, and integer labels (N,), or None if there are none.
@@ -64,9 +75,8 @@ def extract_features(
         >>> x.shape, y
         ((4, 3072), array([0, 1, 0, 1]))
     """
-    features, labels, _ = extract_named(
-        backbone, data, preprocessing=preprocessing, batch_size=batch_size, num_workers=num_workers
-    )
+    settings: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "on_error": on_error}
+    features, labels, _ = extract_named(backbone, data, preprocessing=preprocessing, **settings)
     return features, labels
 
 
@@ -77,14 +87,15 @@ def extract_named(
     preprocessing: Preprocessing | None = None,
     batch_size: int = 64,
     num_workers: int = 0,
+    on_error: str = "raise",
 ) -> tuple[Features, Labels | None, list[str]]:
     """As :func:`extract_features`, with the name of every image."""
     images = prepared(backbone, data, preprocessing)
     device = next((parameter.device for parameter in backbone.parameters()), torch.device("cpu"))
     loader: DataLoader[Any] = DataLoader(
-        _Images(images),  # type: ignore[arg-type]
+        _Images(images, on_error),  # type: ignore[arg-type]
         batch_size=batch_size,
-        collate_fn=Collator(),
+        collate_fn=_readable,
         num_workers=num_workers,
         generator=torch.Generator(),
     )
@@ -92,10 +103,17 @@ def extract_named(
     backbone.eval()
     features: list[Tensor] = []
     labels: list[Tensor] = []
-    labelled = True
+    labelled, read = True, list[int]()
     try:
         with torch.no_grad():
             for batch in loader:
+                if batch.failures and on_error == "raise":
+                    raise DataError(batch.failures[0][1])
+                for index, reason in batch.failures:
+                    logger.warning("Image %d is skipped: %s", index, reason)
+                if batch.data is None:
+                    continue
+                read += batch.indices
                 pixels, label, has_label = to_device(batch, device)
                 features.append(pooled(backbone(normalized(pixels, images.preprocessing))).float().cpu())
                 labels.append(label.cpu())
@@ -103,19 +121,30 @@ def extract_named(
     finally:
         for module, mode in modes.items():
             module.training = mode
-    names = [images.name(index) for index in range(len(images))]
+    if not features:
+        raise DataError(
+            "None of the images can be read.", expected="at least one", received=f"{len(images)} unreadable"
+        )
+    names = [images.name(index) for index in read]
     return torch.cat(features).numpy(), torch.cat(labels).numpy() if labelled else None, names
 
 
 def prepared(backbone: nn.Module, data: object, preprocessing: Preprocessing | None) -> ImageDataset:
     """Data as images that fit a backbone."""
-    if isinstance(data, ImageDataset) and preprocessing is None:
+    chosen = preprocessing if preprocessing is not None else getattr(backbone, "preprocessing", None)
+    if isinstance(chosen, Preprocessing):
+        return ImageDataset.from_(data, chosen)
+    if isinstance(data, ImageDataset):
         return data
     source = open_source(data)
-    chosen = preprocessing if preprocessing is not None else getattr(backbone, "preprocessing", None)
-    if not isinstance(chosen, Preprocessing):
-        chosen = fit_preprocessing(source, channels=expected_channels(backbone))
-    return ImageDataset(source, chosen)
+    return ImageDataset(source, fit_preprocessing(source, channels=expected_channels(backbone)))
+
+
+def _readable(items: list[Item]) -> Batch:
+    """A batch of the images that could be read, and the reasons why others could not."""
+    batch = Collator()([item for item in items if item.sample is not None] or items)
+    batch.failures = [failure for item in items for failure in item.failures]
+    return batch
 
 
 def pooled(features: Tensor) -> Tensor:
@@ -123,20 +152,12 @@ def pooled(features: Tensor) -> Tensor:
     return features.mean((2, 3)) if features.ndim == 4 else features
 
 
-def normalized(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Images in [0, 1] with the preprocessing's mean and standard deviation, if it has them."""
-    if preprocessing.mean is None or preprocessing.std is None:
-        return images
-    mean = torch.tensor(preprocessing.mean, device=images.device).view(-1, 1, 1)
-    return images.sub(mean).div(torch.tensor(preprocessing.std, device=images.device).view(-1, 1, 1))
-
-
 def preprocess_batch(images: Any, preprocessing: Preprocessing) -> Tensor:
     """One image, a list of them or a batch, as float32 (N, C, H, W) on the CPU."""
     single = isinstance(images, str | PILImage.Image) or hasattr(images, "__fspath__")
     if isinstance(images, np.ndarray | Tensor):
         single = images.ndim < 4
-    dataset = ImageDataset(open_source([images] if single else images), preprocessing)
+    dataset = ImageDataset.from_([images] if single else images, preprocessing)
     items = [Item(index, (dataset.read(index),)) for index in range(len(dataset))]
     batch: Batch = Collator()(items)
     return normalized(to_device(batch, torch.device("cpu"))[0], preprocessing)

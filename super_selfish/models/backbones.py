@@ -179,8 +179,26 @@ def named_backbone(name: str, channels: int = 3) -> nn.Module:
             "'timm:<name>', or an nn.Module",
             received=f"backbone={name!r}",
         )
-    net = models.get_model(name, weights=None)
-    if isinstance(features_part := getattr(net, "features", None), nn.Module):
+    net = _without_classifier(name)
+    adapt_stem(net, channels)
+    return Trunk(net)
+
+
+_HELPERS_OFF = {"aux_logits": False, "init_weights": True}
+_WITHOUT_HELPERS = {"inception_v3": _HELPERS_OFF, "googlenet": _HELPERS_OFF}
+"""Networks with auxiliary classifiers."""
+
+
+def _without_classifier(name: str) -> nn.Module:
+    """A network of torchvision up to its last map, or up to a vector."""
+    from torchvision import models
+
+    net = models.get_model(name, weights=None, **_WITHOUT_HELPERS.get(name, {}))
+    if name in _WITHOUT_HELPERS:
+        net.fc = nn.Identity()
+    elif name.startswith("swin"):  # its maps are channels-last inside; it ends in a vector
+        net.head = nn.Identity()
+    elif isinstance(features_part := getattr(net, "features", None), nn.Module):
         net = features_part
     elif hasattr(net, "fc"):  # ResNet and its kin: all but pooling and classifier
         net = nn.Sequential(*(child for key, child in net.named_children() if key not in ("avgpool", "fc")))
@@ -192,8 +210,7 @@ def named_backbone(name: str, channels: int = 3) -> nn.Module:
         raise ConfigurationError(
             f"{name!r} cannot be cut before its classifier.", fix="Pass the network itself, without its classifier."
         )
-    adapt_stem(net, channels)
-    return Trunk(net)
+    return cast(nn.Module, net)
 
 
 def _timm_backbone(name: str, channels: int) -> nn.Module:

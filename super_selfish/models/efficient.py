@@ -57,8 +57,8 @@ class EfficientFeatures(nn.Module):
             raise ConfigurationError(
                 "`norm_type` is unknown.", expected="'batch' or 'layer'", received=f"norm_type={norm_type!r}"
             )
-        settings: dict[str, Any] = {"image_size": _PADDING_SIZE, "include_top": False, "batch_norm_momentum": 0.9}
-        create = EfficientNet.from_pretrained if pretrained else EfficientNet.from_name
+        settings: dict[str, Any] = {"image_size": _PADDING_SIZE, "batch_norm_momentum": 0.9}
+        create = EfficientNet.from_pretrained if pretrained else EfficientNet.from_name  # the classifier is not kept
         net = create(name, in_channels=channels, **settings)
         self.drop_connect_rate = float(net._global_params.drop_connect_rate or 0.0)
         self.stem = nn.Sequential(net._conv_stem, net._bn0, nn.SiLU())

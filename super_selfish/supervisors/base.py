@@ -44,6 +44,7 @@ class Supervisor(nn.Module):
 
     Attributes:
         history: An entry an epoch: epoch, loss, images_per_second, data_wait.
+        skipped: Unreadable images by index, with the reason.
         cursor: Epochs, batches, steps and samples over the supervisor's life.
         preprocessing: What every image becomes before it is used.
 
@@ -51,8 +52,7 @@ class Supervisor(nn.Module):
         ConfigurationError: If the model is no ``CombinedNet``.
     """
 
-    images_per_sample = 1
-    """How many images the network sees for one image of the data set, in one batch."""
+    images_per_sample = 1  # images that the network sees for one of the data set, in one batch
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -80,6 +80,7 @@ class Supervisor(nn.Module):
         self.collate_fn = collate_fn
         self.history: list[dict[str, Any]] = []
         self.cursor = Cursor()
+        self.skipped: dict[int, str] = {}
         self.settings: Settings | None = None
         self.run: Run | None = None
         self._setup = Setup.bare() if setup is None else setup
@@ -113,8 +114,7 @@ class Supervisor(nn.Module):
     ) -> Self:
         """Train, and store the weights under ``name`` at the end or on Ctrl-C.
 
-        A failure stores nothing and leaves earlier files as they are. What a finished or interrupted run replaces is
-        kept as ``*.prev``.
+        A failure stores nothing. What a run replaces is kept as ``*.prev``; an interrupted one replaces no longer one.
 
         Args:
             lr: Learning rate.
@@ -131,7 +131,7 @@ class Supervisor(nn.Module):
             clip_grad: Largest norm of the gradient.
             scheduler_interval: Step the schedule every ``"step"`` or every ``"epoch"``.
             callbacks: Told of every step and epoch.
-            on_error: ``"raise"`` at an unreadable image, or ``"skip"``: another takes its place, and it is counted.
+            on_error: ``"raise"`` at an unreadable image, or ``"skip"``: another takes its place; see ``skipped``.
             on_nonfinite: ``"raise"`` before an update with infinite gradients, or ``"ignore"``.
             verbose: Show progress on stderr.
 
@@ -182,7 +182,7 @@ class Supervisor(nn.Module):
         return self.loss(self.model(inputs), targets)
 
     def _update(self, loss: Tensor, optimizer: torch.optim.Optimizer, lr_scheduler: Any) -> None:
-        """Stage 5: gradients, and once the whole batch has been seen the step of optimizer and schedule."""
+        """Stage 5: gradients, and once the whole batch has been seen, the step of optimizer and schedule."""
         run, settings = self.run, self.settings
         if run is None or settings is None:
             raise ConfigurationError("`_update` works within `supervise()` only.")
@@ -204,8 +204,8 @@ class Supervisor(nn.Module):
 
     @property
     def accumulates(self) -> bool:
-        """Whether ``_update`` can take a batch in parts; a user's own need not."""
-        return type(self)._update is Supervisor._update
+        """Whether the loop can take a batch in parts; a user's own ``_epochs`` or ``_update`` need not."""
+        return type(self)._update is Supervisor._update and type(self)._epochs is Supervisor._epochs
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What the optimizer gets: every parameter that requires a gradient."""
@@ -215,9 +215,9 @@ class Supervisor(nn.Module):
         """Write ``<name>.safetensors`` and ``<name>.json``, each whole or not at all.
 
         Raises:
-            CheckpointError: If they cannot be written; what was there is unchanged.
+            CheckpointError: If they cannot be written.
         """
-        persistence.save(self, name)
+        persistence.save(self, name, keep=True)
         return self
 
     def load(self, name: str | os.PathLike[str] = "store/base") -> Self:
@@ -238,8 +238,7 @@ class Supervisor(nn.Module):
         Args:
             output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: as the backbone is.
         """
-        backbone = self.model.backbone
-        chosen = backbone if output is None else BackboneOutput(backbone, output)
+        chosen = self.model.backbone if output is None else BackboneOutput(self.model.backbone, output)
         object.__setattr__(chosen, "preprocessing", self.preprocessing)  # extract_features then treats images alike
         return chosen.eval()
 
@@ -272,7 +271,7 @@ class Supervisor(nn.Module):
         return preprocess_batch(images, self.preprocessing).to(self.device)
 
     def extract(
-        self, data: object, *, batch_size: int = 64, num_workers: int = 0
+        self, data: object, *, batch_size: int = 64, num_workers: int = 0, on_error: str = "raise"
     ) -> tuple[npt.NDArray[np.float32], list[str]]:
         """Features of images, with the preprocessing of the training.
 
@@ -280,12 +279,13 @@ class Supervisor(nn.Module):
             data: Anything that a supervisor can be made of.
             batch_size: Images at a time.
             num_workers: Processes that read ahead.
+            on_error: ``"raise"`` or ``"skip"`` unreadable images, which then have no row.
 
         Returns:
             Float32 features (N, D), maps averaged over space, and the name of each image (its path in the folder).
         """
-        features, _, names = extract_named(self.get_backbone(), data, batch_size=batch_size, num_workers=num_workers)
-        return features, names
+        backbone = self.get_backbone()
+        return extract_named(backbone, data, batch_size=batch_size, num_workers=num_workers, on_error=on_error)[::2]
 
     @classmethod
     def algorithm(cls) -> str:

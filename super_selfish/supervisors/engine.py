@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -16,10 +17,11 @@ from super_selfish.data.collate import Batch, Collate, batched_collate, to_devic
 from super_selfish.data.foreign import ForeignLoader
 from super_selfish.data.loader import TrainLoader
 from super_selfish.errors import ConfigurationError, NonFiniteLoss
-from super_selfish.files import base_path, check_writable
+from super_selfish.files import SUFFIX, base_path, check_writable, with_suffix
 from super_selfish.models.backbones import channels_last_is_safe
 from super_selfish.seeding import make_key
 from super_selfish.supervisors import persistence
+from super_selfish.training.artefact import stored_steps
 from super_selfish.training.memory import TRANSIENT, activation_bytes, available_bytes, pieces_that_fit
 from super_selfish.training.progress import Progress
 from super_selfish.training.run import Run
@@ -58,32 +60,31 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
         supervisor._prepare(loader)
         if settings.verbose:
             say(f"{supervisor!r}")
+        check_manifest(supervisor)
         try:
             execute(supervisor, run, scheduler)
+            store(supervisor, run, base)
         except KeyboardInterrupt:
             store(supervisor, run, base, interrupted=True)
             raise
-    store(supervisor, run, base)
 
 
 def execute(supervisor: Supervisor, run: Run, scheduler: Any) -> None:
     """Run the epochs with everything hooked in, and unhook it whatever happens."""
-    handles = run.attach()
-    supervisor.run = run
-    supervisor.__dict__["_forward"] = observed(supervisor._forward, run)
-    supervisor.train()
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(run.optimizer.zero_grad, set_to_none=True)
+        undo.callback(supervisor.eval)
+        undo.callback(run.detach)
+        undo.callback(supervisor.__dict__.pop, "_forward", None)
+        undo.callback(setattr, supervisor, "run", None)
+        undo.callback(run.emit, "on_train_end")
+        run.attach()
+        supervisor.run = run
+        supervisor.__dict__["_forward"] = observed(supervisor._forward, run)
+        supervisor.train()
         run.emit("on_train_begin")
         supervisor._epochs(run.epochs, run.watched_loader(), run.optimizer, scheduler)
         run.close_boundary()
-    finally:
-        run.emit("on_train_end")
-        supervisor.eval()
-        del supervisor.__dict__["_forward"]
-        supervisor.run = None
-        for handle in handles:
-            handle.remove()
-        run.optimizer.zero_grad(set_to_none=True)
 
 
 def observed(forward: Callable[[Any], Tensor], run: Run) -> Callable[[Any], Tensor]:
@@ -98,8 +99,14 @@ def observed(forward: Callable[[Any], Tensor], run: Run) -> Callable[[Any], Tens
 
 
 def store(supervisor: Supervisor, run: Run, base: Path, *, interrupted: bool = False) -> None:
-    """Store what was trained, if anything was and it is finite; what stood there is kept as ``*.prev``."""
+    """Store what was trained, if anything was and it is finite; what stood there is kept as ``*.prev``.
+
+    An interrupted run never takes the place of a longer training: it is stored as ``<name>.interrupted`` then.
+    """
     verbose = supervisor.settings is not None and supervisor.settings.verbose
+    supervisor.skipped |= run.loader.skipped
+    if run.loader.skipped:
+        logger.warning("%d unreadable images were skipped: see `supervisor.skipped`.", len(run.loader.skipped))
     if run.steps == 0:
         logger.warning("Nothing was trained, so nothing was stored under %s.", base)
         return
@@ -112,11 +119,30 @@ def store(supervisor: Supervisor, run: Run, base: Path, *, interrupted: bool = F
             logger.error(message)
             return
         raise NonFiniteLoss(message, fix="Files under this name are unchanged. Lower `lr`, or set `clip_grad=1.0`.")
-    path = persistence.save(supervisor, base, keep=True)
+    if interrupted and stored_steps(with_suffix(base, SUFFIX)) > supervisor.cursor.step:
+        base = with_suffix(base, ".interrupted")
+    path = persistence.save(supervisor, base, keep=not run.stored)
+    run.stored = True
     if interrupted:
         logger.warning("Interrupted: the weights after %d steps were stored in %s.", run.steps, path)
     elif verbose:
         say(f"Stored in {path}.")
+
+
+def check_manifest(supervisor: Supervisor) -> None:
+    """Make sure, before training, that what will be written can be written.
+
+    Raises:
+        ConfigurationError: If an argument has no JSON form.
+    """
+    try:
+        json.dumps(persistence.manifest(supervisor))
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"The settings cannot be stored: {error}.",
+            expected="numbers, words, lists and tuples as plain arguments",
+            received=repr(supervisor),
+        ) from error
 
 
 def make_loader(
@@ -150,7 +176,9 @@ def make_loader(
     wanted = 1 if settings is None else settings.accumulate
     if wanted > 1 and not supervisor.accumulates:
         raise ConfigurationError(
-            "`accumulate` needs the library's `_update`.", received=f"accumulate={wanted} with an overridden `_update`"
+            "`accumulate` needs the library's own `_epochs` and `_update`.",
+            received=f"accumulate={wanted}, and an override of one of them",
+            fix="Add up the gradients of several batches in the override itself.",
         )
     loader.pieces = min(loader.batch_size, max(wanted, pieces_for_memory(supervisor, loader.batch_size)))
     return loader
@@ -165,9 +193,12 @@ def pieces_for_memory(supervisor: Supervisor, batch_size: int) -> int:
     trained = {id(parameter) for parameter in supervisor.trainable_parameters()}
     if available is None or not any(id(p) in trained for p in supervisor.model.backbone.parameters()):
         return 1
-    each = supervisor.images_per_sample * activation_bytes(
-        supervisor.model.backbone, shape.channels, supervisor._setup.square_resolution()
-    )
+    try:
+        one = activation_bytes(supervisor.model.backbone, shape.channels, shape.resolution)
+    except Exception:  # a network that takes only what the pretext makes of the images
+        logger.debug("The memory of a step cannot be estimated.", exc_info=True)
+        return 1
+    each = supervisor.images_per_sample * one
     pieces = pieces_that_fit(batch_size, each, available)
     if pieces == 1:
         return 1

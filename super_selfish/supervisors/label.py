@@ -12,9 +12,8 @@ from super_selfish.data.preprocessing import Preprocessing
 from super_selfish.data.pretext import LabelledDataset, PretextDataset
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.models.combined import CombinedNet
-from super_selfish.models.shapes import feature_shape
 from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup
+from super_selfish.supervisors.setup import ImageOptions, Setup, output_shape, overlaid
 
 
 class LabelSupervisor(Supervisor):
@@ -58,8 +57,8 @@ class LabelSupervisor(Supervisor):
             )
         setup = Setup.of(dataset, images, backbone=model.backbone, predictor=model.predictor, loss=loss)
         stored = getattr(model.backbone, "preprocessing", None)
-        if isinstance(stored, Preprocessing) and not images:
-            setup.use(stored)
+        if isinstance(stored, Preprocessing):
+            setup.use(overlaid(stored, setup))
         wrapped = setup.dataset(LabelledDataset)
         if wrapped is not None and wrapped.images.label(0) is None:
             raise DataError(
@@ -69,11 +68,13 @@ class LabelSupervisor(Supervisor):
             )
         super().__init__(model, wrapped, setup.criterion(nn.CrossEntropyLoss), setup=setup)
         self.finetune = finetune
-        if wrapped is not None and loss is None and wrapped.images.kind != "dataset":
+        if wrapped is not None and loss is None:
             self._check_labels(wrapped)
 
     def _check_labels(self, dataset: PretextDataset) -> None:
-        outputs = feature_shape(self.model, self.preprocessing.channels, self.preprocessing.resolution)[0]
+        outputs = output_shape(self.model.predictor, self.feature_shape or ())[-1]
+        if dataset.images.kind == "dataset":
+            return  # each label would cost an image
         labels = {dataset.images.label(index) for index in range(len(dataset))}
         wrong = sorted(label for label in labels if label is not None and not 0 <= label < outputs)
         if wrong or None in labels:
@@ -81,7 +82,9 @@ class LabelSupervisor(Supervisor):
                 f"The labels do not fit the predictor, which has {outputs} outputs.",
                 expected=f"labels from 0 to {outputs - 1} for every image",
                 received=f"labels such as {wrong[-1]}" if wrong else "images without a label",
-                fix=f"Size its last layer by the number of classes: {1 + max(wrong)}." if wrong else None,
+                fix=f"Size its last layer by the number of classes: {1 + wrong[-1]}."
+                if max(wrong, default=0) > 0
+                else None,
             )
 
     def trainable_parameters(self) -> list[nn.Parameter]:

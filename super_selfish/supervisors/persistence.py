@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,6 +59,7 @@ def manifest(supervisor: Supervisor) -> dict[str, Any]:
             "settings": None if settings is None else settings.as_json(),
         },
         "dataset": None if source is None else source.fingerprint(),
+        "skipped": dict(list(supervisor.skipped.items())[:100]),
         "history": supervisor.history,
         "versions": {
             "super_selfish": __version__,
@@ -78,6 +80,8 @@ def as_json(value: Any) -> Any:
     """Plain values as JSON has them: tuples become lists."""
     if isinstance(value, dict):
         return {key: as_json(part) for key, part in value.items()}
+    if isinstance(value, np.ndarray | np.generic | Tensor):
+        return as_json(value.tolist())
     return [as_json(part) for part in value] if isinstance(value, tuple | list) else value
 
 
@@ -88,6 +92,11 @@ def restore(
     artefact = read_artefact(name)
     stored = artefact.manifest
     cls = classes.get(str(stored.get("supervisor")))
+    if stored.get("supervisor") in ("label", "supervisor"):
+        raise CheckpointMismatch(
+            f"`{artefact.path}` holds networks that only you can build.",
+            fix="Build them: LabelSupervisor(CombinedNet(backbone, head)).load(name).",
+        )
     if cls is None:
         raise CheckpointMismatch(
             f"`{artefact.path}` does not say which algorithm it is of.",
@@ -109,7 +118,11 @@ def restore(
                 fix=f"Pass it: super_selfish.load(name, {key}=...).",
             )
     preprocessing = Preprocessing.from_json(stored.get("preprocessing"))
-    sizes = {"resolution": preprocessing.resolution, "channels": preprocessing.channels}
+    sizes = {
+        "resolution": preprocessing.resolution,
+        "channels": preprocessing.channels,
+        "max_pixels": preprocessing.max_pixels,
+    }
     plain = {key: value for key, value in arguments.items() if key in allowed}
     with torch.random.fork_rng(devices=[]):
         supervisor = cls(**{**plain, **sizes, **own, **given})
@@ -131,7 +144,7 @@ def adopt(supervisor: Supervisor, artefact: Artefact) -> None:
     stored = Preprocessing.from_json(artefact.manifest.get("preprocessing"))
     cursor, history = read_progress(artefact)
     target = supervisor
-    if resized(stored, supervisor.preprocessing):
+    if resized(stored, supervisor.preprocessing) and "model" not in parameters(supervisor):
         target = rebuilt(supervisor, stored)
     load_exactly(target, private_names(target, artefact.tensors), str(artefact.path))
     if target is not supervisor:
@@ -143,6 +156,11 @@ def adopt(supervisor: Supervisor, artefact: Artefact) -> None:
     if isinstance(images, ImageDataset):
         images.preprocessing = stored
     supervisor.cursor, supervisor.history = cursor, history
+
+
+def parameters(supervisor: Supervisor) -> Mapping[str, inspect.Parameter]:
+    """Of the constructor: one that takes a ``model`` does not size its networks by the images."""
+    return inspect.signature(registered_class(type(supervisor)).__init__).parameters
 
 
 def resized(stored: Preprocessing, present: Preprocessing) -> bool:
@@ -194,10 +212,13 @@ def check_same(supervisor: Supervisor, artefact: Artefact) -> None:
     ]
     preprocessing = artefact.manifest.get("preprocessing") or {}
     present = supervisor.preprocessing.as_json()
+    stated = {"normalize": ("mean", "std")}
     differing += [
         f"{key} is {present[key]!r} here and {preprocessing.get(key)!r} in the file"
-        for key in ("resolution", "channels")
-        if key in options and supervisor._setup.options.get(key) is not None and present[key] != preprocessing.get(key)
+        for option in sorted(options - {"max_pixels"})
+        if supervisor._setup.options.get(option) not in ("auto", "dataset")
+        for key in stated.get(option, (option,))
+        if present[key] != preprocessing.get(key)
     ]
     if differing:
         raise CheckpointMismatch(

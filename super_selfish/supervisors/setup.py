@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, cast
@@ -156,11 +157,33 @@ class Setup:
         return default() if given is None else given
 
 
+def overlaid(stored: Preprocessing, setup: Setup) -> Preprocessing:
+    """A trained backbone's preprocessing, with the options that were given in its place."""
+    fields = {"normalize": ("mean", "std")}
+    given = [name for option in setup.options for name in fields.get(option, (option,))]
+    return dataclasses.replace(stored, **{name: getattr(setup.preprocessing, name) for name in given})
+
+
 def check_outputs(predictor: nn.Module, shape: tuple[int, ...], outputs: int) -> None:
-    """Try a predictor on features of one image.
+    """Make sure that a predictor takes the features and has a number of outputs.
 
     Raises:
         ConfigurationError: If it does not take them, or has another number of outputs.
+    """
+    found = output_shape(predictor, shape)
+    if found != (outputs,):
+        raise ConfigurationError(
+            "The predictor's output does not fit the task.",
+            expected=f"logits of shape (batch, {outputs})",
+            received=f"shape {(1, *found)} for a batch of one",
+        )
+
+
+def output_shape(predictor: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of a predictor's output for the features of one image, without the batch.
+
+    Raises:
+        ConfigurationError: If it does not take them, or returns no tensor.
     """
     trial = copy.deepcopy(predictor).eval()
     device = next((parameter.device for parameter in predictor.parameters()), torch.device("cpu"))
@@ -175,10 +198,10 @@ def check_outputs(predictor: nn.Module, shape: tuple[int, ...], outputs: int) ->
             received=type(predictor).__name__,
             fix="Size it by `supervisor.feature_dim`, or leave `predictor=None`.",
         ) from error
-    if not isinstance(answer, Tensor) or answer.shape != (1, outputs):
-        received = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
+    if not isinstance(answer, Tensor) or answer.ndim < 2:
         raise ConfigurationError(
-            "The predictor's output does not fit the task.",
-            expected=f"logits of shape (batch, {outputs})",
-            received=received + " for a batch of one",
+            "The predictor returns no tensor of one row an image.",
+            expected="a tensor of shape (batch, outputs)",
+            received=f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__,
         )
+    return tuple(answer.shape[1:])

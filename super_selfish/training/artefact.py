@@ -61,7 +61,7 @@ def write_artefact(
         name: The path without suffix.
         tensors: By name.
         manifest: JSON values.
-        keep: Keep what stands there as ``*.prev``.
+        keep: Keep what stands there as ``*.prev``, unless what is kept there has seen more updates.
 
     Raises:
         CheckpointError: If a file cannot be written.
@@ -71,12 +71,25 @@ def write_artefact(
     own = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}  # no shared storage
     full = {"format": FORMAT, **manifest, "sha256": digest(own)}
     text = json.dumps(full, indent=1, allow_nan=True)
-    if keep:
+    if keep and stored_steps(weights) >= stored_steps(weights, ".prev"):
         keep_previous(weights)
         keep_previous(readable)
+    write_text(readable, text + "\n")  # first: nothing is read from it, so it may run ahead of the weights
     write_with(weights, lambda path: save_file(own, path, metadata={_KEY: text, "format": "pt"}))
-    write_text(readable, text + "\n")
     return weights
+
+
+def stored_steps(weights: Path, suffix: str = "") -> int:
+    """How many updates a file of weights has seen; 0 if it is none, -1 if it cannot be read."""
+    path = weights.with_name(weights.name + suffix)
+    if not path.is_file():
+        return 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            steps = json.loads((file.metadata() or {}).get(_KEY, "{}")).get("training", {}).get("steps", 0)
+    except (SafetensorError, OSError, ValueError, AttributeError):
+        return -1
+    return steps if isinstance(steps, int) else 0
 
 
 def read_artefact(name: str | os.PathLike[str]) -> Artefact:

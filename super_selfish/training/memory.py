@@ -26,9 +26,14 @@ def available_bytes(device: torch.device) -> int | None:
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type != "cpu":
         return None
-    free = [
-        value for value in (_meminfo(), _cgroup("memory.max", "memory.current"), _address_space()) if value is not None
-    ]
+    old = "memory/memory"  # where the first version of cgroups has it
+    found = (
+        _meminfo(),
+        _cgroup("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        _cgroup(f"{old}.limit_in_bytes", f"{old}.usage_in_bytes", f"{old}.stat", "total_inactive_file"),
+        _address_space(),
+    )
+    free = [value for value in found if value is not None]
     return min(free, default=None)
 
 
@@ -45,11 +50,15 @@ def _meminfo() -> int | None:
         return None
 
 
-def _cgroup(limit: str, usage: str) -> int | None:
+def _cgroup(limit: str, usage: str, statistics: str, cache: str) -> int | None:
+    """What the container's limit leaves; cached files count as used there, but give way."""
     root = Path("/sys/fs/cgroup")
     try:
         allowed = (root / limit).read_text().strip()
-        return None if allowed == "max" else max(0, int(allowed) - int((root / usage).read_text()))
+        if allowed == "max":
+            return None
+        rows = dict(line.split() for line in (root / statistics).read_text().splitlines())
+        return max(0, int(allowed) - int((root / usage).read_text()) + int(rows.get(cache, 0)))
     except (OSError, ValueError):
         return None
 

@@ -79,6 +79,7 @@ class WatchedLoader:
             data = next(batches, _END)
             self._run.clock.waited += time.perf_counter() - before
             if data is _END:
+                self._run.close_pass()
                 return
             yield data
 
@@ -115,9 +116,11 @@ class Run:
         self.finished_epochs = 0
         self._begin = time.perf_counter()
         self._losses: Tensor | None = None
-        self._count = 0
+        self._count = 0.0
         self._stepped = False
+        self._handles: list[Any] = []
         self.epoch_ended = False
+        self.stored = False
 
     @property
     def cursor(self) -> Cursor:
@@ -128,12 +131,15 @@ class Run:
         """The loader as ``_epochs`` gets it."""
         return WatchedLoader(self)
 
-    def attach(self) -> list[Any]:
-        """Hook into the optimizer; the handles undo it."""
-        return [
-            self.optimizer.register_step_pre_hook(self._before_step),
-            self.optimizer.register_step_post_hook(self._after_step),
-        ]
+    def attach(self) -> None:
+        """Hook into the optimizer."""
+        self._handles.append(self.optimizer.register_step_pre_hook(self._before_step))
+        self._handles.append(self.optimizer.register_step_post_hook(self._after_step))
+
+    def detach(self) -> None:
+        """Undo :meth:`attach`."""
+        while self._handles:
+            self._handles.pop().remove()
 
     def observe(self, loss: Any) -> None:
         """Add a loss that ``_forward`` returned to the epoch's mean, without reading it.
@@ -148,9 +154,9 @@ class Run:
             raise ConfigurationError(
                 "`_forward` must return the loss.", expected="a scalar tensor with a gradient", received=received
             )
-        value = loss.detach().float()
+        value = loss.detach().float() * self.loader.share
         self._losses = value if self._losses is None else self._losses + value
-        self._count += 1
+        self._count += self.loader.share
 
     def mean_loss(self) -> float:
         """Mean loss of the epoch so far; makes a GPU wait."""
@@ -194,6 +200,16 @@ class Run:
             return
         self._stepped = False
         self.emit("on_step_end")
+        self._close_epoch()
+
+    def close_pass(self) -> None:
+        """A pass may end with batches that were read but not trained; the epoch is over all the same."""
+        if self.loader.pass_ended:
+            self.loader.pass_ended = False
+            self.epoch_ended = True
+            self._close_epoch()
+
+    def _close_epoch(self) -> None:
         if self.epoch_ended:
             self.epoch_ended = False
             self.finished_epochs += 1
@@ -205,6 +221,6 @@ class Run:
                     "data_wait": self.clock.data_wait,
                 }
             )
-            self._losses, self._count = None, 0
+            self._losses, self._count = None, 0.0
             self.emit("on_epoch_end")
             self.clock.restart()

@@ -116,8 +116,54 @@ def test_ctrl_c_keeps_the_previous_training(make: Callable[..., Any], images: Ca
     good = contents()
     with pytest.raises(KeyboardInterrupt):
         make(images(16)).supervise(epochs=5, callbacks=[Stop(KeyboardInterrupt())], **QUIET)
-    assert contents() != good
+    assert contents() == good, "a longer training is not replaced by an interrupted one"
+    assert make().load("store/test.interrupted").cursor.step == 1
+    with pytest.raises(KeyboardInterrupt):
+        make(images(16)).supervise(epochs=9, callbacks=[Stop(KeyboardInterrupt(), 12)], **QUIET)
+    assert make().load("store/test").cursor.step == 12
     assert [Path(file + ".prev").read_bytes() for file in FILES] == good
+    make(images(16)).supervise(epochs=1, **QUIET)
+    make(images(16)).supervise(epochs=1, **QUIET)
+    assert make().load("store/test").cursor.step == 4
+    previous = Path("store/test.safetensors.prev")
+    previous.rename("store/previous.safetensors")
+    assert make().load("store/previous").cursor.step == 12, "the longest training is kept"
+
+
+def test_settings_that_numpy_made_are_stored(make: Callable[..., Any], images: Callable[..., Any]) -> None:
+    options = {"resolution": np.int64(40), "normalize": (np.full(3, 0.4), np.full(3, 0.2, np.float32))}
+    make(images(8), **options).supervise(epochs=1, **QUIET)
+    assert make().load("store/test").preprocessing.mean == (0.4, 0.4, 0.4)
+
+
+def test_what_cannot_be_stored_is_told_before_training(make: Callable[..., Any], images: Callable[..., Any]) -> None:
+    supervisor = make(images(8))
+    supervisor.history.append({"loss": object()})
+    with pytest.raises(ValueError, match="settings cannot be stored"):
+        supervisor.supervise(epochs=1, **QUIET)
+    assert supervisor.cursor.step == 0
+
+
+def test_a_callback_that_fails_at_the_end_leaves_a_supervisor_that_works(
+    make: Callable[..., Any], images: Callable[..., Any]
+) -> None:
+    class Broken(Callback):
+        def on_train_end(self, run: Any) -> None:
+            raise RuntimeError("at the end")
+
+    supervisor = make(images(8))
+    with pytest.raises(RuntimeError, match="at the end"):
+        supervisor.supervise(epochs=1, callbacks=[Broken()], **QUIET)
+    assert "_forward" not in vars(supervisor)
+    assert supervisor.run is None
+    assert not supervisor.training
+    assert supervisor.supervise(epochs=1, **QUIET).cursor.step == 4
+
+
+def test_another_normalisation_is_a_mismatch(make: Callable[..., Any], images: Callable[..., Any]) -> None:
+    make(images(8)).supervise(epochs=1, **QUIET)
+    with pytest.raises(OSError, match=r"mean is \[0.5, 0.5, 0.5\] here and None in the file"):
+        make(images(8), normalize=([0.5] * 3, [0.2] * 3)).load("store/test")
 
 
 def test_ctrl_c_before_the_first_step_stores_nothing(make: Callable[..., Any], images: Callable[..., Any]) -> None:

@@ -95,6 +95,43 @@ def test_epochs(base: type, make: Callable[..., Any], images: Callable[..., Any]
     check(make(images(8), cls=Own))
 
 
+def test_a_loop_of_ones_own_gets_whole_batches(
+    base: type, make: Callable[..., Any], images: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts would each be a step of such a loop."""
+
+    class Own(base):  # type: ignore[misc, valid-type]
+        def _epochs(self, epochs: int, train_loader: Any, optimizer: Any, lr_scheduler: Any) -> None:
+            for _ in range(epochs):
+                for data in train_loader:
+                    optimizer.zero_grad()
+                    self._forward(data).backward()
+                    optimizer.step()
+
+    with pytest.raises(ValueError, match="`accumulate` needs the library's"):
+        make(images(8), cls=Own).supervise(epochs=1, batch_size=4, accumulate=2, **QUIET)
+    monkeypatch.setattr("super_selfish.supervisors.engine.available_bytes", lambda _device: 1)
+    assert make(images(8), cls=Own).supervise(epochs=2, batch_size=4, **QUIET).cursor.epoch == 2
+
+
+def test_updates_every_other_batch_do_not_shorten_the_training(
+    base: type, make: Callable[..., Any], images: Callable[..., Any]
+) -> None:
+    class Own(base):  # type: ignore[misc, valid-type]
+        seen = 0
+
+        def _update(self, loss: torch.Tensor, optimizer: Any, lr_scheduler: Any) -> None:
+            loss.backward()
+            self.seen += 1
+            if self.seen % 2 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+
+    supervisor = make(images(12), cls=Own).supervise(epochs=5, batch_size=4, **QUIET)
+    assert supervisor.seen == 15
+    assert supervisor.cursor.epoch == len(supervisor.history) == 5
+
+
 def test_forward(base: type, make: Callable[..., Any], images: Callable[..., Any]) -> None:
     class Own(counting(base)):  # type: ignore[misc]
         def _forward(self, data: Any) -> torch.Tensor:

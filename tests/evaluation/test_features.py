@@ -93,3 +93,15 @@ def test_an_unreadable_file_is_named() -> None:
     Path("photos/bad.jpg").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"bad\.jpg"):
         extract_features(nn.Flatten(), "photos")
+    size = Preprocessing((32, 32), 3, None, None, None)
+    x, _ = extract_features(nn.Flatten(), "photos", preprocessing=size, on_error="skip", batch_size=1)
+    assert x.shape == (1, 3072)
+
+
+def test_a_picture_in_memory_stands_as_its_file_does() -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8))
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save("one.png", exif=exif)
+    supervisor = RotateNetSupervisor(pictures(), backbone=SmallResNet(width=4))
+    assert torch.equal(supervisor.preprocess("one.png"), supervisor.preprocess(Image.open("one.png")))

@@ -40,7 +40,7 @@ def test_the_grid_is_the_side_over_32_rounded_down(
 @torch.no_grad()
 def test_computes_what_the_library_it_comes_from_computes(trunk: EfficientFeatures) -> None:
     torch.manual_seed(0)
-    original = EfficientNet.from_name("efficientnet-b0", image_size=224, include_top=False).train()
+    original = EfficientNet.from_name("efficientnet-b0", image_size=224).train()
     for module in original.modules():  # batch statistics: an untrained net in eval mode gives numbers near zero
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None

@@ -67,6 +67,8 @@ def test_what_cannot_be_trained_is_told() -> None:
     with pytest.raises(ConfigurationError, match="model=CombinedNet"):
         LabelSupervisor(nn.Linear(2, 2), labelled())  # type: ignore[arg-type]
     images, labels = labelled()
+    with pytest.raises(ConfigurationError, match=r"predictor cannot take.*feature_dim"):
+        LabelSupervisor(CombinedNet(SmallResNet(width=4), nn.Linear(31, 2)), (images, labels))
     with pytest.raises(DataError, match=r"label.*2 outputs"):
         LabelSupervisor(net(), (images, labels + 1)).supervise(epochs=1, **QUIET)
 
@@ -76,6 +78,29 @@ def test_save_and_load() -> None:
     first.supervise(epochs=1, batch_size=8, name="store/head", **QUIET)
     second.load("store/head")
     assert all(torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items())
+
+
+def test_load_does_not_ask_for_the_size_of_the_images() -> None:
+    LabelSupervisor(net(), labelled()).supervise(epochs=1, batch_size=8, name="store/head", **QUIET)
+    loaded = LabelSupervisor(net()).load("store/head")
+    assert loaded.preprocessing.resolution == (32, 32)
+
+
+def test_test_normalises_like_the_training() -> None:
+    images, labels = labelled()
+    pretext = RotateNetSupervisor(images, backbone=SmallResNet(width=4), normalize="dataset")
+    model = CombinedNet(pretext.get_backbone(), nn.Linear(32, 2))
+    seen = []
+    model.backbone.register_forward_pre_hook(lambda _module, given: seen.append(given[0].mean().item()))
+    measure(model, (images, labels), batch_size=32)
+    measure(model, LabelSupervisor(model, (images, labels)).dataset, batch_size=32)
+    assert seen == pytest.approx([0] * len(seen), abs=1e-3)
+
+
+def test_any_measure_will_do() -> None:
+    model = CombinedNet(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
+    model.predictor.bias.data = torch.tensor([20.0, -20.0])
+    assert measure(model, labelled(), loss_f=nn.functional.cross_entropy) > 1
 
 
 def test_the_mean_is_over_samples_not_batches() -> None:
