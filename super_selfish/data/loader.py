@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from super_selfish.data.collate import Batch, Collate, Collator, Item, sample_of
 from super_selfish.data.pretext import PretextDataset, sample_key
-from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages
+from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages, UnreadableImage
 from super_selfish.seeding import Stream, global_seed, make_key
 
 logger = logging.getLogger("super_selfish")
@@ -256,7 +256,7 @@ class TrainLoader:
                 if batch.data is not None:
                     logger.warning("Image %d is skipped, another takes its place: %s", index, reason)
         if batch.data is None:
-            raise DataError(batch.failures[-1][1])
+            raise UnreadableImage(batch.failures[-1][1])
         limit = max(10, len(self.dataset) // 100)
         if len(self.skipped) > limit:
             raise TooManyBadImages(

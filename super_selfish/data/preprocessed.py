@@ -14,7 +14,7 @@ from super_selfish.data.functional import Image
 from super_selfish.data.image_source import ImageSource
 from super_selfish.data.images import MAX_PIXELS, Header
 from super_selfish.data.sources import open_source
-from super_selfish.errors import CheckpointError, DataError
+from super_selfish.errors import CheckpointError, DataError, UnreadableImage
 
 MINIMUM_SIDE = 32
 _DAMAGED = "The stored preprocessing is damaged."
@@ -121,7 +121,9 @@ class Preprocessing:
             return image
         values = image.astype(np.float32)
         if not np.isfinite(values).all():
-            raise DataError("Pixel values are not finite.")
+            raise UnreadableImage(
+                "Pixel values are not finite.", fix='Mask or replace them, or leave the image out by on_error="skip".'
+            )
         full = (0.0, 65535.0) if image.dtype == np.uint16 else (0.0, 1.0)
         low, high = self.value_range or full
         values -= np.float32(low)

@@ -13,7 +13,7 @@ from super_selfish.data.image_source import ImageSource
 from super_selfish.data.images import MAX_PIXELS, printable
 from super_selfish.data.memory_sources import evenly_spaced
 from super_selfish.data.preprocessed import MINIMUM_SIDE, ImageDataset, Preprocessing, check_channels
-from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.errors import ConfigurationError, DataError, UnreadableImage
 
 __all__ = ["DEFAULT_SIDE", "ImageDataset", "Preprocessing", "fit_preprocessing"]
 
@@ -100,6 +100,15 @@ class _Sample:
         sizes = {header[:2] for header in self.headers.values()}
         return sizes.pop() if len(sizes) == 1 and self.source.kind != "files" else None
 
+    def _is_finite(self, index: int, image: Image) -> bool:
+        finite = bool(np.isfinite(image).all())
+        if not finite and not self.skip:
+            raise UnreadableImage(
+                f"{self._name(index)}: pixel values are not finite.",
+                fix='Mask or replace them, or leave the image out by on_error="skip".',
+            )
+        return finite
+
     def value_range(self) -> tuple[float, float] | None:
         deep = [index for index, header in self.headers.items() if header.dtype != "uint8"]
         if self.source.kind == "arrays" and deep:
@@ -113,8 +122,8 @@ class _Sample:
         for index, image in self._each(chosen, self.source.read):
             if image.dtype == np.uint8:
                 continue
-            if not np.isfinite(image).all():
-                raise DataError(f"{self._name(index)}: pixel values are not finite.")
+            if not self._is_finite(index, image):
+                continue
             whole = whole and image.dtype == np.uint16
             lowest, highest = min(lowest, float(image.min())), max(highest, float(image.max()))
             values.append(_thinned(image))

@@ -141,7 +141,7 @@ def checked_rotations(rotations: Sequence[float]) -> tuple[float, ...]:
     """
     try:
         angles = tuple(float(angle) for angle in rotations)
-    except TypeError:
+    except (TypeError, ValueError):
         angles = ()
     if (
         len(angles) < 2

@@ -16,7 +16,7 @@ from super_selfish.data.collate import Batch, Collator, Item, to_device
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.data.pretext import normalized
 from super_selfish.data.sources import open_source
-from super_selfish.errors import DataError
+from super_selfish.errors import DataError, UnreadableImage
 from super_selfish.models.shapes import expected_channels
 
 logger = logging.getLogger("super_selfish")
@@ -108,7 +108,7 @@ def extract_named(
         with torch.no_grad():
             for batch in loader:
                 if batch.failures and on_error == "raise":
-                    raise DataError(batch.failures[0][1])
+                    raise UnreadableImage(batch.failures[0][1])
                 for index, reason in batch.failures:
                     logger.warning("Image %d is skipped: %s", index, reason)
                 if batch.data is None:

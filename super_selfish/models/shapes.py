@@ -40,13 +40,16 @@ def feature_shape(backbone: nn.Module, channels: int, resolution: tuple[int, int
     finally:
         for module, mode in modes.items():
             module.training = mode
-    if not isinstance(features, Tensor) or features.ndim not in (2, 4) or features.shape[0] != 1:
+    sound = isinstance(features, Tensor) and features.is_floating_point()
+    if not sound or features.ndim not in (2, 4) or features.shape[0] != 1:
         received = (
-            f"a tensor of shape {tuple(features.shape)}" if isinstance(features, Tensor) else repr(type(features))
+            f"{features.dtype} of shape {tuple(features.shape)}"
+            if isinstance(features, Tensor)
+            else repr(type(features))
         )
         raise ConfigurationError(
             f"The backbone's output for {described} is no feature vector or map.",
-            expected="a tensor of shape (batch, features) or (batch, channels, height, width)",
+            expected="a float tensor of shape (batch, features) or (batch, channels, height, width)",
             received=received + " for a batch of one",
             fix="Wrap the network in an nn.Module whose forward returns that tensor alone.",
         )

@@ -53,6 +53,7 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
             settings.lr,
             settings.lr_scheduler,
         )
+        check_factories(supervisor, optimizer, scheduler)
         if not isinstance(loader, TrainLoader):
             loader = ForeignLoader(loader, supervisor.cursor, preparer(supervisor), settings.seed)
         callbacks = [*settings.callbacks, *([Progress()] if settings.verbose else [])]
@@ -127,6 +128,23 @@ def store(supervisor: Supervisor, run: Run, base: Path, *, interrupted: bool = F
         logger.warning("Interrupted: the weights after %d steps were stored in %s.", run.steps, path)
     elif verbose:
         say(f"Stored in {path}.")
+
+
+def check_factories(supervisor: Supervisor, optimizer: Any, scheduler: Any) -> None:
+    """Make sure that the library's own ``_update`` can drive an optimizer and a schedule.
+
+    Raises:
+        ConfigurationError: If a step needs more than the library gives it.
+    """
+    needy = {"optimizer": torch.optim.LBFGS, "lr_scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau}
+    for name, made in (("optimizer", optimizer), ("lr_scheduler", scheduler)):
+        if supervisor.accumulates and isinstance(made, needy[name]):
+            raise ConfigurationError(
+                f"`{name}` makes a {type(made).__name__}, whose step() needs an argument.",
+                expected="one whose step() needs none, such as Adam, SGD or CosineAnnealingLR",
+                received=type(made).__name__,
+                fix="Or override `_update`, which calls it.",
+            )
 
 
 def check_manifest(supervisor: Supervisor) -> None:

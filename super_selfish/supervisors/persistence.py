@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import platform
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ from super_selfish.training.artefact import Artefact, read_artefact, write_artef
 
 if TYPE_CHECKING:
     from super_selfish.supervisors.base import Supervisor
+
+logger = logging.getLogger("super_selfish")
 
 _MODEL = "model."
 NETWORKS = ("backbone", "predictor", "discriminator")
@@ -47,6 +50,7 @@ def manifest(supervisor: Supervisor) -> dict[str, Any]:
     settings = supervisor.settings
     return {
         "supervisor": supervisor.algorithm(),
+        "class": type(supervisor).__qualname__,
         "arguments": as_json(supervisor.hyperparameters()),
         "networks": {key: describe(value) for key, value in given.items()},
         "preprocessing": supervisor.preprocessing.as_json(),
@@ -127,6 +131,14 @@ def restore(
     with torch.random.fork_rng(devices=[]):
         supervisor = cls(**{**plain, **sizes, **own, **given})
     adopt(supervisor, artefact)
+    if stored.get("class") not in (None, cls.__qualname__):
+        logger.warning(
+            "`%s` was trained by %s, a class of your own: this is the %s it derives from. "
+            "To train on, build yours and call its load(name).",
+            artefact.path,
+            stored["class"],
+            cls.__qualname__,
+        )
     return supervisor.eval()
 
 

@@ -24,6 +24,7 @@ from super_selfish.files import SUFFIX, base_path, keep_previous, with_suffix, w
 
 FORMAT = 1
 _KEY = "super_selfish"
+_PREVIOUS = ".prev"
 _MANIFEST_LIMIT = 64 << 20
 
 
@@ -93,15 +94,17 @@ def stored_steps(weights: Path, suffix: str = "") -> int:
 
 
 def read_artefact(name: str | os.PathLike[str]) -> Artefact:
-    """Read and verify a file of weights.
+    """Read and verify a file of weights; ``NAME.prev`` is what the last training replaced.
 
     Raises:
         CheckpointError: If there is none, or it cannot be opened.
         CheckpointCorrupt: If it is damaged.
         CheckpointMismatch: If it is from a newer release.
     """
-    base = base_path(name)
-    path = with_suffix(base, SUFFIX)
+    text = os.fspath(name)
+    previous = _PREVIOUS if text.endswith(_PREVIOUS) else ""
+    base = base_path(text.removesuffix(_PREVIOUS))
+    path = with_suffix(base, SUFFIX + previous)
     if not path.is_file():
         plain = with_suffix(base, ".pt")
         if plain.is_file():
@@ -114,7 +117,7 @@ def read_artefact(name: str | os.PathLike[str]) -> Artefact:
         )
     try:
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
+            manifest_text = (file.metadata() or {}).get(_KEY)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
     except SafetensorError as error:
         raise CheckpointCorrupt(
@@ -122,9 +125,9 @@ def read_artefact(name: str | os.PathLike[str]) -> Artefact:
         ) from error
     except OSError as error:
         raise CheckpointError(f"`{path}` cannot be read: {error.strerror or error}.") from error
-    if text is None:
+    if manifest_text is None:
         return Artefact(path, tensors, {})
-    manifest = _parse(text, path)
+    manifest = _parse(manifest_text, path)
     if manifest.get("sha256") != digest(tensors):
         raise CheckpointCorrupt(
             f"`{path}` is damaged: its tensors do not match their checksum.",

@@ -122,8 +122,8 @@ def test_print_colours_become_rgb(tmp_path):
     check(tmp_path / "cmyk.tif", np.full((5, 7, 3), (255, 0, 0), np.uint8))
     Pillow.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "cmyk.jpg")
     assert np.abs(read_image(tmp_path / "cmyk.jpg").astype(int) - (255, 0, 0)).max() < 8
-    Pillow.new("YCbCr", (7, 5), (128, 128, 128)).save(tmp_path / "y.tif")
-    check(tmp_path / "y.tif", np.full((5, 7, 3), 128, np.uint8))
+    grey = to_image(Pillow.new("YCbCr", (7, 5), (128, 128, 128)))  # Pillow 12.3 cannot read its own YCbCr TIFF files
+    assert np.array_equal(grey, np.full((5, 7, 3), 128, np.uint8))
 
 
 def test_lab_is_refused(tmp_path):

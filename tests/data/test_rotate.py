@@ -134,7 +134,7 @@ def test_pil_data_sets() -> None:
     assert RotateDataset(Pictures())[1][0].shape == (4, 3, 32, 32)
 
 
-@pytest.mark.parametrize("rotations", [(), (0,), (0, 360), (90, -270), (0, float("nan")), 90])
+@pytest.mark.parametrize("rotations", [(), (0,), (0, 360), (90, -270), (0, float("nan")), 90, ("a", "b")])
 def test_no_task_is_refused(rotations: object) -> None:
     with pytest.raises(ConfigurationError, match="`rotations` makes no task") as caught:
         RotateDataset(np.zeros((2, 32, 32, 3), np.uint8), rotations=rotations)  # type: ignore[arg-type]

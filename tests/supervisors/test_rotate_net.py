@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import super_selfish
 from super_selfish.data import RotateDataset, batched_collate
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.evaluation import test as measure
@@ -200,6 +201,34 @@ def test_a_batch_that_does_not_fit_is_drawn_in_parts(
     assert "it is drawn in 3 micro-batches of at most 3" in caplog.text
     assert sizes == [12, 12, 8] * 2
     assert supervisor.cursor.step == 2
+
+
+def test_images_that_are_not_finite_can_be_skipped() -> None:
+    images = np.random.default_rng(0).random((12, 32, 32, 3), np.float32)
+    images[3, 5, 5] = np.nan
+    with pytest.raises(DataError, match=r"not finite.*on_error"):
+        make(images).supervise(epochs=1, batch_size=4, **QUIET)
+    supervisor = make(images).supervise(epochs=2, batch_size=4, on_error="skip", **QUIET)
+    assert list(supervisor.skipped) == [3]
+
+
+def test_steps_that_need_an_argument_are_told_before_training() -> None:
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
+    for arguments in ({"lr_scheduler": plateau}, {"optimizer": lambda p, lr: torch.optim.LBFGS(list(p), lr=lr)}):
+        supervisor = make(pictures(4))
+        with pytest.raises(ConfigurationError, match=r"whose step\(\) needs an argument"):
+            supervisor.supervise(**(QUIET | arguments))
+        assert supervisor.cursor.step == 0
+
+
+def test_a_class_of_ones_own_is_not_forgotten_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    class Mine(RotateNetSupervisor):
+        pass
+
+    Mine(pictures(4), backbone="small_resnet").save("store/mine")
+    with caplog.at_level(logging.WARNING):
+        super_selfish.load("store/mine")
+    assert "Mine, a class of your own" in caplog.text
 
 
 def test_unreadable_files(tmp_path: Any, caplog: pytest.LogCaptureFixture) -> None:
