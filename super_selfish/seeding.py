@@ -4,8 +4,8 @@ Whatever is random in a run is a pure function of a key such as (seed, epoch, im
 be remembered: the same key gives the same draw in any process, in any order, before and after a restart.
 
 The generator is splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): the n-th
-output is a bijective mix of ``key + n * GOLDEN``, hence a counter-based generator that costs no set-up. numpy's
-Philox draws the same quality but takes longer to construct than a whole 32 px view takes to compute.
+output is a bijective mix of ``key + n * GOLDEN``, hence a counter-based generator that costs no set-up. A key and
+fifteen draws, what a view needs, took 27 µs with it and 42 µs with numpy's Philox.
 """
 
 from __future__ import annotations
