@@ -15,6 +15,7 @@ from super_selfish.data.pretext import LabelledDataset, PretextDataset
 from super_selfish.data.sources import ImageSource, open_source
 from super_selfish.errors import DataError
 from super_selfish.evaluation.score import Score
+from super_selfish.models.modes import in_eval_mode
 
 
 def classification_loss(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -61,18 +62,12 @@ def test(
     dataset = _labelled(model, test_dataset)
     loader = DataLoader(dataset, batch_size, shuffle, num_workers=num_workers, collate_fn=collate_fn)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     total, count = 0.0, 0
-    try:
-        with torch.no_grad():
-            for batch in loader:
-                inputs, labels = tree_map(lambda tensor: tensor.to(device), tuple(batch))[:2]
-                total += float(loss_f(model(inputs), labels)) * len(labels)
-                count += len(labels)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with in_eval_mode(model), torch.no_grad():
+        for batch in loader:
+            inputs, labels = tree_map(lambda tensor: tensor.to(device), tuple(batch))[:2]
+            total += float(loss_f(model(inputs), labels)) * len(labels)
+            count += len(labels)
     if count == 0:
         raise DataError("There is nothing to test on.", expected="at least one sample", received="none")
     if loss_f is not classification_loss:

@@ -17,6 +17,7 @@ from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_pr
 from super_selfish.data.pretext import normalized
 from super_selfish.data.sources import open_source
 from super_selfish.errors import DataError, UnreadableImage
+from super_selfish.models.modes import in_eval_mode
 from super_selfish.models.shapes import expected_channels
 
 logger = logging.getLogger("super_selfish")
@@ -28,9 +29,8 @@ Labels = npt.NDArray[np.int64]
 class _Images:
     """Preprocessed images with their labels, for a data loader."""
 
-    def __init__(self, images: ImageDataset, on_error: str) -> None:
+    def __init__(self, images: ImageDataset) -> None:
         self.images = images
-        self.on_error = on_error
 
     def __len__(self) -> int:
         return len(self.images)
@@ -93,34 +93,28 @@ def extract_named(
     images = prepared(backbone, data, preprocessing)
     device = next((parameter.device for parameter in backbone.parameters()), torch.device("cpu"))
     loader: DataLoader[Any] = DataLoader(
-        _Images(images, on_error),  # type: ignore[arg-type]
+        _Images(images),  # type: ignore[arg-type]
         batch_size=batch_size,
         collate_fn=_readable,
         num_workers=num_workers,
         generator=torch.Generator(),
     )
-    modes = {module: module.training for module in backbone.modules()}
-    backbone.eval()
     features: list[Tensor] = []
     labels: list[Tensor] = []
     labelled, read = True, list[int]()
-    try:
-        with torch.no_grad():
-            for batch in loader:
-                if batch.failures and on_error == "raise":
-                    raise UnreadableImage(batch.failures[0][1])
-                for index, reason in batch.failures:
-                    logger.warning("Image %d is skipped: %s", index, reason)
-                if batch.data is None:
-                    continue
-                read += batch.indices
-                pixels, label, has_label = to_device(batch, device)
-                features.append(pooled(backbone(normalized(pixels, images.preprocessing))).float().cpu())
-                labels.append(label.cpu())
-                labelled = labelled and bool(has_label.all())
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with in_eval_mode(backbone), torch.no_grad():
+        for batch in loader:
+            if batch.failures and on_error == "raise":
+                raise UnreadableImage(batch.failures[0][1])
+            for index, reason in batch.failures:
+                logger.warning("Image %d is skipped: %s", index, reason)
+            if batch.data is None:
+                continue
+            read += batch.indices
+            pixels, label, has_label = to_device(batch, device)
+            features.append(pooled(backbone(normalized(pixels, images.preprocessing))).float().cpu())
+            labels.append(label.cpu())
+            labelled = labelled and bool(has_label.all())
     if not features:
         raise DataError(
             "None of the images can be read.", expected="at least one", received=f"{len(images)} unreadable"

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from super_selfish.errors import ConfigurationError
 from super_selfish.models.backbones import first_convolution
+from super_selfish.models.modes import in_eval_mode
 
 
 def feature_shape(backbone: nn.Module, channels: int, resolution: tuple[int, int]) -> tuple[int, ...]:
@@ -22,13 +23,11 @@ def feature_shape(backbone: nn.Module, channels: int, resolution: tuple[int, int
     Raises:
         ConfigurationError: If the backbone cannot take the images, or returns no float tensor of 2 or 4 dimensions.
     """
-    modes = {module: module.training for module in backbone.modules()}
     reference = next((p for p in backbone.parameters()), torch.zeros(0))
     image = torch.zeros(1, channels, *resolution, device=reference.device, dtype=reference.dtype)
     described = f"images of {channels} channels and {resolution[0]}×{resolution[1]} px"
-    backbone.eval()
     try:
-        with torch.no_grad():
+        with in_eval_mode(backbone), torch.no_grad():
             features = backbone(image)
     except Exception as error:  # whatever a stranger's network raises becomes one message with its cause
         raise ConfigurationError(
@@ -37,9 +36,6 @@ def feature_shape(backbone: nn.Module, channels: int, resolution: tuple[int, int
             received=_stem_in_words(backbone),
             fix="Pass a backbone that fits the images, or set `channels=` and `resolution=` to what it needs.",
         ) from error
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     sound = isinstance(features, Tensor) and features.is_floating_point()
     if not sound or features.ndim not in (2, 4) or features.shape[0] != 1:
         received = (

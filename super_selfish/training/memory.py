@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from super_selfish.models.modes import in_eval_mode
+
 logger = logging.getLogger("super_selfish")
 
 SHARE = 0.7
@@ -81,7 +83,6 @@ def activation_bytes(network: nn.Module, channels: int, resolution: tuple[int, i
 
     The network sees one black image in eval mode; its modes and statistics are as before afterwards.
     """
-    modes = {module: module.training for module in network.modules()}
     parameters = list(network.parameters())
     own = {parameter.untyped_storage().data_ptr() for parameter in parameters}
     kept: dict[int, int] = {}
@@ -94,14 +95,10 @@ def activation_bytes(network: nn.Module, channels: int, resolution: tuple[int, i
 
     device = parameters[0].device if parameters else torch.device("cpu")
     image = torch.zeros(1, channels, *resolution, device=device)
-    network.eval()
-    try:
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            output = network(image)
-            del output
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with in_eval_mode(network), torch.enable_grad(), hooks:
+        output = network(image)
+        del output
     return sum(kept.values())
 
 
