@@ -3,15 +3,18 @@
 Whatever is random in a run is a pure function of a key such as (seed, epoch, image index, view number). Nothing has to
 be remembered: the same key gives the same draw in any process, in any order, before and after a restart.
 
-The generator is splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): the n-th
-output is a bijective mix of ``key + n * GOLDEN``, hence a counter-based generator that costs no set-up. A key and
-fifteen draws, what a view needs, took 27 µs with it and 42 µs with numpy's Philox.
+A draw is a hash of the key and of a counter: BLAKE2b (RFC 7693), which Python has built in, gives eight 64-bit numbers
+at a time. A key and fifteen draws, what a view needs, take 7 µs so, 27 µs with splitmix64 written in Python and 42 µs
+with numpy's Philox. Whole arrays come from splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
+generators", 2014), started at one such draw.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import random
+import struct
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,12 +24,11 @@ import torch
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _TO_UNIT = 2.0**-53
+_BLOCK = struct.Struct("<8Q")
 
 
-def _mix(value: int) -> int:
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
-    return value ^ (value >> 31)
+def _fold(parts: tuple[int | str, ...]) -> bytes:
+    return ascii([part if isinstance(part, str) else int(part) for part in parts]).encode()
 
 
 def make_key(*parts: int | str) -> int:
@@ -36,25 +38,14 @@ def make_key(*parts: int | str) -> int:
         >>> make_key(0, 1, 2) == make_key(0, 1, 2), make_key(0, 1, 2) == make_key(0, 2, 1)
         (True, False)
     """
-    key = 0
-    for part in parts:
-        number = int.from_bytes(part.encode(), "little") if isinstance(part, str) else part
-        sign = 1 if number < 0 else 0
-        number = abs(number)
-        while True:  # numbers wider than 64 bits are folded in word by word
-            key = _mix((key + _GOLDEN + (number & _MASK)) & _MASK)
-            number >>= 64
-            if number == 0:
-                break
-        key = _mix((key + _GOLDEN + sign) & _MASK)
-    return key
+    return int.from_bytes(hashlib.blake2b(_fold(parts), digest_size=8).digest(), "little")
 
 
 class Stream:
     """Random draws that are a pure function of a key.
 
     Args:
-        key: The parts of the key, folded by :func:`make_key`.
+        key: Integers and words.
 
     Example:
         >>> Stream(7, "crop").uniform() == Stream(7, "crop").uniform()
@@ -63,40 +54,39 @@ class Stream:
         True
     """
 
-    __slots__ = ("_state", "key")
+    __slots__ = ("_block", "_draws", "_key")
 
     def __init__(self, *key: int | str) -> None:
-        self.key = make_key(*key)
-        self._state = self.key
+        self._key = _fold(key)
+        self._block = 0
+        self._draws: list[int] = []
+
+    def _refill(self) -> list[int]:
+        block = hashlib.blake2b(b"%d%s" % (self._block, self._key)).digest()
+        self._block += 1
+        self._draws = list(_BLOCK.unpack(block))
+        return self._draws
 
     def bits(self) -> int:
         """The next 64 random bits."""
-        self._state = (self._state + _GOLDEN) & _MASK
-        return _mix(self._state)
+        return (self._draws or self._refill()).pop()
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
         """A float in [low, high)."""
-        return low + (high - low) * ((self.bits() >> 11) * _TO_UNIT)
+        return low + (high - low) * (((self._draws or self._refill()).pop() >> 11) * _TO_UNIT)
 
     def integer(self, stop: int) -> int:
         """An integer in [0, stop)."""
-        return (self.bits() * stop) >> 64
+        return ((self._draws or self._refill()).pop() * stop) >> 64
 
     def chance(self, probability: float) -> bool:
         """True with the given probability; never for 0, always for 1."""
         return self.uniform() < probability
 
     def uniforms(self, *shape: int) -> npt.NDArray[np.float64]:
-        """An array of floats in [0, 1): the same numbers that as many calls of :meth:`uniform` would give."""
-        count = int(np.prod(shape, dtype=np.int64))
-        with np.errstate(over="ignore"):
-            steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
-            value = np.uint64(self._state) + steps
-            value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            value ^= value >> np.uint64(31)
-        self._state = (self._state + count * _GOLDEN) & _MASK
-        return ((value >> np.uint64(11)).astype(np.float64) * _TO_UNIT).reshape(shape)
+        """An array of floats in [0, 1), which costs one draw of the stream."""
+        bits = splitmix64(self.bits(), int(np.prod(shape, dtype=np.int64)))
+        return ((bits >> np.uint64(11)).astype(np.float64) * _TO_UNIT).reshape(shape)
 
     def permutation(self, count: int) -> list[int]:
         """The numbers 0 .. count-1 in random order."""
@@ -105,6 +95,16 @@ class Stream:
             other = self.integer(last + 1)
             order[last], order[other] = order[other], order[last]
         return order
+
+
+def splitmix64(seed: int, count: int) -> npt.NDArray[np.uint64]:
+    """The first ``count`` outputs of the generator for a 64-bit seed."""
+    with np.errstate(over="ignore"):
+        value = np.uint64(seed) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
+        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        value ^= value >> np.uint64(31)
+    return value
 
 
 @contextlib.contextmanager
