@@ -64,3 +64,13 @@ class CheckpointCorrupt(CheckpointError):
 
 class CheckpointMismatch(CheckpointError):
     """A file of weights is whole but belongs to another class, other networks or other settings."""
+
+
+def check_argument(sound: bool, name: str, value: object, expected: str, fix: str | None = None) -> None:
+    """Refuse an argument that is out of range.
+
+    Raises:
+        ConfigurationError: Unless it is sound.
+    """
+    if not sound:
+        raise ConfigurationError(f"`{name}` is out of range.", expected=expected, received=f"{name}={value!r}", fix=fix)

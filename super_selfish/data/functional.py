@@ -1,7 +1,8 @@
 """Operations on one image: pure functions from an H×W×C array to an H×W×C array of the same dtype.
 
-Images are uint8 in [0, 255] or float32 in [0, 1], with any number of channels. This is the one file that imports
-OpenCV.
+Images are uint8 in [0, 255], uint16 in [0, 65535] or float32 in [0, 1], with any number of channels. Here stands the
+geometry and what needs OpenCV; this is the one file that imports it. Operations that are made of these are in
+``colour`` and ``operations``.
 """
 
 from __future__ import annotations
@@ -58,7 +59,51 @@ def square(image: Image) -> Image:
     return center_crop(image, side, side)
 
 
-def crop_resize(image: Image, top: float, left: float, height: float, width: float, size: tuple[int, int]) -> Image:
+def crop_resize(
+    image: Image, top: int, left: int, height: int, width: int, size: tuple[int, int], cubic: bool = False
+) -> Image:
+    """Cut out a rectangle of whole pixels and resample it to a size, as if there was nothing around it.
+
+    Args:
+        image: H×W×C.
+        top: First row.
+        left: First column.
+        height: Rows, at least 1.
+        width: Columns, at least 1.
+        size: Height and width of the result.
+        cubic: Interpolate bicubically (a = -0.75) instead of bilinearly. A rectangle at least twice as large as the
+            result is first averaged over whole blocks of pixels.
+    """
+    part = image[top : top + height, left : left + width]
+    blocks = min(height // size[0], width // size[1])
+    if blocks > 1:  # whole blocks are several times faster than parts of pixels; up to blocks - 1 px are left out
+        down, across = height // blocks, width // blocks
+        part = resize(part[: blocks * down, : blocks * across], down, across)
+    if part.shape[:2] == size:
+        return part
+    method = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
+    if image.shape[2] <= 4:
+        return bounded(_with_channels(cv2.resize(part, size[::-1], interpolation=method)), cubic)
+    resized = [_with_channels(cv2.resize(group, size[::-1], interpolation=method)) for group in _groups_of_four(part)]
+    return bounded(np.concatenate(resized, axis=2), cubic)
+
+
+def bounded(image: Image, overshoots: bool = True) -> Image:
+    """Float images clipped to [0, 1] after an operation that overshoots; integers saturate by themselves."""
+    return np.clip(image, 0.0, 1.0, out=image) if overshoots and image.dtype == np.float32 else image
+
+
+def peak(image: Image) -> float:
+    """What white is: 255, 65535 or 1."""
+    return 1.0 if image.dtype == np.float32 else float(np.iinfo(image.dtype).max)
+
+
+def flip(image: Image) -> Image:
+    """Mirror left and right."""
+    return _with_channels(cv2.flip(image, 1))
+
+
+def zoom(image: Image, top: float, left: float, height: float, width: float, size: tuple[int, int]) -> Image:
     """Resample a rectangle, which may lie between pixels, to a size, bilinearly.
 
     Args:
@@ -71,20 +116,112 @@ def crop_resize(image: Image, top: float, left: float, height: float, width: flo
     """
     down, across = height / size[0], width / size[1]
     matrix = np.array([[across, 0, left + across / 2 - 0.5], [0, down, top + down / 2 - 0.5]])  # pixel centres
-    return _warp(image, matrix, size, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return warp(image, matrix, size)
 
 
-def _warp(image: Image, matrix: npt.NDArray[Any], size: tuple[int, int], flags: int) -> Image:
-    groups = [image[:, :, first : first + 4] for first in range(0, image.shape[2], 4)]  # OpenCV warps four at a time
+def warp(image: Image, matrix: npt.NDArray[Any], size: tuple[int, int], inverse: bool = True) -> Image:
+    """An affine map, bilinear, with the image reflected at its border.
+
+    Args:
+        image: H×W×C.
+        matrix: 2×3; takes (x, y) of the result to (x, y) in the image, in px from the centre of the first pixel.
+        size: Height and width of the result.
+        inverse: Whether that is so; else the matrix takes the image to the result.
+    """
+    flags = cv2.INTER_LINEAR | (cv2.WARP_INVERSE_MAP if inverse else 0)
     warped = [
-        _with_channels(
-            cv2.warpAffine(
-                np.ascontiguousarray(group), matrix, size[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT_101
-            )
-        )
-        for group in groups
+        _with_channels(cv2.warpAffine(group, matrix, size[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT_101))
+        for group in ([image] if image.shape[2] <= 4 else _groups_of_four(image))  # OpenCV warps four at a time
     ]
     return warped[0] if len(warped) == 1 else np.concatenate(warped, axis=2)
+
+
+def remap(image: Image, x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> Image:
+    """Take each pixel of the result from (x, y) in the image, bilinearly, with the image reflected at its border.
+
+    Args:
+        image: H×W×C.
+        x: Columns (height, width) in px from the centre of the first pixel.
+        y: Rows likewise, in an array of its own: OpenCV 5.0.0 gives rubbish if one array is both.
+    """
+    moved = [
+        _with_channels(cv2.remap(group, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))
+        for group in ([image] if image.shape[2] <= 4 else _groups_of_four(image))
+    ]
+    return moved[0] if len(moved) == 1 else np.concatenate(moved, axis=2)
+
+
+def blur(image: Image, sigma: float, size: int | None = None) -> Image:
+    """Gaussian blur, with the image reflected at its border.
+
+    Args:
+        image: H×W×C.
+        sigma: Standard deviation in px, positive.
+        size: Taps of the kernel, odd; None: as many as reach 2.5 standard deviations, which hold 0.988 of the weight.
+    """
+    taps = 2 * math.ceil(2.5 * sigma) + 1 if size is None else size
+    kernel = cv2.getGaussianKernel(taps, sigma, cv2.CV_32F)
+    return _with_channels(cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT_101))
+
+
+def convolve(image: Image, kernel: npt.NDArray[np.float32]) -> Image:
+    """Correlate each channel with a small kernel of odd sides, with the image reflected at its border."""
+    return bounded(_with_channels(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)))
+
+
+def mix_channels(image: Image, matrix: npt.NDArray[np.float32]) -> Image:
+    """Each pixel's channels times a matrix, saturating.
+
+    Args:
+        image: H×W×C with at most 4 channels.
+        matrix: C×(C+1); the last column is added, on the scale of the image.
+    """
+    return bounded(_with_channels(cv2.transform(image, matrix)))
+
+
+def scale_and_add(image: Image, gain: float, offset: float) -> Image:
+    """``gain * image + offset``, saturating; for any number of channels."""
+    return bounded(_with_channels(cv2.addWeighted(image, gain, image, 0.0, offset)))
+
+
+def channel_means(image: Image) -> tuple[float, ...]:
+    """The mean of each channel."""
+    if image.shape[2] <= 4:
+        return tuple(cv2.mean(image)[: image.shape[2]])
+    return tuple(image.mean(axis=(0, 1), dtype=np.float64).tolist())
+
+
+def turn_hue(image: Image, turns: float) -> Image:
+    """Shift the hue of an RGB image in HSV.
+
+    Args:
+        image: H×W×3.
+        turns: Of the colour circle, in [-0.5, 0.5]. 8-bit images hold the circle in 256 steps.
+    """
+    if image.dtype == np.uint8:
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+        step = np.zeros((image.shape[1], 3), np.uint8)
+        step[:, 0] = round(turns * 256) & 255
+        hsv += step  # wraps around, as the circle does; a whole row is added at a time, which is fast
+        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+    top = np.float32(peak(image))
+    hsv = cv2.cvtColor(image if image.dtype == np.float32 else image / top, cv2.COLOR_RGB2HSV)
+    hue = hsv[:, :, 0]
+    np.mod(hue + np.float32(360.0 * turns), np.float32(360.0), out=hue)
+    turned = bounded(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))
+    return turned if image.dtype == np.float32 else np.rint(turned * top).astype(image.dtype)
+
+
+def look_up(image: Image, table: Image) -> Image:
+    """Replace each value of a uint8 image by what a table says.
+
+    Args:
+        image: H×W×C of uint8.
+        table: (256,) for all channels, or (256, C) with a column for each.
+    """
+    if table.ndim == 2 and image.shape[2] != 1:
+        table = table.reshape(256, 1, -1)
+    return _with_channels(cv2.LUT(image, table))
 
 
 def rotate(image: Image, angle: float) -> Image:
@@ -101,7 +238,7 @@ def rotate(image: Image, angle: float) -> Image:
     side = image.shape[0]
     centre = (side - 1) / 2
     matrix = cv2.getRotationMatrix2D((centre, centre), angle, 1.0)
-    return _warp(image, matrix, (side, side), cv2.INTER_LINEAR)
+    return warp(image, matrix, (side, side), inverse=False)
 
 
 def inscribed_side(side: int, angle: float) -> int:
@@ -128,3 +265,12 @@ def decode_png16(data: bytes, colour: bool) -> Image | None:
         return None
     image = _with_channels(image)
     return np.ascontiguousarray(image[:, :, 2::-1] if colour else image[:, :, :1])
+
+
+def histogram(image: Image) -> npt.NDArray[np.int64]:
+    """How many pixels of each channel are nearest to each of 256 even levels from black to white: (C, 256)."""
+    white = peak(image)
+    ends = [-white / 510, white + white / 510]  # half a level beyond black and white, so that levels are bins' centres
+    image = np.ascontiguousarray(image)
+    counts = [cv2.calcHist([image], [channel], None, [256], ends).ravel() for channel in range(image.shape[2])]
+    return np.stack(counts).astype(np.int64)

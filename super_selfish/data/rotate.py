@@ -67,6 +67,11 @@ class RotateDataset(PretextDataset):
         self.transform = transform
         self.batched = r_all
 
+    @property
+    def foreign(self) -> bool:
+        """Whether reading an image runs a user's code, which may draw from global generators."""
+        return self.transform is not None or super().foreign
+
     def sample(self, index: int, stream: Stream) -> Sample:
         """The turned images and their ids."""
         image = self.images.read(index)
@@ -89,7 +94,7 @@ class RotateDataset(PretextDataset):
             stretch = math.exp(stream.uniform(-1, 1) * math.log(4 / 3) / 2)
             height, width = (min(side, math.sqrt(area) * factor) for factor in (stretch, 1 / stretch))
             top, left = (stream.uniform(0, space) for space in (image.shape[0] - height, image.shape[1] - width))
-            image = functional.crop_resize(image, top, left, height, width, (side, side))
+            image = functional.zoom(image, top, left, height, width, (side, side))
         return image[:, ::-1] if stream.chance(self.flip) else image
 
     def _turn(self, image: functional.Image, angle: float) -> functional.Image:

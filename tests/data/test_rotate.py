@@ -118,8 +118,8 @@ def test_crops_show_a_part_of_the_image_upright() -> None:
 
 def test_a_full_crop_is_the_image() -> None:
     image = np.random.default_rng(0).integers(0, 256, (20, 20, 13), np.uint8)
-    assert np.array_equal(functional.crop_resize(image, 0, 0, 20, 20, (20, 20)), image)
-    part = functional.crop_resize(image, 3, 5, 8, 10, (8, 10))
+    assert np.array_equal(functional.zoom(image, 0, 0, 20, 20, (20, 20)), image)
+    part = functional.zoom(image, 3, 5, 8, 10, (8, 10))
     assert np.array_equal(part, image[3:11, 5:15])
 
 

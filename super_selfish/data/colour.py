@@ -1,0 +1,79 @@
+"""Brightness, contrast, saturation, hue and grey: as few passes over the pixels as the order of the steps allows.
+
+With ``grey`` the luma of a pixel, brightness, contrast, saturation and any sequence of them have the form
+``gain * x + mix * grey + offset``. Such a sequence is one matrix and one pass; a hue step, which is not linear, ends
+it. Values are clipped after each pass, not after each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from super_selfish.data import functional
+from super_selfish.data.functional import Image
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+"""The kinds of steps; their strengths are factors, the hue's is in turns of the colour circle."""
+
+LUMA = (0.299, 0.587, 0.114)  # Rec. 601
+
+
+def adjust(image: Image, steps: Iterable[tuple[int, float]]) -> Image:
+    """Apply steps of colour in their order.
+
+    Args:
+        image: H×W×C of uint8, uint16 or float32. Unless there are three channels, saturation and hue are left out.
+        steps: Pairs of a kind and its strength: ``(BRIGHTNESS, factor)``, ``(CONTRAST, factor)``,
+            ``(SATURATION, factor)`` with factors of at least 0, and ``(HUE, turns)`` with turns in [-0.5, 0.5].
+
+    Returns:
+        The adjusted image; the same array if nothing was to be done.
+
+    Example:
+        >>> adjust(np.full((1, 1, 3), 100, np.uint8), [(BRIGHTNESS, 1.5), (SATURATION, 0.0)]).ravel().tolist()
+        [150, 150, 150]
+    """
+    coloured = image.shape[2] == 3
+    gain, mix, offset = 1.0, 0.0, 0.0
+    for kind, strength in steps:
+        if kind == BRIGHTNESS:
+            gain, mix, offset = gain * strength, mix * strength, offset * strength
+        elif kind == CONTRAST:
+            grey = (gain + mix) * mean_grey(image) + offset
+            gain, mix, offset = gain * strength, mix * strength, offset * strength + (1.0 - strength) * grey
+        elif kind == SATURATION and coloured:
+            gain, mix = gain * strength, mix + (1.0 - strength) * gain
+        elif kind == HUE and coloured and strength:
+            image = functional.turn_hue(_linear(image, gain, mix, offset), strength)
+            gain, mix, offset = 1.0, 0.0, 0.0
+    return _linear(image, gain, mix, offset)
+
+
+def mean_grey(image: Image) -> float:
+    """The mean luma of an RGB image, or the mean of all channels."""
+    means = functional.channel_means(image)
+    if len(means) != 3:
+        return sum(means) / len(means)
+    return LUMA[0] * means[0] + LUMA[1] * means[1] + LUMA[2] * means[2]
+
+
+def to_grey(image: Image) -> Image:
+    """The luma of an RGB image in all three channels."""
+    return adjust(image, ((SATURATION, 0.0),))
+
+
+def _linear(image: Image, gain: float, mix: float, offset: float) -> Image:
+    if mix == 0.0:
+        return image if gain == 1.0 and offset == 0.0 else functional.scale_and_add(image, gain, offset)
+    red, green, blue = mix * LUMA[0], mix * LUMA[1], mix * LUMA[2]
+    matrix = np.array(
+        (
+            (gain + red, green, blue, offset),
+            (red, gain + green, blue, offset),
+            (red, green, gain + blue, offset),
+        ),
+        np.float32,
+    )
+    return functional.mix_channels(image, matrix)
