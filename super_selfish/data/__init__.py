@@ -4,15 +4,29 @@ from super_selfish.data.collate import batched_collate
 from super_selfish.data.images import read_header, read_image, to_image
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.data.pretext import LabelledDataset, PretextDataset
+from super_selfish.data.recipes import (
+    BYOLAugmentations,
+    BYOLRecipe,
+    MoCoRecipe,
+    MomentumContrastAugmentations,
+    Recipe,
+)
 from super_selfish.data.rotate import RotateDataset
 from super_selfish.data.sources import ImageSource, open_source
+from super_selfish.data.views import AugmentationDataset
 
 __all__ = [
+    "AugmentationDataset",
+    "BYOLAugmentations",
+    "BYOLRecipe",
     "ImageDataset",
     "ImageSource",
     "LabelledDataset",
+    "MoCoRecipe",
+    "MomentumContrastAugmentations",
     "Preprocessing",
     "PretextDataset",
+    "Recipe",
     "RotateDataset",
     "batched_collate",
     "fit_preprocessing",

@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from super_selfish.data.images import to_image
-from super_selfish.data.pretext import PretextDataset, Sample, current_stream, to_unit, without_uint16
+from super_selfish.data.preprocessing import Preprocessing
+from super_selfish.data.pretext import PretextDataset, Sample, current_stream
+from super_selfish.data.scaling import scaled, without_uint16
 from super_selfish.errors import DataError
 
 Collate = Callable[[list[Any]], Any]
@@ -135,13 +137,19 @@ def sample_of(dataset: Any, index: int, collate_fn: Collate | None) -> Any:
     return foreign_sample(item)
 
 
-def to_device(batch: Batch, device: torch.device, normalize: Callable[[Tensor], Tensor] | None = None) -> Any:
+def to_device(
+    batch: Batch,
+    device: torch.device,
+    preprocessing: Preprocessing | None = None,
+    finish: Callable[[Tensor], Tensor] | None = None,
+) -> Any:
     """What ``_forward`` gets: tensors on the device, images float32 N×C×H×W in [0, 1] (or normalised).
 
     Args:
         batch: The collated batch.
         device: Where to.
-        normalize: Applied to images after scaling.
+        preprocessing: Its mean and standard deviation are applied to images, if it has them.
+        finish: Applied to images after that.
     """
 
     def move(tensor: Tensor) -> Tensor:
@@ -149,8 +157,8 @@ def to_device(batch: Batch, device: torch.device, normalize: Callable[[Tensor], 
         return moved.to(torch.float32).div_(255.0) if moved.dtype == torch.uint8 and moved.ndim > 2 else moved
 
     def scale(images: Tensor) -> Tensor:
-        scaled = to_unit(images.to(device, non_blocking=True))
-        return scaled if normalize is None else normalize(scaled)
+        floats = scaled(images.to(device, non_blocking=True), preprocessing)
+        return floats if finish is None else finish(floats)
 
     if not batch.images:
         return tree_map(move, batch.data)

@@ -36,6 +36,7 @@ class FileSource(ImageSource):
     """
 
     kind = "files"
+    thread_safe = True
 
     def __init__(self, root: str, paths: Paths, max_pixels: int, groups: Groups | None = None) -> None:
         self.root = root

@@ -23,12 +23,12 @@ class ImageSource(ABC):
     Attributes:
         kind: "files", "arrays" or "dataset".
         class_names: The names behind the labels, if they have names.
-        thread_safe: Whether several threads may read at once.
+        thread_safe: Whether several threads may read at once; a source has to say so.
     """
 
     kind: str = "files"
     class_names: tuple[str, ...] | None = None
-    thread_safe: bool = True
+    thread_safe: bool = False
     _labels: npt.NDArray[np.int64] | None = None
     _alpha_told: bool = False
 

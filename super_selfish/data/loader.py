@@ -7,17 +7,18 @@ The loader is the heart-beat of a run. Reading a batch does not advance anything
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader
 
 from super_selfish.data.collate import Batch, Collate, Collator, Item, sample_of
+from super_selfish.data.prefetch import open_loader, reading_threads
 from super_selfish.data.pretext import PretextDataset, sample_key
 from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages, UnreadableImage
-from super_selfish.seeding import Stream, global_seed, make_key
+from super_selfish.seeding import Stream, global_seed, make_key, seed_everything
 
 logger = logging.getLogger("super_selfish")
 
@@ -97,7 +98,7 @@ class _Tickets:
     """The micro-batches of the rest of an epoch; asked anew by the data loader at every pass."""
 
     def __init__(self, loader: TrainLoader) -> None:
-        self.loader = loader
+        self.loader: TrainLoader = weakref.proxy(loader)  # processes that read need 10 s to end if they are in a cycle
 
     def __iter__(self) -> Iterator[list[Ticket]]:
         loader = self.loader
@@ -129,6 +130,7 @@ class TrainLoader:
         seed: Of order, views and everything else.
         on_error: ``"raise"`` or ``"skip"`` unreadable images.
         pieces: Micro-batches that each global batch is drawn in.
+        ahead: Batches that threads read while one is used, where they read at all; the batches do not depend on it.
 
     Raises:
         ConfigurationError: If a setting is out of range.
@@ -148,6 +150,7 @@ class TrainLoader:
         seed: int = 0,
         on_error: str = "raise",
         pieces: int = 1,
+        ahead: int = 2,
     ) -> None:
         check_loading(batch_size, num_workers, on_error)
         if not hasattr(dataset, "__len__"):
@@ -175,13 +178,10 @@ class TrainLoader:
         self.pass_ended = False
         self._read, self._committed = 0, False
         batched = isinstance(dataset, PretextDataset) and dataset.batched
-        self._loader: DataLoader[Any] = DataLoader(
-            KeyedDataset(dataset, seed, collate_fn, on_error),  # type: ignore[arg-type]
-            batch_sampler=_Tickets(self),
-            collate_fn=Collator(batched, collate_fn),
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            generator=torch.Generator(),  # or every pass would draw from the user's global generator
+        keyed = KeyedDataset(dataset, seed, collate_fn, on_error)
+        threads = 1 if keyed.foreign or collate_fn is not None else reading_threads(dataset.images)
+        self._loader = open_loader(
+            keyed, _Tickets(self), Collator(batched, collate_fn), num_workers=num_workers, threads=threads, ahead=ahead
         )
 
     def __len__(self) -> int:
@@ -212,8 +212,8 @@ class TrainLoader:
             self.pass_ended = True
 
     def _seed_step(self) -> None:
-        """Make what the networks draw (dropout, stochastic depth) a function of (seed, step, piece)."""
-        torch.manual_seed(make_key(self.seed, self.cursor.step, self._read, "step") >> 1)
+        """Make what is drawn in a step (dropout, stochastic depth) a function of (seed, step, piece)."""
+        seed_everything(make_key(self.seed, self.cursor.step, self._read, "step"))
 
     def peek(self) -> Any:
         """The next batch, without moving the cursor."""

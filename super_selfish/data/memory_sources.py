@@ -38,6 +38,7 @@ class ArraySource(ImageSource):
     """
 
     kind = "arrays"
+    thread_safe = True
 
     def __init__(self, data: npt.NDArray[Any] | torch.Tensor) -> None:
         is_tensor = isinstance(data, torch.Tensor)

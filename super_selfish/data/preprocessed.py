@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from super_selfish.data import functional
 from super_selfish.data.functional import Image
 from super_selfish.data.image_source import ImageSource
 from super_selfish.data.images import MAX_PIXELS, Header
+from super_selfish.data.scaling import as_float
 from super_selfish.data.sources import open_source
 from super_selfish.errors import CheckpointError, DataError, UnreadableImage
 
@@ -198,6 +200,11 @@ class ImageDataset(ImageSource):
     def __len__(self) -> int:
         """The number of images."""
         return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Image ``index`` as a float tensor C×H×W in [0, 1] that is not normalised, and its label, or 0 without one."""
+        image, label = self.item(index)
+        return as_float(image), 0 if label is None else label
 
     def read(self, index: int) -> Image:
         """Image ``index``, preprocessed: H×W×C, uint8 in [0, 255] or float32 in [0, 1]."""

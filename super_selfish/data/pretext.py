@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from typing import Any, TypeGuard
 
 import numpy as np
-import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from super_selfish.data.functional import Image
-from super_selfish.data.preprocessing import ImageDataset, Preprocessing
+from super_selfish.data.preprocessing import ImageDataset
+from super_selfish.data.scaling import as_float
 from super_selfish.data.sources import open_source
 from super_selfish.seeding import Stream, stream_from_torch
 
@@ -58,7 +57,10 @@ class PretextDataset(Dataset[Sample]):
 
     @property
     def foreign(self) -> bool:
-        """Whether reading an image runs a user's code, which may draw from global generators."""
+        """Whether reading an image runs a user's code, which may draw from global generators.
+
+        If not, several threads read at once.
+        """
         return not self.images.thread_safe
 
     @abstractmethod
@@ -76,7 +78,7 @@ class PretextDataset(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         settled = self.images.preprocessing if isinstance(self.images, ImageDataset) else None
         fields = self.sample(int(index), current_stream())
-        return tuple(normalized(as_float(field), settled) if is_image(field) else field for field in fields)
+        return tuple(as_float(field, settled) if is_image(field) else field for field in fields)
 
 
 class LabelledDataset(PretextDataset):
@@ -90,27 +92,3 @@ class LabelledDataset(PretextDataset):
 def is_image(field: object) -> TypeGuard[Image]:
     """Whether a field of a sample is an image: an array; tensors and numbers are something else."""
     return isinstance(field, np.ndarray)
-
-
-def as_float(field: Image) -> Tensor:
-    """An image (..., H, W, C) as a float32 tensor (..., C, H, W) in [0, 1]."""
-    return to_unit(torch.from_numpy(np.ascontiguousarray(without_uint16(field))))
-
-
-def without_uint16(image: Image) -> Image:
-    """16-bit images, which torch hardly computes with, as float32 in [0, 1]; others as they are."""
-    return (image / 65535.0).astype(np.float32) if image.dtype == np.uint16 else image
-
-
-def to_unit(images: Tensor) -> Tensor:
-    """Channels-last images of any dtype as float32 (..., C, H, W) in [0, 1]; the memory stays channels-last."""
-    moved = images.movedim(-1, -3)
-    return moved.to(torch.float32).div_(255.0) if images.dtype == torch.uint8 else moved.to(torch.float32)
-
-
-def normalized(images: Tensor, preprocessing: Preprocessing | None) -> Tensor:
-    """Images in [0, 1] with the preprocessing's mean and standard deviation, if it has them."""
-    if preprocessing is None or preprocessing.mean is None or preprocessing.std is None:
-        return images
-    mean = torch.tensor(preprocessing.mean, device=images.device).view(-1, 1, 1)
-    return images.sub(mean).div(torch.tensor(preprocessing.std, device=images.device).view(-1, 1, 1))

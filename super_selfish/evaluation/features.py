@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader
 
 from super_selfish.data.collate import Batch, Collator, Item, to_device
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
-from super_selfish.data.pretext import normalized
 from super_selfish.data.sources import open_source
 from super_selfish.errors import DataError, UnreadableImage
 from super_selfish.models.modes import in_eval_mode
@@ -111,8 +110,8 @@ def extract_named(
             if batch.data is None:
                 continue
             read += batch.indices
-            pixels, label, has_label = to_device(batch, device)
-            features.append(pooled(backbone(normalized(pixels, images.preprocessing))).float().cpu())
+            pixels, label, has_label = to_device(batch, device, images.preprocessing)
+            features.append(pooled(backbone(pixels)).float().cpu())
             labels.append(label.cpu())
             labelled = labelled and bool(has_label.all())
     if not features:
@@ -154,4 +153,5 @@ def preprocess_batch(images: Any, preprocessing: Preprocessing) -> Tensor:
     dataset = ImageDataset.from_([images] if single else images, preprocessing)
     items = [Item(index, (dataset.read(index),)) for index in range(len(dataset))]
     batch: Batch = Collator()(items)
-    return normalized(to_device(batch, torch.device("cpu"))[0], preprocessing)
+    pixels: Tensor = to_device(batch, torch.device("cpu"), preprocessing)[0]
+    return pixels

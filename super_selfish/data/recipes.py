@@ -1,0 +1,274 @@
+"""Recipes: what a view is made of. Parameters are drawn from a key, then applied to the pixels.
+
+A recipe is made once and called often. The training loader gives it an H×W×C array and a stream keyed by (seed, epoch,
+index), and nothing but the view is built. Called by hand it takes a PIL image, a tensor or an array, returns the same
+kind, and draws from torch's global generator.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image as Pillow
+from torch import Tensor
+
+from super_selfish.data import functional, operations
+from super_selfish.data.arrays import to_image
+from super_selfish.data.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, adjust
+from super_selfish.data.functional import Image
+from super_selfish.errors import check_argument
+from super_selfish.seeding import Stream, stream_from_torch
+
+_ORDERS = tuple(itertools.permutations(range(4)))
+_CROP_TRIES = 10
+_told: set[int] = set()
+
+AnyImage = TypeVar("AnyImage", Pillow.Image, Tensor, Image)
+
+logger = logging.getLogger("super_selfish")
+
+
+class Recipe(ABC):
+    """Makes random views of images; a subclass implements :meth:`augment`."""
+
+    foreign = False
+    """Whether a user's code is called, which may draw from global generators."""
+
+    @abstractmethod
+    def augment(self, image: Image, stream: Stream) -> Image:
+        """A random view of an image, H×W×C; a function of the image and the stream's key.
+
+        Args:
+            image: H×W×C of uint8, uint16 or float32; it is not changed.
+            stream: The only source of randomness.
+        """
+
+    def __call__(self, image: AnyImage) -> AnyImage:
+        """A random view, drawn from torch's global generator.
+
+        Args:
+            image: A PIL image, a tensor C×H×W or an array H×W×C; integers up to their maximum, or floats in [0, 1].
+
+        Returns:
+            The view, of the same kind and type of numbers.
+
+        Raises:
+            DataError: If it is no image.
+        """
+        view = np.ascontiguousarray(self.augment(to_image(image), stream_from_torch()))
+        if isinstance(image, Pillow.Image):
+            return Pillow.fromarray(view[:, :, 0] if view.shape[2] == 1 else view)
+        if isinstance(image, Tensor):
+            moved = torch.from_numpy(view).movedim(-1, 0).contiguous().to(image.device)
+            return moved.to(image.dtype) if image.is_floating_point() else moved
+        return view
+
+
+class Drawn(NamedTuple):
+    """The parameters of one view.
+
+    Attributes:
+        rectangle: Top, left, height and width of the crop in px.
+        steps: Of colour, in their order; see :func:`super_selfish.data.colour.adjust`.
+        mirrored: Whether left and right are exchanged.
+        sigma: Of the blur in px of the view; 0 for none.
+        solarized: Whether values of at least one half are inverted.
+    """
+
+    rectangle: tuple[int, int, int, int]
+    steps: tuple[tuple[int, float], ...]
+    mirrored: bool
+    sigma: float
+    solarized: bool
+
+
+@dataclass(frozen=True)
+class CropColourRecipe(Recipe):
+    """Random resized crop, mirroring, colour jitter, grey, blur and solarization: the views of most contrastive papers.
+
+    Args:
+        size: Side of the view in px, or (height, width); None: as large as the image.
+        scale: Smallest and largest area of the crop, relative to the image.
+        ratio: Smallest and largest width/height of the crop; drawn uniformly on a logarithmic scale.
+        cubic: Resample bicubically instead of bilinearly.
+        flip: Probability of mirroring.
+        jitter: Strength of brightness, contrast, saturation (factors from 1-s to 1+s, not below 0) and hue (turns
+            from -s to s), applied in random order.
+        jitter_p: Probability of the jitter.
+        grey: Probability of greyscale.
+        blur: Probability of a Gaussian blur.
+        sigma: Smallest and largest standard deviation of the blur, in px of the view.
+        solarize: Probability of inverting values of at least one half.
+
+    Raises:
+        ConfigurationError: If a probability or a range makes no sense.
+    """
+
+    size: int | tuple[int, int] | None = None
+    _: KW_ONLY
+    scale: tuple[float, float] = (0.2, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    cubic: bool = False
+    flip: float = 0.5
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
+    jitter_p: float = 0.8
+    grey: float = 0.2
+    blur: float | None = 0.5
+    sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float | None = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "jitter_p", "grey", "blur", "solarize"):
+            _check(
+                self, name, isinstance(getattr(self, name), int | float) and 0 <= getattr(self, name) <= 1, "in [0, 1]"
+            )
+        _check(self, "scale", _is_range(self.scale, 1.0), "0 < smallest <= largest <= 1")
+        _check(self, "ratio", _is_range(self.ratio), "0 < smallest <= largest")
+        _check(self, "sigma", _is_range(self.sigma), "0 < smallest <= largest")
+        sound = len(self.jitter) == 4 and min(self.jitter) >= 0 and self.jitter[3] <= 0.5
+        _check(self, "jitter", sound, "four strengths of at least 0, that of the hue at most 0.5")
+        size = (self.size, self.size) if isinstance(self.size, int) else self.size
+        sound = size is None or (len(size) == 2 and all(isinstance(side, int) and side >= 1 for side in size))
+        _check(self, "size", sound, "None, a side in px, or (height, width)")
+
+    def draw(self, stream: Stream, height: int, width: int) -> Drawn:
+        """The parameters of a view of an image of ``height`` × ``width`` px."""
+        rectangle = random_rectangle(stream, height, width, self.scale, self.ratio)
+        steps: tuple[tuple[int, float], ...] = ()
+        if stream.uniform() < self.jitter_p:
+            b, c, s, h = self.jitter
+            drawn = (
+                (BRIGHTNESS, stream.uniform(max(0.0, 1 - b), 1 + b)),
+                (CONTRAST, stream.uniform(max(0.0, 1 - c), 1 + c)),
+                (SATURATION, stream.uniform(max(0.0, 1 - s), 1 + s)),
+                (HUE, stream.uniform(-h, h)),
+            )
+            first, second, third, fourth = _ORDERS[stream.integer(24)]
+            steps = (drawn[first], drawn[second], drawn[third], drawn[fourth])
+        if stream.uniform() < self.grey:
+            steps = (*steps, (SATURATION, 0.0))
+        mirrored = stream.uniform() < self.flip
+        sigma = stream.uniform(*self.sigma) if stream.uniform() < (self.blur or 0.0) else 0.0
+        return Drawn(rectangle, steps, mirrored, sigma, stream.uniform() < (self.solarize or 0.0))
+
+    def apply(self, image: Image, drawn: Drawn) -> Image:
+        """The view of an image with given parameters."""
+        size = (self.size, self.size) if isinstance(self.size, int) else self.size or image.shape[:2]
+        top, left, height, width = drawn.rectangle
+        enlarged = height * width < size[0] * size[1]  # colours are changed where there are fewer pixels
+        if enlarged:
+            image = adjust(image[top : top + height, left : left + width], drawn.steps)
+            top = left = 0
+        view = functional.crop_resize(image, top, left, height, width, size, self.cubic)
+        if not enlarged:
+            view = adjust(view, drawn.steps)
+        if drawn.mirrored:
+            view = functional.flip(view)
+        if drawn.sigma:
+            view = functional.blur(view, drawn.sigma)
+        return operations.solarize(view, 0.5) if drawn.solarized else view
+
+    def augment(self, image: Image, stream: Stream) -> Image:
+        """A random view; see the class."""
+        if image.shape[2] != 3:
+            _tell_once(image.shape[2])
+        return self.apply(image, self.draw(stream, *image.shape[:2]))
+
+
+@dataclass(frozen=True)
+class MoCoRecipe(CropColourRecipe):
+    """The views of MoCo v2: crops of a fifth to all of the image, strong jitter, grey, blur.
+
+    Example:
+        >>> MoCoRecipe(size=32)(torch.rand(3, 48, 64)).shape
+        torch.Size([3, 32, 32])
+
+    References:
+        Chen, Fan, Girshick and He, "Improved Baselines with Momentum Contrastive Learning", 2020.
+    """
+
+
+@dataclass(frozen=True)
+class BYOLRecipe(CropColourRecipe):
+    """The views of BYOL, which differ: the first is always blurred, the second seldom, but sometimes solarized.
+
+    Args:
+        size: Side of the view in px, or (height, width); None: as large as the image.
+        view: 1 or 2. Sets ``blur`` to 1.0 or 0.1 and ``solarize`` to 0.0 or 0.2, unless they are given.
+
+    The other arguments are those of :class:`CropColourRecipe`.
+
+    Raises:
+        ConfigurationError: If an argument makes no sense.
+
+    References:
+        Grill et al., "Bootstrap Your Own Latent", 2020, appendix B.
+    """
+
+    view: int = 1
+    _: KW_ONLY
+    scale: tuple[float, float] = (0.08, 1.0)
+    cubic: bool = True
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)
+    blur: float | None = None
+    solarize: float | None = None
+
+    def __post_init__(self) -> None:
+        _check(self, "view", self.view in (1, 2), "1 or 2")
+        for name, defaults in (("blur", (1.0, 0.1)), ("solarize", (0.0, 0.2))):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, defaults[self.view - 1])
+        super().__post_init__()
+
+
+def random_rectangle(
+    stream: Stream, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """A rectangle of random area, shape and place within an image.
+
+    Args:
+        stream: Where the draws come from.
+        height: Of the image in px.
+        width: Of the image in px.
+        scale: Smallest and largest area, relative to the image.
+        ratio: Smallest and largest width/height, drawn uniformly on a logarithmic scale.
+
+    Returns:
+        Top, left, height and width in whole px. After ten draws that do not fit, the largest rectangle in the middle
+        whose shape comes nearest to the allowed ones.
+    """
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    for _ in range(_CROP_TRIES):
+        area = height * width * stream.uniform(*scale)
+        shape = math.exp(stream.uniform(low, high))
+        across, down = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
+        if 0 < across <= width and 0 < down <= height:
+            return stream.integer(height - down + 1), stream.integer(width - across + 1), down, across
+    down, across = min(height, round(width / ratio[0])), min(width, round(height * ratio[1]))
+    down, across = max(1, down), max(1, across)
+    return (height - down) // 2, (width - across) // 2, down, across
+
+
+def _is_range(value: Any, largest: float = math.inf) -> bool:
+    return len(value) == 2 and 0 < value[0] <= value[1] <= largest
+
+
+def _check(recipe: Any, name: str, sound: bool, expected: str) -> None:
+    check_argument(sound, name, getattr(recipe, name), expected)
+
+
+def _tell_once(channels: int) -> None:
+    if channels not in _told:
+        _told.add(channels)
+        logger.info("Images have %d channels: saturation, hue and grey, which need RGB, are left out.", channels)
+
+
+MomentumContrastAugmentations = MoCoRecipe()
+BYOLAugmentations = BYOLRecipe()

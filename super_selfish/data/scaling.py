@@ -1,0 +1,55 @@
+"""From the numbers of images to those of networks: float32 in [0, 1], or normalised."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from super_selfish.data.functional import Image
+
+if TYPE_CHECKING:
+    from super_selfish.data.preprocessed import Preprocessing
+
+_BLOCK = 1 << 16  # numbers that are converted at a time on a CPU: they stay in its cache between the passes
+
+
+def without_uint16(image: Image) -> Image:
+    """16-bit images, which torch hardly computes with, as float32 in [0, 1]; others as they are."""
+    return (image / 65535.0).astype(np.float32) if image.dtype == np.uint16 else image
+
+
+def as_float(image: Image, preprocessing: Preprocessing | None = None) -> Tensor:
+    """An image (..., H, W, C) as a float32 tensor (..., C, H, W): in [0, 1], or normalised."""
+    return scaled(torch.from_numpy(np.ascontiguousarray(without_uint16(image))), preprocessing)
+
+
+def scaled(images: Tensor, preprocessing: Preprocessing | None = None) -> Tensor:
+    """Channels-last images as a network takes them.
+
+    Args:
+        images: (..., H, W, C) of uint8, or floats in [0, 1].
+        preprocessing: Its mean and standard deviation are applied, if it has them.
+
+    Returns:
+        Float32 (..., C, H, W) on the same device; the memory stays channels-last.
+    """
+    width = images.shape[-2] * images.shape[-1]
+    rows = images.reshape(-1, width)  # whole rows of pixels: long inner loops, where one pixel has three numbers
+    unit = 1 / 255 if images.dtype == torch.uint8 else 1.0
+    made = torch.empty(rows.shape, dtype=torch.float32, device=images.device)
+    count = len(rows) if images.device.type != "cpu" else max(1, _BLOCK // width)
+    if preprocessing is None or preprocessing.mean is None or preprocessing.std is None:
+        for block, source in zip(torch.split(made, count), torch.split(rows, count), strict=True):
+            block.copy_(source)
+            if images.dtype == torch.uint8:
+                block.div_(255.0)
+    else:
+        mean, std = (torch.tensor(row, dtype=torch.float64) for row in (preprocessing.mean, preprocessing.std))
+        factor, shift = (row.float().repeat(images.shape[-2]).to(images.device) for row in (unit / std, -mean / std))
+        for block, source in zip(torch.split(made, count), torch.split(rows, count), strict=True):
+            block.copy_(source)
+            torch.addcmul(shift, block, factor, out=block)
+    return made.view(images.shape).movedim(-1, -3)

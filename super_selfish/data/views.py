@@ -1,0 +1,174 @@
+"""Two views of each image: the exercise of contrastive algorithms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as Pillow
+from torch import Tensor
+
+from super_selfish.data.arrays import to_image
+from super_selfish.data.functional import Image
+from super_selfish.data.preprocessing import Preprocessing
+from super_selfish.data.pretext import PretextDataset, Sample, sample_key
+from super_selfish.data.recipes import Recipe
+from super_selfish.data.scaling import as_float
+from super_selfish.errors import ConfigurationError, UnreadableImage
+from super_selfish.seeding import Stream, global_seed
+
+Views = Recipe | Callable[[Any], Any]
+
+
+class ForeignRecipe(Recipe):
+    """A user's own callable as a recipe, with every generator that it may draw from seeded by the key.
+
+    Transforms of torchvision v2 get a C×H×W tensor, those of albumentations an H×W×C array, and anything else a PIL
+    image where the image is 8-bit grey or RGB, else a C×H×W tensor. Tensors are uint8, or floats in [0, 1].
+
+    Args:
+        transform: Called with an image; returns a PIL image, a tensor C×H×W or an array H×W×C.
+
+    Raises:
+        ConfigurationError: If it cannot be called.
+    """
+
+    foreign = True
+
+    def __init__(self, transform: Callable[..., Any]) -> None:
+        if not callable(transform):
+            raise ConfigurationError(
+                "`views` make a view of an image.",
+                expected="a recipe such as MoCoRecipe(), a transform of torchvision v2 or albumentations, a function",
+                received=repr(transform),
+            )
+        self.transform = transform
+        origin = type(transform).__module__
+        self.named = origin.startswith(("albumentations", "albumentationsx"))
+        self.tensors = origin.startswith("torchvision.transforms.v2")
+
+    def __repr__(self) -> str:
+        return f"ForeignRecipe({self.transform!r})"
+
+    def augment(self, image: Image, stream: Stream) -> Image:
+        """The view that the callable makes."""
+        key = stream.bits()
+        reseed = getattr(self.transform, "set_random_seed", None)  # albumentations has generators of its own
+        with global_seed(key):
+            if reseed is not None:
+                reseed(key & 0x7FFFFFFF)
+            if self.named:
+                return to_image(self.transform(image=image)["image"])
+            return to_image(self.transform(self._given(image)))
+
+    def _given(self, image: Image) -> Any:
+        if image.dtype == np.uint8 and image.shape[2] in (1, 3) and not self.tensors:
+            return Pillow.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+        if image.dtype == np.uint8:
+            return torch.from_numpy(np.moveaxis(image, -1, 0).copy())
+        return as_float(image)
+
+
+def as_recipe(views: Views) -> Recipe:
+    """A recipe as it is, any other callable as one."""
+    return views if isinstance(views, Recipe) else ForeignRecipe(views)
+
+
+class AugmentationDataset(PretextDataset):
+    """Two views of each image: item (first view C×H×W, second view C×H×W).
+
+    Args:
+        dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
+        transformations: Makes the views: a recipe, or a callable as described at :class:`ForeignRecipe`.
+        transformations2: Makes the second view; None: as the first.
+        clean1: Leave the first view as the image is.
+        clean2: Leave the second view as the image is.
+
+    Raises:
+        ConfigurationError: If the transformations cannot be called.
+
+    Example:
+        >>> from super_selfish.data import MoCoRecipe
+        >>> first, second = AugmentationDataset(np.zeros((2, 48, 32, 3), np.uint8), MoCoRecipe())[0]
+        >>> first.shape, second.shape
+        (torch.Size([3, 48, 32]), torch.Size([3, 48, 32]))
+    """
+
+    def __init__(
+        self,
+        dataset: object,
+        transformations: Views,
+        transformations2: Views | None = None,
+        clean1: bool = False,
+        clean2: bool = False,
+    ) -> None:
+        super().__init__(dataset)
+        first = as_recipe(transformations)
+        second = first if transformations2 is None else as_recipe(transformations2)
+        self.recipes = (None if clean1 else first, None if clean2 else second)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether reading an image runs a user's code, which may draw from global generators."""
+        return super().foreign or any(recipe is not None and recipe.foreign for recipe in self.recipes)
+
+    def sample(self, index: int, stream: Stream) -> Sample:
+        """The two views; the second is drawn after the first."""
+        image = self.images.read(index)
+        return tuple(image if recipe is None else recipe.augment(image, stream) for recipe in self.recipes)
+
+
+def two_views(views: Views | Sequence[Views]) -> Callable[[object], AugmentationDataset]:
+    """What makes a data set of views of a data set of images.
+
+    Args:
+        views: One recipe or callable for both views, or a pair.
+
+    Raises:
+        ConfigurationError: If it is neither.
+    """
+    pair = tuple(views) if isinstance(views, tuple | list) else (views, views)
+    if len(pair) != 2:
+        raise ConfigurationError(
+            "`views` make two views of an image.", expected="one recipe or callable, or a pair", received=repr(views)
+        )
+    first, second = (as_recipe(part) for part in pair)
+    return lambda images: AugmentationDataset(images, first, second)
+
+
+def check_views(dataset: Any, preprocessing: Preprocessing, size: int | tuple[int, int] | None) -> None:
+    """Make sure, before training, that views are as large as the network was built for.
+
+    Args:
+        dataset: Of items that begin with two views.
+        preprocessing: Of the images.
+        size: Side or (height, width) that was announced; None: that of the images.
+
+    Raises:
+        ConfigurationError: If an item has no two views, or they differ from what was announced.
+    """
+    try:
+        with sample_key(0, 0, 0):
+            item = dataset[0]
+    except UnreadableImage:
+        return  # whether that is an error is said when training comes to it
+    views = [view for view in item[:2] if isinstance(view, Tensor)] if isinstance(item, tuple | list) else []
+    if len(views) < 2 or any(view.ndim != 3 for view in views):
+        raise ConfigurationError(
+            "The data set makes no two views of an image.",
+            expected="items (view, view) of tensors C×H×W",
+            received=type(item).__name__,
+        )
+    height, width = preprocessing.resolution if size is None else (size, size) if isinstance(size, int) else size
+    for view in views:
+        if tuple(view.shape) != (preprocessing.channels, height, width):
+            raise ConfigurationError(
+                "The views are not as large as the network was built for.",
+                expected="×".join(map(str, (preprocessing.channels, height, width))),
+                received="×".join(map(str, view.shape)),
+                fix=f"Pass view_size={tuple(view.shape[1:])}."
+                if view.shape[0] == preprocessing.channels
+                else "Views must keep the number of channels.",
+            )
