@@ -1,5 +1,6 @@
 """Networks: backbones, heads, and the two combined."""
 
+from super_selfish.models.averages import follow, momentum_copy
 from super_selfish.models.backbones import BackboneOutput, SmallResNet, default_backbone, named_backbone
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.efficient import EfficientFeatures, ReshapeChannels
@@ -17,5 +18,7 @@ __all__ = [
     "SmallResNet",
     "default_backbone",
     "feature_shape",
+    "follow",
+    "momentum_copy",
     "named_backbone",
 ]

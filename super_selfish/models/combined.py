@@ -94,16 +94,23 @@ class CombinedNet(nn.Module):
 def load_exactly(module: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
     """Copy tensors into a module if names and shapes are the same, otherwise change nothing.
 
+    A submodule may name buffers in ``resizable``: their first size is that of the file.
+
     Raises:
         CheckpointMismatch: With all that is missing, unexpected or of another shape.
     """
     own = module.state_dict()
+    resized = {
+        f"{prefix}.{name}".lstrip("."): (part, name)
+        for prefix, part in module.named_modules()
+        for name in getattr(part, "resizable", ())
+    }
     problems = [f"missing {key} {tuple(own[key].shape)}" for key in own if key not in tensors]
     problems += [f"unexpected {key} {tuple(tensors[key].shape)}" for key in tensors if key not in own]
     problems += [
         f"{key} has shape {tuple(tensors[key].shape)} in the file, {tuple(own[key].shape)} here"
         for key in own
-        if key in tensors and own[key].shape != tensors[key].shape
+        if key in tensors and own[key].shape[key in resized :] != tensors[key].shape[key in resized :]
     ]
     if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
@@ -111,4 +118,6 @@ def load_exactly(module: nn.Module, tensors: dict[str, Tensor], origin: str) -> 
             f"`{origin}` does not fit these networks: {shown}.",
             fix="Build the supervisor with the networks and settings it was trained with.",
         )
+    for key, (part, name) in resized.items():
+        setattr(part, name, own[key].new_empty(tensors[key].shape))
     module.load_state_dict(tensors)

@@ -9,15 +9,17 @@ from typing import cast
 from torch import Tensor, nn
 
 from super_selfish.errors import ConfigurationError
+from super_selfish.models.efficient import NormType
 
 
 class Classification(nn.Module):
-    """A multilayer perceptron whose last layer is plain: hidden layers are linear, batch norm, activation.
+    """A multilayer perceptron whose last layer is plain: hidden layers are linear, norm, activation.
 
     Args:
         layers: Sizes from the input to the logits, at least two.
         activation: Class of the activation behind hidden layers.
-        batchnorm: Normalise hidden layers over the batch.
+        batchnorm: Normalise hidden layers.
+        norm_type: ``"batch"``, or ``"layer"``: each row by itself, so that nothing depends on the rest of the batch.
 
     Raises:
         ConfigurationError: If there are fewer than two sizes or one is not positive.
@@ -33,6 +35,8 @@ class Classification(nn.Module):
         layers: Sequence[int] = (3136, 1024, 256, 4),
         activation: type[nn.Module] = nn.PReLU,
         batchnorm: bool = True,
+        *,
+        norm_type: NormType = "batch",
     ) -> None:
         super().__init__()
         if len(layers) < 2 or any(size < 1 for size in layers):
@@ -45,7 +49,7 @@ class Classification(nn.Module):
         for features, outputs in itertools.pairwise(layers[:-1]):
             self.layers.append(nn.Linear(features, outputs, bias=not batchnorm))
             if batchnorm:
-                self.layers.append(nn.BatchNorm1d(outputs))
+                self.layers.append(nn.BatchNorm1d(outputs) if norm_type == "batch" else nn.LayerNorm(outputs))
             self.layers.append(activation())
         self.layers.append(nn.Linear(layers[-2], layers[-1]))
 

@@ -30,3 +30,8 @@ def replace_batch_norm(module: nn.Module) -> None:
             setattr(module, name, LayerNorm2d(child.num_features, eps=child.eps))
         else:
             replace_batch_norm(child)
+
+
+def has_batch_statistics(module: nn.Module) -> bool:
+    """Whether a layer below ``module`` normalises by the batch, so that images of a batch see each other."""
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())

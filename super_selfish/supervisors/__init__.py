@@ -2,9 +2,16 @@
 
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.label import LabelSupervisor
+from super_selfish.supervisors.momentum_contrast import MomentumContrastSupervisor
 from super_selfish.supervisors.rotate_net import RotateNetSupervisor
 
-__all__ = ["LabelSupervisor", "RotateNetSupervisor", "Supervisor", "all_supervisors"]
+__all__ = [
+    "LabelSupervisor",
+    "MomentumContrastSupervisor",
+    "RotateNetSupervisor",
+    "Supervisor",
+    "all_supervisors",
+]
 
 
 def all_supervisors() -> dict[str, type[Supervisor]]:
@@ -14,4 +21,4 @@ def all_supervisors() -> dict[str, type[Supervisor]]:
         >>> all_supervisors()["rotate_net"].__name__
         'RotateNetSupervisor'
     """
-    return {cls.algorithm(): cls for cls in (RotateNetSupervisor,)}
+    return {cls.algorithm(): cls for cls in (RotateNetSupervisor, MomentumContrastSupervisor)}

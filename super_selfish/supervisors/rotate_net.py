@@ -66,7 +66,7 @@ class RotateNetSupervisor(Supervisor):
         angles, crop, flip = checked_rotations(rotations), checked_crop(crop), checked_flip(flip)
         setup = Setup.of(dataset, images, backbone=backbone, predictor=predictor, loss=loss, transform=transform)
         super().__init__(
-            setup.classifier(hidden=(1024, 256), outputs=len(angles)),
+            setup.head((1024, 256), len(angles), size=min(setup.preprocessing.resolution)),
             setup.dataset(lambda opened: RotateDataset(opened, angles, crop=crop, flip=flip, transform=transform)),
             setup.criterion(nn.CrossEntropyLoss),
             batched_collate,

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from super_selfish.data.images import MAX_PIXELS
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
-from super_selfish.data.pretext import PretextDataset
 from super_selfish.data.sources import open_source
 from super_selfish.errors import ConfigurationError, UnreadableImage
 from super_selfish.models.backbones import default_backbone, named_backbone
 from super_selfish.models.combined import CombinedNet
+from super_selfish.models.efficient import NormType
 from super_selfish.models.heads import Classification
 from super_selfish.models.shapes import expected_channels, feature_shape
 
@@ -107,11 +107,11 @@ class Setup:
         if self.images is not None:
             self.images.preprocessing = preprocessing
 
-    def dataset(self, make: Callable[[ImageDataset], PretextDataset]) -> PretextDataset | None:
+    def dataset(self, make: Callable[[ImageDataset], Any]) -> Any:
         """The pretext data set, if there are images."""
         return None if self.images is None else make(self.images)
 
-    def backbone(self, norm_type: str = "batch", flat: bool = True) -> nn.Module:
+    def backbone(self, norm_type: NormType = "batch", flat: bool = True) -> nn.Module:
         """The backbone that was given, by module or name, or the default one.
 
         Raises:
@@ -120,36 +120,42 @@ class Setup:
         given = self.given.get("backbone")
         channels = self.preprocessing.channels
         if given is None:
-            return default_backbone(channels, "layer" if norm_type == "layer" else "batch", flat)
+            return default_backbone(channels, norm_type, flat)
         if isinstance(given, str):
             return named_backbone(given, channels)
         if isinstance(given, nn.Module):
             return given
         raise ConfigurationError("`backbone` is no network.", expected="an nn.Module or a name", received=repr(given))
 
-    def classifier(self, hidden: Sequence[int], outputs: int) -> CombinedNet:
-        """The backbone with a classifier behind it, sized by what comes out of the backbone.
+    def head(
+        self,
+        hidden: Sequence[int],
+        outputs: int,
+        *,
+        norm_type: NormType = "batch",
+        size: int | tuple[int, int] | None = None,
+    ) -> CombinedNet:
+        """The backbone with a perceptron behind it, sized by what comes out of the backbone.
 
         Args:
             hidden: Sizes of the hidden layers of the default head.
-            outputs: Number of classes.
+            outputs: Number of logits, or length of the embedding.
+            norm_type: Of the default networks: ``"layer"`` where nothing may depend on the rest of the batch.
+            size: Side of what the network sees, or (height, width); None: as the images are.
 
         Raises:
             ConfigurationError: If the networks fit neither the images nor each other.
         """
-        backbone = self.backbone()
-        shape = feature_shape(backbone, self.preprocessing.channels, self.square_resolution())
+        backbone = self.backbone(norm_type)
+        seen = self.preprocessing.resolution if size is None else (size, size) if isinstance(size, int) else size
+        shape = feature_shape(backbone, self.preprocessing.channels, seen)
         predictor = self.given.get("predictor")
         if predictor is None:
-            return CombinedNet(backbone, Classification([int(torch.Size(shape).numel()), *hidden, outputs]))
+            sizes = [int(torch.Size(shape).numel()), *hidden, outputs]
+            return CombinedNet(backbone, Classification(sizes, norm_type=norm_type))
         net = CombinedNet(backbone, predictor)
         check_outputs(net.predictor, shape, outputs)
         return net
-
-    def square_resolution(self) -> tuple[int, int]:
-        """Height and width of the square in the middle."""
-        side = min(self.preprocessing.resolution)
-        return side, side
 
     def criterion(self, default: Callable[[], nn.Module]) -> Callable[..., Tensor]:
         """The loss that was given, or a fresh default."""

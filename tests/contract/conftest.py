@@ -33,10 +33,12 @@ class TinyBackbone(nn.Module):
 
 
 def upright_images(count: int, height: int = 32, width: int = 32, channels: int = 3, seed: int = 0) -> np.ndarray:
-    """Bright above, dark below, with noise: which side is up can be seen."""
+    """Bright above, dark below, each with a tint of its own: which side is up can be seen, and which image it is."""
     generator = np.random.default_rng(seed)
     slope = np.linspace(220, 30, height)[:, None, None] * np.ones((1, width, channels))
-    return np.clip(slope + generator.normal(0, 20, (count, height, width, channels)), 0, 255).astype(np.uint8)
+    tint = generator.normal(0, 40, (count, 1, 1, channels))
+    noise = generator.normal(0, 20, (count, height, width, channels))
+    return np.clip(slope + tint + noise, 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(params=sorted(all_supervisors()))

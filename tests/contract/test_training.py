@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from super_selfish.data import MoCoRecipe
 from super_selfish.data.loader import KeyedDataset
 from super_selfish.supervisors import all_supervisors
 from super_selfish.training import Callback
@@ -37,18 +38,29 @@ def test_trains_at_any_size(make: Callable[..., Any], images: Callable[..., Any]
     assert not supervisor.training
 
 
-def test_every_trainable_parameter_moves_and_nothing_else(make: Callable[..., Any], images: Callable[..., Any]) -> None:
+def test_every_trainable_parameter_moves_and_no_other_gets_a_gradient(
+    make: Callable[..., Any], images: Callable[..., Any]
+) -> None:
     supervisor = make(images(8))
     before = {name: value.detach().clone() for name, value in supervisor.named_parameters()}
     trainable = {id(parameter) for parameter in supervisor.trainable_parameters()}
     supervisor.supervise(lr=0.01, optimizer=torch.optim.SGD, epochs=1, batch_size=8, **QUIET)
     for name, value in supervisor.named_parameters():
-        moved = not torch.equal(before[name], value)
-        assert moved == (id(value) in trainable), name
+        if id(value) in trainable:
+            assert not torch.equal(before[name], value), name
+        else:  # averages move without a gradient
+            assert not value.requires_grad, name
+            assert value.grad is None, name
 
 
-def test_loss_falls_on_a_few_images(make: Callable[..., Any], images: Callable[..., Any]) -> None:
-    supervisor = make(images(16))
+TINTED = MoCoRecipe(jitter_p=0.0, grey=0.0)
+EASY = {  # a queue, random at first, would lift the loss; batch norm in groups of four takes the tint away
+    "momentum_contrast": {"queue_size": 0, "m": 0.9, "views": TINTED, "bn_splits": 1}
+}
+
+
+def test_loss_falls_on_a_few_images(algorithm: str, make: Callable[..., Any], images: Callable[..., Any]) -> None:
+    supervisor = make(images(16), **EASY.get(algorithm, {}))
     supervisor.supervise(lr=3e-3, epochs=15, batch_size=8, **QUIET)
     losses = [entry["loss"] for entry in supervisor.history]
     assert len(losses) == 15

@@ -1,0 +1,5 @@
+"""Embeddings that outlive their batch."""
+
+from super_selfish.memory.queue import BatchedQueue
+
+__all__ = ["BatchedQueue"]

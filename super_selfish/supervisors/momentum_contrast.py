@@ -1,0 +1,166 @@
+"""MoCo v2: tell an image's other view from the views of many other images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import Unpack
+
+from super_selfish.data.loader import TrainLoader
+from super_selfish.data.recipes import MoCoRecipe
+from super_selfish.data.views import Views, check_views, two_views
+from super_selfish.errors import check_argument
+from super_selfish.losses import contrastive_logits
+from super_selfish.memory import BatchedQueue
+from super_selfish.models.averages import follow, momentum_copy
+from super_selfish.models.norms import has_batch_statistics
+from super_selfish.supervisors.base import Supervisor
+from super_selfish.supervisors.setup import ImageOptions, Setup
+
+GROUP = 32  # images that share batch statistics
+
+
+class MomentumContrastSupervisor(Supervisor):
+    """Two views of an image should be alike, and unlike the views of other images that a queue remembers.
+
+    The queries come from the network that is trained, the keys from a moving average of it, so that the keys of past
+    batches, which wait in the queue as negatives, still fit.
+
+    Args:
+        dataset: A folder, a data set, an array, a tensor; None to load weights only.
+        data_augmentation: Makes a data set of items (view, view) of a data set of images; None: by ``views``.
+        embedding_size: Length of the embeddings.
+        K: Length of the queue in batches.
+        m: Momentum of the key encoder, in [0, 1].
+        t: Temperature.
+        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with layer norm.
+        predictor: Features to embeddings; None for a perceptron with layer norm, sized by the backbone.
+        loss: Criterion of (logits, index of the positive); cross entropy if None.
+        queue_size: Length of the queue in images, in place of ``K``; 0: the keys of the batch are the negatives.
+        symmetric: Let both views be query and key, add the two losses and enqueue both.
+        bn_splits: Groups in which batch norm sees a batch, so that the query's and the key's statistics cannot tell
+            them to belong together; the keys are shuffled before. ``"auto"``: if the networks have batch norm, groups
+            of at most 32 images, and at least two.
+        views: A recipe, any callable that makes a view of an image, or a pair of them; None: :class:`MoCoRecipe`.
+        view_size: Side of the views in px, or (height, width); None: as large as the images.
+        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+
+    Raises:
+        ConfigurationError: If an argument is out of range, or the networks do not fit.
+        DataError: If the images cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> supervisor = MomentumContrastSupervisor(images, backbone="small_resnet", queue_size=1000)
+        >>> supervisor.queue.data().shape
+        torch.Size([1000, 128])
+
+    References:
+        He et al., "Momentum Contrast for Unsupervised Visual Representation Learning", 2020; Chen et al., "Improved
+        Baselines with Momentum Contrastive Learning", 2020.
+    """
+
+    def __init__(
+        self,
+        dataset: Any = None,
+        data_augmentation: Callable[[Any], Any] | None = None,
+        embedding_size: int = 128,
+        K: int = 8,
+        m: float = 0.999,
+        t: float = 0.2,
+        backbone: nn.Module | str | None = None,
+        predictor: nn.Module | None = None,
+        loss: Callable[..., Tensor] | None = None,
+        *,
+        queue_size: int | None = None,
+        symmetric: bool = False,
+        bn_splits: int | str = "auto",
+        views: Views | Sequence[Views] | None = None,
+        view_size: int | tuple[int, int] | None = None,
+        **images: Unpack[ImageOptions],
+    ) -> None:
+        check_argument(K >= 1, "K", K, "at least one batch", "queue_size=0 trains without a queue.")
+        check_argument(0 <= m <= 1, "m", m, "a number in [0, 1]", "The paper uses 0.999.")
+        check_argument(t > 0, "t", t, "a number above 0", "The paper uses 0.2.")
+        check_argument(queue_size is None or queue_size >= 0, "queue_size", queue_size, "None, or at least 0")
+        check_argument(bn_splits == "auto" or _is_count(bn_splits), "bn_splits", bn_splits, '"auto", or at least 1')
+        one_way = views is None or data_augmentation is None
+        check_argument(one_way, "views", views, "either `views` or `data_augmentation`")
+        augment = data_augmentation or two_views(MoCoRecipe(view_size) if views is None else views)
+        given = {"backbone": backbone, "predictor": predictor, "loss": loss}
+        setup = Setup.of(dataset, images, **given, data_augmentation=data_augmentation, views=views)
+        super().__init__(
+            setup.head((1024, 1024), embedding_size, norm_type="layer", size=view_size),
+            setup.dataset(augment),
+            setup.criterion(nn.CrossEntropyLoss),
+            setup=setup,
+        )
+        self.ema = momentum_copy(self.model)
+        self.queue = BatchedQueue(1, queue_size or 0, embedding_size)
+        self.embedding_size = embedding_size
+        self.K = K
+        self.m = m
+        self.t = t
+        self.queue_size = queue_size
+        self.symmetric = symmetric
+        self.bn_splits = bn_splits
+        self.view_size = view_size
+        self.images_per_sample = 2 if symmetric else 1
+        self._new_keys: list[Tensor] = []
+
+    @property
+    def decomposable(self) -> bool:
+        """Whether a batch may be seen in parts: not if its keys are each other's negatives."""
+        return self.queue_size != 0
+
+    def _prepare(self, train_loader: TrainLoader) -> None:
+        self._new_keys.clear()
+        check_views(train_loader.dataset, self.preprocessing, self.view_size)
+        length = self.K * train_loader.batch_size if self.queue_size is None else self.queue_size
+        if len(self.queue) != length:
+            self.queue.resize(length)
+
+    def _forward(self, data: Sequence[Tensor]) -> Tensor:
+        first, second = data[0], data[1]  # each (batch, C, H, W)
+        if self.symmetric:
+            first, second = torch.cat([first, second]), torch.cat([second, first])
+        query = self._embed(self.model, first)
+        with torch.no_grad():
+            shuffle = torch.randperm(len(second)).to(second.device)
+            key = self._embed(self.ema, second[shuffle])[shuffle.argsort()]
+        if self.training:
+            self._new_keys.append(key)
+        if self.queue_size == 0:
+            logits, positive = query @ key.T / self.t, torch.arange(len(query), device=query.device)
+        else:
+            logits = contrastive_logits(query, key, self.queue.data(), self.t)
+            positive = torch.zeros(len(query), dtype=torch.int64, device=query.device)
+        loss = self.loss(logits, positive)
+        return 2 * loss if self.symmetric else loss  # the mean over both directions is half their sum
+
+    def _embed(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Embeddings of length one; batch norm sees the batch in groups."""
+        parts = images.tensor_split(self._groups(len(images)))
+        return F.normalize(torch.cat([network(part) for part in parts]))
+
+    def _groups(self, batch: int) -> int:
+        if self.bn_splits != "auto":
+            return min(int(self.bn_splits), max(1, batch // 2))
+        if not has_batch_statistics(self.model) or batch < 8:
+            return 1
+        return max(2, -(-batch // GROUP))
+
+    def _after_update(self) -> None:
+        follow(self.ema, self.model, self.m)
+        if self.queue_size != 0 and self._new_keys:
+            self.queue.enqueue(torch.cat(self._new_keys))
+        self._new_keys.clear()
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

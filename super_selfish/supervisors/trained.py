@@ -1,0 +1,89 @@
+"""What is left when training is over: networks, and what images mean to them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from super_selfish.evaluation.features import extract_named, preprocess_batch
+from super_selfish.models.backbones import BackboneOutput, Output
+from super_selfish.models.combined import CombinedNet
+from super_selfish.models.shapes import feature_shape
+from super_selfish.supervisors.setup import Setup
+
+
+class Trained(nn.Module):
+    """A backbone and a predictor with the preprocessing of their images: what can be used.
+
+    Args:
+        model: The networks.
+        setup: Images and arguments.
+    """
+
+    def __init__(self, model: CombinedNet, setup: Setup | None) -> None:
+        super().__init__()
+        self.model = model
+        self._setup = Setup.bare() if setup is None else setup
+        self.preprocessing = self._setup.preprocessing
+        self.feature_shape: tuple[int, ...] | None = None
+        if setup is not None:
+            self.feature_shape = feature_shape(
+                model.backbone, setup.preprocessing.channels, setup.preprocessing.resolution
+            )
+
+    def get_backbone(self, *, output: Output | None = None) -> nn.Module:
+        """The live backbone, in eval mode; it takes what :meth:`preprocess` returns.
+
+        Args:
+            output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: as the backbone is.
+        """
+        chosen = self.model.backbone if output is None else BackboneOutput(self.model.backbone, output)
+        object.__setattr__(chosen, "preprocessing", self.preprocessing)  # extract_features then treats images alike
+        return chosen.eval()
+
+    def get_predictor(self) -> nn.Module:
+        """The live predictor, in eval mode."""
+        return self.model.predictor.eval()
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of the backbone's flattened features: the input size of a head behind it."""
+        settled = self.preprocessing
+        shape = self.feature_shape or feature_shape(self.model.backbone, settled.channels, settled.resolution)
+        return int(np.prod(shape))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
+
+    def preprocess(self, images: object) -> Tensor:
+        """Images as the backbone takes them.
+
+        Args:
+            images: One image (a path, a PIL image, an H×W[×C] array, a C×H×W tensor), a list of these, or a batch
+                (N×H×W×C array, N×C×H×W tensor). Tensors and float arrays are in the value range of the training data.
+
+        Returns:
+            Float32 (N, C, H, W) on the supervisor's device, in [0, 1], or normalised if the supervisor does that.
+        """
+        return preprocess_batch(images, self.preprocessing).to(self.device)
+
+    def extract(
+        self, data: object, *, batch_size: int = 64, num_workers: int = 0, on_error: str = "raise"
+    ) -> tuple[npt.NDArray[np.float32], list[str]]:
+        """Features of images, with the preprocessing of the training.
+
+        Args:
+            data: Anything that a supervisor can be made of.
+            batch_size: Images at a time.
+            num_workers: Processes that read ahead.
+            on_error: ``"raise"`` or ``"skip"`` unreadable images, which then have no row.
+
+        Returns:
+            Float32 features (N, D), maps averaged over space, and the name of each image (its path in the folder).
+        """
+        backbone = self.get_backbone()
+        return extract_named(backbone, data, batch_size=batch_size, num_workers=num_workers, on_error=on_error)[::2]
