@@ -107,6 +107,17 @@ def splitmix64(seed: int, count: int) -> npt.NDArray[np.uint64]:
     return value
 
 
+def seed_everything(key: int) -> None:
+    """Seed Python's, numpy's and torch's global generators, those of all devices included."""
+    _seed_python_and_numpy(key)
+    torch.manual_seed(key & (_MASK >> 1))
+
+
+def _seed_python_and_numpy(key: int) -> None:
+    random.seed(key)
+    np.random.seed(key & 0xFFFFFFFF)
+
+
 @contextlib.contextmanager
 def global_seed(key: int) -> Iterator[None]:
     """Seed Python's, numpy's and torch's global generators from a key, and restore them afterwards.
@@ -116,8 +127,7 @@ def global_seed(key: int) -> Iterator[None]:
     """
     python_state, numpy_state = random.getstate(), np.random.get_state()
     torch_state = torch.get_rng_state()
-    random.seed(key)
-    np.random.seed(key & 0xFFFFFFFF)
+    _seed_python_and_numpy(key)
     torch.default_generator.manual_seed(key & (_MASK >> 1))
     try:
         yield

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from super_selfish.data.collate import Collate
 from super_selfish.data.loader import Cursor, TrainLoader
-from super_selfish.errors import ConfigurationError
-from super_selfish.evaluation.features import extract_named, preprocess_batch
-from super_selfish.models.backbones import BackboneOutput, Output
+from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.models.combined import CombinedNet
-from super_selfish.models.shapes import feature_shape
 from super_selfish.supervisors import persistence
 from super_selfish.supervisors.engine import make_loader, train
 from super_selfish.supervisors.identity import algorithm_name, description, full_signature, hyperparameters
 from super_selfish.supervisors.setup import Setup
+from super_selfish.supervisors.trained import Trained
 from super_selfish.training.callbacks import Callback
 from super_selfish.training.run import Run
 from super_selfish.training.settings import SETTINGS, OptimizerFactory, SchedulerFactory, Settings, constant_lr
 
 
-class Supervisor(nn.Module):
+class Supervisor(Trained):
     """Trains a backbone by an exercise that needs no labels.
 
     ``supervise`` calls five stages, in this order, each of which a subclass may override with the same signature:
@@ -67,29 +64,23 @@ class Supervisor(nn.Module):
         *,
         setup: Setup | None = None,
     ) -> None:
-        super().__init__()
         if not isinstance(model, CombinedNet):
             raise ConfigurationError(
                 "A supervisor trains a backbone with a predictor behind it.",
                 expected="model=CombinedNet(backbone, predictor)",
                 received=type(model).__name__,
             )
-        self.model = model
+        super().__init__(model, setup)
         self.dataset = dataset
         self.loss = nn.CrossEntropyLoss() if loss is None else loss
         self.collate_fn = collate_fn
         self.history: list[dict[str, Any]] = []
         self.cursor = Cursor()
         self.skipped: dict[int, str] = {}
+        self.tracked: dict[str, Any] = {}
+        self.run_id = secrets.token_hex(8)
         self.settings: Settings | None = None
         self.run: Run | None = None
-        self._setup = Setup.bare() if setup is None else setup
-        self.preprocessing = self._setup.preprocessing
-        self.feature_shape: tuple[int, ...] | None = None
-        if setup is not None:
-            self.feature_shape = feature_shape(
-                model.backbone, setup.preprocessing.channels, setup.preprocessing.resolution
-            )
 
     def supervise(
         self,
@@ -110,6 +101,9 @@ class Supervisor(nn.Module):
         callbacks: Sequence[Callback] = (),
         on_error: str = "raise",
         on_nonfinite: str = "raise",
+        resume: bool | str = False,
+        checkpoint_every: int | str | None = None,
+        keep: int = 2,
         verbose: bool = True,
     ) -> Self:
         """Train, and store the weights under ``name`` at the end or on Ctrl-C.
@@ -133,6 +127,11 @@ class Supervisor(nn.Module):
             callbacks: Told of every step and epoch.
             on_error: ``"raise"`` at an unreadable image, or ``"skip"``: another takes its place; see ``skipped``.
             on_nonfinite: ``"raise"`` before an update with infinite gradients, or ``"ignore"``.
+            resume: Continue a training that was killed, bit for bit, from the newest whole checkpoint in
+                ``<name>.ckpt``: ``True``, or ``"auto"`` to begin anew where there is none. Epochs, workers and
+                callbacks may change; all else has to be as it was. A finished training returns at once.
+            checkpoint_every: Steps between checkpoints, or a time such as ``"10min"``; None: each epoch; 0: none.
+            keep: Checkpoints that stay.
             verbose: Show progress on stderr.
 
         Returns:
@@ -141,7 +140,8 @@ class Supervisor(nn.Module):
         Raises:
             ConfigurationError: If an argument or a network cannot work; before training.
             DataError: If there are no usable images, or one cannot be read.
-            CheckpointError: If the weights cannot be read or written.
+            CheckpointError: If the weights cannot be read or written, or there is nothing to resume.
+            CheckpointMismatch: If the checkpoint is of another training.
             NonFiniteLoss: If the loss or a gradient is infinite or not a number.
         """
         train(self, Settings(**{key: value for key, value in locals().items() if key in SETTINGS}))
@@ -202,6 +202,30 @@ class Supervisor(nn.Module):
     def _after_update(self) -> None:
         """Hook: follow an update of the weights (moving averages, queues, banks)."""
 
+    def track(self, name: str, thing: Any) -> Any:
+        """Store something with every checkpoint: what has state, and is neither a module nor a buffer.
+
+        Args:
+            name: What to call it.
+            thing: With ``state_dict()``, of tensors, numbers, words, lists and dictionaries, and ``load_state_dict()``.
+
+        Returns:
+            The thing.
+
+        Raises:
+            ConfigurationError: If it has no such methods, or the name is taken.
+        """
+        complete = all(callable(getattr(thing, method, None)) for method in ("state_dict", "load_state_dict"))
+        expected = "a new name, and a thing with state_dict() and load_state_dict()"
+        check_argument(complete and self.tracked.get(name, thing) is thing, name, thing, expected)
+        self.tracked[name] = thing
+        return thing
+
+    @property
+    def decomposable(self) -> bool:
+        """Whether the loss of a batch is the mean of the losses of its parts."""
+        return True
+
     @property
     def accumulates(self) -> bool:
         """Whether the loop can take a batch in parts; a user's own ``_epochs`` or ``_update`` need not."""
@@ -231,61 +255,6 @@ class Supervisor(nn.Module):
         """
         persistence.load(self, name)
         return self
-
-    def get_backbone(self, *, output: Output | None = None) -> nn.Module:
-        """The live backbone, in eval mode; it takes what :meth:`preprocess` returns.
-
-        Args:
-            output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: as the backbone is.
-        """
-        chosen = self.model.backbone if output is None else BackboneOutput(self.model.backbone, output)
-        object.__setattr__(chosen, "preprocessing", self.preprocessing)  # extract_features then treats images alike
-        return chosen.eval()
-
-    def get_predictor(self) -> nn.Module:
-        """The live predictor, in eval mode."""
-        return self.model.predictor.eval()
-
-    @property
-    def feature_dim(self) -> int:
-        """Length of the backbone's flattened features: the input size of a head behind it."""
-        settled = self.preprocessing
-        shape = self.feature_shape or feature_shape(self.model.backbone, settled.channels, settled.resolution)
-        return int(np.prod(shape))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
-
-    def preprocess(self, images: object) -> Tensor:
-        """Images as the backbone takes them.
-
-        Args:
-            images: One image (a path, a PIL image, an H×W[×C] array, a C×H×W tensor), a list of these, or a batch
-                (N×H×W×C array, N×C×H×W tensor). Tensors and float arrays are in the value range of the training data.
-
-        Returns:
-            Float32 (N, C, H, W) on the supervisor's device, in [0, 1], or normalised if the supervisor does that.
-        """
-        return preprocess_batch(images, self.preprocessing).to(self.device)
-
-    def extract(
-        self, data: object, *, batch_size: int = 64, num_workers: int = 0, on_error: str = "raise"
-    ) -> tuple[npt.NDArray[np.float32], list[str]]:
-        """Features of images, with the preprocessing of the training.
-
-        Args:
-            data: Anything that a supervisor can be made of.
-            batch_size: Images at a time.
-            num_workers: Processes that read ahead.
-            on_error: ``"raise"`` or ``"skip"`` unreadable images, which then have no row.
-
-        Returns:
-            Float32 features (N, D), maps averaged over space, and the name of each image (its path in the folder).
-        """
-        backbone = self.get_backbone()
-        return extract_named(backbone, data, batch_size=batch_size, num_workers=num_workers, on_error=on_error)[::2]
 
     @classmethod
     def algorithm(cls) -> str:

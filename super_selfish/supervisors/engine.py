@@ -19,8 +19,8 @@ from super_selfish.data.loader import TrainLoader
 from super_selfish.errors import ConfigurationError, NonFiniteLoss
 from super_selfish.files import SUFFIX, base_path, check_writable, with_suffix
 from super_selfish.models.backbones import channels_last_is_safe
-from super_selfish.seeding import make_key
-from super_selfish.supervisors import persistence
+from super_selfish.seeding import global_seed, make_key, seed_everything
+from super_selfish.supervisors import checkpoints, persistence
 from super_selfish.training.artefact import stored_steps
 from super_selfish.training.memory import TRANSIENT, activation_bytes, available_bytes, pieces_that_fit
 from super_selfish.training.progress import Progress
@@ -39,9 +39,12 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
     check_writable(base)
     if settings.on_error == "raise" and supervisor._setup.complaint is not None:
         raise supervisor._setup.complaint
-    supervisor._load_pretrained(settings.name, settings.pretrained)
+    found = checkpoints.find(base, settings)
+    supervisor._load_pretrained(settings.name, settings.pretrained and found is None)
     supervisor.settings = settings
-    if supervisor.cursor.batch:  # an interrupted epoch is over: its order and views are not used again
+    if found is not None:
+        checkpoints.adopt(supervisor, found, settings)
+    elif supervisor.cursor.batch:  # an interrupted epoch is over: its order and views are not used again
         supervisor.cursor.epoch, supervisor.cursor.batch = supervisor.cursor.epoch + 1, 0
     with own_randomness(settings.seed, supervisor.device):
         loader, optimizer, scheduler = supervisor._init_data_optimizer(
@@ -56,14 +59,23 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
         check_factories(supervisor, optimizer, scheduler)
         if not isinstance(loader, TrainLoader):
             loader = ForeignLoader(loader, supervisor.cursor, preparer(supervisor), settings.seed)
+        keeper = checkpoints.Checkpoints(supervisor, base, settings, scheduler, found)
         callbacks = [*settings.callbacks, *([Progress()] if settings.verbose else [])]
-        run = Run(supervisor, loader, optimizer, settings.epochs, callbacks, settings.on_nonfinite)
+        planned = keeper.begun_at + settings.epochs - supervisor.cursor.epoch
+        run = Run(supervisor, loader, optimizer, max(0, planned), callbacks, settings.on_nonfinite, keeper)
         supervisor._prepare(loader)
         if settings.verbose:
             say(f"{supervisor!r}")
         check_manifest(supervisor)
+        if found is not None:
+            checkpoints.restore(supervisor, found, run, scheduler)
+            if planned <= 0:
+                finished(supervisor, run, base)
+                return
+            logger.info("Continuing after step %d from %s.", supervisor.cursor.step, found.path)
         try:
             execute(supervisor, run, scheduler)
+            keeper.write(run)
             store(supervisor, run, base)
         except KeyboardInterrupt:
             store(supervisor, run, base, interrupted=True)
@@ -86,6 +98,15 @@ def execute(supervisor: Supervisor, run: Run, scheduler: Any) -> None:
         run.emit("on_train_begin")
         supervisor._epochs(run.epochs, run.watched_loader(), run.optimizer, scheduler)
         run.close_boundary()
+
+
+def finished(supervisor: Supervisor, run: Run, base: Path) -> None:
+    """A training that has come to its end: make sure that its weights are stored too."""
+    supervisor.eval()
+    logger.info("The training has come to its end at step %d: nothing is left to do.", supervisor.cursor.step)
+    if stored_steps(with_suffix(base, SUFFIX)) < supervisor.cursor.step:  # it was killed between the two writes
+        run.steps = supervisor.cursor.step
+        store(supervisor, run, base)
 
 
 def observed(forward: Callable[[Any], Tensor], run: Run) -> Callable[[Any], Tensor]:
@@ -198,6 +219,12 @@ def make_loader(
             received=f"accumulate={wanted}, and an override of one of them",
             fix="Add up the gradients of several batches in the override itself.",
         )
+    if wanted > 1 and not supervisor.decomposable:
+        raise ConfigurationError(
+            "`accumulate` would change the loss: here the images of a batch are each other's negatives.",
+            received=f"accumulate={wanted}",
+            fix="Lower `batch_size`, or train with a queue.",
+        )
     loader.pieces = min(loader.batch_size, max(wanted, pieces_for_memory(supervisor, loader.batch_size)))
     return loader
 
@@ -222,7 +249,7 @@ def pieces_for_memory(supervisor: Supervisor, batch_size: int) -> int:
         return 1
     wanted = TRANSIENT * each * batch_size
     needed = f"A batch of {batch_size} needs about {wanted / 1e9:.1f} GB of {available / 1e9:.1f} GB free"
-    if not supervisor.accumulates:
+    if not supervisor.accumulates or not supervisor.decomposable:
         logger.warning("%s, and may not fit: lower batch_size.", needed)
         return 1
     logger.warning(
@@ -236,24 +263,18 @@ def pieces_for_memory(supervisor: Supervisor, batch_size: int) -> int:
 
 def preparer(supervisor: Supervisor) -> Callable[[Batch], Any]:
     """From a CPU batch to what ``_forward`` gets: on the device, scaled, normalised."""
-    mean, std = supervisor.preprocessing.mean, supervisor.preprocessing.std
-    device = supervisor.device
-    shift, scale = (torch.tensor(row or (), device=device).view(-1, 1, 1) for row in (mean, std))
-    channels_last = channels_last_is_safe(supervisor)
-
-    def finish(images: Tensor) -> Tensor:
-        images = images if mean is None else images.sub_(shift).div_(scale)
-        return images if channels_last else images.contiguous()
-
-    return lambda batch: to_device(batch, device, finish)
+    device, preprocessing = supervisor.device, supervisor.preprocessing
+    finish = None if channels_last_is_safe(supervisor) else Tensor.contiguous
+    return lambda batch: to_device(batch, device, preprocessing, finish)
 
 
 @contextlib.contextmanager
 def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Within the block torch's generators are keyed by the seed; the user's are restored afterwards."""
+    """Within the block all global generators are keyed by the seed; the user's are restored afterwards."""
+    key = make_key(seed, "run")
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(make_key(seed, "run") >> 1)
+    with torch.random.fork_rng(devices=devices), global_seed(key):
+        seed_everything(key)
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import logging
 import os
@@ -18,9 +19,11 @@ from super_selfish import __version__
 from super_selfish.data.loader import Cursor
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch
+from super_selfish.files import SUFFIX, base_path, with_suffix
 from super_selfish.models.combined import load_exactly
 from super_selfish.supervisors.identity import registered_class
 from super_selfish.training.artefact import Artefact, read_artefact, write_artefact
+from super_selfish.training.checkpoint import CheckpointFolder
 
 if TYPE_CHECKING:
     from super_selfish.supervisors.base import Supervisor
@@ -45,7 +48,6 @@ def save(supervisor: Supervisor, name: str | os.PathLike[str], *, keep: bool = F
 def manifest(supervisor: Supervisor) -> dict[str, Any]:
     """Everything needed to rebuild the supervisor, and where its weights come from."""
     given = supervisor._setup.given
-    source = getattr(getattr(supervisor.dataset, "images", None), "source", None)
     cursor = supervisor.cursor
     settings = supervisor.settings
     return {
@@ -62,7 +64,8 @@ def manifest(supervisor: Supervisor) -> dict[str, Any]:
             "samples": cursor.samples,
             "settings": None if settings is None else settings.as_json(),
         },
-        "dataset": None if source is None else source.fingerprint(),
+        "run": supervisor.run_id,
+        "dataset": fingerprint(supervisor),
         "skipped": dict(list(supervisor.skipped.items())[:100]),
         "history": supervisor.history,
         "versions": {
@@ -73,10 +76,32 @@ def manifest(supervisor: Supervisor) -> dict[str, Any]:
     }
 
 
+def fingerprint(supervisor: Supervisor) -> dict[str, int | str] | None:
+    """What the images are recognised by, if they are ours to read."""
+    source = getattr(getattr(supervisor.dataset, "images", None), "source", None)
+    return None if source is None else source.fingerprint()
+
+
+def read_any(name: str | os.PathLike[str]) -> Artefact:
+    """The weights stored under a name, or, if a training has not come to its end, those of its newest checkpoint.
+
+    Raises:
+        CheckpointError: If there is neither, or it is damaged.
+    """
+    base = base_path(name)
+    if not with_suffix(base, SUFFIX).is_file() and not with_suffix(base, ".pt").is_file():
+        found = CheckpointFolder(base).newest_valid()
+        if found is not None:
+            return Artefact(found.path, found.read("model"), found.manifest)
+    return read_artefact(name)
+
+
 def describe(value: Any) -> Any:
     """A network or callable as JSON: None and names as they are, anything else by the name of its class."""
     if value is None or isinstance(value, str):
         return value
+    if dataclasses.is_dataclass(value):  # a recipe, which its arguments describe
+        return {"own": repr(value)}
     return {"own": getattr(value, "__qualname__", None) or type(value).__qualname__}
 
 
@@ -93,7 +118,7 @@ def restore(
     name: str | os.PathLike[str], classes: Mapping[str, type[Supervisor]], given: Mapping[str, Any]
 ) -> Supervisor:
     """Build the supervisor that a file describes and load it; see :func:`super_selfish.load`."""
-    artefact = read_artefact(name)
+    artefact = read_any(name)
     stored = artefact.manifest
     cls = classes.get(str(stored.get("supervisor")))
     if stored.get("supervisor") in ("label", "supervisor"):
@@ -144,7 +169,7 @@ def restore(
 
 def load(supervisor: Supervisor, name: str | os.PathLike[str]) -> None:
     """Read an artefact into a supervisor; nothing of it changes unless everything fits."""
-    adopt(supervisor, read_artefact(name))
+    adopt(supervisor, read_any(name))
 
 
 def adopt(supervisor: Supervisor, artefact: Artefact) -> None:
@@ -168,6 +193,7 @@ def adopt(supervisor: Supervisor, artefact: Artefact) -> None:
     if isinstance(images, ImageDataset):
         images.preprocessing = stored
     supervisor.cursor, supervisor.history = cursor, history
+    supervisor.run_id = str(artefact.manifest.get("run") or supervisor.run_id)
 
 
 def parameters(supervisor: Supervisor) -> Mapping[str, inspect.Parameter]:

@@ -94,6 +94,11 @@ class Run:
         epochs: Planned in this call.
         callbacks: Told of every step and epoch.
         on_nonfinite: ``"raise"`` before an update with gradients that are not finite, or ``"ignore"``.
+        keeper: The callback that writes checkpoints.
+
+    Attributes:
+        losses: Sum of the losses of the epoch under way; None before the first.
+        count: How many batches that sum is of.
     """
 
     def __init__(
@@ -104,19 +109,21 @@ class Run:
         epochs: int,
         callbacks: Sequence[Callback],
         on_nonfinite: str = "raise",
+        keeper: Callback | None = None,
     ) -> None:
         self.supervisor = supervisor
         self.loader = loader
         self.optimizer = optimizer
         self.epochs = epochs
         self.callbacks = tuple(callbacks)
+        self.keeper = Callback() if keeper is None else keeper
         self.on_nonfinite = on_nonfinite
         self.clock = Clock()
         self.steps = 0
         self.finished_epochs = 0
         self._begin = time.perf_counter()
-        self._losses: Tensor | None = None
-        self._count = 0.0
+        self.losses: Tensor | None = None
+        self.count = 0.0
         self._stepped = False
         self._handles: list[Any] = []
         self.epoch_ended = False
@@ -155,12 +162,12 @@ class Run:
                 "`_forward` must return the loss.", expected="a scalar tensor with a gradient", received=received
             )
         value = loss.detach().float() * self.loader.share
-        self._losses = value if self._losses is None else self._losses + value
-        self._count += self.loader.share
+        self.losses = value if self.losses is None else self.losses + value
+        self.count += self.loader.share
 
     def mean_loss(self) -> float:
         """Mean loss of the epoch so far; makes a GPU wait."""
-        return float("nan") if self._losses is None else float(self._losses) / self._count
+        return float("nan") if self.losses is None else float(self.losses) / self.count
 
     def seconds_left(self) -> float:
         """Time until the planned epochs are done, at the speed so far."""
@@ -169,8 +176,13 @@ class Run:
         return elapsed / max(1, self.steps) * max(0, planned - self.steps)
 
     def emit(self, event: str) -> None:
-        """Tell every callback."""
-        for callback in self.callbacks:
+        """Tell every callback.
+
+        The keeper hears of a step first, so that what a callback does cannot lose it, and of all else last, so that
+        what callbacks add to the history is kept.
+        """
+        first = event == "on_step_end"
+        for callback in (self.keeper, *self.callbacks) if first else (*self.callbacks, self.keeper):
             getattr(callback, event)(self)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -221,6 +233,6 @@ class Run:
                     "data_wait": self.clock.data_wait,
                 }
             )
-            self._losses, self._count = None, 0.0
+            self.losses, self.count = None, 0.0
             self.emit("on_epoch_end")
             self.clock.restart()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -46,6 +47,9 @@ class Settings:
     callbacks: Sequence[Callback]
     on_error: str
     on_nonfinite: str
+    resume: bool | str
+    checkpoint_every: int | str | None
+    keep: int
     verbose: bool
 
     def __post_init__(self) -> None:
@@ -64,6 +68,9 @@ class Settings:
                 )
         _choice("scheduler_interval", self.scheduler_interval, ("step", "epoch"))
         _choice("on_nonfinite", self.on_nonfinite, ("raise", "ignore"))
+        _choice("resume", self.resume, (False, "auto", True))
+        interval(self.checkpoint_every)
+        _integer("keep", self.keep, 1, "It is the number of checkpoints that stay.")
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
                 raise ConfigurationError(
@@ -96,6 +103,34 @@ class Settings:
         }
 
 
+def interval(value: int | str | None) -> tuple[int, float]:
+    """How often to write a checkpoint: in steps, and in seconds; 0 where the other counts.
+
+    Args:
+        value: ``checkpoint_every`` of ``supervise``.
+
+    Raises:
+        ConfigurationError: If it is none.
+
+    Example:
+        >>> interval("10min"), interval(500), interval(None)
+        ((0, 600.0), (500, 0.0), (0, 0.0))
+    """
+    if value is None:
+        return 0, 0.0
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value, 0.0
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h)\s*", value) if isinstance(value, str) else None
+    seconds = float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]] if found else 0.0
+    if not seconds:
+        raise ConfigurationError(
+            "`checkpoint_every` is out of range.",
+            expected='None (each epoch), a number of steps, 0 (never), or a time such as "30s", "10min" or "2h"',
+            received=f"checkpoint_every={value!r}",
+        )
+    return 0, seconds
+
+
 SETTINGS = frozenset(field.name for field in fields(Settings))
 
 
@@ -114,7 +149,7 @@ def _integer(name: str, value: Any, least: int | None, fix: str) -> None:
         raise ConfigurationError(f"`{name}` is out of range.", expected=expected, received=f"{name}={value!r}", fix=fix)
 
 
-def _choice(name: str, value: Any, allowed: Sequence[str]) -> None:
-    if value not in allowed:
+def _choice(name: str, value: Any, allowed: Sequence[str | bool]) -> None:
+    if not any(value == choice and type(value) is type(choice) for choice in allowed):
         expected = " or ".join(map(repr, allowed))
         raise ConfigurationError(f"`{name}` is unknown.", expected=expected, received=f"{name}={value!r}")

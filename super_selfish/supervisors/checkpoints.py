@@ -1,0 +1,209 @@
+"""The whole state of a training, written between steps, and a training that continues from it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from super_selfish.errors import CheckpointError, CheckpointMismatch
+from super_selfish.supervisors import persistence
+from super_selfish.training.artefact import Artefact
+from super_selfish.training.callbacks import Callback
+from super_selfish.training.checkpoint import CheckpointFolder, StoredCheckpoint
+from super_selfish.training.codec import encode
+from super_selfish.training.settings import Settings, interval
+
+if TYPE_CHECKING:
+    from super_selfish.supervisors.base import Supervisor
+    from super_selfish.training.run import Run
+
+logger = logging.getLogger("super_selfish")
+
+_FREE = {"epochs"}  # settings that may change when a training continues
+
+
+class Checkpoints(Callback):
+    """Writes ``NAME.ckpt`` when it is time, between two steps.
+
+    Args:
+        supervisor: What is trained.
+        base: The path without suffix.
+        settings: Of the run.
+        scheduler: Of the learning rate.
+        resumed: What the run continues from.
+    """
+
+    def __init__(
+        self, supervisor: Supervisor, base: Path, settings: Settings, scheduler: Any, resumed: StoredCheckpoint | None
+    ) -> None:
+        self.supervisor = supervisor
+        self.scheduler = scheduler
+        self.settings = settings
+        self.folder = CheckpointFolder(base)
+        self.steps, self.seconds = interval(settings.checkpoint_every)
+        self.begun_at = supervisor.cursor.epoch if resumed is None else int(resumed.read("run")["begun_at"])
+        self.written = supervisor.cursor.step
+        self.moment = time.monotonic()
+        self.fresh = resumed is None and not self._continues()
+        self.tried = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is ever written."""
+        return self.settings.checkpoint_every != 0
+
+    def _continues(self) -> bool:
+        """Whether the newest checkpoint is of this supervisor's own past."""
+        steps = self.folder.steps()
+        if not steps:
+            return True
+        newest = self.folder.newest_valid("size") if steps[0] <= self.supervisor.cursor.step else None
+        return newest is not None and newest.manifest.get("run") == self.supervisor.run_id
+
+    def on_train_begin(self, run: Run) -> None:  # noqa: ARG002 - the protocol's
+        """Tidy up, and say what becomes of an older training."""
+        if not self.wanted:
+            return
+        self.folder.clean()
+        if self.fresh:
+            self.supervisor.run_id = secrets.token_hex(8)
+            logger.warning(
+                "`%s` holds an older training: it becomes `%s` when this one writes its first checkpoint. "
+                'To continue it instead, call supervise(..., resume="auto").',
+                self.folder.path,
+                self.folder.previous,
+            )
+
+    def on_step_end(self, run: Run) -> None:
+        """Write if it is time, unless the epoch has ended, which is not closed yet."""
+        if not self.tried and self.wanted:  # what cannot be stored is found after one step, not after hours
+            self.tried = True
+            encode(self.parts(run), "state")
+        if not run.epoch_ended and self._due(run):
+            self.write(run)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Write if it is time."""
+        if self.settings.checkpoint_every is None or self._due(run):
+            self.write(run)
+
+    def _due(self, run: Run) -> bool:
+        if self.steps:
+            return run.cursor.step % self.steps == 0
+        return self.seconds > 0 and time.monotonic() - self.moment >= self.seconds
+
+    def write(self, run: Run) -> None:
+        """Store the state as it is, unless it is stored already; a full disk is a warning."""
+        if not self.wanted or self.written == run.cursor.step:
+            return
+        manifest = persistence.manifest(self.supervisor)
+        try:
+            self.folder.write(run.cursor.step, self.parts(run), manifest, self.settings.keep, fresh=self.fresh)
+        except CheckpointError as error:
+            logger.warning("Training goes on without a checkpoint of step %d. %s", run.cursor.step, error)
+            return
+        finally:
+            self.moment = time.monotonic()
+        self.written = run.cursor.step
+
+    def parts(self, run: Run) -> dict[str, Any]:
+        """Everything that the next step depends on, by name."""
+        losses = None if run.losses is None else run.losses.detach()
+        return {
+            "model": persistence.public_state(self.supervisor),
+            "optimizer": run.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "run": {
+                "begun_at": self.begun_at,
+                "losses": losses,
+                "count": run.count,
+                "skipped": dict(run.loader.skipped),
+            },
+            "tracked": {name: thing.state_dict() for name, thing in self.supervisor.tracked.items()},
+        }
+
+
+def find(base: Path, settings: Settings) -> StoredCheckpoint | None:
+    """The checkpoint that ``resume`` asks to continue from; None: begin anew.
+
+    Raises:
+        CheckpointError: If there has to be one and is none, or all are damaged.
+    """
+    if settings.resume is False:
+        return None
+    found = CheckpointFolder(base).newest_valid()
+    if found is None and settings.resume is True:
+        folder = CheckpointFolder(base)
+        hint = f" An older training is in `{folder.previous}`." if folder.previous.is_dir() else ""
+        raise CheckpointError(
+            f"There is no training to continue in `{folder.path}`.",
+            received="resume=True",
+            fix=f'resume="auto" begins anew where there is none.{hint}',
+        )
+    return found
+
+
+def adopt(supervisor: Supervisor, found: StoredCheckpoint, settings: Settings) -> None:
+    """Take weights, cursor and history from a checkpoint, all or nothing.
+
+    Raises:
+        CheckpointMismatch: If it was trained with other settings or images.
+    """
+    check_settings(supervisor, found, settings)
+    persistence.adopt(supervisor, Artefact(found.path, found.read("model"), found.manifest))
+
+
+def check_settings(supervisor: Supervisor, found: StoredCheckpoint, settings: Settings) -> None:
+    """Compare what shapes the result with what the checkpoint was trained with.
+
+    Raises:
+        CheckpointMismatch: With everything that differs.
+    """
+    training = found.manifest.get("training")
+    stored = training.get("settings") if isinstance(training, dict) else None
+    there: dict[str, Any] = stored if isinstance(stored, dict) else {}
+    here = settings.as_json()
+    differing = [
+        f"{key} is {here[key]!r} here and {there.get(key)!r} in the checkpoint"
+        for key in here
+        if key not in _FREE and here[key] != there.get(key)
+    ]
+    images = persistence.fingerprint(supervisor)
+    if images != found.manifest.get("dataset"):
+        differing.append(f"the images are {images} here and {found.manifest.get('dataset')} in the checkpoint")
+    if differing:
+        raise CheckpointMismatch(
+            f"`{found.path}` cannot be continued: {'; '.join(differing)}.",
+            fix="Continue with the settings of the checkpoint, or begin anew with resume=False.",
+        )
+
+
+def restore(supervisor: Supervisor, found: StoredCheckpoint, run: Run, scheduler: Any) -> None:
+    """Give optimizer, schedule, counts and tracked things the state that they had."""
+    state = found.read("run")
+    try:
+        run.optimizer.load_state_dict(found.read("optimizer"))
+        scheduler.load_state_dict(found.read("scheduler"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointMismatch(
+            f"`{found.path}` has the state of another optimizer or schedule: {error}.",
+            fix="Continue with those that it was trained with.",
+        ) from error
+    losses = state["losses"]
+    run.losses = losses.to(supervisor.device) if isinstance(losses, torch.Tensor) else None
+    run.count = float(state["count"])
+    run.loader.skipped.update({int(index): str(reason) for index, reason in state["skipped"].items()})
+    tracked = found.read("tracked")
+    if set(tracked) != set(supervisor.tracked):
+        raise CheckpointMismatch(
+            f"`{found.path}` has the state of other tracked things.",
+            expected=", ".join(sorted(supervisor.tracked)) or "none",
+            received=", ".join(sorted(tracked)) or "none",
+        )
+    for name, thing in supervisor.tracked.items():
+        thing.load_state_dict(tracked[name])

@@ -1,0 +1,248 @@
+"""A training that was killed continues bit for bit."""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR
+
+from super_selfish.models import Classification
+from super_selfish.supervisors import Supervisor
+from super_selfish.training import Callback
+
+STEPS = 12  # 3 epochs of 4 batches
+RUN = {"epochs": 3, "batch_size": 5, "lr": 0.01, "verbose": False, "name": "store/test", "clip_grad": 5.0}
+HEADS: dict[str, Callable[[], dict[str, Any]]] = {  # small ones, for there are many checkpoints
+    "momentum_contrast": lambda: {
+        "embedding_size": 16,
+        "predictor": Classification([64, 32, 16], norm_type="layer"),
+        "queue_size": 7,
+    },
+    "rotate_net": lambda: {"predictor": Classification([64, 32, 4])},
+}
+
+
+class Killed(BaseException):
+    """What nothing in the library catches, as nothing can catch SIGKILL."""
+
+
+class KillAfter(Callback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, run: Any) -> None:
+        if run.cursor.step == self.step:
+            raise Killed
+
+
+class Dice:
+    """State of a user's own: counts the updates and adds a little noise of its own to the loss."""
+
+    def __init__(self) -> None:
+        self.rolled = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rolled": self.rolled, "pair": (1, torch.ones(2))}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        assert state["pair"][0] == 1
+        self.rolled = state["rolled"]
+
+
+def everything(supervisor: Supervisor, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = {f"supervisor.{key}": value for key, value in supervisor.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        state |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
+    return {key: value.detach().clone() for key, value in state.items()}
+
+
+@pytest.fixture
+def train(algorithm: str, make: Callable[..., Any], images: Callable[..., Any]) -> Callable[..., dict[str, Tensor]]:
+    def run(**arguments: Any) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        supervisor = make(images(23), **HEADS.get(algorithm, dict)())
+        dice = supervisor.track("dice", Dice())
+        forward, update = supervisor._forward, supervisor._after_update
+        made: list[torch.optim.Optimizer] = []
+
+        def noisy(data: Any) -> Tensor:
+            noise = float(torch.rand(())) + random.random() + np.random.rand()
+            return forward(data) * (1 + 0.1 * noise) * (1 + 0.01 * dice.rolled)
+
+        def rolling() -> None:
+            update()
+            dice.rolled += 1
+
+        def optimizer(parameters: Any, lr: float) -> torch.optim.Optimizer:
+            made.append(torch.optim.AdamW(parameters, lr=lr))
+            return made[0]
+
+        object.__setattr__(supervisor, "_forward", noisy)
+        object.__setattr__(supervisor, "_after_update", rolling)
+        schedule = lambda made: OneCycleLR(made, 0.01, total_steps=STEPS)  # noqa: E731
+        supervisor.supervise(**{**RUN, "optimizer": optimizer, "lr_scheduler": schedule, **arguments})
+        state = everything(supervisor, made[0])
+        state["history"] = torch.tensor([entry["loss"] for entry in supervisor.history], dtype=torch.float64)
+        state["cursor"] = torch.tensor([supervisor.cursor.step, supervisor.cursor.samples, dice.rolled])
+        return state
+
+    return run
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
+    assert one.keys() == other.keys()
+    return [key for key in one if not torch.equal(one[key], other[key])]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_after_any_step(train: Callable[..., Any], workers: int) -> None:
+    straight = train(name="store/straight", checkpoint_every=1)
+    for step in range(1, STEPS) if workers == 0 else (3, 4, 6):
+        shutil.rmtree("store/test.ckpt", ignore_errors=True)
+        with pytest.raises(Killed):
+            train(checkpoint_every=1, callbacks=[KillAfter(step)])
+        assert equal(straight, train(resume=True, checkpoint_every=1, num_workers=workers)) == []
+
+
+def test_killed_again_and_again_between_checkpoints(train: Callable[..., Any]) -> None:
+    straight = train(name="store/straight", checkpoint_every=0)
+    assert not Path("store/straight.ckpt").exists()
+    for step in (3, 6, 9, 11):
+        with pytest.raises(Killed):
+            train(checkpoint_every=2, resume="auto", callbacks=[KillAfter(step)])
+    assert equal(straight, train(resume=True)) == []
+    assert len(list(Path("store/test.ckpt").glob("step-*"))) == 2
+
+
+def test_each_epoch_is_stored_unless_told_otherwise(train: Callable[..., Any]) -> None:
+    straight = train()
+    assert sorted(path.name for path in Path("store/test.ckpt").glob("step-*")) == [
+        "step-000000000008",
+        "step-000000000012",
+    ]
+    shutil.rmtree("store")
+    with pytest.raises(Killed):
+        train(callbacks=[KillAfter(7)])
+    assert equal(straight, train(resume=True, keep=1)) == []
+    assert len(list(Path("store/test.ckpt").glob("step-*"))) == 1
+
+
+def test_a_finished_training_returns_at_once_and_longer_ones_go_on(train: Callable[..., Any]) -> None:
+    whole = train(epochs=4, lr_scheduler=lambda made: torch.optim.lr_scheduler.StepLR(made, 5))
+    shutil.rmtree("store")
+    short = {"epochs": 3, "lr_scheduler": lambda made: torch.optim.lr_scheduler.StepLR(made, 5)}
+    end = train(**short)
+    Path("store/test.safetensors").unlink()  # killed before it was written
+    again = train(**short, resume="auto")
+    assert equal({**end, "cursor": again["cursor"]}, again) == []
+    assert Path("store/test.safetensors").is_file()
+    longer = train(**{**short, "epochs": 4}, resume=True)
+    assert equal(whole, longer) == []
+
+
+def test_nothing_to_resume(train: Callable[..., Any]) -> None:
+    with pytest.raises(OSError, match=r"There is no training to continue in `store/test.ckpt`"):
+        train(resume=True)
+    assert train(resume="auto")["cursor"][0] == STEPS
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"batch_size": 4}, "batch_size is 4 here and 5 in the checkpoint"),
+        ({"seed": 3}, "seed is 3 here and 0"),
+        ({"lr": 0.02}, "lr is 0.02 here"),
+        ({"optimizer": torch.optim.SGD}, "optimizer is 'SGD' here"),
+    ],
+)
+def test_what_shapes_the_result_has_to_be_the_same(
+    train: Callable[..., Any], changed: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(Killed):
+        train(callbacks=[KillAfter(7)])
+    before = sorted(Path("store").rglob("*"))
+    with pytest.raises(OSError, match=f"cannot be continued: .*{message}"):
+        train(resume=True, **changed)
+    assert sorted(Path("store").rglob("*")) == before
+
+
+def test_other_images_are_refused(make: Callable[..., Any], images: Callable[..., Any]) -> None:
+    with pytest.raises(Killed):
+        make(images(23)).supervise(**RUN, callbacks=[KillAfter(7)])
+    with pytest.raises(OSError, match="the images are"):
+        make(images(23, seed=5)).supervise(**RUN, resume=True)
+
+
+def test_an_older_training_is_set_aside(
+    make: Callable[..., Any], images: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    make(images(23)).supervise(**RUN)
+    with caplog.at_level(logging.WARNING):
+        with pytest.raises(Killed):
+            make(images(23)).supervise(**RUN, callbacks=[KillAfter(2)])
+        assert 'resume="auto"' in caplog.text
+    assert not Path("store/test.ckpt.prev").exists(), "set aside before there is a new one"
+    make(images(23)).supervise(**{**RUN, "epochs": 1})
+    assert [path.name for path in Path("store/test.ckpt").glob("step-*")] == ["step-000000000004"]
+    assert len(list(Path("store/test.ckpt.prev").glob("step-*"))) == 2
+
+
+def test_one_supervisor_goes_on_in_its_own_folder(
+    make: Callable[..., Any], images: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = make(images(23))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            supervisor.supervise(**{**RUN, "epochs": 1})
+    assert "older training" not in caplog.text
+    assert not Path("store/test.ckpt.prev").exists()
+    assert sorted(path.name for path in Path("store/test.ckpt").glob("step-*"))[-1] == "step-000000000012"
+
+
+def test_weights_can_be_loaded_from_a_checkpoint(make: Callable[..., Any], images: Callable[..., Any]) -> None:
+    with pytest.raises(Killed):
+        make(images(23)).supervise(**RUN, callbacks=[KillAfter(7)])
+    loaded = make().load("store/test")
+    assert loaded.cursor.step == 4
+    assert len(loaded.history) == 1
+
+
+def test_what_cannot_be_stored_is_told_after_the_first_step(
+    make: Callable[..., Any], images: Callable[..., Any]
+) -> None:
+    class Hook:
+        def state_dict(self) -> dict[str, Any]:
+            return {"hook": print}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            raise NotImplementedError
+
+    supervisor = make(images(23))
+    supervisor.track("own", Hook())
+    with pytest.raises(TypeError, match=r"own.*hook"):
+        supervisor.supervise(**RUN)
+    assert supervisor.cursor.step == 1
+    with pytest.raises(ValueError, match="`own`"):
+        supervisor.track("own", Hook())
+    with pytest.raises(ValueError, match="`other`"):
+        supervisor.track("other", 3)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("resume", "yes"), ("resume", 1), ("checkpoint_every", "soon"), ("checkpoint_every", -1), ("keep", 0)],
+)
+def test_arguments_out_of_range(
+    make: Callable[..., Any], images: Callable[..., Any], argument: str, value: Any
+) -> None:
+    with pytest.raises(ValueError, match=f"`{argument}`"):
+        make(images(23)).supervise(**RUN, **{argument: value})
