@@ -62,7 +62,12 @@ class Checkpoints(Callback):
         steps = self.folder.steps()
         if not steps:
             return True
-        newest = self.folder.newest_valid("size") if steps[0] <= self.supervisor.cursor.step else None
+        if steps[0] > self.supervisor.cursor.step:
+            return False
+        try:
+            newest = self.folder.newest_valid("size")
+        except CheckpointError:  # none is whole: that is no reason not to train
+            return False
         return newest is not None and newest.manifest.get("run") == self.supervisor.run_id
 
     def on_train_begin(self, run: Run) -> None:  # noqa: ARG002 - the protocol's
@@ -172,6 +177,14 @@ def check_settings(supervisor: Supervisor, found: StoredCheckpoint, settings: Se
         f"{key} is {here[key]!r} here and {there.get(key)!r} in the checkpoint"
         for key in here
         if key not in _FREE and here[key] != there.get(key)
+    ]
+    networks = found.manifest.get("networks")
+    differing += [
+        f"{key} is {described!r} here and {networks[key]!r} in the checkpoint"
+        for key, value in supervisor._setup.given.items()
+        if isinstance(networks, dict)
+        and key in networks
+        and (described := persistence.describe(value)) != networks[key]
     ]
     images = persistence.fingerprint(supervisor)
     if images != found.manifest.get("dataset"):

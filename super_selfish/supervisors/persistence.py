@@ -100,6 +100,8 @@ def describe(value: Any) -> Any:
     """A network or callable as JSON: None and names as they are, anything else by the name of its class."""
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, tuple | list):
+        return [describe(part) for part in value]
     if dataclasses.is_dataclass(value):  # a recipe, which its arguments describe
         return {"own": repr(value)}
     return {"own": getattr(value, "__qualname__", None) or type(value).__qualname__}

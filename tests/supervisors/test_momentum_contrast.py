@@ -250,3 +250,12 @@ def test_views_of_another_size_have_to_be_announced() -> None:
 def test_a_predictor_of_ones_own_has_to_give_the_embedding() -> None:
     with pytest.raises(ValueError, match=r"\(batch, 128\)"):
         make(predictor=Classification([32, 10]))
+
+
+def test_a_training_with_other_views_is_not_continued() -> None:
+    make(pictures(8), queue_size=8).supervise(epochs=1, batch_size=4, **QUIET)
+    for views in (MoCoRecipe(blur=0.0), (MoCoRecipe(), BYOLRecipe())):
+        with pytest.raises(OSError, match="views is"):
+            make(pictures(8), queue_size=8, views=views).supervise(epochs=2, batch_size=4, resume=True, **QUIET)
+    with pytest.raises(OSError, match=r"t is 0.1 here and 0.2 in the file"):
+        make(pictures(8), queue_size=8, t=0.1).supervise(epochs=2, batch_size=4, resume=True, **QUIET)

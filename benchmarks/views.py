@@ -1,0 +1,207 @@
+"""How fast are views? Ours, lightly's and torchvision v2's, on one core, in turn.
+
+From images in memory to normalised float batches of two views: each library gets what it takes best (arrays here, PIL
+images for lightly, uint8 tensors for torchvision v2). Each round runs all of them one after the other; what is
+reported is the median over rounds, and for the ratio the median of the rounds' ratios.
+
+    python benchmarks/views.py [--rounds 9] [--sizes 32 96 224]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from peers import ROOT, run_with
+
+run_with("lightly")
+
+import cv2  # noqa: E402
+import lightly  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import torchvision  # noqa: E402
+from lightly.transforms import (  # noqa: E402
+    BYOLTransform,
+    BYOLView1Transform,
+    BYOLView2Transform,
+    MoCoV2Transform,
+)
+from PIL import Image  # noqa: E402
+from torchvision.transforms import v2  # noqa: E402
+
+import super_selfish  # noqa: E402
+from super_selfish.data import BYOLRecipe, MoCoRecipe, Preprocessing  # noqa: E402
+from super_selfish.data.collate import Collator, Item, to_device  # noqa: E402
+from super_selfish.data.functional import fit  # noqa: E402
+from super_selfish.seeding import Stream  # noqa: E402
+
+DATA = Path(os.environ.get("SUPER_SELFISH_DATA", ROOT.parent / "shared" / "data"))
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CPU = torch.device("cpu")
+
+
+def photographs(count: int) -> list[np.ndarray]:
+    """Photographs with a short side of 256 px; pictures that scikit-image ships where there is no folder of data."""
+    archive = DATA / "clothing10_256.tar"
+    if archive.is_file():
+        with tarfile.open(archive) as files:
+            members = [member for member in files if member.name.endswith(".jpg")]
+            chosen = members[:: len(members) // count][:count]
+            return [np.asarray(Image.open(files.extractfile(member)).convert("RGB")) for member in chosen]
+    from skimage import data
+
+    shipped = [
+        fit(np.ascontiguousarray(image[:, :, :3]), 256, 341)
+        for image in (data.astronaut(), data.chelsea(), data.coffee(), data.rocket())
+    ]
+    return [shipped[index % len(shipped)] for index in range(count)]
+
+
+def images_for(size: int) -> list[np.ndarray]:
+    """What views of this size are usually made of: 32 px images, 96 px images, photographs of 256 px."""
+    if size <= 48 and (DATA / "cifar10_sub.npz").is_file():
+        return list(np.load(DATA / "cifar10_sub.npz")["x_train"][:128])
+    photos = photographs(32)
+    return photos if size > 128 else [np.ascontiguousarray(fit(photo, size, size)) for photo in photos]
+
+
+def ours(recipes: tuple[Any, Any], images: list[np.ndarray], size: int) -> Callable[[int], Any]:
+    collate = Collator()
+    preprocessing = Preprocessing((size, size), 3, None, MEAN, STD)
+
+    def batch(turn: int) -> Any:
+        items = []
+        for index, image in enumerate(images):
+            stream = Stream(0, turn, index)
+            items.append(Item(index, tuple(recipe.augment(image, stream) for recipe in recipes)))
+        return to_device(collate(items), CPU, preprocessing)
+
+    return batch
+
+
+def stacked(transform: Callable[[Any], Any], images: list[Any]) -> Callable[[int], Any]:
+    return lambda _turn: [torch.stack(views) for views in zip(*(transform(image) for image in images), strict=True)]
+
+
+def v2_views(size: int, scale: float, saturation: float, blurs: tuple[float, float], solarize: float) -> Any:
+    def view(blur: float, solarized: float) -> v2.Transform:
+        return v2.Compose(
+            [
+                v2.RandomResizedCrop(size, scale=(scale, 1.0), antialias=True),
+                v2.RandomHorizontalFlip(),
+                v2.RandomApply([v2.ColorJitter(0.4, 0.4, saturation, 0.1)], p=0.8),
+                v2.RandomGrayscale(0.2),
+                v2.RandomApply([v2.GaussianBlur(max(3, size // 10 // 2 * 2 + 1), (0.1, 2.0))], p=blur),
+                v2.RandomSolarize(128, p=solarized),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(MEAN, STD),
+            ]
+        )
+
+    first, second = view(blurs[0], 0.0), view(blurs[1], solarize)
+    return lambda image: (first(image), second(image))
+
+
+def contestants(size: int) -> dict[str, dict[str, Callable[[int], Any]]]:
+    images = images_for(size)
+    pictures = [Image.fromarray(image) for image in images]
+    tensors = [torch.from_numpy(image).permute(2, 0, 1).contiguous() for image in images]
+    byol = BYOLTransform(BYOLView1Transform(size), BYOLView2Transform(size))
+    return {
+        "MoCo v2": {
+            "super_selfish": ours((MoCoRecipe(size), MoCoRecipe(size)), images, size),
+            "lightly": stacked(MoCoV2Transform(size), pictures),
+            "torchvision v2": stacked(v2_views(size, 0.2, 0.4, (0.5, 0.5), 0.0), tensors),
+        },
+        "BYOL": {
+            "super_selfish": ours((BYOLRecipe(size), BYOLRecipe(size, 2)), images, size),
+            "lightly": stacked(byol, pictures),
+            "torchvision v2": stacked(v2_views(size, 0.08, 0.2, (1.0, 0.1), 0.2), tensors),
+        },
+    }
+
+
+def microseconds(function: Callable[[int], Any], turn: int, views: int, repeats: int) -> float:
+    begin = time.perf_counter()
+    for repeat in range(repeats):
+        function(1000 * turn + repeat)
+    return (time.perf_counter() - begin) / views / repeats * 1e6
+
+
+def measure(functions: dict[str, Callable[[int], Any]], views: int, rounds: int) -> dict[str, list[float]]:
+    """Microseconds a view, of each in each round; ours is repeated so that all rounds take about as long."""
+    repeats = dict.fromkeys(functions, 1)
+    repeats["super_selfish"] = 8
+    for function in functions.values():
+        function(0)
+    return {
+        name: list(times)
+        for name, times in zip(
+            functions,
+            zip(
+                *(
+                    [microseconds(function, turn, views, repeats[name]) for name, function in functions.items()]
+                    for turn in range(rounds)
+                ),
+                strict=True,
+            ),
+            strict=True,
+        )
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[32, 96, 224])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    versions = {
+        "super_selfish": super_selfish.__version__, "lightly": lightly.__version__, "opencv": cv2.__version__,
+        "torch": torch.__version__, "torchvision": torchvision.__version__, "python": platform.python_version(),
+    }  # fmt: skip
+    print(
+        "One core; µs a view; medians of",
+        options.rounds,
+        "rounds. " + ", ".join(f"{k} {v}" for k, v in versions.items()),
+    )
+    print("\n| views | px | super_selfish | lightly | ratio | worst – best round | torchvision v2 | ratio |")
+    print("|---|---|---|---|---|---|---|---|")
+    results = []
+    for size in options.sizes:
+        for recipe, functions in contestants(size).items():
+            views = 2 * len(images_for(size))
+            times = measure(functions, views, options.rounds)
+            ratios = {
+                peer: sorted(other / own for other, own in zip(times[peer], times["super_selfish"], strict=True))
+                for peer in ("lightly", "torchvision v2")
+            }
+            medians = {name: statistics.median(values) for name, values in times.items()}
+            peers = {peer: statistics.median(values) for peer, values in ratios.items()}
+            low, high = ratios["lightly"][0], ratios["lightly"][-1]
+            print(
+                f"| {recipe} | {size} | {medians['super_selfish']:.0f} | {medians['lightly']:.0f} "
+                f"| **{peers['lightly']:.1f}** | {low:.1f} – {high:.1f} "
+                f"| {medians['torchvision v2']:.0f} | {peers['torchvision v2']:.1f} |",
+                flush=True,
+            )
+            results.append({"recipe": recipe, "size": size, "microseconds": times, "ratio": peers})
+    target = ROOT / "build" / "benchmarks" / "views.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps({"versions": versions, "results": results}, indent=1))
+    print(f"\nEach round is in {target.relative_to(ROOT)}.")
+
+
+if __name__ == "__main__":
+    main()
