@@ -1,9 +1,9 @@
-"""Does MoCo v2 learn? Ten minutes on two cores: 10,000 images of 32 px, a small residual network, three seeds.
+"""Does MoCo v2 learn? Ten minutes on two cores: 10,000 images of 32 px, a small network, three seeds.
 
 Each seed draws its own initial weights; the features are scored before and after training by kNN (k = 20, t = .07) and
 by a linear probe, both fitted on the 10,000 labelled training images and tested on 2,000 others.
 
-    python benchmarks/learn_momentum_contrast.py [--seeds 0 1 2] [--epochs 14]
+    python benchmarks/learn_momentum_contrast.py [--seeds 0 1 2] [--epochs 18]
 """
 
 from __future__ import annotations
@@ -24,11 +24,22 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from super_selfish.data import MoCoRecipe
 from super_selfish.evaluation import extract_features, knn, linear_probe
-from super_selfish.models import SmallResNet
 from super_selfish.supervisors import MomentumContrastSupervisor
 
 DATA = Path(os.environ.get("SUPER_SELFISH_DATA", Path(__file__).parents[2] / "shared" / "data")) / "cifar10_sub.npz"
-BATCH, LR = 128, 3e-3
+BATCH, LR = 64, 3e-3
+
+
+def small_network() -> nn.Module:
+    """Four stages of 32 to 256 channels, each at half the resolution of the one before; 0.57 million weights."""
+
+    def layer(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+        convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+
+    stages = [*layer(3, 32, 2), *layer(32, 64, 2), *layer(64, 64, 1), *layer(64, 128, 2), *layer(128, 128, 1)]
+    network = nn.Sequential(*stages, *layer(128, 256, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return network.to(memory_format=torch.channels_last)
 
 
 def scores(backbone: nn.Module, images: dict[str, np.ndarray]) -> tuple[float, float]:
@@ -41,7 +52,7 @@ def train(seed: int, epochs: int, images: dict[str, np.ndarray]) -> dict[str, fl
     torch.manual_seed(seed)
     supervisor = MomentumContrastSupervisor(
         images["x_train"],
-        backbone=SmallResNet(width=16),
+        backbone=small_network(),
         queue_size=2048,
         m=0.99,
         views=MoCoRecipe(blur=0.0),  # as the authors do at 32 px
@@ -73,7 +84,7 @@ def train(seed: int, epochs: int, images: dict[str, np.ndarray]) -> dict[str, fl
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--epochs", type=int, default=18)
     options = parser.parse_args()
     if not DATA.is_file():
         sys.exit(f"Skipped: there is no {DATA}. Set SUPER_SELFISH_DATA to the folder that holds cifar10_sub.npz.")

@@ -40,6 +40,7 @@ from torchvision.transforms import v2  # noqa: E402
 
 import super_selfish  # noqa: E402
 from super_selfish.data import BYOLRecipe, MoCoRecipe, Preprocessing  # noqa: E402
+from super_selfish.data.buffers import Buffers  # noqa: E402
 from super_selfish.data.collate import Collator, Item, to_device  # noqa: E402
 from super_selfish.data.functional import fit  # noqa: E402
 from super_selfish.seeding import Stream  # noqa: E402
@@ -75,7 +76,7 @@ def images_for(size: int) -> list[np.ndarray]:
 
 
 def ours(recipes: tuple[Any, Any], images: list[np.ndarray], size: int) -> Callable[[int], Any]:
-    collate = Collator()
+    collate, buffers = Collator(), Buffers()  # as the training loader has them
     preprocessing = Preprocessing((size, size), 3, None, MEAN, STD)
 
     def batch(turn: int) -> Any:
@@ -83,7 +84,7 @@ def ours(recipes: tuple[Any, Any], images: list[np.ndarray], size: int) -> Calla
         for index, image in enumerate(images):
             stream = Stream(0, turn, index)
             items.append(Item(index, tuple(recipe.augment(image, stream) for recipe in recipes)))
-        return to_device(collate(items), CPU, preprocessing)
+        return to_device(collate(items), CPU, preprocessing, buffers=buffers)
 
     return batch
 
@@ -114,7 +115,7 @@ def v2_views(size: int, scale: float, saturation: float, blurs: tuple[float, flo
 def contestants(size: int) -> dict[str, dict[str, Callable[[int], Any]]]:
     images = images_for(size)
     pictures = [Image.fromarray(image) for image in images]
-    tensors = [torch.from_numpy(image).permute(2, 0, 1).contiguous() for image in images]
+    tensors = [torch.from_numpy(image.copy()).permute(2, 0, 1).contiguous() for image in images]
     byol = BYOLTransform(BYOLView1Transform(size), BYOLView2Transform(size))
     return {
         "MoCo v2": {

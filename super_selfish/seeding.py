@@ -25,6 +25,7 @@ _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _TO_UNIT = 2.0**-53
 _BLOCK = struct.Struct("<8Q")
+_HALVES = struct.Struct("<16I")
 
 
 def _fold(parts: tuple[int | str, ...]) -> bytes:
@@ -74,6 +75,12 @@ class Stream:
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
         """A float in [low, high)."""
         return low + (high - low) * (((self._draws or self._refill()).pop() >> 11) * _TO_UNIT)
+
+    def sixteen(self) -> list[float]:
+        """Sixteen floats in [0, 1) of 32 random bits each, at the cost of about three single draws."""
+        block = hashlib.blake2b(b"%d%s" % (self._block, self._key)).digest()
+        self._block += 1
+        return [bits * 2.0**-32 for bits in _HALVES.unpack(block)]
 
     def integer(self, stop: int) -> int:
         """An integer in [0, stop)."""

@@ -12,6 +12,7 @@ from PIL import Image as PILImage
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from super_selfish.data.buffers import Buffers
 from super_selfish.data.images import to_image
 from super_selfish.data.preprocessing import Preprocessing
 from super_selfish.data.pretext import PretextDataset, Sample, current_stream
@@ -74,6 +75,7 @@ class Collator:
     def __init__(self, batched: bool = False, collate_fn: Collate | None = None) -> None:
         self.batched = batched
         self.collate_fn = collate_fn
+        self.buffers = Buffers()
 
     def __call__(self, items: list[Item]) -> Batch:
         """Collate items; if one has no sample the batch carries only the failures."""
@@ -94,13 +96,13 @@ class Collator:
 
     def _join(self, parts: list[Any]) -> Any:
         if isinstance(parts[0], np.ndarray):
-            return _join_images(parts, self.batched)
+            return _join_images(parts, self.batched, self.buffers)
         if self.batched:
             return torch.cat([torch.as_tensor(part) for part in parts])
         return default_collate(parts)
 
 
-def _join_images(parts: list[Any], batched: bool) -> Tensor:
+def _join_images(parts: list[Any], batched: bool, buffers: Buffers) -> Tensor:
     shapes = {part.shape[-3:] for part in parts}
     if len(shapes) > 1:
         sizes = ", ".join("×".join(map(str, shape)) for shape in sorted(shapes))
@@ -113,7 +115,11 @@ def _join_images(parts: list[Any], batched: bool) -> Tensor:
     parts = [without_uint16(part) for part in parts]
     if len({part.dtype for part in parts}) > 1:  # 8-bit files among deeper ones
         parts = [np.float32(part / 255.0) if part.dtype == np.uint8 else np.float32(part) for part in parts]
-    return torch.from_numpy(np.concatenate(parts) if batched else np.stack(parts))
+    shape = parts[0].shape
+    size = (sum(map(len, parts)), *shape[1:]) if batched else (len(parts), *shape)
+    joined = buffers.empty(size, parts[0].dtype)
+    np.concatenate(parts, out=joined if batched else joined.reshape(-1, *shape[1:]))
+    return torch.from_numpy(joined)
 
 
 def foreign_sample(item: Any) -> Any:
@@ -142,6 +148,7 @@ def to_device(
     device: torch.device,
     preprocessing: Preprocessing | None = None,
     finish: Callable[[Tensor], Tensor] | None = None,
+    buffers: Buffers | None = None,
 ) -> Any:
     """What ``_forward`` gets: tensors on the device, images float32 N×C×H×W in [0, 1] (or normalised).
 
@@ -150,6 +157,7 @@ def to_device(
         device: Where to.
         preprocessing: Its mean and standard deviation are applied to images, if it has them.
         finish: Applied to images after that.
+        buffers: Memory of images on a CPU.
     """
 
     def move(tensor: Tensor) -> Tensor:
@@ -157,7 +165,7 @@ def to_device(
         return moved.to(torch.float32).div_(255.0) if moved.dtype == torch.uint8 and moved.ndim > 2 else moved
 
     def scale(images: Tensor) -> Tensor:
-        floats = scaled(images.to(device, non_blocking=True), preprocessing)
+        floats = scaled(images.to(device, non_blocking=True), preprocessing, buffers)
         return floats if finish is None else finish(floats)
 
     if not batch.images:

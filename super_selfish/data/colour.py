@@ -7,7 +7,7 @@ it. Values are clipped after each pass, not after each step.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,7 +20,7 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 
 
-def adjust(image: Image, steps: Iterable[tuple[int, float]]) -> Image:
+def adjust(image: Image, steps: Sequence[tuple[int, float]]) -> Image:
     """Apply steps of colour in their order.
 
     Args:
@@ -29,13 +29,18 @@ def adjust(image: Image, steps: Iterable[tuple[int, float]]) -> Image:
             ``(SATURATION, factor)`` with factors of at least 0, and ``(HUE, turns)`` with turns in [-0.5, 0.5].
 
     Returns:
-        The adjusted image; the same array if nothing was to be done.
+        The adjusted image, which may share the memory of the image if nothing was to be done.
 
     Example:
         >>> adjust(np.full((1, 1, 3), 100, np.uint8), [(BRIGHTNESS, 1.5), (SATURATION, 0.0)]).ravel().tolist()
         [150, 150, 150]
     """
-    coloured = image.shape[2] == 3
+    if not steps:
+        return image
+    shape, coloured = image.shape, image.shape[2] == 3
+    image = np.ascontiguousarray(image).reshape(
+        1, -1, shape[2]
+    )  # one long row: no remainders at the ends of short ones
     gain, mix, offset = 1.0, 0.0, 0.0
     for kind, strength in steps:
         if kind == BRIGHTNESS:
@@ -48,7 +53,7 @@ def adjust(image: Image, steps: Iterable[tuple[int, float]]) -> Image:
         elif kind == HUE and coloured and strength:
             image = functional.turn_hue(_linear(image, gain, mix, offset), strength)
             gain, mix, offset = 1.0, 0.0, 0.0
-    return _linear(image, gain, mix, offset)
+    return _linear(image, gain, mix, offset).reshape(shape)
 
 
 def mean_grey(image: Image) -> float:

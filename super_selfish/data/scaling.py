@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from super_selfish.data.buffers import Buffers
 from super_selfish.data.functional import Image
 
 if TYPE_CHECKING:
     from super_selfish.data.preprocessed import Preprocessing
 
+_LONG = 1 << 13  # numbers that make a long enough row
 _BLOCK = 1 << 16  # numbers that are converted at a time on a CPU: they stay in its cache between the passes
 
 
@@ -26,20 +28,28 @@ def as_float(image: Image, preprocessing: Preprocessing | None = None) -> Tensor
     return scaled(torch.from_numpy(np.ascontiguousarray(without_uint16(image))), preprocessing)
 
 
-def scaled(images: Tensor, preprocessing: Preprocessing | None = None) -> Tensor:
+def scaled(images: Tensor, preprocessing: Preprocessing | None = None, buffers: Buffers | None = None) -> Tensor:
     """Channels-last images as a network takes them.
 
     Args:
         images: (..., H, W, C) of uint8, or floats in [0, 1].
         preprocessing: Its mean and standard deviation are applied, if it has them.
+        buffers: Where the memory of the result comes from, on a CPU.
 
     Returns:
         Float32 (..., C, H, W) on the same device; the memory stays channels-last.
     """
-    width = images.shape[-2] * images.shape[-1]
-    rows = images.reshape(-1, width)  # whole rows of pixels: long inner loops, where one pixel has three numbers
+    width, channels = images.shape[-2:].numel(), images.shape[-1]
+    if width * images.shape[-3] <= _LONG:
+        width *= images.shape[-3]
+    rows = images.reshape(
+        -1, width
+    )  # rows of pixels, or small images: long inner loops, where a pixel has three numbers
     unit = 1 / 255 if images.dtype == torch.uint8 else 1.0
-    made = torch.empty(rows.shape, dtype=torch.float32, device=images.device)
+    if buffers is None or images.device.type != "cpu":
+        made = torch.empty(rows.shape, dtype=torch.float32, device=images.device)
+    else:
+        made = torch.from_numpy(buffers.empty(tuple(rows.shape), np.float32))
     count = len(rows) if images.device.type != "cpu" else max(1, _BLOCK // width)
     if preprocessing is None or preprocessing.mean is None or preprocessing.std is None:
         for block, source in zip(torch.split(made, count), torch.split(rows, count), strict=True):
@@ -48,7 +58,7 @@ def scaled(images: Tensor, preprocessing: Preprocessing | None = None) -> Tensor
                 block.div_(255.0)
     else:
         mean, std = (torch.tensor(row, dtype=torch.float64) for row in (preprocessing.mean, preprocessing.std))
-        factor, shift = (row.float().repeat(images.shape[-2]).to(images.device) for row in (unit / std, -mean / std))
+        factor, shift = (row.float().repeat(width // channels).to(images.device) for row in (unit / std, -mean / std))
         for block, source in zip(torch.split(made, count), torch.split(rows, count), strict=True):
             block.copy_(source)
             torch.addcmul(shift, block, factor, out=block)

@@ -12,6 +12,7 @@ from PIL import Image as PILImage
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from super_selfish.data.buffers import Buffers
 from super_selfish.data.collate import Batch, Collator, Item, to_device
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.data.sources import open_source
@@ -98,6 +99,7 @@ def extract_named(
         num_workers=num_workers,
         generator=torch.Generator(),
     )
+    buffers = Buffers()
     features: list[Tensor] = []
     labels: list[Tensor] = []
     labelled, read = True, list[int]()
@@ -110,7 +112,7 @@ def extract_named(
             if batch.data is None:
                 continue
             read += batch.indices
-            pixels, label, has_label = to_device(batch, device, images.preprocessing)
+            pixels, label, has_label = to_device(batch, device, images.preprocessing, buffers=buffers)
             features.append(pooled(backbone(pixels)).float().cpu())
             labels.append(label.cpu())
             labelled = labelled and bool(has_label.all())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from super_selfish.data.buffers import Buffers
 from super_selfish.data.collate import Batch, Collate, batched_collate, to_device
 from super_selfish.data.foreign import ForeignLoader
 from super_selfish.data.loader import TrainLoader
@@ -265,7 +266,8 @@ def preparer(supervisor: Supervisor) -> Callable[[Batch], Any]:
     """From a CPU batch to what ``_forward`` gets: on the device, scaled, normalised."""
     device, preprocessing = supervisor.device, supervisor.preprocessing
     finish = None if channels_last_is_safe(supervisor) else Tensor.contiguous
-    return lambda batch: to_device(batch, device, preprocessing, finish)
+    buffers = Buffers()
+    return lambda batch: to_device(batch, device, preprocessing, finish, buffers)
 
 
 @contextlib.contextmanager
