@@ -6,6 +6,8 @@ written for another library keeps working.
 
 from __future__ import annotations
 
+import math
+
 
 class SuperSelfishError(Exception):
     """Base of all errors of the library: what went wrong, what was expected, what came, and the way out.
@@ -64,6 +66,17 @@ class CheckpointCorrupt(CheckpointError):
 
 class CheckpointMismatch(CheckpointError):
     """A file of weights is whole but belongs to another class, other networks or other settings."""
+
+
+def is_count(value: object, least: int) -> bool:
+    """Whether a value is an integer of at least ``least``; truth values are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_number(value: object, low: float, high: float) -> bool:
+    """Whether a value is a number in [low, high]; truth values and what is not finite are none."""
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return plain and math.isfinite(value) and low <= value <= high  # type: ignore[arg-type,operator]
 
 
 def check_argument(sound: bool, name: str, value: object, expected: str, fix: str | None = None) -> None:

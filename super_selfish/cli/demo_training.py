@@ -122,5 +122,6 @@ def train(supervisor: RotateNetSupervisor, turned: Turned, epochs: int, seed: in
         lr_scheduler=lambda optimizer: OneCycleLR(optimizer, LEARNING_RATE, total_steps=total, pct_start=0.25),
         seed=seed,
         callbacks=[steps, exam],
+        checkpoint_every=0,
     )
     return Course(steps.points, exam.accuracy)

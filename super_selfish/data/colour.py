@@ -37,23 +37,22 @@ def adjust(image: Image, steps: Sequence[tuple[int, float]]) -> Image:
     """
     if not steps:
         return image
-    shape, coloured = image.shape, image.shape[2] == 3
-    image = np.ascontiguousarray(image).reshape(
-        1, -1, shape[2]
-    )  # one long row: no remainders at the ends of short ones
+    coloured = image.shape[2] == 3
+    row = adjusted = np.ascontiguousarray(image).reshape(1, -1, image.shape[2])  # short rows would leave remainders
     gain, mix, offset = 1.0, 0.0, 0.0
     for kind, strength in steps:
         if kind == BRIGHTNESS:
             gain, mix, offset = gain * strength, mix * strength, offset * strength
         elif kind == CONTRAST:
-            grey = (gain + mix) * mean_grey(image) + offset
+            grey = (gain + mix) * mean_grey(adjusted) + offset
             gain, mix, offset = gain * strength, mix * strength, offset * strength + (1.0 - strength) * grey
         elif kind == SATURATION and coloured:
             gain, mix = gain * strength, mix + (1.0 - strength) * gain
         elif kind == HUE and coloured and strength:
-            image = functional.turn_hue(_linear(image, gain, mix, offset), strength)
+            adjusted = functional.turn_hue(_linear(adjusted, gain, mix, offset), strength)
             gain, mix, offset = 1.0, 0.0, 0.0
-    return _linear(image, gain, mix, offset).reshape(shape)
+    adjusted = _linear(adjusted, gain, mix, offset)
+    return image if adjusted is row else adjusted.reshape(image.shape)
 
 
 def mean_grey(image: Image) -> float:

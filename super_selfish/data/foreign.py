@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from super_selfish.data.collate import Batch
 from super_selfish.data.loader import Cursor, TrainLoader
 from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.seeding import make_key, seed_everything
+
+_END = object()
 
 
 class ForeignLoader(TrainLoader):
     """A loader of the user's own, from an overridden ``_init_data_optimizer``, with the heart-beat of ours.
 
-    Order and randomness are the loader's own. Its batches are moved to the device; nothing else is done to them.
+    Order and randomness are the loader's own; the global generators, which it may draw from, are seeded by (seed,
+    epoch, batch), so that a training can be continued: the batches before are read once more. Its batches are moved to
+    the device; nothing else is done to them.
 
     Args:
         loader: Any sized iterable of batches, such as a ``DataLoader``.
@@ -47,7 +53,16 @@ class ForeignLoader(TrainLoader):
 
     def __iter__(self) -> Iterator[Any]:
         self._read, self._committed = 0, False
-        for data in self.loader:
+        epoch, done = self.cursor.epoch, self.cursor.batch
+        seed_everything(make_key(self.seed, epoch, "pass"))  # what the loader shuffles by
+        batches = iter(self.loader)
+        for number in itertools.count():
+            seed_everything(make_key(self.seed, epoch, number, "read"))
+            data = next(batches, _END)
+            if data is _END:
+                break
+            if number < done:  # a training that was killed goes on behind the batches that it has seen
+                continue
             self._read += 1
             self._seed_step()
             yield self.prepare(Batch(data, (), [], []))

@@ -237,7 +237,7 @@ class TrainLoader:
 
     def commit(self) -> bool:
         """Count what was read since the last update as trained; true if that ended the epoch."""
-        batches = max(1, self._read // self.pieces)  # a user's own loop may update less often than it reads
+        batches = max(1, self._read // self.pieces) if self._read else 0  # own loops may update seldom, or twice
         self._read, self._committed = 0, True
         self.cursor.step += 1
         self.cursor.batch += batches

@@ -23,7 +23,7 @@ from super_selfish.data import functional, operations
 from super_selfish.data.arrays import to_image
 from super_selfish.data.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, adjust
 from super_selfish.data.functional import Image
-from super_selfish.errors import check_argument
+from super_selfish.errors import check_argument, is_count, is_number
 from super_selfish.seeding import Stream, stream_from_torch
 
 _ORDERS = tuple(itertools.permutations(range(4)))
@@ -54,10 +54,10 @@ class Recipe(ABC):
         """A random view, drawn from torch's global generator.
 
         Args:
-            image: A PIL image, a tensor C×H×W or an array H×W×C; integers up to their maximum, or floats in [0, 1].
+            image: A PIL image, a tensor C×H×W or an array H×W×C: uint8, uint16, or floats in [0, 1].
 
         Returns:
-            The view, of the same kind and type of numbers.
+            The view, of the same kind and type of numbers; of a PIL image with a palette or alpha, in RGB.
 
         Raises:
             DataError: If it is no image.
@@ -68,7 +68,7 @@ class Recipe(ABC):
         if isinstance(image, Tensor):
             moved = torch.from_numpy(view).movedim(-1, 0).contiguous().to(image.device)
             return moved.to(image.dtype) if image.is_floating_point() else moved
-        return view
+        return view.astype(image.dtype, copy=False) if image.dtype.kind == "f" else view
 
 
 class Drawn(NamedTuple):
@@ -111,6 +111,7 @@ class CropColourRecipe(Recipe):
         ConfigurationError: If a probability or a range makes no sense.
     """
 
+    optional = False  # whether blur and solarize may be None
     size: int | tuple[int, int] | None = None
     _: KW_ONLY
     scale: tuple[float, float] = (0.2, 1.0)
@@ -126,17 +127,14 @@ class CropColourRecipe(Recipe):
 
     def __post_init__(self) -> None:
         for name in ("flip", "jitter_p", "grey", "blur", "solarize"):
-            _check(
-                self, name, isinstance(getattr(self, name), int | float) and 0 <= getattr(self, name) <= 1, "in [0, 1]"
-            )
+            chance = getattr(self, name)
+            _check(self, name, is_number(chance, 0, 1) or (chance is None and self.optional), "a number in [0, 1]")
         _check(self, "scale", _is_range(self.scale, 1.0), "0 < smallest <= largest <= 1")
         _check(self, "ratio", _is_range(self.ratio), "0 < smallest <= largest")
         _check(self, "sigma", _is_range(self.sigma), "0 < smallest <= largest")
-        sound = len(self.jitter) == 4 and min(self.jitter) >= 0 and self.jitter[3] <= 0.5
+        sound = _is_row(self.jitter, 4) and min(self.jitter) >= 0 and self.jitter[3] <= 0.5
         _check(self, "jitter", sound, "four strengths of at least 0, that of the hue at most 0.5")
-        size = (self.size, self.size) if isinstance(self.size, int) else self.size
-        sound = size is None or (len(size) == 2 and all(isinstance(side, int) and side >= 1 for side in size))
-        _check(self, "size", sound, "None, a side in px, or (height, width)")
+        _check(self, "size", is_size(self.size), "None, a side in px, or (height, width)")
 
     def draw(self, stream: Stream, height: int, width: int) -> Drawn:
         """The parameters of a view of an image of ``height`` × ``width`` px."""
@@ -158,8 +156,13 @@ class CropColourRecipe(Recipe):
         if grey < self.grey:
             steps = (*steps, (SATURATION, 0.0))
         weak, strong = self.sigma
-        blurred = weak + (strong - weak) * sigma if blur < (self.blur or 0.0) else 0.0
-        return Drawn(rectangle, steps, flip < self.flip, blurred, solarize < (self.solarize or 0.0))
+        often_blurred, often_solarized = self.chances()
+        blurred = weak + (strong - weak) * sigma if blur < often_blurred else 0.0
+        return Drawn(rectangle, steps, flip < self.flip, blurred, solarize < often_solarized)
+
+    def chances(self) -> tuple[float, float]:
+        """Probabilities of blur and solarization."""
+        return self.blur or 0.0, self.solarize or 0.0
 
     def apply(self, image: Image, drawn: Drawn) -> Image:
         """The view of an image with given parameters."""
@@ -213,6 +216,7 @@ class BYOLRecipe(CropColourRecipe):
         Grill et al., "Bootstrap Your Own Latent", 2020, appendix B.
     """
 
+    optional = True
     view: int = 1
     _: KW_ONLY
     scale: tuple[float, float] = (0.08, 1.0)
@@ -222,10 +226,12 @@ class BYOLRecipe(CropColourRecipe):
 
     def __post_init__(self) -> None:
         _check(self, "view", self.view in (1, 2), "1 or 2")
-        for name, defaults in (("blur", (1.0, 0.1)), ("solarize", (0.0, 0.2))):
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, defaults[self.view - 1])
         super().__post_init__()
+
+    def chances(self) -> tuple[float, float]:
+        """Probabilities of blur and solarization: as given, or those of the view."""
+        blur, solarize = ((1.0, 0.0), (0.1, 0.2))[self.view - 1]
+        return blur if self.blur is None else self.blur, solarize if self.solarize is None else self.solarize
 
 
 def random_rectangle(
@@ -274,8 +280,18 @@ def _factor(strength: float, u: float) -> float:
     return lowest + (1.0 + strength - lowest) * u
 
 
+def is_size(value: object) -> bool:
+    """Whether a value is None, a side in px, or (height, width)."""
+    sides = value if isinstance(value, tuple | list) and len(value) == 2 else (value,)
+    return value is None or all(is_count(side, 1) for side in sides)
+
+
+def _is_row(value: Any, length: int) -> bool:
+    return isinstance(value, tuple | list) and len(value) == length and all(is_number(x, 0, math.inf) for x in value)
+
+
 def _is_range(value: Any, largest: float = math.inf) -> bool:
-    return len(value) == 2 and 0 < value[0] <= value[1] <= largest
+    return _is_row(value, 2) and 0 < value[0] <= value[1] <= largest
 
 
 def _check(recipe: Any, name: str, sound: bool, expected: str) -> None:

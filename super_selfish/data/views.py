@@ -11,6 +11,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from super_selfish.data.arrays import to_image
+from super_selfish.data.collate import foreign_sample
 from super_selfish.data.functional import Image
 from super_selfish.data.preprocessing import Preprocessing
 from super_selfish.data.pretext import PretextDataset, Sample, sample_key
@@ -38,16 +39,16 @@ class ForeignRecipe(Recipe):
     foreign = True
 
     def __init__(self, transform: Callable[..., Any]) -> None:
-        if not callable(transform):
+        if not callable(transform) or isinstance(transform, type):
             raise ConfigurationError(
                 "`views` make a view of an image.",
                 expected="a recipe such as MoCoRecipe(), a transform of torchvision v2 or albumentations, a function",
                 received=repr(transform),
             )
         self.transform = transform
-        origin = type(transform).__module__
-        self.named = origin.startswith(("albumentations", "albumentationsx"))
-        self.tensors = origin.startswith("torchvision.transforms.v2")
+        origins = [base.__module__ for base in type(transform).__mro__]
+        self.named = any(origin.startswith("albumentations") for origin in origins)
+        self.tensors = any(origin.startswith("torchvision.transforms.v2") for origin in origins)
 
     def __repr__(self) -> str:
         return f"ForeignRecipe({self.transform!r})"
@@ -149,17 +150,20 @@ def check_views(dataset: Any, preprocessing: Preprocessing, size: int | tuple[in
     Raises:
         ConfigurationError: If an item has no two views, or they differ from what was announced.
     """
+    if not hasattr(dataset, "__getitem__"):
+        return  # of a loader of the user's own
     try:
         with sample_key(0, 0, 0):
-            item = dataset[0]
+            item = foreign_sample(dataset[0])
     except UnreadableImage:
         return  # whether that is an error is said when training comes to it
-    views = [view for view in item[:2] if isinstance(view, Tensor)] if isinstance(item, tuple | list) else []
-    if len(views) < 2 or any(view.ndim != 3 for view in views):
+    parts = item[:2] if isinstance(item, tuple | list) else (item,)
+    views = [as_float(part) if isinstance(part, np.ndarray) else part for part in parts]
+    if len(views) < 2 or any(not isinstance(view, Tensor) or view.ndim != 3 for view in views):
         raise ConfigurationError(
             "The data set makes no two views of an image.",
-            expected="items (view, view) of tensors C×H×W",
-            received=type(item).__name__,
+            expected="items (view, view) of tensors C×H×W or PIL images",
+            received=", ".join(type(part).__name__ for part in parts),
         )
     height, width = preprocessing.resolution if size is None else (size, size) if isinstance(size, int) else size
     for view in views:

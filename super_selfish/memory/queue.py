@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from super_selfish.errors import ConfigurationError, check_argument
+from super_selfish.errors import ConfigurationError, check_argument, is_count
 
 
 class BatchedQueue(nn.Module):
@@ -51,7 +51,7 @@ class BatchedQueue(nn.Module):
     ) -> None:
         super().__init__()
         for name, value, least in (("K", K, 0), ("batch_size", batch_size, 0), ("embedding_size", embedding_size, 1)):
-            check_argument(value >= least, name, value, f"an integer of at least {least}")
+            check_argument(is_count(value, least), name, value, f"an integer of at least {least}")
         shape = (K * batch_size, embedding_size)
         if init_tensor is not None and tuple(init_tensor.shape) != shape:
             raise ConfigurationError(

@@ -50,6 +50,7 @@ class Supervisor(Trained):
     """
 
     images_per_sample = 1  # images that the network sees for one of the data set, in one batch
+    seen_size: tuple[int, ...] | None = None  # their height and width; None: as the images are
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -129,7 +130,8 @@ class Supervisor(Trained):
             on_nonfinite: ``"raise"`` before an update with infinite gradients, or ``"ignore"``.
             resume: Continue a training that was killed, bit for bit, from the newest whole checkpoint in
                 ``<name>.ckpt``: ``True``, or ``"auto"`` to begin anew where there is none. Epochs, workers and
-                callbacks may change; all else has to be as it was. A finished training returns at once.
+                callbacks may change; all else has to be as it was. ``epochs`` are those of the call that was killed:
+                a training that has had them returns at once.
             checkpoint_every: Steps between checkpoints, or a time such as ``"10min"``; None: each epoch; 0: none.
             keep: Checkpoints that stay.
             verbose: Show progress on stderr.
@@ -216,8 +218,8 @@ class Supervisor(Trained):
             ConfigurationError: If it has no such methods, or the name is taken.
         """
         complete = all(callable(getattr(thing, method, None)) for method in ("state_dict", "load_state_dict"))
-        expected = "a new name, and a thing with state_dict() and load_state_dict()"
-        check_argument(complete and self.tracked.get(name, thing) is thing, name, thing, expected)
+        check_argument(complete, "thing", thing, "something with state_dict() and load_state_dict()")
+        check_argument(self.tracked.get(name, thing) is thing, "name", name, "a name that is not taken")
         self.tracked[name] = thing
         return thing
 

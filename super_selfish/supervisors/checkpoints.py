@@ -122,8 +122,10 @@ class Checkpoints(Callback):
         return {
             "model": persistence.public_state(self.supervisor),
             "optimizer": run.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
+            "scheduler": self.scheduler.state_dict() if hasattr(self.scheduler, "state_dict") else None,
             "run": {
+                "kinds": [type(run.optimizer).__name__, type(self.scheduler).__name__],
+                "pieces": run.loader.pieces,
                 "begun_at": self.begun_at,
                 "losses": losses,
                 "count": run.count,
@@ -199,9 +201,19 @@ def check_settings(supervisor: Supervisor, found: StoredCheckpoint, settings: Se
 def restore(supervisor: Supervisor, found: StoredCheckpoint, run: Run, scheduler: Any) -> None:
     """Give optimizer, schedule, counts and tracked things the state that they had."""
     state = found.read("run")
+    kinds = [type(run.optimizer).__name__, type(scheduler).__name__]
+    if kinds != state["kinds"]:
+        raise CheckpointMismatch(
+            f"`{found.path}` was trained by another optimizer or schedule.",
+            expected=" with ".join(state["kinds"]),
+            received=" with ".join(kinds),
+            fix="Continue with those that it was trained with, or begin anew with resume=False.",
+        )
+    run.loader.pieces = int(state["pieces"])  # as many as then: batch norm sees each alone
     try:
         run.optimizer.load_state_dict(found.read("optimizer"))
-        scheduler.load_state_dict(found.read("scheduler"))
+        if hasattr(scheduler, "load_state_dict"):
+            scheduler.load_state_dict(found.read("scheduler"))
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointMismatch(
             f"`{found.path}` has the state of another optimizer or schedule: {error}.",

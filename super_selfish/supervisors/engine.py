@@ -43,6 +43,7 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
     found = checkpoints.find(base, settings)
     supervisor._load_pretrained(settings.name, settings.pretrained and found is None)
     supervisor.settings = settings
+    supervisor._setup.fingerprint = None  # the images may be others than last time
     if found is not None:
         checkpoints.adopt(supervisor, found, settings)
     elif supervisor.cursor.batch:  # an interrupted epoch is over: its order and views are not used again
@@ -167,6 +168,8 @@ def check_factories(supervisor: Supervisor, optimizer: Any, scheduler: Any) -> N
                 received=type(made).__name__,
                 fix="Or override `_update`, which calls it.",
             )
+    if not hasattr(scheduler, "state_dict"):
+        logger.warning("The schedule has no state_dict(): a resumed training begins it anew.")
 
 
 def check_manifest(supervisor: Supervisor) -> None:
@@ -175,6 +178,13 @@ def check_manifest(supervisor: Supervisor) -> None:
     Raises:
         ConfigurationError: If an argument has no JSON form.
     """
+    names = persistence.public_state(supervisor)
+    if len(names) < len(supervisor.state_dict()):
+        raise ConfigurationError(
+            "Two parts of the supervisor would have the same name in the file.",
+            expected="no attribute called backbone or predictor beside those of `model`",
+            received=", ".join(sorted(set(supervisor._modules) & set(persistence.NETWORKS))),
+        )
     try:
         json.dumps(persistence.manifest(supervisor))
     except (TypeError, ValueError) as error:
@@ -240,7 +250,8 @@ def pieces_for_memory(supervisor: Supervisor, batch_size: int) -> int:
     if available is None or not any(id(p) in trained for p in supervisor.model.backbone.parameters()):
         return 1
     try:
-        one = activation_bytes(supervisor.model.backbone, shape.channels, shape.resolution)
+        height, width = supervisor.seen_size or shape.resolution
+        one = activation_bytes(supervisor.model.backbone, shape.channels, (height, width))
     except Exception:  # a network that takes only what the pretext makes of the images
         logger.debug("The memory of a step cannot be estimated.", exc_info=True)
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,9 +12,9 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from super_selfish.data.loader import TrainLoader
-from super_selfish.data.recipes import MoCoRecipe
+from super_selfish.data.recipes import MoCoRecipe, is_size
 from super_selfish.data.views import Views, check_views, two_views
-from super_selfish.errors import check_argument
+from super_selfish.errors import ConfigurationError, check_argument, is_count, is_number
 from super_selfish.losses import contrastive_logits
 from super_selfish.memory import BatchedQueue
 from super_selfish.models.averages import follow, momentum_copy
@@ -44,7 +45,7 @@ class MomentumContrastSupervisor(Supervisor):
         symmetric: Let both views be query and key, add the two losses and enqueue both.
         bn_splits: Groups in which batch norm sees a batch, so that the query's and the key's statistics cannot tell
             them to belong together; the keys are shuffled before. ``"auto"``: if the networks have batch norm, groups
-            of at most 32 images, and at least two.
+            of at most 32 images, at least two from four images on. With ``accumulate`` a batch is a micro-batch.
         views: A recipe, any callable that makes a view of an image, or a pair of them; None: :class:`MoCoRecipe`.
         view_size: Side of the views in px, or (height, width); None: as large as the images.
         **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
@@ -84,11 +85,20 @@ class MomentumContrastSupervisor(Supervisor):
         view_size: int | tuple[int, int] | None = None,
         **images: Unpack[ImageOptions],
     ) -> None:
-        check_argument(K >= 1, "K", K, "at least one batch", "queue_size=0 trains without a queue.")
-        check_argument(0 <= m <= 1, "m", m, "a number in [0, 1]", "The paper uses 0.999.")
-        check_argument(t > 0, "t", t, "a number above 0", "The paper uses 0.2.")
-        check_argument(queue_size is None or queue_size >= 0, "queue_size", queue_size, "None, or at least 0")
-        check_argument(bn_splits == "auto" or _is_count(bn_splits), "bn_splits", bn_splits, '"auto", or at least 1')
+        check_argument(is_count(embedding_size, 1), "embedding_size", embedding_size, "an integer of at least 1")
+        check_argument(
+            is_count(K, 1), "K", K, "a number of batches, at least 1", "queue_size=0 trains without a queue."
+        )
+        check_argument(is_number(m, 0, 1), "m", m, "a number in [0, 1]", "The paper uses 0.999.")
+        check_argument(is_number(t, 1e-6, math.inf), "t", t, "a number above 0", "The paper uses 0.2.")
+        sound = queue_size is None or is_count(queue_size, 0)
+        check_argument(sound, "queue_size", queue_size, "None, or an integer of at least 0")
+        sound = bn_splits == "auto" or is_count(bn_splits, 1)
+        check_argument(sound, "bn_splits", bn_splits, '"auto", or an integer of at least 1')
+        check_argument(isinstance(symmetric, bool), "symmetric", symmetric, "True or False")
+        check_argument(is_size(view_size), "view_size", view_size, "None, a side in px, or (height, width)")
+        sound = data_augmentation is None or callable(data_augmentation)
+        check_argument(sound, "data_augmentation", data_augmentation, "None, or a function from data set to data set")
         one_way = views is None or data_augmentation is None
         check_argument(one_way, "views", views, "either `views` or `data_augmentation`")
         augment = data_augmentation or two_views(MoCoRecipe(view_size) if views is None else views)
@@ -111,6 +121,7 @@ class MomentumContrastSupervisor(Supervisor):
         self.bn_splits = bn_splits
         self.view_size = view_size
         self.images_per_sample = 2 if symmetric else 1
+        self.seen_size = (view_size, view_size) if isinstance(view_size, int) else view_size
         self._new_keys: list[Tensor] = []
 
     @property
@@ -122,6 +133,11 @@ class MomentumContrastSupervisor(Supervisor):
         self._new_keys.clear()
         check_views(train_loader.dataset, self.preprocessing, self.view_size)
         length = self.K * train_loader.batch_size if self.queue_size is None else self.queue_size
+        if length == 0 and self.queue_size is None:
+            raise ConfigurationError(
+                "The loader does not say how many images are in a batch, so K batches have no length.",
+                fix="Pass the length of the queue in images: queue_size=4096, say.",
+            )
         if len(self.queue) != length:
             self.queue.resize(length)
 
@@ -135,13 +151,16 @@ class MomentumContrastSupervisor(Supervisor):
             key = self._embed(self.ema, second[shuffle])[shuffle.argsort()]
         if self.training:
             self._new_keys.append(key)
+        directions = 2 if self.symmetric else 1
+        halves = zip(query.chunk(directions), key.chunk(directions), strict=True)
+        return torch.stack([self._one_way(*half) for half in halves]).sum()
+
+    def _one_way(self, query: Tensor, key: Tensor) -> Tensor:
+        """The loss of finding the keys (batch, dim) by the queries (batch, dim)."""
         if self.queue_size == 0:
-            logits, positive = query @ key.T / self.t, torch.arange(len(query), device=query.device)
-        else:
-            logits = contrastive_logits(query, key, self.queue.data(), self.t)
-            positive = torch.zeros(len(query), dtype=torch.int64, device=query.device)
-        loss = self.loss(logits, positive)
-        return 2 * loss if self.symmetric else loss  # the mean over both directions is half their sum
+            return self.loss(query @ key.T / self.t, torch.arange(len(query), device=query.device))
+        logits = contrastive_logits(query, key, self.queue.data(), self.t)
+        return self.loss(logits, torch.zeros(len(query), dtype=torch.int64, device=query.device))
 
     def _embed(self, network: nn.Module, images: Tensor) -> Tensor:
         """Embeddings of length one; batch norm sees the batch in groups."""
@@ -151,7 +170,7 @@ class MomentumContrastSupervisor(Supervisor):
     def _groups(self, batch: int) -> int:
         if self.bn_splits != "auto":
             return min(int(self.bn_splits), max(1, batch // 2))
-        if not has_batch_statistics(self.model) or batch < 8:
+        if not has_batch_statistics(self.model) or batch < 4:
             return 1
         return max(2, -(-batch // GROUP))
 
@@ -160,7 +179,3 @@ class MomentumContrastSupervisor(Supervisor):
         if self.queue_size != 0 and self._new_keys:
             self.queue.enqueue(torch.cat(self._new_keys))
         self._new_keys.clear()
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -7,6 +7,7 @@ import inspect
 import logging
 import os
 import platform
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,7 @@ def manifest(supervisor: Supervisor) -> dict[str, Any]:
         "run": supervisor.run_id,
         "dataset": fingerprint(supervisor),
         "skipped": dict(list(supervisor.skipped.items())[:100]),
-        "history": supervisor.history,
+        "history": as_json(supervisor.history),
         "versions": {
             "super_selfish": __version__,
             "torch": torch.__version__,
@@ -77,9 +78,13 @@ def manifest(supervisor: Supervisor) -> dict[str, Any]:
 
 
 def fingerprint(supervisor: Supervisor) -> dict[str, int | str] | None:
-    """What the images are recognised by, if they are ours to read."""
-    source = getattr(getattr(supervisor.dataset, "images", None), "source", None)
-    return None if source is None else source.fingerprint()
+    """What the images are recognised by: of a user's own data set, its length."""
+    setup, dataset = supervisor._setup, supervisor.dataset
+    if setup.fingerprint is None and setup.images is not None:
+        setup.fingerprint = setup.images.fingerprint()
+    elif setup.fingerprint is None and hasattr(dataset, "__len__"):
+        setup.fingerprint = {"length": len(dataset)}
+    return setup.fingerprint
 
 
 def read_any(name: str | os.PathLike[str]) -> Artefact:
@@ -103,8 +108,13 @@ def describe(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [describe(part) for part in value]
     if dataclasses.is_dataclass(value):  # a recipe, which its arguments describe
-        return {"own": repr(value)}
+        return {"own": without_addresses(repr(value))}
     return {"own": getattr(value, "__qualname__", None) or type(value).__qualname__}
+
+
+def without_addresses(text: str) -> str:
+    """A repr that is the same in another process."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
 def as_json(value: Any) -> Any:

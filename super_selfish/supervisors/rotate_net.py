@@ -76,6 +76,7 @@ class RotateNetSupervisor(Supervisor):
         self.crop = crop
         self.flip = flip
         self.images_per_sample = len(angles)
+        self.seen_size = (min(setup.preprocessing.resolution),) * 2
 
     def _forward(self, data: tuple[Tensor, Tensor]) -> Tensor:
         turned, rotation = data  # (batch · R, C, S, S) and (batch · R,)

@@ -55,6 +55,7 @@ class Setup:
         options: The image options as given.
         given: Networks, criteria and callables as given, by parameter name.
         complaint: About a file that could not be read; raised by ``supervise`` unless it is told to skip such files.
+        fingerprint: What the images are recognised by, once that is known.
     """
 
     images: ImageDataset | None
@@ -62,6 +63,7 @@ class Setup:
     options: ImageOptions
     given: dict[str, Any] = field(default_factory=dict)
     complaint: UnreadableImage | None = None
+    fingerprint: dict[str, int | str] | None = None
 
     @classmethod
     def of(cls, dataset: object, options: ImageOptions, **given: Any) -> Setup:

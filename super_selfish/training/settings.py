@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -135,7 +136,10 @@ SETTINGS = frozenset(field.name for field in fields(Settings))
 
 
 def _name(value: Any) -> str:
-    return str(getattr(value, "__qualname__", None) or repr(value))
+    if isinstance(value, functools.partial):
+        given = [*map(repr, value.args), *(f"{key}={_name(part)}" for key, part in sorted(value.keywords.items()))]
+        return f"{_name(value.func)}({', '.join(given)})"
+    return str(getattr(value, "__qualname__", None) or re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)))
 
 
 def _number(name: str, value: Any, expected: str, sound: Callable[[], bool]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
 from super_selfish.models import Classification
 from super_selfish.supervisors import Supervisor
@@ -162,6 +162,7 @@ def test_nothing_to_resume(train: Callable[..., Any]) -> None:
         ({"seed": 3}, "seed is 3 here and 0"),
         ({"lr": 0.02}, "lr is 0.02 here"),
         ({"optimizer": torch.optim.SGD}, "optimizer is 'SGD' here"),
+        ({"lr_scheduler": lambda made: StepLR(made, 5)}, "OneCycleLR"),
     ],
 )
 def test_what_shapes_the_result_has_to_be_the_same(
@@ -170,7 +171,7 @@ def test_what_shapes_the_result_has_to_be_the_same(
     with pytest.raises(Killed):
         train(callbacks=[KillAfter(7)])
     before = sorted(Path("store").rglob("*"))
-    with pytest.raises(OSError, match=f"cannot be continued: .*{message}"):
+    with pytest.raises(OSError, match=message):
         train(resume=True, **changed)
     assert sorted(Path("store").rglob("*")) == before
 
@@ -231,9 +232,9 @@ def test_what_cannot_be_stored_is_told_after_the_first_step(
     with pytest.raises(TypeError, match=r"own.*hook"):
         supervisor.supervise(**RUN)
     assert supervisor.cursor.step == 1
-    with pytest.raises(ValueError, match="`own`"):
+    with pytest.raises(ValueError, match="a name that is not taken"):
         supervisor.track("own", Hook())
-    with pytest.raises(ValueError, match="`other`"):
+    with pytest.raises(ValueError, match="something with state_dict"):
         supervisor.track("other", 3)
 
 
