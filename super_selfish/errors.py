@@ -7,6 +7,8 @@ written for another library keeps working.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 
 class SuperSelfishError(Exception):
@@ -77,6 +79,39 @@ def is_number(value: object, low: float, high: float) -> bool:
     """Whether a value is a number in [low, high]; truth values and what is not finite are none."""
     plain = isinstance(value, int | float) and not isinstance(value, bool)
     return plain and math.isfinite(value) and low <= value <= high  # type: ignore[arg-type,operator]
+
+
+class Rule(NamedTuple):
+    """What an argument may be.
+
+    Attributes:
+        sound: Tells whether a value is.
+        expected: What it may be, in words.
+        fix: The way out.
+    """
+
+    sound: Callable[[Any], bool]
+    expected: str
+    fix: str | None = None
+
+
+COUNT = Rule(lambda value: is_count(value, 1), "an integer of at least 1")
+PROBABILITY = Rule(lambda value: is_number(value, 0, 1), "a number in [0, 1]")
+SWITCH = Rule(lambda value: isinstance(value, bool), "True or False")
+
+
+def check_arguments(rules: Mapping[str, Rule], values: Mapping[str, object]) -> None:
+    """Refuse arguments that are out of range.
+
+    Args:
+        rules: For the arguments, by name.
+        values: Of all arguments, such as ``locals()``.
+
+    Raises:
+        ConfigurationError: About the first that is.
+    """
+    for name, rule in rules.items():
+        check_argument(rule.sound(values[name]), name, values[name], rule.expected, rule.fix)
 
 
 def check_argument(sound: bool, name: str, value: object, expected: str, fix: str | None = None) -> None:

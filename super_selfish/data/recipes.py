@@ -23,11 +23,11 @@ from super_selfish.data import functional, operations
 from super_selfish.data.arrays import to_image
 from super_selfish.data.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, adjust
 from super_selfish.data.functional import Image
+from super_selfish.data.rectangles import random_rectangle, rectangle_of
 from super_selfish.errors import check_argument, is_count, is_number
 from super_selfish.seeding import Stream, stream_from_torch
 
 _ORDERS = tuple(itertools.permutations(range(4)))
-_CROP_TRIES = 12
 _told: set[int] = set()
 
 AnyImage = TypeVar("AnyImage", Pillow.Image, Tensor, Image)
@@ -139,7 +139,7 @@ class CropColourRecipe(Recipe):
     def draw(self, stream: Stream, height: int, width: int) -> Drawn:
         """The parameters of a view of an image of ``height`` × ``width`` px."""
         *place, jitter, order, b, c, s, h, grey, flip, blur, sigma, solarize, _ = stream.sixteen()
-        rectangle = _rectangle(place, height, width, self.scale, self.ratio)
+        rectangle = rectangle_of(place, height, width, self.scale, self.ratio)
         if rectangle is None:
             rectangle = random_rectangle(stream, height, width, self.scale, self.ratio)
         steps: tuple[tuple[int, float], ...] = ()
@@ -232,46 +232,6 @@ class BYOLRecipe(CropColourRecipe):
         """Probabilities of blur and solarization: as given, or those of the view."""
         blur, solarize = ((1.0, 0.0), (0.1, 0.2))[self.view - 1]
         return blur if self.blur is None else self.blur, solarize if self.solarize is None else self.solarize
-
-
-def random_rectangle(
-    stream: Stream, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
-) -> tuple[int, int, int, int]:
-    """A rectangle of random area, shape and place within an image.
-
-    Args:
-        stream: Where the draws come from.
-        height: Of the image in px.
-        width: Of the image in px.
-        scale: Smallest and largest area, relative to the image.
-        ratio: Smallest and largest width/height, drawn uniformly on a logarithmic scale.
-
-    Returns:
-        Top, left, height and width in whole px. After twelve draws that do not fit, the largest rectangle in the middle
-        whose shape comes nearest to the allowed ones.
-    """
-    for _ in range(_CROP_TRIES // 4):
-        u = stream.sixteen()
-        for first in (0, 4, 8, 12):
-            rectangle = _rectangle(u[first : first + 4], height, width, scale, ratio)
-            if rectangle is not None:
-                return rectangle
-    down, across = min(height, round(width / ratio[0])), min(width, round(height * ratio[1]))
-    down, across = max(1, down), max(1, across)
-    return (height - down) // 2, (width - across) // 2, down, across
-
-
-def _rectangle(
-    place: list[float], height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
-) -> tuple[int, int, int, int] | None:
-    """The rectangle that four numbers in [0, 1) stand for, if it fits into the image."""
-    area, shape, top, left = place
-    area = height * width * (scale[0] + (scale[1] - scale[0]) * area)
-    shape = ratio[0] * (ratio[1] / ratio[0]) ** shape
-    across, down = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
-    if 0 < across <= width and 0 < down <= height:
-        return int(top * (height - down + 1)), int(left * (width - across + 1)), down, across
-    return None
 
 
 def _factor(strength: float, u: float) -> float:

@@ -14,7 +14,17 @@ from typing_extensions import Unpack
 from super_selfish.data.loader import TrainLoader
 from super_selfish.data.recipes import MoCoRecipe, is_size
 from super_selfish.data.views import Views, check_views, two_views
-from super_selfish.errors import ConfigurationError, check_argument, is_count, is_number
+from super_selfish.errors import (
+    COUNT,
+    PROBABILITY,
+    SWITCH,
+    ConfigurationError,
+    Rule,
+    check_argument,
+    check_arguments,
+    is_count,
+    is_number,
+)
 from super_selfish.losses import contrastive_logits
 from super_selfish.memory import BatchedQueue
 from super_selfish.models.averages import follow, momentum_copy
@@ -23,6 +33,18 @@ from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import ImageOptions, Setup
 
 GROUP = 32  # images that share batch statistics
+
+RULES = {
+    "embedding_size": COUNT,
+    "K": COUNT._replace(fix="queue_size=0 trains without a queue."),
+    "m": PROBABILITY._replace(fix="The paper uses 0.999."),
+    "t": Rule(lambda t: is_number(t, 1e-6, math.inf), "a number above 0", "The paper uses 0.2."),
+    "queue_size": Rule(lambda size: size is None or is_count(size, 0), "None, or an integer of at least 0"),
+    "symmetric": SWITCH,
+    "bn_splits": Rule(lambda splits: splits == "auto" or is_count(splits, 1), '"auto", or an integer of at least 1'),
+    "view_size": Rule(is_size, "None, a side in px, or (height, width)"),
+    "data_augmentation": Rule(lambda make: make is None or callable(make), "None, or a function of the data set"),
+}
 
 
 class MomentumContrastSupervisor(Supervisor):
@@ -85,20 +107,7 @@ class MomentumContrastSupervisor(Supervisor):
         view_size: int | tuple[int, int] | None = None,
         **images: Unpack[ImageOptions],
     ) -> None:
-        check_argument(is_count(embedding_size, 1), "embedding_size", embedding_size, "an integer of at least 1")
-        check_argument(
-            is_count(K, 1), "K", K, "a number of batches, at least 1", "queue_size=0 trains without a queue."
-        )
-        check_argument(is_number(m, 0, 1), "m", m, "a number in [0, 1]", "The paper uses 0.999.")
-        check_argument(is_number(t, 1e-6, math.inf), "t", t, "a number above 0", "The paper uses 0.2.")
-        sound = queue_size is None or is_count(queue_size, 0)
-        check_argument(sound, "queue_size", queue_size, "None, or an integer of at least 0")
-        sound = bn_splits == "auto" or is_count(bn_splits, 1)
-        check_argument(sound, "bn_splits", bn_splits, '"auto", or an integer of at least 1')
-        check_argument(isinstance(symmetric, bool), "symmetric", symmetric, "True or False")
-        check_argument(is_size(view_size), "view_size", view_size, "None, a side in px, or (height, width)")
-        sound = data_augmentation is None or callable(data_augmentation)
-        check_argument(sound, "data_augmentation", data_augmentation, "None, or a function from data set to data set")
+        check_arguments(RULES, locals())
         one_way = views is None or data_augmentation is None
         check_argument(one_way, "views", views, "either `views` or `data_augmentation`")
         augment = data_augmentation or two_views(MoCoRecipe(view_size) if views is None else views)

@@ -20,7 +20,7 @@ class TinyBackbone(nn.Module):
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, 8, 5, stride=4, padding=2),
+            nn.Conv2d(channels, 8, 5, stride=4, padding=2, bias=False),
             nn.BatchNorm2d(8),
             nn.ReLU(),
             nn.Conv2d(8, 16, 3, stride=2, padding=1),

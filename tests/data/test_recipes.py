@@ -20,7 +20,8 @@ from super_selfish.data import (
     recipes,
 )
 from super_selfish.data.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, adjust
-from super_selfish.data.recipes import CropColourRecipe, Drawn, random_rectangle
+from super_selfish.data.recipes import CropColourRecipe, Drawn
+from super_selfish.data.rectangles import random_rectangle
 from super_selfish.seeding import Stream
 
 

@@ -1,0 +1,49 @@
+"""Rectangles of random area, shape and place within an image."""
+
+from __future__ import annotations
+
+import math
+
+from super_selfish.seeding import Stream
+
+_TRIES = 12
+
+
+def random_rectangle(
+    stream: Stream, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """A rectangle of random area, shape and place within an image.
+
+    Args:
+        stream: Where the draws come from.
+        height: Of the image in px.
+        width: Of the image in px.
+        scale: Smallest and largest area, relative to the image.
+        ratio: Smallest and largest width/height, drawn uniformly on a logarithmic scale.
+
+    Returns:
+        Top, left, height and width in whole px. After twelve draws that do not fit, the largest rectangle in the middle
+        whose shape comes nearest to the allowed ones.
+    """
+    for _ in range(_TRIES // 4):
+        u = stream.sixteen()
+        for first in (0, 4, 8, 12):
+            rectangle = rectangle_of(u[first : first + 4], height, width, scale, ratio)
+            if rectangle is not None:
+                return rectangle
+    down, across = min(height, round(width / ratio[0])), min(width, round(height * ratio[1]))
+    down, across = max(1, down), max(1, across)
+    return (height - down) // 2, (width - across) // 2, down, across
+
+
+def rectangle_of(
+    place: list[float], height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int, int, int] | None:
+    """The rectangle that four numbers in [0, 1) stand for, if it fits into the image."""
+    area, shape, top, left = place
+    area = height * width * (scale[0] + (scale[1] - scale[0]) * area)
+    shape = ratio[0] * (ratio[1] / ratio[0]) ** shape
+    across, down = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
+    if 0 < across <= width and 0 < down <= height:
+        return int(top * (height - down + 1)), int(left * (width - across + 1)), down, across
+    return None
