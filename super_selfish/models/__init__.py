@@ -3,22 +3,28 @@
 from super_selfish.models.averages import follow, momentum_copy
 from super_selfish.models.backbones import BackboneOutput, SmallResNet, default_backbone, named_backbone
 from super_selfish.models.combined import CombinedNet
+from super_selfish.models.decoders import ChannelwiseFC, GroupedUpsampling, Upsampling
 from super_selfish.models.efficient import EfficientFeatures, ReshapeChannels
 from super_selfish.models.heads import Classification
+from super_selfish.models.lab import rgb_to_lab
 from super_selfish.models.norms import LayerNorm2d
 from super_selfish.models.shapes import feature_shape
 
 __all__ = [
     "BackboneOutput",
+    "ChannelwiseFC",
     "Classification",
     "CombinedNet",
     "EfficientFeatures",
+    "GroupedUpsampling",
     "LayerNorm2d",
     "ReshapeChannels",
     "SmallResNet",
+    "Upsampling",
     "default_backbone",
     "feature_shape",
     "follow",
     "momentum_copy",
     "named_backbone",
+    "rgb_to_lab",
 ]

@@ -131,11 +131,16 @@ class BackboneOutput(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features of the images ``x`` in the chosen form."""
-        native_map = getattr(self.backbone, "map", None)
-        features = as_map(native_map(x) if callable(native_map) else self.backbone(x))
+        features = map_of(self.backbone, x)
         if self.output == "map":
             return features
         return features.flatten(1) if self.output == "flat" else features.mean((2, 3))
+
+
+def map_of(backbone: nn.Module, x: Tensor) -> Tensor:
+    """The map (batch, channels, height, width) of images; a backbone that only has a vector gives a 1×1 map."""
+    native_map = getattr(backbone, "map", None)
+    return as_map(native_map(x) if callable(native_map) else backbone(x))
 
 
 def as_map(features: Tensor) -> Tensor:

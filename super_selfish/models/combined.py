@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from super_selfish.errors import CheckpointError, CheckpointMismatch, ConfigurationError
 from super_selfish.files import SUFFIX, base_path, with_suffix, write_with
+from super_selfish.models.backbones import map_of
 
 
 class CombinedNet(nn.Module):
@@ -21,6 +22,7 @@ class CombinedNet(nn.Module):
         backbone: Images to features.
         predictor: Features to whatever the task needs; an ``nn.Linear`` gets flattened features.
         distributed: On several GPUs of one machine, split each batch over them (``nn.DataParallel``).
+        of_map: Give the predictor the backbone's map, also where the backbone itself returns a vector.
 
     Raises:
         ConfigurationError: If either is missing.
@@ -32,7 +34,12 @@ class CombinedNet(nn.Module):
     """
 
     def __init__(
-        self, backbone: nn.Module | None = None, predictor: nn.Module | None = None, distributed: bool = False
+        self,
+        backbone: nn.Module | None = None,
+        predictor: nn.Module | None = None,
+        distributed: bool = False,
+        *,
+        of_map: bool = False,
     ) -> None:
         super().__init__()
         for role, module in (("backbone", backbone), ("predictor", predictor)):
@@ -43,13 +50,18 @@ class CombinedNet(nn.Module):
         self.backbone = cast(nn.Module, backbone)
         self.predictor = cast(nn.Module, predictor)
         self.distributed = distributed
+        self.of_map = of_map
 
     def forward(self, x: Tensor) -> Tensor:
         """The predictor's answer to the backbone's features of the images ``x``."""
         is_replica = getattr(self, "_is_replica", False)
         if self.distributed and x.is_cuda and torch.cuda.device_count() > 1 and not is_replica:
             return nn.parallel.data_parallel(self, (x,))
-        return self.predict(self.backbone(x))
+        return self.predict(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the predictor is given."""
+        return map_of(self.backbone, x) if self.of_map else cast(Tensor, self.backbone(x))
 
     def predict(self, features: Tensor) -> Tensor:
         """The predictor's answer to features."""
@@ -60,7 +72,7 @@ class CombinedNet(nn.Module):
     def with_frozen_backbone(self, x: Tensor) -> Tensor:
         """As ``forward``, with no gradient into the backbone."""
         with torch.no_grad():
-            features = self.backbone(x)
+            features = self.features(x)
         return self.predict(features)
 
     def save(self, name: str | os.PathLike[str] = "store/base") -> CombinedNet:
@@ -94,7 +106,7 @@ class CombinedNet(nn.Module):
 def load_exactly(module: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
     """Copy tensors into a module if names and shapes are the same, otherwise change nothing.
 
-    A submodule may name buffers in ``resizable``: their first size is that of the file.
+    A submodule may name buffers and parameters in ``resizable``: their first size is that of the file.
 
     Raises:
         CheckpointMismatch: With all that is missing, unexpected or of another shape.
@@ -119,5 +131,6 @@ def load_exactly(module: nn.Module, tensors: dict[str, Tensor], origin: str) -> 
             fix="Build the supervisor with the networks and settings it was trained with.",
         )
     for key, (part, name) in resized.items():
-        setattr(part, name, own[key].new_empty(tensors[key].shape))
+        empty = own[key].new_empty(tensors[key].shape)
+        setattr(part, name, nn.Parameter(empty) if name in part._parameters else empty)
     module.load_state_dict(tensors)

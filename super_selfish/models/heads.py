@@ -39,12 +39,7 @@ class Classification(nn.Module):
         norm_type: NormType = "batch",
     ) -> None:
         super().__init__()
-        if len(layers) < 2 or any(size < 1 for size in layers):
-            raise ConfigurationError(
-                "`layers` cannot make a network.",
-                expected="at least two positive sizes, from the features to the outputs",
-                received=f"layers={list(layers)}",
-            )
+        check_layers(layers)
         self.layers = nn.Sequential()
         for features, outputs in itertools.pairwise(layers[:-1]):
             self.layers.append(nn.Linear(features, outputs, bias=not batchnorm))
@@ -56,3 +51,17 @@ class Classification(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (batch, layers[-1]) from features (batch, ...), which are flattened."""
         return cast(Tensor, self.layers(x.flatten(1)))
+
+
+def check_layers(layers: Sequence[int]) -> None:
+    """Refuse sizes that make no network.
+
+    Raises:
+        ConfigurationError: If there are fewer than two or one is not positive.
+    """
+    if len(layers) < 2 or any(size < 1 for size in layers):
+        raise ConfigurationError(
+            "`layers` cannot make a network.",
+            expected="at least two positive sizes, from the input to the output",
+            received=f"layers={list(layers)}",
+        )

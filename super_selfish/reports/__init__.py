@@ -1,6 +1,7 @@
 """Pictures of what was learned. Importing this loads matplotlib, but never its pyplot: no window, no global state."""
 
 from super_selfish.reports.curves import Steps, loss_curve
+from super_selfish.reports.exhibits import exhibit_sheet
 from super_selfish.reports.grids import image_grid
 from super_selfish.reports.maps import feature_map, project
 from super_selfish.reports.neighbours import nearest, neighbours
@@ -9,6 +10,7 @@ from super_selfish.reports.pictures import displayable, save
 __all__ = [
     "Steps",
     "displayable",
+    "exhibit_sheet",
     "feature_map",
     "image_grid",
     "loss_curve",

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from super_selfish.data.collate import Collate
+from super_selfish.data.exhibit import Exhibit
 from super_selfish.data.loader import Cursor, TrainLoader
 from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.models.combined import CombinedNet
-from super_selfish.supervisors import persistence
+from super_selfish.supervisors import exhibits, persistence
 from super_selfish.supervisors.engine import make_loader, train
 from super_selfish.supervisors.identity import algorithm_name, description, full_signature, hyperparameters
 from super_selfish.supervisors.setup import Setup
@@ -23,6 +24,9 @@ from super_selfish.supervisors.trained import Trained
 from super_selfish.training.callbacks import Callback
 from super_selfish.training.run import Run
 from super_selfish.training.settings import SETTINGS, OptimizerFactory, SchedulerFactory, Settings, constant_lr
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Supervisor(Trained):
@@ -203,6 +207,31 @@ class Supervisor(Trained):
 
     def _after_update(self) -> None:
         """Hook: follow an update of the weights (moving averages, queues, banks)."""
+
+    def _exhibit(self, data: Any) -> Exhibit:
+        """Hook: what :meth:`preview` shows of a batch; answers only if ``self.cursor.step`` tells of a training."""
+        return exhibits.inputs_only(self, data)
+
+    def preview(self, images: object = None, *, count: int = 6, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw the exercise: what goes in, what the target is and, after training, what the network answers.
+
+        Args:
+            images: Other images than the supervisor's own: anything that a supervisor can be made of.
+            count: How many of them, evenly spaced over the data set.
+            path: Where to write the picture too: a file that ends in .png, .pdf or .svg.
+
+        Returns:
+            A picture of matplotlib.
+
+        Raises:
+            ConfigurationError: If there are no images.
+        """
+        from super_selfish import reports
+
+        figure = reports.exhibit_sheet(exhibits.exhibit(self, images, count))
+        if path is not None:
+            reports.save(figure, path)
+        return figure
 
     def track(self, name: str, thing: Any) -> Any:
         """Store something with every checkpoint: what has state, and is neither a module nor a buffer.

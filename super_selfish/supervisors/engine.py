@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from super_selfish.seeding import global_seed, make_key, seed_everything
 from super_selfish.supervisors import checkpoints, persistence
 from super_selfish.training.artefact import stored_steps
 from super_selfish.training.memory import TRANSIENT, activation_bytes, available_bytes, pieces_that_fit
-from super_selfish.training.progress import Progress
+from super_selfish.training.progress import Progress, say
 from super_selfish.training.run import Run
 from super_selfish.training.settings import Settings
 
@@ -211,7 +210,6 @@ def make_loader(
             received="dataset=None",
             fix=f'For instance {type(supervisor).__name__}("photos/").',
         )
-    own = None if collate_fn is batched_collate and getattr(supervisor.dataset, "batched", False) else collate_fn
     loader = TrainLoader(
         supervisor.dataset,
         batch_size,
@@ -219,7 +217,7 @@ def make_loader(
         preparer(supervisor),
         shuffle=shuffle,
         num_workers=num_workers,
-        collate_fn=own,
+        collate_fn=own_collate(supervisor, collate_fn),
         seed=0 if settings is None else settings.seed,
         on_error="raise" if settings is None else settings.on_error,
     )
@@ -240,6 +238,11 @@ def make_loader(
     return loader
 
 
+def own_collate(supervisor: Supervisor, collate_fn: Collate | None) -> Collate | None:
+    """A user's own collation; None where the data set's is ours."""
+    return None if collate_fn is batched_collate and getattr(supervisor.dataset, "batched", False) else collate_fn
+
+
 def pieces_for_memory(supervisor: Supervisor, batch_size: int) -> int:
     """In how many micro-batches a batch fits the device's memory; says so if that is more than one."""
     if supervisor._setup.images is None:
@@ -251,7 +254,7 @@ def pieces_for_memory(supervisor: Supervisor, batch_size: int) -> int:
         return 1
     try:
         height, width = supervisor.seen_size or shape.resolution
-        one = activation_bytes(supervisor.model.backbone, shape.channels, (height, width))
+        one = activation_bytes(supervisor.model, shape.channels, (height, width))
     except Exception:  # a network that takes only what the pretext makes of the images
         logger.debug("The memory of a step cannot be estimated.", exc_info=True)
         return 1
@@ -289,9 +292,3 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices), global_seed(key):
         seed_everything(key)
         yield
-
-
-def say(text: str) -> None:
-    """A line for people, on stderr."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()

@@ -15,8 +15,9 @@ from super_selfish.data.images import MAX_PIXELS
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.data.sources import open_source
 from super_selfish.errors import ConfigurationError, UnreadableImage
-from super_selfish.models.backbones import default_backbone, named_backbone
+from super_selfish.models.backbones import BackboneOutput, default_backbone, named_backbone
 from super_selfish.models.combined import CombinedNet
+from super_selfish.models.decoders import Upsampling, decoder_layers
 from super_selfish.models.efficient import NormType
 from super_selfish.models.heads import Classification
 from super_selfish.models.shapes import expected_channels, feature_shape
@@ -56,6 +57,7 @@ class Setup:
         given: Networks, criteria and callables as given, by parameter name.
         complaint: About a file that could not be read; raised by ``supervise`` unless it is told to skip such files.
         fingerprint: What the images are recognised by, once that is known.
+        make: Makes the exercise of images.
     """
 
     images: ImageDataset | None
@@ -64,6 +66,7 @@ class Setup:
     given: dict[str, Any] = field(default_factory=dict)
     complaint: UnreadableImage | None = None
     fingerprint: dict[str, int | str] | None = None
+    make: Callable[[ImageDataset], Any] | None = None
 
     @classmethod
     def of(cls, dataset: object, options: ImageOptions, **given: Any) -> Setup:
@@ -111,6 +114,7 @@ class Setup:
 
     def dataset(self, make: Callable[[ImageDataset], Any]) -> Any:
         """The pretext data set, if there are images."""
+        self.make = make
         return None if self.images is None else make(self.images)
 
     def backbone(self, norm_type: NormType = "batch", flat: bool = True) -> nn.Module:
@@ -159,6 +163,32 @@ class Setup:
         check_outputs(net.predictor, shape, outputs)
         return net
 
+    def map_shape(self, backbone: nn.Module) -> tuple[int, int, int]:
+        """Channels, height and width of a backbone's map of the images; a vector counts as a 1×1 map."""
+        channels, height, width = feature_shape(
+            BackboneOutput(backbone, "map"), self.preprocessing.channels, self.preprocessing.resolution
+        )
+        return channels, height, width
+
+    def autoencoder(self, outputs: int) -> CombinedNet:
+        """The backbone with a decoder behind its map, which brings it back to about the size of the images.
+
+        Args:
+            outputs: Channels of the decoder's images.
+
+        Raises:
+            ConfigurationError: If the networks fit neither the images nor each other.
+        """
+        backbone = self.backbone()
+        shape = self.map_shape(backbone)
+        predictor = self.given.get("predictor")
+        if predictor is None:
+            layers = decoder_layers(shape[1:], self.preprocessing.resolution, shape[0], outputs)
+            return CombinedNet(backbone, Upsampling(layers, out_resolution=None), of_map=True)
+        net = CombinedNet(backbone, predictor, of_map=True)
+        check_decoded(net.predictor, shape, outputs)
+        return net
+
     def criterion(self, default: Callable[[], nn.Module]) -> Callable[..., Tensor]:
         """The loss that was given, or a fresh default."""
         given = self.given.get("loss")
@@ -183,6 +213,21 @@ def check_outputs(predictor: nn.Module, shape: tuple[int, ...], outputs: int) ->
         raise ConfigurationError(
             "The predictor's output does not fit the task.",
             expected=f"logits of shape (batch, {outputs})",
+            received=f"shape {(1, *found)} for a batch of one",
+        )
+
+
+def check_decoded(predictor: nn.Module, shape: tuple[int, ...], outputs: int) -> None:
+    """Make sure that a decoder takes the map and returns images with a number of channels.
+
+    Raises:
+        ConfigurationError: If it does not.
+    """
+    found = output_shape(predictor, shape)
+    if len(found) != 3 or found[0] != outputs:
+        raise ConfigurationError(
+            "The predictor's output does not fit the task.",
+            expected=f"maps of shape (batch, {outputs}, height, width), of any size",
             received=f"shape {(1, *found)} for a batch of one",
         )
 

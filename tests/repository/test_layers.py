@@ -10,7 +10,14 @@ LAYERS = [
     *["training", "supervisors", "reports", "cli", "utils"],
 ]
 BASES = {"base", "gan", "label", "setup"}  # the files of supervisors/ that an algorithm may import
-LOOP = {"checkpoints", "engine", "identity", "persistence", "trained"}  # the parts that the bases are made of
+LOOP = {
+    "checkpoints",
+    "engine",
+    "exhibits",
+    "identity",
+    "persistence",
+    "trained",
+}  # the parts that the bases are made of
 
 
 def imports(path: str, tree: ast.AST) -> Iterator[tuple[list[str], int]]:

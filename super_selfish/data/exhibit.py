@@ -1,0 +1,33 @@
+"""What a picture of an exercise consists of: images with words, before anything is drawn."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Panel(NamedTuple):
+    """An image with a caption.
+
+    Attributes:
+        image: H×W[×C] array or C×H×W tensor.
+        caption: A line or two.
+        right: Whether an answer that the caption tells is right; None for neither.
+    """
+
+    image: Any
+    caption: str = ""
+    right: bool | None = None
+
+
+class Exhibit(NamedTuple):
+    """Rows of panels, one row an image of the data set.
+
+    Attributes:
+        title: The exercise as a question.
+        note: How to read the picture, and how well the network did.
+        rows: The panels.
+    """
+
+    title: str
+    note: str
+    rows: list[list[Panel]]
