@@ -1,6 +1,8 @@
 """Images and what is made of them."""
 
+from super_selfish.data.bidirectional import BiDataset
 from super_selfish.data.collate import batched_collate
+from super_selfish.data.context import ContextDataset
 from super_selfish.data.images import read_header, read_image, to_image
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.data.pretext import LabelledDataset, PretextDataset
@@ -19,6 +21,8 @@ __all__ = [
     "AugmentationDataset",
     "BYOLAugmentations",
     "BYOLRecipe",
+    "BiDataset",
+    "ContextDataset",
     "ImageDataset",
     "ImageSource",
     "LabelledDataset",

@@ -2,6 +2,7 @@
 
 from super_selfish.models.averages import follow, momentum_copy
 from super_selfish.models.backbones import BackboneOutput, SmallResNet, default_backbone, named_backbone
+from super_selfish.models.bidirectional import LatentNet, PairDiscriminator
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.decoders import ChannelwiseFC, GroupedUpsampling, Upsampling
 from super_selfish.models.efficient import EfficientFeatures, ReshapeChannels
@@ -17,7 +18,9 @@ __all__ = [
     "CombinedNet",
     "EfficientFeatures",
     "GroupedUpsampling",
+    "LatentNet",
     "LayerNorm2d",
+    "PairDiscriminator",
     "ReshapeChannels",
     "SmallResNet",
     "Upsampling",

@@ -1,17 +1,30 @@
 """The algorithms."""
 
 from super_selfish.supervisors.base import Supervisor
+from super_selfish.supervisors.bi_gan import BiGanSupervisor
+from super_selfish.supervisors.context_net import ContextNetSupervisor
+from super_selfish.supervisors.gan import GanSupervisor
 from super_selfish.supervisors.label import LabelSupervisor
 from super_selfish.supervisors.momentum_contrast import MomentumContrastSupervisor
 from super_selfish.supervisors.rotate_net import RotateNetSupervisor
 
 __all__ = [
+    "BiGanSupervisor",
+    "ContextNetSupervisor",
+    "GanSupervisor",
     "LabelSupervisor",
     "MomentumContrastSupervisor",
     "RotateNetSupervisor",
     "Supervisor",
     "all_supervisors",
 ]
+
+ALGORITHMS: tuple[type[Supervisor], ...] = (
+    RotateNetSupervisor,
+    ContextNetSupervisor,
+    BiGanSupervisor,
+    MomentumContrastSupervisor,
+)
 
 
 def all_supervisors() -> dict[str, type[Supervisor]]:
@@ -21,4 +34,4 @@ def all_supervisors() -> dict[str, type[Supervisor]]:
         >>> all_supervisors()["rotate_net"].__name__
         'RotateNetSupervisor'
     """
-    return {cls.algorithm(): cls for cls in (RotateNetSupervisor, MomentumContrastSupervisor)}
+    return {cls.algorithm(): cls for cls in ALGORITHMS}

@@ -18,7 +18,7 @@ from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.models.combined import CombinedNet
 from super_selfish.supervisors import exhibits, persistence
 from super_selfish.supervisors.engine import make_loader, train
-from super_selfish.supervisors.identity import algorithm_name, description, full_signature, hyperparameters
+from super_selfish.supervisors.identity import full_signature
 from super_selfish.supervisors.setup import Setup
 from super_selfish.supervisors.trained import Trained
 from super_selfish.training.callbacks import Callback
@@ -170,7 +170,7 @@ class Supervisor(Trained):
     ) -> tuple[Any, torch.optim.Optimizer, Any]:
         """Stage 2: make the loader, the optimizer and the schedule, returned in this order."""
         loader = make_loader(self, batch_size, shuffle, num_workers, collate_fn)
-        made = optimizer(self.trainable_parameters(), lr=lr)
+        made = optimizer(self.parameter_groups(lr), lr=lr)
         return loader, made, lr_scheduler(made)
 
     def _epochs(
@@ -196,7 +196,8 @@ class Supervisor(Trained):
         if not run.loader.in_last_piece:
             return
         if settings.clip_grad is not None:
-            nn.utils.clip_grad_norm_(self.trainable_parameters(), settings.clip_grad)
+            for player in self.players():
+                nn.utils.clip_grad_norm_(player, settings.clip_grad)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if settings.scheduler_interval == "step" or run.epoch_ended:
@@ -263,8 +264,16 @@ class Supervisor(Trained):
         return type(self)._update is Supervisor._update and type(self)._epochs is Supervisor._epochs
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """What the optimizer gets: every parameter that requires a gradient."""
+        """Every parameter that requires a gradient."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def players(self) -> list[list[nn.Parameter]]:
+        """Trainable parameters by the loss that trains them: one list, unless networks play against each other."""
+        return [self.trainable_parameters()]
+
+    def parameter_groups(self, lr: float) -> list[Any]:  # noqa: ARG002 - for those with a rate of their own
+        """What the optimizer gets."""
+        return self.trainable_parameters()
 
     def save(self, name: str | os.PathLike[str] = "store/base") -> Self:
         """Write ``<name>.safetensors`` and ``<name>.json``, each whole or not at all.
@@ -286,15 +295,3 @@ class Supervisor(Trained):
         """
         persistence.load(self, name)
         return self
-
-    @classmethod
-    def algorithm(cls) -> str:
-        """The algorithm's name, such as ``rotate_net``: the class name in snake case without "Supervisor"."""
-        return algorithm_name(cls)
-
-    def hyperparameters(self) -> dict[str, Any]:
-        """The constructor's arguments that are plain values, by name, and the image options that were given."""
-        return hyperparameters(self)
-
-    def __repr__(self) -> str:
-        return description(self)

@@ -9,26 +9,27 @@ from typing import TYPE_CHECKING, Any
 from super_selfish.supervisors.setup import IMAGE_DEFAULTS, ImageOptions
 
 if TYPE_CHECKING:
-    from super_selfish.supervisors.base import Supervisor
+    from super_selfish.supervisors.trained import Trained
 
 _PACKAGE = __name__.rpartition(".")[0] + "."
 
 
-def registered_class(cls: type[Supervisor]) -> type[Any]:
+def registered_class(cls: type[Trained]) -> type[Any]:
     """The class of this library that ``cls`` is, or derives from."""
     return next(base for base in cls.__mro__ if base.__module__.startswith(_PACKAGE))
 
 
-def algorithm_name(cls: type[Supervisor]) -> str:
+def algorithm_name(cls: type[Trained]) -> str:
     """The class name in snake case without "Supervisor"."""
     name = registered_class(cls).__name__.removesuffix("Supervisor")
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() or "supervisor"
 
 
-def hyperparameters(supervisor: Supervisor) -> dict[str, Any]:
+def hyperparameters(supervisor: Trained) -> dict[str, Any]:
     """The constructor's arguments that are plain values, read off its signature, and the image options given."""
     setup = supervisor._setup
-    skipped = {"self", "model", "dataset", "loss", "collate_fn", "setup", *setup.given}
+    networks = {"model", "discriminator", "loss", "fake_loss"}
+    skipped = {"self", "dataset", "collate_fn", "setup", *networks, *setup.given}
     signature = inspect.signature(registered_class(type(supervisor)).__init__)
     plain = {
         name: getattr(supervisor, name)
@@ -38,7 +39,7 @@ def hyperparameters(supervisor: Supervisor) -> dict[str, Any]:
     return plain | dict(setup.options.items())
 
 
-def full_signature(cls: type[Supervisor]) -> inspect.Signature:
+def full_signature(cls: type[Trained]) -> inspect.Signature:
     """The constructor's signature with the image options written out instead of ``**images``."""
     signature = inspect.signature(cls.__init__)
     parameters = []
@@ -55,7 +56,7 @@ def full_signature(cls: type[Supervisor]) -> inspect.Signature:
     return inspect.Signature(parameters)
 
 
-def description(supervisor: Supervisor) -> str:
+def description(supervisor: Trained) -> str:
     """One line: class, arguments, images."""
     given = {key: value for key, value in supervisor._setup.given.items() if value is not None}
     named = {key: value if isinstance(value, str) else type(value).__name__ for key, value in given.items()}

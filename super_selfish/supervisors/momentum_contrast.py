@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
+from super_selfish.data.exhibit import Exhibit, Panel
 from super_selfish.data.loader import TrainLoader
 from super_selfish.data.recipes import MoCoRecipe, is_size
 from super_selfish.data.views import Views, check_views, two_views
@@ -182,6 +183,29 @@ class MomentumContrastSupervisor(Supervisor):
         if not has_batch_statistics(self.model) or batch < 4:
             return 1
         return max(2, -(-batch // GROUP))
+
+    def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
+        first, second = data[0], data[1]
+        alike = F.normalize(self.model(first)) @ F.normalize(self.ema(second)).T  # (batch, batch)
+        own = alike.diagonal()
+        others = alike.masked_fill(torch.eye(len(alike), dtype=torch.bool, device=alike.device), -math.inf)
+        hardest, places = others.topk(min(2, len(alike) - 1))
+        rows = []
+        for row, (query, key) in enumerate(zip(first, second, strict=True)):
+            found = bool(own[row] > hardest[row].amax()) if len(alike) > 1 and self.cursor.step else None
+            panels = [Panel(query, "query"), Panel(key, f"its key\n{own[row]:+.2f}", found)]
+            rows.append(
+                panels
+                + [
+                    Panel(second[place], f"another's key\n{value:+.2f}")
+                    for value, place in zip(hardest[row], places[row], strict=True)
+                ]
+            )
+        note = "Two views of an image, and the most similar of the other images' keys here, with cosine similarities."
+        if self.cursor.step and len(alike) > 1:
+            share = (own > hardest.amax(1)).double().mean().item()
+            note += f"\nIts own key is nearest for {share:.0%} of the images; guessing gives {1 / len(alike):.0%}."
+        return Exhibit("Which key shows the same image as the query?", note, rows)
 
     def _after_update(self) -> None:
         follow(self.ema, self.model, self.m)

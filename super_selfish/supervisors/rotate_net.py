@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from super_selfish.data.collate import batched_collate
+from super_selfish.data.exhibit import Exhibit, Panel
 from super_selfish.data.rotate import QUARTER_TURNS, RotateDataset, checked_crop, checked_flip, checked_rotations
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import ImageOptions, Setup
@@ -82,3 +83,20 @@ class RotateNetSupervisor(Supervisor):
         turned, rotation = data  # (batch · R, C, S, S) and (batch · R,)
         logits = self.model(turned)
         return self.loss(logits, rotation)
+
+    def _exhibit(self, data: tuple[Tensor, Tensor]) -> Exhibit:
+        turned, rotation = data
+        count = len(self.rotations)
+        said = self.model(turned).argmax(1) if self.cursor.step else None
+        panels = []
+        for place, image in enumerate(turned):
+            caption = f"turned {self.rotations[rotation[place]]:g}°"
+            if said is not None:
+                caption += f"\nsaid {self.rotations[said[place]]:g}°"
+            panels.append(Panel(image, caption, None if said is None else bool(said[place] == rotation[place])))
+        note = "Each image is cropped, mirrored half the time, and turned by each angle; the network tells which."
+        if said is not None:
+            right = (said == rotation).double().mean().item()
+            note += f"\nTold right: {right:.0%}; guessing gives {1 / count:.0%}."
+        rows = [panels[first : first + count] for first in range(0, len(panels), count)]
+        return Exhibit("By which angle was the image turned?", note, rows)

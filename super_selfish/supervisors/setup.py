@@ -45,6 +45,9 @@ class ImageOptions(TypedDict, total=False):
 IMAGE_DEFAULTS = (None, None, "auto", None, MAX_PIXELS)
 """In the order of :class:`ImageOptions`."""
 
+Shape = tuple[int, int, int]
+"""Channels, height and width."""
+
 
 @dataclass
 class Setup:
@@ -163,18 +166,26 @@ class Setup:
         check_outputs(net.predictor, shape, outputs)
         return net
 
-    def map_shape(self, backbone: nn.Module) -> tuple[int, int, int]:
+    def map_shape(self, backbone: nn.Module) -> Shape:
         """Channels, height and width of a backbone's map of the images; a vector counts as a 1×1 map."""
         channels, height, width = feature_shape(
             BackboneOutput(backbone, "map"), self.preprocessing.channels, self.preprocessing.resolution
         )
         return channels, height, width
 
-    def autoencoder(self, outputs: int) -> CombinedNet:
+    def another_backbone(self, norm_type: NormType = "batch") -> nn.Module:
+        """A backbone like the supervisor's, with weights of its own."""
+        given = self.given.get("backbone")
+        return fresh_copy(given) if isinstance(given, nn.Module) else self.backbone(norm_type)
+
+    def autoencoder(
+        self, outputs: int, bottleneck: Callable[[Shape], tuple[nn.Module, Shape]] | None = None
+    ) -> CombinedNet:
         """The backbone with a decoder behind its map, which brings it back to about the size of the images.
 
         Args:
             outputs: Channels of the decoder's images.
+            bottleneck: Makes what stands between map and decoder, of the map's shape, and tells the shape behind it.
 
         Raises:
             ConfigurationError: If the networks fit neither the images nor each other.
@@ -183,8 +194,10 @@ class Setup:
         shape = self.map_shape(backbone)
         predictor = self.given.get("predictor")
         if predictor is None:
+            between, shape = (None, shape) if bottleneck is None else bottleneck(shape)
             layers = decoder_layers(shape[1:], self.preprocessing.resolution, shape[0], outputs)
-            return CombinedNet(backbone, Upsampling(layers, out_resolution=None), of_map=True)
+            decoder: nn.Module = Upsampling(layers, out_resolution=None)
+            return CombinedNet(backbone, decoder if between is None else nn.Sequential(between, decoder), of_map=True)
         net = CombinedNet(backbone, predictor, of_map=True)
         check_decoded(net.predictor, shape, outputs)
         return net
@@ -193,6 +206,16 @@ class Setup:
         """The loss that was given, or a fresh default."""
         given = self.given.get("loss")
         return default() if given is None else given
+
+
+def fresh_copy(network: nn.Module) -> nn.Module:
+    """A copy of a network with initial weights of its own, as far as its layers can draw them."""
+    twin = copy.deepcopy(network)
+    for module in twin.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+    return twin
 
 
 def overlaid(stored: Preprocessing, setup: Setup) -> Preprocessing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -11,6 +13,7 @@ from super_selfish.evaluation.features import extract_named, preprocess_batch
 from super_selfish.models.backbones import BackboneOutput, Output
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import feature_shape
+from super_selfish.supervisors.identity import algorithm_name, description, hyperparameters
 from super_selfish.supervisors.setup import Setup
 
 
@@ -21,6 +24,8 @@ class Trained(nn.Module):
         model: The networks.
         setup: Images and arguments.
     """
+
+    dataset: Any = None
 
     def __init__(self, model: CombinedNet, setup: Setup | None) -> None:
         super().__init__()
@@ -87,3 +92,15 @@ class Trained(nn.Module):
         """
         backbone = self.get_backbone()
         return extract_named(backbone, data, batch_size=batch_size, num_workers=num_workers, on_error=on_error)[::2]
+
+    @classmethod
+    def algorithm(cls) -> str:
+        """The algorithm's name, such as ``rotate_net``: the class name in snake case without "Supervisor"."""
+        return algorithm_name(cls)
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """The constructor's arguments that are plain values, by name, and the image options that were given."""
+        return hyperparameters(self)
+
+    def __repr__(self) -> str:
+        return description(self)

@@ -1,0 +1,167 @@
+"""BiGAN: an encoder and a generator that a discriminator of pairs cannot tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Unpack
+
+from super_selfish.data.bidirectional import BIDIRECTIONAL_RULES, BiDataset
+from super_selfish.data.exhibit import Exhibit, Panel
+from super_selfish.errors import ConfigurationError, Rule, check_arguments, is_number
+from super_selfish.models import Classification, EfficientFeatures, LatentNet, PairDiscriminator, ReshapeChannels
+from super_selfish.models.decoders import Upsampling, decoder_layers, resized_to
+from super_selfish.models.shapes import feature_shape
+from super_selfish.supervisors.gan import GanSupervisor, check_discriminator
+from super_selfish.supervisors.setup import ImageOptions, Setup, Shape, check_decoded
+
+RULES = {
+    **BIDIRECTIONAL_RULES,
+    "rec_weight": Rule(lambda weight: is_number(weight, 0, 1e6), "a number of at least 0"),
+}
+CODE_CHANNELS = 32
+
+
+class BiGanSupervisor(GanSupervisor):
+    """Pairs of (image, its code) and of (generated image, code it was made from) should be told apart by no network.
+
+    An encoder E, the backbone, and a generator G, the predictor, play together against a discriminator of pairs. At
+    the optimum each inverts the other, so codes say what is in an image.
+
+    Args:
+        dataset: A folder, a data set, an array, a tensor; None to load weights only.
+        shape: Of a code: channels, and the height and width of the backbone's map; None: 32 channels.
+        rand_gen: Draws a code, called as ``rand_gen(*shape)``; None: uniform in [-1, 1).
+        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with a linear bottleneck,
+            whose features are the code; behind another backbone a 1×1 convolution makes the code.
+        predictor: Codes to images; None for a decoder that fits.
+        discriminator: (images, codes) to a logit, high for real pairs; None for a network like the backbone with a
+            perceptron behind it that sees the code too.
+        loss: Adversarial criterion of (logits, 0 or 1); binary cross entropy with logits if None.
+        fake_loss: Criterion of (G(E(x)), x), weighted by ``rec_weight``; squared error if None.
+        rec_weight: Weight of the reconstruction; the paper has none.
+        d_lr: Learning rate of the discriminator; None: that of the rest.
+        d_steps: Updates of the discriminator for each of the rest.
+        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+
+    Raises:
+        ConfigurationError: If an argument is out of range, or the networks do not fit.
+        DataError: If the images cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> BiGanSupervisor(images, backbone="small_resnet").dataset[0][0].shape
+        torch.Size([32, 4, 4])
+
+    References:
+        Donahue, Krähenbühl and Darrell, "Adversarial Feature Learning", 2016.
+    """
+
+    def __init__(
+        self,
+        dataset: Any = None,
+        shape: Shape | None = None,
+        rand_gen: Callable[..., Any] | None = None,
+        backbone: nn.Module | str | None = None,
+        predictor: nn.Module | None = None,
+        discriminator: nn.Module | None = None,
+        loss: Callable[..., Tensor] | None = None,
+        fake_loss: Callable[..., Tensor] | None = None,
+        *,
+        rec_weight: float = 0.0,
+        d_lr: float | None = None,
+        d_steps: int = 1,
+        **images: Unpack[ImageOptions],
+    ) -> None:
+        check_arguments(RULES, locals())
+        networks = {"backbone": backbone, "predictor": predictor, "discriminator": discriminator}
+        setup = Setup.of(dataset, images, **networks, loss=loss, fake_loss=fake_loss, rand_gen=rand_gen)
+        model, code = both_ways(setup, shape)
+        super().__init__(
+            model,
+            judge_of_pairs(setup, code),
+            setup.dataset(lambda opened: BiDataset(opened, code, rand_gen)),
+            setup.criterion(nn.BCEWithLogitsLoss),
+            fake_loss,
+            d_lr=d_lr,
+            d_steps=d_steps,
+            setup=setup,
+        )
+        self.shape = shape
+        self.rec_weight = rec_weight
+
+    def _forward(self, data: Sequence[Tensor]) -> Tensor:
+        drawn, images = data  # z (batch, *shape) and x (batch, C, H, W)
+        size = images.shape[-2:]
+        code = self.model.features(images)  # E(x)
+        generated = resized_to(self.model.predict(drawn), size)  # G(z)
+        told = self.discriminator_loss((images, code), (generated, drawn))
+        if not self.makers_turn:
+            return told
+        fooled = self.says(self.judged(images, code), 0.0) + self.says(self.judged(generated, drawn), 1.0)
+        loss = told + fooled / 2  # paper, eq. 4, with the labels exchanged instead of the sign for E and G
+        if self.rec_weight:
+            loss = loss + self.rec_weight * self.fake_loss(resized_to(self.model.predict(code), size), images)
+        return loss
+
+    def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
+        drawn, images = data
+        size = images.shape[-2:]
+        there = resized_to(self.model(images), size).clamp(images.min(), images.max())
+        made = resized_to(self.model.predict(drawn), size).clamp(images.min(), images.max())
+        rows = [
+            [Panel(image, "image x"), Panel(back, "G(E(x))"), Panel(fake, "G(z), z drawn")]
+            for image, back, fake in zip(images, there, made, strict=True)
+        ]
+        trained = "after training" if self.cursor.step else "before training"
+        note = f"The image, what the generator makes of its code, and of a code drawn at random, {trained}.\n"
+        note += "G(E(x)) should show the same kind of thing as x; nothing asks for the same pixels."
+        return Exhibit("Which image belongs to which code?", note, rows)
+
+
+def both_ways(setup: Setup, shape: Shape | None) -> tuple[LatentNet, Shape]:
+    """Encoder and generator, and the shape of the codes between them."""
+    settled = setup.preprocessing
+    channels = CODE_CHANNELS if shape is None else shape[0]
+    latent: nn.Module | None = None
+    backbone = linear_backbone(setup, channels)
+    found, *grid = setup.map_shape(backbone)
+    if setup.given.get("backbone") is not None:
+        latent = nn.Conv2d(found, channels, 1)  # codes of any sign, as those that are drawn
+    code = (channels, *grid)
+    if shape is not None and tuple(shape) != code:
+        raise ConfigurationError(
+            "`shape` does not fit the encoder.",
+            expected=f"{code}, the backbone's grid, or None",
+            received=f"shape={tuple(shape)}",
+        )
+    predictor = setup.given.get("predictor")
+    if predictor is None:
+        layers = decoder_layers((grid[0], grid[1]), settled.resolution, channels, settled.channels, (128, 256, 128, 64))
+        predictor = Upsampling(layers, out_resolution=None)
+    net = LatentNet(backbone, predictor, latent)
+    check_decoded(net.predictor, code, settled.channels)
+    return net, (channels, grid[0], grid[1])
+
+
+def linear_backbone(setup: Setup, channels: int, *, another: bool = False) -> nn.Module:
+    """The backbone that was given, or a copy of it; else EfficientNet-B0 with a bottleneck without activation."""
+    if setup.given.get("backbone") is not None:
+        return setup.another_backbone() if another else setup.backbone()
+    trunk = EfficientFeatures(channels=setup.preprocessing.channels)
+    return ReshapeChannels(trunk, out_channels=channels, activation=nn.Identity)
+
+
+def judge_of_pairs(setup: Setup, code: Shape) -> nn.Module:
+    """The discriminator that was given, or one that sees images with a network like the backbone."""
+    settled = setup.preprocessing
+    given = setup.given.get("discriminator")
+    if given is not None:
+        return check_discriminator(given, (settled.channels, *settled.resolution), code)
+    backbone = linear_backbone(setup, code[0], another=True)
+    features = torch.Size(feature_shape(backbone, settled.channels, settled.resolution)).numel()
+    return PairDiscriminator(backbone, Classification([features + torch.Size(code).numel(), 1024, 256, 1]))

@@ -1,0 +1,151 @@
+"""Context autoencoder: paint what stood in the blocks that were erased."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Unpack
+
+from super_selfish.data.context import CONTEXT_RULES, ContextDataset
+from super_selfish.data.exhibit import Exhibit, Panel
+from super_selfish.errors import PROBABILITY, SWITCH, check_arguments
+from super_selfish.losses import masked_mse
+from super_selfish.models import ChannelwiseFC, Classification, CombinedNet
+from super_selfish.models.decoders import resized_to
+from super_selfish.models.shapes import feature_shape
+from super_selfish.supervisors.gan import GanSupervisor, check_discriminator
+from super_selfish.supervisors.setup import ImageOptions, Setup, Shape
+
+RULES = {**CONTEXT_RULES, "adversarial": SWITCH, "adv_weight": PROBABILITY}
+LARGEST_GRID = 8  # sides of the map that the channel-wise layer connects; larger maps are averaged to it
+
+
+class ContextNetSupervisor(GanSupervisor):
+    """Erase some blocks of each image and paint them again, judged by a discriminator too.
+
+    Args:
+        dataset: A folder, a data set, an array, a tensor; None to load weights only.
+        p: Probability of each attempt to erase a block; at least one is erased.
+        n_blocks: Attempts.
+        scale_range: Smallest and largest area of a block, relative to the image.
+        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with a bottleneck.
+        predictor: The backbone's map to images; None for a channel-wise layer and a decoder that fit the backbone.
+        discriminator: Images to a logit, high for real ones; None for a network like the backbone with a perceptron.
+        loss: Adversarial criterion of (logits, 0 or 1); squared error (least squares) if None.
+        fake_loss: Criterion of (image with what was painted in the blocks, image); None: the squared error over the
+            erased pixels alone.
+        fill: What erased pixels become, in [0, 1]; None: the mean colour of the data set.
+        adversarial: Train against a discriminator; False for the reconstruction alone.
+        adv_weight: Share λ of the adversarial loss; the reconstruction has 1 - λ.
+        d_lr: Learning rate of the discriminator; None: that of the rest.
+        d_steps: Updates of the discriminator for each of the rest.
+        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+
+    Raises:
+        ConfigurationError: If an argument is out of range, or the networks do not fit.
+        DataError: If the images cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> ContextNetSupervisor(images, backbone="small_resnet", adversarial=False).feature_dim
+        256
+
+    References:
+        Pathak, Krähenbühl, Donahue, Darrell and Efros, "Context Encoders: Feature Learning by Inpainting", 2016.
+    """
+
+    def __init__(
+        self,
+        dataset: Any = None,
+        p: float = 0.3,
+        n_blocks: int = 10,
+        scale_range: tuple[float, float] = (0.05, 0.1),
+        backbone: nn.Module | str | None = None,
+        predictor: nn.Module | None = None,
+        discriminator: nn.Module | None = None,
+        loss: Callable[..., Tensor] | None = None,
+        fake_loss: Callable[..., Tensor] | None = None,
+        *,
+        fill: float | Sequence[float] | None = None,
+        adversarial: bool = True,
+        adv_weight: float = 0.001,
+        d_lr: float | None = None,
+        d_steps: int = 1,
+        **images: Unpack[ImageOptions],
+    ) -> None:
+        check_arguments(RULES, locals())
+        networks = {"backbone": backbone, "predictor": predictor, "discriminator": discriminator}
+        setup = Setup.of(dataset, images, **networks, loss=loss, fake_loss=fake_loss)
+        super().__init__(
+            setup.autoencoder(setup.preprocessing.channels, channelwise),
+            judge(setup) if adversarial else None,
+            setup.dataset(lambda opened: ContextDataset(opened, p, n_blocks, scale_range, fill=fill)),
+            setup.criterion(nn.MSELoss),
+            fake_loss,
+            d_lr=d_lr,
+            d_steps=d_steps,
+            setup=setup,
+        )
+        self.p = p
+        self.n_blocks = n_blocks
+        self.scale_range = tuple(scale_range)
+        self.fill = fill
+        self.adversarial = adversarial
+        self.adv_weight = adv_weight
+
+    def _forward(self, data: Sequence[Tensor]) -> Tensor:
+        corrupted, clean, mask = data  # (batch, C, H, W) twice, and (batch, 1, H, W) of bool
+        painted = resized_to(self.model(corrupted), clean.shape[-2:])
+        composite = torch.where(mask, painted, clean)
+        reconstruction = self.fake_loss(composite, clean) if self.own_fake_loss else masked_mse(painted, clean, mask)
+        if not self.adversarial:
+            return reconstruction
+        told = self.discriminator_loss((clean,), (composite,))
+        if not self.makers_turn:
+            return told
+        joint = (1 - self.adv_weight) * reconstruction + self.adv_weight * self.says(self.judged(composite), 1.0)
+        return told + joint  # paper, eq. 3
+
+    @property
+    def own_fake_loss(self) -> bool:
+        """Whether the reconstruction has a criterion of the user's."""
+        return self._setup.given.get("fake_loss") is not None
+
+    def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
+        corrupted, clean, mask = data
+        rows = [[Panel(hidden, "erased"), Panel(image, "the image")] for hidden, image in zip(*data[:2], strict=True)]
+        note = "Blocks are erased and filled with the mean colour; the network has to paint what stood there."
+        if self.cursor.step:
+            painted = resized_to(self.model(corrupted), clean.shape[-2:])
+            composite = torch.where(mask, painted, clean).clamp(min=clean.min(), max=clean.max())
+            for row, image in zip(rows, composite, strict=True):
+                row.insert(1, Panel(image, "painted"))
+            error, filled = (masked_mse(guess, clean, mask).item() for guess in (painted, corrupted))
+            note += f"\nSquared error in the blocks: {error:.4f} painted, {filled:.4f} with the mean colour."
+        return Exhibit("What stood in the blocks that were erased?", note, rows)
+
+
+def channelwise(shape: Shape) -> tuple[nn.Module, Shape]:
+    """The bottleneck of the paper: all places of the map are connected within each channel, then channels mix."""
+    channels, *grid = shape
+    height, width = (min(side, LARGEST_GRID) for side in grid)
+    shrink = nn.Identity() if [height, width] == grid else nn.AdaptiveAvgPool2d((height, width))
+    places = height * width
+    spread = ChannelwiseFC([places, places], channels=channels)
+    mix = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.PReLU())
+    return nn.Sequential(shrink, spread, mix), (channels, height, width)
+
+
+def judge(setup: Setup) -> nn.Module:
+    """The discriminator that was given, or one like the backbone."""
+    settled = setup.preprocessing
+    given = setup.given.get("discriminator")
+    if given is not None:
+        return check_discriminator(given, (settled.channels, *settled.resolution))
+    backbone = setup.another_backbone()
+    features = int(torch.Size(feature_shape(backbone, settled.channels, settled.resolution)).numel())
+    return CombinedNet(backbone, Classification([features, 1024, 256, 1]))
