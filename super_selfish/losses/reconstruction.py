@@ -6,7 +6,10 @@ from torch import Tensor
 
 
 def masked_mse(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Squared error over the masked pixels alone, 0 if there are none.
+    """Squared error over the masked pixels of each image alone, mean over the images.
+
+    Each image counts alike, however many of its pixels are masked; one without any counts as 0. So the loss of a batch
+    is the mean of the losses of its parts.
 
     Args:
         prediction: (batch, channels, height, width).
@@ -14,5 +17,5 @@ def masked_mse(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         mask: (batch, 1, height, width) of bool, True where the error counts.
     """
     kept = mask.to(prediction.dtype)
-    errors = (prediction - target).square() * kept
-    return errors.sum() / (kept.sum() * prediction.shape[1]).clamp_min(1.0)
+    errors = ((prediction - target).square() * kept).sum((1, 2, 3))
+    return (errors / (kept.sum((1, 2, 3)) * prediction.shape[1]).clamp_min(1.0)).mean()

@@ -30,6 +30,7 @@ def exhibit_sheet(exhibit: Exhibit, *, size: float = 1.1) -> Figure:
         [panel.caption for panel in panels] if any(panel.caption for panel in panels) else None,
         right=[panel.right for panel in panels],
         columns=per_row * side_by_side,
+        group=per_row,
         title=exhibit.title,
         subtitle=exhibit.note or None,
         size=size,

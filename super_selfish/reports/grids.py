@@ -11,6 +11,7 @@ from super_selfish.reports.pictures import Sheet, colour_of, marked
 
 _LINE = 0.17  # inches: the height of a line of text, the gap between images, and the least width of a picture
 _GAP = 0.1
+_BETWEEN = 0.25  # what a gap between groups is wider
 _LEAST = 6.0
 
 
@@ -20,6 +21,7 @@ def image_grid(
     *,
     right: Sequence[bool | None] | None = None,
     columns: int = 8,
+    group: int | None = None,
     title: str | None = None,
     subtitle: str | None = None,
     size: float = 1.1,
@@ -32,6 +34,7 @@ def image_grid(
         titles: A text above each image.
         right: Whether the text is right: blue with ✓, or vermilion with ✗; None for neither.
         columns: Images a row.
+        group: Leave a wider gap after as many images; None: all gaps are alike.
         title: Of the whole picture.
         subtitle: A line below the title.
         size: Width of an image in inches.
@@ -49,9 +52,12 @@ def image_grid(
     rows = -(-count // columns)
     lines = 0 if titles is None else max(text.count("\n") + 1 for text in titles)
     step = (size + _GAP, size + lines * _LINE + 1.5 * _GAP)
-    sheet = Sheet(max(_LEAST, columns * step[0] + _GAP), rows * step[1] + _GAP, title, subtitle)
+    together = columns if group is None else group
+    wide = columns * step[0] + (columns - 1) // together * _BETWEEN + _GAP
+    sheet = Sheet(max(_LEAST, wide), rows * step[1] + _GAP, title, subtitle)
     for place, image in enumerate(images):
-        x, y = _GAP + place % columns * step[0], sheet.top + place // columns * step[1]
+        column = place % columns
+        x, y = _GAP + column * step[0] + column // together * _BETWEEN, sheet.top + place // columns * step[1]
         verdict = None if right is None else right[place]
         if titles is not None:
             style = {"fontsize": 9, "color": colour_of(verdict), "ha": "center", "va": "bottom"}

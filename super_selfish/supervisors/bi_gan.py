@@ -14,6 +14,7 @@ from super_selfish.data.exhibit import Exhibit, Panel
 from super_selfish.errors import ConfigurationError, Rule, check_arguments, is_number
 from super_selfish.models import Classification, EfficientFeatures, LatentNet, PairDiscriminator, ReshapeChannels
 from super_selfish.models.decoders import Upsampling, decoder_layers, resized_to
+from super_selfish.models.efficient import NormType
 from super_selfish.models.shapes import feature_shape
 from super_selfish.supervisors.gan import GanSupervisor, check_discriminator
 from super_selfish.supervisors.setup import ImageOptions, Setup, Shape, check_decoded
@@ -148,11 +149,12 @@ def both_ways(setup: Setup, shape: Shape | None) -> tuple[LatentNet, Shape]:
     return net, (channels, grid[0], grid[1])
 
 
-def linear_backbone(setup: Setup, channels: int, *, another: bool = False) -> nn.Module:
+def linear_backbone(setup: Setup, channels: int, *, judges: bool = False) -> nn.Module:
     """The backbone that was given, or a copy of it; else EfficientNet-B0 with a bottleneck without activation."""
     if setup.given.get("backbone") is not None:
-        return setup.another_backbone() if another else setup.backbone()
-    trunk = EfficientFeatures(channels=setup.preprocessing.channels)
+        return setup.another_backbone() if judges else setup.backbone()
+    norm: NormType = "layer" if judges else "batch"  # a judge sees each image by itself
+    trunk = EfficientFeatures(norm_type=norm, channels=setup.preprocessing.channels)
     return ReshapeChannels(trunk, out_channels=channels, activation=nn.Identity)
 
 
@@ -162,6 +164,7 @@ def judge_of_pairs(setup: Setup, code: Shape) -> nn.Module:
     given = setup.given.get("discriminator")
     if given is not None:
         return check_discriminator(given, (settled.channels, *settled.resolution), code)
-    backbone = linear_backbone(setup, code[0], another=True)
+    backbone = linear_backbone(setup, code[0], judges=True)
     features = torch.Size(feature_shape(backbone, settled.channels, settled.resolution)).numel()
-    return PairDiscriminator(backbone, Classification([features + torch.Size(code).numel(), 1024, 256, 1]))
+    sizes = [features + torch.Size(code).numel(), 1024, 256, 1]
+    return PairDiscriminator(backbone, Classification(sizes, norm_type="layer"))

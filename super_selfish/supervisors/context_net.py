@@ -146,6 +146,6 @@ def judge(setup: Setup) -> nn.Module:
     given = setup.given.get("discriminator")
     if given is not None:
         return check_discriminator(given, (settled.channels, *settled.resolution))
-    backbone = setup.another_backbone()
+    backbone = setup.another_backbone("layer")  # each image by itself: means over a batch of fakes would hide them
     features = int(torch.Size(feature_shape(backbone, settled.channels, settled.resolution)).numel())
-    return CombinedNet(backbone, Classification([features, 1024, 256, 1]))
+    return CombinedNet(backbone, Classification([features, 1024, 256, 1], norm_type="layer"))

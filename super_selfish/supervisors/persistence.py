@@ -199,11 +199,14 @@ def adopt(supervisor: Supervisor, artefact: Artefact) -> None:
     if target is not supervisor:
         for key, child in target.named_children():
             setattr(supervisor, key, child)
-        supervisor.feature_shape = target.feature_shape
+        supervisor.feature_shape, supervisor.seen_size = target.feature_shape, target.seen_size
+        supervisor._setup.make = target._setup.make
     supervisor.preprocessing = supervisor._setup.preprocessing = stored
-    images = supervisor._setup.images
+    images, make = supervisor._setup.images, supervisor._setup.make
     if isinstance(images, ImageDataset):
         images.preprocessing = stored
+        if target is not supervisor and make is not None:
+            supervisor.dataset = make(images)
     supervisor.cursor, supervisor.history = cursor, history
     supervisor.run_id = str(artefact.manifest.get("run") or supervisor.run_id)
 

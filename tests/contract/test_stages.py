@@ -178,7 +178,11 @@ def test_a_scheduler_steps_per_step_or_per_epoch(make: Callable[..., Any], image
 
 def test_gradients_are_clipped(make: Callable[..., Any], images: Callable[..., Any]) -> None:
     supervisor = make(images(8))
-    before = torch.cat([parameter.detach().flatten() for parameter in supervisor.trainable_parameters()])
+
+    def players() -> list[torch.Tensor]:
+        return [torch.cat([parameter.detach().flatten() for parameter in player]) for player in supervisor.players()]
+
+    before = players()
     supervisor.supervise(lr=1.0, optimizer=torch.optim.SGD, epochs=1, batch_size=8, clip_grad=1e-3, **QUIET)
-    after = torch.cat([parameter.detach().flatten() for parameter in supervisor.trainable_parameters()])
-    assert 0 < (after - before).norm() <= 1.001e-3
+    for old, new in zip(before, players(), strict=True):
+        assert 0 < (new - old).norm() <= 1.001e-3

@@ -44,16 +44,15 @@ def test_the_loss_and_its_gradient_equal_a_naive_loop(adversarial: bool) -> None
     loss.backward()
     found = [None if p.grad is None else p.grad.clone() for p in supervisor.parameters()]
     supervisor.zero_grad()
-    squares, pixels, composites = torch.zeros(()), 0, []
+    expected, composites = torch.zeros(()), []
     for corrupted, clean, mask in zip(*data, strict=True):
         painted = supervisor.model(corrupted[None])[0]
         composite = clean.clone()
-        for y, x in mask[0].nonzero().tolist():
-            squares = squares + ((painted[:, y, x] - clean[:, y, x]) ** 2).sum()
-            pixels += 3
+        places = mask[0].nonzero().tolist()
+        for y, x in places:
+            expected = expected + ((painted[:, y, x] - clean[:, y, x]) ** 2).sum() / (3 * len(places)) / 3
             composite[:, y, x] = painted[:, y, x]
         composites.append(composite)
-    expected = squares / pixels
     if adversarial:
         judge = supervisor.discriminator
         real = [(judge(image[None]) - 1) ** 2 / 3 for image in data[1]]
