@@ -14,7 +14,7 @@ PYTEST := SUPER_SELFISH_INSTALLED=1 .venv/bin/pytest
 WHEEL := build/wheel/super_selfish-*.whl
 # Folders are listed too: their date changes when a file is deleted.
 SOURCES := $(shell find super_selfish -name __pycache__ -prune -o -print)
-BENCHMARKS := $(filter-out benchmarks/learn%,$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out benchmarks/learn% benchmarks/peers.py benchmarks/networks.py,$(wildcard benchmarks/*.py))
 LEARNING := $(wildcard benchmarks/learn*.py)
 
 .DEFAULT_GOAL := help

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from networks import SmallNet
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -28,18 +29,6 @@ from super_selfish.supervisors import MomentumContrastSupervisor
 
 DATA = Path(os.environ.get("SUPER_SELFISH_DATA", Path(__file__).parents[2] / "shared" / "data")) / "cifar10_sub.npz"
 BATCH, LR = 64, 3e-3
-
-
-def small_network() -> nn.Module:
-    """Four stages of 32 to 256 channels, each at half the resolution of the one before; 0.57 million weights."""
-
-    def layer(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
-        convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
-
-    stages = [*layer(3, 32, 2), *layer(32, 64, 2), *layer(64, 64, 1), *layer(64, 128, 2), *layer(128, 128, 1)]
-    network = nn.Sequential(*stages, *layer(128, 256, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return network.to(memory_format=torch.channels_last)
 
 
 def scores(backbone: nn.Module, images: dict[str, np.ndarray]) -> tuple[float, float]:
@@ -52,7 +41,7 @@ def train(seed: int, epochs: int, images: dict[str, np.ndarray]) -> dict[str, fl
     torch.manual_seed(seed)
     supervisor = MomentumContrastSupervisor(
         images["x_train"],
-        backbone=small_network(),
+        backbone=SmallNet(),
         queue_size=2048,
         m=0.99,
         views=MoCoRecipe(blur=0.0),  # as the authors do at 32 px

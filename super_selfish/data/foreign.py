@@ -54,10 +54,11 @@ class ForeignLoader(TrainLoader):
     def __iter__(self) -> Iterator[Any]:
         self._read, self._committed = 0, False
         epoch, done = self.cursor.epoch, self.cursor.batch
-        seed_everything(make_key(self.seed, epoch, "pass"))  # what the loader shuffles by
+        seed_everything(make_key(self.seed, epoch, "pass"))  # what the loader shuffles by, now or at its first batch
         batches = iter(self.loader)
         for number in itertools.count():
-            seed_everything(make_key(self.seed, epoch, number, "read"))
+            if number:
+                seed_everything(make_key(self.seed, epoch, number, "read"))
             data = next(batches, _END)
             if data is _END:
                 break

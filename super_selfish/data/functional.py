@@ -72,14 +72,16 @@ def crop_resize(
         height: Rows, at least 1.
         width: Columns, at least 1.
         size: Height and width of the result.
-        cubic: Interpolate bicubically (a = -0.75) instead of bilinearly. A rectangle at least twice as large as the
-            result is first averaged over whole blocks of pixels.
+        cubic: Interpolate bicubically (a = -0.75) instead of bilinearly. An axis that is at least twice as long as in
+            the result is first averaged over whole blocks of pixels.
     """
+    if height >= 2 * size[0] or width >= 2 * size[1]:  # whole blocks are several times faster than parts of pixels
+        down, across = block(height, size[0]), block(width, size[1])
+        spare = (height % down, width % across)  # a pixel or two, half of them on each side
+        top, left, height, width = top + spare[0] // 2, left + spare[1] // 2, height - spare[0], width - spare[1]
+        image = resize(image[top : top + height, left : left + width], height // down, width // across)
+        top, left, height, width = 0, 0, *image.shape[:2]
     part = np.ascontiguousarray(image[top : top + height, left : left + width])  # OpenCV is slower on parts of rows
-    blocks = min(height // size[0], width // size[1])
-    if blocks > 1:  # whole blocks are several times faster than parts of pixels; up to blocks - 1 px are left out
-        down, across = height // blocks, width // blocks
-        part = resize(part[: blocks * down, : blocks * across], down, across)
     if part.shape[:2] == size:
         return part
     method = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
@@ -87,6 +89,13 @@ def crop_resize(
         return bounded(_with_channels(cv2.resize(part, size[::-1], interpolation=method)), cubic)
     resized = [_with_channels(cv2.resize(group, size[::-1], interpolation=method)) for group in _groups_of_four(part)]
     return bounded(np.concatenate(resized, axis=2), cubic)
+
+
+@lru_cache(maxsize=4096)
+def block(length: int, size: int) -> int:
+    """How many pixels to average before ``length`` of them are resampled to ``size``: blocks that leave few over."""
+    most = max(1, length // size)
+    return min(range(most, max(1, 3 * most // 4) - 1, -1), key=lambda pixels: length % pixels)
 
 
 def bounded(image: Image, overshoots: bool = True) -> Image:

@@ -24,7 +24,7 @@ from super_selfish.data.arrays import to_image
 from super_selfish.data.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, adjust
 from super_selfish.data.functional import Image
 from super_selfish.data.rectangles import random_rectangle, rectangle_of
-from super_selfish.errors import check_argument, is_count, is_number
+from super_selfish.errors import DataError, check_argument, is_count, is_number
 from super_selfish.seeding import Stream, stream_from_torch
 
 _ORDERS = tuple(itertools.permutations(range(4)))
@@ -60,9 +60,11 @@ class Recipe(ABC):
             The view, of the same kind and type of numbers; of a PIL image with a palette or alpha, in RGB.
 
         Raises:
-            DataError: If it is no image.
+            DataError: If it is no image, or of other numbers.
         """
-        view = np.ascontiguousarray(self.augment(to_image(image), stream_from_torch()))
+        given = to_image(image)
+        _check_values(image, given)
+        view = np.ascontiguousarray(self.augment(given, stream_from_torch()))
         if isinstance(image, Pillow.Image):
             return Pillow.fromarray(view[:, :, 0] if view.shape[2] == 1 else view)
         if isinstance(image, Tensor):
@@ -232,6 +234,16 @@ class BYOLRecipe(CropColourRecipe):
         """Probabilities of blur and solarization: as given, or those of the view."""
         blur, solarize = ((1.0, 0.0), (0.1, 0.2))[self.view - 1]
         return blur if self.blur is None else self.blur, solarize if self.solarize is None else self.solarize
+
+
+def _check_values(image: Any, given: Image) -> None:
+    """Refuse numbers that have no stated white."""
+    kind = str(getattr(image, "dtype", "uint8")).removeprefix("torch.")
+    floats = given.dtype == np.float32 and "float" in kind
+    sound = floats and given.min() >= -1e-3 and given.max() <= 1.001
+    if not sound and kind not in ("uint8", "uint16", "bool"):
+        received = f"{kind} from {given.min():g} to {given.max():g}"
+        raise DataError("These numbers are no image.", expected="uint8, uint16, or floats in [0, 1]", received=received)
 
 
 def _factor(strength: float, u: float) -> float:

@@ -17,7 +17,7 @@ from super_selfish.data.preprocessing import Preprocessing
 from super_selfish.data.pretext import PretextDataset, Sample, sample_key
 from super_selfish.data.recipes import Recipe
 from super_selfish.data.scaling import as_float
-from super_selfish.errors import ConfigurationError, UnreadableImage
+from super_selfish.errors import ConfigurationError, DataError, UnreadableImage
 from super_selfish.seeding import Stream, global_seed
 
 Views = Recipe | Callable[[Any], Any]
@@ -60,9 +60,11 @@ class ForeignRecipe(Recipe):
         with global_seed(key):
             if reseed is not None:
                 reseed(key & 0x7FFFFFFF)
-            if self.named:
-                return to_image(self.transform(image=image)["image"])
-            return to_image(self.transform(self._given(image)))
+            view = self.transform(image=image)["image"] if self.named else self.transform(self._given(image))
+        try:
+            return to_image(view)
+        except DataError as error:
+            raise DataError(f"`views` made no image of an image. {error}") from error
 
     def _given(self, image: Image) -> Any:
         if image.dtype == np.uint8 and image.shape[2] in (1, 3) and not self.tensors:

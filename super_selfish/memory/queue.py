@@ -81,6 +81,7 @@ class BatchedQueue(nn.Module):
     @torch.no_grad()
     def enqueue(self, k: Tensor) -> None:
         """Add rows (any number, embedding_size) as if one by one; past the end they go on at the beginning."""
+        check_argument(k.shape[1:] == self.rows.shape[1:], "k", tuple(k.shape), f"rows of {self.rows.shape[1]} numbers")
         count, size = len(k), len(self)
         kept = k.detach()[-size:] if size else k[:0]
         places = torch.arange(count - len(kept), count, device=self.rows.device)

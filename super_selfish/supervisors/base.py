@@ -176,7 +176,7 @@ class Supervisor(Trained):
     def _epochs(
         self, epochs: int, train_loader: Iterable[Any], optimizer: torch.optim.Optimizer, lr_scheduler: Any
     ) -> None:
-        """Stage 3: the loop."""
+        """Stage 3: the loop over the epochs that are left; ``self.cursor.epoch`` counts over the supervisor's life."""
         for _ in range(epochs):
             for data in train_loader:
                 loss = self._forward(data)

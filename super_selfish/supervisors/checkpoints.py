@@ -78,7 +78,7 @@ class Checkpoints(Callback):
         if self.fresh:
             self.supervisor.run_id = secrets.token_hex(8)
             logger.warning(
-                "`%s` holds an older training: it becomes `%s` when this one writes its first checkpoint. "
+                "`%s` holds an older training: it becomes `%s` after the first step of this one. "
                 'To continue it instead, call supervise(..., resume="auto").',
                 self.folder.path,
                 self.folder.previous,
@@ -86,10 +86,11 @@ class Checkpoints(Callback):
 
     def on_step_end(self, run: Run) -> None:
         """Write if it is time, unless the epoch has ended, which is not closed yet."""
-        if not self.tried and self.wanted:  # what cannot be stored is found after one step, not after hours
+        first = self.wanted and not self.tried
+        if first:  # what cannot be stored is found after one step, not after hours
             self.tried = True
             encode(self.parts(run), "state")
-        if not run.epoch_ended and self._due(run):
+        if not run.epoch_ended and (self._due(run) or (first and self.fresh)):  # nobody shall continue the older one
             self.write(run)
 
     def on_epoch_end(self, run: Run) -> None:
@@ -198,6 +199,14 @@ def check_settings(supervisor: Supervisor, found: StoredCheckpoint, settings: Se
         )
 
 
+def lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Give state that was read the memory layout of its parameters: the order of sums depends on it."""
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
 def restore(supervisor: Supervisor, found: StoredCheckpoint, run: Run, scheduler: Any) -> None:
     """Give optimizer, schedule, counts and tracked things the state that they had."""
     state = found.read("run")
@@ -212,6 +221,7 @@ def restore(supervisor: Supervisor, found: StoredCheckpoint, run: Run, scheduler
     run.loader.pieces = int(state["pieces"])  # as many as then: batch norm sees each alone
     try:
         run.optimizer.load_state_dict(found.read("optimizer"))
+        lay_out(run.optimizer)
         if hasattr(scheduler, "load_state_dict"):
             scheduler.load_state_dict(found.read("scheduler"))
     except (ValueError, KeyError, TypeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import logging
 import os
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from super_selfish import __version__
 from super_selfish.data.loader import Cursor
@@ -102,14 +101,21 @@ def read_any(name: str | os.PathLike[str]) -> Artefact:
 
 
 def describe(value: Any) -> Any:
-    """A network or callable as JSON: None and names as they are, anything else by the name of its class."""
+    """A network or callable as JSON: None and names as they are, a network or a function by its name.
+
+    Criteria, transforms and recipes, which have no weights, are described by their settings.
+    """
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, tuple | list):
         return [describe(part) for part in value]
-    if dataclasses.is_dataclass(value):  # a recipe, which its arguments describe
-        return {"own": without_addresses(repr(value))}
-    return {"own": getattr(value, "__qualname__", None) or type(value).__qualname__}
+    if isinstance(value, nn.Module) and next(value.parameters(), None) is not None:
+        return {"own": type(value).__qualname__}
+    said = getattr(value, "__qualname__", None) or " ".join(without_addresses(repr(value)).split())
+    if isinstance(value, nn.Module):
+        plain = {key: part for key, part in vars(value).items() if isinstance(part, int | float | str)}
+        said += "".join(f" {key}={plain[key]!r}" for key in sorted(plain) if key[0] != "_" and key != "training")
+    return {"own": said}
 
 
 def without_addresses(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import random
 import shutil
@@ -14,9 +15,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ConstantLR, ExponentialLR, OneCycleLR, StepLR
+from torchvision.transforms import v2
 
+from super_selfish.data import MoCoRecipe
 from super_selfish.models import Classification
 from super_selfish.supervisors import Supervisor
+from super_selfish.supervisors.persistence import describe
 from super_selfish.training import Callback
 
 STEPS = 12  # 3 epochs of 4 batches
@@ -42,6 +46,10 @@ class KillAfter(Callback):
     def on_step_end(self, run: Any) -> None:
         if run.cursor.step == self.step:
             raise Killed
+
+
+def killed(_data: Any) -> Tensor:
+    raise Killed
 
 
 class Dice:
@@ -186,6 +194,50 @@ def test_another_schedule_of_the_same_name_is_refused(train: Callable[..., Any])
         train(resume=True, lr_scheduler=of(ConstantLR))
 
 
+class Normed(torch.optim.Optimizer):
+    """Steps of the length of the momentum's norm, a sum whose order depends on how memory is laid out."""
+
+    def __init__(self, parameters: Any, lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for parameter in self.param_groups[0]["params"]:
+            momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+            momentum.mul_(0.9).add_(parameter.grad)
+            parameter.sub_(self.param_groups[0]["lr"] * momentum / momentum.norm().clamp_min(1e-8))
+
+
+@pytest.mark.slow
+def test_memory_is_laid_out_as_before(make: Callable[..., Any], images: Callable[..., Any]) -> None:
+    states = []
+    for name, step in (("store/straight", 99), ("store/test", 5)):
+        run = {**RUN, "optimizer": Normed, "checkpoint_every": 1, "name": name}
+        supervisor = make(images(23), backbone="small_resnet")
+        if step == 5:
+            with pytest.raises(Killed):
+                supervisor.supervise(**run, callbacks=[KillAfter(step)])
+            supervisor = make(images(23), backbone="small_resnet")
+        states.append(supervisor.supervise(**run, resume="auto").state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (v2.RandomResizedCrop(32), v2.RandomResizedCrop(32, scale=(0.9, 1.0))),
+        (v2.Compose([v2.RandomResizedCrop(32)]), v2.Compose([v2.RandomResizedCrop(32), v2.RandomGrayscale()])),
+        (MoCoRecipe(), (MoCoRecipe(), MoCoRecipe(blur=0.0))),
+        (torch.rot90, torch.flipud),
+    ],
+)
+def test_other_views_and_criteria_are_told_apart(one: Any, other: Any) -> None:
+    assert describe(one) == describe(copy.deepcopy(one))
+    assert describe(one) != describe(other)
+    loss = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
+    assert describe(loss) == describe(copy.deepcopy(loss)) != describe(torch.nn.CrossEntropyLoss())
+
+
 def test_other_images_are_refused(make: Callable[..., Any], images: Callable[..., Any]) -> None:
     with pytest.raises(Killed):
         make(images(23)).supervise(**RUN, callbacks=[KillAfter(7)])
@@ -198,13 +250,20 @@ def test_an_older_training_is_set_aside(
 ) -> None:
     make(images(23)).supervise(**RUN)
     with caplog.at_level(logging.WARNING):
+        early = make(images(23))
+        object.__setattr__(early, "_forward", killed)
         with pytest.raises(Killed):
-            make(images(23)).supervise(**RUN, callbacks=[KillAfter(2)])
+            early.supervise(**RUN)
         assert 'resume="auto"' in caplog.text
     assert not Path("store/test.ckpt.prev").exists(), "set aside before there is a new one"
-    make(images(23)).supervise(**{**RUN, "epochs": 1})
-    assert [path.name for path in Path("store/test.ckpt").glob("step-*")] == ["step-000000000004"]
+    with pytest.raises(Killed):
+        make(images(23)).supervise(**RUN, callbacks=[KillAfter(2)])
+    assert [path.name for path in Path("store/test.ckpt").glob("step-*")] == ["step-000000000001"]
     assert len(list(Path("store/test.ckpt.prev").glob("step-*"))) == 2
+    straight = make(images(23)).supervise(**{**RUN, "name": "store/straight"})
+    resumed = make(images(23)).supervise(**RUN, resume="auto")
+    assert resumed.cursor.step == STEPS, "the new training is continued, not the older one"
+    assert all(torch.equal(value, resumed.state_dict()[key]) for key, value in straight.state_dict().items())
 
 
 def test_one_supervisor_goes_on_in_its_own_folder(

@@ -140,6 +140,28 @@ def test_crop_resize_shrinks_nearly_as_torchvision(side: int, cubic: bool) -> No
         assert np.abs(error).mean() <= 0.5 * np.abs(aliased - expected.astype(np.float64)).mean()
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "side", "mean"),
+    [(440, 444, 224, 2.5), (500, 300, 96, 2.6), (500, 120, 96, 1.4), (509, 505, 32, 4.5)],
+)
+def test_crop_resize_shrinks_a_photograph(height: int, width: int, side: int, mean: float) -> None:
+    """Mean difference in levels from torchvision's antialiased result; also where one axis alone shrinks a lot."""
+    from skimage.data import astronaut
+
+    image = astronaut()
+    result = functional.crop_resize(image, 1, 2, height, width, (side, side))
+    expected = reference.resized_crop(tensor(image), 1, 2, height, width, [side, side], antialias=True)
+    assert np.abs(result.astype(float) - array(expected)).mean() <= mean
+
+
+def test_blocks_leave_few_pixels_over() -> None:
+    for length, size in ((509, 32), (505, 32), (1600, 224), (449, 224), (100, 99), (64, 32)):
+        pixels = functional.block(length, size)
+        assert pixels <= max(1, length // size)
+        assert length % pixels <= pixels // 4
+        assert length // pixels >= size
+
+
 def test_crop_resize_ignores_what_is_around() -> None:
     image = make_image("uint8", 3)
     other = 255 - image

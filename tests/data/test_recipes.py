@@ -22,6 +22,7 @@ from super_selfish.data import (
 from super_selfish.data.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, adjust
 from super_selfish.data.recipes import CropColourRecipe, Drawn
 from super_selfish.data.rectangles import random_rectangle
+from super_selfish.errors import DataError
 from super_selfish.seeding import Stream
 
 
@@ -193,3 +194,11 @@ def test_byol_has_two_views() -> None:
     with pytest.raises(ValueError, match="`view` is out of range"):
         BYOLRecipe(view=3)
     assert BYOLRecipe(view=2, blur=0.7).blur == 0.7
+
+
+@pytest.mark.parametrize(
+    "image", [255 * np.random.default_rng(0).random((32, 32, 3)), torch.full((3, 32, 32), 200), -np.ones((32, 32, 3))]
+)
+def test_numbers_without_a_white_are_refused(image: Any) -> None:
+    with pytest.raises(DataError, match=r"Expected: uint8, uint16, or floats in \[0, 1\]"):
+        MoCoRecipe()(image)

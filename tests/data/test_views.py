@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 from super_selfish.data import AugmentationDataset, BYOLRecipe, MoCoRecipe
 from super_selfish.data.pretext import sample_key
 from super_selfish.data.views import ForeignRecipe
+from super_selfish.errors import DataError
 from super_selfish.seeding import Stream
 
 
@@ -125,3 +126,8 @@ def test_a_callable_is_not_called_by_threads() -> None:
 def test_what_cannot_be_called_is_refused() -> None:
     with pytest.raises(ValueError, match="`views` make a view of an image"):
         AugmentationDataset(images(), 3)
+
+
+def test_what_is_no_image_is_told_with_its_cause() -> None:
+    with pytest.raises(DataError, match=r"`views` made no image of an image. .*NoneType"):
+        AugmentationDataset(np.zeros((2, 32, 32, 3), np.uint8), lambda _image: None)[0]

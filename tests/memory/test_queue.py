@@ -74,3 +74,8 @@ def test_it_can_be_filled_by_a_model() -> None:
 def test_sizes_have_to_make_sense(arguments: dict) -> None:
     with pytest.raises(ValueError, match=r"K|embedding_size|init_tensor"):
         BatchedQueue(**arguments)
+
+
+def test_rows_of_another_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="rows of 3 numbers"):
+        BatchedQueue(2, 2, 3).enqueue(torch.zeros(2, 4))

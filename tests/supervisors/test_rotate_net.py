@@ -291,3 +291,11 @@ def test_own_data_sets_with_their_own_randomness() -> None:
 def test_a_tiny_network_that_crashes_on_channels_last_images_is_trained() -> None:
     backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 1, stride=2), nn.AdaptiveAvgPool2d(1))
     make(pictures(24), backbone=backbone).supervise(epochs=3, batch_size=12, **QUIET)
+
+
+def test_another_criterion_is_another_training() -> None:
+    make(pictures(), loss=nn.CrossEntropyLoss()).supervise(epochs=1, batch_size=4, **QUIET)
+    with pytest.raises(OSError, match=r"loss is .*label_smoothing=0.1.* here and .*label_smoothing=0.0"):
+        make(pictures(), loss=nn.CrossEntropyLoss(label_smoothing=0.1)).supervise(
+            epochs=2, batch_size=4, resume=True, **QUIET
+        )
