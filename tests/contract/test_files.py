@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -36,22 +37,49 @@ class Stop(Callback):
             raise self.error
 
 
-def test_load_in_a_new_process_gives_the_same_features(
-    make: Callable[..., Any], images: Callable[..., Any], run_python: Callable[..., Any]
+ANSWERS = """
+import hashlib, sys
+import numpy, torch
+import super_selfish
+torch.set_num_threads(1)
+pictures = numpy.load("pictures.npy")
+for name in sys.argv[1:]:
+    supervisor = super_selfish.load(f"store/{name}")
+    total = hashlib.sha256(supervisor.extract(pictures)[0].tobytes())
+    for key, value in sorted(supervisor.state_dict().items()):
+        total.update(key.encode() + value.contiguous().numpy().tobytes())
+    print(name, total.hexdigest(), supervisor.cursor.step, len(supervisor.history), supervisor.feature_dim)
+"""
+
+
+def test_load_in_a_new_process_gives_the_same_features_and_state(
+    images: Callable[..., Any], run_python: Callable[..., Any]
 ) -> None:
-    pictures = images(6, 40, 48)
-    supervisor = make(images(8, 40, 48), backbone="small_resnet").supervise(epochs=2, **QUIET)
-    features, _ = supervisor.extract(pictures)
+    """All algorithms in one process, which has no images to train on."""
+    pictures, expected = images(6, 40, 48), []
     np.save("pictures.npy", pictures)
-    done = run_python(
-        "-c",
-        "import numpy, super_selfish; s = super_selfish.load('store/test');"
-        "numpy.save('features.npy', s.extract(numpy.load('pictures.npy'))[0]);"
-        "print(s.cursor.step, len(s.history), s.feature_dim)",
-    )
+    for name, cls in all_supervisors().items():
+        torch.manual_seed(0)
+        supervisor = cls(images(8, 40, 48), backbone="small_resnet")
+        supervisor.supervise(epochs=2, **{**QUIET, "name": f"store/{name}"})
+        total = hashlib.sha256(supervisor.extract(pictures)[0].tobytes())
+        for key, value in sorted(supervisor.state_dict().items()):
+            total.update(key.encode() + value.contiguous().numpy().tobytes())
+        expected.append(f"{name} {total.hexdigest()} 4 2 {supervisor.feature_dim}")
+    done = run_python("-c", ANSWERS, *all_supervisors())
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["4", "2", str(supervisor.feature_dim)]
-    assert np.array_equal(np.load("features.npy"), features)
+    assert done.stdout.splitlines() == expected
+
+
+def test_a_loaded_supervisor_has_the_same_next_loss(make: Callable[..., Any], images: Callable[..., Any]) -> None:
+    losses = []
+    trained = make(images(8, 40, 48)).supervise(epochs=1, **QUIET)
+    loaded = make(images(8, 40, 48)).load("store/test")
+    for supervisor in (trained, loaded):
+        supervisor.supervise(epochs=1, **{**QUIET, "name": "store/other"})
+        losses.append(supervisor.history[-1]["loss"])
+    assert len(loaded.history) == 2
+    assert losses[0] == losses[1]
 
 
 def test_load_rebuilds_what_depends_on_the_images(make: Callable[..., Any], images: Callable[..., Any]) -> None:

@@ -111,6 +111,7 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
     return [key for key in one if not torch.equal(one[key], other[key])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_after_any_step(train: Callable[..., Any], workers: int) -> None:
     straight = train(name="store/straight", checkpoint_every=1)

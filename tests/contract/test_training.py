@@ -27,7 +27,7 @@ def test_constructs_without_images(algorithm: str) -> None:
     assert algorithm.split("_")[0] in repr(supervisor).lower()
 
 
-@pytest.mark.parametrize("size", [(64, 64), (97, 130), (225, 225)])
+@pytest.mark.parametrize("size", [(64, 64), (97, 130), pytest.param((225, 225), marks=pytest.mark.slow)])
 def test_trains_at_any_size(make: Callable[..., Any], images: Callable[..., Any], size: tuple[int, int]) -> None:
     supervisor = make(images(8, *size))
     assert supervisor.supervise(epochs=1, batch_size=4, **QUIET) is supervisor
@@ -71,7 +71,7 @@ def test_loss_falls_on_a_few_images(algorithm: str, make: Callable[..., Any], im
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker")  # more than this machine's cores
-@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_workers_do_not_matter(
     make: Callable[..., Any], images: Callable[..., Any], weights: Callable[..., Any], workers: int
 ) -> None:
