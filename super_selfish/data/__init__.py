@@ -4,6 +4,7 @@ from super_selfish.data.bidirectional import BiDataset
 from super_selfish.data.collate import batched_collate
 from super_selfish.data.context import ContextDataset
 from super_selfish.data.images import read_header, read_image, to_image
+from super_selfish.data.permutations import permutation_table
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.data.pretext import LabelledDataset, PretextDataset
 from super_selfish.data.recipes import (
@@ -35,6 +36,7 @@ __all__ = [
     "batched_collate",
     "fit_preprocessing",
     "open_source",
+    "permutation_table",
     "read_header",
     "read_image",
     "to_image",
