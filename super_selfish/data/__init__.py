@@ -4,12 +4,15 @@ from super_selfish.data.bidirectional import BiDataset
 from super_selfish.data.collate import batched_collate
 from super_selfish.data.context import ContextDataset
 from super_selfish.data.images import read_header, read_image, to_image
+from super_selfish.data.jigsaw import JigsawDataset, jigsaw
 from super_selfish.data.permutations import permutation_table
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.data.pretext import LabelledDataset, PretextDataset
 from super_selfish.data.recipes import (
     BYOLAugmentations,
     BYOLRecipe,
+    JigsawAugmentations,
+    JigsawRecipe,
     MoCoRecipe,
     MomentumContrastAugmentations,
     Recipe,
@@ -26,6 +29,9 @@ __all__ = [
     "ContextDataset",
     "ImageDataset",
     "ImageSource",
+    "JigsawAugmentations",
+    "JigsawDataset",
+    "JigsawRecipe",
     "LabelledDataset",
     "MoCoRecipe",
     "MomentumContrastAugmentations",
@@ -35,6 +41,7 @@ __all__ = [
     "RotateDataset",
     "batched_collate",
     "fit_preprocessing",
+    "jigsaw",
     "open_source",
     "permutation_table",
     "read_header",

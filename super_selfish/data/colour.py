@@ -7,17 +7,22 @@ it. Values are clipped after each pass, not after each step.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from super_selfish.data import functional
 from super_selfish.data.functional import Image
+from super_selfish.errors import is_number
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 """The kinds of steps; their strengths are factors, the hue's is in turns of the colour circle."""
 
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601
+_ORDERS = tuple(itertools.permutations(range(4)))
 
 
 def adjust(image: Image, steps: Sequence[tuple[int, float]]) -> Image:
@@ -55,6 +60,36 @@ def adjust(image: Image, steps: Sequence[tuple[int, float]]) -> Image:
     return image if adjusted is row else adjusted.reshape(image.shape)
 
 
+def jitter(strengths: Sequence[float], draws: Sequence[float]) -> tuple[tuple[int, float], ...]:
+    """Steps for :func:`adjust`: brightness, contrast, saturation and hue in random order.
+
+    Args:
+        strengths: Of brightness, contrast and saturation (factors from 1-s to 1+s, not below 0) and hue (turns from -s
+            to s).
+        draws: Five numbers in [0, 1): of the order, and of each strength.
+
+    Example:
+        >>> jitter((0.4, 0.4, 0.4, 0.1), (0.0, 0.5, 0.5, 0.5, 0.5))
+        ((0, 1.0), (1, 1.0), (2, 1.0), (3, 0.0))
+    """
+    brightness, contrast, saturation, hue = strengths
+    order, b, c, s, h = draws
+    drawn = (
+        (BRIGHTNESS, _factor(brightness, b)),
+        (CONTRAST, _factor(contrast, c)),
+        (SATURATION, _factor(saturation, s)),
+        (HUE, hue * (2 * h - 1)),
+    )
+    first, second, third, fourth = _ORDERS[int(order * 24)]
+    return drawn[first], drawn[second], drawn[third], drawn[fourth]
+
+
+def is_jitter(strengths: Any) -> bool:
+    """Whether these are four strengths of at least 0, that of the hue at most 0.5."""
+    row = isinstance(strengths, tuple | list) and len(strengths) == 4
+    return row and all(is_number(x, 0, math.inf) for x in strengths) and bool(strengths[3] <= 0.5)
+
+
 def mean_grey(image: Image) -> float:
     """The mean luma of an RGB image, or the mean of all channels."""
     means = functional.channel_means(image)
@@ -66,6 +101,12 @@ def mean_grey(image: Image) -> float:
 def to_grey(image: Image) -> Image:
     """The luma of an RGB image in all three channels."""
     return adjust(image, ((SATURATION, 0.0),))
+
+
+def _factor(strength: float, u: float) -> float:
+    """A factor from 1 - strength, but at least 0, to 1 + strength."""
+    lowest = max(0.0, 1.0 - strength)
+    return lowest + (1.0 + strength - lowest) * u
 
 
 def _linear(image: Image, gain: float, mix: float, offset: float) -> Image:

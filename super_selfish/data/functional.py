@@ -201,6 +201,12 @@ def channel_means(image: Image) -> tuple[float, ...]:
     return tuple(image.mean(axis=(0, 1), dtype=np.float64).tolist())
 
 
+def channel_moments(image: Image) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Mean and standard deviation of each channel."""
+    mean, deviation = cv2.meanStdDev(image)
+    return mean[:, 0], deviation[:, 0]
+
+
 def turn_hue(image: Image, turns: float) -> Image:
     """Shift the hue of an RGB image in HSV.
 

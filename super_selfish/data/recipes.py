@@ -7,7 +7,6 @@ kind, and draws from torch's global generator.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 from abc import ABC, abstractmethod
@@ -21,13 +20,12 @@ from torch import Tensor
 
 from super_selfish.data import functional, operations
 from super_selfish.data.arrays import to_image
-from super_selfish.data.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, adjust
+from super_selfish.data.colour import SATURATION, adjust, is_jitter, jitter
 from super_selfish.data.functional import Image
 from super_selfish.data.rectangles import random_rectangle, rectangle_of
 from super_selfish.errors import DataError, check_argument, is_count, is_number
 from super_selfish.seeding import Stream, stream_from_torch
 
-_ORDERS = tuple(itertools.permutations(range(4)))
 _told: set[int] = set()
 
 AnyImage = TypeVar("AnyImage", Pillow.Image, Tensor, Image)
@@ -134,27 +132,18 @@ class CropColourRecipe(Recipe):
         _check(self, "scale", _is_range(self.scale, 1.0), "0 < smallest <= largest <= 1")
         _check(self, "ratio", _is_range(self.ratio), "0 < smallest <= largest")
         _check(self, "sigma", _is_range(self.sigma), "0 < smallest <= largest")
-        sound = _is_row(self.jitter, 4) and min(self.jitter) >= 0 and self.jitter[3] <= 0.5
-        _check(self, "jitter", sound, "four strengths of at least 0, that of the hue at most 0.5")
+        _check(self, "jitter", is_jitter(self.jitter), "four strengths of at least 0, that of the hue at most 0.5")
         _check(self, "size", is_size(self.size), "None, a side in px, or (height, width)")
 
     def draw(self, stream: Stream, height: int, width: int) -> Drawn:
         """The parameters of a view of an image of ``height`` × ``width`` px."""
-        *place, jitter, order, b, c, s, h, grey, flip, blur, sigma, solarize, _ = stream.sixteen()
+        *place, jittered, order, b, c, s, h, grey, flip, blur, sigma, solarize, _ = stream.sixteen()
         rectangle = rectangle_of(place, height, width, self.scale, self.ratio)
         if rectangle is None:
             rectangle = random_rectangle(stream, height, width, self.scale, self.ratio)
         steps: tuple[tuple[int, float], ...] = ()
-        if jitter < self.jitter_p:
-            brightness, contrast, saturation, hue = self.jitter
-            drawn = (
-                (BRIGHTNESS, _factor(brightness, b)),
-                (CONTRAST, _factor(contrast, c)),
-                (SATURATION, _factor(saturation, s)),
-                (HUE, hue * (2 * h - 1)),
-            )
-            first, second, third, fourth = _ORDERS[int(order * 24)]
-            steps = (drawn[first], drawn[second], drawn[third], drawn[fourth])
+        if jittered < self.jitter_p:
+            steps = jitter(self.jitter, (order, b, c, s, h))
         if grey < self.grey:
             steps = (*steps, (SATURATION, 0.0))
         weak, strong = self.sigma
@@ -183,7 +172,7 @@ class CropColourRecipe(Recipe):
     def augment(self, image: Image, stream: Stream) -> Image:
         """A random view; see the class."""
         if image.shape[2] != 3:
-            _tell_once(image.shape[2])
+            tell_left_out(image.shape[2])
         return self.apply(image, self.draw(stream, *image.shape[:2]))
 
 
@@ -236,6 +225,42 @@ class BYOLRecipe(CropColourRecipe):
         return blur if self.blur is None else self.blur, solarize if self.solarize is None else self.solarize
 
 
+@dataclass(frozen=True)
+class JigsawRecipe(Recipe):
+    """The colours of a jigsaw puzzle: jitter and grey, and every pixel in its place.
+
+    Args:
+        jitter: Strength of brightness, contrast, saturation and hue, as in :class:`CropColourRecipe`.
+        jitter_p: Probability of the jitter.
+        grey: Probability of greyscale.
+
+    Raises:
+        ConfigurationError: If a probability or a strength makes no sense.
+
+    Example:
+        >>> JigsawRecipe(grey=1.0)(torch.rand(3, 48, 64)).std(dim=0).max().item() < 1e-6
+        True
+    """
+
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
+    _: KW_ONLY
+    jitter_p: float = 1.0
+    grey: float = 0.3
+
+    def __post_init__(self) -> None:
+        _check(self, "jitter", is_jitter(self.jitter), "four strengths of at least 0, that of the hue at most 0.5")
+        for name in ("jitter_p", "grey"):
+            _check(self, name, is_number(getattr(self, name), 0, 1), "a number in [0, 1]")
+
+    def augment(self, image: Image, stream: Stream) -> Image:
+        """The image in other colours."""
+        if image.shape[2] != 3:
+            tell_left_out(image.shape[2])
+        jittered, grey, *draws = stream.sixteen()[:7]
+        steps = jitter(self.jitter, draws) if jittered < self.jitter_p else ()
+        return adjust(image, (*steps, (SATURATION, 0.0)) if grey < self.grey else steps)
+
+
 def _check_values(image: Any, given: Image) -> None:
     """Refuse numbers that have no stated white."""
     kind = str(getattr(image, "dtype", "uint8")).removeprefix("torch.")
@@ -244,12 +269,6 @@ def _check_values(image: Any, given: Image) -> None:
     if not sound and kind not in ("uint8", "uint16", "bool"):
         received = f"{kind} from {given.min():g} to {given.max():g}"
         raise DataError("These numbers are no image.", expected="uint8, uint16, or floats in [0, 1]", received=received)
-
-
-def _factor(strength: float, u: float) -> float:
-    """A factor from 1 - strength, but at least 0, to 1 + strength."""
-    lowest = max(0.0, 1.0 - strength)
-    return lowest + (1.0 + strength - lowest) * u
 
 
 def is_size(value: object) -> bool:
@@ -270,7 +289,8 @@ def _check(recipe: Any, name: str, sound: bool, expected: str) -> None:
     check_argument(sound, name, getattr(recipe, name), expected)
 
 
-def _tell_once(channels: int) -> None:
+def tell_left_out(channels: int) -> None:
+    """Say once, for a number of channels other than three, what is left out."""
     if channels not in _told:
         _told.add(channels)
         logger.info("Images have %d channels: saturation, hue and grey, which need RGB, are left out.", channels)
@@ -278,3 +298,4 @@ def _tell_once(channels: int) -> None:
 
 MomentumContrastAugmentations = MoCoRecipe()
 BYOLAugmentations = BYOLRecipe()
+JigsawAugmentations = JigsawRecipe()
