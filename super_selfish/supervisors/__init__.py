@@ -4,6 +4,7 @@ from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.bi_gan import BiGanSupervisor
 from super_selfish.supervisors.context_net import ContextNetSupervisor
 from super_selfish.supervisors.gan import GanSupervisor
+from super_selfish.supervisors.jigsaw_net import JigsawNetSupervisor
 from super_selfish.supervisors.label import LabelSupervisor
 from super_selfish.supervisors.momentum_contrast import MomentumContrastSupervisor
 from super_selfish.supervisors.rotate_net import RotateNetSupervisor
@@ -12,6 +13,7 @@ __all__ = [
     "BiGanSupervisor",
     "ContextNetSupervisor",
     "GanSupervisor",
+    "JigsawNetSupervisor",
     "LabelSupervisor",
     "MomentumContrastSupervisor",
     "RotateNetSupervisor",
@@ -21,6 +23,7 @@ __all__ = [
 
 ALGORITHMS: tuple[type[Supervisor], ...] = (
     RotateNetSupervisor,
+    JigsawNetSupervisor,
     ContextNetSupervisor,
     BiGanSupervisor,
     MomentumContrastSupervisor,

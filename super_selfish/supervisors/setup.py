@@ -143,6 +143,7 @@ class Setup:
         *,
         norm_type: NormType = "batch",
         size: int | tuple[int, int] | None = None,
+        of_map: bool = False,
     ) -> CombinedNet:
         """The backbone with a perceptron behind it, sized by what comes out of the backbone.
 
@@ -151,18 +152,20 @@ class Setup:
             outputs: Number of logits, or length of the embedding.
             norm_type: Of the default networks: ``"layer"`` where nothing may depend on the rest of the batch.
             size: Side of what the network sees, or (height, width); None: as the images are.
+            of_map: Give the head the backbone's map, which says where things are, also where the backbone averages it.
 
         Raises:
             ConfigurationError: If the networks fit neither the images nor each other.
         """
         backbone = self.backbone(norm_type)
         seen = self.preprocessing.resolution if size is None else (size, size) if isinstance(size, int) else size
-        shape = feature_shape(backbone, self.preprocessing.channels, seen)
+        source = BackboneOutput(backbone, "map") if of_map else backbone
+        shape = feature_shape(source, self.preprocessing.channels, seen)
         predictor = self.given.get("predictor")
         if predictor is None:
             sizes = [int(torch.Size(shape).numel()), *hidden, outputs]
-            return CombinedNet(backbone, Classification(sizes, norm_type=norm_type))
-        net = CombinedNet(backbone, predictor)
+            return CombinedNet(backbone, Classification(sizes, norm_type=norm_type), of_map=of_map)
+        net = CombinedNet(backbone, predictor, of_map=of_map)
         check_outputs(net.predictor, shape, outputs)
         return net
 

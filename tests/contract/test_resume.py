@@ -26,6 +26,7 @@ from super_selfish.training import Callback
 STEPS = 12  # 3 epochs of 4 batches
 RUN = {"epochs": 3, "batch_size": 5, "lr": 0.01, "verbose": False, "name": "store/test", "clip_grad": 5.0}
 HEADS: dict[str, Callable[[], dict[str, Any]]] = {  # small ones, for there are many checkpoints
+    "jigsaw_net": lambda: {"predictor": Classification([64, 32, 24], norm_type="layer")},
     "momentum_contrast": lambda: {
         "embedding_size": 16,
         "predictor": Classification([64, 32, 16], norm_type="layer"),
