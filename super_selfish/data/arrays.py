@@ -178,3 +178,22 @@ def to_image(value: object) -> Image:
     if array.ndim == 3 and 0 not in array.shape and not channels_last(array.shape, default_last):
         array = np.moveaxis(array, 0, -1)
     return canonical(array)
+
+
+def check_white(value: object, image: Image) -> None:
+    """Refuse numbers of which nothing says what white is.
+
+    Args:
+        value: As it was given.
+        image: The same as a canonical image.
+
+    Raises:
+        DataError: If it is neither uint8, uint16 nor floats in [0, 1].
+    """
+    kind = str(getattr(value, "dtype", "uint8")).removeprefix("torch.")
+    sound = kind in ("uint8", "uint16", "bool")
+    if "float" in kind:
+        sound = bool(image.min() >= -1e-3 and image.max() <= 1.001)
+    if not sound:
+        received = f"{kind} from {image.min():g} to {image.max():g}"
+        raise DataError("These numbers are no image.", expected="uint8, uint16, or floats in [0, 1]", received=received)

@@ -19,11 +19,11 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from super_selfish.data import functional, operations
-from super_selfish.data.arrays import to_image
+from super_selfish.data.arrays import check_white, to_image
 from super_selfish.data.colour import SATURATION, adjust, is_jitter, jitter
 from super_selfish.data.functional import Image
 from super_selfish.data.rectangles import random_rectangle, rectangle_of
-from super_selfish.errors import DataError, check_argument, is_count, is_number
+from super_selfish.errors import check_argument, is_count, is_number
 from super_selfish.seeding import Stream, stream_from_torch
 
 _told: set[int] = set()
@@ -61,7 +61,7 @@ class Recipe(ABC):
             DataError: If it is no image, or of other numbers.
         """
         given = to_image(image)
-        _check_values(image, given)
+        check_white(image, given)
         view = np.ascontiguousarray(self.augment(given, stream_from_torch()))
         if isinstance(image, Pillow.Image):
             return Pillow.fromarray(view[:, :, 0] if view.shape[2] == 1 else view)
@@ -259,16 +259,6 @@ class JigsawRecipe(Recipe):
         jittered, grey, *draws = stream.sixteen()[:7]
         steps = jitter(self.jitter, draws) if jittered < self.jitter_p else ()
         return adjust(image, (*steps, (SATURATION, 0.0)) if grey < self.grey else steps)
-
-
-def _check_values(image: Any, given: Image) -> None:
-    """Refuse numbers that have no stated white."""
-    kind = str(getattr(image, "dtype", "uint8")).removeprefix("torch.")
-    floats = given.dtype == np.float32 and "float" in kind
-    sound = floats and given.min() >= -1e-3 and given.max() <= 1.001
-    if not sound and kind not in ("uint8", "uint16", "bool"):
-        received = f"{kind} from {given.min():g} to {given.max():g}"
-        raise DataError("These numbers are no image.", expected="uint8, uint16, or floats in [0, 1]", received=received)
 
 
 def is_size(value: object) -> bool:
