@@ -267,15 +267,6 @@ def rotate(image: Image, angle: float) -> Image:
     return warp(image, matrix, (side, side), inverse=False)
 
 
-def inscribed_side(side: int, angle: float) -> int:
-    """Side of the largest centred upright square that holds only original pixels after rotating by ``angle`` degrees.
-
-    A square of side s rotated by a has an inscribed upright square of side s / (|sin a| + |cos a|).
-    """
-    radians = math.radians(angle % 90.0)
-    return max(1, math.floor(side / (abs(math.sin(radians)) + abs(math.cos(radians))) + 1e-9))
-
-
 def decode_png16(data: bytes, colour: bool) -> Image | None:
     """Decode a PNG file of 16 bits a sample, which Pillow would reduce to 8.
 

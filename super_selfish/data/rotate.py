@@ -102,8 +102,17 @@ class RotateDataset(PretextDataset):
         if all(other % 90.0 == 0 for other in self.rotations):
             return turned
         side = image.shape[0]
-        inner = min(functional.inscribed_side(side, other) for other in self.rotations)
+        inner = min(inscribed_side(side, other) for other in self.rotations)
         return functional.resize(functional.center_crop(turned, inner, inner), side, side)
+
+
+def inscribed_side(side: int, angle: float) -> int:
+    """Side of the largest centred upright square that holds only original pixels after rotating by ``angle`` degrees.
+
+    A square of side s rotated by a has an inscribed upright square of side s / (|sin a| + |cos a|).
+    """
+    radians = math.radians(angle % 90.0)
+    return max(1, math.floor(side / (abs(math.sin(radians)) + abs(math.cos(radians))) + 1e-9))
 
 
 def checked_crop(crop: tuple[float, float] | None) -> tuple[float, float] | None:

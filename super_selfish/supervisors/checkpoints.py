@@ -12,6 +12,7 @@ import torch
 
 from super_selfish.errors import CheckpointError, CheckpointMismatch
 from super_selfish.supervisors import persistence
+from super_selfish.supervisors.identity import describe
 from super_selfish.training.artefact import Artefact
 from super_selfish.training.callbacks import Callback
 from super_selfish.training.checkpoint import CheckpointFolder, StoredCheckpoint
@@ -185,9 +186,7 @@ def check_settings(supervisor: Supervisor, found: StoredCheckpoint, settings: Se
     differing += [
         f"{key} is {described!r} here and {networks[key]!r} in the checkpoint"
         for key, value in supervisor._setup.given.items()
-        if isinstance(networks, dict)
-        and key in networks
-        and (described := persistence.describe(value)) != networks[key]
+        if isinstance(networks, dict) and key in networks and (described := describe(value)) != networks[key]
     ]
     images = persistence.fingerprint(supervisor)
     if images != found.manifest.get("dataset"):

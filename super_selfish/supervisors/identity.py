@@ -6,6 +6,9 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from torch import Tensor, nn
+
 from super_selfish.supervisors.setup import IMAGE_DEFAULTS, ImageOptions
 
 if TYPE_CHECKING:
@@ -65,3 +68,35 @@ def description(supervisor: Trained) -> str:
         return f"{type(supervisor).__name__}({arguments}) on a {type(supervisor.dataset).__name__}"
     images = "no images" if supervisor.dataset is None else f"{len(supervisor.dataset)} images"
     return f"{type(supervisor).__name__}({arguments}) on {images}, {supervisor.preprocessing.describe()}"
+
+
+def describe(value: Any) -> Any:
+    """A network or callable as JSON: None and names as they are, a network or a function by its name.
+
+    Criteria, transforms and recipes, which have no weights, are described by their settings.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, tuple | list):
+        return [describe(part) for part in value]
+    if isinstance(value, nn.Module) and next(value.parameters(), None) is not None:
+        return {"own": type(value).__qualname__}
+    said = getattr(value, "__qualname__", None) or " ".join(without_addresses(repr(value)).split())
+    if isinstance(value, nn.Module):
+        plain = {key: part for key, part in vars(value).items() if isinstance(part, int | float | str)}
+        said += "".join(f" {key}={plain[key]!r}" for key in sorted(plain) if key[0] != "_" and key != "training")
+    return {"own": said}
+
+
+def without_addresses(text: str) -> str:
+    """A repr that is the same in another process."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+
+
+def as_json(value: Any) -> Any:
+    """Plain values as JSON has them: tuples become lists."""
+    if isinstance(value, dict):
+        return {key: as_json(part) for key, part in value.items()}
+    if isinstance(value, np.ndarray | np.generic | Tensor):
+        return as_json(value.tolist())
+    return [as_json(part) for part in value] if isinstance(value, tuple | list) else value

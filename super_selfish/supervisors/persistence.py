@@ -6,14 +6,12 @@ import inspect
 import logging
 import os
 import platform
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from super_selfish import __version__
 from super_selfish.data.loader import Cursor
@@ -21,7 +19,7 @@ from super_selfish.data.preprocessing import ImageDataset, Preprocessing
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch
 from super_selfish.files import SUFFIX, base_path, with_suffix
 from super_selfish.models.combined import load_exactly
-from super_selfish.supervisors.identity import registered_class
+from super_selfish.supervisors.identity import as_json, describe, registered_class
 from super_selfish.training.artefact import Artefact, read_artefact, write_artefact
 from super_selfish.training.checkpoint import CheckpointFolder
 
@@ -98,38 +96,6 @@ def read_any(name: str | os.PathLike[str]) -> Artefact:
         if found is not None:
             return Artefact(found.path, found.read("model"), found.manifest)
     return read_artefact(name)
-
-
-def describe(value: Any) -> Any:
-    """A network or callable as JSON: None and names as they are, a network or a function by its name.
-
-    Criteria, transforms and recipes, which have no weights, are described by their settings.
-    """
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, tuple | list):
-        return [describe(part) for part in value]
-    if isinstance(value, nn.Module) and next(value.parameters(), None) is not None:
-        return {"own": type(value).__qualname__}
-    said = getattr(value, "__qualname__", None) or " ".join(without_addresses(repr(value)).split())
-    if isinstance(value, nn.Module):
-        plain = {key: part for key, part in vars(value).items() if isinstance(part, int | float | str)}
-        said += "".join(f" {key}={plain[key]!r}" for key in sorted(plain) if key[0] != "_" and key != "training")
-    return {"own": said}
-
-
-def without_addresses(text: str) -> str:
-    """A repr that is the same in another process."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
-
-
-def as_json(value: Any) -> Any:
-    """Plain values as JSON has them: tuples become lists."""
-    if isinstance(value, dict):
-        return {key: as_json(part) for key, part in value.items()}
-    if isinstance(value, np.ndarray | np.generic | Tensor):
-        return as_json(value.tolist())
-    return [as_json(part) for part in value] if isinstance(value, tuple | list) else value
 
 
 def restore(

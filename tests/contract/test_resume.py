@@ -20,7 +20,7 @@ from torchvision.transforms import v2
 from super_selfish.data import MoCoRecipe
 from super_selfish.models import Classification
 from super_selfish.supervisors import Supervisor
-from super_selfish.supervisors.persistence import describe
+from super_selfish.supervisors.identity import describe
 from super_selfish.training import Callback
 
 STEPS = 12  # 3 epochs of 4 batches

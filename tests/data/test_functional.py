@@ -15,6 +15,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
 from super_selfish.data import functional
+from super_selfish.data.rotate import inscribed_side
 
 Image = npt.NDArray[Any]
 DTYPES = ("uint8", "uint16", "float32")
@@ -321,7 +322,7 @@ def test_inscribed_side_holds_only_original_pixels(angle: float) -> None:
     """The corners of the square, turned back, lie in the image; a square two px larger has some that do not."""
     for side in (41, 100):
         for change, holds in ((0, True), (2, False)):
-            half = (functional.inscribed_side(side, angle) + change) / 2
+            half = (inscribed_side(side, angle) + change) / 2
             radians = math.radians(angle)
             reach = half * (abs(math.cos(radians)) + abs(math.sin(radians)))
             assert (reach <= side / 2 + 1e-6) == holds

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from super_selfish.data import RotateDataset, batched_collate, functional
-from super_selfish.data.functional import inscribed_side, rotate
+from super_selfish.data.functional import rotate
+from super_selfish.data.rotate import inscribed_side
 from super_selfish.errors import ConfigurationError
 
 
