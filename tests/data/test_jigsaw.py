@@ -132,6 +132,13 @@ def test_channels_are_shifted_against_each_other(axis: int) -> None:
     assert np.array_equal(still[:, :, 0], still[:, :, 2])
 
 
+def test_channels_are_shifted_in_colour_images_only() -> None:
+    images = noise(channels=1).repeat(3, axis=3)
+    for changed, shifted in (({"chroma_jitter": 2}, True), ({}, False), ({"chroma_jitter": 2, "grey": 1.0}, False)):
+        laid, _ = JigsawDataset(images, normed=False, **{**PLAIN, **changed}).sample(0, Stream(1))
+        assert (np.ptp(laid, axis=2).max() > 20) == shifted
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_each_channel_of_each_tile_is_normalised(dtype: type, channels: int) -> None:

@@ -163,6 +163,7 @@ def test_a_right_answer_lays_the_image_right() -> None:
     told = exhibit(supervisor, None, 1).rows[0]
     assert told[2].caption == "answer: 0 of 4 tiles\nin place"
     assert told[2].right is False
+    assert not torch.equal(told[1].image, told[2].image)
 
 
 @pytest.mark.parametrize(
