@@ -6,7 +6,7 @@ from super_selfish.models.bidirectional import LatentNet, PairDiscriminator
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.decoders import ChannelwiseFC, GroupedUpsampling, Upsampling
 from super_selfish.models.efficient import EfficientFeatures, ReshapeChannels
-from super_selfish.models.heads import Classification
+from super_selfish.models.heads import Classification, ResizableLinear
 from super_selfish.models.lab import rgb_to_lab
 from super_selfish.models.norms import LayerNorm2d
 from super_selfish.models.shapes import feature_shape
@@ -22,6 +22,7 @@ __all__ = [
     "LayerNorm2d",
     "PairDiscriminator",
     "ReshapeChannels",
+    "ResizableLinear",
     "SmallResNet",
     "Upsampling",
     "default_backbone",

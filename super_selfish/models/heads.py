@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from super_selfish.errors import ConfigurationError
 from super_selfish.models.efficient import NormType
+
+
+class ResizableLinear(nn.Linear):
+    """A linear layer whose number of outputs follows from the data: it takes that of a file that is loaded into it.
+
+    Example:
+        >>> import torch
+        >>> from super_selfish.models.combined import load_exactly
+        >>> layer = ResizableLinear(4, 8000)
+        >>> load_exactly(layer, ResizableLinear(4, 23).state_dict(), "a file")
+        >>> layer
+        ResizableLinear(in_features=4, out_features=23, bias=True)
+    """
+
+    resizable = ("weight", "bias")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "weight":
+            self.out_features = len(value)
 
 
 class Classification(nn.Module):
@@ -20,6 +40,7 @@ class Classification(nn.Module):
         activation: Class of the activation behind hidden layers.
         batchnorm: Normalise hidden layers.
         norm_type: ``"batch"``, or ``"layer"``: each row by itself, so that nothing depends on the rest of the batch.
+        resizable: Let the last layer take the number of outputs of a file.
 
     Raises:
         ConfigurationError: If there are fewer than two sizes or one is not positive.
@@ -37,6 +58,7 @@ class Classification(nn.Module):
         batchnorm: bool = True,
         *,
         norm_type: NormType = "batch",
+        resizable: bool = False,
     ) -> None:
         super().__init__()
         check_layers(layers)
@@ -46,7 +68,7 @@ class Classification(nn.Module):
             if batchnorm:
                 self.layers.append(nn.BatchNorm1d(outputs) if norm_type == "batch" else nn.LayerNorm(outputs))
             self.layers.append(activation())
-        self.layers.append(nn.Linear(layers[-2], layers[-1]))
+        self.layers.append((ResizableLinear if resizable else nn.Linear)(layers[-2], layers[-1]))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (batch, layers[-1]) from features (batch, ...), which are flattened."""

@@ -61,6 +61,7 @@ class Setup:
         complaint: About a file that could not be read; raised by ``supervise`` unless it is told to skip such files.
         fingerprint: What the images are recognised by, once that is known.
         make: Makes the exercise of images.
+        shown: The exercise that a picture is being drawn of.
     """
 
     images: ImageDataset | None
@@ -70,6 +71,7 @@ class Setup:
     complaint: UnreadableImage | None = None
     fingerprint: dict[str, int | str] | None = None
     make: Callable[[ImageDataset], Any] | None = None
+    shown: Any = None
 
     @classmethod
     def of(cls, dataset: object, options: ImageOptions, **given: Any) -> Setup:
@@ -144,6 +146,7 @@ class Setup:
         norm_type: NormType = "batch",
         size: int | tuple[int, int] | None = None,
         of_map: bool = False,
+        resizable: bool = False,
     ) -> CombinedNet:
         """The backbone with a perceptron behind it, sized by what comes out of the backbone.
 
@@ -153,6 +156,8 @@ class Setup:
             norm_type: Of the default networks: ``"layer"`` where nothing may depend on the rest of the batch.
             size: Side of what the network sees, or (height, width); None: as the images are.
             of_map: Give the head the backbone's map, which says where things are, also where the backbone averages it.
+            resizable: Whether the number of outputs follows from the images. The default head then takes that of a file
+                that is loaded, and without images, a predictor that was given may have any.
 
         Raises:
             ConfigurationError: If the networks fit neither the images nor each other.
@@ -164,9 +169,10 @@ class Setup:
         predictor = self.given.get("predictor")
         if predictor is None:
             sizes = [int(torch.Size(shape).numel()), *hidden, outputs]
-            return CombinedNet(backbone, Classification(sizes, norm_type=norm_type), of_map=of_map)
+            perceptron = Classification(sizes, norm_type=norm_type, resizable=resizable)
+            return CombinedNet(backbone, perceptron, of_map=of_map)
         net = CombinedNet(backbone, predictor, of_map=of_map)
-        check_outputs(net.predictor, shape, outputs)
+        check_outputs(net.predictor, shape, None if resizable and self.images is None else outputs)
         return net
 
     def map_shape(self, backbone: nn.Module) -> Shape:
@@ -228,17 +234,17 @@ def overlaid(stored: Preprocessing, setup: Setup) -> Preprocessing:
     return dataclasses.replace(stored, **{name: getattr(setup.preprocessing, name) for name in given})
 
 
-def check_outputs(predictor: nn.Module, shape: tuple[int, ...], outputs: int) -> None:
-    """Make sure that a predictor takes the features and has a number of outputs.
+def check_outputs(predictor: nn.Module, shape: tuple[int, ...], outputs: int | None) -> None:
+    """Make sure that a predictor takes the features and has a number of outputs; None: any.
 
     Raises:
         ConfigurationError: If it does not take them, or has another number of outputs.
     """
     found = output_shape(predictor, shape)
-    if found != (outputs,):
+    if len(found) != 1 or outputs not in (None, found[0]):
         raise ConfigurationError(
             "The predictor's output does not fit the task.",
-            expected=f"logits of shape (batch, {outputs})",
+            expected=f"logits of shape (batch, {'classes' if outputs is None else outputs})",
             received=f"shape {(1, *found)} for a batch of one",
         )
 

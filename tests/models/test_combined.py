@@ -8,6 +8,7 @@ from torch import nn
 
 from super_selfish.errors import CheckpointError, CheckpointMismatch, ConfigurationError
 from super_selfish.models import Classification, CombinedNet, SmallResNet
+from super_selfish.models.combined import load_exactly
 
 
 def test_the_head_ends_in_a_plain_linear_layer() -> None:
@@ -20,6 +21,19 @@ def test_the_head_ends_in_a_plain_linear_layer() -> None:
     for layers in ([8], [8, 0]):
         with pytest.raises(ConfigurationError, match="`layers` cannot make a network"):
             Classification(layers)
+
+
+def test_a_resizable_head_takes_the_outputs_of_a_file() -> None:
+    first, second = Classification([8, 6, 3], resizable=True), Classification([8, 6, 40], resizable=True)
+    load_exactly(second, first.state_dict(), "a file")
+    assert second.layers[-1].out_features == 3
+    assert "out_features=3" in str(second)
+    values = torch.rand(4, 8)
+    assert torch.equal(second.eval()(values), first.eval()(values))
+    assert all(parameter.requires_grad for parameter in second.parameters())
+    for other in (Classification([8, 6, 40]), Classification([8, 5, 3], resizable=True)):
+        with pytest.raises(CheckpointMismatch, match="does not fit"):
+            load_exactly(other, first.state_dict(), "a file")
 
 
 def test_no_key_is_stored_twice() -> None:
