@@ -3,6 +3,7 @@
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.bi_gan import BiGanSupervisor
 from super_selfish.supervisors.context_net import ContextNetSupervisor
+from super_selfish.supervisors.exemplar_net import ExemplarNetSupervisor
 from super_selfish.supervisors.gan import GanSupervisor
 from super_selfish.supervisors.jigsaw_net import JigsawNetSupervisor
 from super_selfish.supervisors.label import LabelSupervisor
@@ -12,6 +13,7 @@ from super_selfish.supervisors.rotate_net import RotateNetSupervisor
 __all__ = [
     "BiGanSupervisor",
     "ContextNetSupervisor",
+    "ExemplarNetSupervisor",
     "GanSupervisor",
     "JigsawNetSupervisor",
     "LabelSupervisor",
@@ -22,6 +24,7 @@ __all__ = [
 ]
 
 ALGORITHMS: tuple[type[Supervisor], ...] = (
+    ExemplarNetSupervisor,
     RotateNetSupervisor,
     JigsawNetSupervisor,
     ContextNetSupervisor,

@@ -50,7 +50,7 @@ def few(supervisor: Supervisor, images: object, count: int, seed: int = 0) -> An
         seed: Of what is random.
     """
     check_argument(is_count(count, 1), "count", count, "an integer of at least 1")
-    dataset = exercise(supervisor, images)
+    dataset = supervisor._setup.shown = exercise(supervisor, images)
     own = own_collate(supervisor, supervisor.collate_fn)
     keyed = KeyedDataset(dataset, seed, own, "raise")
     items = [keyed[Ticket(0, index)] for index in evenly_spaced(len(dataset), min(count, len(dataset)))]
@@ -64,7 +64,10 @@ def few(supervisor: Supervisor, images: object, count: int, seed: int = 0) -> An
 def exhibit(supervisor: Supervisor, images: object, count: int) -> Exhibit:
     """The exercise on a few images, with the network's answers once it was trained."""
     with own_randomness(0, supervisor.device), in_eval_mode(supervisor), torch.no_grad():
-        return supervisor._exhibit(few(supervisor, images, count))
+        try:
+            return supervisor._exhibit(few(supervisor, images, count))
+        finally:
+            supervisor._setup.shown = None
 
 
 def inputs_only(supervisor: Supervisor, data: Any) -> Exhibit:

@@ -1,0 +1,148 @@
+"""ExemplarNet: learn features by telling random versions of an image from those of all other images."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Unpack
+
+from super_selfish.data.exemplar import RULES, SEED, ExemplarDataset
+from super_selfish.data.exhibit import Exhibit, Panel
+from super_selfish.data.loader import TrainLoader
+from super_selfish.data.scaling import as_float
+from super_selfish.data.views import Views
+from super_selfish.errors import ConfigurationError, UnreadableImage, check_arguments
+from super_selfish.models.shapes import feature_shape
+from super_selfish.seeding import Stream
+from super_selfish.supervisors.base import Supervisor
+from super_selfish.supervisors.setup import ImageOptions, Setup, output_shape
+
+VERSIONS = 4  # of an image in the picture of the exercise
+
+
+class ExemplarNetSupervisor(Supervisor):
+    """Each image is a class of its own; learn to tell of which image a random version was made.
+
+    Args:
+        dataset: A folder, a data set, an array, a tensor; None to load weights only.
+        n_classes: Images at most, at least 2: as many classes are told apart as there are images, up to this number.
+        n_trans: Recipes for versions.
+        max_elms: Places of a recipe.
+        p: Probability that a place has an operation.
+        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with a bottleneck.
+        predictor: Features to one logit a class; None for a perceptron sized by the backbone.
+        loss: Criterion of (logits, class ids); cross entropy if None.
+        transformations: Makes the versions in place of ``n_trans``, ``max_elms`` and ``p``: a recipe, a transform of
+            torchvision v2 or albumentations, or a function. It has to keep the size of the image.
+        class_seed: Of the choice of images and of the operations of the recipes; training has a seed of its own.
+        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+
+    Raises:
+        ConfigurationError: If an argument is out of range, or the networks do not fit.
+        DataError: If the images cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> supervisor = ExemplarNetSupervisor(images, backbone="small_resnet")
+        >>> supervisor.get_predictor().layers[-1]
+        ResizableLinear(in_features=1024, out_features=8, bias=True)
+
+    References:
+        Dosovitskiy et al., "Discriminative Unsupervised Feature Learning with Exemplar Convolutional Neural Networks",
+        2014.
+    """
+
+    def __init__(
+        self,
+        dataset: Any = None,
+        n_classes: int = 8000,
+        n_trans: int = 100,
+        max_elms: int = 10,
+        p: float = 0.5,
+        backbone: nn.Module | str | None = None,
+        predictor: nn.Module | None = None,
+        loss: Callable[..., Tensor] | None = None,
+        *,
+        transformations: Views | None = None,
+        class_seed: int = 0,
+        **images: Unpack[ImageOptions],
+    ) -> None:
+        check_arguments({**RULES, "class_seed": SEED}, locals())
+        given = {"backbone": backbone, "predictor": predictor, "loss": loss, "transformations": transformations}
+        setup = Setup.of(dataset, images, **given)
+        made = setup.dataset(
+            lambda opened: ExemplarDataset(opened, transformations, n_classes, n_trans, max_elms, p, seed=class_seed)
+        )
+        classes = n_classes if made is None else len(made)
+        # Differs from the paper: no dropout, but batch norm
+        head = setup.head((1024, 1024), classes, resizable=True)
+        super().__init__(head, made, setup.criterion(nn.CrossEntropyLoss), setup=setup)
+        self.n_classes = n_classes
+        self.n_trans = n_trans
+        self.max_elms = max_elms
+        self.p = p
+        self.class_seed = class_seed
+
+    def _prepare(self, train_loader: TrainLoader) -> None:  # noqa: ARG002 - the hook's
+        if not isinstance(self.dataset, ExemplarDataset) or self.feature_shape is None:
+            return
+        (told,) = output_shape(self.model.predictor, self.feature_shape)
+        if told != len(self.dataset):
+            raise ConfigurationError(
+                "The head tells apart another number of images than the data set has.",
+                expected=f"the {told} images that it was trained on",
+                received=f"{len(self.dataset)} images",
+                fix="Train on with the same images, or begin anew with what was learned: "
+                f"{type(self).__name__}(images, backbone=supervisor.get_backbone()).",
+            )
+        with contextlib.suppress(UnreadableImage):  # whether that is an error is said when training comes to it
+            height, width, channels = self.dataset.sample(0, Stream("size"))[0].shape
+            if feature_shape(self.model.backbone, channels, (height, width)) != self.feature_shape:
+                settled = self.preprocessing
+                raise ConfigurationError(
+                    "Versions have another size than the network was built for.",
+                    expected="×".join(map(str, (*settled.resolution, settled.channels))),
+                    received="×".join(map(str, (height, width, channels))),
+                    fix="`transformations` has to keep the size of the images.",
+                )
+
+    def _forward(self, data: tuple[Tensor, Tensor]) -> Tensor:
+        versions, labels = data  # (batch, C, H, W) and (batch,)
+        logits = self.model(versions)
+        return self.loss(logits, labels)
+
+    def _exhibit(self, data: tuple[Tensor, Tensor]) -> Exhibit:
+        exercise = self.dataset if self._setup.shown is None else self._setup.shown
+        if not isinstance(exercise, ExemplarDataset):
+            return super()._exhibit(data)
+        labels = data[1].tolist()
+        rows = [[Panel(exercise.original(label), f"image {exercise.chosen[label]}")] for label in labels]
+        versions = [
+            exercise.sample(label, Stream("version", label, number))[0]
+            for label in labels
+            for number in range(VERSIONS)
+        ]
+        note = "Left, an image; right of it, random versions of it as the network sees them."
+        answers: list[int] | None = None
+        if self.cursor.step > 0 and exercise is self.dataset:
+            seen = torch.stack([as_float(version, self.preprocessing) for version in versions]).to(self.device)
+            answers = self.model(seen).argmax(1).tolist()
+            right = sum(answer == labels[place // VERSIONS] for place, answer in enumerate(answers))
+            note += f"\nAbove each, the network's answer: {right} of {len(versions)} right"
+            note += f" (by chance 1 in {len(exercise):,})."
+        elif self.cursor.step > 0:
+            note += "\nNo answers: the network only knows the images that the supervisor was made with."
+        for place, version in enumerate(versions):
+            row, number = divmod(place, VERSIONS)
+            answer = None if answers is None else answers[place]
+            known = answer is not None and answer < len(exercise)
+            caption = (
+                f"version {number + 1}" if answer is None else f"image {exercise.chosen[answer]}" if known else "?"
+            )
+            rows[row].append(Panel(version, caption, None if answer is None else answer == labels[row]))
+        return Exhibit("ExemplarNet: of which image is this a version?", note, rows)
