@@ -4,7 +4,7 @@ What a network answers is measured on images that it has not seen, beside a pred
 average. Features are scored before and after training by kNN (k = 20, t = .07) and by a linear probe, both fitted on
 the 10,000 labelled training images and tested on 2,000 others. One seed unless more are asked for.
 
-    python benchmarks/learn_pretexts.py [--only jigsaw_net denoise_net] [--seeds 0] [--epochs-factor 1.0]
+    python benchmarks/learn_pretexts.py [--only jigsaw_net denoise_net] [--seeds 0] [--minutes 4.5] [--epochs N]
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from super_selfish.losses import masked_mse
 from super_selfish.models.decoders import resized_to
 from super_selfish.supervisors import all_supervisors
 from super_selfish.supervisors.exhibits import few
+from super_selfish.training import Callback
 
 DATA = Path(os.environ.get("SUPER_SELFISH_DATA", Path(__file__).parents[2] / "shared" / "data")) / "cifar10_sub.npz"
 CHUNK = 250
@@ -46,7 +47,6 @@ class Exam(NamedTuple):
     measure: Callable[[Any, Any, dict[str, Tensor]], tuple[float, float]]
     what: str
     trivial: str
-    epochs: int
     arguments: Mapping[str, Any] = MappingProxyType({})
     lr: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.999)
@@ -98,13 +98,13 @@ def recognised(supervisor: Any, data: Any, _: dict[str, Tensor]) -> tuple[float,
 
 
 EXAMS = {
-    "rotate_net": Exam(told_right, "angles told right", "guess", 10),
-    "exemplar_net": Exam(retrieved, f"own version nearest of {CHUNK}", "guess", 100, {"n_classes": 4000}),
-    "jigsaw_net": Exam(told_right, "orders told right", "guess", 40),
-    "denoise_net": Exam(denoised, "squared error", "best of mean image and input", 25),
-    "context_net": Exam(painted, "squared error in the blocks", "best of mean image and mean colour", 20),
-    "split_brain_net": Exam(bins_told, "cross entropy of L and ab bins", "how often each occurs", 15),
-    "bi_gan": Exam(recognised, "G(E(x)) nearer to x than another's", "guess", 20, lr=5e-4, betas=(0.5, 0.999)),
+    "rotate_net": Exam(told_right, "angles told right", "guess"),
+    "exemplar_net": Exam(retrieved, f"own version nearest of {CHUNK}", "guess", {"n_classes": 4000}),
+    "jigsaw_net": Exam(told_right, "orders told right", "guess"),
+    "denoise_net": Exam(denoised, "squared error", "best of mean image and input"),
+    "context_net": Exam(painted, "squared error in the blocks", "best of mean image and mean colour"),
+    "split_brain_net": Exam(bins_told, "cross entropy of L and ab bins", "how often each occurs"),
+    "bi_gan": Exam(recognised, "G(E(x)) nearer to x than another's", "guess", lr=5e-4, betas=(0.5, 0.999)),
 }
 
 
@@ -131,12 +131,32 @@ def scores(supervisor: Any, images: dict[str, np.ndarray]) -> tuple[float, float
     return float(knn(x, y, test_x, test_y, k=20, t=0.07)), float(linear_probe(x, y, test_x, test_y, seed=0))
 
 
-def train(name: str, seed: int, factor: float, images: dict[str, np.ndarray]) -> str:
+def epochs_in(minutes: float, name: str, images: dict[str, np.ndarray]) -> int:
+    """As many as fit, by the time of one epoch of a supervisor that is thrown away."""
+    supervisor = all_supervisors()[name](images["x_train"], backbone=SmallNet(), **EXAMS[name].arguments)
+    clock = Stopwatch()
+    with tempfile.TemporaryDirectory() as folder:
+        supervisor.supervise(epochs=1, batch_size=64, name=Path(folder, name), callbacks=[clock], verbose=False)
+    return max(1, int(60 * minutes / clock.step / (len(supervisor.dataset) // 64)))
+
+
+class Stopwatch(Callback):
+    """Seconds of a step; a whole epoch is timed, since all images are not alike."""
+
+    step = 0.0
+
+    def on_train_begin(self, run: Any) -> None:
+        self.begin = time.perf_counter()
+
+    def on_step_end(self, run: Any) -> None:
+        self.step = (time.perf_counter() - self.begin) / run.steps
+
+
+def train(name: str, seed: int, epochs: int, images: dict[str, np.ndarray]) -> str:
     exam = EXAMS[name]
     torch.manual_seed(seed)
     supervisor = all_supervisors()[name](images["x_train"], backbone=SmallNet(), **exam.arguments)
     untrained, before = examine(supervisor, exam, images)[0], scores(supervisor, images)
-    epochs = max(1, round(exam.epochs * factor))
     steps = epochs * (len(supervisor.dataset) // 64)
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +183,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", nargs="+", choices=sorted(EXAMS), default=list(EXAMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--epochs-factor", type=float, default=1.0, help="of the epochs of each (default: 1)")
+    parser.add_argument("--minutes", type=float, default=4.5, help="of training, which set the epochs beforehand")
+    parser.add_argument("--epochs", type=int, help="of training, whatever they take")
     options = parser.parse_args()
     if not DATA.is_file():
         sys.exit(f"Skipped: there is no {DATA}. Set SUPER_SELFISH_DATA to the folder that holds cifar10_sub.npz.")
@@ -172,8 +193,9 @@ def main() -> None:
     print("| | seed | on 2,000 other images | trivial | untrained → trained | kNN | linear probe | epochs | minutes |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     for name in options.only:
+        epochs = options.epochs or epochs_in(options.minutes, name, images)
         for seed in options.seeds:
-            print(train(name, seed, options.epochs_factor, images), flush=True)
+            print(train(name, seed, epochs, images), flush=True)
 
 
 if __name__ == "__main__":
