@@ -145,7 +145,7 @@ class Stopwatch(Callback):
 
     step = 0.0
 
-    def on_train_begin(self, run: Any) -> None:
+    def on_train_begin(self, run: Any) -> None:  # noqa: ARG002 - the protocol's
         self.begin = time.perf_counter()
 
     def on_step_end(self, run: Any) -> None:
