@@ -43,6 +43,7 @@ from super_selfish.data import BYOLRecipe, MoCoRecipe, Preprocessing  # noqa: E4
 from super_selfish.data.buffers import Buffers  # noqa: E402
 from super_selfish.data.collate import Collator, Item, to_device  # noqa: E402
 from super_selfish.data.functional import fit  # noqa: E402
+from super_selfish.data.gather import Gatherer  # noqa: E402
 from super_selfish.seeding import Stream  # noqa: E402
 
 DATA = Path(os.environ.get("SUPER_SELFISH_DATA", ROOT.parent / "shared" / "data"))
@@ -76,15 +77,15 @@ def images_for(size: int) -> list[np.ndarray]:
 
 
 def ours(recipes: tuple[Any, Any], images: list[np.ndarray], size: int) -> Callable[[int], Any]:
-    collate, buffers = Collator(), Buffers()  # as the training loader has them
+    gather, collate, buffers = Gatherer(), Collator(), Buffers()  # as the training loader has them
     preprocessing = Preprocessing((size, size), 3, None, MEAN, STD)
 
+    def views(image: np.ndarray, stream: Stream) -> tuple[Any, ...]:
+        return tuple(recipe.augment(image, stream) for recipe in recipes)
+
     def batch(turn: int) -> Any:
-        items = []
-        for index, image in enumerate(images):
-            stream = Stream(0, turn, index)
-            items.append(Item(index, tuple(recipe.augment(image, stream) for recipe in recipes)))
-        return to_device(collate(items), CPU, preprocessing, buffers=buffers)
+        items = (Item(index, views(image, Stream(0, turn, index))) for index, image in enumerate(images))
+        return to_device(collate(gather(items, len(images))), CPU, preprocessing, buffers=buffers)
 
     return batch
 

@@ -16,7 +16,8 @@ class Buffers:
     """Arrays that are given out anew as soon as nobody holds them any more.
 
     A tensor made of an array by ``torch.from_numpy`` holds it, and so does whatever shares the tensor's memory, such as
-    what autograd keeps for the backward pass. An array that only the pool holds is free.
+    what autograd keeps for the backward pass. Views of an array hold the memory below it. An array is free if only the
+    pool holds it, and its memory if only the array does.
 
     Args:
         most: How many arrays are kept.
@@ -53,15 +54,15 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def _holders(array: npt.NDArray[Any]) -> int:
-    return sys.getrefcount(array)
+def _holders(array: npt.NDArray[Any]) -> tuple[int, int]:
+    return sys.getrefcount(array), sys.getrefcount(array.base)
 
 
-def _count_of_a_free_one() -> int:
+def _count_of_a_free_one() -> tuple[int, int]:
     """What :func:`_holders` says in the loop above of an array that only the list holds; Pythons differ in it."""
-    for array in [np.empty(1)]:
+    for array in [aligned((1,), np.dtype(np.uint8))]:
         return _holders(array)
-    return 0
+    return 0, 0
 
 
 _FREE = _count_of_a_free_one()

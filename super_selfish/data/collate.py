@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,33 @@ Collate = Callable[[list[Any]], Any]
 
 
 @dataclass
+class Room:
+    """Where the images of a batch lie side by side.
+
+    Attributes:
+        array: A place for each item along the first axis.
+        whole: Whether every item's image is in its place.
+    """
+
+    array: np.ndarray[Any, Any]
+    whole: bool = True
+
+
+@dataclass
 class Item:
-    """What one position of a batch became: a sample, or the reasons why there is none."""
+    """What one position of a batch became: a sample, or the reasons why there is none.
+
+    Attributes:
+        index: Of the image.
+        sample: The exercise, or None.
+        failures: Images that could not be read, with the reason.
+        rooms: For each field of the sample, where it lies among those of the batch, if it does.
+    """
 
     index: int
     sample: Any = None
     failures: list[tuple[int, str]] = field(default_factory=list)
+    rooms: list[Room | None] = field(default_factory=list)
 
 
 @dataclass
@@ -90,11 +112,14 @@ class Collator:
             return Batch(self._join(samples), (True,), indices, failures)
         if not isinstance(samples[0], tuple):
             return Batch(default_collate(samples), (), indices, failures)
-        fields = [self._join(list(parts)) for parts in zip(*samples, strict=True)]
+        rooms = items[0].rooms if all(item.rooms is items[0].rooms for item in items) else []
+        fields = [self._join(list(parts), room) for parts, room in zip_longest(zip(*samples, strict=True), rooms)]
         images = tuple(isinstance(part, np.ndarray) for part in samples[0])
         return Batch(tuple(fields), images, indices, failures)
 
-    def _join(self, parts: list[Any]) -> Any:
+    def _join(self, parts: list[Any], room: Room | None = None) -> Any:
+        if room is not None and room.whole and len(room.array) == len(parts) and room.array.dtype == np.uint8:
+            return torch.from_numpy(room.array.reshape(-1, *room.array.shape[2:]) if self.batched else room.array)
         if isinstance(parts[0], np.ndarray):
             return _join_images(parts, self.batched, self.buffers)
         if self.batched:

@@ -170,8 +170,13 @@ def blur(image: Image, sigma: float, size: int | None = None) -> Image:
         size: Taps of the kernel, odd; None: as many as reach 2.5 standard deviations, which hold 0.988 of the weight.
     """
     taps = 2 * math.ceil(2.5 * sigma) + 1 if size is None else size
-    kernel = cv2.getGaussianKernel(taps, sigma, cv2.CV_32F)
+    kernel = _gaussian(taps, sigma)
     return _with_channels(cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT_101))
+
+
+@lru_cache(maxsize=512)
+def _gaussian(taps: int, sigma: float) -> Image:
+    return cv2.getGaussianKernel(taps, sigma, cv2.CV_32F)
 
 
 def convolve(image: Image, kernel: npt.NDArray[np.float32]) -> Image:
@@ -216,10 +221,10 @@ def turn_hue(image: Image, turns: float) -> Image:
     """
     if image.dtype == np.uint8:
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-        pixels, step = hsv.reshape(-1, 3), _hue_step(round(turns * 256) & 255)
-        for first in range(0, len(pixels), len(step)):
-            block = pixels[first : first + len(step)]
-            block += step[: len(block)]  # wraps around, as the circle does
+        values, step = hsv.reshape(-1), _hue_step(round(turns * 256) & 255)
+        for first in range(0, values.size, step.size):
+            block = values[first : first + step.size]
+            block += step[: block.size]  # wraps around, as the circle does
         return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
     top = np.float32(peak(image))
     hsv = cv2.cvtColor(image if image.dtype == np.float32 else image / top, cv2.COLOR_RGB2HSV)
@@ -232,8 +237,8 @@ def turn_hue(image: Image, turns: float) -> Image:
 @lru_cache(maxsize=256)
 def _hue_step(step: int) -> Image:
     """What is added to pixels in HSV; to add it to whole blocks is several times faster than to every third byte."""
-    block = np.zeros((4096, 3), np.uint8)
-    block[:, 0] = step
+    block = np.zeros(3 * 4096, np.uint8)
+    block[::3] = step
     block.flags.writeable = False
     return block
 

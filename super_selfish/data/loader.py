@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 
 from super_selfish.data.collate import Batch, Collate, Collator, Item, sample_of
+from super_selfish.data.gather import Gatherer
 from super_selfish.data.prefetch import open_loader, reading_threads
 from super_selfish.data.pretext import PretextDataset, sample_key
 from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages, UnreadableImage
@@ -65,6 +66,7 @@ class KeyedDataset:
         self.seed = seed
         self.collate_fn = collate_fn
         self.on_error = on_error
+        self.gatherer = Gatherer()
         self.foreign = dataset.foreign if isinstance(dataset, PretextDataset) else True
 
     def __len__(self) -> int:
@@ -84,6 +86,10 @@ class KeyedDataset:
             else:
                 break
         return item
+
+    def __getitems__(self, tickets: Sequence[Ticket]) -> list[Item]:
+        """The items of a batch; data loaders prefer it to single ones."""
+        return self.gatherer((self[ticket] for ticket in tickets), len(tickets))
 
     def _sample(self, epoch: int, index: int) -> Any:
         key = (self.seed, epoch, index)

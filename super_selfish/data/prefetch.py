@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from super_selfish.data.gather import Gatherer
 from super_selfish.data.image_source import ImageSource
 from super_selfish.data.memory_sources import evenly_spaced
 from super_selfish.errors import DataError
@@ -96,10 +97,11 @@ class ThreadedLoader:
         self.collate_fn = collate_fn
         self.threads = threads
         self.ahead = ahead
+        self._gatherers: collections.deque[Gatherer] = collections.deque()  # with their memory, for any thread
 
     def __iter__(self) -> Iterator[Any]:
         asked: collections.deque[list[_Part]] = collections.deque()
-        readers = _Readers(self.dataset, self.threads)
+        readers = _Readers(self.dataset, self.threads, self._gatherers)
         try:
             for tickets in self.batch_sampler:
                 asked.append(readers.ask(tickets))
@@ -125,9 +127,10 @@ class _Part(Future[list[Any]]):
 class _Readers:
     """The threads of one pass."""
 
-    def __init__(self, dataset: Any, threads: int) -> None:
+    def __init__(self, dataset: Any, threads: int, gatherers: collections.deque[Gatherer]) -> None:
         self.dataset = dataset
         self.threads = threads
+        self.gatherers = gatherers
         self._asked: collections.deque[_Part] = collections.deque()
         self._running = 0
         self._started: list[threading.Thread] = []
@@ -161,15 +164,20 @@ class _Readers:
 
     def _read(self, part: _Part) -> None:
         try:
-            items = []
-            for ticket in part.tickets:
-                if self._closed:
-                    return
-                items.append(self.dataset[ticket])
+            wanted = itertools.takewhile(lambda _: not self._closed, part.tickets)
+            gatherer = self._gatherer()
+            items = gatherer((self.dataset[ticket] for ticket in wanted), len(part.tickets))
+            self.gatherers.append(gatherer)
             part.set_result(items)
         except BaseException as error:
             part.set_exception(error)
             del part
+
+    def _gatherer(self) -> Gatherer:
+        try:
+            return self.gatherers.pop()
+        except IndexError:
+            return Gatherer()
 
     def close(self) -> None:
         """Forget what has not begun, and wait for the images that are being read right now."""

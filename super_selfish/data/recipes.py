@@ -104,7 +104,7 @@ class CropColourRecipe(Recipe):
         jitter_p: Probability of the jitter.
         grey: Probability of greyscale.
         blur: Probability of a Gaussian blur.
-        sigma: Smallest and largest standard deviation of the blur, in px of the view.
+        sigma: Smallest and largest standard deviation of the blur, in px of the view; drawn in hundredths.
         solarize: Probability of inverting values of at least one half.
 
     Raises:
@@ -148,7 +148,7 @@ class CropColourRecipe(Recipe):
             steps = (*steps, (SATURATION, 0.0))
         weak, strong = self.sigma
         often_blurred, often_solarized = self.chances()
-        blurred = weak + (strong - weak) * sigma if blur < often_blurred else 0.0
+        blurred = round(weak + (strong - weak) * sigma, 2) if blur < often_blurred else 0.0  # few kernels, made once
         return Drawn(rectangle, steps, flip < self.flip, blurred, solarize < often_solarized)
 
     def chances(self) -> tuple[float, float]:
