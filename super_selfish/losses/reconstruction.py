@@ -15,6 +15,13 @@ def masked_mse(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         prediction: (batch, channels, height, width).
         target: The same.
         mask: (batch, 1, height, width) of bool, True where the error counts.
+
+    Example:
+        >>> import torch
+        >>> mask = torch.zeros(1, 1, 2, 2, dtype=torch.bool)
+        >>> mask[0, 0, 0, 0] = True
+        >>> masked_mse(torch.full((1, 3, 2, 2), 3.0), torch.ones(1, 3, 2, 2), mask)
+        tensor(4.)
     """
     kept = mask.to(prediction.dtype)
     errors = ((prediction - target).square() * kept).sum((1, 2, 3))
