@@ -3,6 +3,7 @@
 from super_selfish.data.bidirectional import BiDataset
 from super_selfish.data.collate import batched_collate
 from super_selfish.data.context import ContextDataset
+from super_selfish.data.denoise import DenoiseDataset
 from super_selfish.data.exemplar import ExemplarDataset, ExemplarRecipe
 from super_selfish.data.images import read_header, read_image, to_image
 from super_selfish.data.jigsaw import JigsawDataset, jigsaw
@@ -28,6 +29,7 @@ __all__ = [
     "BYOLRecipe",
     "BiDataset",
     "ContextDataset",
+    "DenoiseDataset",
     "ExemplarDataset",
     "ExemplarRecipe",
     "ImageDataset",

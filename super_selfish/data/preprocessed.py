@@ -64,6 +64,13 @@ class Preprocessing:
         fitted = functional.fit(self._with_channels(self._scaled(image)), *self.resolution)
         return np.ascontiguousarray(fitted)
 
+    def visible(self, images: Tensor) -> Tensor:
+        """Images (..., C, H, W) from a network as they can be looked at: not normalised, clipped to [0, 1]."""
+        if self.mean is not None and self.std is not None:
+            mean, std = (images.new_tensor(row).view(-1, 1, 1) for row in (self.mean, self.std))
+            images = images * std + mean
+        return images.clamp(0.0, 1.0)
+
     def as_json(self) -> dict[str, Any]:
         """Plain types, for :meth:`from_json`."""
         return {

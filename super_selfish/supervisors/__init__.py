@@ -3,6 +3,7 @@
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.bi_gan import BiGanSupervisor
 from super_selfish.supervisors.context_net import ContextNetSupervisor
+from super_selfish.supervisors.denoise_net import DenoiseNetSupervisor
 from super_selfish.supervisors.exemplar_net import ExemplarNetSupervisor
 from super_selfish.supervisors.gan import GanSupervisor
 from super_selfish.supervisors.jigsaw_net import JigsawNetSupervisor
@@ -13,6 +14,7 @@ from super_selfish.supervisors.rotate_net import RotateNetSupervisor
 __all__ = [
     "BiGanSupervisor",
     "ContextNetSupervisor",
+    "DenoiseNetSupervisor",
     "ExemplarNetSupervisor",
     "GanSupervisor",
     "JigsawNetSupervisor",
@@ -27,6 +29,7 @@ ALGORITHMS: tuple[type[Supervisor], ...] = (
     ExemplarNetSupervisor,
     RotateNetSupervisor,
     JigsawNetSupervisor,
+    DenoiseNetSupervisor,
     ContextNetSupervisor,
     BiGanSupervisor,
     MomentumContrastSupervisor,

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import ConstantLR, ExponentialLR, OneCycleLR, Step
 from torchvision.transforms import v2
 
 from super_selfish.data import MoCoRecipe
-from super_selfish.models import Classification
+from super_selfish.models import Classification, Upsampling
 from super_selfish.supervisors import Supervisor
 from super_selfish.supervisors.identity import describe
 from super_selfish.training import Callback
@@ -27,6 +27,7 @@ STEPS = 12  # 3 epochs of 4 batches
 RUN = {"epochs": 3, "batch_size": 5, "lr": 0.01, "verbose": False, "name": "store/test", "clip_grad": 5.0}
 HEADS: dict[str, Callable[[], dict[str, Any]]] = {  # small ones, for there are many checkpoints
     "jigsaw_net": lambda: {"predictor": Classification([64, 32, 24], norm_type="layer")},
+    "denoise_net": lambda: {"predictor": Upsampling([16, 8, 3], out_resolution=None)},
     "momentum_contrast": lambda: {
         "embedding_size": 16,
         "predictor": Classification([64, 32, 16], norm_type="layer"),

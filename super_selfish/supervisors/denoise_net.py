@@ -1,0 +1,117 @@
+"""The denoising autoencoder: learn features by restoring corrupted images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import Unpack
+
+from super_selfish.data import denoise
+from super_selfish.data.denoise import DenoiseDataset, Noise
+from super_selfish.data.exhibit import Exhibit, Panel
+from super_selfish.errors import Rule, check_arguments
+from super_selfish.losses import masked_mse
+from super_selfish.models.decoders import resized_to
+from super_selfish.supervisors.base import Supervisor
+from super_selfish.supervisors.setup import ImageOptions, Setup
+
+RULES = denoise.RULES | {"loss_on": Rule(lambda where: where in ("all", "masked"), '"all" or "masked"')}
+
+
+class DenoiseNetSupervisor(Supervisor):
+    """Corrupt a part of each image, and learn to restore what was there.
+
+    Fits any images, of any number of channels. Single pixels are restored well from their neighbours, which teaches
+    edges and texture but little of what a picture shows; larger blocks (``patch=8``, say) force the network to look
+    further.
+
+    Args:
+        dataset: A folder, a data set, an array, a tensor; None to load weights only.
+        p: Probability that a pixel, or a block, is corrupted.
+        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with a bottleneck.
+        predictor: The backbone's map to images of any size, which are scaled to that of the target; None for a
+            decoder of transposed convolutions sized by the map.
+        loss: Criterion of (reconstruction, image); mean squared error if None. With ``loss_on="masked"`` it gets the
+            reconstruction only where the image was corrupted, and the image's own pixels elsewhere.
+        noise: ``"mask"``: corrupted pixels become 0; ``"saltpepper"``: black or white; ``"gaussian"``: noise is added.
+        patch: Side in px of the blocks that are corrupted as a whole.
+        sigma: Standard deviation of the Gaussian noise, on the scale of 0 to 1.
+        loss_on: ``"all"`` pixels, or the ``"masked"`` ones alone: the sum of their squared errors over their number.
+        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+
+    Raises:
+        ConfigurationError: If an argument is out of range, or the networks do not fit.
+        DataError: If the images cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> supervisor = DenoiseNetSupervisor(images, backbone="small_resnet", patch=4, loss_on="masked")
+        >>> supervisor.model(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 3, 32, 32])
+
+    References:
+        Vincent et al., "Extracting and Composing Robust Features with Denoising Autoencoders", 2008.
+    """
+
+    def __init__(
+        self,
+        dataset: Any = None,
+        p: float = 0.7,  # Differs from the paper: at most 0.4
+        backbone: nn.Module | str | None = None,
+        predictor: nn.Module | None = None,
+        loss: Callable[..., Tensor] | None = None,
+        *,
+        noise: Noise = "mask",
+        patch: int = 1,
+        sigma: float = 0.25,
+        loss_on: Literal["all", "masked"] = "all",
+        **images: Unpack[ImageOptions],
+    ) -> None:
+        check_arguments(RULES, locals())
+        setup = Setup.of(dataset, images, backbone=backbone, predictor=predictor, loss=loss)
+        super().__init__(
+            # Differs from the paper: convolutions, and a decoder with weights of its own and a plain last layer
+            setup.autoencoder(setup.preprocessing.channels),
+            setup.dataset(lambda opened: DenoiseDataset(opened, p, noise=noise, patch=patch, sigma=sigma)),
+            # Differs from the paper: squared error, not the cross entropy of pixels
+            masked_mse if loss is None and loss_on == "masked" else setup.criterion(nn.MSELoss),
+            setup=setup,
+        )
+        self.p = p
+        self.noise = noise
+        self.patch = patch
+        self.sigma = sigma
+        self.loss_on = loss_on
+
+    def _forward(self, data: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        corrupted, clean, mask = data  # (batch, C, H, W) twice, and (batch, 1, H, W)
+        reconstruction = resized_to(self.model(corrupted), clean.shape[-2:])
+        if self.loss_on == "all":
+            return self.loss(reconstruction, clean)
+        if self.loss is masked_mse:
+            return masked_mse(reconstruction, clean, mask)
+        return self.loss(torch.where(mask, reconstruction, clean), clean)
+
+    def _exhibit(self, data: tuple[Tensor, Tensor, Tensor]) -> Exhibit:
+        corrupted, clean, _ = data
+        seen = [("input: corrupted", corrupted), ("target: the image", clean)]
+        note = f"Each {'pixel' if self.patch == 1 else f'block of {self.patch}×{self.patch} px'} is corrupted"
+        note += f" with a probability of {self.p:g}."
+        if self.cursor.step > 0:
+            restored = resized_to(self.model(corrupted), clean.shape[-2:])
+            seen.append(("answer: restored", restored))
+            grey = clean.mean((2, 3), keepdim=True).expand_as(clean)
+            errors = [F.mse_loss(guess, clean).item() for guess in (restored, corrupted, grey)]
+            note += "\nMean squared error: answers {:.4f}, inputs {:.4f}, each image's mean colour {:.4f}.".format(
+                *errors
+            )
+        rows = [
+            [Panel(self.preprocessing.visible(images[index]), caption) for caption, images in seen]
+            for index in range(len(clean))
+        ]
+        return Exhibit("Denoising: what was there before the noise?", note, rows)
