@@ -6,8 +6,9 @@ from super_selfish.models.bidirectional import LatentNet, PairDiscriminator
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.decoders import ChannelwiseFC, GroupedUpsampling, Upsampling
 from super_selfish.models.efficient import EfficientFeatures, ReshapeChannels
+from super_selfish.models.grouped import GroupedBackbone, GroupedEfficientFeatures
 from super_selfish.models.heads import Classification, ResizableLinear
-from super_selfish.models.lab import rgb_to_lab
+from super_selfish.models.lab import RGBInput, lab_to_rgb, rgb_to_lab
 from super_selfish.models.norms import LayerNorm2d
 from super_selfish.models.shapes import feature_shape
 
@@ -17,10 +18,13 @@ __all__ = [
     "Classification",
     "CombinedNet",
     "EfficientFeatures",
+    "GroupedBackbone",
+    "GroupedEfficientFeatures",
     "GroupedUpsampling",
     "LatentNet",
     "LayerNorm2d",
     "PairDiscriminator",
+    "RGBInput",
     "ReshapeChannels",
     "ResizableLinear",
     "SmallResNet",
@@ -28,6 +32,7 @@ __all__ = [
     "default_backbone",
     "feature_shape",
     "follow",
+    "lab_to_rgb",
     "momentum_copy",
     "named_backbone",
     "rgb_to_lab",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-_TO_XYZ = (  # linear sRGB to CIE XYZ over the white point D65 (IEC 61966-2-1)
+from super_selfish.models.backbones import map_of
+
+TO_XYZ = (
     (0.412453 / 0.95047, 0.357580 / 0.95047, 0.180423 / 0.95047),
     (0.212671, 0.715160, 0.072169),
     (0.019334 / 1.08883, 0.119193 / 1.08883, 0.950227 / 1.08883),
 )
-_LINEAR_BELOW = 0.008856  # (6 / 29)³
+"""Linear sRGB to CIE XYZ over the white point D65 (IEC 61966-2-1)."""
+LINEAR_BELOW = 0.008856
+"""(6 / 29)³: below it the root is a line, 7.787 x + 16 / 116."""
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:
@@ -31,15 +35,70 @@ def rgb_to_lab(images: Tensor) -> Tensor:
     """
     values = images.clamp(0.0, 1.0)
     linear = torch.where(values > 0.04045, ((values + 0.055) / 1.055) ** 2.4, values / 12.92)
-    matrix = torch.tensor(_TO_XYZ, dtype=images.dtype, device=images.device)
+    matrix = torch.tensor(TO_XYZ, dtype=images.dtype, device=images.device)
     xyz = torch.einsum("ij,...jhw->...ihw", matrix, linear)
-    root = torch.where(xyz > _LINEAR_BELOW, xyz.clamp_min(_LINEAR_BELOW) ** (1 / 3), 7.787 * xyz + 16 / 116)
+    root = torch.where(xyz > LINEAR_BELOW, xyz.clamp_min(LINEAR_BELOW) ** (1 / 3), 7.787 * xyz + 16 / 116)
     x, y, z = root.unbind(-3)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=-3)
 
 
+def lab_to_rgb(images: Tensor) -> Tensor:
+    """CIE Lab with the white point D65 as sRGB, for pictures.
+
+    Args:
+        images: (..., 3, height, width) as :func:`rgb_to_lab` gives it.
+
+    Returns:
+        (..., 3, height, width) in [0, 1]; colours that a screen cannot show are clipped.
+
+    Example:
+        >>> lab_to_rgb(torch.tensor([100.0, 0.0, 0.0]).view(3, 1, 1)).flatten().round().tolist()
+        [1.0, 1.0, 1.0]
+    """
+    lightness, a, b = images.unbind(-3)
+    y = (lightness + 16) / 116
+    root = torch.stack([y + a / 500, y, y - b / 200], dim=-3)
+    xyz = torch.where(root > LINEAR_BELOW ** (1 / 3), root**3, (root - 16 / 116) / 7.787)
+    matrix = torch.linalg.inv(torch.tensor(TO_XYZ, dtype=torch.float64)).to(images)
+    linear = torch.einsum("ij,...jhw->...ihw", matrix, xyz).clamp(0.0, 1.0)
+    return torch.where(linear > 0.0031308, 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055, 12.92 * linear)
+
+
+_SCALE, _SHIFT = (50.0, 110.0, 110.0), (1.0, 0.0, 0.0)
+
+
 def normalised_lab(lab: Tensor) -> Tensor:
     """Lab as networks take it: L / 50 - 1, a / 110, b / 110, all in about [-1, 1]."""
-    scale = torch.tensor([50.0, 110.0, 110.0], dtype=lab.dtype, device=lab.device).view(3, 1, 1)
-    shift = torch.tensor([1.0, 0.0, 0.0], dtype=lab.dtype, device=lab.device).view(3, 1, 1)
-    return lab / scale - shift
+    return lab / lab.new_tensor(_SCALE).view(3, 1, 1) - lab.new_tensor(_SHIFT).view(3, 1, 1)
+
+
+def plain_lab(normalised: Tensor) -> Tensor:
+    """What :func:`normalised_lab` was made of."""
+    return (normalised + normalised.new_tensor(_SHIFT).view(3, 1, 1)) * normalised.new_tensor(_SCALE).view(3, 1, 1)
+
+
+class RGBInput(nn.Module):
+    """A backbone of normalised Lab, given RGB; the weights are shared, not copied.
+
+    Args:
+        backbone: Takes (batch, 3, height, width) as :func:`normalised_lab` makes it.
+
+    Example:
+        >>> RGBInput(nn.Flatten())(torch.zeros(1, 3, 1, 1)).round().tolist()
+        [[-1.0, 0.0, 0.0]]
+    """
+
+    image_channels = 3
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def map(self, x: Tensor) -> Tensor:
+        """The backbone's map of RGB images in [0, 1]."""
+        return map_of(self.backbone, normalised_lab(rgb_to_lab(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The backbone's features of RGB images in [0, 1]."""
+        features: Tensor = self.backbone(normalised_lab(rgb_to_lab(x)))
+        return features

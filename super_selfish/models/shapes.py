@@ -53,7 +53,10 @@ def feature_shape(backbone: nn.Module, channels: int, resolution: tuple[int, int
 
 
 def expected_channels(backbone: nn.Module) -> int | None:
-    """How many channels the first convolution takes, if there is one."""
+    """How many channels the network says to take (``image_channels``), or its first convolution, if there is one."""
+    stated = getattr(backbone, "image_channels", None)
+    if isinstance(stated, int):
+        return stated
     found = first_convolution(backbone)
     return None if found is None else found[1].in_channels
 

@@ -1,0 +1,68 @@
+"""Lab against scikit-image, there and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from skimage import color
+from torch import nn
+
+from super_selfish.models import RGBInput, SmallResNet, lab_to_rgb, rgb_to_lab
+from super_selfish.models.lab import normalised_lab, plain_lab
+from super_selfish.models.shapes import expected_channels
+
+
+def colours(*shape: int) -> torch.Tensor:
+    """Random colours, with black, white and very dark ones among them."""
+    values = torch.rand(*shape, 3, 16, 20)
+    values[..., 0, :2] = 0
+    values[..., 1, :2] = 1
+    values[..., 2:6, :] *= 0.02
+    return values
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (2, 3)])
+def test_equals_skimage(shape: tuple[int, ...]) -> None:
+    images = colours(*shape)
+    expected = color.rgb2lab(images.movedim(-3, -1).double().numpy())
+    found = rgb_to_lab(images)
+    assert found.shape == images.shape
+    assert found.dtype == torch.float32
+    assert np.abs(found.movedim(-3, -1).numpy() - expected).max() < 1e-3
+
+
+def test_corners() -> None:
+    corners = {(1, 1, 1): (100, 0, 0), (0, 0, 0): (0, 0, 0), (1, 0, 0): (53.24, 80.09, 67.20)}
+    corners[0, 0, 1] = (32.30, 79.19, -107.86)
+    for rgb, lab in corners.items():
+        found = rgb_to_lab(torch.tensor(rgb, dtype=torch.float32).view(3, 1, 1)).flatten()
+        assert torch.allclose(found, torch.tensor(lab, dtype=torch.float32), atol=6e-3), rgb
+    assert torch.equal(rgb_to_lab(torch.full((3, 1, 1), 1.5)), rgb_to_lab(torch.ones(3, 1, 1))), "clipped"
+
+
+def test_there_and_back() -> None:
+    images = colours(3)
+    assert torch.allclose(lab_to_rgb(rgb_to_lab(images)), images, atol=1e-5)
+    lab = rgb_to_lab(images)
+    assert torch.allclose(plain_lab(normalised_lab(lab)), lab, atol=1e-4)
+    assert normalised_lab(lab).abs().max() <= 1.1
+    beyond = lab_to_rgb(torch.tensor([90.0, 120.0, -120.0]).view(3, 1, 1))
+    assert 0 <= beyond.min() <= beyond.max() <= 1
+    expected = color.lab2rgb(lab.movedim(-3, -1).double().numpy())
+    assert np.abs(lab_to_rgb(lab).movedim(-3, -1).numpy() - expected).max() < 1e-3
+
+
+def test_gradients_are_finite_everywhere() -> None:
+    images = colours().requires_grad_()
+    rgb_to_lab(images).sum().backward()
+    assert torch.isfinite(images.grad).all()
+
+
+def test_a_backbone_that_is_given_rgb() -> None:
+    inner = SmallResNet(width=4).eval()
+    backbone, images = RGBInput(inner), torch.rand(2, 3, 32, 32)
+    lab = normalised_lab(rgb_to_lab(images))
+    assert torch.equal(backbone(images), inner(lab))
+    assert torch.equal(backbone.map(images), inner.map(lab))
+    assert expected_channels(RGBInput(nn.Sequential(nn.Conv2d(1, 2, 1)))) == 3
