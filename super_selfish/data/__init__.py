@@ -21,6 +21,7 @@ from super_selfish.data.recipes import (
 )
 from super_selfish.data.rotate import RotateDataset
 from super_selfish.data.sources import ImageSource, open_source
+from super_selfish.data.split_brain import SplitBrainDataset
 from super_selfish.data.views import AugmentationDataset
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "PretextDataset",
     "Recipe",
     "RotateDataset",
+    "SplitBrainDataset",
     "batched_collate",
     "fit_preprocessing",
     "jigsaw",

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from super_selfish.data.rectangles import block
+
 Image = npt.NDArray[Any]
 
 cv2.setNumThreads(0)  # one image is too little work to share; workers and prefetching threads give the parallelism
@@ -89,13 +91,6 @@ def crop_resize(
         return bounded(_with_channels(cv2.resize(part, size[::-1], interpolation=method)), cubic)
     resized = [_with_channels(cv2.resize(group, size[::-1], interpolation=method)) for group in _groups_of_four(part)]
     return bounded(np.concatenate(resized, axis=2), cubic)
-
-
-@lru_cache(maxsize=4096)
-def block(length: int, size: int) -> int:
-    """How many pixels to average before ``length`` of them are resampled to ``size``: blocks that leave few over."""
-    most = max(1, length // size)
-    return min(range(most, max(1, 3 * most // 4) - 1, -1), key=lambda pixels: length % pixels)
 
 
 def bounded(image: Image, overshoots: bool = True) -> Image:
@@ -184,14 +179,20 @@ def convolve(image: Image, kernel: npt.NDArray[np.float32]) -> Image:
     return bounded(_with_channels(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)))
 
 
-def mix_channels(image: Image, matrix: npt.NDArray[np.float32]) -> Image:
-    """Each pixel's channels times a matrix, saturating.
+def mix_channels(image: Image, matrix: npt.NDArray[np.float32], saturating: bool = True) -> Image:
+    """Each pixel's channels times a matrix.
 
     Args:
         image: H×W×C with at most 4 channels.
         matrix: C×(C+1); the last column is added, on the scale of the image.
+        saturating: Clip what is no image any more; integers saturate in any case.
     """
-    return bounded(_with_channels(cv2.transform(image, matrix)))
+    return bounded(_with_channels(cv2.transform(image, matrix)), saturating)
+
+
+def power(image: Image, exponent: float) -> Image:
+    """Each value of a float image, not negative, to a power."""
+    return _with_channels(cv2.pow(image, exponent))
 
 
 def scale_and_add(image: Image, gain: float, offset: float) -> Image:

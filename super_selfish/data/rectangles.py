@@ -1,8 +1,9 @@
-"""Rectangles of random area, shape and place within an image."""
+"""Rectangles within an image: of random area, shape and place, and blocks that an image is averaged over."""
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from super_selfish.seeding import Stream
 
@@ -47,3 +48,10 @@ def rectangle_of(
     if 0 < across <= width and 0 < down <= height:
         return int(top * (height - down + 1)), int(left * (width - across + 1)), down, across
     return None
+
+
+@lru_cache(maxsize=4096)
+def block(length: int, size: int) -> int:
+    """How many pixels to average before ``length`` of them are resampled to ``size``: blocks that leave few over."""
+    most = max(1, length // size)
+    return min(range(most, max(1, 3 * most // 4) - 1, -1), key=lambda pixels: length % pixels)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -65,3 +67,61 @@ def _stem_in_words(backbone: nn.Module) -> str:
     channels = expected_channels(backbone)
     name = type(backbone).__name__
     return name if channels is None else f"{name}, whose first convolution takes {channels} channels"
+
+
+def check_outputs(predictor: nn.Module, shape: tuple[int, ...], outputs: int | None) -> None:
+    """Make sure that a predictor takes the features and has a number of outputs; None: any.
+
+    Raises:
+        ConfigurationError: If it does not take them, or has another number of outputs.
+    """
+    found = output_shape(predictor, shape)
+    if len(found) != 1 or outputs not in (None, found[0]):
+        raise ConfigurationError(
+            "The predictor's output does not fit the task.",
+            expected=f"logits of shape (batch, {'classes' if outputs is None else outputs})",
+            received=f"shape {(1, *found)} for a batch of one",
+        )
+
+
+def check_decoded(predictor: nn.Module, shape: tuple[int, ...], outputs: int) -> None:
+    """Make sure that a decoder takes the map and returns images with a number of channels.
+
+    Raises:
+        ConfigurationError: If it does not.
+    """
+    found = output_shape(predictor, shape)
+    if len(found) != 3 or found[0] != outputs:
+        raise ConfigurationError(
+            "The predictor's output does not fit the task.",
+            expected=f"maps of shape (batch, {outputs}, height, width), of any size",
+            received=f"shape {(1, *found)} for a batch of one",
+        )
+
+
+def output_shape(predictor: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of a predictor's output for the features of one image, without the batch.
+
+    Raises:
+        ConfigurationError: If it does not take them, or returns no tensor.
+    """
+    trial = copy.deepcopy(predictor).eval()
+    device = next((parameter.device for parameter in predictor.parameters()), torch.device("cpu"))
+    try:
+        with torch.no_grad():
+            features = torch.zeros(1, *shape, device=device)
+            answer = trial(features.flatten(1) if isinstance(predictor, nn.Linear) else features)
+    except Exception as error:  # whatever a stranger's network raises becomes one message with its cause
+        raise ConfigurationError(
+            f"The predictor cannot take the backbone's features: {type(error).__name__}: {error}.",
+            expected=f"features of shape (batch, {', '.join(map(str, shape))})",
+            received=type(predictor).__name__,
+            fix="Size it by `supervisor.feature_dim`, or leave `predictor=None`.",
+        ) from error
+    if not isinstance(answer, Tensor) or answer.ndim < 2:
+        raise ConfigurationError(
+            "The predictor returns no tensor of one row an image.",
+            expected="a tensor of shape (batch, outputs)",
+            received=f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__,
+        )
+    return tuple(answer.shape[1:])

@@ -10,6 +10,7 @@ from super_selfish.supervisors.jigsaw_net import JigsawNetSupervisor
 from super_selfish.supervisors.label import LabelSupervisor
 from super_selfish.supervisors.momentum_contrast import MomentumContrastSupervisor
 from super_selfish.supervisors.rotate_net import RotateNetSupervisor
+from super_selfish.supervisors.split_brain_net import SplitBrainNetSupervisor
 
 __all__ = [
     "BiGanSupervisor",
@@ -21,6 +22,7 @@ __all__ = [
     "LabelSupervisor",
     "MomentumContrastSupervisor",
     "RotateNetSupervisor",
+    "SplitBrainNetSupervisor",
     "Supervisor",
     "all_supervisors",
 ]
@@ -31,6 +33,7 @@ ALGORITHMS: tuple[type[Supervisor], ...] = (
     JigsawNetSupervisor,
     DenoiseNetSupervisor,
     ContextNetSupervisor,
+    SplitBrainNetSupervisor,
     BiGanSupervisor,
     MomentumContrastSupervisor,
 )

@@ -15,9 +15,9 @@ from super_selfish.errors import ConfigurationError, Rule, check_arguments, is_n
 from super_selfish.models import Classification, EfficientFeatures, LatentNet, PairDiscriminator, ReshapeChannels
 from super_selfish.models.decoders import Upsampling, decoder_layers, resized_to
 from super_selfish.models.efficient import NormType
-from super_selfish.models.shapes import feature_shape
+from super_selfish.models.shapes import check_decoded, feature_shape
 from super_selfish.supervisors.gan import GanSupervisor, check_discriminator
-from super_selfish.supervisors.setup import ImageOptions, Setup, Shape, check_decoded
+from super_selfish.supervisors.setup import ImageOptions, Setup, Shape
 
 RULES = {
     **BIDIRECTIONAL_RULES,

@@ -16,10 +16,10 @@ from super_selfish.data.loader import TrainLoader
 from super_selfish.data.scaling import as_float
 from super_selfish.data.views import Views
 from super_selfish.errors import ConfigurationError, UnreadableImage, check_arguments
-from super_selfish.models.shapes import feature_shape
+from super_selfish.models.shapes import feature_shape, output_shape
 from super_selfish.seeding import Stream
 from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup, output_shape
+from super_selfish.supervisors.setup import ImageOptions, Setup
 
 VERSIONS = 4  # of an image in the picture of the exercise
 

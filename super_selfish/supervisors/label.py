@@ -12,8 +12,9 @@ from super_selfish.data.preprocessing import Preprocessing
 from super_selfish.data.pretext import LabelledDataset, PretextDataset
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.models.combined import CombinedNet
+from super_selfish.models.shapes import output_shape
 from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup, output_shape, overlaid
+from super_selfish.supervisors.setup import ImageOptions, Setup, overlaid
 
 
 class LabelSupervisor(Supervisor):

@@ -20,7 +20,7 @@ from super_selfish.models.combined import CombinedNet
 from super_selfish.models.decoders import Upsampling, decoder_layers
 from super_selfish.models.efficient import NormType
 from super_selfish.models.heads import Classification
-from super_selfish.models.shapes import expected_channels, feature_shape
+from super_selfish.models.shapes import check_decoded, check_outputs, expected_channels, feature_shape
 
 
 class ImageOptions(TypedDict, total=False):
@@ -175,6 +175,27 @@ class Setup:
         check_outputs(net.predictor, shape, None if resizable and self.images is None else outputs)
         return net
 
+    def check_lab(self, why: str) -> None:
+        """Make sure that the images can be taken to Lab: that they are RGB, and not normalised.
+
+        Raises:
+            ConfigurationError: If they are not, with the reason ``why`` they have to be.
+        """
+        channels = self.preprocessing.channels
+        if channels != 3:
+            raise ConfigurationError(
+                why,
+                expected="RGB images",
+                received=f"{channels} channel{'s' if channels > 1 else ''}",
+                fix="If only some of the images are grey, pass channels=3. Other kinds need another algorithm.",
+            )
+        if self.preprocessing.mean is not None:
+            raise ConfigurationError(
+                "`normalize` has no place here: the network sees Lab, which is scaled by its own range.",
+                expected="normalize=None",
+                received=f"normalize={self.options.get('normalize')!r}",
+            )
+
     def map_shape(self, backbone: nn.Module) -> Shape:
         """Channels, height and width of a backbone's map of the images; a vector counts as a 1×1 map."""
         channels, height, width = feature_shape(
@@ -232,61 +253,3 @@ def overlaid(stored: Preprocessing, setup: Setup) -> Preprocessing:
     fields = {"normalize": ("mean", "std")}
     given = [name for option in setup.options for name in fields.get(option, (option,))]
     return dataclasses.replace(stored, **{name: getattr(setup.preprocessing, name) for name in given})
-
-
-def check_outputs(predictor: nn.Module, shape: tuple[int, ...], outputs: int | None) -> None:
-    """Make sure that a predictor takes the features and has a number of outputs; None: any.
-
-    Raises:
-        ConfigurationError: If it does not take them, or has another number of outputs.
-    """
-    found = output_shape(predictor, shape)
-    if len(found) != 1 or outputs not in (None, found[0]):
-        raise ConfigurationError(
-            "The predictor's output does not fit the task.",
-            expected=f"logits of shape (batch, {'classes' if outputs is None else outputs})",
-            received=f"shape {(1, *found)} for a batch of one",
-        )
-
-
-def check_decoded(predictor: nn.Module, shape: tuple[int, ...], outputs: int) -> None:
-    """Make sure that a decoder takes the map and returns images with a number of channels.
-
-    Raises:
-        ConfigurationError: If it does not.
-    """
-    found = output_shape(predictor, shape)
-    if len(found) != 3 or found[0] != outputs:
-        raise ConfigurationError(
-            "The predictor's output does not fit the task.",
-            expected=f"maps of shape (batch, {outputs}, height, width), of any size",
-            received=f"shape {(1, *found)} for a batch of one",
-        )
-
-
-def output_shape(predictor: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of a predictor's output for the features of one image, without the batch.
-
-    Raises:
-        ConfigurationError: If it does not take them, or returns no tensor.
-    """
-    trial = copy.deepcopy(predictor).eval()
-    device = next((parameter.device for parameter in predictor.parameters()), torch.device("cpu"))
-    try:
-        with torch.no_grad():
-            features = torch.zeros(1, *shape, device=device)
-            answer = trial(features.flatten(1) if isinstance(predictor, nn.Linear) else features)
-    except Exception as error:  # whatever a stranger's network raises becomes one message with its cause
-        raise ConfigurationError(
-            f"The predictor cannot take the backbone's features: {type(error).__name__}: {error}.",
-            expected=f"features of shape (batch, {', '.join(map(str, shape))})",
-            received=type(predictor).__name__,
-            fix="Size it by `supervisor.feature_dim`, or leave `predictor=None`.",
-        ) from error
-    if not isinstance(answer, Tensor) or answer.ndim < 2:
-        raise ConfigurationError(
-            "The predictor returns no tensor of one row an image.",
-            expected="a tensor of shape (batch, outputs)",
-            received=f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__,
-        )
-    return tuple(answer.shape[1:])

@@ -44,7 +44,11 @@ class Trained(nn.Module):
         Args:
             output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: as the backbone is.
         """
-        chosen = self.model.backbone if output is None else BackboneOutput(self.model.backbone, output)
+        return self._presented(self.model.backbone, output)
+
+    def _presented(self, backbone: nn.Module, output: Output | None) -> nn.Module:
+        """A backbone in a form of output, in eval mode, with the preprocessing of its images attached."""
+        chosen = backbone if output is None else BackboneOutput(backbone, output)
         object.__setattr__(chosen, "preprocessing", self.preprocessing)  # extract_features then treats images alike
         return chosen.eval()
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import super_selfish
+from super_selfish.errors import ConfigurationError
 from super_selfish.supervisors import all_supervisors
 from super_selfish.training import Callback
 
@@ -82,8 +83,15 @@ def test_a_loaded_supervisor_has_the_same_next_loss(make: Callable[..., Any], im
     assert losses[0] == losses[1]
 
 
-def test_load_rebuilds_what_depends_on_the_images(make: Callable[..., Any], images: Callable[..., Any]) -> None:
-    trained = make(images(8, 64, 64, channels=1), backbone="small_resnet").supervise(epochs=1, **QUIET)
+def test_load_rebuilds_what_depends_on_the_images(
+    make: Callable[..., Any], images: Callable[..., Any], colour_only: bool
+) -> None:
+    if colour_only:
+        with pytest.raises(ConfigurationError, match=r"Expected: RGB images. Received: 1 channel\."):
+            make(images(8, channels=1), backbone="small_resnet")
+    trained = make(images(8, 64, 64, channels=3 if colour_only else 1), backbone="small_resnet").supervise(
+        epochs=1, **QUIET
+    )
     loaded = make(backbone="small_resnet")
     assert loaded.preprocessing.channels == 3
     assert loaded.load("store/test") is loaded
@@ -95,7 +103,11 @@ def test_load_rebuilds_what_depends_on_the_images(make: Callable[..., Any], imag
     assert all(torch.equal(here[key], there[key]) for key in here)
 
 
-def test_normalisation_is_stored(make: Callable[..., Any], images: Callable[..., Any]) -> None:
+def test_normalisation_is_stored(make: Callable[..., Any], images: Callable[..., Any], colour_only: bool) -> None:
+    if colour_only:
+        with pytest.raises(ConfigurationError, match=r"Expected: normalize=None\. Received: normalize='dataset'"):
+            make(images(8), normalize="dataset")
+        return
     trained = make(images(8), normalize="dataset").supervise(epochs=1, **QUIET)
     loaded = make().load("store/test")
     assert loaded.preprocessing.mean == trained.preprocessing.mean
@@ -160,10 +172,14 @@ def test_ctrl_c_keeps_the_previous_training(make: Callable[..., Any], images: Ca
     assert make().load("store/test.prev").cursor.step == 12, "the longest training is kept"
 
 
-def test_settings_that_numpy_made_are_stored(make: Callable[..., Any], images: Callable[..., Any]) -> None:
-    options = {"resolution": np.int64(40), "normalize": (np.full(3, 0.4), np.full(3, 0.2, np.float32))}
-    make(images(8), **options).supervise(epochs=1, **QUIET)
-    assert make().load("store/test").preprocessing.mean == (0.4, 0.4, 0.4)
+def test_settings_that_numpy_made_are_stored(
+    make: Callable[..., Any], images: Callable[..., Any], colour_only: bool
+) -> None:
+    own = {} if colour_only else {"normalize": (np.full(3, 0.4), np.full(3, 0.2, np.float32))}
+    make(images(8), resolution=np.int64(40), **own).supervise(epochs=1, **QUIET)
+    loaded = make().load("store/test")
+    assert loaded.preprocessing.resolution == (40, 40)
+    assert loaded.preprocessing.mean == (None if colour_only else (0.4, 0.4, 0.4))
 
 
 def test_what_cannot_be_stored_is_told_before_training(make: Callable[..., Any], images: Callable[..., Any]) -> None:
@@ -190,8 +206,14 @@ def test_a_callback_that_fails_at_the_end_leaves_a_supervisor_that_works(
     assert supervisor.supervise(epochs=1, **QUIET).cursor.step == 4
 
 
-def test_another_normalisation_is_a_mismatch(make: Callable[..., Any], images: Callable[..., Any]) -> None:
+def test_another_normalisation_is_a_mismatch(
+    make: Callable[..., Any], images: Callable[..., Any], colour_only: bool
+) -> None:
     make(images(8)).supervise(epochs=1, **QUIET)
+    if colour_only:
+        with pytest.raises(OSError, match=r"resolution is \[40, 40\] here and \[32, 32\] in the file"):
+            make(images(8), resolution=40).load("store/test")
+        return
     with pytest.raises(OSError, match=r"mean is \[0.5, 0.5, 0.5\] here and None in the file"):
         make(images(8), normalize=([0.5] * 3, [0.2] * 3)).load("store/test")
 

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import ConstantLR, ExponentialLR, OneCycleLR, Step
 from torchvision.transforms import v2
 
 from super_selfish.data import MoCoRecipe
-from super_selfish.models import Classification, Upsampling
+from super_selfish.models import Classification, GroupedUpsampling, Upsampling
 from super_selfish.supervisors import Supervisor
 from super_selfish.supervisors.identity import describe
 from super_selfish.training import Callback
@@ -34,6 +34,9 @@ HEADS: dict[str, Callable[[], dict[str, Any]]] = {  # small ones, for there are 
         "queue_size": 7,
     },
     "rotate_net": lambda: {"predictor": Classification([64, 32, 4])},
+    "split_brain_net": lambda: {
+        "predictor": GroupedUpsampling([16, 8], groups=(50, 100), out_resolution=None, sources=(1, 0))
+    },
 }
 
 

@@ -15,6 +15,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
 from super_selfish.data import functional
+from super_selfish.data.rectangles import block
 from super_selfish.data.rotate import inscribed_side
 
 Image = npt.NDArray[Any]
@@ -157,7 +158,7 @@ def test_crop_resize_shrinks_a_photograph(height: int, width: int, side: int, me
 
 def test_blocks_leave_few_pixels_over() -> None:
     for length, size in ((509, 32), (505, 32), (1600, 224), (449, 224), (100, 99), (64, 32)):
-        pixels = functional.block(length, size)
+        pixels = block(length, size)
         assert pixels <= max(1, length // size)
         assert length % pixels <= pixels // 4
         assert length // pixels >= size

@@ -1,0 +1,171 @@
+"""The split-brain autoencoder: one half of the network predicts what the other half sees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import Unpack
+
+from super_selfish.data import split_brain
+from super_selfish.data.exhibit import Exhibit, Panel
+from super_selfish.data.lab import LabBins
+from super_selfish.data.split_brain import SplitBrainDataset, TargetSize, target_shape
+from super_selfish.errors import check_argument, check_arguments
+from super_selfish.losses import GroupedLoss
+from super_selfish.models.backbones import Output
+from super_selfish.models.combined import CombinedNet
+from super_selfish.models.decoders import resized_to
+from super_selfish.models.grouped import GroupedEfficientFeatures
+from super_selfish.models.lab import RGBInput, lab_to_rgb, plain_lab
+from super_selfish.models.shapes import check_decoded
+from super_selfish.models.split_brain import check_crossed, crossed_decoder, split_backbone
+from super_selfish.supervisors.base import Supervisor
+from super_selfish.supervisors.setup import ImageOptions, Setup
+
+BRIGHT, SHARP = 70.0, 0.38  # for pictures: lightness of mere colours; temperature of Zhang et al., 2016, "Colorful"
+
+
+class SplitBrainNetSupervisor(Supervisor):
+    """Predict each image's colours from its lightness, and its lightness from its colours.
+
+    The network has two halves that share nothing: one sees the lightness L of CIE Lab, the other the colours a and b.
+    What either sees, the other has to predict, as bins. Together they are the backbone.
+
+    Fits colour images only. The normalisation is that of Lab, so there is no ``normalize=``.
+
+    Args:
+        dataset: A folder, a data set, an array, a tensor; None to load weights only.
+        l_step: Width of a bin of lightness.
+        l_offset: Added to L, which is in [0, 100], before it is divided.
+        ab_step: Width of a bin of a and of b.
+        a_offset: Added to a, which is in about [-86, 98].
+        b_offset: Added to b, which is in about [-108, 95].
+        backbone: An ``nn.Module`` or a name, copied for each half behind a 1×1 convolution; a ``GroupedBackbone`` of
+            L, and a and b; None for two EfficientNet-B0 with a 1×1 convolution to 32 channels behind each.
+        predictor: The maps of the two halves, one after another, to logits of lightness and, behind them, of colour,
+            of any size. It may decode lightness from the second half and colour from the first alone. None for a
+            decoder each.
+        loss: Criterion of (logits (batch, bins of L + bins of a and b, h, w), classes (batch, 2, h, w)); the sum of two
+            cross entropies if None.
+        target_size: Side of the classes in px, or (height, width); None: an eighth of the image's, at least 16.
+        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+
+    Raises:
+        ConfigurationError: If an argument is out of range, the networks do not fit, or the images are not RGB.
+        DataError: If the images cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> supervisor = SplitBrainNetSupervisor(images, backbone="small_resnet")
+        >>> supervisor.get_backbone()(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 512])
+
+    References:
+        Zhang, Isola and Efros, "Split-Brain Autoencoders: Unsupervised Learning by Cross-Channel Prediction", 2016.
+    """
+
+    def __init__(
+        self,
+        dataset: Any = None,
+        l_step: float = 2,
+        l_offset: float = 0,
+        ab_step: float = 26,
+        a_offset: float = 128,
+        b_offset: float = 128,
+        backbone: nn.Module | str | None = None,
+        predictor: nn.Module | None = None,
+        loss: Callable[..., Tensor] | None = None,
+        *,
+        target_size: TargetSize = None,
+        **images: Unpack[ImageOptions],
+    ) -> None:
+        check_arguments(split_brain.RULES, locals())
+        setup = Setup.of(dataset, images, backbone=backbone, predictor=predictor, loss=loss)
+        setup.check_lab("Split-brain predicts colours from lightness, and the reverse.")
+        bins = LabBins(l_step, l_offset, ab_step, a_offset, b_offset)
+        steps = (l_step, l_offset, ab_step, a_offset, b_offset)
+        super().__init__(
+            # Differs from the paper: EfficientNets and decoders, not an AlexNet split along its channels
+            network(setup, bins.counts, target_shape(target_size, *setup.preprocessing.resolution)),
+            setup.dataset(lambda opened: SplitBrainDataset(opened, *steps, target_size=target_size)),
+            # Differs from the paper: a full grid of wide bins; both losses weigh 1, classes are not rebalanced
+            setup.criterion(lambda: GroupedLoss(groups=bins.counts)),
+            setup=setup,
+        )
+        self.l_step, self.l_offset = l_step, l_offset
+        self.ab_step, self.a_offset, self.b_offset = ab_step, a_offset, b_offset
+        self.target_size = target_size
+        self.bins = bins
+
+    def get_backbone(self, *, input: str = "rgb", output: Output | None = None) -> nn.Module:
+        """The live backbone, both halves of it, in eval mode.
+
+        Args:
+            input: ``"rgb"``: it takes RGB in [0, 1], as :meth:`preprocess` returns it; ``"lab"``: L / 50 - 1, a / 110,
+                b / 110.
+            output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: as the backbone is.
+        """
+        check_argument(input in ("rgb", "lab"), "input", input, '"rgb" or "lab"')
+        backbone = self.model.backbone
+        return self._presented(RGBInput(backbone) if input == "rgb" else backbone, output)
+
+    def _forward(self, data: tuple[Tensor, Tensor]) -> Tensor:
+        lab, classes = data  # (batch, 3, H, W) and (batch, 2, h, w)
+        logits = resized_to(self.model(lab), classes.shape[-2:])  # of L decoded from ab, and of ab decoded from L
+        return self.loss(logits, classes)
+
+    def _exhibit(self, data: tuple[Tensor, Tensor]) -> Exhibit:
+        lab, classes = plain_lab(data[0]), data[1]
+        lightness, colours = lab[:, :1], lab[:, 1:]
+        pictures = [
+            ("the image", lab_to_rgb(lab)),
+            ("one half sees L", lightness.clamp(0, 100) / 100),
+            ("the other a, b", lab_to_rgb(torch.cat([torch.full_like(lightness, BRIGHT), colours], 1))),
+        ]
+        note = (
+            "One half of the network sees the lightness L and predicts the colours a, b;\nthe other half the reverse."
+        )
+        if self.cursor.step > 0:
+            logits = torch.split(resized_to(self.model(data[0]), classes.shape[-2:]), list(self.bins.counts), dim=1)
+            palettes = self.bins.palettes(F.adaptive_avg_pool2d(lab, (classes.shape[-2], classes.shape[-1])), classes)
+            guessed = [
+                resized_to(torch.einsum("bkhw,kc->bchw", (part / SHARP).softmax(1), palette), lab.shape[-2:])
+                for part, palette in zip(logits, palettes, strict=True)
+            ]
+            pictures.append(("a, b told from L", lab_to_rgb(torch.cat([lightness, guessed[1]], 1))))
+            pictures.append(("L told from a, b", guessed[0].clamp(0, 100) / 100))
+            for name, part, target in zip(("L from a, b", "a, b from L"), logits, classes.unbind(1), strict=True):
+                note += f"\n{name}: cross entropy {F.cross_entropy(part, target):.2f} (these images' frequencies "
+                note += f"{entropy(target):.2f}, blind guess {math.log(part.shape[1]):.2f})."
+        rows = [[Panel(shown[index], caption) for caption, shown in pictures] for index in range(len(lab))]
+        return Exhibit("Split-brain: colours from lightness, and the reverse", note, rows)
+
+
+def network(setup: Setup, counts: tuple[int, int], target: tuple[int, int]) -> CombinedNet:
+    """The two halves, with a decoder behind each that predicts what the other half sees.
+
+    Raises:
+        ConfigurationError: If the networks fit neither the images nor each other.
+    """
+    given = setup.given["backbone"]
+    efficient = given is None or (isinstance(given, str) and given.startswith("efficientnet-"))
+    backbone = GroupedEfficientFeatures(given or "efficientnet-b0") if efficient else split_backbone(setup.backbone)
+    shape = setup.map_shape(backbone)
+    predictor = setup.given["predictor"]
+    if predictor is None:
+        return CombinedNet(backbone, crossed_decoder(shape, target, counts), of_map=True)
+    check_decoded(predictor, shape, sum(counts))
+    check_crossed(predictor, shape, counts[0])
+    return CombinedNet(backbone, predictor, of_map=True)
+
+
+def entropy(classes: Tensor) -> float:
+    """Entropy in nats of how often each class occurs: the cross entropy of a guess by frequency alone."""
+    count = torch.bincount(classes.flatten()).double()
+    return float(torch.special.entr(count / count.sum()).sum())
