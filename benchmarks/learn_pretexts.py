@@ -58,13 +58,6 @@ def told_right(supervisor: Any, data: Any, _: dict[str, Tensor]) -> tuple[float,
     return (logits.argmax(1) == labels).double().mean().item(), 1 / logits.shape[1]
 
 
-def retrieved(supervisor: Any, data: Any, known: dict[str, Tensor]) -> tuple[float, float]:
-    """Which of the images is another transformed version of this one?"""
-    first, second = (F.normalize(supervisor.model.backbone(images)) for images in (data[0], known["again"][0]))
-    nearest = (first @ second.T).argmax(1)
-    return (nearest == torch.arange(len(first))).double().mean().item(), 1 / len(first)
-
-
 def denoised(supervisor: Any, data: Any, known: dict[str, Tensor]) -> tuple[float, float]:
     corrupted, clean = data[0], data[1]
     guess = resized_to(supervisor.model(corrupted), clean.shape[-2:])
@@ -99,7 +92,7 @@ def recognised(supervisor: Any, data: Any, _: dict[str, Tensor]) -> tuple[float,
 
 EXAMS = {
     "rotate_net": Exam(told_right, "angles told right", "guess"),
-    "exemplar_net": Exam(retrieved, f"own version nearest of {CHUNK}", "guess", {"n_classes": 4000}),
+    "exemplar_net": Exam(told_right, "new versions of its images told right", "guess", {"n_classes": 2000}),
     "jigsaw_net": Exam(told_right, "orders told right", "guess"),
     "denoise_net": Exam(denoised, "squared error", "best of mean image and input"),
     "context_net": Exam(painted, "squared error in the blocks", "best of mean image and mean colour"),
@@ -116,10 +109,10 @@ def examine(supervisor: Any, exam: Exam, images: dict[str, np.ndarray]) -> tuple
     with torch.no_grad():
         for first in range(0, len(images["x_test"]), CHUNK):
             part = images["x_test"][first : first + CHUNK]
-            known: dict[str, Any] = {"mean": mean}
-            if exam.measure is retrieved:
-                known["again"] = few(supervisor, part, CHUNK, seed=1)
-            values.append(exam.measure(supervisor, few(supervisor, part, CHUNK), known))
+            if supervisor.algorithm() == "exemplar_net":  # its classes are its images
+                values.append(exam.measure(supervisor, few(supervisor, None, 2000, seed=1), {}))
+                break
+            values.append(exam.measure(supervisor, few(supervisor, part, CHUNK), {"mean": mean}))
     own, trivial = np.mean(values, axis=0)
     return float(own), float(trivial)
 
