@@ -39,12 +39,12 @@ from PIL import Image  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
 
 import super_selfish  # noqa: E402
-from super_selfish.data import BYOLRecipe, MoCoRecipe, Preprocessing  # noqa: E402
+from super_selfish.data import AugmentationDataset, BYOLRecipe, ImageSource, MoCoRecipe, Preprocessing  # noqa: E402
 from super_selfish.data.buffers import Buffers  # noqa: E402
-from super_selfish.data.collate import Collator, Item, to_device  # noqa: E402
+from super_selfish.data.collate import Collator, to_device  # noqa: E402
 from super_selfish.data.functional import fit  # noqa: E402
-from super_selfish.data.gather import Gatherer  # noqa: E402
-from super_selfish.seeding import Stream  # noqa: E402
+from super_selfish.data.images import Header  # noqa: E402
+from super_selfish.data.keyed import KeyedDataset, Ticket  # noqa: E402
 
 DATA = Path(os.environ.get("SUPER_SELFISH_DATA", ROOT.parent / "shared" / "data"))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -76,16 +76,36 @@ def images_for(size: int) -> list[np.ndarray]:
     return photos if size > 128 else [np.ascontiguousarray(fit(photo, size, size)) for photo in photos]
 
 
+class Held(ImageSource):
+    """Images in memory, of any sizes."""
+
+    thread_safe = True
+
+    def __init__(self, images: list[np.ndarray]) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, index: int) -> np.ndarray:
+        return self.images[index]
+
+    def header(self, index: int) -> Header:
+        return Header(*self.images[index].shape, "uint8")
+
+    def fingerprint(self) -> dict[str, int | str]:
+        return {"length": len(self.images)}
+
+
 def ours(recipes: tuple[Any, Any], images: list[np.ndarray], size: int) -> Callable[[int], Any]:
-    gather, collate, buffers = Gatherer(), Collator(), Buffers()  # as the training loader has them
+    """What the training loader does with a batch, in one process and one thread."""
+    keyed = KeyedDataset(AugmentationDataset(Held(images), *recipes), 0, None, "raise")
+    collate, buffers = Collator(), Buffers()
     preprocessing = Preprocessing((size, size), 3, None, MEAN, STD)
 
-    def views(image: np.ndarray, stream: Stream) -> tuple[Any, ...]:
-        return tuple(recipe.augment(image, stream) for recipe in recipes)
-
     def batch(turn: int) -> Any:
-        items = (Item(index, views(image, Stream(0, turn, index))) for index, image in enumerate(images))
-        return to_device(collate(gather(items, len(images))), CPU, preprocessing, buffers=buffers)
+        items = keyed.__getitems__([Ticket(turn, index) for index in range(len(images))])
+        return to_device(collate(items), CPU, preprocessing, buffers=buffers)
 
     return batch
 

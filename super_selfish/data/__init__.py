@@ -13,8 +13,6 @@ from super_selfish.data.pretext import LabelledDataset, PretextDataset
 from super_selfish.data.recipes import (
     BYOLAugmentations,
     BYOLRecipe,
-    JigsawAugmentations,
-    JigsawRecipe,
     MoCoRecipe,
     MomentumContrastAugmentations,
     Recipe,
@@ -22,6 +20,7 @@ from super_selfish.data.recipes import (
 from super_selfish.data.rotate import RotateDataset
 from super_selfish.data.sources import ImageSource, open_source
 from super_selfish.data.split_brain import SplitBrainDataset
+from super_selfish.data.tiles import JigsawAugmentations, JigsawRecipe
 from super_selfish.data.views import AugmentationDataset
 
 __all__ = [

@@ -56,41 +56,37 @@ def fit(image: Image, height: int, width: int) -> Image:
     return center_crop(resize(image, *covering), height, width)
 
 
-def square(image: Image) -> Image:
-    """The largest square in the middle."""
-    side = min(image.shape[:2])
-    return center_crop(image, side, side)
-
-
 def crop_resize(
     image: Image, top: int, left: int, height: int, width: int, size: tuple[int, int], cubic: bool = False
 ) -> Image:
-    """Cut out a rectangle of whole pixels and resample it to a size, as if there was nothing around it.
+    """Cut out ``height`` × ``width`` px from row ``top``, column ``left`` on, and :func:`resample` them."""
+    return resample(image[top : top + height, left : left + width], size, cubic)
+
+
+def resample(image: Image, size: tuple[int, int], cubic: bool = False) -> Image:
+    """Bring an image to a size, as if there was nothing around it.
 
     Args:
         image: H×W×C.
-        top: First row.
-        left: First column.
-        height: Rows, at least 1.
-        width: Columns, at least 1.
         size: Height and width of the result.
         cubic: Interpolate bicubically (a = -0.75) instead of bilinearly. An axis that is at least twice as long as in
             the result is first averaged over whole blocks of pixels.
     """
+    height, width, channels = image.shape
     if height >= 2 * size[0] or width >= 2 * size[1]:  # whole blocks are several times faster than parts of pixels
         down, across = block(height, size[0]), block(width, size[1])
-        spare = (height % down, width % across)  # a pixel or two, half of them on each side
-        top, left, height, width = top + spare[0] // 2, left + spare[1] // 2, height - spare[0], width - spare[1]
-        image = resize(image[top : top + height, left : left + width], height // down, width // across)
-        top, left, height, width = 0, 0, *image.shape[:2]
-    part = np.ascontiguousarray(image[top : top + height, left : left + width])  # OpenCV is slower on parts of rows
-    if part.shape[:2] == size:
-        return part
+        rows, columns = height % down, width % across  # a pixel or two, half of them on each side
+        image = image[rows // 2 : rows // 2 + height - rows, columns // 2 : columns // 2 + width - columns]
+        image = resize(image, height // down, width // across)
+    image = np.ascontiguousarray(image)  # OpenCV is slower on parts of rows
+    if image.shape[:2] == size:
+        return image
     method = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
-    if image.shape[2] <= 4:
-        return bounded(_with_channels(cv2.resize(part, size[::-1], interpolation=method)), cubic)
-    resized = [_with_channels(cv2.resize(group, size[::-1], interpolation=method)) for group in _groups_of_four(part)]
-    return bounded(np.concatenate(resized, axis=2), cubic)
+    if channels == 3:
+        return bounded(cv2.resize(image, size[::-1], interpolation=method), cubic)
+    groups = [image] if channels <= 4 else _groups_of_four(image)
+    resized = [_with_channels(cv2.resize(group, size[::-1], interpolation=method)) for group in groups]
+    return bounded(resized[0] if len(resized) == 1 else np.concatenate(resized, axis=2), cubic)
 
 
 def bounded(image: Image, overshoots: bool = True) -> Image:
@@ -226,7 +222,11 @@ def turn_hue(image: Image, turns: float) -> Image:
         for first in range(0, values.size, step.size):
             block = values[first : first + step.size]
             block += step[: block.size]  # wraps around, as the circle does
-        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+        used = cv2.ipp.useIPP()  # a fourth slower here, and not the same on all processors
+        cv2.ipp.setUseIPP(False)
+        turned = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+        cv2.ipp.setUseIPP(used)
+        return turned
     top = np.float32(peak(image))
     hsv = cv2.cvtColor(image if image.dtype == np.float32 else image / top, cv2.COLOR_RGB2HSV)
     hue = hsv[:, :, 0]

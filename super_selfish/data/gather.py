@@ -11,6 +11,9 @@ import numpy as np
 from super_selfish.data.buffers import Buffers
 from super_selfish.data.collate import Item, Room
 
+SMALL = 1 << 14
+"""Bytes of an image below which memory is no matter."""
+
 
 class Gatherer:
     """Copies each image to its place in the batch while it is still in the cache.
@@ -19,7 +22,7 @@ class Gatherer:
     fresh pages, which cost as much time as much of what is computed.
 
     Example:
-        >>> items = [Item(i, (np.full((4, 4, 3), i, np.uint8), i)) for i in range(3)]
+        >>> items = [Item(i, (np.full((99, 99, 3), i, np.uint8), i)) for i in range(3)]
         >>> gathered = Gatherer()(items, 3)
         >>> gathered[1].sample[0].base is gathered[2].sample[0].base, gathered[2].sample[1]
         (True, 2)
@@ -47,7 +50,7 @@ class Gatherer:
         return gathered
 
     def _room(self, field: Any, count: int) -> Room | None:
-        if not isinstance(field, np.ndarray):
+        if not isinstance(field, np.ndarray) or field.nbytes < SMALL:
             return None
         return Room(self.buffers.empty((count, *field.shape), field.dtype))
 

@@ -18,9 +18,9 @@ from super_selfish.data.exhibit import Panel
 from super_selfish.data.permutations import Table, permutation_table, read_table
 from super_selfish.data.preprocessing import ImageDataset
 from super_selfish.data.pretext import PretextDataset, Sample, current_stream
-from super_selfish.data.recipes import JigsawRecipe, Recipe, is_size
+from super_selfish.data.recipes import Recipe, is_size
 from super_selfish.data.scaling import as_float
-from super_selfish.data.tiles import cell_and_crop, normalised, relaid, shuffled, without_fringe
+from super_selfish.data.tiles import JigsawRecipe, cell_and_crop, normalised, relaid, shuffled, without_fringe
 from super_selfish.data.views import Views, as_recipe
 from super_selfish.errors import (
     COUNT,

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from super_selfish.data.collate import Batch, Collate, Collator, Item, sample_of
-from super_selfish.data.gather import Gatherer
+from super_selfish.data.collate import Batch, Collate, Collator
+from super_selfish.data.keyed import KeyedDataset, Ticket
 from super_selfish.data.prefetch import open_loader, reading_threads
-from super_selfish.data.pretext import PretextDataset, sample_key
+from super_selfish.data.pretext import PretextDataset
 from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages, UnreadableImage
-from super_selfish.seeding import Stream, global_seed, make_key, seed_everything
+from super_selfish.seeding import make_key, seed_everything
 
 logger = logging.getLogger("super_selfish")
-
-REPLACEMENT_TRIES = 16
-"""How many other images are tried in place of an unreadable one."""
 
 
 @dataclass
@@ -42,62 +39,6 @@ class Cursor:
     batch: int = 0
     step: int = 0
     samples: int = 0
-
-
-class Ticket(NamedTuple):
-    """An image to be fetched: in which epoch, and which one."""
-
-    epoch: int
-    image: int
-
-
-class KeyedDataset:
-    """Hands out samples whose randomness is a function of (seed, epoch, index), whoever asks and when.
-
-    Args:
-        dataset: A pretext data set, or a user's own.
-        seed: Of the run.
-        collate_fn: The user's collation, if any; it then gets the data set's public items.
-        on_error: ``"raise"`` or ``"skip"``: replace an unreadable image by another.
-    """
-
-    def __init__(self, dataset: Any, seed: int, collate_fn: Collate | None, on_error: str) -> None:
-        self.dataset = dataset
-        self.seed = seed
-        self.collate_fn = collate_fn
-        self.on_error = on_error
-        self.gatherer = Gatherer()
-        self.foreign = dataset.foreign if isinstance(dataset, PretextDataset) else True
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, ticket: Ticket) -> Item:
-        item = Item(ticket.image)
-        replacements = Stream(self.seed, ticket.epoch, ticket.image, "replacement")
-        for _ in range(REPLACEMENT_TRIES):
-            try:
-                item.sample = self._sample(ticket.epoch, item.index)
-            except DataError as error:
-                item.failures.append((item.index, str(error)))
-                if self.on_error == "raise":
-                    break
-                item.index = replacements.integer(len(self))
-            else:
-                break
-        return item
-
-    def __getitems__(self, tickets: Sequence[Ticket]) -> list[Item]:
-        """The items of a batch; data loaders prefer it to single ones."""
-        return self.gatherer((self[ticket] for ticket in tickets), len(tickets))
-
-    def _sample(self, epoch: int, index: int) -> Any:
-        key = (self.seed, epoch, index)
-        with sample_key(*key):
-            if not self.foreign:
-                return sample_of(self.dataset, index, self.collate_fn)
-            with global_seed(make_key(*key)):
-                return sample_of(self.dataset, index, self.collate_fn)
 
 
 class _Tickets:

@@ -166,7 +166,9 @@ class _Readers:
         try:
             wanted = itertools.takewhile(lambda _: not self._closed, part.tickets)
             gatherer = self._gatherer()
-            items = gatherer((self.dataset[ticket] for ticket in wanted), len(part.tickets))
+            several = getattr(self.dataset, "items", None)
+            made = (self.dataset[ticket] for ticket in wanted) if several is None else several(wanted)
+            items = gatherer(made, len(part.tickets))
             self.gatherers.append(gatherer)
             part.set_result(items)
         except BaseException as error:

@@ -72,6 +72,17 @@ class PretextDataset(Dataset[Sample]):
             stream: The only source of randomness.
         """
 
+    def begin(self, index: int, stream: Stream) -> Any:
+        """The first half of :meth:`sample`: what the second needs.
+
+        The loader begins several images before it finishes them: much of one kind of work takes less time.
+        """
+        return index, stream
+
+    def finish(self, begun: Any) -> Sample:
+        """The second half of :meth:`sample`."""
+        return self.sample(*begun)
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -48,6 +48,14 @@ class Recipe(ABC):
             stream: The only source of randomness.
         """
 
+    def plan(self, height: int, width: int, stream: Stream) -> Any:  # noqa: ARG002 - for those who need them
+        """What is random about a view of an image of ``height`` × ``width`` px: what :meth:`make` needs."""
+        return Stream(stream.bits())
+
+    def make(self, image: Image, plan: Any) -> Image:
+        """The view of an image that was planned."""
+        return self.augment(image, plan)
+
     def __call__(self, image: AnyImage) -> AnyImage:
         """A random view, drawn from torch's global generator.
 
@@ -162,18 +170,26 @@ class CropColourRecipe(Recipe):
         part = image[top : top + height, left : left + width]
         part = functional.flip(part) if drawn.mirrored else part
         if height * width < size[0] * size[1]:  # colours are changed where there are fewer pixels
-            part = functional.crop_resize(adjust(part, drawn.steps), 0, 0, height, width, size, self.cubic)
+            part = functional.resample(adjust(part, drawn.steps), size, self.cubic)
         else:
-            part = adjust(functional.crop_resize(part, 0, 0, height, width, size, self.cubic), drawn.steps)
+            part = adjust(functional.resample(part, size, self.cubic), drawn.steps)
         if drawn.sigma:
             part = functional.blur(part, drawn.sigma)
         return operations.solarize(part, 0.5) if drawn.solarized else part
 
-    def augment(self, image: Image, stream: Stream) -> Image:
-        """A random view; see the class."""
+    def plan(self, height: int, width: int, stream: Stream) -> Drawn:
+        """The parameters of a view."""
+        return self.draw(stream, height, width)
+
+    def make(self, image: Image, plan: Drawn) -> Image:
+        """The view with these parameters."""
         if image.shape[2] != 3:
             tell_left_out(image.shape[2])
-        return self.apply(image, self.draw(stream, *image.shape[:2]))
+        return self.apply(image, plan)
+
+    def augment(self, image: Image, stream: Stream) -> Image:
+        """A random view; see the class."""
+        return self.make(image, self.draw(stream, *image.shape[:2]))
 
 
 @dataclass(frozen=True)
@@ -225,42 +241,6 @@ class BYOLRecipe(CropColourRecipe):
         return blur if self.blur is None else self.blur, solarize if self.solarize is None else self.solarize
 
 
-@dataclass(frozen=True)
-class JigsawRecipe(Recipe):
-    """The colours of a jigsaw puzzle: jitter and grey, and every pixel in its place.
-
-    Args:
-        jitter: Strength of brightness, contrast, saturation and hue, as in :class:`CropColourRecipe`.
-        jitter_p: Probability of the jitter.
-        grey: Probability of greyscale.
-
-    Raises:
-        ConfigurationError: If a probability or a strength makes no sense.
-
-    Example:
-        >>> JigsawRecipe(grey=1.0)(torch.rand(3, 48, 64)).std(dim=0).max().item() < 1e-6
-        True
-    """
-
-    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
-    _: KW_ONLY
-    jitter_p: float = 1.0
-    grey: float = 0.3
-
-    def __post_init__(self) -> None:
-        _check(self, "jitter", is_jitter(self.jitter), "four strengths of at least 0, that of the hue at most 0.5")
-        for name in ("jitter_p", "grey"):
-            _check(self, name, is_number(getattr(self, name), 0, 1), "a number in [0, 1]")
-
-    def augment(self, image: Image, stream: Stream) -> Image:
-        """The image in other colours."""
-        if image.shape[2] != 3:
-            tell_left_out(image.shape[2])
-        jittered, grey, *draws = stream.sixteen()[:7]
-        steps = jitter(self.jitter, draws) if jittered < self.jitter_p else ()
-        return adjust(image, (*steps, (SATURATION, 0.0)) if grey < self.grey else steps)
-
-
 def is_size(value: object) -> bool:
     """Whether a value is None, a side in px, or (height, width)."""
     sides = value if isinstance(value, tuple | list) and len(value) == 2 else (value,)
@@ -288,4 +268,3 @@ def tell_left_out(channels: int) -> None:
 
 MomentumContrastAugmentations = MoCoRecipe()
 BYOLAugmentations = BYOLRecipe()
-JigsawAugmentations = JigsawRecipe()

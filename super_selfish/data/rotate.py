@@ -88,7 +88,7 @@ class RotateDataset(PretextDataset):
     def _cropped(self, image: functional.Image, stream: Stream) -> functional.Image:
         side = min(image.shape[:2])
         if self.crop is None:
-            image = functional.square(image)
+            image = functional.center_crop(image, side, side)
         else:
             area = side * side * stream.uniform(*self.crop)
             stretch = math.exp(stream.uniform(-1, 1) * math.log(4 / 3) / 2)

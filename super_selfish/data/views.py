@@ -119,8 +119,21 @@ class AugmentationDataset(PretextDataset):
 
     def sample(self, index: int, stream: Stream) -> Sample:
         """The two views; the second is drawn after the first."""
+        return self.finish(self.begin(index, stream))
+
+    def begin(self, index: int, stream: Stream) -> Any:
+        """The image, and what is random about its views."""
         image = self.images.read(index)
-        return tuple(image if recipe is None else recipe.augment(image, stream) for recipe in self.recipes)
+        height, width = image.shape[:2]
+        return image, [None if recipe is None else recipe.plan(height, width, stream) for recipe in self.recipes]
+
+    def finish(self, begun: Any) -> Sample:
+        """The views."""
+        image, plans = begun
+        return tuple(
+            image if recipe is None else recipe.make(image, plan)
+            for recipe, plan in zip(self.recipes, plans, strict=True)
+        )
 
 
 def two_views(views: Views | Sequence[Views]) -> Callable[[object], AugmentationDataset]:

@@ -40,7 +40,7 @@ class DenoiseNetSupervisor(Supervisor):
         noise: ``"mask"``: corrupted pixels become 0; ``"saltpepper"``: black or white; ``"gaussian"``: noise is added.
         patch: Side in px of the blocks that are corrupted as a whole.
         sigma: Standard deviation of the Gaussian noise, on the scale of 0 to 1.
-        loss_on: ``"all"`` pixels, or the ``"masked"`` ones alone: the sum of their squared errors over their number.
+        loss_on: ``"all"`` pixels, or the ``"masked"`` ones alone: the mean over those of each image.
         **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
 
     Raises:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from super_selfish.data.collate import Collator
 from super_selfish.data.exhibit import Exhibit, Panel
-from super_selfish.data.loader import KeyedDataset, Ticket
+from super_selfish.data.keyed import KeyedDataset, Ticket
 from super_selfish.data.memory_sources import evenly_spaced
 from super_selfish.data.preprocessing import ImageDataset
 from super_selfish.data.pretext import PretextDataset

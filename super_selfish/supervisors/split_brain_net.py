@@ -144,7 +144,7 @@ class SplitBrainNetSupervisor(Supervisor):
                 note += f"\n{name}: cross entropy {F.cross_entropy(part, target):.2f} (these images' frequencies "
                 note += f"{entropy(target):.2f}, blind guess {math.log(part.shape[1]):.2f})."
         rows = [[Panel(shown[index], caption) for caption, shown in pictures] for index in range(len(lab))]
-        return Exhibit("Split-brain: colours from lightness, and the reverse", note, rows)
+        return Exhibit("Split-brain: which colours belong to this lightness, and the reverse?", note, rows)
 
 
 def network(setup: Setup, counts: tuple[int, int], target: tuple[int, int]) -> CombinedNet:

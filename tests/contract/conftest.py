@@ -41,6 +41,19 @@ def upright_images(count: int, height: int = 32, width: int = 32, channels: int 
     return np.clip(slope + tint + noise, 0, 255).astype(np.uint8)
 
 
+KINDS = ("rotate_net", "bi_gan", "momentum_contrast")  # one network, two players, state across steps
+OF_THE_LOOP = ("test_files.py", "test_resume.py", "test_stages.py", "test_previews.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What the loop promises is tried every day on one algorithm of each kind, on all by ``make check``."""
+    for item in items:
+        algorithm = getattr(item, "callspec", None) and item.callspec.params.get("algorithm")
+        if algorithm and algorithm not in KINDS and item.path.name in OF_THE_LOOP:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(params=sorted(all_supervisors()))
 def algorithm(request: pytest.FixtureRequest) -> str:
     return request.param

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from super_selfish.data import MoCoRecipe
-from super_selfish.data.loader import KeyedDataset
+from super_selfish.data.keyed import KeyedDataset
 from super_selfish.supervisors import all_supervisors
 from super_selfish.training import Callback
 

@@ -27,7 +27,6 @@ OPERATIONS: dict[str, Callable[[Image], Image]] = {
     "enlarge": lambda image: functional.resize(image, 60, 70),
     "center_crop": lambda image: functional.center_crop(image, 21, 30),
     "fit": lambda image: functional.fit(image, 30, 33),
-    "square": functional.square,
     "crop_resize": lambda image: functional.crop_resize(image, 3, 4, 15, 20, (32, 40)),
     "crop_resize_cubic": lambda image: functional.crop_resize(image, 3, 4, 15, 20, (32, 40), cubic=True),
     "crop_resize_smaller": lambda image: functional.crop_resize(image, 0, 1, 40, 50, (13, 12), cubic=True),
@@ -38,7 +37,7 @@ OPERATIONS: dict[str, Callable[[Image], Image]] = {
     "blur": lambda image: functional.blur(image, 1.3),
     "convolve": lambda image: functional.convolve(image, np.full((3, 3), 1 / 9, np.float32)),
     "scale_and_add": lambda image: functional.scale_and_add(image, 1.5, 0.1 * functional.peak(image)),
-    "rotate": lambda image: functional.rotate(functional.square(image), 25.0),
+    "rotate": lambda image: functional.rotate(functional.center_crop(image, *[min(image.shape[:2])] * 2), 25.0),
 }
 
 
@@ -187,7 +186,7 @@ def test_flip_and_crops_move_pixels(channels: int) -> None:
     image = make_image("uint16", channels)
     assert np.array_equal(functional.flip(image), image[:, ::-1])
     assert np.array_equal(functional.center_crop(image, 20, 31), image[10:30, 12:43])
-    assert np.array_equal(functional.square(image), image[:, 7:48])
+    assert np.array_equal(functional.center_crop(image, *[min(image.shape[:2])] * 2), image[:, 7:48])
     assert functional.fit(image, 10, 30).shape == (10, 30, channels)
 
 

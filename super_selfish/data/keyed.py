@@ -1,0 +1,97 @@
+"""Items whose randomness is a function of a key, whoever asks for them and when."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from super_selfish.data.collate import Collate, Item, sample_of
+from super_selfish.data.gather import Gatherer
+from super_selfish.data.pretext import PretextDataset, sample_key
+from super_selfish.errors import DataError
+from super_selfish.seeding import Stream, global_seed, make_key
+
+TOGETHER = 32
+"""How many exercises are begun before they are finished."""
+
+REPLACEMENT_TRIES = 16
+"""How many other images are tried in place of an unreadable one."""
+
+
+class Ticket(NamedTuple):
+    """An image to be fetched: in which epoch, and which one."""
+
+    epoch: int
+    image: int
+
+
+class KeyedDataset:
+    """Hands out samples whose randomness is a function of (seed, epoch, index), whoever asks and when.
+
+    Args:
+        dataset: A pretext data set, or a user's own.
+        seed: Of the run.
+        collate_fn: The user's collation, if any; it then gets the data set's public items.
+        on_error: ``"raise"`` or ``"skip"``: replace an unreadable image by another.
+    """
+
+    def __init__(self, dataset: Any, seed: int, collate_fn: Collate | None, on_error: str) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.collate_fn = collate_fn
+        self.on_error = on_error
+        self.gatherer = Gatherer()
+        self.foreign = dataset.foreign if isinstance(dataset, PretextDataset) else True
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, ticket: Ticket) -> Item:
+        item = Item(ticket.image)
+        replacements = Stream(self.seed, ticket.epoch, ticket.image, "replacement")
+        for _ in range(REPLACEMENT_TRIES):
+            try:
+                item.sample = self._sample(ticket.epoch, item.index)
+            except DataError as error:
+                item.failures.append((item.index, str(error)))
+                if self.on_error == "raise":
+                    break
+                item.index = replacements.integer(len(self))
+            else:
+                break
+        return item
+
+    def __getitems__(self, tickets: Sequence[Ticket]) -> list[Item]:
+        """The items of a batch; data loaders prefer it to single ones."""
+        return self.gatherer(self.items(tickets), len(tickets))
+
+    def items(self, tickets: Iterable[Ticket]) -> Iterator[Item]:
+        """The items, a few begun before they are finished: it takes a fifth less time at 32 px."""
+        if self.foreign or self.collate_fn is not None:
+            yield from (self[ticket] for ticket in tickets)
+            return
+        waiting = iter(tickets)
+        while few := list(itertools.islice(waiting, TOGETHER)):
+            for ticket, begun in [(ticket, self._begun(ticket)) for ticket in few]:
+                yield self[ticket] if begun is None else self._finished(ticket, begun)
+
+    def _begun(self, ticket: Ticket) -> Any:
+        try:
+            return self.dataset.begin(ticket.image, Stream(self.seed, ticket.epoch, ticket.image))
+        except DataError:  # told, and replaced, when the item is made in one piece
+            return None
+
+    def _finished(self, ticket: Ticket, begun: Any) -> Item:
+        try:
+            return Item(ticket.image, self.dataset.finish(begun))
+        except DataError:
+            return self[ticket]
+
+    def _sample(self, epoch: int, index: int) -> Any:
+        key = (self.seed, epoch, index)
+        with sample_key(*key):
+            if not self.foreign:
+                return sample_of(self.dataset, index, self.collate_fn)
+            with global_seed(make_key(*key)):
+                return sample_of(self.dataset, index, self.collate_fn)
