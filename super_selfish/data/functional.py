@@ -222,11 +222,7 @@ def turn_hue(image: Image, turns: float) -> Image:
         for first in range(0, values.size, step.size):
             block = values[first : first + step.size]
             block += step[: block.size]  # wraps around, as the circle does
-        used = cv2.ipp.useIPP()  # a fourth slower here, and not the same on all processors
-        cv2.ipp.setUseIPP(False)
-        turned = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
-        cv2.ipp.setUseIPP(used)
-        return turned
+        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
     top = np.float32(peak(image))
     hsv = cv2.cvtColor(image if image.dtype == np.float32 else image / top, cv2.COLOR_RGB2HSV)
     hue = hsv[:, :, 0]

@@ -63,8 +63,8 @@ def test_the_loss_and_its_gradient_equal_a_naive_loop(loss_on: Any) -> None:
     for corrupted, clean, mask in zip(*data, strict=True):
         answer = supervisor.model(corrupted[None])[0]
         counts = mask.expand_as(clean) if loss_on == "masked" else torch.ones_like(clean, dtype=torch.bool)
-        errors.append((answer - clean)[counts] ** 2)
-    torch.cat(errors).mean().backward()
+        errors.append(((answer - clean)[counts] ** 2).mean())
+    torch.stack(errors).mean().backward()
     for expected, parameter in zip(gradients, supervisor.model.parameters(), strict=True):
         assert torch.allclose(expected, parameter.grad, atol=1e-5)
 
