@@ -63,7 +63,7 @@ def crop_resize(
     return resample(image[top : top + height, left : left + width], size, cubic)
 
 
-def resample(image: Image, size: tuple[int, int], cubic: bool = False) -> Image:
+def resample(image: Image, size: tuple[int, ...], cubic: bool = False) -> Image:
     """Bring an image to a size, as if there was nothing around it.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -72,16 +72,18 @@ class PretextDataset(Dataset[Sample]):
             stream: The only source of randomness.
         """
 
-    def begin(self, index: int, stream: Stream) -> Any:
-        """The first half of :meth:`sample`: what the second needs.
+    @property
+    def together(self) -> int:
+        """How many exercises the loader begins before it finishes them: much of one kind of work takes less time."""
+        return 1
 
-        The loader begins several images before it finishes them: much of one kind of work takes less time.
-        """
+    def begin(self, index: int, stream: Stream) -> Any:
+        """The first half of :meth:`sample`: what :meth:`finish` needs."""
         return index, stream
 
-    def finish(self, begun: Any) -> Sample:
-        """The second half of :meth:`sample`."""
-        return self.sample(*begun)
+    def finish(self, begun: Sequence[Any]) -> list[Sample]:
+        """The second half of :meth:`sample`, for several images."""
+        return [self.sample(*one) for one in begun]
 
     def __len__(self) -> int:
         return len(self.images)

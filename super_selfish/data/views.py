@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from super_selfish.errors import ConfigurationError, DataError, UnreadableImage
 from super_selfish.seeding import Stream, global_seed
 
 Views = Recipe | Callable[[Any], Any]
+
+_SMALL = 64 * 64  # pixels
 
 
 class ForeignRecipe(Recipe):
@@ -119,7 +122,15 @@ class AugmentationDataset(PretextDataset):
 
     def sample(self, index: int, stream: Stream) -> Sample:
         """The two views; the second is drawn after the first."""
-        return self.finish(self.begin(index, stream))
+        return self.finish([self.begin(index, stream)])[0]
+
+    @property
+    def together(self) -> int:
+        """How many images are begun before they are finished: few large ones, which should stay in the cache."""
+        with contextlib.suppress(DataError):  # told when it is read
+            header = self.images.header(0)
+            return 32 if header.height * header.width <= _SMALL else 2
+        return 2
 
     def begin(self, index: int, stream: Stream) -> Any:
         """The image, and what is random about its views."""
@@ -127,13 +138,14 @@ class AugmentationDataset(PretextDataset):
         height, width = image.shape[:2]
         return image, [None if recipe is None else recipe.plan(height, width, stream) for recipe in self.recipes]
 
-    def finish(self, begun: Any) -> Sample:
+    def finish(self, begun: Sequence[Any]) -> list[Sample]:
         """The views."""
-        image, plans = begun
-        return tuple(
-            image if recipe is None else recipe.make(image, plan)
-            for recipe, plan in zip(self.recipes, plans, strict=True)
-        )
+        images = [image for image, _ in begun]
+        views = [
+            images if recipe is None else recipe.make_all(images, [plans[place] for _, plans in begun])
+            for place, recipe in enumerate(self.recipes)
+        ]
+        return list(zip(*views, strict=True))
 
 
 def two_views(views: Views | Sequence[Views]) -> Callable[[object], AugmentationDataset]:
