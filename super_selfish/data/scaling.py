@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from super_selfish.data.preprocessed import Preprocessing
 
 _LONG = 1 << 13  # numbers that make a long enough row
-_BLOCK = 1 << 16  # numbers that are converted at a time on a CPU: they stay in its cache between the passes
+_BLOCK = 1 << 17  # numbers that are converted at a time on a CPU: they stay in its cache between the passes
 
 
 def without_uint16(image: Image) -> Image:

@@ -126,11 +126,11 @@ class AugmentationDataset(PretextDataset):
 
     @property
     def together(self) -> int:
-        """How many images are begun before they are finished: few large ones, which should stay in the cache."""
+        """How many images are begun before they are finished: dozens of small ones; a large one stays in the cache."""
         with contextlib.suppress(DataError):  # told when it is read
             header = self.images.header(0)
-            return 32 if header.height * header.width <= _SMALL else 2
-        return 2
+            return 32 if header.height * header.width <= _SMALL else 1
+        return 1
 
     def begin(self, index: int, stream: Stream) -> Any:
         """The image, and what is random about its views."""
