@@ -90,6 +90,8 @@ def recognised(supervisor: Any, data: Any, _: dict[str, Tensor]) -> tuple[float,
     return (own < other).double().mean().item(), 0.5
 
 
+BI_GAN = {"rec_weight": 10.0, "d_lr": 1e-4}  # or the discriminator is far ahead within an epoch
+
 EXAMS = {
     "rotate_net": Exam(told_right, "angles told right", "guess"),
     "exemplar_net": Exam(told_right, "new versions of its images told right", "guess", {"n_classes": 2000}),
@@ -97,7 +99,7 @@ EXAMS = {
     "denoise_net": Exam(denoised, "squared error", "best of mean image and input"),
     "context_net": Exam(painted, "squared error in the blocks", "best of mean image and mean colour"),
     "split_brain_net": Exam(bins_told, "cross entropy of L and ab bins", "how often each occurs"),
-    "bi_gan": Exam(recognised, "G(E(x)) nearer to x than another's", "guess", lr=5e-4, betas=(0.5, 0.999)),
+    "bi_gan": Exam(recognised, "G(E(x)) nearer to x than another's", "guess", BI_GAN, lr=1e-3, betas=(0.5, 0.999)),
 }
 
 
