@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ import torch
 from super_selfish.data import functional
 from super_selfish.data.memory_sources import evenly_spaced
 from super_selfish.data.pretext import PretextDataset, Sample
-from super_selfish.errors import COUNT, DataError, Rule, check_arguments, is_number
+from super_selfish.errors import COUNT, DataError, Rule, UnreadableImage, check_argument, check_arguments, is_number
 from super_selfish.seeding import Stream
 
 _STRETCH = math.log(3.3)  # a block is up to 3.3 times as long as it is wide
@@ -80,6 +81,10 @@ class ContextDataset(PretextDataset):
         self.n_blocks = n_blocks
         self.scale_range = scale_range
         self.fill = fill
+        if isinstance(fill, tuple | list):
+            with contextlib.suppress(UnreadableImage):  # told when it is read
+                channels = self.images.header(0).channels
+                check_argument(len(fill) == channels, "fill", fill, f"a number for each of {channels} channels, or one")
         self._colour = self._mean_colour() if fill is None else np.asarray(fill, np.float64)
 
     def _mean_colour(self) -> npt.NDArray[np.float64]:

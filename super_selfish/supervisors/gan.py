@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -13,6 +12,7 @@ from torch.func import functional_call
 from super_selfish.data.collate import Collate
 from super_selfish.errors import COUNT, ConfigurationError, Rule, check_arguments, is_number
 from super_selfish.models.combined import CombinedNet
+from super_selfish.models.modes import in_eval_mode
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import Setup
 
@@ -125,11 +125,10 @@ def check_discriminator(discriminator: nn.Module, *shapes: tuple[int, ...]) -> n
         raise ConfigurationError(
             "`discriminator` is no network.", expected=expected, received=type(discriminator).__name__
         )
-    trial = copy.deepcopy(discriminator).eval()
-    device = next((parameter.device for parameter in trial.parameters()), torch.device("cpu"))
+    device = next((parameter.device for parameter in discriminator.parameters()), torch.device("cpu"))
     try:
-        with torch.no_grad():
-            told = trial(*(torch.zeros(1, *shape, device=device) for shape in shapes))
+        with torch.no_grad(), in_eval_mode(discriminator):
+            told = discriminator(*(torch.zeros(1, *shape, device=device) for shape in shapes))
     except Exception as error:  # whatever a stranger's network raises becomes one message with its cause
         raise ConfigurationError(
             f"The discriminator cannot judge: {type(error).__name__}: {error}.",

@@ -52,7 +52,8 @@ class SplitBrainNetSupervisor(Supervisor):
             decoder each.
         loss: Criterion of (logits (batch, bins of L + bins of a and b, h, w), classes (batch, 2, h, w)); the sum of two
             cross entropies if None.
-        target_size: Side of the classes in px, or (height, width); None: an eighth of the image's, at least 16.
+        target_size: Side of the classes in px, or (height, width), at most the image's; None: an eighth of that, but at
+            least 16.
         **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
 
     Raises:
@@ -144,7 +145,7 @@ class SplitBrainNetSupervisor(Supervisor):
                 note += f"\n{name}: cross entropy {F.cross_entropy(part, target):.2f} (these images' frequencies "
                 note += f"{entropy(target):.2f}, blind guess {math.log(part.shape[1]):.2f})."
         rows = [[Panel(shown[index], caption) for caption, shown in pictures] for index in range(len(lab))]
-        return Exhibit("Split-brain: which colours belong to this lightness, and the reverse?", note, rows)
+        return Exhibit("Split-brain: which colours belong to this lightness?", note, rows)
 
 
 def network(setup: Setup, counts: tuple[int, int], target: tuple[int, int]) -> CombinedNet:

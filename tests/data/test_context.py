@@ -102,6 +102,7 @@ def test_draws_differ_and_repeat_by_key() -> None:
         ("scale_range", (0.0, 0.1)),
         ("fill", 2.0),
         ("fill", "grey"),
+        ("fill", (0.1, 0.2)),
     ],
 )
 def test_arguments_out_of_range(argument: str, value: Any) -> None:

@@ -163,3 +163,12 @@ def test_undecided_judges_cost_ln_2() -> None:
     nn.init.zeros_(supervisor.discriminator.layers[1].bias)
     images = torch.rand(4, 3, 8, 8)
     assert supervisor.discriminator_loss((images,), (images,)).item() == pytest.approx(math.log(2))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+def test_a_discriminator_that_cannot_be_copied_can_judge() -> None:
+    convolution = nn.utils.weight_norm(nn.Conv2d(3, 2, 3))
+    judge = nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 1))
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    supervisor = ContextNetSupervisor(images, backbone="small_resnet", discriminator=judge)
+    assert supervisor.supervise(epochs=1, batch_size=4, **QUIET).cursor.step == 1
