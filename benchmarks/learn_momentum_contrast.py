@@ -19,22 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from networks import SmallNet
-from torch import nn
+from networks import SmallNet, scores
 from torch.optim.lr_scheduler import OneCycleLR
 
 from super_selfish.data import MoCoRecipe
-from super_selfish.evaluation import extract_features, knn, linear_probe
 from super_selfish.supervisors import MomentumContrastSupervisor
 
 DATA = Path(os.environ.get("SUPER_SELFISH_DATA", Path(__file__).parents[2] / "shared" / "data")) / "cifar10_sub.npz"
 BATCH, LR = 64, 3e-3
-
-
-def scores(backbone: nn.Module, images: dict[str, np.ndarray]) -> tuple[float, float]:
-    x, y = extract_features(backbone, (images["x_train"], images["y_train"]))
-    test_x, test_y = extract_features(backbone, (images["x_test"], images["y_test"]))
-    return float(knn(x, y, test_x, test_y, k=20, t=0.07)), float(linear_probe(x, y, test_x, test_y, seed=0))
 
 
 def train(seed: int, epochs: int, images: dict[str, np.ndarray]) -> dict[str, float]:

@@ -22,12 +22,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from networks import SmallNet
+from networks import SmallNet, scores
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 
-from super_selfish.evaluation import extract_features, knn, linear_probe
 from super_selfish.losses import masked_mse
 from super_selfish.models.decoders import resized_to
 from super_selfish.supervisors import all_supervisors
@@ -119,13 +118,6 @@ def examine(supervisor: Any, exam: Exam, images: dict[str, np.ndarray]) -> tuple
     return float(own), float(trivial)
 
 
-def scores(supervisor: Any, images: dict[str, np.ndarray]) -> tuple[float, float]:
-    backbone = supervisor.get_backbone()
-    x, y = extract_features(backbone, (images["x_train"], images["y_train"]))
-    test_x, test_y = extract_features(backbone, (images["x_test"], images["y_test"]))
-    return float(knn(x, y, test_x, test_y, k=20, t=0.07)), float(linear_probe(x, y, test_x, test_y, seed=0))
-
-
 def epochs_in(minutes: float, name: str, images: dict[str, np.ndarray]) -> int:
     """As many as fit, by the time of one epoch of a supervisor that is thrown away."""
     supervisor = all_supervisors()[name](images["x_train"], backbone=SmallNet(), **EXAMS[name].arguments)
@@ -151,7 +143,7 @@ def train(name: str, seed: int, epochs: int, images: dict[str, np.ndarray]) -> s
     exam = EXAMS[name]
     torch.manual_seed(seed)
     supervisor = all_supervisors()[name](images["x_train"], backbone=SmallNet(), **exam.arguments)
-    untrained, before = examine(supervisor, exam, images)[0], scores(supervisor, images)
+    untrained, before = examine(supervisor, exam, images)[0], scores(supervisor.get_backbone(), images)
     steps = epochs * (len(supervisor.dataset) // 64)
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -165,7 +157,7 @@ def train(name: str, seed: int, epochs: int, images: dict[str, np.ndarray]) -> s
             name=Path(folder, name),
         )
     minutes = (time.perf_counter() - begin) / 60
-    (own, trivial), after = examine(supervisor, exam, images), scores(supervisor, images)
+    (own, trivial), after = examine(supervisor, exam, images), scores(supervisor.get_backbone(), images)
     if os.environ.get("SUPER_SELFISH_PREVIEWS"):
         supervisor.preview(images["x_test"], path=Path(os.environ["SUPER_SELFISH_PREVIEWS"], f"{name}.png"))
     return (

@@ -1,9 +1,12 @@
-"""A network for small images and small machines, the same in every learning benchmark."""
+"""What the learning benchmarks share: a network for small images and small machines, and how features are scored."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from super_selfish.evaluation import extract_features, knn, linear_probe
 
 
 class SmallNet(nn.Module):
@@ -26,3 +29,10 @@ class SmallNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The map, averaged over space: (batch, 256)."""
         return self.map(x).mean((2, 3))
+
+
+def scores(backbone: nn.Module, images: dict[str, np.ndarray]) -> tuple[float, float]:
+    """KNN (k = 20, t = .07) and linear probe, fitted on the training images, on the test images."""
+    x, y = extract_features(backbone, (images["x_train"], images["y_train"]))
+    test_x, test_y = extract_features(backbone, (images["x_test"], images["y_test"]))
+    return float(knn(x, y, test_x, test_y, k=20, t=0.07)), float(linear_probe(x, y, test_x, test_y, seed=0))
