@@ -21,10 +21,11 @@ from super_selfish.data.rotate import RotateDataset
 from super_selfish.data.sources import ImageSource, open_source
 from super_selfish.data.split_brain import SplitBrainDataset
 from super_selfish.data.tiles import JigsawAugmentations, JigsawRecipe
-from super_selfish.data.views import AugmentationDataset
+from super_selfish.data.views import AugmentationDataset, AugmentationIndexedDataset
 
 __all__ = [
     "AugmentationDataset",
+    "AugmentationIndexedDataset",
     "BYOLAugmentations",
     "BYOLRecipe",
     "BiDataset",

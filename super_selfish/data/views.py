@@ -18,7 +18,7 @@ from super_selfish.data.preprocessing import Preprocessing
 from super_selfish.data.pretext import PretextDataset, Sample, sample_key
 from super_selfish.data.recipes import Recipe
 from super_selfish.data.scaling import as_float
-from super_selfish.errors import ConfigurationError, DataError, UnreadableImage
+from super_selfish.errors import ConfigurationError, DataError, UnreadableImage, check_argument
 from super_selfish.seeding import Stream, global_seed
 
 Views = Recipe | Callable[[Any], Any]
@@ -113,7 +113,7 @@ class AugmentationDataset(PretextDataset):
         super().__init__(dataset)
         first = as_recipe(transformations)
         second = first if transformations2 is None else as_recipe(transformations2)
-        self.recipes = (None if clean1 else first, None if clean2 else second)
+        self.recipes: tuple[Recipe | None, ...] = (None if clean1 else first, None if clean2 else second)
 
     @property
     def foreign(self) -> bool:
@@ -148,6 +148,52 @@ class AugmentationDataset(PretextDataset):
         return list(zip(*views, strict=True))
 
 
+class AugmentationIndexedDataset(AugmentationDataset):
+    """Two views of each image and where the image stands in the data set: item (first view, second view, index).
+
+    Args:
+        dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
+        transformations: Makes the views: a recipe, or a callable as described at :class:`ForeignRecipe`.
+        transformations2: Makes the second view; None: as the first.
+        clean1: Leave the first view as the image is.
+        clean2: Leave the second view as the image is.
+        views: 1 for items (view, index).
+
+    Raises:
+        ConfigurationError: If the transformations cannot be called, or ``views`` is neither 1 nor 2.
+
+    Example:
+        >>> from super_selfish.data import MoCoRecipe
+        >>> images = AugmentationIndexedDataset(np.zeros((9, 48, 32, 3), np.uint8), MoCoRecipe(), views=1)
+        >>> view, index = images[-1]
+        >>> view.shape, index
+        (torch.Size([3, 48, 32]), 8)
+    """
+
+    def __init__(
+        self,
+        dataset: object,
+        transformations: Views,
+        transformations2: Views | None = None,
+        clean1: bool = False,
+        clean2: bool = False,
+        *,
+        views: int = 2,
+    ) -> None:
+        check_argument(views in (1, 2), "views", views, "1 or 2")
+        super().__init__(dataset, transformations, transformations2, clean1, clean2)
+        self.recipes = self.recipes[:views]
+
+    def begin(self, index: int, stream: Stream) -> Any:
+        """The index and the image, and what is random about its views."""
+        return range(len(self))[index], super().begin(index, stream)
+
+    def finish(self, begun: Sequence[Any]) -> list[Sample]:
+        """The views, each followed by the index."""
+        views = super().finish([image for _, image in begun])
+        return [(*sample, index) for sample, (index, _) in zip(views, begun, strict=True)]
+
+
 def two_views(views: Views | Sequence[Views]) -> Callable[[object], AugmentationDataset]:
     """What makes a data set of views of a data set of images.
 
@@ -166,16 +212,17 @@ def two_views(views: Views | Sequence[Views]) -> Callable[[object], Augmentation
     return lambda images: AugmentationDataset(images, first, second)
 
 
-def check_views(dataset: Any, preprocessing: Preprocessing, size: int | tuple[int, int] | None) -> None:
+def check_views(dataset: Any, preprocessing: Preprocessing, size: int | tuple[int, int] | None, count: int = 2) -> None:
     """Make sure, before training, that views are as large as the network was built for.
 
     Args:
-        dataset: Of items that begin with two views.
+        dataset: Of items that begin with views.
         preprocessing: Of the images.
         size: Side or (height, width) that was announced; None: that of the images.
+        count: How many views.
 
     Raises:
-        ConfigurationError: If an item has no two views, or they differ from what was announced.
+        ConfigurationError: If an item has too few views, or they differ from what was announced.
     """
     if not hasattr(dataset, "__getitem__"):
         return  # of a loader of the user's own
@@ -184,12 +231,12 @@ def check_views(dataset: Any, preprocessing: Preprocessing, size: int | tuple[in
             item = foreign_sample(dataset[0])
     except UnreadableImage:
         return  # whether that is an error is said when training comes to it
-    parts = item[:2] if isinstance(item, tuple | list) else (item,)
+    parts = item[:count] if isinstance(item, tuple | list) else (item,)
     views = [as_float(part) if isinstance(part, np.ndarray) else part for part in parts]
-    if len(views) < 2 or any(not isinstance(view, Tensor) or view.ndim != 3 for view in views):
+    if len(views) < count or any(not isinstance(view, Tensor) or view.ndim != 3 for view in views):
         raise ConfigurationError(
-            "The data set makes no two views of an image.",
-            expected="items (view, view) of tensors C×H×W or PIL images",
+            f"The data set makes no {'view' if count == 1 else 'two views'} of an image.",
+            expected=f"items ({'view, ...' if count == 1 else 'view, view'}) of tensors C×H×W or PIL images",
             received=", ".join(type(part).__name__ for part in parts),
         )
     height, width = preprocessing.resolution if size is None else (size, size) if isinstance(size, int) else size

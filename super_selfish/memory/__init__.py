@@ -1,5 +1,6 @@
 """Embeddings that outlive their batch."""
 
+from super_selfish.memory.bank import BatchedMemory
 from super_selfish.memory.queue import BatchedQueue
 
-__all__ = ["BatchedQueue"]
+__all__ = ["BatchedMemory", "BatchedQueue"]

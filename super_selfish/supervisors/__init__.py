@@ -1,11 +1,13 @@
 """The algorithms."""
 
+from super_selfish.supervisors.bank import BankSupervisor
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.bi_gan import BiGanSupervisor
 from super_selfish.supervisors.context_net import ContextNetSupervisor
 from super_selfish.supervisors.denoise_net import DenoiseNetSupervisor
 from super_selfish.supervisors.exemplar_net import ExemplarNetSupervisor
 from super_selfish.supervisors.gan import GanSupervisor
+from super_selfish.supervisors.instance_discrimination import InstanceDiscriminationSupervisor
 from super_selfish.supervisors.jigsaw_net import JigsawNetSupervisor
 from super_selfish.supervisors.label import LabelSupervisor
 from super_selfish.supervisors.momentum_contrast import MomentumContrastSupervisor
@@ -13,11 +15,13 @@ from super_selfish.supervisors.rotate_net import RotateNetSupervisor
 from super_selfish.supervisors.split_brain_net import SplitBrainNetSupervisor
 
 __all__ = [
+    "BankSupervisor",
     "BiGanSupervisor",
     "ContextNetSupervisor",
     "DenoiseNetSupervisor",
     "ExemplarNetSupervisor",
     "GanSupervisor",
+    "InstanceDiscriminationSupervisor",
     "JigsawNetSupervisor",
     "LabelSupervisor",
     "MomentumContrastSupervisor",
@@ -35,6 +39,7 @@ ALGORITHMS: tuple[type[Supervisor], ...] = (
     ContextNetSupervisor,
     SplitBrainNetSupervisor,
     BiGanSupervisor,
+    InstanceDiscriminationSupervisor,
     MomentumContrastSupervisor,
 )
 

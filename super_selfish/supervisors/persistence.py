@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("super_selfish")
 
 _MODEL = "model."
-NETWORKS = ("backbone", "predictor", "discriminator")
+NETWORKS = ("backbone", "predictor", "discriminator", "backbone_ab", "predictor_ab", "predictor_g")
 """What a file cannot be restored without if the user built it."""
 
 

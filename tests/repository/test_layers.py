@@ -9,7 +9,7 @@ LAYERS = [
     *["errors", "files", "seeding", "distributed", "losses", "models", "data", "memory", "evaluation"],
     *["training", "supervisors", "reports", "cli", "utils"],
 ]
-BASES = {"base", "gan", "label", "setup"}  # the files of supervisors/ that an algorithm may import
+BASES = {"bank", "base", "gan", "label", "setup"}  # the files of supervisors/ that an algorithm may import
 LOOP = {
     "checkpoints",
     "engine",

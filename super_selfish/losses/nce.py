@@ -1,0 +1,71 @@
+"""Noise-contrastive estimation: tell the positive from the negatives one by one."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from super_selfish.errors import COUNT, check_argument
+
+
+class NCELoss(nn.Module):
+    """Noise-contrastive estimation of ``P(i|v) = exp(v·mᵢ/τ) / Z`` with a constant Z.
+
+    For an anchor with m negatives of n images, ``-ln[P⁺/(P⁺ + m/n)] - Σⱼ ln[(m/n)/(P⁻ⱼ + m/n)]``, mean over the batch.
+    Z is estimated once, as n times the mean of ``exp(v·m/τ)`` over the first batch it sees in training, and then kept;
+    it is part of the state. (With micro-batches, the first of them counts.)
+
+    Args:
+        images: n, the number of images of the data set.
+
+    Attributes:
+        log_z: ln Z, of no meaning until ``known``.
+        known: Whether Z was estimated.
+
+    Raises:
+        ConfigurationError: If ``images`` is no number of images.
+
+    Example:
+        >>> loss = NCELoss(images=100)
+        >>> round(loss(torch.zeros(2, 4097), torch.zeros(2, dtype=torch.int64)).item(), 4)
+        9.3179
+
+    References:
+        Wu, Xiong, Yu and Lin, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018,
+        section 3.2.
+    """
+
+    log_z: Tensor
+    known: Tensor
+
+    def __init__(self, images: int) -> None:
+        super().__init__()
+        check_argument(COUNT.sound(images), "images", images, COUNT.expected)
+        self.images = images
+        self.register_buffer("log_z", torch.zeros(()))
+        self.register_buffer("known", torch.zeros((), dtype=torch.bool))
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss.
+
+        Args:
+            logits: ``v·m/τ`` (batch, rows); -∞ for a row that is no negative of an anchor.
+            target: Which of the rows is the positive (batch,).
+
+        Returns:
+            A scalar.
+        """
+        real = logits > -math.inf
+        if self.training:
+            estimate = logits.detach().flatten().logsumexp(0) - real.sum().log() + math.log(self.images)
+            self.log_z.copy_(torch.where(self.known, self.log_z, estimate))
+            self.known.fill_(True)
+        noise = (real.sum(dim=1, keepdim=True) - 1).log() - math.log(self.images)  # ln(m/n)
+        log_odds = logits - self.log_z - noise
+        positive = log_odds.gather(1, target[:, None])
+        # softplus(-x) for the positive and softplus(x) for each negative, where x is the logarithm of the odds
+        each = F.softplus(log_odds).sum(dim=1) - F.softplus(positive)[:, 0] + F.softplus(-positive)[:, 0]
+        return each.mean()

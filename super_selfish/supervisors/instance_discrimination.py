@@ -1,0 +1,137 @@
+"""Instance Discrimination: tell an image from all others by the embedding that is remembered of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import Unpack
+
+from super_selfish.data.exhibit import Exhibit
+from super_selfish.data.loader import TrainLoader
+from super_selfish.data.recipes import MoCoRecipe, is_size
+from super_selfish.data.views import AugmentationIndexedDataset, Views, as_recipe, check_views
+from super_selfish.errors import Rule, check_argument, check_arguments, is_number
+from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankSupervisor, LossType
+from super_selfish.supervisors.setup import ImageOptions, Setup
+
+RULES = {
+    **BANK_RULES,
+    "proximal": Rule(lambda weight: is_number(weight, 0, math.inf), "a number of at least 0", "The paper uses 30."),
+    "view_size": Rule(is_size, "None, a side in px, or (height, width)"),
+    "data_augmentation": Rule(lambda make: make is None or callable(make), "None, or a function of the data set"),
+}
+
+
+class InstanceDiscriminationSupervisor(BankSupervisor):
+    """Every image is a class of its own, and what stands for the class is a memory of the image's embeddings.
+
+    Args:
+        dataset: A folder, a data set, an array, a tensor; None to load weights only.
+        data_augmentation: Makes a data set of items (view, ..., index) of a data set of images; None: by ``views``.
+        embedding_size: Length of the embeddings.
+        n: Negatives of an image; 0, or as many as there are other images: all of them.
+        t: Temperature.
+        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with layer norm.
+        predictor: Features to embeddings; None for a perceptron with layer norm, sized by the backbone.
+        loss: Criterion of (logits, index of the positive); cross entropy if None.
+        memory_m: Weight of the new embedding when the bank's row is updated, in [0, 1]; 1 replaces the row.
+        loss_type: ``"info_nce"``, or ``"nce"``: the paper's noise-contrastive estimation.
+        proximal: Weight of the squared distance between an embedding and the image's row, which the paper calls
+            proximal regularisation.
+        shared_negatives: Draw n different rows a step for the whole batch; else n for each image, which costs many
+            times as much.
+        bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained network gives, which takes one pass.
+        views: A recipe, or any callable that makes a view of an image; None: crops of a fifth to all of the image,
+            mirrored, with strong jitter and grey, as in the paper's code.
+        view_size: Side of the views in px, or (height, width); None: as large as the images.
+        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+
+    Raises:
+        ConfigurationError: If an argument is out of range, or the networks do not fit.
+        DataError: If the images cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> supervisor = InstanceDiscriminationSupervisor(images, n=5, backbone="small_resnet")
+        >>> supervisor.memory.memory.shape
+        torch.Size([8, 128])
+
+    References:
+        Wu, Xiong, Yu and Lin, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018.
+    """
+
+    def __init__(
+        self,
+        dataset: Any = None,
+        data_augmentation: Callable[[Any], Any] | None = None,
+        embedding_size: int = 128,
+        n: int = 500,
+        t: float = 0.07,
+        backbone: nn.Module | str | None = None,
+        predictor: nn.Module | None = None,
+        loss: Callable[..., Tensor] | None = None,
+        *,
+        memory_m: float = 0.5,
+        loss_type: LossType = "info_nce",
+        proximal: float = 0.0,
+        shared_negatives: bool = True,
+        bank_init: BankInit = "random",
+        views: Views | None = None,
+        view_size: int | tuple[int, int] | None = None,
+        **images: Unpack[ImageOptions],
+    ) -> None:
+        check_arguments(RULES, locals())
+        one_way = views is None or data_augmentation is None
+        check_argument(one_way, "views", views, "either `views` or `data_augmentation`")
+        recipe = MoCoRecipe(view_size, jitter=(0.4, 0.4, 0.4, 0.4), jitter_p=1.0, blur=0.0) if views is None else views
+        recipe = as_recipe(recipe)
+        augment = data_augmentation or (lambda opened: AugmentationIndexedDataset(opened, recipe, views=1))
+        given = {"backbone": backbone, "predictor": predictor, "loss": loss}
+        setup = Setup.of(dataset, images, **given, data_augmentation=data_augmentation, views=views)
+        super().__init__(
+            # Differs from the paper: a perceptron with layer norm instead of one linear layer
+            setup.head((1024, 1024), embedding_size, norm_type="layer", size=view_size),
+            setup.dataset(augment),
+            loss,
+            embedding_size=embedding_size,
+            n=n,
+            t=t,
+            memory_m=memory_m,
+            loss_type=loss_type,
+            shared_negatives=shared_negatives,
+            bank_init=bank_init,
+            setup=setup,
+        )
+        self.proximal = proximal
+        self.view_size = view_size
+        self.seen_size = (view_size, view_size) if isinstance(view_size, int) else view_size
+
+    def _prepare(self, train_loader: TrainLoader) -> None:
+        check_views(train_loader.dataset, self.preprocessing, self.view_size, count=1)
+        super()._prepare(train_loader)
+
+    def codes(self, data: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The embeddings (batch, embedding_size) of the views, of length one."""
+        return (F.normalize(self.model(data[0])),)
+
+    def _forward(self, data: Sequence[Tensor]) -> Tensor:
+        indices = data[-1]  # (batch,); data[0] is (batch, C, H, W)
+        (codes,) = self.codes(data)
+        loss = self.contrast(codes, self.memory, indices)
+        if self.proximal:
+            loss = loss + self.proximal * (codes - self.memory[indices]).square().sum(dim=1).mean()  # paper, eq. 10
+        self.remember((codes,), indices)
+        return loss
+
+    def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
+        (codes,) = self.codes(data)
+        rows, found = self.beside_nearest([("view", data[0])], codes, self.memory, data[-1])
+        note = "A view of an image, and the images whose rows of the bank are most like it, with cosine similarities."
+        if found is not None:
+            note += f"\nThe own image's row is nearest for {found:.0%} of the views."
+        return Exhibit("Of which image is this a view?", note, rows)
