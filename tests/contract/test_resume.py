@@ -33,6 +33,12 @@ HEADS: dict[str, Callable[[], dict[str, Any]]] = {  # small ones, for there are 
         "predictor": Classification([64, 32, 16], norm_type="layer"),
         "queue_size": 7,
     },
+    "instance_discrimination": lambda: {
+        "embedding_size": 16,
+        "predictor": Classification([64, 32, 16], norm_type="layer"),
+        "loss_type": "nce",
+        "n": 9,
+    },
     "rotate_net": lambda: {"predictor": Classification([64, 32, 4])},
     "split_brain_net": lambda: {
         "predictor": GroupedUpsampling([16, 8], groups=(50, 100), out_resolution=None, sources=(1, 0))

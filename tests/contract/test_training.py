@@ -59,6 +59,8 @@ EASY = {
     "jigsaw_net": {"total_perms": 4, "normed": False, "grey": 0.0},  # normalised tiles of a slope are all alike
     # a queue, random at first, would lift the loss; batch norm in groups of four takes the tint away
     "momentum_contrast": {"queue_size": 0, "m": 0.9, "views": TINTED, "bn_splits": 1},
+    # rows that begin at random are noise for an epoch; of so few images all others are negatives
+    "instance_discrimination": {"bank_init": "forward", "views": TINTED, "t": 0.1},
     "bi_gan": {"rec_weight": 100.0},  # what two players cost each other does not fall
 }
 
