@@ -165,7 +165,7 @@ class AugmentationIndexedDataset(AugmentationDataset):
     Example:
         >>> from super_selfish.data import MoCoRecipe
         >>> images = AugmentationIndexedDataset(np.zeros((9, 48, 32, 3), np.uint8), MoCoRecipe(), views=1)
-        >>> view, index = images[-1]
+        >>> view, index = images[8]
         >>> view.shape, index
         (torch.Size([3, 48, 32]), 8)
     """
@@ -186,7 +186,7 @@ class AugmentationIndexedDataset(AugmentationDataset):
 
     def begin(self, index: int, stream: Stream) -> Any:
         """The index and the image, and what is random about its views."""
-        return range(len(self))[index], super().begin(index, stream)
+        return index, super().begin(index, stream)
 
     def finish(self, begun: Sequence[Any]) -> list[Sample]:
         """The views, each followed by the index."""
