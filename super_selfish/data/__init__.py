@@ -4,6 +4,7 @@ from super_selfish.data.bidirectional import BiDataset
 from super_selfish.data.collate import batched_collate
 from super_selfish.data.context import ContextDataset
 from super_selfish.data.denoise import DenoiseDataset
+from super_selfish.data.elastic import elastic_transform
 from super_selfish.data.exemplar import ExemplarDataset, ExemplarRecipe
 from super_selfish.data.images import read_header, read_image, to_image
 from super_selfish.data.jigsaw import JigsawDataset, jigsaw
@@ -22,6 +23,7 @@ from super_selfish.data.sources import ImageSource, open_source
 from super_selfish.data.split_brain import SplitBrainDataset
 from super_selfish.data.tiles import JigsawAugmentations, JigsawRecipe
 from super_selfish.data.views import AugmentationDataset, AugmentationIndexedDataset
+from super_selfish.data.visualize import visualize
 
 __all__ = [
     "AugmentationDataset",
@@ -47,6 +49,7 @@ __all__ = [
     "RotateDataset",
     "SplitBrainDataset",
     "batched_collate",
+    "elastic_transform",
     "fit_preprocessing",
     "jigsaw",
     "open_source",
@@ -54,4 +57,5 @@ __all__ = [
     "read_header",
     "read_image",
     "to_image",
+    "visualize",
 ]

@@ -1,5 +1,6 @@
 """Networks: backbones, heads, and the two combined."""
 
+from super_selfish.losses import GroupedLoss
 from super_selfish.models.averages import follow, momentum_copy
 from super_selfish.models.backbones import BackboneOutput, SmallResNet, default_backbone, named_backbone
 from super_selfish.models.bidirectional import LatentNet, PairDiscriminator
@@ -11,6 +12,7 @@ from super_selfish.models.heads import Classification, ResizableLinear
 from super_selfish.models.lab import RGBInput, lab_to_rgb, rgb_to_lab
 from super_selfish.models.norms import LayerNorm2d
 from super_selfish.models.shapes import feature_shape
+from super_selfish.models.view import View
 
 __all__ = [
     "BackboneOutput",
@@ -20,6 +22,7 @@ __all__ = [
     "EfficientFeatures",
     "GroupedBackbone",
     "GroupedEfficientFeatures",
+    "GroupedLoss",
     "GroupedUpsampling",
     "LatentNet",
     "LayerNorm2d",
@@ -29,6 +32,7 @@ __all__ = [
     "ResizableLinear",
     "SmallResNet",
     "Upsampling",
+    "View",
     "default_backbone",
     "feature_shape",
     "follow",
