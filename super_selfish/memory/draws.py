@@ -20,18 +20,18 @@ def distinct_rows(size: int, count: int, key: int) -> Tensor:
         key: The draw is a function of it.
 
     Returns:
-        int64 (count,), on the CPU.
+        int64 (count,), on the CPU, in ascending order: they are found faster so.
     """
     if 2 * count > size:
         order = np.argsort(splitmix64(key, size), kind="stable")
-        return torch.from_numpy(order[:count].astype(np.int64))
+        return torch.from_numpy(np.sort(order[:count]).astype(np.int64))
     draws = count + count // 2 + 16
     while True:
         units = (splitmix64(key, draws) >> np.uint64(11)).astype(np.float64) * 2.0**-53
         rows = (units * size).astype(np.int64)
         first = np.sort(np.unique(rows, return_index=True)[1])[:count]
         if len(first) == count:
-            return torch.from_numpy(rows[first])
+            return torch.from_numpy(np.sort(rows[first]))
         draws *= 2
 
 
