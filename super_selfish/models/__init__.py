@@ -1,14 +1,14 @@
 """Networks: backbones, heads, and the two combined."""
 
 from super_selfish.losses import GroupedLoss
-from super_selfish.models.averages import follow, momentum_copy
+from super_selfish.models.averages import MomentumSchedule, cosine_momentum, follow, momentum_copy
 from super_selfish.models.backbones import BackboneOutput, SmallResNet, default_backbone, named_backbone
 from super_selfish.models.bidirectional import LatentNet, PairDiscriminator
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.decoders import ChannelwiseFC, GroupedUpsampling, Upsampling
 from super_selfish.models.efficient import EfficientFeatures, ReshapeChannels
 from super_selfish.models.grouped import GroupedBackbone, GroupedEfficientFeatures
-from super_selfish.models.heads import Classification, ResizableLinear
+from super_selfish.models.heads import Classification, ResizableLinear, SequentialUpTo
 from super_selfish.models.lab import RGBInput, lab_to_rgb, rgb_to_lab
 from super_selfish.models.norms import LayerNorm2d
 from super_selfish.models.shapes import feature_shape
@@ -26,13 +26,16 @@ __all__ = [
     "GroupedUpsampling",
     "LatentNet",
     "LayerNorm2d",
+    "MomentumSchedule",
     "PairDiscriminator",
     "RGBInput",
     "ReshapeChannels",
     "ResizableLinear",
+    "SequentialUpTo",
     "SmallResNet",
     "Upsampling",
     "View",
+    "cosine_momentum",
     "default_backbone",
     "feature_shape",
     "follow",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+import math
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -28,3 +29,62 @@ def follow(average: nn.Module, network: nn.Module, momentum: float) -> None:
         momentum: In [0, 1]; 1 leaves the copy as it is.
     """
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - momentum)
+
+
+def cosine_momentum(step: int, total: int, start: float) -> float:
+    """A momentum that rises from ``start`` to 1 along half a cosine: slow at both ends.
+
+    ``1 − (1 − start) · (1 + cos(π · step / total)) / 2``
+
+    Args:
+        step: Updates so far, from 0; beyond ``total`` the momentum stays 1.
+        total: Updates in all.
+        start: The momentum at step 0, in [0, 1].
+
+    Example:
+        >>> [round(cosine_momentum(step, 1000, 0.996), 6) for step in (0, 250, 500, 1000)]
+        [0.996, 0.996586, 0.998, 1.0]
+
+    References:
+        Grill et al., "Bootstrap Your Own Latent", 2020, section 3.2.
+    """
+    done = min(step, total) / max(1, total)
+    return 1.0 - (1.0 - start) * (1.0 + math.cos(math.pi * done)) / 2.0
+
+
+class MomentumSchedule:
+    """The momentum of a moving average over one training; it remembers how far that has come.
+
+    Args:
+        start: The first momentum, in [0, 1].
+        kind: ``"cosine"``: rises to 1 as :func:`cosine_momentum` says; None: stays.
+
+    Example:
+        >>> schedule = MomentumSchedule(0.5, "cosine")
+        >>> schedule.begin(2)
+        >>> schedule.advance(), schedule.advance()
+        (0.5, 0.75)
+    """
+
+    def __init__(self, start: float, kind: str | None) -> None:
+        self.start = start
+        self.kind = kind
+        self.step, self.total = 0, 0
+
+    def begin(self, total: int) -> None:
+        """Start anew, for a training of ``total`` updates."""
+        self.step, self.total = 0, total
+
+    def advance(self) -> float:
+        """The momentum of this update, which is counted."""
+        momentum = self.start if self.kind is None else cosine_momentum(self.step, self.total, self.start)
+        self.step += 1
+        return momentum
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is stored: the updates so far."""
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on behind the updates so far; their total is that of :meth:`begin`."""
+        self.step = int(state["step"])

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, check_argument, is_count
 from super_selfish.models.efficient import NormType
 
 
@@ -41,6 +41,7 @@ class Classification(nn.Module):
         batchnorm: Normalise hidden layers.
         norm_type: ``"batch"``, or ``"layer"``: each row by itself, so that nothing depends on the rest of the batch.
         resizable: Let the last layer take the number of outputs of a file.
+        last_bias: Add a bias in the last layer.
 
     Raises:
         ConfigurationError: If there are fewer than two sizes or one is not positive.
@@ -59,6 +60,7 @@ class Classification(nn.Module):
         *,
         norm_type: NormType = "batch",
         resizable: bool = False,
+        last_bias: bool = True,
     ) -> None:
         super().__init__()
         check_layers(layers)
@@ -68,11 +70,57 @@ class Classification(nn.Module):
             if batchnorm:
                 self.layers.append(nn.BatchNorm1d(outputs) if norm_type == "batch" else nn.LayerNorm(outputs))
             self.layers.append(activation())
-        self.layers.append((ResizableLinear if resizable else nn.Linear)(layers[-2], layers[-1]))
+        self.layers.append((ResizableLinear if resizable else nn.Linear)(layers[-2], layers[-1], bias=last_bias))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (batch, layers[-1]) from features (batch, ...), which are flattened."""
         return cast(Tensor, self.layers(x.flatten(1)))
+
+
+class SequentialUpTo(nn.Sequential):
+    """Modules in a row, of which the last ones may be left out.
+
+    An ``nn.Linear`` gets maps flattened.
+
+    Args:
+        *modules: In their order.
+        up_to: Index of the last module that is called, unless :meth:`forward` is told otherwise; negative ones count
+            from the end.
+
+    Raises:
+        ConfigurationError: If there is no module of that index.
+
+    Example:
+        >>> import torch
+        >>> head = SequentialUpTo(nn.Linear(8, 4), nn.Linear(4, 2))
+        >>> head(torch.rand(3, 8)).shape, head(torch.rand(3, 8), up_to=0).shape
+        (torch.Size([3, 2]), torch.Size([3, 4]))
+    """
+
+    def __init__(self, *modules: Any, up_to: int = -1) -> None:
+        super().__init__(*modules)
+        self.up_to = up_to
+        self._stop(up_to)
+
+    def forward(self, x: Tensor, up_to: int | None = None) -> Tensor:
+        """The output of the module ``up_to``, which is called too.
+
+        Args:
+            x: What the first module takes.
+            up_to: Index of the last module that is called; None: that of the constructor.
+
+        Raises:
+            ConfigurationError: If there is no module of that index.
+        """
+        for module in list(self)[: self._stop(self.up_to if up_to is None else up_to)]:
+            x = module(x.flatten(1) if isinstance(module, nn.Linear) and x.ndim == 4 else x)
+        return x
+
+    def _stop(self, up_to: int) -> int:
+        """How many modules are called."""
+        sound = is_count(up_to, -len(self)) and up_to < max(1, len(self))
+        check_argument(sound or not len(self), "up_to", up_to, f"the index of one of {len(self)} modules")
+        return up_to % len(self) + 1 if len(self) else 0
 
 
 def check_layers(layers: Sequence[int]) -> None:

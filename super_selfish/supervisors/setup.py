@@ -147,6 +147,7 @@ class Setup:
         size: int | tuple[int, int] | None = None,
         of_map: bool = False,
         resizable: bool = False,
+        last_bias: bool = True,
     ) -> CombinedNet:
         """The backbone with a perceptron behind it, sized by what comes out of the backbone.
 
@@ -158,6 +159,7 @@ class Setup:
             of_map: Give the head the backbone's map, which says where things are, also where the backbone averages it.
             resizable: Whether the number of outputs follows from the images. The default head then takes that of a file
                 that is loaded, and without images, a predictor that was given may have any.
+            last_bias: Add a bias in the last layer of the default head.
 
         Raises:
             ConfigurationError: If the networks fit neither the images nor each other.
@@ -169,7 +171,7 @@ class Setup:
         predictor = self.given.get("predictor")
         if predictor is None:
             sizes = [int(torch.Size(shape).numel()), *hidden, outputs]
-            perceptron = Classification(sizes, norm_type=norm_type, resizable=resizable)
+            perceptron = Classification(sizes, norm_type=norm_type, resizable=resizable, last_bias=last_bias)
             return CombinedNet(backbone, perceptron, of_map=of_map)
         net = CombinedNet(backbone, predictor, of_map=of_map)
         check_outputs(net.predictor, shape, None if resizable and self.images is None else outputs)

@@ -1,0 +1,48 @@
+"""Moving averages of networks, and the schedule of their momentum."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from super_selfish.models import MomentumSchedule, cosine_momentum, follow, momentum_copy
+
+
+@pytest.mark.parametrize(("step", "momentum"), [(0, 0.996), (250, 0.996586), (500, 0.998), (1000, 1.0), (1700, 1.0)])
+def test_the_cosine_rises_to_one(step: int, momentum: float) -> None:
+    assert cosine_momentum(step, 1000, 0.996) == pytest.approx(momentum, abs=5e-7)
+
+
+def test_a_schedule_counts_and_continues() -> None:
+    straight, first, second = (MomentumSchedule(0.9, "cosine") for _ in range(3))
+    straight.begin(6)
+    expected = [straight.advance() for _ in range(6)]
+    assert expected == [cosine_momentum(step, 6, 0.9) for step in range(6)]
+    first.begin(6)
+    seen = [first.advance() for _ in range(4)]
+    second.begin(6)
+    second.load_state_dict(first.state_dict())
+    assert seen + [second.advance() for _ in range(2)] == expected
+    second.begin(6)
+    assert second.advance() == 0.9
+    second.begin(0)
+    assert 0.9 <= second.advance() <= 1
+    constant = MomentumSchedule(0.9, None)
+    constant.begin(2)
+    assert [constant.advance() for _ in range(3)] == [0.9] * 3
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9, 1.0])
+def test_parameters_follow_and_buffers_stay(momentum: float) -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    average = momentum_copy(network)
+    before = [parameter.clone() for parameter in average.parameters()]
+    for parameter in network.parameters():
+        parameter.data.add_(1.0)
+    network(torch.randn(8, 3))
+    follow(average, network, momentum)
+    for old, new, trained in zip(before, average.parameters(), network.parameters(), strict=True):
+        assert torch.allclose(new, momentum * old + (1 - momentum) * trained, atol=1e-6)
+        assert not new.requires_grad
+    assert torch.equal(average[1].running_mean, torch.zeros(4))
