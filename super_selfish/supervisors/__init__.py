@@ -3,6 +3,7 @@
 from super_selfish.supervisors.bank import BankSupervisor
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.bi_gan import BiGanSupervisor
+from super_selfish.supervisors.byol import BYOLSupervisor
 from super_selfish.supervisors.context_net import ContextNetSupervisor
 from super_selfish.supervisors.denoise_net import DenoiseNetSupervisor
 from super_selfish.supervisors.exemplar_net import ExemplarNetSupervisor
@@ -15,6 +16,7 @@ from super_selfish.supervisors.rotate_net import RotateNetSupervisor
 from super_selfish.supervisors.split_brain_net import SplitBrainNetSupervisor
 
 __all__ = [
+    "BYOLSupervisor",
     "BankSupervisor",
     "BiGanSupervisor",
     "ContextNetSupervisor",
@@ -41,6 +43,7 @@ ALGORITHMS: tuple[type[Supervisor], ...] = (
     BiGanSupervisor,
     InstanceDiscriminationSupervisor,
     MomentumContrastSupervisor,
+    BYOLSupervisor,
 )
 
 

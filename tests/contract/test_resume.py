@@ -26,6 +26,7 @@ from super_selfish.training import Callback
 STEPS = 12  # 3 epochs of 4 batches
 RUN = {"epochs": 3, "batch_size": 5, "lr": 0.01, "verbose": False, "name": "store/test", "clip_grad": 5.0}
 HEADS: dict[str, Callable[[], dict[str, Any]]] = {  # small ones, for there are many checkpoints
+    "byol": lambda: {"embedding_size": 16, "hidden_size": 32},
     "jigsaw_net": lambda: {"predictor": Classification([64, 32, 24], norm_type="layer")},
     "denoise_net": lambda: {"predictor": Upsampling([16, 8, 3], out_resolution=None)},
     "momentum_contrast": lambda: {
@@ -44,6 +45,9 @@ HEADS: dict[str, Callable[[], dict[str, Any]]] = {  # small ones, for there are 
         "predictor": GroupedUpsampling([16, 8], groups=(50, 100), out_resolution=None, sources=(1, 0))
     },
 }
+
+
+UNPLANNED = {"byol": {"m_schedule": None}}  # what does not depend on how many epochs are planned
 
 
 class Killed(BaseException):
@@ -86,9 +90,10 @@ def everything(supervisor: Supervisor, optimizer: torch.optim.Optimizer) -> dict
 
 @pytest.fixture
 def train(algorithm: str, make: Callable[..., Any], images: Callable[..., Any]) -> Callable[..., dict[str, Tensor]]:
-    def run(**arguments: Any) -> dict[str, Tensor]:
+    def run(planned: bool = True, **arguments: Any) -> dict[str, Tensor]:
         torch.manual_seed(0)
-        supervisor = make(images(23), **HEADS.get(algorithm, dict)())
+        own = {} if planned else UNPLANNED.get(algorithm, {})
+        supervisor = make(images(23), **HEADS.get(algorithm, dict)(), **own)
         dice = supervisor.track("dice", Dice())
         forward, update = supervisor._forward, supervisor._after_update
         made: list[torch.optim.Optimizer] = []
@@ -157,9 +162,9 @@ def test_each_epoch_is_stored_unless_told_otherwise(train: Callable[..., Any]) -
 
 
 def test_a_finished_training_returns_at_once_and_longer_ones_go_on(train: Callable[..., Any]) -> None:
-    whole = train(epochs=4, lr_scheduler=lambda made: torch.optim.lr_scheduler.StepLR(made, 5))
+    short = {"epochs": 3, "lr_scheduler": lambda made: torch.optim.lr_scheduler.StepLR(made, 5), "planned": False}
+    whole = train(**{**short, "epochs": 4})
     shutil.rmtree("store")
-    short = {"epochs": 3, "lr_scheduler": lambda made: torch.optim.lr_scheduler.StepLR(made, 5)}
     end = train(**short)
     Path("store/test.safetensors").unlink()  # killed before it was written
     again = train(**short, resume="auto")

@@ -1,0 +1,215 @@
+"""BYOL: predict what a slower copy of the network says about an image's other view."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import Unpack
+
+from super_selfish.data.exhibit import Exhibit, Panel
+from super_selfish.data.loader import TrainLoader
+from super_selfish.data.recipes import BYOLRecipe, is_size
+from super_selfish.data.views import Views, check_views, two_views
+from super_selfish.errors import COUNT, PROBABILITY, ConfigurationError, Rule, check_argument, check_arguments
+from super_selfish.losses import regression_loss
+from super_selfish.models.averages import MomentumSchedule, follow, momentum_copy
+from super_selfish.models.combined import CombinedNet
+from super_selfish.models.heads import Classification, SequentialUpTo
+from super_selfish.models.norms import has_batch_statistics
+from super_selfish.models.shapes import feature_shape, output_shape
+from super_selfish.supervisors.base import Supervisor
+from super_selfish.supervisors.setup import ImageOptions, Setup
+
+RULES = {
+    "embedding_size": COUNT,
+    "m": PROBABILITY._replace(fix="The paper begins with 0.996."),
+    "predictor": Rule(
+        lambda given: given is None or (isinstance(given, nn.Sequential) and len(given) == 2),
+        "None, or a SequentialUpTo or nn.Sequential of two stages: a projector and a predictor",
+        "Put the layers of each stage into an nn.Sequential of their own.",
+    ),
+    "m_schedule": Rule(lambda kind: kind in ("cosine", None), '"cosine", or None for a constant momentum'),
+    "hidden_size": COUNT,
+    "view_size": Rule(is_size, "None, a side in px, or (height, width)"),
+    "data_augmentation": Rule(lambda make: make is None or callable(make), "None, or a function of the data set"),
+}
+
+
+class BYOLSupervisor(Supervisor):
+    """From one view of an image, the network predicts a slower copy's embedding of the other view.
+
+    There are no negatives. What keeps all embeddings from becoming one is that the predictor belongs to the trained
+    network alone, and that the target, a moving average of backbone and projector, gets no gradient.
+
+    Args:
+        dataset: A folder, a data set, an array, a tensor; None to load weights only.
+        data_augmentation: Makes a data set of items (view, view) of a data set of images; None: by ``views``.
+        embedding_size: Length of the embeddings.
+        m: Momentum of the target, in [0, 1]; 0 with ``m_schedule=None`` is SimSiam.
+        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with batch norm.
+        predictor: Projector and predictor, as ``SequentialUpTo(projector, predictor)``; None for two perceptrons with
+            batch norm, sized by the backbone.
+        loss: Criterion of (prediction, target), both (batch, embedding_size) with rows of length one, called once for
+            each view and summed; :func:`~super_selfish.losses.regression_loss` if None.
+        m_schedule: ``"cosine"``: the momentum rises to 1 over the updates that ``supervise()`` plans; None: it stays.
+        hidden_size: Of the hidden layers of the default projector and predictor.
+        views: A recipe, any callable that makes a view of an image, or a pair of them; None: the two of
+            :class:`BYOLRecipe`.
+        view_size: Side of the views in px, or (height, width); None: as large as the images.
+        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+
+    Raises:
+        ConfigurationError: If an argument is out of range, or the networks do not fit.
+        DataError: If the images cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> supervisor = BYOLSupervisor(images, backbone="small_resnet", embedding_size=64)
+        >>> supervisor.ema(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 64])
+
+    References:
+        Grill et al., "Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning", 2020; Chen and He,
+        "Exploring Simple Siamese Representation Learning", 2021.
+    """
+
+    images_per_sample = 2
+
+    def __init__(
+        self,
+        dataset: Any = None,
+        data_augmentation: Callable[[Any], Any] | None = None,
+        embedding_size: int = 128,
+        m: float = 0.996,
+        backbone: nn.Module | str | None = None,
+        predictor: nn.Sequential | None = None,
+        loss: Callable[..., Tensor] | None = None,
+        *,
+        m_schedule: str | None = "cosine",
+        hidden_size: int = 1024,
+        views: Views | Sequence[Views] | None = None,
+        view_size: int | tuple[int, int] | None = None,
+        **images: Unpack[ImageOptions],
+    ) -> None:
+        check_arguments(RULES, locals())
+        one_way = views is None or data_augmentation is None
+        check_argument(one_way, "views", views, "either `views` or `data_augmentation`")
+        pair = (BYOLRecipe(view_size, view=1), BYOLRecipe(view_size, view=2))
+        augment = data_augmentation or two_views(pair if views is None else views)
+        heads = None if predictor is None else SequentialUpTo(*predictor)
+        given = {"backbone": backbone, "predictor": heads, "loss": loss}
+        setup = Setup.of(dataset, images, **given, data_augmentation=data_augmentation, views=views)
+        seen = (view_size, view_size) if isinstance(view_size, int) else view_size
+        super().__init__(
+            online_network(setup, embedding_size, hidden_size, seen),
+            setup.dataset(augment),
+            regression_loss if loss is None else loss,
+            setup=setup,
+        )
+        self.ema = momentum_copy(self._followed())
+        self.momentum = self.track("momentum", MomentumSchedule(m, m_schedule))
+        self.embedding_size = embedding_size
+        self.m = m
+        self.m_schedule = m_schedule
+        self.hidden_size = hidden_size
+        self.view_size = view_size
+        self.seen_size = seen
+
+    def _followed(self) -> CombinedNet:
+        """What the target follows: the trained network without its predictor."""
+        return CombinedNet(self.model.backbone, cast(SequentialUpTo, self.model.predictor)[0])
+
+    def _prepare(self, train_loader: TrainLoader) -> None:
+        check_views(train_loader.dataset, self.preprocessing, self.view_size)
+        if train_loader.batch_size:
+            self._check_batch(train_loader.batch_size // train_loader.pieces)
+        epochs = 0 if self.settings is None else self.settings.epochs
+        self.momentum.begin(epochs * train_loader.batches)
+
+    def _check_batch(self, images: int) -> None:
+        if images < 2 and has_batch_statistics(self.model):
+            raise ConfigurationError(
+                "Batch norm cannot learn from an image alone.",
+                expected="batches, and with `accumulate` micro-batches, of at least 2 images",
+                received=f"{images}",
+                fix="Raise `batch_size`, lower `accumulate`, or pass networks without batch norm.",
+            )
+
+    def _forward(self, data: Sequence[Tensor]) -> Tensor:
+        views = (data[0], data[1])  # each (batch, C, H, W)
+        self._check_batch(len(views[0]))
+        first, second = self._embed(self.model, views)
+        with torch.no_grad():
+            first_target, second_target = self._embed(self.ema, views)
+        return self.loss(first, second_target) + self.loss(second, first_target)
+
+    @staticmethod
+    def _embed(network: nn.Module, views: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Embeddings of length one of both views; batch norm sees each view by itself."""
+        if has_batch_statistics(network):
+            first, second = network(views[0]), network(views[1])
+        else:
+            first, second = network(torch.cat(views)).chunk(2)
+        return F.normalize(first), F.normalize(second)
+
+    def _after_update(self) -> None:
+        follow(self.ema, self._followed(), self.momentum.advance())
+
+    def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
+        first, second = data[0], data[1]
+        alike = F.normalize(self.model(first)) @ F.normalize(self.ema(second)).T  # (batch, batch)
+        own = alike.diagonal()
+        others = alike.masked_fill(torch.eye(len(alike), dtype=torch.bool, device=alike.device), -math.inf)
+        hardest, places = others.topk(min(1, len(alike) - 1))
+        trained = self.cursor.step > 0
+        rows = []
+        for row, (seen, target) in enumerate(zip(first, second, strict=True)):
+            found = bool(own[row] > hardest[row].amax()) if trained and len(alike) > 1 else None
+            panels = [Panel(seen, "seen"), Panel(target, f"own\n{own[row]:+.2f}" if trained else "own", found)]
+            for place, value in zip(places[row], hardest[row], strict=True):
+                panels.append(Panel(second[place], f"another's\n{value:+.2f}" if trained else "another's"))
+            rows.append(panels)
+        note = "From the view on the left, the network predicts the embedding of the image's other view, beside it."
+        if trained and len(alike) > 1:
+            share = (own > hardest.amax(1)).double().mean().item()
+            note += "\nCosine similarity of prediction and embedding; the other image is the one that fits best here."
+            note += f"\nIts own is nearest for {share:.0%} of the images; guessing gives {1 / len(alike):.0%}."
+            note += " If all were close to +1.00, the network would have collapsed."
+        return Exhibit("Does the prediction fit the image's own other view?", note, rows)
+
+
+def online_network(setup: Setup, embedding_size: int, hidden_size: int, seen: tuple[int, int] | None) -> CombinedNet:
+    """The trained network: a backbone, and behind it a projector and a predictor.
+
+    Args:
+        setup: With what was given.
+        embedding_size: Length of projections and predictions.
+        hidden_size: Of the default heads.
+        seen: Height and width of what the network sees; None: as the images are.
+
+    Raises:
+        ConfigurationError: If the networks fit neither the images nor each other.
+    """
+    heads = cast(SequentialUpTo | None, setup.given["predictor"])
+    if heads is None:
+        # Differs from the paper: PReLU, and smaller. The last layers have no bias, which batch norm would take away.
+        net = setup.head((hidden_size,), embedding_size, size=seen, last_bias=False)
+        predictor = Classification([embedding_size, hidden_size, embedding_size], last_bias=False)
+        return CombinedNet(net.backbone, SequentialUpTo(net.predictor, predictor))
+    backbone, images = setup.backbone(), setup.preprocessing
+    shape = feature_shape(backbone, images.channels, seen or images.resolution)
+    projected, predicted = output_shape(SequentialUpTo(heads[0]), shape), output_shape(heads, shape)
+    if projected != (embedding_size,) or predicted != (embedding_size,):
+        raise ConfigurationError(
+            "The two stages of `predictor`, projector and predictor, do not give embeddings of one length.",
+            expected=f"shape (batch, {embedding_size}) behind each stage, since embedding_size={embedding_size}",
+            received=f"shapes {(1, *projected)} and {(1, *predicted)} for a batch of one",
+            fix="The second stage predicts what the first gives for the other view. Change it, or `embedding_size`.",
+        )
+    return CombinedNet(backbone, heads)
