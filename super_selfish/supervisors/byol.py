@@ -171,16 +171,20 @@ class BYOLSupervisor(Supervisor):
         rows = []
         for row, (seen, target) in enumerate(zip(first, second, strict=True)):
             found = bool(own[row] > hardest[row].amax()) if trained and len(alike) > 1 else None
-            panels = [Panel(seen, "seen"), Panel(target, f"own\n{own[row]:+.2f}" if trained else "own", found)]
-            for place, value in zip(places[row], hardest[row], strict=True):
-                panels.append(Panel(second[place], f"another's\n{value:+.2f}" if trained else "another's"))
+            panels = [Panel(seen, "view")]
+            shown = [("its other view", own[row], target, found)]
+            shown += [("another image", hardest[row, k], second[places[row, k]], None) for k in range(places.shape[1])]
+            for caption, value, image, right in shown:
+                panels.append(Panel(image, f"{caption}\n{value:+.2f}" if trained else caption, right))
             rows.append(panels)
-        note = "From the view on the left, the network predicts the embedding of the image's other view, beside it."
+        note = "From the view on the left, the network predicts the embedding of the view beside it."
         if trained and len(alike) > 1:
             share = (own > hardest.amax(1)).double().mean().item()
-            note += "\nCosine similarity of prediction and embedding; the other image is the one that fits best here."
-            note += f"\nIts own is nearest for {share:.0%} of the images; guessing gives {1 / len(alike):.0%}."
-            note += " If all were close to +1.00, the network would have collapsed."
+            note += "\nCosine similarities with what was predicted; of the other images, the one that fits best here."
+            note += f"\nIts own view fits best for {share:.0%} of the images; guessing gives {1 / len(alike):.0%}."
+            note += (
+                "\nIf all were close to +1.00, all images would look the same to the network: it would have collapsed."
+            )
         return Exhibit("Does the prediction fit the image's own other view?", note, rows)
 
 

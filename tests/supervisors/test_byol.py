@@ -311,7 +311,7 @@ def test_the_picture() -> None:
     before = supervisor.eval()._exhibit(data)
     assert before.title.endswith("?")
     assert [len(row) for row in before.rows] == [3] * 5
-    assert {panel.caption for panel in before.rows[0]} == {"seen", "own", "another's"}
+    assert {panel.caption for panel in before.rows[0]} == {"view", "its other view", "another image"}
     assert all(panel.right is None for row in before.rows for panel in row)
     supervisor.cursor.step = 1
     for place, row in enumerate(supervisor._exhibit(data).rows):
