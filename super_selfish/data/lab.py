@@ -12,14 +12,12 @@ from torch import Tensor
 
 from super_selfish.data import functional
 from super_selfish.data.functional import Image
-from super_selfish.models.lab import LINEAR_BELOW, TO_XYZ
+from super_selfish.models.lab import LINEAR_BELOW, SYMMETRIC, TO_XYZ, LabScale
 
 Floats = npt.NDArray[np.float32]
 
 _XYZ = np.pad(np.array(TO_XYZ, np.float32), ((0, 0), (0, 1)))
 _LAB = np.array([[0, 116, 0, -16], [500, -500, 0, 0], [0, 200, -200, 0]], np.float32)
-_NORMALISED = np.array([row / scale for row, scale in zip(_LAB, (50, 110, 110), strict=True)], np.float32)
-_NORMALISED[0, 3] -= 1
 
 
 def _linear(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
@@ -64,9 +62,12 @@ def lab_of(root: Floats) -> Floats:
     return functional.mix_channels(root, _LAB, saturating=False)
 
 
-def normalised_lab_of(root: Floats) -> Floats:
-    """Lab as networks take it: L / 50 - 1, a / 110, b / 110."""
-    return functional.mix_channels(root, _NORMALISED, saturating=False)
+def normalised_lab_of(root: Floats, scale: LabScale = SYMMETRIC) -> Floats:
+    """Lab as networks take it; as :func:`super_selfish.models.lab.normalised_lab` of :func:`lab_of`."""
+    middle, width = (np.array(row, np.float32)[:, None] for row in scale)
+    matrix = _LAB / width
+    matrix[:, 3:] = matrix[:, 3:] - middle / width
+    return functional.mix_channels(root, matrix, saturating=False)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -64,17 +66,39 @@ def lab_to_rgb(images: Tensor) -> Tensor:
     return torch.where(linear > 0.0031308, 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055, 12.92 * linear)
 
 
-_SCALE, _SHIFT = (50.0, 110.0, 110.0), (1.0, 0.0, 0.0)
+class LabScale(NamedTuple):
+    """How networks take L, a and b: minus ``middle``, over ``width``.
+
+    Attributes:
+        middle: Becomes 0.
+        width: Becomes 1.
+    """
+
+    middle: tuple[float, float, float]
+    width: tuple[float, float, float]
 
 
-def normalised_lab(lab: Tensor) -> Tensor:
-    """Lab as networks take it: L / 50 - 1, a / 110, b / 110, all in about [-1, 1]."""
-    return lab / lab.new_tensor(_SCALE).view(3, 1, 1) - lab.new_tensor(_SHIFT).view(3, 1, 1)
+SYMMETRIC = LabScale((50.0, 0.0, 0.0), (50.0, 110.0, 110.0))
+"""L / 50 - 1, a / 110, b / 110."""
+FULL_RANGE = LabScale((50.0, 6.025, -6.69), (50.0, 92.208, 101.168))
+"""All that a screen can show becomes [-1, 1]: L is in [0, 100], a in [-86.18, 98.23], b in [-107.86, 94.48]."""
 
 
-def plain_lab(normalised: Tensor) -> Tensor:
+def _terms(scale: LabScale, like: Tensor) -> tuple[Tensor, Tensor]:
+    shift = [middle / width for middle, width in zip(*scale, strict=True)]
+    return like.new_tensor(scale.width).view(3, 1, 1), like.new_tensor(shift).view(3, 1, 1)
+
+
+def normalised_lab(lab: Tensor, scale: LabScale = SYMMETRIC) -> Tensor:
+    """Lab (..., 3, height, width) as networks take it, all in about [-1, 1]."""
+    width, shift = _terms(scale, lab)
+    return lab / width - shift
+
+
+def plain_lab(normalised: Tensor, scale: LabScale = SYMMETRIC) -> Tensor:
     """What :func:`normalised_lab` was made of."""
-    return (normalised + normalised.new_tensor(_SHIFT).view(3, 1, 1)) * normalised.new_tensor(_SCALE).view(3, 1, 1)
+    width, shift = _terms(scale, normalised)
+    return (normalised + shift) * width
 
 
 class RGBInput(nn.Module):
@@ -82,6 +106,7 @@ class RGBInput(nn.Module):
 
     Args:
         backbone: Takes (batch, 3, height, width) as :func:`normalised_lab` makes it.
+        scale: Of that Lab.
 
     Example:
         >>> RGBInput(nn.Flatten())(torch.zeros(1, 3, 1, 1)).round().tolist()
@@ -90,15 +115,16 @@ class RGBInput(nn.Module):
 
     image_channels = 3
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, scale: LabScale = SYMMETRIC) -> None:
         super().__init__()
         self.backbone = backbone
+        self.scale = scale
 
     def map(self, x: Tensor) -> Tensor:
         """The backbone's map of RGB images in [0, 1]."""
-        return map_of(self.backbone, normalised_lab(rgb_to_lab(x)))
+        return map_of(self.backbone, normalised_lab(rgb_to_lab(x), self.scale))
 
     def forward(self, x: Tensor) -> Tensor:
         """The backbone's features of RGB images in [0, 1]."""
-        features: Tensor = self.backbone(normalised_lab(rgb_to_lab(x)))
+        features: Tensor = self.backbone(normalised_lab(rgb_to_lab(x), self.scale))
         return features

@@ -9,7 +9,7 @@ from skimage import color
 from torch import nn
 
 from super_selfish.models import RGBInput, SmallResNet, lab_to_rgb, rgb_to_lab
-from super_selfish.models.lab import normalised_lab, plain_lab
+from super_selfish.models.lab import FULL_RANGE, normalised_lab, plain_lab
 from super_selfish.models.shapes import expected_channels
 
 
@@ -66,3 +66,19 @@ def test_a_backbone_that_is_given_rgb() -> None:
     assert torch.equal(backbone(images), inner(lab))
     assert torch.equal(backbone.map(images), inner.map(lab))
     assert expected_channels(RGBInput(nn.Sequential(nn.Conv2d(1, 2, 1)))) == 3
+
+
+def test_the_full_range_becomes_one() -> None:
+    corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3).T.reshape(3, 2, 4)
+    found = normalised_lab(rgb_to_lab(corners), FULL_RANGE)
+    assert torch.allclose(found.amin((1, 2)), -torch.ones(3), atol=1e-3)
+    assert torch.allclose(found.amax((1, 2)), torch.ones(3), atol=1e-3)
+    lab = rgb_to_lab(colours(2))
+    expected = (lab - torch.tensor([50, 6.025, -6.69]).view(3, 1, 1)) / torch.tensor([50, 92.208, 101.168]).view(
+        3, 1, 1
+    )
+    assert torch.allclose(normalised_lab(lab, FULL_RANGE), expected, atol=1e-5)
+    assert torch.allclose(plain_lab(normalised_lab(lab, FULL_RANGE), FULL_RANGE), lab, atol=1e-4)
+    inner = nn.Flatten()
+    rgb = colours(2)
+    assert torch.equal(RGBInput(inner, FULL_RANGE)(rgb), normalised_lab(rgb_to_lab(rgb), FULL_RANGE).flatten(1))
