@@ -8,6 +8,7 @@ from super_selfish.data.elastic import elastic_transform
 from super_selfish.data.exemplar import ExemplarDataset, ExemplarRecipe
 from super_selfish.data.images import read_header, read_image, to_image
 from super_selfish.data.jigsaw import JigsawDataset, jigsaw
+from super_selfish.data.multiview import AugmentationLabIndexedDataset, CMCRecipe, LDataset
 from super_selfish.data.permutations import permutation_table
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.data.pretext import LabelledDataset, PretextDataset
@@ -28,9 +29,11 @@ from super_selfish.data.visualize import visualize
 __all__ = [
     "AugmentationDataset",
     "AugmentationIndexedDataset",
+    "AugmentationLabIndexedDataset",
     "BYOLAugmentations",
     "BYOLRecipe",
     "BiDataset",
+    "CMCRecipe",
     "ContextDataset",
     "DenoiseDataset",
     "ExemplarDataset",
@@ -40,6 +43,7 @@ __all__ = [
     "JigsawAugmentations",
     "JigsawDataset",
     "JigsawRecipe",
+    "LDataset",
     "LabelledDataset",
     "MoCoRecipe",
     "MomentumContrastAugmentations",

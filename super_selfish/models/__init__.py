@@ -10,12 +10,14 @@ from super_selfish.models.efficient import EfficientFeatures, ReshapeChannels
 from super_selfish.models.grouped import GroupedBackbone, GroupedEfficientFeatures
 from super_selfish.models.heads import Classification, ResizableLinear, SequentialUpTo
 from super_selfish.models.lab import RGBInput, lab_to_rgb, rgb_to_lab
+from super_selfish.models.multiview import BothViews, LabBranch, MultiviewNet
 from super_selfish.models.norms import LayerNorm2d
 from super_selfish.models.shapes import feature_shape
 from super_selfish.models.view import View
 
 __all__ = [
     "BackboneOutput",
+    "BothViews",
     "ChannelwiseFC",
     "Classification",
     "CombinedNet",
@@ -24,9 +26,11 @@ __all__ = [
     "GroupedEfficientFeatures",
     "GroupedLoss",
     "GroupedUpsampling",
+    "LabBranch",
     "LatentNet",
     "LayerNorm2d",
     "MomentumSchedule",
+    "MultiviewNet",
     "PairDiscriminator",
     "RGBInput",
     "ReshapeChannels",
