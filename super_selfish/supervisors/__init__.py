@@ -5,6 +5,7 @@ from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.bi_gan import BiGanSupervisor
 from super_selfish.supervisors.byol import BYOLSupervisor
 from super_selfish.supervisors.context_net import ContextNetSupervisor
+from super_selfish.supervisors.contrastive_multiview_coding import ContrastiveMultiviewCodingSupervisor
 from super_selfish.supervisors.denoise_net import DenoiseNetSupervisor
 from super_selfish.supervisors.exemplar_net import ExemplarNetSupervisor
 from super_selfish.supervisors.gan import GanSupervisor
@@ -20,6 +21,7 @@ __all__ = [
     "BankSupervisor",
     "BiGanSupervisor",
     "ContextNetSupervisor",
+    "ContrastiveMultiviewCodingSupervisor",
     "DenoiseNetSupervisor",
     "ExemplarNetSupervisor",
     "GanSupervisor",
@@ -44,6 +46,7 @@ ALGORITHMS: tuple[type[Supervisor], ...] = (
     InstanceDiscriminationSupervisor,
     MomentumContrastSupervisor,
     BYOLSupervisor,
+    ContrastiveMultiviewCodingSupervisor,
 )
 
 

@@ -150,7 +150,9 @@ class BankSupervisor(Supervisor):
         if begins and self.bank_init == "forward":
             self._embed_all(dataset, train_loader)
 
-    def contrast(self, anchors: Tensor, bank: BatchedMemory, indices: Tensor) -> Tensor:
+    def contrast(
+        self, anchors: Tensor, bank: BatchedMemory, indices: Tensor, positives: Tensor | None = None
+    ) -> Tensor:
         """The loss of finding each anchor's own row of a bank among its negatives, mean over the batch.
 
         Every call within a step uses the same negatives.
@@ -159,18 +161,19 @@ class BankSupervisor(Supervisor):
             anchors: (batch, embedding_size), rows of length one.
             bank: Of which the rows are constants.
             indices: The anchors' images (batch,).
+            positives: What is to be found in place of the own rows (batch, embedding_size).
         """
-        logits = self.logits(anchors, bank, indices)
+        logits = self.logits(anchors, bank, indices, positives)
         target = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
         if self.loss_type == "nce":
             place = next(place for place, own in enumerate(self.banks()) if own is bank)
             return self.constants[place](logits, target)  # type: ignore[no-any-return]
         return self.loss(logits, target)
 
-    def logits(self, anchors: Tensor, bank: BatchedMemory, indices: Tensor) -> Tensor:
-        """Similarities (batch, 1 + negatives) over the temperature: the own row first, -∞ for what is no negative."""
+    def logits(self, anchors: Tensor, bank: BatchedMemory, indices: Tensor, positives: Tensor | None = None) -> Tensor:
+        """Similarities (batch, 1 + negatives) over the temperature: the positive first, -∞ for what is no negative."""
         key = make_key(0 if self.settings is None else self.settings.seed, self.cursor.step, "negatives")
-        own = bank[indices]
+        own = bank[indices] if positives is None else positives
         if not self.shared_negatives:
             rows = bank.negatives_for_each(self.n, indices, key)
             return contrastive_logits(anchors, own, bank[rows], self.t)

@@ -1,0 +1,234 @@
+"""Contrastive multiview coding: tell which colours belong to which lightness."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import Unpack
+
+from super_selfish.data.exhibit import Exhibit, Panel
+from super_selfish.data.loader import TrainLoader
+from super_selfish.data.multiview import AugmentationLabIndexedDataset, CMCRecipe, check_lab_views
+from super_selfish.data.recipes import is_size
+from super_selfish.data.views import Views, as_recipe
+from super_selfish.errors import Rule, check_argument, check_arguments
+from super_selfish.memory import BatchedMemory
+from super_selfish.models.backbones import Output
+from super_selfish.models.combined import CombinedNet
+from super_selfish.models.lab import FULL_RANGE, RGBInput, lab_to_rgb, plain_lab
+from super_selfish.models.multiview import BothViews, LabBranch, LabView, MultiviewNet
+from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankSupervisor, LossType
+from super_selfish.supervisors.setup import ImageOptions, Setup
+
+BRIGHT = 70.0  # lightness of mere colours in pictures
+
+RULES = {
+    **BANK_RULES,
+    "positive": Rule(lambda what: what in ("bank", "key"), '"bank" or "key"'),
+    "view_size": Rule(is_size, "None, a side in px, or (height, width)"),
+    "data_augmentation": Rule(lambda make: make is None or callable(make), "None, or a function of the data set"),
+}
+
+
+class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
+    """An image's lightness and its colours should be embedded alike, and unlike those of other images.
+
+    One encoder sees the lightness L of CIE Lab, another the colours a and b. A memory bank keeps what either made of
+    each image: the lightness has to find its colours in the bank of colours, and the colours their lightness.
+
+    Fits colour images only. The normalisation is that of Lab, so there is no ``normalize=``.
+
+    Args:
+        dataset: A folder, a data set, an array, a tensor; None to load weights only.
+        data_augmentation: Makes a data set of items (L, ab, index) or (L, ab, L, ab, index) of a data set of images,
+            see :class:`~super_selfish.data.AugmentationLabIndexedDataset`; None: by ``views``.
+        embedding_size: Length of the embeddings.
+        n: Negatives of an anchor; 0, or as many as there are other images: all of them.
+        t: Temperature.
+        memory_m: Weight of the new embedding when a row of a bank is updated, in [0, 1]; 1 replaces the row.
+        backbone: Images to features: an ``nn.Module``, which is copied for each encoder, or a name, behind a 1×1
+            convolution of one or two channels to those that it takes; None for EfficientNet-B0 with layer norm.
+        predictor: Features to embeddings, copied for each encoder; None for perceptrons with layer norm, sized by the
+            backbones.
+        loss: Criterion of (logits, index of the positive); cross entropy if None.
+        positive: ``"bank"``: find the row of the other view in the bank, or ``"key"``: its present embedding, which
+            then learns from that too; if there are two versions of an image, that of the other version.
+        backbone_ab: Another backbone for the colours; None: as ``backbone``.
+        predictor_ab: Another predictor for the colours; None: as ``predictor``.
+        loss_type: ``"info_nce"``, or ``"nce"``: the paper's noise-contrastive estimation.
+        shared_negatives: Draw n different rows a step for the whole batch; else n for each image, which costs many
+            times as much. Both directions use the same rows.
+        bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained networks give, which takes one pass.
+        views: A recipe, or any callable that makes a view of an image; None: :class:`~super_selfish.data.CMCRecipe`,
+            which leaves colours alone.
+        view_size: Side of the views in px, or (height, width); None: as large as the images.
+        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+
+    Raises:
+        ConfigurationError: If an argument is out of range, the networks do not fit, or the images are not RGB.
+        DataError: If the images cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> supervisor = ContrastiveMultiviewCodingSupervisor(images, n=5, backbone="small_resnet")
+        >>> supervisor.get_backbone()(torch.rand(2, 3, 32, 32)).shape, supervisor.memory_ab.memory.shape
+        (torch.Size([2, 256]), torch.Size([8, 128]))
+
+    References:
+        Tian, Krishnan and Isola, "Contrastive Multiview Coding", 2019.
+    """
+
+    def __init__(
+        self,
+        dataset: Any = None,
+        data_augmentation: Callable[[Any], Any] | None = None,
+        embedding_size: int = 128,
+        n: int = 3136,
+        t: float = 0.07,
+        memory_m: float = 0.5,
+        backbone: nn.Module | str | None = None,
+        predictor: nn.Module | None = None,
+        loss: Callable[..., Tensor] | None = None,
+        *,
+        positive: Literal["bank", "key"] = "bank",
+        backbone_ab: nn.Module | str | None = None,
+        predictor_ab: nn.Module | None = None,
+        loss_type: LossType = "info_nce",
+        shared_negatives: bool = True,
+        bank_init: BankInit = "random",
+        views: Views | None = None,
+        view_size: int | tuple[int, int] | None = None,
+        **images: Unpack[ImageOptions],
+    ) -> None:
+        check_arguments(RULES, locals())
+        one_way = views is None or data_augmentation is None
+        check_argument(one_way, "views", views, "either `views` or `data_augmentation`")
+        recipe = CMCRecipe(view_size) if views is None else as_recipe(views)
+        given = {"backbone": backbone, "predictor": predictor, "loss": loss}
+        given |= {"backbone_ab": backbone_ab, "predictor_ab": predictor_ab}
+        setup = Setup.of(dataset, images, **given, data_augmentation=data_augmentation, views=views)
+        setup.check_lab("Multiview coding compares lightness with colours.")
+        super().__init__(
+            # Differs from the paper: EfficientNet-B0 in each view and perceptrons behind them, with layer norm
+            encoders(setup, embedding_size, view_size),
+            setup.dataset(data_augmentation or (lambda opened: AugmentationLabIndexedDataset(opened, recipe, views=1))),
+            loss,
+            embedding_size=embedding_size,
+            n=n,
+            t=t,
+            memory_m=memory_m,
+            # Differs from the paper: InfoNCE unless loss_type="nce"
+            loss_type=loss_type,
+            shared_negatives=shared_negatives,
+            bank_init=bank_init,
+            setup=setup,
+        )
+        self.memory_ab = self.new_bank()
+        self.positive = positive
+        self.view_size = view_size
+        self.seen_size = (view_size, view_size) if isinstance(view_size, int) else view_size
+
+    def get_backbone(self, view: LabView = "l", *, input: str = "rgb", output: Output | None = None) -> nn.Module:
+        """A live backbone, in eval mode.
+
+        Args:
+            view: ``"l"``: the one that sees lightness; ``"ab"``: the one that sees colours; ``"both"``: the two, with
+                their features one after another.
+            input: ``"rgb"``: it takes RGB in [0, 1], as :meth:`preprocess` returns it; ``"lab"``: L, a and b as
+                :class:`~super_selfish.data.AugmentationLabIndexedDataset` scales them, in three channels, or only those
+                that it sees.
+            output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: as the backbone is.
+        """
+        check_argument(view in ("l", "ab", "both"), "view", view, '"l", "ab" or "both"')
+        check_argument(input in ("rgb", "lab"), "input", input, '"rgb" or "lab"')
+        networks = cast(MultiviewNet, self.model)
+        backbones = {"l": networks.backbone, "ab": networks.ab.backbone}
+        backbone = BothViews(*backbones.values()) if view == "both" else backbones[view]
+        return self._presented(RGBInput(backbone, FULL_RANGE) if input == "rgb" else backbone, output)
+
+    def banks(self) -> tuple[BatchedMemory, ...]:
+        """The bank of lightness and the bank of colours."""
+        return self.memory, self.memory_ab
+
+    def _prepare(self, train_loader: TrainLoader) -> None:
+        check_lab_views(train_loader.dataset, self.preprocessing, self.view_size)
+        super()._prepare(train_loader)
+
+    def codes(self, data: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The embeddings of lightness and of colours (batch, embedding_size); the mean direction of two versions."""
+        return mean_directions(self._embed(data))
+
+    def _embed(self, data: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Embeddings of lightness and of colours (versions, batch, embedding_size), of length one."""
+        *planes, _ = data  # L (batch, 1, H, W) and ab (batch, 2, H, W), once or twice
+        versions = [torch.cat(pair, dim=1) for pair in zip(planes[::2], planes[1::2], strict=True)]
+        lightness, colours = self.model(torch.cat(versions)).chunk(2, dim=1)
+        shape = (len(versions), -1, self.embedding_size)
+        return F.normalize(lightness, dim=1).view(shape), F.normalize(colours, dim=1).view(shape)
+
+    def _forward(self, data: Sequence[Tensor]) -> Tensor:
+        lightness, colours = self._embed(data)
+        indices = data[-1]  # (batch,)
+        self.remember(mean_directions((lightness, colours)), indices)
+        forth = self._one_way(lightness, colours, self.memory_ab, indices)
+        back = self._one_way(colours, lightness, self.memory, indices)
+        return forth + back  # paper, eq. 3
+
+    def _one_way(self, anchors: Tensor, others: Tensor, bank: BatchedMemory, indices: Tensor) -> Tensor:
+        """The loss of finding the other view's codes by the anchors, both (versions, batch, dim)."""
+        keys = others.flip(0) if self.positive == "key" else [None] * len(anchors)
+        pairs = zip(anchors, keys, strict=True)
+        return torch.stack([self.contrast(anchor, bank, indices, key) for anchor, key in pairs]).mean()
+
+    def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
+        lab = plain_lab(torch.cat(list(data[:2]), dim=1), FULL_RANGE)
+        colours = lab_to_rgb(torch.cat([torch.full_like(lab[:, :1], BRIGHT), lab[:, 1:]], dim=1))
+        seen = zip(lab_to_rgb(lab), lab[:, :1].clamp(0, 100) / 100, colours, strict=True)
+        rows = [[Panel(a, "a view"), Panel(b, "its lightness L"), Panel(c, "its colours a, b")] for a, b, c in seen]
+        note = "One encoder sees the lightness of a view, the other its colours alone."
+        if self.cursor.step and len(rows) > 1:
+            lightness, others = self.codes(data)
+            alike = lightness @ others.T  # (batch, batch)
+            own = alike.diagonal()
+            of_others = alike.masked_fill(torch.eye(len(alike), device=alike.device) > 0, -math.inf)
+            hardest, places = of_others.topk(min(2, len(alike) - 1))
+            found = own > hardest[:, 0]
+            for index, row in enumerate(rows):
+                row[2] = Panel(colours[index], f"its colours\n{own[index]:+.2f}", bool(found[index]))
+                for value, place in zip(hardest[index], places[index], strict=True):
+                    row.append(Panel(colours[place], f"another's colours\n{value:+.2f}"))
+            share, chance = found.double().mean(), 1 / len(rows)
+            note += "\nCosine similarities of the lightness with its own and others' colours."
+            note += f"\nIts own are nearest for {share:.0%} of the images; guessing gives {chance:.0%}."
+        return Exhibit("Which colours belong to this lightness?", note, rows)
+
+
+def encoders(setup: Setup, embedding_size: int, size: int | tuple[int, int] | None) -> MultiviewNet:
+    """An encoder of lightness and one of colours: copies of what was given, or default networks.
+
+    Raises:
+        ConfigurationError: If the networks fit neither the images nor each other.
+    """
+
+    def encoder(view: Literal["l", "ab"], **given: Any) -> CombinedNet:
+        own = copy.deepcopy(given)
+        own["backbone"] = LabBranch(dataclasses.replace(setup, given=own).backbone("layer"), view)
+        with_own = dataclasses.replace(setup, given=own)
+        return with_own.head((1024, 1024), embedding_size, norm_type="layer", size=size)
+
+    first = {role: setup.given[role] for role in ("backbone", "predictor")}
+    second = {role: first[role] if (own := setup.given[f"{role}_ab"]) is None else own for role in first}
+    return MultiviewNet(encoder("l", **first), encoder("ab", **second))
+
+
+def mean_directions(codes: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    """What the banks take of embeddings (versions, batch, dim): rows (batch, dim) of length one."""
+    return tuple(F.normalize(each.mean(dim=0), dim=1) for each in codes)
