@@ -27,6 +27,11 @@ STEPS = 12  # 3 epochs of 4 batches
 RUN = {"epochs": 3, "batch_size": 5, "lr": 0.01, "verbose": False, "name": "store/test", "clip_grad": 5.0}
 HEADS: dict[str, Callable[[], dict[str, Any]]] = {  # small ones, for there are many checkpoints
     "byol": lambda: {"embedding_size": 16, "hidden_size": 32},
+    "contrastive_multiview_coding": lambda: {
+        "embedding_size": 16,
+        "predictor": Classification([64, 32, 16], norm_type="layer"),
+        "n": 7,
+    },
     "jigsaw_net": lambda: {"predictor": Classification([64, 32, 24], norm_type="layer")},
     "denoise_net": lambda: {"predictor": Upsampling([16, 8, 3], out_resolution=None)},
     "momentum_contrast": lambda: {
