@@ -123,9 +123,18 @@ def solarize(image: Image, threshold: float) -> Image:
         return np.abs(inverted, out=inverted)
     white = functional.peak(image)
     level = math.ceil(threshold * white - 1e-6)  # so that 128 / 255 stays 128
+    if image.dtype == np.uint8:
+        return functional.look_up(image, _inverted_from(level))
     mask: Image = (image >= level) * image.dtype.type(white)
     mask ^= image
     return mask
+
+
+@functools.lru_cache(maxsize=257)
+def _inverted_from(level: int) -> npt.NDArray[np.uint8]:
+    table = np.where(level <= _LEVELS, 255 - _LEVELS, _LEVELS).astype(np.uint8)
+    table.setflags(write=False)
+    return table
 
 
 def posterize(image: Image, bits: int) -> Image:
@@ -199,6 +208,9 @@ def autocontrast(image: Image) -> Image:
     constant = high == low
     low[constant] = 0
     unit = np.where(constant, 1.0, (high - low) / functional.peak(image)).astype(np.float32)
+    if image.dtype == np.uint8:
+        table = np.rint((_LEVELS[:, None] - low.astype(np.int64)).astype(np.float32) / unit)
+        return functional.look_up(image, np.clip(table, 0, 255).astype(np.uint8))
     rows = image.reshape(image.shape[0], -1)  # long rows: arithmetic on an axis of a few channels is slow
     stretched: Image = (rows - np.tile(low, image.shape[1])).astype(np.float32, copy=False)
     stretched /= np.tile(unit, image.shape[1])
