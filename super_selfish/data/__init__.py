@@ -10,6 +10,7 @@ from super_selfish.data.images import read_header, read_image, to_image
 from super_selfish.data.jigsaw import JigsawDataset, jigsaw
 from super_selfish.data.multiview import AugmentationLabIndexedDataset, CMCRecipe, LDataset
 from super_selfish.data.permutations import permutation_table
+from super_selfish.data.pirl import PIRLAugmentations, PIRLColours, PIRLImageRecipe, PIRLRecipe
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.data.pretext import LabelledDataset, PretextDataset
 from super_selfish.data.recipes import (
@@ -47,6 +48,10 @@ __all__ = [
     "LabelledDataset",
     "MoCoRecipe",
     "MomentumContrastAugmentations",
+    "PIRLAugmentations",
+    "PIRLColours",
+    "PIRLImageRecipe",
+    "PIRLRecipe",
     "Preprocessing",
     "PretextDataset",
     "Recipe",

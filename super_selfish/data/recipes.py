@@ -138,9 +138,9 @@ class CropColourRecipe(Recipe):
         for name in ("flip", "jitter_p", "grey", "blur", "solarize"):
             chance = getattr(self, name)
             _check(self, name, is_number(chance, 0, 1) or (chance is None and self.optional), "a number in [0, 1]")
-        _check(self, "scale", _is_range(self.scale, 1.0), "0 < smallest <= largest <= 1")
-        _check(self, "ratio", _is_range(self.ratio), "0 < smallest <= largest")
-        _check(self, "sigma", _is_range(self.sigma), "0 < smallest <= largest")
+        _check(self, "scale", is_range(self.scale, 1.0), "0 < smallest <= largest <= 1")
+        _check(self, "ratio", is_range(self.ratio), "0 < smallest <= largest")
+        _check(self, "sigma", is_range(self.sigma), "0 < smallest <= largest")
         _check(self, "jitter", is_jitter(self.jitter), "four strengths of at least 0, that of the hue at most 0.5")
         _check(self, "size", is_size(self.size), "None, a side in px, or (height, width)")
 
@@ -260,7 +260,8 @@ def _is_row(value: Any, length: int) -> bool:
     return isinstance(value, tuple | list) and len(value) == length and all(is_number(x, 0, math.inf) for x in value)
 
 
-def _is_range(value: Any, largest: float = math.inf) -> bool:
+def is_range(value: Any, largest: float = math.inf) -> bool:
+    """Whether a value is a pair of numbers with 0 < smallest <= largest."""
     return _is_row(value, 2) and 0 < value[0] <= value[1] <= largest
 
 

@@ -143,7 +143,7 @@ def shuffled(
         cell = image[row * height : (row + 1) * height, column * width : (column + 1) * width]
         part = _cropped(cell, crop, shift, stream)
         if recipe is not None:
-            part = _alike(recipe.augment(part, stream), image)
+            part = alike(recipe.augment(part, stream), image)
         row, column = divmod(place, crops)
         there = laid[row * height : (row + 1) * height, column * width : (column + 1) * width]
         there[:] = functional.resize(part, height, width)
@@ -167,11 +167,11 @@ def _cropped(cell: Image, crop: tuple[int, int], shift: int, stream: Stream) -> 
     return part
 
 
-def _alike(part: Image, image: Image) -> Image:
+def alike(part: Image, image: Image) -> Image:
     """What a recipe made, with numbers like the image's."""
     if part.shape[2] != image.shape[2]:
         raise DataError(
-            "`transformations` changed the number of channels.",
+            "What is made of a tile has another number of channels than the image.",
             expected=str(image.shape[2]),
             received=str(part.shape[2]),
         )

@@ -63,11 +63,12 @@ class CombinedNet(nn.Module):
         """What the predictor is given."""
         return map_of(self.backbone, x) if self.of_map else cast(Tensor, self.backbone(x))
 
-    def predict(self, features: Tensor) -> Tensor:
-        """The predictor's answer to features."""
-        if isinstance(self.predictor, nn.Linear) and features.ndim > 2:
+    def predict(self, features: Tensor, predictor: nn.Module | None = None) -> Tensor:
+        """The predictor's answer to features, or that of another one."""
+        head = self.predictor if predictor is None else predictor
+        if isinstance(head, nn.Linear) and features.ndim > 2:
             features = features.flatten(1)
-        return cast(Tensor, self.predictor(features))
+        return cast(Tensor, head(features))
 
     def with_frozen_backbone(self, x: Tensor) -> Tensor:
         """As ``forward``, with no gradient into the backbone."""

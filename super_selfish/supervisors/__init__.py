@@ -13,6 +13,7 @@ from super_selfish.supervisors.instance_discrimination import InstanceDiscrimina
 from super_selfish.supervisors.jigsaw_net import JigsawNetSupervisor
 from super_selfish.supervisors.label import LabelSupervisor
 from super_selfish.supervisors.momentum_contrast import MomentumContrastSupervisor
+from super_selfish.supervisors.pirl import PIRLSupervisor
 from super_selfish.supervisors.rotate_net import RotateNetSupervisor
 from super_selfish.supervisors.split_brain_net import SplitBrainNetSupervisor
 
@@ -29,6 +30,7 @@ __all__ = [
     "JigsawNetSupervisor",
     "LabelSupervisor",
     "MomentumContrastSupervisor",
+    "PIRLSupervisor",
     "RotateNetSupervisor",
     "SplitBrainNetSupervisor",
     "Supervisor",
@@ -47,6 +49,7 @@ ALGORITHMS: tuple[type[Supervisor], ...] = (
     MomentumContrastSupervisor,
     BYOLSupervisor,
     ContrastiveMultiviewCodingSupervisor,
+    PIRLSupervisor,
 )
 
 

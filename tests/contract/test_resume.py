@@ -45,6 +45,7 @@ HEADS: dict[str, Callable[[], dict[str, Any]]] = {  # small ones, for there are 
         "loss_type": "nce",
         "n": 9,
     },
+    "pirl": lambda: {"embedding_size": 16, "predictor": Classification([64, 32, 16], norm_type="layer")},
     "rotate_net": lambda: {"predictor": Classification([64, 32, 4])},
     "split_brain_net": lambda: {
         "predictor": GroupedUpsampling([16, 8], groups=(50, 100), out_resolution=None, sources=(1, 0))

@@ -1,0 +1,186 @@
+"""PIRL: an image and a puzzle made of it should be alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import Unpack
+
+from super_selfish.data.exhibit import Exhibit, Panel
+from super_selfish.data.loader import TrainLoader
+from super_selfish.data.pirl import CROPS, image_and_puzzle
+from super_selfish.data.recipes import is_size
+from super_selfish.data.tiles import cell_and_crop
+from super_selfish.data.views import Views, check_views
+from super_selfish.errors import PROBABILITY, Rule, check_argument, check_arguments
+from super_selfish.models.shapes import check_outputs, feature_shape
+from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankSupervisor, LossType
+from super_selfish.supervisors.setup import ImageOptions, Setup, fresh_copy
+
+RULES = BANK_RULES | {
+    "lam": PROBABILITY._replace(fix="The paper uses 0.5."),
+    "crops": CROPS,
+    "view_size": Rule(is_size, "None, a side in px, or (height, width)"),
+    "data_augmentation": Rule(lambda make: make is None or callable(make), "None, or a function of the data set"),
+    "predictor_g": Rule(lambda head: head is None or isinstance(head, nn.Module), "None, or an nn.Module"),
+}
+
+
+class PIRLSupervisor(BankSupervisor):
+    """An image and a puzzle of its patches should both be found among many images that a memory bank remembers.
+
+    So features come to tell what is in the image, whatever was done to it. One backbone sees both; behind it, one head
+    is for images and another for puzzles. The bank takes the embeddings of images alone.
+
+    Args:
+        dataset: A folder, a data set, an array, a tensor; None to load weights only.
+        data_augmentation: Makes a data set of items (image view, transformed view, index) of a data set of images;
+            None: by ``views`` and ``patch_views``.
+        embedding_size: Length of the embeddings.
+        n: Negatives of an image; 0, or as many as there are other images: all of them.
+        t: Temperature.
+        memory_m: Weight of the new embedding when a row of the bank is updated; the row it had has the rest.
+        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with layer norm.
+        predictor: Head f, of images; None for a perceptron with layer norm, sized by the backbone.
+        loss: Criterion of (logits, index of the positive); cross entropy if None.
+        lam: Weight of the puzzles' loss, in [0, 1]; that of the images has the rest.
+        predictor_g: Head g, of puzzles; None for a copy of f with initial weights of its own.
+        crops: Patches along a side of the puzzle.
+        views: A recipe or any callable that makes the image view; or a pair, whose second makes the transformed view in
+            place of a puzzle; None: :class:`~super_selfish.data.PIRLImageRecipe`.
+        patch_views: A recipe or any callable that changes each patch; None: :class:`~super_selfish.data.PIRLColours`.
+        loss_type: ``"info_nce"``, or ``"nce"``: noise-contrastive estimation, as in the paper.
+        shared_negatives: Draw n different rows a step for the whole batch, an image's own being left out; else n for
+            each image, with replacement, which costs many times as much.
+        bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained network gives, which takes one pass.
+        view_size: Side of both views in px, or (height, width); None: as large as the images.
+        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+
+    Raises:
+        ConfigurationError: If an argument is out of range, images are too small for their patches, or the networks do
+            not fit.
+        DataError: If the images cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> supervisor = PIRLSupervisor(images, backbone="small_resnet")
+        >>> supervisor.memory.memory.shape
+        torch.Size([8, 128])
+
+    References:
+        Misra and van der Maaten, "Self-Supervised Learning of Pretext-Invariant Representations", 2020.
+    """
+
+    def __init__(
+        self,
+        dataset: Any = None,
+        data_augmentation: Callable[[Any], Any] | None = None,
+        embedding_size: int = 128,
+        n: int = 3136,
+        t: float = 0.07,
+        memory_m: float = 0.5,
+        backbone: nn.Module | str | None = None,
+        predictor: nn.Module | None = None,
+        loss: Callable[..., Tensor] | None = None,
+        *,
+        lam: float = 0.5,
+        predictor_g: nn.Module | None = None,
+        crops: int = 3,
+        views: Views | Sequence[Views] | None = None,
+        patch_views: Views | None = None,
+        loss_type: LossType = "info_nce",
+        shared_negatives: bool = True,
+        bank_init: BankInit = "random",
+        view_size: int | tuple[int, int] | None = None,
+        **images: Unpack[ImageOptions],
+    ) -> None:
+        check_arguments(RULES, locals())
+        given: dict[str, Any] = {"backbone": backbone, "predictor": predictor, "predictor_g": predictor_g, "loss": loss}
+        own: dict[str, Any] = {"views": views, "patch_views": patch_views}
+        for name, value in own.items():
+            one_way = data_augmentation is None or value is None
+            check_argument(one_way, name, value, f"either `{name}` or `data_augmentation`")
+        augment = data_augmentation or image_and_puzzle(views, patch_views, crops, view_size)
+        setup = Setup.of(dataset, images, **given, **own, data_augmentation=data_augmentation)
+        sides = setup.preprocessing.resolution if view_size is None else view_size
+        seen = (sides, sides) if isinstance(sides, int) else sides
+        if data_augmentation is None and not isinstance(views, tuple | list):
+            cell_and_crop(seen, crops, None)  # complains of patches that are too small
+        # Differs from the paper: the puzzle is one image, instead of nine that the backbone sees one by one.
+        model = setup.head((1024, 1024), embedding_size, norm_type="layer", size=view_size)
+        super().__init__(
+            model,
+            setup.dataset(augment),
+            loss,
+            embedding_size=embedding_size,
+            n=n,
+            t=t,
+            memory_m=memory_m,
+            loss_type=loss_type,
+            shared_negatives=shared_negatives,
+            bank_init=bank_init,
+            setup=setup,
+        )
+        if predictor_g is not None:
+            features = feature_shape(model.backbone, setup.preprocessing.channels, seen)
+            check_outputs(predictor_g, features, embedding_size)
+        self.predictor_g = fresh_copy(model.predictor) if predictor_g is None else predictor_g
+        self.lam = lam
+        self.crops = crops
+        self.view_size = view_size
+        self.seen_size = None if view_size is None else seen
+        self.images_per_sample = 2 if 0 < lam < 1 else 1
+
+    def _prepare(self, train_loader: TrainLoader) -> None:
+        check_views(train_loader.dataset, self.preprocessing, self.view_size)
+        super()._prepare(train_loader)
+
+    def codes(self, data: Sequence[Tensor]) -> tuple[Tensor]:
+        """Embeddings of length one of the images alone: (batch, embedding_size)."""
+        return (F.normalize(self.model(data[0])),)
+
+    def _puzzle_codes(self, puzzles: Tensor) -> Tensor:
+        return F.normalize(self.model.predict(self.model.features(puzzles), self.predictor_g))
+
+    def _forward(self, data: Sequence[Tensor]) -> Tensor:
+        puzzles, indices = data[1], data[2]
+        with torch.set_grad_enabled(self.lam < 1 and torch.is_grad_enabled()):
+            codes = self.codes(data)
+        self.remember(codes, indices)
+        loss = codes[0].new_zeros(())
+        if self.lam < 1:
+            loss = loss + (1 - self.lam) * self.contrast(codes[0], self.memory, indices)
+        if self.lam > 0:
+            loss = loss + self.lam * self.contrast(self._puzzle_codes(puzzles), self.memory, indices)
+        return loss
+
+    def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
+        images, puzzles = data[0], data[1]
+        alike = self.codes(data)[0] @ self._puzzle_codes(puzzles).T  # (batch, batch)
+        own, others = alike.diagonal(), alike.clone().fill_diagonal_(-math.inf)
+        hardest, places = others.topk(min(2, len(alike) - 1))
+        trained, rows = self.cursor.step > 0, []
+        for row, image in enumerate(images):
+            right = bool(own[row] > hardest[row].amax()) if trained and len(alike) > 1 else None
+            shown = [("its puzzle", row, own[row], right)]
+            for place, value in zip(places[row].tolist(), hardest[row], strict=True):
+                shown.append(("another's puzzle", place, value, None))
+            panels = [
+                Panel(puzzles[place], f"{words}\n{value:+.2f}" if trained else words, found)
+                for words, place, value, found in shown
+            ]
+            rows.append([Panel(image, "image view"), *panels])
+        note = "Patches of each image, each cropped and coloured by itself, are pasted together in another order."
+        if trained and len(alike) > 1:
+            share = (own > hardest.amax(1)).double().mean().item()
+            note += (
+                "\nNumbers are cosine similarities to the image view; the other puzzles are the most similar ones here."
+                f"\nIts own puzzle is nearest for {share:.0%} of the images; guessing gives {1 / len(alike):.0%}."
+            )
+        return Exhibit("PIRL: which puzzle is made of the same image?", note, rows)
