@@ -3,6 +3,7 @@
 from super_selfish.data.bidirectional import BiDataset
 from super_selfish.data.collate import batched_collate
 from super_selfish.data.context import ContextDataset
+from super_selfish.data.cpc_recipe import ContrastivePredictiveCodingAugmentations, CPCRecipe
 from super_selfish.data.denoise import DenoiseDataset
 from super_selfish.data.elastic import elastic_transform
 from super_selfish.data.exemplar import ExemplarDataset, ExemplarRecipe
@@ -35,7 +36,9 @@ __all__ = [
     "BYOLRecipe",
     "BiDataset",
     "CMCRecipe",
+    "CPCRecipe",
     "ContextDataset",
+    "ContrastivePredictiveCodingAugmentations",
     "DenoiseDataset",
     "ExemplarDataset",
     "ExemplarRecipe",

@@ -1,6 +1,6 @@
 """Brightness, contrast, saturation, hue and grey: as few passes over the pixels as the order of the steps allows.
 
-With ``grey`` the luma of a pixel, brightness, contrast, saturation and any sequence of them have the form
+With ``grey`` the luma of a pixel, brightness, contrast, saturation, a shift and any sequence of them have the form
 ``gain * x + mix * grey + offset``. Such a sequence is one matrix and one pass; a hue step, which is not linear, ends
 it. Values are clipped after each pass, not after each step.
 """
@@ -19,8 +19,8 @@ from super_selfish.data import functional
 from super_selfish.data.functional import Image
 from super_selfish.errors import is_number
 
-BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
-"""The kinds of steps; their strengths are factors, the hue's is in turns of the colour circle."""
+BRIGHTNESS, CONTRAST, SATURATION, HUE, SHIFT = range(5)
+"""The kinds of steps; strengths are factors, the hue's is in turns of the colour circle, the shift's is added."""
 
 _MATRIX = struct.Struct("12f")
 
@@ -35,7 +35,8 @@ def adjust(image: Image, steps: Sequence[tuple[int, float]]) -> Image:
     Args:
         image: H×W×C of uint8, uint16 or float32. Unless there are three channels, saturation and hue are left out.
         steps: Pairs of a kind and its strength: ``(BRIGHTNESS, factor)``, ``(CONTRAST, factor)``,
-            ``(SATURATION, factor)`` with factors of at least 0, and ``(HUE, turns)`` with turns in [-0.5, 0.5].
+            ``(SATURATION, factor)`` with factors of at least 0, ``(HUE, turns)`` with turns in [-0.5, 0.5], and
+            ``(SHIFT, part)``, which adds a part of white.
 
     Returns:
         The adjusted image, which may share the memory of the image if nothing was to be done.
@@ -55,6 +56,8 @@ def adjust(image: Image, steps: Sequence[tuple[int, float]]) -> Image:
         elif kind == CONTRAST:
             grey = (gain + mix) * mean_grey(adjusted) + offset
             gain, mix, offset = gain * strength, mix * strength, offset * strength + (1.0 - strength) * grey
+        elif kind == SHIFT:
+            offset += strength * functional.peak(image)
         elif kind == SATURATION and coloured:
             gain, mix = gain * strength, mix + (1.0 - strength) * gain
         elif kind == HUE and coloured and strength:
@@ -64,13 +67,14 @@ def adjust(image: Image, steps: Sequence[tuple[int, float]]) -> Image:
     return image if adjusted is row else adjusted.reshape(image.shape)
 
 
-def jitter(strengths: Sequence[float], draws: Sequence[float]) -> tuple[tuple[int, float], ...]:
+def jitter(strengths: Sequence[float], draws: Sequence[float], additive: bool = False) -> tuple[tuple[int, float], ...]:
     """Steps for :func:`adjust`: brightness, contrast, saturation and hue in random order.
 
     Args:
         strengths: Of brightness, contrast and saturation (factors from 1-s to 1+s, not below 0) and hue (turns from -s
             to s).
         draws: Five numbers in [0, 1): of the order, and of each strength.
+        additive: Brightness from -s to s of white is added, instead of a factor.
 
     Example:
         >>> jitter((0.4, 0.4, 0.4, 0.1), (0.0, 0.5, 0.5, 0.5, 0.5))
@@ -79,7 +83,7 @@ def jitter(strengths: Sequence[float], draws: Sequence[float]) -> tuple[tuple[in
     brightness, contrast, saturation, hue = strengths
     order, b, c, s, h = draws
     drawn = (
-        (BRIGHTNESS, _factor(brightness, b)),
+        (SHIFT, brightness * (2 * b - 1)) if additive else (BRIGHTNESS, _factor(brightness, b)),
         (CONTRAST, _factor(contrast, c)),
         (SATURATION, _factor(saturation, s)),
         (HUE, hue * (2 * h - 1)),

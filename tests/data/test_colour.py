@@ -14,7 +14,7 @@ from torchvision.transforms import functional as pil_reference
 from torchvision.transforms.v2 import functional as reference
 
 from super_selfish.data import colour, functional
-from super_selfish.data.colour import BRIGHTNESS, CONTRAST, HUE, LUMA, SATURATION, adjust
+from super_selfish.data.colour import BRIGHTNESS, CONTRAST, HUE, LUMA, SATURATION, SHIFT, adjust
 
 Image = npt.NDArray[Any]
 DTYPES = ("uint8", "uint16", "float32")
@@ -46,6 +46,8 @@ def step(image: Image, kind: int, strength: float) -> Image:
         return strength * image + (1 - strength) * luma.mean()
     if kind == SATURATION:
         return strength * image + (1 - strength) * luma
+    if kind == SHIFT:
+        return image + strength
     return array(reference.adjust_hue(tensor(image), strength))
 
 
@@ -121,6 +123,19 @@ def test_any_sequence_without_hue_is_exact(seed: int) -> None:
             expected = step(expected, kind, strength)
         assert 0.0 < expected.min() < expected.max() < 1.0
         assert difference(adjust(given, steps), expected * white) <= tolerance
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("order", list(itertools.permutations((SHIFT, CONTRAST, SATURATION))))
+def test_a_shift_is_a_part_of_white_at_any_place_of_the_order(order: tuple[int, ...], dtype: str) -> None:
+    strengths = {SHIFT: 0.1, CONTRAST: 0.7, SATURATION: 1.2}
+    image = make_image(dtype, 3, 0.4, 0.6)
+    white = 1.0 if dtype == "float32" else float(np.iinfo(dtype).max)
+    expected = image / white
+    for kind in order:
+        expected = step(expected, kind, strengths[kind])
+    result = adjust(image, [(kind, strengths[kind]) for kind in order])
+    assert difference(result, expected * white) <= (1e-5 if dtype == "float32" else 0.75)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 5, 13])
