@@ -10,6 +10,7 @@ from super_selfish.data.exemplar import ExemplarDataset, ExemplarRecipe
 from super_selfish.data.images import read_header, read_image, to_image
 from super_selfish.data.jigsaw import JigsawDataset, jigsaw
 from super_selfish.data.multiview import AugmentationLabIndexedDataset, CMCRecipe, LDataset
+from super_selfish.data.patches import ContrastivePredictiveCodingDataset, ContrastivePreditiveCodingDataset
 from super_selfish.data.permutations import permutation_table
 from super_selfish.data.pirl import PIRLAugmentations, PIRLColours, PIRLImageRecipe, PIRLRecipe
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
@@ -39,6 +40,8 @@ __all__ = [
     "CPCRecipe",
     "ContextDataset",
     "ContrastivePredictiveCodingAugmentations",
+    "ContrastivePredictiveCodingDataset",
+    "ContrastivePreditiveCodingDataset",
     "DenoiseDataset",
     "ExemplarDataset",
     "ExemplarRecipe",

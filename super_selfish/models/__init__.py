@@ -11,16 +11,19 @@ from super_selfish.models.grouped import GroupedBackbone, GroupedEfficientFeatur
 from super_selfish.models.heads import Classification, ResizableLinear, SequentialUpTo
 from super_selfish.models.lab import RGBInput, lab_to_rgb, rgb_to_lab
 from super_selfish.models.multiview import BothViews, LabBranch, MultiviewNet
-from super_selfish.models.norms import LayerNorm2d
+from super_selfish.models.norms import LayerNorm2d, PositionNorm2d
+from super_selfish.models.predictive import Batch2Image, ConvMasked2d, MaskedCNN
 from super_selfish.models.shapes import feature_shape
 from super_selfish.models.view import View
 
 __all__ = [
     "BackboneOutput",
+    "Batch2Image",
     "BothViews",
     "ChannelwiseFC",
     "Classification",
     "CombinedNet",
+    "ConvMasked2d",
     "EfficientFeatures",
     "GroupedBackbone",
     "GroupedEfficientFeatures",
@@ -29,9 +32,11 @@ __all__ = [
     "LabBranch",
     "LatentNet",
     "LayerNorm2d",
+    "MaskedCNN",
     "MomentumSchedule",
     "MultiviewNet",
     "PairDiscriminator",
+    "PositionNorm2d",
     "RGBInput",
     "ReshapeChannels",
     "ResizableLinear",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class LayerNorm2d(nn.GroupNorm):
@@ -21,6 +22,29 @@ class LayerNorm2d(nn.GroupNorm):
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__(1, channels, eps=eps)
+
+
+class PositionNorm2d(nn.LayerNorm):
+    """Layer normalisation of each position of a map by itself, over its channels.
+
+    What is normalised sees neither other positions nor other images: where a network may not look to one side, a mean
+    over space would.
+
+    Args:
+        channels: Channels of the (batch, channels, height, width) map.
+        eps: Added to the variance.
+
+    References:
+        Ba, Kiros and Hinton, "Layer Normalization", 2016.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__(channels, eps=eps)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The map, normalised."""
+        last = input.movedim(1, -1)
+        return F.layer_norm(last, self.normalized_shape, self.weight, self.bias, self.eps).movedim(-1, 1)
 
 
 def replace_batch_norm(module: nn.Module) -> None:

@@ -6,6 +6,7 @@ from super_selfish.supervisors.bi_gan import BiGanSupervisor
 from super_selfish.supervisors.byol import BYOLSupervisor
 from super_selfish.supervisors.context_net import ContextNetSupervisor
 from super_selfish.supervisors.contrastive_multiview_coding import ContrastiveMultiviewCodingSupervisor
+from super_selfish.supervisors.contrastive_predictive_coding import ContrastivePredictiveCodingSupervisor
 from super_selfish.supervisors.denoise_net import DenoiseNetSupervisor
 from super_selfish.supervisors.exemplar_net import ExemplarNetSupervisor
 from super_selfish.supervisors.gan import GanSupervisor
@@ -23,6 +24,7 @@ __all__ = [
     "BiGanSupervisor",
     "ContextNetSupervisor",
     "ContrastiveMultiviewCodingSupervisor",
+    "ContrastivePredictiveCodingSupervisor",
     "DenoiseNetSupervisor",
     "ExemplarNetSupervisor",
     "GanSupervisor",
@@ -46,6 +48,7 @@ ALGORITHMS: tuple[type[Supervisor], ...] = (
     SplitBrainNetSupervisor,
     BiGanSupervisor,
     InstanceDiscriminationSupervisor,
+    ContrastivePredictiveCodingSupervisor,
     MomentumContrastSupervisor,
     BYOLSupervisor,
     ContrastiveMultiviewCodingSupervisor,

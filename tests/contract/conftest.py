@@ -70,6 +70,11 @@ def images() -> Callable[..., np.ndarray]:
     return upright_images
 
 
+SMALL: dict[str, dict[str, Any]] = {  # what makes a step quick
+    "contrastive_predictive_coding": {"embedding_size": 16},
+}
+
+
 @pytest.fixture
 def make(algorithm: str) -> Callable[..., Supervisor]:
     """Build a supervisor of the algorithm under test, always with the same initial weights."""
@@ -78,6 +83,7 @@ def make(algorithm: str) -> Callable[..., Supervisor]:
         torch.manual_seed(0)
         chosen = all_supervisors()[algorithm] if cls is None else cls
         arguments.setdefault("backbone", TinyBackbone(arguments.get("channels") or 3))
+        arguments = SMALL.get(algorithm, {}) | arguments
         return chosen(dataset, **arguments)
 
     return build

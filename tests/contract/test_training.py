@@ -155,7 +155,11 @@ def test_two_instances_share_nothing(algorithm: str) -> None:
 
 
 def test_micro_batches_add_up(make: Callable[..., Any], images: Callable[..., Any]) -> None:
-    """Without batch statistics, a batch in uneven parts gives the gradient of the whole."""
+    """Without batch statistics, a batch in uneven parts gives the gradient of the whole, or is refused."""
+    if not make(images(8)).decomposable:
+        with pytest.raises(ValueError, match="`accumulate` would change the loss"):
+            make(images(8)).supervise(epochs=1, batch_size=8, accumulate=3, **QUIET)
+        return
     ends = []
     for accumulate in (1, 3):
         supervisor = make(images(8), predictor=None)

@@ -1,0 +1,198 @@
+"""CPC v2: tell from one side of an image which patch comes some steps further."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import Unpack
+
+from super_selfish.data import patches as pretext
+from super_selfish.data.collate import batched_collate
+from super_selfish.data.exhibit import Exhibit, Panel
+from super_selfish.data.patch_pictures import question, question_panels, stretched
+from super_selfish.data.patches import ContrastivePredictiveCodingDataset, checked_grid, grid_of, seen_patch
+from super_selfish.data.recipes import is_size
+from super_selfish.data.views import Views
+from super_selfish.errors import COUNT, Rule, check_argument, check_arguments, is_count
+from super_selfish.losses import CPCLoss
+from super_selfish.models.backbones import BackboneOutput
+from super_selfish.models.combined import CombinedNet
+from super_selfish.models.predictive import (
+    SIDES,
+    Batch2Image,
+    SidePredictor,
+    check_sides,
+    context_networks,
+    to_frame,
+)
+from super_selfish.models.shapes import feature_shape, output_shape
+from super_selfish.supervisors.base import Supervisor
+from super_selfish.supervisors.setup import ImageOptions, Setup
+
+RULES = {
+    **pretext.RULES,
+    "embedding_size": COUNT,
+    "patch_size": Rule(is_size, "None, a side in px, or (height, width)"),
+    "max_negatives": Rule(lambda count: count is None or is_count(count, 1), "None, or an integer of at least 1"),
+}
+
+
+class ContrastivePredictiveCodingSupervisor(Supervisor):
+    """Cut each image into overlapping patches; from those on one side, tell which patch comes some steps further.
+
+    The backbone turns each patch by itself into a latent. A context network of each side, which sees the latents up to
+    a row and no further, predicts what lies beyond: the patch of the batch, of this image or another, whose target is
+    most like the prediction. Each patch is augmented by itself, so colours and edges that continue do not tell.
+
+    Args:
+        dataset: A folder, a data set, an array, a tensor; None to load weights only.
+        embedding_size: Channels of the contexts.
+        half_crop_size: Half the side of the patches in px, or of (height, width), and the distance from one to the
+            next; None: an eighth of the images', which gives 7×7 patches at most sizes.
+        sides: Where contexts lie: some of "top", "bottom", "left" and "right". "top" predicts what lies below.
+        bottleneck_resolution: Rows and columns of the grid of patches, to have them checked; None: whatever they are.
+        backbone: Patches to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with layer norm. Maps are
+            averaged over space. Batch norm lets patches tell of each other.
+        predictor: An ``nn.ModuleDict`` with a context network for each side: latents (batch, features, rows, columns)
+            to contexts of the same grid, as the image lies, that see only their own side. None for :class:`MaskedCNN`.
+        loss: Criterion of (predictions (batch, steps, features, rows, columns), targets (batch, features, rows,
+            columns)), both turned so that predictions go downwards; ``CPCLoss(k=3, ignore=1)`` if None. Its ``k`` and
+            ``ignore`` say which steps are predicted, from ``ignore`` + 1 to ``k``.
+        views: Makes a view of each patch: a recipe, or another callable; None: :class:`CPCRecipe`.
+        patch_size: Side in px, or (height, width), that patches are brought to; None: as they are cut, but enlarged
+            where the short side is less than 32 px, which networks for photographs need.
+        max_negatives: Of each prediction, to bound the memory of the default loss; None: all patches of the batch.
+        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+
+    Raises:
+        ConfigurationError: If an argument is out of range, the grid is too small, or the networks do not fit.
+        DataError: If the images cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> supervisor = ContrastivePredictiveCodingSupervisor(images, backbone="small_resnet", patch_size=8)
+        >>> supervisor.grid
+        (7, 7)
+
+    References:
+        Hénaff et al., "Data-Efficient Image Recognition with Contrastive Predictive Coding", 2020; van den Oord, Li and
+        Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018.
+    """
+
+    def __init__(
+        self,
+        dataset: Any = None,
+        embedding_size: int = 128,
+        half_crop_size: int | Sequence[int] | None = None,
+        sides: Sequence[str] = SIDES,
+        bottleneck_resolution: Sequence[int] | None = None,
+        backbone: nn.Module | str | None = None,
+        predictor: nn.ModuleDict | None = None,
+        loss: Callable[..., Tensor] | None = None,
+        *,
+        views: Views | None = None,
+        patch_size: int | tuple[int, int] | None = None,
+        max_negatives: int | None = None,
+        **images: Unpack[ImageOptions],
+    ) -> None:
+        check_arguments(RULES, locals())
+        check_sides(sides)
+        expected = "None where a loss is given, which has its own: CPCLoss(N=...)"
+        check_argument(loss is None or max_negatives is None, "max_negatives", max_negatives, expected)
+        setup = Setup.of(dataset, images, backbone=backbone, predictor=predictor, loss=loss, views=views)
+        size = setup.preprocessing.resolution
+        criterion = setup.criterion(lambda: CPCLoss(N=max_negatives))
+        k, ignore = getattr(criterion, "k", 3), getattr(criterion, "ignore", 1)
+        grid = checked_grid(size, half_crop_size, bottleneck_resolution, sides, k)
+        seen = seen_patch(size, half_crop_size, patch_size)
+        super().__init__(
+            network(setup, tuple(sides), embedding_size, grid, seen, k - ignore, criterion),
+            setup.dataset(lambda opened: ContrastivePredictiveCodingDataset(opened, half_crop_size, views=views)),
+            criterion,
+            batched_collate,
+            setup=setup,
+        )
+        self.embedding_size = embedding_size
+        self.half_crop_size = half_crop_size
+        self.sides = tuple(sides)
+        self.bottleneck_resolution = bottleneck_resolution
+        self.patch_size = patch_size
+        self.max_negatives = max_negatives
+        self.seen_size = seen
+        self.images_per_sample = grid[0] * grid[1]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the patches of an image."""
+        return grid_of(self.preprocessing.resolution, self.half_crop_size)
+
+    @property
+    def decomposable(self) -> bool:
+        """False: the patches of a batch are each other's negatives."""
+        return False
+
+    def latents(self, patches: Tensor) -> Tensor:
+        """Latents (batch, features, rows, columns) of patches (batch · rows · columns, C, 2h, 2w)."""
+        height, width = self.seen_size or patches.shape[-2:]
+        if patches.shape[-2:] != (height, width):
+            shrunk = patches.shape[-2] > height or patches.shape[-1] > width
+            patches = F.interpolate(patches, (height, width), mode="bilinear", antialias=shrunk)
+        features = BackboneOutput(self.model.backbone, "pooled")(patches)
+        latents: Tensor = Batch2Image(self.grid)(features)
+        return latents
+
+    def _forward(self, data: Sequence[Tensor]) -> Tensor:
+        patches = data[0].flatten(0, -4)  # (batch · rows · columns, C, 2h, 2w)
+        targets, predictions = self.model.predictor(self.latents(patches))
+        losses = [self.loss(to_frame(made, side), to_frame(targets, side)) for side, made in predictions.items()]
+        return torch.stack(losses).mean()
+
+    def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
+        patches = data[0].flatten(0, -4)
+        targets, predictions = self.model.predictor(self.latents(patches))
+        images = stretched(patches).reshape(len(targets), -1, *patches.shape[1:])
+        candidates = targets.movedim(1, -1).flatten(0, 2)  # (batch · rows · columns, features)
+        step, scale = getattr(self.loss, "ignore", 1) + 1, getattr(self.loss, "scale", 1.0)
+        rows: list[list[Panel]] = []
+        for index, side in zip(range(len(images)), itertools.cycle(self.sides), strict=False):
+            asked = question(self.grid, side, step)
+            made = to_frame(predictions[side][index, 0], side)[:, asked.place[0], asked.place[1]]
+            products = scale * candidates @ made if self.cursor.step else None
+            rows.append(question_panels(images, index, asked, side, step, products))
+        note = "Patches overlap by half, so their middles are shown; each is augmented by itself.\n"
+        note += "From the bright patches, the network tells the framed one from all patches of all these images."
+        if self.cursor.step:
+            right = sum(row[3].right is True for row in rows)
+            note += f"\nIt found {right} of {len(rows)}; a guess is right once in {len(candidates)}."
+        return Exhibit(f"CPC: which patch comes {'next' if step == 1 else f'{step} further'}?", note, rows)
+
+
+def network(
+    setup: Setup,
+    sides: tuple[str, ...],
+    embedding_size: int,
+    grid: tuple[int, int],
+    seen: tuple[int, int],
+    steps: int,
+    criterion: Any,
+) -> CombinedNet:
+    """The backbone with context networks, heads of the predictions, and the head of the targets.
+
+    Raises:
+        ConfigurationError: If the networks do not fit each other.
+    """
+    backbone = setup.backbone("layer")
+    (features,) = feature_shape(BackboneOutput(backbone, "pooled"), setup.preprocessing.channels, seen)
+    contexts, channels = context_networks(setup.given["predictor"], sides, features, embedding_size, grid)
+    shaper = getattr(criterion, "target_shaper", None)
+    if shaper is None:
+        return CombinedNet(backbone, SidePredictor(contexts, channels, features, steps), of_map=True)
+    predicted = output_shape(shaper, (features, *grid))[0]
+    heads = SidePredictor(contexts, channels, features, steps, None, predicted)
+    return CombinedNet(backbone, heads, of_map=True)
