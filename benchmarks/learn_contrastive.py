@@ -46,6 +46,9 @@ SHARP = MoCoRecipe(blur=0.0)  # as authors do at 32 px
 TRAININGS = {
     "momentum_contrast": Training(22, {"queue_size": 2048, "m": 0.99, "views": SHARP}),
     "instance_discrimination": Training(22, {"n": 2048, "t": 0.1, "bank_init": "forward", "views": SHARP}),
+    "byol": Training(16, {"m": 0.97, "hidden_size": 512, "views": (SHARP, SHARP)}),
+    "contrastive_multiview_coding": Training(20, {"n": 2048, "t": 0.1, "bank_init": "forward"}),
+    "pirl": Training(14, {"n": 2048, "t": 0.1, "bank_init": "forward"}),
 }
 
 

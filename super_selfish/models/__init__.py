@@ -1,6 +1,6 @@
 """Networks: backbones, heads, and the two combined."""
 
-from super_selfish.losses import GroupedLoss
+from super_selfish.losses import CPCLoss, GroupedLoss
 from super_selfish.models.averages import MomentumSchedule, cosine_momentum, follow, momentum_copy
 from super_selfish.models.backbones import BackboneOutput, SmallResNet, default_backbone, named_backbone
 from super_selfish.models.bidirectional import LatentNet, PairDiscriminator
@@ -20,6 +20,7 @@ __all__ = [
     "BackboneOutput",
     "Batch2Image",
     "BothViews",
+    "CPCLoss",
     "ChannelwiseFC",
     "Classification",
     "CombinedNet",
