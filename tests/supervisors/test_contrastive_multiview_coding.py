@@ -138,7 +138,8 @@ class Watch(Callback):
         self.banks: list[list[Tensor]] = []
 
     def on_step_end(self, run: Any) -> None:
-        self.banks.append([bank.memory.clone() for bank in run.supervisor.banks()])
+        trained = run.supervisor
+        self.banks.append([bank.memory.clone() for bank in (trained.memory, trained.memory_ab)])
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -160,7 +161,7 @@ def test_a_step_updates_the_batchs_rows_of_both_banks(accumulate: int, augmentat
     torch.manual_seed(0)
     backbone = SmallResNet(width=4, norm_type="layer")
     supervisor = Own(pictures(), augmentation, n=5, memory_m=0.3, backbone=backbone)
-    last = [bank.memory.clone() for bank in supervisor.banks()]
+    last = [supervisor.memory.memory.clone(), supervisor.memory_ab.memory.clone()]
     watch = Watch()
     supervisor.supervise(epochs=1, batch_size=4, accumulate=accumulate, callbacks=[watch], **QUIET)
     assert len(watch.banks) == 4
@@ -184,7 +185,7 @@ def test_the_banks_may_begin_with_what_the_encoders_give() -> None:
     with torch.no_grad():
         codes = supervisor.codes((lab[:, :1], lab[:, 1:], torch.arange(16)))
     supervisor.supervise(epochs=1, batch_size=4, **QUIET)
-    for bank, code in zip(supervisor.banks(), codes, strict=True):
+    for bank, code in zip((supervisor.memory, supervisor.memory_ab), codes, strict=True):
         assert torch.allclose(bank.memory, code, atol=1e-4)
 
 
