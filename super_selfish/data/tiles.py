@@ -171,7 +171,7 @@ def alike(part: Image, image: Image) -> Image:
     """What a recipe made, with numbers like the image's."""
     if part.shape[2] != image.shape[2]:
         raise DataError(
-            "What is made of a tile has another number of channels than the image.",
+            "What is made of a tile changed the number of channels.",
             expected=str(image.shape[2]),
             received=str(part.shape[2]),
         )

@@ -15,7 +15,6 @@ from super_selfish.data.exhibit import Exhibit, Panel
 from super_selfish.data.loader import TrainLoader
 from super_selfish.data.pirl import CROPS, image_and_puzzle
 from super_selfish.data.recipes import is_size
-from super_selfish.data.tiles import cell_and_crop
 from super_selfish.data.views import Views, check_views
 from super_selfish.errors import PROBABILITY, Rule, check_argument, check_arguments
 from super_selfish.models.shapes import check_outputs, feature_shape
@@ -101,41 +100,33 @@ class PIRLSupervisor(BankSupervisor):
         **images: Unpack[ImageOptions],
     ) -> None:
         check_arguments(RULES, locals())
-        given: dict[str, Any] = {"backbone": backbone, "predictor": predictor, "predictor_g": predictor_g, "loss": loss}
         own: dict[str, Any] = {"views": views, "patch_views": patch_views}
         for name, value in own.items():
             one_way = data_augmentation is None or value is None
             check_argument(one_way, name, value, f"either `{name}` or `data_augmentation`")
         augment = data_augmentation or image_and_puzzle(views, patch_views, crops, view_size)
-        setup = Setup.of(dataset, images, **given, **own, data_augmentation=data_augmentation)
-        sides = setup.preprocessing.resolution if view_size is None else view_size
-        seen = (sides, sides) if isinstance(sides, int) else sides
-        if data_augmentation is None and not isinstance(views, tuple | list):
-            cell_and_crop(seen, crops, None)  # complains of patches that are too small
+        own |= {"data_augmentation": data_augmentation, "loss": loss}
+        own |= {"backbone": backbone, "predictor": predictor, "predictor_g": predictor_g}
+        setup = Setup.of(dataset, images, **own)
         # Differs from the paper: the puzzle is one image, instead of nine that the backbone sees one by one.
         model = setup.head((1024, 1024), embedding_size, norm_type="layer", size=view_size)
-        super().__init__(
-            model,
-            setup.dataset(augment),
-            loss,
-            embedding_size=embedding_size,
-            n=n,
-            t=t,
-            memory_m=memory_m,
-            loss_type=loss_type,
-            shared_negatives=shared_negatives,
-            bank_init=bank_init,
-            setup=setup,
-        )
-        if predictor_g is not None:
-            features = feature_shape(model.backbone, setup.preprocessing.channels, seen)
-            check_outputs(predictor_g, features, embedding_size)
-        self.predictor_g = fresh_copy(model.predictor) if predictor_g is None else predictor_g
+        common: dict[str, Any] = {"embedding_size": embedding_size, "n": n, "t": t, "memory_m": memory_m}
+        common |= {"loss_type": loss_type, "shared_negatives": shared_negatives, "bank_init": bank_init}
+        super().__init__(model, setup.dataset(augment), loss, setup=setup, **common)
+        self.seen_size = (view_size, view_size) if isinstance(view_size, int) else view_size
+        self.predictor_g = self._head_g(predictor_g)
         self.lam = lam
         self.crops = crops
         self.view_size = view_size
-        self.seen_size = None if view_size is None else seen
         self.images_per_sample = 2 if 0 < lam < 1 else 1
+
+    def _head_g(self, given: nn.Module | None) -> nn.Module:
+        if given is None:
+            return fresh_copy(self.model.predictor)
+        height, width = self.seen_size or self.preprocessing.resolution
+        features = feature_shape(self.model.backbone, self.preprocessing.channels, (height, width))
+        check_outputs(given, features, self.embedding_size)
+        return given
 
     def _prepare(self, train_loader: TrainLoader) -> None:
         check_views(train_loader.dataset, self.preprocessing, self.view_size)
@@ -149,7 +140,7 @@ class PIRLSupervisor(BankSupervisor):
         return F.normalize(self.model.predict(self.model.features(puzzles), self.predictor_g))
 
     def _forward(self, data: Sequence[Tensor]) -> Tensor:
-        puzzles, indices = data[1], data[2]
+        puzzles, indices = data[1], data[-1]  # (batch, C, H, W) and (batch,)
         with torch.set_grad_enabled(self.lam < 1 and torch.is_grad_enabled()):
             codes = self.codes(data)
         self.remember(codes, indices)

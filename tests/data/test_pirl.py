@@ -171,7 +171,7 @@ def test_patches_changed_by_a_callable_of_ones_own(colours: Any) -> None:
     assert recipe.foreign
     assert not PIRLRecipe().foreign
     assert recipe.augment(picture(), Stream(0)).shape == (33, 33, 3)
-    with pytest.raises(ValueError, match="another number of channels"):
+    with pytest.raises(ValueError, match="changed the number of channels"):
         PIRLRecipe(colours=lambda patch: patch.convert("L")).augment(picture(), Stream(0))
 
 

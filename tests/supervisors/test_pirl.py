@@ -261,7 +261,7 @@ def test_networks_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="cannot take the backbone's features"):
         make(predictor_g=Classification([7, 128]))
     with pytest.raises(ValueError, match="too small for 9×9 tiles"):
-        make(pictures(), crops=9)
+        make(pictures(), crops=9).supervise(epochs=1, batch_size=4, **QUIET)
 
 
 @pytest.mark.parametrize("backbone", [nn.Conv2d(3, 2, 5, 8), nn.Sequential(nn.Conv2d(3, 2, 5, 8), nn.Flatten())])
