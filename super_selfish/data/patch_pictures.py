@@ -82,9 +82,7 @@ def stretched(patches: Tensor) -> Tensor:
     return patches if low >= 0 and high <= 1 else (patches - low) / (high - low)
 
 
-def question_panels(
-    images: Tensor, index: int, asked: Question, side: str, step: int, products: Tensor | None
-) -> list[Panel]:
+def question_panels(images: Tensor, index: int, asked: Question, side: str, products: Tensor | None) -> list[Panel]:
     """A question to be looked at, and the answer.
 
     Args:
@@ -92,15 +90,13 @@ def question_panels(
         index: Of the image that it is asked of.
         asked: The question.
         side: Where the context lies.
-        step: How many patches further it asks.
         products: (batch · rows · columns,) of the prediction with the targets; None before training.
     """
     own, seen = images[index], asked.context.to(images)
-    what = "the next patch" if step == 1 else f"the patch {step} further"
     panels = [
         Panel(patchwork(own, torch.ones_like(seen)), "all patches"),
-        Panel(patchwork(own, _DARK + (1 - _DARK) * seen, asked.target), f"seen: {side}\nasked: framed"),
-        Panel(own[asked.target], what),
+        Panel(patchwork(own, _DARK + (1 - _DARK) * seen, asked.target), f"seen: {side}\nahead: framed"),
+        Panel(own[asked.target], "to be found"),
     ]
     if products is not None:
         wanted = index * own.shape[0] + asked.target
@@ -108,8 +104,8 @@ def question_panels(
         place = 1 + int((products > products[wanted]).sum())
         near = products.view(images.shape[:2])[index]
         likely = (near - near.amax()).exp().view_as(seen)
-        where = "" if found == wanted else "\nof this image" if found // own.shape[0] == index else "\nof another"
-        panels.append(Panel(images.flatten(0, 1)[found], f"found{where}", found == wanted))
+        where = "this image" if found // own.shape[0] == index else "another image"
+        panels.append(Panel(images.flatten(0, 1)[found], f"answer:\n{where}", found == wanted))
         panels.append(
             Panel(patchwork(own, likely, asked.target), f"looks for it here\nrank {place} of {len(products)}")
         )

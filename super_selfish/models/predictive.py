@@ -181,7 +181,8 @@ class SidePredictor(nn.Module):
         super().__init__()
         self.contexts = contexts
         self.heads = nn.ModuleDict({side: nn.Conv2d(size, steps * predicted, 1) for side, size in channels.items()})
-        self.target: nn.Module = nn.Identity() if targets is None else nn.Conv2d(features, targets, 1)
+        # a bias would add the same to all products of a prediction, which a cross entropy does not see
+        self.target: nn.Module = nn.Identity() if targets is None else nn.Conv2d(features, targets, 1, bias=False)
         self.steps = steps
 
     def forward(self, latents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

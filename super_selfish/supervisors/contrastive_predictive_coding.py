@@ -164,13 +164,13 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
             asked = question(self.grid, side, step)
             made = to_frame(predictions[side][index, 0], side)[:, asked.place[0], asked.place[1]]
             products = scale * candidates @ made if self.cursor.step else None
-            rows.append(question_panels(images, index, asked, side, step, products))
+            rows.append(question_panels(images, index, asked, side, products))
         note = "Patches overlap by half, so their middles are shown; each is augmented by itself.\n"
-        note += "From the bright patches, the network tells the framed one from all patches of all these images."
+        note += "The network sees the bright patches, and tells the framed one from all that are shown."
         if self.cursor.step:
             right = sum(row[3].right is True for row in rows)
             note += f"\nIt found {right} of {len(rows)}; a guess is right once in {len(candidates)}."
-        return Exhibit(f"CPC: which patch comes {'next' if step == 1 else f'{step} further'}?", note, rows)
+        return Exhibit(f"CPC: which patch comes {'next' if step == 1 else f'{step} steps ahead'}?", note, rows)
 
 
 def network(

@@ -71,7 +71,7 @@ def images() -> Callable[..., np.ndarray]:
 
 
 SMALL: dict[str, dict[str, Any]] = {  # what makes a step quick
-    "contrastive_predictive_coding": {"embedding_size": 16},
+    "contrastive_predictive_coding": {"embedding_size": 16, "patch_size": 8},
 }
 
 

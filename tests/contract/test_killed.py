@@ -19,6 +19,7 @@ from super_selfish.supervisors import all_supervisors
 from super_selfish.models import SmallResNet
 from super_selfish.training import Callback
 
+SMALL = {"contrastive_predictive_coding": {"embedding_size": 16, "patch_size": 8}}
 algorithm, name, kill, workers, resume = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
 
 class Watch(Callback):
@@ -32,7 +33,7 @@ def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
     images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
-    supervisor = all_supervisors()[algorithm](images, backbone=SmallResNet(width=4))
+    supervisor = all_supervisors()[algorithm](images, backbone=SmallResNet(width=4), **SMALL.get(algorithm, {}))
     watch, made = Watch(), []
 
     def optimizer(parameters, lr):

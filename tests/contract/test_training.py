@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from super_selfish.data import MoCoRecipe
+from super_selfish.data import CPCRecipe, MoCoRecipe
 from super_selfish.data.keyed import KeyedDataset
+from super_selfish.losses import CPCLoss
 from super_selfish.supervisors import all_supervisors
 from super_selfish.training import Callback
 
@@ -61,6 +62,10 @@ EASY = {
     "momentum_contrast": {"queue_size": 0, "m": 0.9, "views": TINTED, "bn_splits": 1},
     # rows that begin at random are noise for an epoch; of so few images all others are negatives
     "instance_discrimination": {"bank_init": "forward", "views": TINTED, "t": 0.1},
+    "contrastive_predictive_coding": {  # one step, told by brightness and tint
+        "views": CPCRecipe(0, elastic=0.0, gamma=0.0, jitter_p=0.0, grey=0.0),
+        "loss": CPCLoss(k=1, ignore=0, scale=1.0),
+    },
     "bi_gan": {"rec_weight": 100.0},  # what two players cost each other does not fall
 }
 

@@ -157,15 +157,15 @@ def test_a_patchwork_is_the_image_in_its_places() -> None:
 def test_panels_tell_question_and_answer() -> None:
     images = torch.rand(2, 49, 3, 8, 8)
     asked = question((7, 7), "top", 2)
-    assert len(question_panels(images, 1, asked, "top", 2, None)) == 3
+    assert len(question_panels(images, 1, asked, "top", None)) == 3
     products = torch.zeros(98)
     for best, right, caption in (
-        (49 + 38, True, "found"),
-        (49, False, "found\nof this image"),
-        (3, False, "found\nof another"),
+        (49 + 38, True, "answer:\nthis image"),
+        (49, False, "answer:\nthis image"),
+        (3, False, "answer:\nanother image"),
     ):
         products.zero_()[best] = 5.0
-        panels = question_panels(images, 1, asked, "top", 2, products)
+        panels = question_panels(images, 1, asked, "top", products)
         assert len(panels) == 5
         assert (panels[3].right, panels[3].caption) == (right, caption)
         assert torch.equal(panels[3].image, images.flatten(0, 1)[best])

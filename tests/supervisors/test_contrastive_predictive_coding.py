@@ -284,7 +284,7 @@ def test_the_picture(arguments: dict[str, Any]) -> None:
     supervisor = make(photos(6), **arguments)
     before = supervisor._exhibit((batch(supervisor, 5),))
     assert [len(row) for row in before.rows] == [3] * 5
-    assert before.title == "CPC: which patch comes 2 further?"
+    assert before.title == "CPC: which patch comes 2 steps ahead?"
     assert [row[1].caption.split("\n")[0] for row in before.rows] == [f"seen: {side}" for side in (*SIDES, "top")]
     supervisor.supervise(epochs=1, batch_size=2, **QUIET)
     supervisor.preview(count=3, path="preview.png")
