@@ -166,7 +166,7 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
             products = scale * candidates @ made if self.cursor.step else None
             rows.append(question_panels(images, index, asked, side, products))
         note = "Patches overlap by half, so their middles are shown; each is augmented by itself.\n"
-        note += "The network sees the bright patches, and tells the framed one from all that are shown."
+        note += "The network sees the bright ones, and tells the framed one from all patches here."
         if self.cursor.step:
             right = sum(row[3].right is True for row in rows)
             note += f"\nIt found {right} of {len(rows)}; a guess is right once in {len(candidates)}."
