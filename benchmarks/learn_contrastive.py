@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -24,9 +24,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from networks import SmallNet, scores
+from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from super_selfish.data import MoCoRecipe
+from super_selfish.data import CPCRecipe, MoCoRecipe
+from super_selfish.losses import CPCLoss
+from super_selfish.models import LayerNorm2d
 from super_selfish.supervisors import all_supervisors
 
 DATA = Path(os.environ.get("SUPER_SELFISH_DATA", Path(__file__).parents[2] / "shared" / "data")) / "cifar10_sub.npz"
@@ -40,6 +43,7 @@ class Training(NamedTuple):
     lr: float = 3e-3
     batch_size: int = 64
     clip_grad: float | None = None
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d
 
 
 SHARP = MoCoRecipe(blur=0.0)  # as authors do at 32 px
@@ -48,6 +52,20 @@ TRAININGS = {
     "instance_discrimination": Training(22, {"n": 2048, "t": 0.1, "bank_init": "forward", "views": SHARP}),
     "byol": Training(16, {"m": 0.97, "hidden_size": 512, "views": (SHARP, SHARP)}),
     "contrastive_multiview_coding": Training(20, {"n": 2048, "t": 0.1, "bank_init": "forward"}),
+    "contrastive_predictive_coding": Training(
+        3,
+        {
+            "half_crop_size": 6,
+            "patch_size": 12,
+            "embedding_size": 64,
+            "loss": CPCLoss(scale=1.0),
+            "views": CPCRecipe(1, elastic=0.0),
+        },
+        lr=2e-3,
+        batch_size=32,
+        clip_grad=0.01,
+        norm=LayerNorm2d,  # batch norm would let patches tell of each other
+    ),
     "pirl": Training(14, {"n": 2048, "t": 0.1, "bank_init": "forward"}),
 }
 
@@ -55,7 +73,7 @@ TRAININGS = {
 def train(name: str, seed: int, how: Training, images: dict[str, np.ndarray]) -> tuple[float, ...]:
     """KNN and probe before, kNN and probe after, minutes."""
     torch.manual_seed(seed)
-    supervisor = all_supervisors()[name](images["x_train"], backbone=SmallNet(), **how.arguments)
+    supervisor = all_supervisors()[name](images["x_train"], backbone=SmallNet(how.norm), **how.arguments)
     before = scores(supervisor.get_backbone(), images)
     steps = how.epochs * (len(images["x_train"]) // how.batch_size)
     begin = time.perf_counter()

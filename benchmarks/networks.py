@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -10,14 +12,18 @@ from super_selfish.evaluation import extract_features, knn, linear_probe
 
 
 class SmallNet(nn.Module):
-    """Six 3×3 convolutions with batch norm, to 256 channels on a sixteenth of the side; 0.57 million weights."""
+    """Six 3×3 convolutions, to 256 channels on a sixteenth of the side; 0.57 million weights.
 
-    def __init__(self) -> None:
+    Args:
+        norm: Makes the normalisation of a number of channels behind each.
+    """
+
+    def __init__(self, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
         super().__init__()
 
         def layer(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
             convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-            return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+            return [convolution, norm(outputs), nn.ReLU()]
 
         stages = [*layer(3, 32, 2), *layer(32, 64, 2), *layer(64, 64, 1), *layer(64, 128, 2), *layer(128, 128, 1)]
         self.layers = nn.Sequential(*stages, *layer(128, 256, 2)).to(memory_format=torch.channels_last)
