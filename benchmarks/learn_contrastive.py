@@ -27,7 +27,7 @@ from networks import SmallNet, scores
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from super_selfish.data import CPCRecipe, MoCoRecipe
+from super_selfish.data import CPCRecipe, MoCoRecipe, PIRLColours
 from super_selfish.losses import CPCLoss
 from super_selfish.models import LayerNorm2d
 from super_selfish.supervisors import all_supervisors
@@ -66,7 +66,16 @@ TRAININGS = {
         clip_grad=0.01,
         norm=LayerNorm2d,  # batch norm would let patches tell of each other
     ),
-    "pirl": Training(14, {"n": 2048, "t": 0.1, "bank_init": "forward"}),
+    "pirl": Training(
+        16,
+        {
+            "n": 2048,
+            "t": 0.1,
+            "bank_init": "forward",
+            "views": SHARP,
+            "patch_views": PIRLColours((0.4, 0.4, 0.4, 0.1), photometric=0.0),
+        },
+    ),
 }
 
 
