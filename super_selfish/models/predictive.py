@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Sequence
 from typing import Any, cast
@@ -219,7 +220,8 @@ def context_networks(
         grid: Rows and columns of the latents.
 
     Raises:
-        ConfigurationError: If what was given is something else, lacks a side, or a network does not keep the grid.
+        ConfigurationError: If what was given is something else, lacks a side, or a network does not keep the grid or
+            sees what it has to predict.
     """
     if given is None:
         wide = 2 * embedding_size
@@ -247,4 +249,34 @@ def _context_size(network: nn.Module, side: str, features: int, grid: tuple[int,
             expected=f"contexts of shape (batch, channels, {grid[0]}, {grid[1]})",
             received=f"shape {(1, *found)} for a batch of one",
         )
+    if sees_beyond(network, side, features, grid):
+        raise ConfigurationError(
+            f"The context network of the side {side!r} sees what it has to predict.",
+            expected="contexts that depend on the latents of their own row and of those before it alone",
+            received=type(network).__name__,
+            fix="Mask its kernels, as MaskedCNN does, and normalise each position by itself.",
+        )
     return found[0]
+
+
+def sees_beyond(network: nn.Module, side: str, features: int, grid: tuple[int, int]) -> bool:
+    """Whether a gradient tells that the context of a row depends on latents of later rows.
+
+    Args:
+        network: From latents (batch, features, rows, columns) to contexts of the same grid, as the image lies.
+        side: Where its context lies.
+        features: Of the latents.
+        grid: Rows and columns.
+    """
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    latents = torch.rand(2, features, *grid, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
+    trial = copy.deepcopy(network)  # in the mode it trains in: batch norm sees beyond then
+    with torch.enable_grad():
+        contexts = to_frame(trial(latents), side)
+        for row in range(contexts.shape[-2] - 1):
+            told = contexts[0, :, row].square().sum()
+            (seen,) = torch.autograd.grad(told, latents, retain_graph=True, materialize_grads=True)
+            frame = to_frame(seen, side)
+            if frame[0, :, row + 1 :].any() or frame[1].any():
+                return True
+    return False

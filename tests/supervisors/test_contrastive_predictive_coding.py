@@ -47,6 +47,16 @@ def make(dataset: Any = None, **arguments: Any) -> ContrastivePredictiveCodingSu
     return ContrastivePredictiveCodingSupervisor(dataset, **(defaults | arguments))
 
 
+@pytest.mark.parametrize("side", SIDES)
+def test_context_networks_that_see_what_they_predict_are_refused(side: str) -> None:
+    normed = nn.Sequential(MaskedCNN([12, 5], side=side), nn.BatchNorm2d(5))
+    other = MaskedCNN([12, 5], side=SIDES[(SIDES.index(side) + 1) % 4])
+    for cheat in (nn.Conv2d(12, 5, 3, padding=1), normed, other):
+        with pytest.raises(ConfigurationError, match=f"side '{side}' sees what it has to predict"):
+            make(photos(), sides=(side,), predictor=nn.ModuleDict({side: cheat}))
+    make(photos(), sides=(side,), predictor=nn.ModuleDict({side: MaskedCNN([12, 6, 5], side=side)}))
+
+
 def batch(supervisor: Any, count: int = 4) -> Tensor:
     return few(supervisor, None, count)[0]
 
