@@ -49,9 +49,11 @@ class Training(NamedTuple):
 SHARP = MoCoRecipe(blur=0.0)  # as authors do at 32 px
 TRAININGS = {
     "momentum_contrast": Training(22, {"queue_size": 2048, "m": 0.99, "views": SHARP}),
-    "instance_discrimination": Training(22, {"n": 2048, "t": 0.1, "bank_init": "forward", "views": SHARP}),
+    "instance_discrimination": Training(30, {"n": 2048, "t": 0.1, "bank_init": "forward", "views": SHARP}),
     "byol": Training(16, {"m": 0.97, "hidden_size": 512, "views": (SHARP, SHARP)}),
-    "contrastive_multiview_coding": Training(20, {"n": 2048, "t": 0.1, "bank_init": "forward"}),
+    "contrastive_multiview_coding": Training(
+        10, {"n": 2048, "t": 0.1, "memory_m": 1.0, "bank_init": "forward"}, lr=4e-4
+    ),
     "contrastive_predictive_coding": Training(
         3,
         {
