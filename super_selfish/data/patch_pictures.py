@@ -76,12 +76,6 @@ def patchwork(patches: Tensor, light: Tensor, framed: int | None = None) -> Tens
     return laid.flatten(3, 4).flatten(1, 2)
 
 
-def stretched(patches: Tensor) -> Tensor:
-    """Patches as they are if they lie in [0, 1], else, as normalised ones, stretched to it."""
-    low, high = patches.amin(), patches.amax()
-    return patches if low >= 0 and high <= 1 else (patches - low) / (high - low)
-
-
 def question_panels(images: Tensor, index: int, asked: Question, side: str, products: Tensor | None) -> list[Panel]:
     """A question to be looked at, and the answer.
 

@@ -166,5 +166,23 @@ class ContrastivePredictiveCodingDataset(PretextDataset):
         return (np.stack(made),)
 
 
+def check_patches(dataset: object) -> None:
+    """Make sure, before training, that views leave patches as large as they were.
+
+    Raises:
+        ConfigurationError: If a user's views do not.
+    """
+    if not isinstance(dataset, ContrastivePredictiveCodingDataset) or not dataset.recipe.foreign:
+        return
+    try:
+        dataset.images.read(0)
+    except DataError:
+        return  # whether that is an error is said when training comes to it
+    try:
+        dataset.sample(0, Stream(0))
+    except DataError as error:
+        raise ConfigurationError(f"`views` cannot be used. {error}") from error
+
+
 ContrastivePreditiveCodingDataset = ContrastivePredictiveCodingDataset
 """The name of 2020, as it was spelled."""

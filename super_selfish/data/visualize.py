@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
@@ -47,6 +48,7 @@ def visualize(
     item = foreign_sample(dataset[idx])
     fields = item if isinstance(item, tuple | list) else (item,)
     tensors = [as_float(field) if isinstance(field, np.ndarray) else field for field in fields]
+    tensors = [part / 255 if isinstance(part, Tensor) and part.dtype == torch.uint8 else part for part in tensors]
     images: dict[str, Tensor] = {}
     for place, field in enumerate(tensors):
         if not isinstance(field, Tensor) or field.ndim != 3 + batched:

@@ -75,6 +75,8 @@ class Supervisor(Trained):
                 expected="model=CombinedNet(backbone, predictor)",
                 received=type(model).__name__,
             )
+        usable = loss is None or (callable(loss) and not isinstance(loss, type))
+        check_argument(usable, "loss", loss, "None, a criterion such as nn.CrossEntropyLoss(), or a function")
         super().__init__(model, setup)
         self.dataset = dataset
         self.loss = nn.CrossEntropyLoss() if loss is None else loss

@@ -168,6 +168,7 @@ class BYOLSupervisor(Supervisor):
         others = alike.masked_fill(torch.eye(len(alike), dtype=torch.bool, device=alike.device), -math.inf)
         hardest, places = others.topk(min(1, len(alike) - 1))
         trained = self.cursor.step > 0
+        first, second = self.preprocessing.visible(first), self.preprocessing.visible(second)
         rows = []
         for row, (seen, target) in enumerate(zip(first, second, strict=True)):
             found = bool(own[row] > hardest[row].amax()) if trained and len(alike) > 1 else None

@@ -14,8 +14,15 @@ from typing_extensions import Unpack
 from super_selfish.data import patches as pretext
 from super_selfish.data.collate import batched_collate
 from super_selfish.data.exhibit import Exhibit, Panel
-from super_selfish.data.patch_pictures import question, question_panels, stretched
-from super_selfish.data.patches import ContrastivePredictiveCodingDataset, checked_grid, grid_of, seen_patch
+from super_selfish.data.loader import TrainLoader
+from super_selfish.data.patch_pictures import question, question_panels
+from super_selfish.data.patches import (
+    ContrastivePredictiveCodingDataset,
+    check_patches,
+    checked_grid,
+    grid_of,
+    seen_patch,
+)
 from super_selfish.data.recipes import is_size
 from super_selfish.data.views import Views
 from super_selfish.errors import COUNT, Rule, check_argument, check_arguments, is_count
@@ -38,6 +45,8 @@ RULES = {
     **pretext.RULES,
     "embedding_size": COUNT,
     "patch_size": Rule(is_size, "None, a side in px, or (height, width)"),
+    "k": COUNT,
+    "ignore": Rule(lambda count: is_count(count, 0), "an integer of at least 0"),
     "max_negatives": Rule(lambda count: count is None or is_count(count, 1), "None, or an integer of at least 1"),
 }
 
@@ -61,8 +70,9 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         predictor: An ``nn.ModuleDict`` with a context network for each side: latents (batch, features, rows, columns)
             to contexts of the same grid, as the image lies, that see only their own side. None for :class:`MaskedCNN`.
         loss: Criterion of (predictions (batch, steps, features, rows, columns), targets (batch, features, rows,
-            columns)), both turned so that predictions go downwards; ``CPCLoss(k=3, ignore=1)`` if None. Its ``k`` and
-            ``ignore`` say which steps are predicted, from ``ignore`` + 1 to ``k``.
+            columns)), both turned so that predictions go downwards; :class:`CPCLoss` if None.
+        k: Steps that are predicted; those of a ``loss`` that has them count.
+        ignore: The first of them that are left out, because their patches overlap with what was seen.
         views: Makes a view of each patch: a recipe, or another callable; None: :class:`CPCRecipe`.
         patch_size: Side in px, or (height, width), that patches are brought to; None: as they are cut, but enlarged
             where the short side is less than 32 px, which networks for photographs need.
@@ -96,6 +106,8 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         predictor: nn.ModuleDict | None = None,
         loss: Callable[..., Tensor] | None = None,
         *,
+        k: int = 3,
+        ignore: int = 1,
         views: Views | None = None,
         patch_size: int | tuple[int, int] | None = None,
         max_negatives: int | None = None,
@@ -103,12 +115,9 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
     ) -> None:
         check_arguments(RULES, locals())
         check_sides(sides)
-        expected = "None where a loss is given, which has its own: CPCLoss(N=...)"
-        check_argument(loss is None or max_negatives is None, "max_negatives", max_negatives, expected)
+        criterion, k, ignore = criterion_of(loss, k, ignore, max_negatives)
         setup = Setup.of(dataset, images, backbone=backbone, predictor=predictor, loss=loss, views=views)
         size = setup.preprocessing.resolution
-        criterion = setup.criterion(lambda: CPCLoss(N=max_negatives))
-        k, ignore = getattr(criterion, "k", 3), getattr(criterion, "ignore", 1)
         grid = checked_grid(size, half_crop_size, bottleneck_resolution, sides, k)
         seen = seen_patch(size, half_crop_size, patch_size)
         super().__init__(
@@ -119,6 +128,8 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
             setup=setup,
         )
         self.embedding_size = embedding_size
+        self.k = k
+        self.ignore = ignore
         self.half_crop_size = half_crop_size
         self.sides = tuple(sides)
         self.bottleneck_resolution = bottleneck_resolution
@@ -136,6 +147,9 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
     def decomposable(self) -> bool:
         """False: the patches of a batch are each other's negatives."""
         return False
+
+    def _prepare(self, train_loader: TrainLoader) -> None:
+        check_patches(train_loader.dataset)
 
     def latents(self, patches: Tensor) -> Tensor:
         """Latents (batch, features, rows, columns) of patches (batch · rows · columns, C, 2h, 2w)."""
@@ -156,9 +170,11 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         patches = data[0].flatten(0, -4)
         targets, predictions = self.model.predictor(self.latents(patches))
-        images = stretched(patches).reshape(len(targets), -1, *patches.shape[1:])
-        candidates = targets.movedim(1, -1).flatten(0, 2)  # (batch · rows · columns, features)
-        step, scale = getattr(self.loss, "ignore", 1) + 1, getattr(self.loss, "scale", 1.0)
+        images = self.preprocessing.visible(patches).reshape(len(targets), -1, *patches.shape[1:])
+        shaper, scale = getattr(self.loss, "target_shaper", None), getattr(self.loss, "scale", 1.0)
+        shaped = targets if shaper is None else shaper(targets)
+        candidates = shaped.movedim(1, -1).flatten(0, 2)  # (batch · rows · columns, features)
+        step = self.ignore + 1
         rows: list[list[Panel]] = []
         for index, side in zip(range(len(images)), itertools.cycle(self.sides), strict=False):
             asked = question(self.grid, side, step)
@@ -171,6 +187,26 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
             right = sum(row[3].right is True for row in rows)
             note += f"\nIt found {right} of {len(rows)}; a guess is right once in {len(candidates)}."
         return Exhibit(f"CPC: which patch comes {'next' if step == 1 else f'{step} steps ahead'}?", note, rows)
+
+
+def criterion_of(
+    loss: Callable[..., Tensor] | None, k: int, ignore: int, max_negatives: int | None
+) -> tuple[Callable[..., Tensor], int, int]:
+    """The criterion that was given or the default one, with the steps that are predicted.
+
+    Raises:
+        ConfigurationError: If a loss that was given contradicts the other arguments, or is no mean over predictions.
+    """
+    if loss is None:
+        return CPCLoss(k=k, ignore=ignore, N=max_negatives), k, ignore
+    expected = "None where a loss is given, which has its own: CPCLoss(N=...)"
+    check_argument(max_negatives is None, "max_negatives", max_negatives, expected)
+    for name, value, default in (("k", k, 3), ("ignore", ignore, 1)):
+        own = getattr(loss, name, value)
+        check_argument(value in (default, own), name, value, f"{own}, as the loss has it, or nothing")
+    reduction = getattr(loss, "reduction", "mean")
+    check_argument(reduction == "mean", "reduction", reduction, '"mean" of the loss, over the predictions of a step')
+    return loss, getattr(loss, "k", k), getattr(loss, "ignore", ignore)
 
 
 def network(

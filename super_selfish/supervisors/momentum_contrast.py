@@ -190,6 +190,7 @@ class MomentumContrastSupervisor(Supervisor):
         own = alike.diagonal()
         others = alike.masked_fill(torch.eye(len(alike), dtype=torch.bool, device=alike.device), -math.inf)
         hardest, places = others.topk(min(2, len(alike) - 1))
+        first, second = self.preprocessing.visible(first), self.preprocessing.visible(second)
         rows = []
         for row, (query, key) in enumerate(zip(first, second, strict=True)):
             found = bool(own[row] > hardest[row].amax()) if len(alike) > 1 and self.cursor.step else None

@@ -157,6 +157,7 @@ class PIRLSupervisor(BankSupervisor):
         own, others = alike.diagonal(), alike.clone().fill_diagonal_(-math.inf)
         hardest, places = others.topk(min(2, len(alike) - 1))
         trained, rows = self.cursor.step > 0, []
+        images, puzzles = self.preprocessing.visible(images), self.preprocessing.visible(puzzles)
         for row, image in enumerate(images):
             right = bool(own[row] > hardest[row].amax()) if trained and len(alike) > 1 else None
             shown = [("its puzzle", row, own[row], right)]

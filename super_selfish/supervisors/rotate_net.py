@@ -89,7 +89,7 @@ class RotateNetSupervisor(Supervisor):
         count = len(self.rotations)
         said = self.model(turned).argmax(1) if self.cursor.step else None
         panels = []
-        for place, image in enumerate(turned):
+        for place, image in enumerate(self.preprocessing.visible(turned)):
             caption = f"turned {self.rotations[rotation[place]]:g}°"
             if said is not None:
                 caption += f"\nsaid {self.rotations[said[place]]:g}°"

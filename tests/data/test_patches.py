@@ -17,7 +17,7 @@ from super_selfish.data import (
     MoCoRecipe,
     batched_collate,
 )
-from super_selfish.data.patch_pictures import patchwork, question, question_panels, stretched
+from super_selfish.data.patch_pictures import patchwork, question, question_panels
 from super_selfish.data.patches import checked_grid, grid_of, seen_patch
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.models.predictive import SIDES
@@ -170,11 +170,3 @@ def test_panels_tell_question_and_answer() -> None:
         assert (panels[3].right, panels[3].caption) == (right, caption)
         assert torch.equal(panels[3].image, images.flatten(0, 1)[best])
         assert panels[4].caption.endswith("rank 1 of 98" if right else "rank 2 of 98")
-
-
-def test_normalised_patches_are_stretched() -> None:
-    patches = torch.rand(3, 3, 4, 4)
-    assert stretched(patches) is patches
-    wide = stretched(4 * patches - 2)
-    assert wide.amin() == 0
-    assert wide.amax() == 1

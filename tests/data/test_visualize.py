@@ -64,3 +64,9 @@ def test_the_moves_have_the_standard_deviation_in_px() -> None:
     assert np.std(moves) == pytest.approx(5.0, rel=0.15)
     with pytest.raises(ValueError, match="sigma"):
         elastic_transform(ramp, -1.0)
+
+
+def test_bytes_are_written_as_they_are(tmp_path: Path) -> None:
+    image = torch.tensor([[[100, 120]]], dtype=torch.uint8).expand(3, 2, 2)
+    (path,) = visualize([image], folder_path=tmp_path)
+    assert pixels_of(path)[0].tolist() == [[100] * 3, [120] * 3]

@@ -19,7 +19,7 @@ from super_selfish.losses import CPCLoss
 from super_selfish.models import LayerNorm2d, MaskedCNN
 from super_selfish.models.predictive import SIDES, to_frame
 from super_selfish.supervisors import ContrastivePredictiveCodingSupervisor
-from super_selfish.supervisors.exhibits import few
+from super_selfish.supervisors.exhibits import exhibit, few
 
 QUIET = {"verbose": False, "name": "store/test", "checkpoint_every": 0}
 PLAIN = CPCRecipe(0, elastic=0.0, gamma=0.0, jitter_p=0.0, grey=0.0)
@@ -304,3 +304,47 @@ def test_the_picture(arguments: dict[str, Any]) -> None:
     assert [len(row) for row in after.rows] == [5] * 5
     assert all(panel.right in (True, False) for panel in [row[3] for row in after.rows])
     assert "a guess is right once in 245" in after.note
+
+
+def test_which_steps_are_predicted_is_stored() -> None:
+    trained = make(photos(), loss=CPCLoss(k=4, ignore=2, scale=1.0)).supervise(epochs=1, batch_size=4, **QUIET)
+    assert (trained.k, trained.ignore) == (4, 2)
+    loaded = super_selfish.load("store/test", backbone=PatchNet())
+    assert (loaded.loss.k, loaded.loss.ignore) == (4, 2)
+    with pytest.raises(OSError, match="k is 3 here and 4 in the file; ignore is 1 here and 2 in the file"):
+        make(photos(), loss=CPCLoss(k=3, ignore=1)).load("store/test")
+    assert make(photos(), k=4, ignore=2).load("store/test").loss.k == 4
+
+
+def test_the_preview_compares_with_the_targets_of_the_loss() -> None:
+    class Negative(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return -x
+
+    supervisor = make(photos(), loss=CPCLoss(nn.Identity())).supervise(epochs=1, batch_size=4, **QUIET)
+    ranks = []
+    for shaper in (nn.Identity(), Negative()):
+        supervisor.loss.target_shaper = shaper
+        captions = [row[-1].caption for row in exhibit(supervisor, None, 2).rows]
+        ranks.append([int(caption.split("rank ")[1].split()[0]) for caption in captions])
+    assert [one + other for one, other in zip(*ranks, strict=True)] == [2 * 49 + 1] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"loss": CPCLoss(reduction="none")}, "reduction='none'"),
+        ({"loss": CPCLoss(k=4), "k": 2}, "k=2"),
+        ({"loss": CPCLoss}, "None, a criterion such as"),
+        ({"loss": "ce"}, "None, a criterion such as"),
+    ],
+)
+def test_losses_that_cannot_work(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make(photos(), **arguments)
+
+
+@pytest.mark.parametrize("views", [lambda patch: patch.resize((5, 5)), lambda _patch: None])
+def test_views_that_cannot_work_are_refused_before_training(views: Any) -> None:
+    with pytest.raises(ConfigurationError, match="`views` cannot be used"):
+        make(photos(), views=views).supervise(epochs=1, batch_size=4, **QUIET)
