@@ -48,6 +48,10 @@ class NCELoss(nn.Module):
         self.register_buffer("log_z", torch.zeros(()))
         self.register_buffer("known", torch.zeros((), dtype=torch.bool))
 
+    def forget(self) -> None:
+        """Let Z be estimated anew."""
+        self.known.fill_(False)
+
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss.
 
@@ -63,7 +67,8 @@ class NCELoss(nn.Module):
             estimate = logits.detach().flatten().logsumexp(0) - real.sum().log() + math.log(self.images)
             self.log_z.copy_(torch.where(self.known, self.log_z, estimate))
             self.known.fill_(True)
-        noise = (real.sum(dim=1, keepdim=True) - 1).log() - math.log(self.images)  # ln(m/n)
+        count = (real.sum(dim=1, keepdim=True) - 1).clamp(min=1)  # an anchor whose negatives are all left out has none
+        noise = count.log() - math.log(self.images)  # ln(m/n)
         log_odds = logits - self.log_z - noise
         positive = log_odds.gather(1, target[:, None])
         # softplus(-x) for the positive and softplus(x) for each negative, where x is the logarithm of the odds

@@ -23,6 +23,7 @@ from super_selfish.files import SUFFIX, base_path, with_suffix, write_with
 from super_selfish.memory.draws import distinct_rows, rows_for_each
 
 _ROWS = "memory"
+_NOTHING = 1e-6  # a length without direction
 
 
 class BatchedMemory(nn.Module):
@@ -72,6 +73,8 @@ class BatchedMemory(nn.Module):
                 "`init_tensor` does not fit the bank.", expected=f"{shape}", received=f"{tuple(init_tensor.shape)}"
             )
         rows = _table(*shape)
+        if init_tensor is not None and bool((init_tensor.float().norm(dim=1) < _NOTHING).any()):
+            raise ConfigurationError("`init_tensor` has rows without a direction.", expected="rows that are not zero")
         self.register_buffer(_ROWS, _to_length_one(rows.normal_() if init_tensor is None else rows.copy_(init_tensor)))
         self.momentum = momentum
 
@@ -97,7 +100,11 @@ class BatchedMemory(nn.Module):
             ConfigurationError: If ``k`` does not fit the bank.
         """
         check_argument(k.shape[1:] == self.memory.shape[1:], "k", tuple(k.shape), f"rows of {self.memory.shape[1]}")
-        new = F.normalize(torch.lerp(self.memory[idx], k.detach().to(self.memory), self.momentum))
+        check_argument(idx.shape == k.shape[:1], "idx", tuple(idx.shape), f"an index for each of {len(k)} rows")
+        old = self.memory[idx]
+        moved = torch.lerp(old, k.detach().to(old), self.momentum)
+        opposite = moved.norm(dim=1, keepdim=True) < _NOTHING  # there is no direction half-way: the row stays
+        new = torch.where(opposite, old, F.normalize(moved))
         places = torch.arange(len(idx), device=idx.device)
         last = torch.where(idx[:, None] == idx, places, -1).amax(dim=1)
         self.memory[idx] = new[last]  # equal rows write equal values, in whatever order

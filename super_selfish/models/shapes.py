@@ -69,17 +69,17 @@ def _stem_in_words(backbone: nn.Module) -> str:
     return name if channels is None else f"{name}, whose first convolution takes {channels} channels"
 
 
-def check_outputs(predictor: nn.Module, shape: tuple[int, ...], outputs: int | None) -> None:
+def check_outputs(predictor: nn.Module, shape: tuple[int, ...], outputs: int | None, name: str = "predictor") -> None:
     """Make sure that a predictor takes the features and has a number of outputs; None: any.
 
     Raises:
         ConfigurationError: If it does not take them, or has another number of outputs.
     """
-    found = output_shape(predictor, shape)
+    found = output_shape(predictor, shape, name)
     if len(found) != 1 or outputs not in (None, found[0]):
         raise ConfigurationError(
-            "The predictor's output does not fit the task.",
-            expected=f"logits of shape (batch, {'classes' if outputs is None else outputs})",
+            f"What `{name}` returns does not fit the task.",
+            expected=f"outputs of shape (batch, {'classes' if outputs is None else outputs})",
             received=f"shape {(1, *found)} for a batch of one",
         )
 
@@ -99,7 +99,7 @@ def check_decoded(predictor: nn.Module, shape: tuple[int, ...], outputs: int) ->
         )
 
 
-def output_shape(predictor: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+def output_shape(predictor: nn.Module, shape: tuple[int, ...], name: str = "predictor") -> tuple[int, ...]:
     """Shape of a predictor's output for the features of one image, without the batch.
 
     Raises:
@@ -113,10 +113,10 @@ def output_shape(predictor: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...
             answer = trial(features.flatten(1) if isinstance(predictor, nn.Linear) else features)
     except Exception as error:  # whatever a stranger's network raises becomes one message with its cause
         raise ConfigurationError(
-            f"The predictor cannot take the backbone's features: {type(error).__name__}: {error}.",
+            f"The {name} cannot take the backbone's features: {type(error).__name__}: {error}.",
             expected=f"features of shape (batch, {', '.join(map(str, shape))})",
             received=type(predictor).__name__,
-            fix="Size it by `supervisor.feature_dim`, or leave `predictor=None`.",
+            fix=f"Size it by `supervisor.feature_dim`, or leave `{name}=None`.",
         ) from error
     if not isinstance(answer, Tensor) or answer.ndim < 2:
         raise ConfigurationError(

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,14 +16,13 @@ from super_selfish.data.collate import Collator
 from super_selfish.data.exhibit import Panel
 from super_selfish.data.keyed import KeyedDataset, Ticket
 from super_selfish.data.loader import TrainLoader
-from super_selfish.data.pretext import PretextDataset
+from super_selfish.data.pretext import PretextDataset, sample_key
 from super_selfish.data.scaling import as_float
 from super_selfish.errors import (
     COUNT,
     PROBABILITY,
     SWITCH,
     ConfigurationError,
-    DataError,
     Rule,
     check_argument,
     check_arguments,
@@ -135,12 +135,15 @@ class BankSupervisor(Supervisor):
             )
         images = len(dataset)
         begins = self.cursor.step == 0
-        for bank in self.banks():
-            if len(bank) != images:
-                if not begins:
-                    logger.warning("The bank was of %d images, and begins anew with %d.", len(bank), images)
+        others = self.banks()[0]
+        if len(others) != images or not self.of_these_images:
+            if not begins:
+                logger.warning("The bank was of %d other images, and begins anew with %d.", len(others), images)
+            for bank in self.banks():
                 bank.resize(images)
-                begins = True
+            for constant in self.constants:
+                constant.forget()  # type: ignore[operator]
+            begins = self.of_these_images = True
         for constant in self.constants:
             constant.images = images  # type: ignore[assignment]
         if self.n >= images and not self._told:
@@ -240,12 +243,14 @@ class BankSupervisor(Supervisor):
         def panel(index: int, caption: str, right: bool | None = None) -> Panel:
             return Panel(as_float(source.read(index)), caption, right)
 
-        own = len(bank) == len(source) and self._setup.shown is self.dataset
+        own = len(bank) == len(source) and self._setup.shown is self.dataset and self.of_these_images
         if self.cursor.step == 0 or len(anchors) < 2:
             return [[*row, panel(int(i), "its image")] for row, i in zip(rows, indices, strict=True)], None
         numbers = torch.arange(len(bank), device=indices.device) if own else indices
         alike = anchors @ (bank.memory if own else anchors).T  # (batch, rows)
         is_own = numbers == indices[:, None]
+        if own and self.skipped:
+            alike[:, list(self.skipped)] = -math.inf  # cannot be shown
         others = alike.masked_fill(is_own, -math.inf).topk(min(2, len(numbers) - 1))
         cosines = alike[is_own]
         found = cosines > others.values[:, 0]
@@ -259,24 +264,27 @@ class BankSupervisor(Supervisor):
 
 
 def check_indexed(dataset: Any, images: int) -> None:
-    """Make sure, before training, that items tell which image they are of.
+    """Make sure, before training, that items tell which image they are of: the first two and the last are tried.
 
     Raises:
-        ConfigurationError: If the last field of an item is no index.
+        ConfigurationError: If the last field of an item is not its own index.
     """
     if not hasattr(dataset, "__getitem__"):
         return
-    try:
-        item = dataset[0]
-    except DataError:
-        return  # whether that is an error is said when training comes to it
-    last = item[-1] if isinstance(item, Sequence) and item else None
-    if isinstance(last, Tensor) and last.ndim == 0 and not last.is_floating_point():
-        last = int(last)
-    if not is_count(last, 0) or not 0 <= int(last or 0) < images:
-        raise ConfigurationError(
-            "The bank has to know which image an item is of.",
-            expected=f"items that end in the index of the image, from 0 to {images - 1}",
-            received=f"an item that ends in {type(last).__name__} {last if is_count(last, 0) else ''}".rstrip(),
-            fix="For instance AugmentationIndexedDataset(images, recipe).",
-        )
+    for index in sorted({0, min(1, images - 1), images - 1}):
+        try:
+            with sample_key(0, 0, index):
+                item = dataset[index]
+        except Exception:  # a user's data set may raise anything: training says so when it comes to it, or skips it
+            logger.debug("Item %d cannot be read.", index, exc_info=True)
+            continue
+        last = item[-1] if isinstance(item, Sequence) and item else None
+        if isinstance(last, Tensor | np.generic) and last.ndim == 0:
+            last = last.item()
+        if not is_count(last, 0) or last != index:
+            raise ConfigurationError(
+                "The bank has to know which image an item is of.",
+                expected=f"items that end in the index of the image, from 0 to {images - 1}: item {index} in {index}",
+                received=f"an item that ends in {last if is_count(last, 0) else type(last).__name__}",
+                fix="For instance AugmentationIndexedDataset(images, recipe).",
+            )

@@ -53,10 +53,11 @@ def few(supervisor: Supervisor, images: object, count: int, seed: int = 0) -> An
     dataset = supervisor._setup.shown = exercise(supervisor, images)
     own = own_collate(supervisor, supervisor.collate_fn)
     keyed = KeyedDataset(dataset, seed, own, "raise")
-    items = [keyed[Ticket(0, index)] for index in evenly_spaced(len(dataset), min(count, len(dataset)))]
-    for item in items:
-        if item.sample is None:
-            raise ConfigurationError(f"An image cannot be read: {item.failures[-1][1]}")
+    tried = [keyed[Ticket(0, index)] for index in evenly_spaced(len(dataset), min(count, len(dataset)))]
+    items = [item for item in tried if item.sample is not None]
+    lost = [item.failures[-1][1] for item in tried if item.sample is None]
+    if lost and (not items or not supervisor.skipped):
+        raise ConfigurationError(f"An image cannot be read: {lost[0]}")
     batched = isinstance(dataset, PretextDataset) and dataset.batched
     return preparer(supervisor)(Collator(batched, own)(items))
 

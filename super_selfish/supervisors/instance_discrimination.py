@@ -131,7 +131,10 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         (codes,) = self.codes(data)
         rows, found = self.beside_nearest([("view", data[0])], codes, self.memory, data[-1])
-        note = "A view of an image, and the images whose rows of the bank are most like it, with cosine similarities."
+        note = "The network sees a view, and has to tell which of all images it is of."
+        if len(rows[0]) > 2:
+            compared = "the other views here" if found is None else "all rows of the bank"
+            note = f"A view of an image, and what is most like it of {compared}, with cosine similarities."
         if found is not None:
             note += f"\nThe own image's row is nearest for {found:.0%} of the views."
         return Exhibit("Of which image is this a view?", note, rows)

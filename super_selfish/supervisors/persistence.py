@@ -130,12 +130,9 @@ def restore(
                 received="nothing",
                 fix=f"Pass it: super_selfish.load(name, {key}=...).",
             )
+    tell_what_is_missing(artefact, given)
     preprocessing = Preprocessing.from_json(stored.get("preprocessing"))
-    sizes = {
-        "resolution": preprocessing.resolution,
-        "channels": preprocessing.channels,
-        "max_pixels": preprocessing.max_pixels,
-    }
+    sizes = {key: getattr(preprocessing, key) for key in ("resolution", "channels", "max_pixels")}
     plain = {key: value for key, value in arguments.items() if key in allowed}
     with torch.random.fork_rng(devices=[]):
         supervisor = cls(**{**plain, **sizes, **own, **given})
@@ -149,6 +146,14 @@ def restore(
             cls.__qualname__,
         )
     return supervisor.eval()
+
+
+def tell_what_is_missing(artefact: Artefact, given: Mapping[str, Any]) -> None:
+    """Warn of views, criteria and the like of the user's own, where a file is going to be trained on without them."""
+    own = {key for key, value in artefact.manifest["networks"].items() if isinstance(value, dict | list)}
+    missing = sorted(own - {*given, *NETWORKS})
+    if missing and given.get("dataset") is not None:
+        logger.warning("`%s` was trained with %s of your own: pass them too.", artefact.path, " and ".join(missing))
 
 
 def load(supervisor: Supervisor, name: str | os.PathLike[str]) -> None:
@@ -180,6 +185,8 @@ def adopt(supervisor: Supervisor, artefact: Artefact) -> None:
         if target is not supervisor and make is not None:
             supervisor.dataset = make(images)
     supervisor.cursor, supervisor.history = cursor, history
+    if supervisor.dataset is not None:
+        supervisor.of_these_images = artefact.manifest.get("dataset") in (None, as_json(fingerprint(supervisor)))
     supervisor.run_id = str(artefact.manifest.get("run") or supervisor.run_id)
 
 

@@ -125,7 +125,7 @@ class PIRLSupervisor(BankSupervisor):
             return fresh_copy(self.model.predictor)
         height, width = self.seen_size or self.preprocessing.resolution
         features = feature_shape(self.model.backbone, self.preprocessing.channels, (height, width))
-        check_outputs(given, features, self.embedding_size)
+        check_outputs(given, features, self.embedding_size, "predictor_g")
         return given
 
     def _prepare(self, train_loader: TrainLoader) -> None:
@@ -156,7 +156,7 @@ class PIRLSupervisor(BankSupervisor):
         alike = self.codes(data)[0] @ self._puzzle_codes(puzzles).T  # (batch, batch)
         own, others = alike.diagonal(), alike.clone().fill_diagonal_(-math.inf)
         hardest, places = others.topk(min(2, len(alike) - 1))
-        trained, rows = self.cursor.step > 0, []
+        trained, rows = self.cursor.step > 0 and self.lam > 0, []
         images, puzzles = self.preprocessing.visible(images), self.preprocessing.visible(puzzles)
         for row, image in enumerate(images):
             right = bool(own[row] > hardest[row].amax()) if trained and len(alike) > 1 else None

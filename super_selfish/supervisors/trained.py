@@ -26,6 +26,7 @@ class Trained(nn.Module):
     """
 
     dataset: Any = None
+    of_these_images = True  # whether what was remembered of single images is of those of the data set
 
     def __init__(self, model: CombinedNet, setup: Setup | None) -> None:
         super().__init__()

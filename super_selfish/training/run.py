@@ -189,10 +189,15 @@ class Run:
         if self.on_nonfinite == "ignore":
             return
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if gradients and not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+        sound = [torch.nn.utils.get_total_norm(gradients)] if gradients else []
+        sound += [] if self.losses is None else [self.losses]
+        if sound and not torch.isfinite(
+            torch.stack([value.detach().float().to(sound[0].device) for value in sound]).sum()
+        ):
             raise NonFiniteLoss(
-                f"The gradients are not finite in epoch {self.cursor.epoch + 1}, batch {self.cursor.batch + 1}, "
-                f"step {self.cursor.step + 1} (mean loss of the epoch {self.mean_loss():.4g}).",
+                f"The loss or its gradients are not finite in epoch {self.cursor.epoch + 1}, "
+                f"batch {self.cursor.batch + 1}, step {self.cursor.step + 1} "
+                f"(mean loss of the epoch {self.mean_loss():.4g}).",
                 received=f"images {self.loader.last_indices[:16]}",
                 fix="The weights are those before the step, and nothing was saved. Lower `lr`, or set `clip_grad=1.0`.",
             )

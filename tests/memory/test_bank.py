@@ -70,7 +70,17 @@ def test_embeddings_carry_no_gradient_into_it() -> None:
     assert not bank.memory.requires_grad
 
 
+def test_a_row_that_meets_its_opposite_stays() -> None:
+    bank = bank_of([[1, 0], [0, 1]])
+    bank.update(torch.tensor([[-1.0, 0.0]]), torch.tensor([0]))
+    assert bank.memory[0].tolist() == [1, 0]
+
+
 def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="an index for each of 1 rows"):
+        BatchedMemory(4, 3).update(torch.ones(1, 3), torch.tensor([0, 1, 2]))
+    with pytest.raises(ValueError, match="rows without a direction"):
+        BatchedMemory(2, 3, torch.zeros(2, 3))
     with pytest.raises(ValueError, match="rows of 2"):
         BatchedMemory(4, 2).update(torch.ones(2, 3), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match=r"\(4, 2\)"):

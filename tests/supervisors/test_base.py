@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, NonFiniteLoss
 from super_selfish.models import CombinedNet, SmallResNet
 from super_selfish.supervisors import RotateNetSupervisor, Supervisor
 
@@ -92,3 +94,15 @@ def test_streams_are_refused_with_advice() -> None:
         RotateNetSupervisor(Endless())
     with pytest.raises(ConfigurationError, match=r"readable by index.*Received: Endless"):
         Supervisor(net(), Endless()).supervise(**QUIET)
+
+
+def test_a_loss_that_is_not_a_number_stops_although_its_gradient_is_finite() -> None:
+    images = np.zeros((8, 32, 32, 3), np.uint8)
+    supervisor = RotateNetSupervisor(
+        images,
+        backbone="small_resnet",
+        loss=lambda logits, target: nn.functional.cross_entropy(logits, target) + float("nan"),
+    )
+    with pytest.raises(NonFiniteLoss, match="The loss or its gradients are not finite in epoch 1, batch 1, step 1"):
+        supervisor.supervise(epochs=1, batch_size=8, verbose=False, name="store/test")
+    assert not Path("store/test.safetensors").exists()

@@ -154,9 +154,9 @@ def test_a_predictor_of_ones_own() -> None:
     assert isinstance(supervisor.get_predictor(), nn.Linear)
     loaded = super_selfish.load("store/test", backbone=SmallResNet(width=4), predictor=nn.Linear(32, 8))
     assert same(supervisor, loaded)
-    with pytest.raises(ConfigurationError, match=r"Expected: logits of shape \(batch, 8\)"):
+    with pytest.raises(ConfigurationError, match=r"Expected: outputs of shape \(batch, 8\)"):
         make(pictures(8), predictor=Classification([32, 5]))
-    with pytest.raises(ConfigurationError, match=r"Expected: logits of shape \(batch, classes\)"):
+    with pytest.raises(ConfigurationError, match=r"Expected: outputs of shape \(batch, classes\)"):
         make(predictor=nn.Unflatten(1, (4, 8)))
     net = CombinedNet(supervisor.get_backbone(), nn.Linear(supervisor.feature_dim, 3))
     assert net(torch.rand(2, 3, 32, 32)).shape == (2, 3)

@@ -190,7 +190,7 @@ def test_a_bank_of_other_images_begins_anew(caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level(logging.WARNING):
         other = small(pictures(16)).supervise(**{**RUN, "pretrained": True})
     assert len(other.memory) == 16
-    assert "The bank was of 24 images, and begins anew with 16" in caplog.text
+    assert "The bank was of 24 other images, and begins anew with 16" in caplog.text
 
 
 def test_too_many_negatives_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -233,6 +233,66 @@ def test_items_without_an_index_are_refused_before_training() -> None:
     plain: Callable[[Any], Any] = lambda images: AugmentationDataset(images, MoCoRecipe())  # noqa: E731
     with pytest.raises(ValueError, match="items that end in the index of the image, from 0 to 23"):
         small(pictures(), data_augmentation=plain).supervise(**RUN)
+
+
+@pytest.mark.parametrize("index", [lambda i: i % 3, lambda i: i + 1, lambda i: float(i)])
+def test_what_is_no_index_of_the_image_is_refused_before_training(index: Callable[[int], Any]) -> None:
+    class Own:
+        def __len__(self) -> int:
+            return 24
+
+        def __getitem__(self, item: int) -> Any:
+            return torch.rand(3, 32, 32), index(item)
+
+    with pytest.raises(ValueError, match="The bank has to know which image an item is of"):
+        small(pictures(), data_augmentation=lambda _: Own()).supervise(**RUN)
+
+
+@pytest.mark.parametrize("others", [16, 24])
+def test_nothing_of_other_images_is_kept(others: int, caplog: pytest.LogCaptureFixture) -> None:
+    first = small(pictures(24), loss_type="nce", n=5).supervise(**RUN)
+    images = 255 - pictures(others)
+    other = small(images, loss_type="nce", n=5, bank_init="forward" if others == 24 else "random")
+    other.bank_init = "random"  # an argument of both
+    other.load("store/test")
+    assert other.preview(count=3) is not None
+    constant = other.constants[0].log_z.item()
+    assert constant == first.constants[0].log_z.item()
+    with caplog.at_level(logging.WARNING):
+        other.supervise(**RUN)
+    assert f"The bank was of 24 other images, and begins anew with {others}" in caplog.text
+    assert other.constants[0].log_z.item() != constant
+    caplog.clear()
+    other.supervise(**RUN)
+    assert "begins anew with" not in caplog.text
+
+
+def test_the_same_images_keep_their_rows(caplog: pytest.LogCaptureFixture) -> None:
+    first = small(pictures(24)).supervise(**RUN)
+    again = small(pictures(24)).load("store/test")
+    with caplog.at_level(logging.WARNING):
+        again.supervise(**{**RUN, "lr": 1e-9, "optimizer": torch.optim.SGD})
+    assert "begins anew with" not in caplog.text
+    assert (again.memory.memory * first.memory.memory).sum(dim=1).mean() > 0.5
+
+
+def test_an_anchor_without_negatives_has_a_finite_loss() -> None:
+    supervisor = small(pictures(24), loss_type="nce", n=1).train()
+    supervisor.memory.memory[:] = supervisor.memory.memory[:1]
+    images = torch.rand(24, 3, 32, 32)
+    for step in range(3):
+        supervisor.cursor.step = step
+        assert torch.isfinite(supervisor._forward((images, torch.arange(24))))
+
+
+def test_own_views_are_missed_when_a_file_is_trained_on(caplog: pytest.LogCaptureFixture) -> None:
+    trained = small(pictures(24), views=MoCoRecipe(blur=0.0)).supervise(**RUN)
+    own = {"backbone": trained.model.backbone, "predictor": trained.model.predictor}
+    with caplog.at_level(logging.WARNING):
+        super_selfish.load("store/test", **own)
+        assert "of your own" not in caplog.text
+        super_selfish.load("store/test", dataset=pictures(24), **own)
+    assert "was trained with views of your own: pass them too" in caplog.text
 
 
 def test_what_the_preview_shows() -> None:

@@ -175,7 +175,7 @@ def test_a_right_answer_lays_the_image_right() -> None:
         ({"crops": 9, "total_perms": 24}, r"too small for 9×9 tiles.*Set crops=8"),
         ({"grey": 1.5}, "`grey` is out of range"),
         ({"transformations": 3}, "`views` make a view"),
-        ({"predictor": Classification([512, 25])}, r"Expected: logits of shape \(batch, 24\)"),
+        ({"predictor": Classification([512, 25])}, r"Expected: outputs of shape \(batch, 24\)"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:

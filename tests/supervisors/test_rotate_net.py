@@ -113,7 +113,7 @@ def test_a_loss_of_ones_own() -> None:
 def test_a_predictor_of_ones_own() -> None:
     supervisor = make(pictures(4), predictor=nn.Linear(32, 4)).supervise(epochs=1, batch_size=2, **QUIET)
     assert isinstance(supervisor.get_predictor(), nn.Linear)
-    with pytest.raises(ConfigurationError, match=r"Expected: logits of shape \(batch, 4\)"):
+    with pytest.raises(ConfigurationError, match=r"Expected: outputs of shape \(batch, 4\)"):
         make(pictures(4), predictor=Classification([32, 5]))
     with pytest.raises(ConfigurationError, match=r"features of shape \(batch, 32\).*feature_dim"):
         make(pictures(4), predictor=nn.Linear(31, 4))
