@@ -43,6 +43,12 @@ def upright_images(count: int, height: int = 32, width: int = 32, channels: int 
 
 KINDS = ("rotate_net", "bi_gan", "momentum_contrast")  # one network, two players, state across steps
 OF_THE_LOOP = ("test_files.py", "test_resume.py", "test_stages.py", "test_previews.py")
+OF_THE_LOOP_TOO = (
+    "test_epochs_count_over_life",
+    "test_only_full_batches_each_image_at_most_once",
+    "test_a_small_data_set_shrinks_the_batch",
+    "test_batch_of_two",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -50,7 +56,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What the loop promises is tried every day on one algorithm of each kind, on all by ``make check``."""
     for item in items:
         algorithm = getattr(item, "callspec", None) and item.callspec.params.get("algorithm")
-        if algorithm and algorithm not in KINDS and item.path.name in OF_THE_LOOP:
+        of_the_loop = item.path.name in OF_THE_LOOP or getattr(item, "originalname", None) in OF_THE_LOOP_TOO
+        if algorithm and algorithm not in KINDS and of_the_loop:
             item.add_marker(pytest.mark.slow)
 
 
