@@ -69,7 +69,7 @@ TRAININGS = {
         norm=LayerNorm2d,  # batch norm would let patches tell of each other
     ),
     "pirl": Training(
-        16,
+        11,
         {
             "n": 2048,
             "t": 0.1,
