@@ -12,6 +12,7 @@ from super_selfish.models.heads import Classification, ResizableLinear, Sequenti
 from super_selfish.models.lab import RGBInput, lab_to_rgb, rgb_to_lab
 from super_selfish.models.multiview import BothViews, LabBranch, MultiviewNet
 from super_selfish.models.norms import LayerNorm2d, PositionNorm2d
+from super_selfish.models.patches import PatchNet
 from super_selfish.models.predictive import Batch2Image, ConvMasked2d, MaskedCNN
 from super_selfish.models.shapes import feature_shape
 from super_selfish.models.view import View
@@ -37,6 +38,7 @@ __all__ = [
     "MomentumSchedule",
     "MultiviewNet",
     "PairDiscriminator",
+    "PatchNet",
     "PositionNorm2d",
     "RGBInput",
     "ReshapeChannels",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from super_selfish.models.backbones import map_of
 from super_selfish.models.combined import CombinedNet
+from super_selfish.models.lowered import lowered
 
 
 class LatentNet(CombinedNet):
@@ -30,6 +31,7 @@ class LatentNet(CombinedNet):
         super().__init__(backbone, predictor)
         self.latent = nn.Identity() if latent is None else latent
 
+    @lowered
     def features(self, x: Tensor) -> Tensor:
         """The codes of images."""
         return cast(Tensor, self.latent(map_of(self.backbone, x)))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from super_selfish.errors import CheckpointError, CheckpointMismatch, ConfigurationError
 from super_selfish.files import SUFFIX, base_path, with_suffix, write_with
 from super_selfish.models.backbones import map_of
+from super_selfish.models.lowered import lowered
 
 
 class CombinedNet(nn.Module):
@@ -24,6 +25,10 @@ class CombinedNet(nn.Module):
         distributed: On several GPUs of one machine, split each batch over them (``nn.DataParallel``).
         of_map: Give the predictor the backbone's map, also where the backbone itself returns a vector.
 
+    Attributes:
+        lowered_to: ``torch.bfloat16`` or ``torch.float16``: the precision of the layers, inputs and outputs staying
+            float32; None: that of the weights.
+
     Raises:
         ConfigurationError: If either is missing.
 
@@ -32,6 +37,9 @@ class CombinedNet(nn.Module):
         >>> net(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 10])
     """
+
+    lowered_to: torch.dtype | None = None
+    images_at_once = 1  # of which it needs whole multiples
 
     def __init__(
         self,
@@ -52,6 +60,7 @@ class CombinedNet(nn.Module):
         self.distributed = distributed
         self.of_map = of_map
 
+    @lowered
     def forward(self, x: Tensor) -> Tensor:
         """The predictor's answer to the backbone's features of the images ``x``."""
         is_replica = getattr(self, "_is_replica", False)
@@ -59,10 +68,12 @@ class CombinedNet(nn.Module):
             return nn.parallel.data_parallel(self, (x,))
         return self.predict(self.features(x))
 
+    @lowered
     def features(self, x: Tensor) -> Tensor:
         """What the predictor is given."""
         return map_of(self.backbone, x) if self.of_map else cast(Tensor, self.backbone(x))
 
+    @lowered
     def predict(self, features: Tensor, predictor: nn.Module | None = None) -> Tensor:
         """The predictor's answer to features, or that of another one."""
         head = self.predictor if predictor is None else predictor

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from super_selfish.models.backbones import map_of
 from super_selfish.models.combined import CombinedNet
+from super_selfish.models.lowered import lowered
 from super_selfish.models.shapes import expected_channels
 
 LabView = Literal["l", "ab", "both"]
@@ -108,6 +109,7 @@ class MultiviewNet(CombinedNet):
         super().__init__(lightness.backbone, lightness.predictor)
         self.ab = colours
 
+    @lowered
     def forward(self, x: Tensor) -> Tensor:
         """Embeddings of L and, behind them, of a and b: (batch, 2 · dim) of normalised Lab (batch, 3, H, W)."""
         return torch.cat([self.predict(self.features(x)), self.ab(x)], dim=1)

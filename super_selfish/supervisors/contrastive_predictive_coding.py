@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from super_selfish.data import patches as pretext
@@ -28,10 +27,9 @@ from super_selfish.data.views import Views
 from super_selfish.errors import COUNT, Rule, check_argument, check_arguments, is_count
 from super_selfish.losses import CPCLoss
 from super_selfish.models.backbones import BackboneOutput
-from super_selfish.models.combined import CombinedNet
+from super_selfish.models.patches import PatchNet
 from super_selfish.models.predictive import (
     SIDES,
-    Batch2Image,
     SidePredictor,
     check_sides,
     context_networks,
@@ -153,23 +151,17 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
 
     def latents(self, patches: Tensor) -> Tensor:
         """Latents (batch, features, rows, columns) of patches (batch · rows · columns, C, 2h, 2w)."""
-        height, width = self.seen_size or patches.shape[-2:]
-        if patches.shape[-2:] != (height, width):
-            shrunk = patches.shape[-2] > height or patches.shape[-1] > width
-            patches = F.interpolate(patches, (height, width), mode="bilinear", antialias=shrunk)
-        features = BackboneOutput(self.model.backbone, "pooled")(patches)
-        latents: Tensor = Batch2Image(self.grid)(features)
-        return latents
+        return self.model.features(patches)
 
     def _forward(self, data: Sequence[Tensor]) -> Tensor:
         patches = data[0].flatten(0, -4)  # (batch · rows · columns, C, 2h, 2w)
-        targets, predictions = self.model.predictor(self.latents(patches))
+        targets, predictions = self.model(patches)
         losses = [self.loss(to_frame(made, side), to_frame(targets, side)) for side, made in predictions.items()]
         return torch.stack(losses).mean()
 
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         patches = data[0].flatten(0, -4)
-        targets, predictions = self.model.predictor(self.latents(patches))
+        targets, predictions = self.model(patches)
         images = self.preprocessing.visible(patches).reshape(len(targets), -1, *patches.shape[1:])
         shaper, scale = getattr(self.loss, "target_shaper", None), getattr(self.loss, "scale", 1.0)
         shaped = targets if shaper is None else shaper(targets)
@@ -217,7 +209,7 @@ def network(
     seen: tuple[int, int],
     steps: int,
     criterion: Any,
-) -> CombinedNet:
+) -> PatchNet:
     """The backbone with context networks, heads of the predictions, and the head of the targets.
 
     Raises:
@@ -228,7 +220,7 @@ def network(
     contexts, channels = context_networks(setup.given["predictor"], sides, features, embedding_size, grid)
     shaper = getattr(criterion, "target_shaper", None)
     if shaper is None:
-        return CombinedNet(backbone, SidePredictor(contexts, channels, features, steps), of_map=True)
+        return PatchNet(backbone, SidePredictor(contexts, channels, features, steps), grid, seen)
     predicted = output_shape(shaper, (features, *grid))[0]
     heads = SidePredictor(contexts, channels, features, steps, None, predicted)
-    return CombinedNet(backbone, heads, of_map=True)
+    return PatchNet(backbone, heads, grid, seen)

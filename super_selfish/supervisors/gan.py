@@ -12,6 +12,7 @@ from torch.func import functional_call
 from super_selfish.data.collate import Collate
 from super_selfish.errors import COUNT, ConfigurationError, Rule, check_arguments, is_number
 from super_selfish.models.combined import CombinedNet
+from super_selfish.models.lowered import in_lower_precision
 from super_selfish.models.modes import in_eval_mode
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import Setup
@@ -92,15 +93,19 @@ class GanSupervisor(Supervisor):
             real: What the discriminator takes, of real images.
             fake: The same of fakes.
         """
-        judge = cast(nn.Module, self.discriminator)
-        told = [judge(*(part.detach() for part in inputs)) for inputs in (real, fake)]
+        judge, precision = cast(nn.Module, self.discriminator), self.model.lowered_to
+        told = [in_lower_precision(precision, judge, *(part.detach() for part in inputs)) for inputs in (real, fake)]
         return (self.says(told[0], 1.0) + self.says(told[1], 0.0)) / 2
 
     def judged(self, *inputs: Tensor) -> Tensor:
         """The discriminator's logits, whose gradient reaches the inputs and not the discriminator."""
         judge = cast(nn.Module, self.discriminator)
         frozen = {name: parameter.detach() for name, parameter in judge.named_parameters()}
-        return cast(Tensor, functional_call(judge, frozen, inputs))
+
+        def call(*given: Tensor) -> Tensor:
+            return cast(Tensor, functional_call(judge, frozen, given))
+
+        return in_lower_precision(self.model.lowered_to, call, *inputs)
 
     def says(self, logits: Tensor, target: float) -> Tensor:
         """The adversarial criterion of logits that should say ``target``: 1 for real, 0 for fake."""

@@ -78,10 +78,11 @@ def _address_space() -> int | None:
         return None
 
 
-def activation_bytes(network: nn.Module, channels: int, resolution: tuple[int, int]) -> int:
+def activation_bytes(network: nn.Module, channels: int, resolution: tuple[int, int]) -> float:
     """Bytes that autograd keeps for the backward pass of one image.
 
-    The network sees one black image in eval mode; its modes and statistics are as before afterwards.
+    The network sees a black image, or as many as it needs at once, in eval mode; its modes and statistics are as before
+    afterwards.
     """
     parameters = list(network.parameters())
     own = {parameter.untyped_storage().data_ptr() for parameter in parameters}
@@ -94,12 +95,13 @@ def activation_bytes(network: nn.Module, channels: int, resolution: tuple[int, i
         return tensor
 
     device = parameters[0].device if parameters else torch.device("cpu")
-    image = torch.zeros(1, channels, *resolution, device=device)
+    images = int(getattr(network, "images_at_once", 1))
+    black = torch.zeros(images, channels, *resolution, device=device)
     hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
     with in_eval_mode(network), torch.enable_grad(), hooks:
-        output = network(image)
+        output = network(black)
         del output
-    return sum(kept.values())
+    return sum(kept.values()) / images
 
 
 def pieces_that_fit(batch_size: int, image_bytes: float, available: int | None) -> int:
