@@ -58,6 +58,10 @@ class NonFiniteLoss(SuperSelfishError, ArithmeticError):
     """A loss or a gradient is infinite or not a number; raised before the weights are touched."""
 
 
+class OutOfMemory(SuperSelfishError, MemoryError):
+    """A step needs more memory than there is; the message says what takes less."""
+
+
 class CheckpointError(SuperSelfishError, OSError):
     """A file of weights cannot be written, found or read."""
 

@@ -24,6 +24,8 @@ from super_selfish.memory.draws import distinct_rows, rows_for_each
 
 _ROWS = "memory"
 _NOTHING = 1e-6  # a length without direction
+_TYPES = {torch.float32: np.float32, torch.float16: np.float16}
+_BLOCK = 1 << 15  # rows
 
 
 class BatchedMemory(nn.Module):
@@ -34,9 +36,10 @@ class BatchedMemory(nn.Module):
         embedding_size: Length of a row in numbers.
         init_tensor: The rows at the start (size, embedding_size), brought to length one; None: random directions.
         momentum: Weight of the NEW embedding, in [0, 1]: 1 replaces the row. (Papers give 0.5 for either.)
+        dtype: Of the rows: ``torch.float32``, or ``torch.float16`` for half of the memory. What is read is float32.
 
     Attributes:
-        memory: The rows (size, embedding_size), float32, without gradient.
+        memory: The rows (size, embedding_size), without gradient.
 
     Raises:
         ConfigurationError: If a size or the momentum is out of range.
@@ -62,17 +65,20 @@ class BatchedMemory(nn.Module):
         embedding_size: int = 64,
         init_tensor: Tensor | None = None,
         momentum: float = 1.0,
+        *,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         for name, value, least in (("size", size, 0), ("embedding_size", embedding_size, 1)):
             check_argument(is_count(value, least), name, value, f"an integer of at least {least}")
         check_argument(PROBABILITY.sound(momentum), "momentum", momentum, PROBABILITY.expected)
+        check_argument(dtype in _TYPES, "dtype", dtype, "torch.float32 or torch.float16")
         shape = (size, embedding_size)
         if init_tensor is not None and tuple(init_tensor.shape) != shape:
             raise ConfigurationError(
                 "`init_tensor` does not fit the bank.", expected=f"{shape}", received=f"{tuple(init_tensor.shape)}"
             )
-        rows = _table(*shape)
+        rows = _table(*shape, dtype)
         if init_tensor is not None and bool((init_tensor.float().norm(dim=1) < _NOTHING).any()):
             raise ConfigurationError("`init_tensor` has rows without a direction.", expected="rows that are not zero")
         self.register_buffer(_ROWS, _to_length_one(rows.normal_() if init_tensor is None else rows.copy_(init_tensor)))
@@ -82,11 +88,16 @@ class BatchedMemory(nn.Module):
         return len(self.memory)
 
     def __getitem__(self, idx: Tensor) -> Tensor:
-        return self.memory[idx]
+        return self.memory[idx].float()
+
+    def rows(self) -> Tensor:
+        """All rows (size, embedding_size) in float32: the table itself, unless it is of another type."""
+        return self.memory.float()
 
     def resize(self, rows: int) -> None:
         """Start anew with another number of random rows of length one."""
-        self.memory = _to_length_one(_table(rows, self.memory.shape[1]).normal_()).to(self.memory.device)
+        table = _table(rows, self.memory.shape[1], self.memory.dtype)
+        self.memory = _to_length_one(table.normal_()).to(self.memory.device)
 
     @torch.no_grad()
     def update(self, k: Tensor, idx: Tensor) -> None:
@@ -101,13 +112,13 @@ class BatchedMemory(nn.Module):
         """
         check_argument(k.shape[1:] == self.memory.shape[1:], "k", tuple(k.shape), f"rows of {self.memory.shape[1]}")
         check_argument(idx.shape == k.shape[:1], "idx", tuple(idx.shape), f"an index for each of {len(k)} rows")
-        old = self.memory[idx]
+        old = self[idx]
         moved = torch.lerp(old, k.detach().to(old), self.momentum)
         opposite = moved.norm(dim=1, keepdim=True) < _NOTHING  # there is no direction half-way: the row stays
         new = torch.where(opposite, old, F.normalize(moved))
         places = torch.arange(len(idx), device=idx.device)
         last = torch.where(idx[:, None] == idx, places, -1).amax(dim=1)
-        self.memory[idx] = new[last]  # equal rows write equal values, in whatever order
+        self.memory[idx] = new[last].to(self.memory.dtype)  # equal rows write equal values, in whatever order
 
     def negatives(self, count: int, key: int) -> Tensor | None:
         """Different rows that all anchors of a batch share: a function of the key.
@@ -150,7 +161,7 @@ class BatchedMemory(nn.Module):
         rows = torch.randint(len(self) - fewest + 1, (batch_size, m)).to(self.memory.device)
         if but_idx is not None:
             rows += rows >= but_idx.to(rows)[:, None]
-        return self.memory[rows]
+        return self[rows]
 
     def save(self, name: str | os.PathLike[str]) -> BatchedMemory:
         """Write the rows to ``<name>.safetensors``, whole or not at all.
@@ -184,12 +195,14 @@ class BatchedMemory(nn.Module):
         return self
 
 
-def _table(rows: int, numbers: int) -> Tensor:
+def _table(rows: int, numbers: int, dtype: torch.dtype) -> Tensor:
     """Memory for a table, which numpy asks for in large pages: random rows of it are found a third faster."""
-    return torch.from_numpy(np.empty((rows, numbers), np.float32))
+    return torch.from_numpy(np.empty((rows, numbers), _TYPES[dtype]))
 
 
 @torch.no_grad()
 def _to_length_one(rows: Tensor) -> Tensor:
-    """Bring rows to length one in place: a second table of them might not fit."""
-    return rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(1e-12))
+    """Bring rows to length one in place, some at a time: a second table of them might not fit."""
+    for block in torch.split(rows, _BLOCK):
+        block.copy_(F.normalize(block.float()))
+    return rows

@@ -47,11 +47,13 @@ BANK_RULES = {
     "loss_type": Rule(lambda kind: kind in ("info_nce", "nce"), '"info_nce" or "nce"'),
     "shared_negatives": SWITCH,
     "bank_init": Rule(lambda how: how in ("random", "forward"), '"random" or "forward"'),
+    "bank_precision": Rule(lambda kind: kind in ("32", "16"), '"32" or "16"'),
 }
 """For the arguments that these algorithms have in common."""
 
 LossType = Literal["info_nce", "nce"]
 BankInit = Literal["random", "forward"]
+BankPrecision = Literal["32", "16"]
 
 
 class BankSupervisor(Supervisor):
@@ -71,6 +73,7 @@ class BankSupervisor(Supervisor):
         shared_negatives: Draw n different rows a step for the whole batch, an anchor's own being left out; else n for
             each anchor, with replacement, which costs many times as much.
         bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained network gives, which takes one pass.
+        bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory.
         setup: Images and arguments.
 
     Attributes:
@@ -91,6 +94,7 @@ class BankSupervisor(Supervisor):
         loss_type: LossType,
         shared_negatives: bool,
         bank_init: BankInit,
+        bank_precision: BankPrecision,
         setup: Setup,
     ) -> None:
         check_arguments(BANK_RULES, locals())
@@ -104,6 +108,7 @@ class BankSupervisor(Supervisor):
         self.loss_type = loss_type
         self.shared_negatives = shared_negatives
         self.bank_init = bank_init
+        self.bank_precision = bank_precision
         self.constants = nn.ModuleList()
         self.memory = self.new_bank()
         self._told = False
@@ -114,7 +119,8 @@ class BankSupervisor(Supervisor):
         images = 0 if self.dataset is None else len(self.dataset)
         if self.loss_type == "nce":
             self.constants.append(NCELoss(max(1, images)))
-        return BatchedMemory(images, self.embedding_size, momentum=self.memory_m)
+        dtype = torch.float16 if self.bank_precision == "16" else torch.float32
+        return BatchedMemory(images, self.embedding_size, momentum=self.memory_m, dtype=dtype)
 
     def banks(self) -> tuple[BatchedMemory, ...]:
         """All banks."""
@@ -181,7 +187,7 @@ class BankSupervisor(Supervisor):
             rows = bank.negatives_for_each(self.n, indices, key)
             return contrastive_logits(anchors, own, bank[rows], self.t)
         chosen = bank.negatives(self.n, key)
-        logits = contrastive_logits(anchors, own, bank.memory if chosen is None else bank[chosen], self.t)
+        logits = contrastive_logits(anchors, own, bank.rows() if chosen is None else bank[chosen], self.t)
         chosen = torch.arange(len(bank), device=indices.device) if chosen is None else chosen
         logits[:, 1:].masked_fill_(chosen == indices[:, None], -math.inf)
         return logits
@@ -247,7 +253,7 @@ class BankSupervisor(Supervisor):
         if self.cursor.step == 0 or len(anchors) < 2:
             return [[*row, panel(int(i), "its image")] for row, i in zip(rows, indices, strict=True)], None
         numbers = torch.arange(len(bank), device=indices.device) if own else indices
-        alike = anchors @ (bank.memory if own else anchors).T  # (batch, rows)
+        alike = anchors @ (bank.rows() if own else anchors).T  # (batch, rows)
         is_own = numbers == indices[:, None]
         if own and self.skipped:
             alike[:, list(self.skipped)] = -math.inf  # cannot be shown

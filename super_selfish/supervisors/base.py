@@ -17,11 +17,14 @@ from super_selfish.data.loader import Cursor, TrainLoader
 from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.models.combined import CombinedNet
 from super_selfish.supervisors import exhibits, persistence
-from super_selfish.supervisors.engine import make_loader, train
+from super_selfish.supervisors.engine import train
 from super_selfish.supervisors.identity import full_signature
+from super_selfish.supervisors.loading import make_loader
 from super_selfish.supervisors.setup import Setup
 from super_selfish.supervisors.trained import Trained
 from super_selfish.training.callbacks import Callback
+from super_selfish.training.forecast import Forecast
+from super_selfish.training.optimizers import make_optimizer
 from super_selfish.training.run import Run
 from super_selfish.training.settings import SETTINGS, OptimizerFactory, SchedulerFactory, Settings, constant_lr
 
@@ -48,6 +51,7 @@ class Supervisor(Trained):
         skipped: Unreadable images by index, with the reason.
         cursor: Epochs, batches, steps and samples over the supervisor's life.
         preprocessing: What every image becomes before it is used.
+        forecast: What the last run of more than twenty steps was going to cost, told after them.
 
     Raises:
         ConfigurationError: If the model is no ``CombinedNet``.
@@ -84,10 +88,10 @@ class Supervisor(Trained):
         self.history: list[dict[str, Any]] = []
         self.cursor = Cursor()
         self.skipped: dict[int, str] = {}
-        self.tracked: dict[str, Any] = {}
         self.run_id = secrets.token_hex(8)
         self.settings: Settings | None = None
         self.run: Run | None = None
+        self.forecast: Forecast | None = None
 
     def supervise(
         self,
@@ -102,6 +106,7 @@ class Supervisor(Trained):
         lr_scheduler: SchedulerFactory = constant_lr,
         *,
         seed: int = 0,
+        precision: str = "32",
         accumulate: int = 1,
         clip_grad: float | None = None,
         scheduler_interval: str = "step",
@@ -111,11 +116,13 @@ class Supervisor(Trained):
         resume: bool | str = False,
         checkpoint_every: int | str | None = None,
         keep: int = 2,
+        compile: bool = False,
         verbose: bool = True,
     ) -> Self:
         """Train, and store the weights under ``name`` at the end or on Ctrl-C.
 
         A failure stores nothing. What a run replaces is kept as ``*.prev``; an interrupted one replaces no longer one.
+        After twenty steps it tells what the run is going to cost (:attr:`forecast`).
 
         Args:
             lr: Learning rate.
@@ -128,6 +135,8 @@ class Supervisor(Trained):
             pretrained: Start from the weights stored under ``name``.
             lr_scheduler: Factory, called with the optimizer.
             seed: Of order, views and all else that is random here; initial weights are drawn by the constructor.
+            precision: Of the layers of networks: ``"32"``, ``"bf16"`` or ``"16"``, with scaled losses. Weights, losses,
+                normalised embeddings, queue and bank are float32 in any case.
             accumulate: Micro-batches that each batch is drawn in.
             clip_grad: Largest norm of the gradient.
             scheduler_interval: Step the schedule every ``"step"`` or every ``"epoch"``.
@@ -140,6 +149,7 @@ class Supervisor(Trained):
                 a training that has had them returns at once.
             checkpoint_every: Steps between checkpoints, or a time such as ``"10min"``; None: each epoch; 0: none.
             keep: Checkpoints that stay.
+            compile: Compile networks with ``torch.compile``: some minutes at the start, then faster steps.
             verbose: Show progress on stderr.
 
         Returns:
@@ -151,6 +161,7 @@ class Supervisor(Trained):
             CheckpointError: If the weights cannot be read or written, or there is nothing to resume.
             CheckpointMismatch: If the checkpoint is of another training.
             NonFiniteLoss: If the loss or a gradient is infinite or not a number.
+            OutOfMemory: If a step does not fit the memory; it says what takes less.
         """
         train(self, Settings(**{key: value for key, value in locals().items() if key in SETTINGS}))
         return self
@@ -172,7 +183,8 @@ class Supervisor(Trained):
     ) -> tuple[Any, torch.optim.Optimizer, Any]:
         """Stage 2: make the loader, the optimizer and the schedule, returned in this order."""
         loader = make_loader(self, batch_size, shuffle, num_workers, collate_fn)
-        made = optimizer(self.parameter_groups(lr), lr=lr)
+        scaled = self.settings is not None and self.settings.precision == "16"
+        made = make_optimizer(optimizer, self.parameter_groups(lr), lr, scaled)
         return loader, made, lr_scheduler(made)
 
     def _epochs(
@@ -194,15 +206,16 @@ class Supervisor(Trained):
         run, settings = self.run, self.settings
         if run is None or settings is None:
             raise ConfigurationError("`_update` works within `supervise()` only.")
-        (loss * run.loader.share).backward()  # type: ignore[no-untyped-call]
+        run.precision.backward(loss * run.loader.share)
         if not run.loader.in_last_piece:
             return
         if settings.clip_grad is not None:
+            run.precision.unscale(optimizer)
             for player in self.players():
                 nn.utils.clip_grad_norm_(player, settings.clip_grad)
-        optimizer.step()
+        stepped = run.precision.step(optimizer)
         optimizer.zero_grad(set_to_none=True)
-        if settings.scheduler_interval == "step" or run.epoch_ended:
+        if stepped and (settings.scheduler_interval == "step" or run.epoch_ended):
             lr_scheduler.step()
 
     def _prepare(self, train_loader: TrainLoader) -> None:
@@ -236,46 +249,20 @@ class Supervisor(Trained):
             reports.save(figure, path)
         return figure
 
-    def track(self, name: str, thing: Any) -> Any:
-        """Store something with every checkpoint: what has state, and is neither a module nor a buffer.
-
-        Args:
-            name: What to call it.
-            thing: With ``state_dict()``, of tensors, numbers, words, lists and dictionaries, and ``load_state_dict()``.
-
-        Returns:
-            The thing.
-
-        Raises:
-            ConfigurationError: If it has no such methods, or the name is taken.
-        """
-        complete = all(callable(getattr(thing, method, None)) for method in ("state_dict", "load_state_dict"))
-        check_argument(complete, "thing", thing, "something with state_dict() and load_state_dict()")
-        check_argument(self.tracked.get(name, thing) is thing, "name", name, "a name that is not taken")
-        self.tracked[name] = thing
-        return thing
-
     @property
     def decomposable(self) -> bool:
         """Whether the loss of a batch is the mean of the losses of its parts."""
         return True
 
     @property
+    def updates_as_planned(self) -> bool:
+        """Whether updates are the library's own."""
+        return type(self)._update is Supervisor._update
+
+    @property
     def accumulates(self) -> bool:
         """Whether the loop can take a batch in parts; a user's own ``_epochs`` or ``_update`` need not."""
-        return type(self)._update is Supervisor._update and type(self)._epochs is Supervisor._epochs
-
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """Every parameter that requires a gradient."""
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
-
-    def players(self) -> list[list[nn.Parameter]]:
-        """Trainable parameters by the loss that trains them: one list, unless networks play against each other."""
-        return [self.trainable_parameters()]
-
-    def parameter_groups(self, lr: float) -> list[Any]:  # noqa: ARG002 - for those with a rate of their own
-        """What the optimizer gets."""
-        return self.trainable_parameters()
+        return self.updates_as_planned and type(self)._epochs is Supervisor._epochs
 
     def save(self, name: str | os.PathLike[str] = "store/base") -> Self:
         """Write ``<name>.safetensors`` and ``<name>.json``, each whole or not at all.

@@ -145,8 +145,9 @@ class BYOLSupervisor(Supervisor):
         views = (data[0], data[1])  # each (batch, C, H, W)
         self._check_batch(len(views[0]))
         first, second = self._embed(self.model, views)
-        with torch.no_grad():
-            first_target, second_target = self._embed(self.ema, views)
+        with torch.inference_mode():
+            targets = self._embed(self.ema, views)
+        first_target, second_target = (target.clone() for target in targets)  # ordinary tensors, for the loss
         return self.loss(first, second_target) + self.loss(second, first_target)
 
     @staticmethod

@@ -132,6 +132,7 @@ class Checkpoints(Callback):
                 "losses": losses,
                 "count": run.count,
                 "skipped": dict(run.loader.skipped),
+                "precision": run.precision.state_dict(),
             },
             "tracked": {name: thing.state_dict() for name, thing in self.supervisor.tracked.items()},
         }
@@ -231,6 +232,7 @@ def restore(supervisor: Supervisor, found: StoredCheckpoint, run: Run, scheduler
     losses = state["losses"]
     run.losses = losses.to(supervisor.device) if isinstance(losses, torch.Tensor) else None
     run.count = float(state["count"])
+    run.precision.load_state_dict(state.get("precision", {}))
     run.loader.skipped.update({int(index): str(reason) for index, reason in state["skipped"].items()})
     tracked = found.read("tracked")
     if set(tracked) != set(supervisor.tracked):

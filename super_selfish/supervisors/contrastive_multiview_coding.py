@@ -24,7 +24,7 @@ from super_selfish.models.backbones import Output
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.lab import FULL_RANGE, RGBInput, lab_to_rgb, plain_lab
 from super_selfish.models.multiview import BothViews, LabBranch, LabView, MultiviewNet
-from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankSupervisor, LossType
+from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
 from super_selfish.supervisors.setup import ImageOptions, Setup
 
 BRIGHT = 70.0  # lightness of mere colours in pictures
@@ -66,6 +66,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         shared_negatives: Draw n different rows a step for the whole batch; else n for each image, which costs many
             times as much. Both directions use the same rows.
         bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained networks give, which takes one pass.
+        bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory.
         views: A recipe, or any callable that makes a view of an image; None: :class:`~super_selfish.data.CMCRecipe`,
             which leaves colours alone.
         view_size: Side of the views in px, or (height, width); None: as large as the images.
@@ -104,6 +105,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         loss_type: LossType = "info_nce",
         shared_negatives: bool = True,
         bank_init: BankInit = "random",
+        bank_precision: BankPrecision = "32",
         views: Views | None = None,
         view_size: int | tuple[int, int] | None = None,
         **images: Unpack[ImageOptions],
@@ -129,6 +131,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
             loss_type=loss_type,
             shared_negatives=shared_negatives,
             bank_init=bank_init,
+            bank_precision=bank_precision,
             setup=setup,
         )
         self.memory_ab = self.new_bank()

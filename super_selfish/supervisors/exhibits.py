@@ -15,7 +15,8 @@ from super_selfish.data.preprocessing import ImageDataset
 from super_selfish.data.pretext import PretextDataset
 from super_selfish.errors import ConfigurationError, check_argument, is_count
 from super_selfish.models.modes import in_eval_mode
-from super_selfish.supervisors.engine import own_collate, own_randomness, preparer
+from super_selfish.supervisors.engine import own_randomness
+from super_selfish.supervisors.loading import own_collate, preparer
 
 if TYPE_CHECKING:
     from super_selfish.supervisors.base import Supervisor

@@ -15,7 +15,7 @@ from super_selfish.data.loader import TrainLoader
 from super_selfish.data.recipes import MoCoRecipe, is_size
 from super_selfish.data.views import AugmentationIndexedDataset, Views, as_recipe, check_views
 from super_selfish.errors import Rule, check_argument, check_arguments, is_number
-from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankSupervisor, LossType
+from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
 from super_selfish.supervisors.setup import ImageOptions, Setup
 
 RULES = {
@@ -45,6 +45,7 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
         shared_negatives: Draw n different rows a step for the whole batch; else n for each image, which costs many
             times as much.
         bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained network gives, which takes one pass.
+        bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory.
         views: A recipe, or any callable that makes a view of an image; None: crops of a fifth to all of the image,
             mirrored, with strong jitter and grey, as in the paper's code.
         view_size: Side of the views in px, or (height, width); None: as large as the images.
@@ -81,6 +82,7 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
         proximal: float = 0.0,
         shared_negatives: bool = True,
         bank_init: BankInit = "random",
+        bank_precision: BankPrecision = "32",
         views: Views | None = None,
         view_size: int | tuple[int, int] | None = None,
         **images: Unpack[ImageOptions],
@@ -105,6 +107,7 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
             loss_type=loss_type,
             shared_negatives=shared_negatives,
             bank_init=bank_init,
+            bank_precision=bank_precision,
             setup=setup,
         )
         self.proximal = proximal

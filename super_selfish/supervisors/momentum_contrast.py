@@ -156,9 +156,10 @@ class MomentumContrastSupervisor(Supervisor):
         if self.symmetric:
             first, second = torch.cat([first, second]), torch.cat([second, first])
         query = self._embed(self.model, first)
-        with torch.no_grad():
+        with torch.inference_mode():
             shuffle = torch.randperm(len(second)).to(second.device)
             key = self._embed(self.ema, second[shuffle])[shuffle.argsort()]
+        key = key.clone()  # an ordinary tensor: the loss is multiplied by it
         if self.training:
             self._new_keys.append(key)
         directions = 2 if self.symmetric else 1

@@ -18,7 +18,7 @@ from super_selfish.data.recipes import is_size
 from super_selfish.data.views import Views, check_views
 from super_selfish.errors import PROBABILITY, Rule, check_argument, check_arguments
 from super_selfish.models.shapes import check_outputs, feature_shape
-from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankSupervisor, LossType
+from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
 from super_selfish.supervisors.setup import ImageOptions, Setup, fresh_copy
 
 RULES = BANK_RULES | {
@@ -57,6 +57,7 @@ class PIRLSupervisor(BankSupervisor):
         shared_negatives: Draw n different rows a step for the whole batch, an image's own being left out; else n for
             each image, with replacement, which costs many times as much.
         bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained network gives, which takes one pass.
+        bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory.
         view_size: Side of both views in px, or (height, width); None: as large as the images.
         **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
 
@@ -96,6 +97,7 @@ class PIRLSupervisor(BankSupervisor):
         loss_type: LossType = "info_nce",
         shared_negatives: bool = True,
         bank_init: BankInit = "random",
+        bank_precision: BankPrecision = "32",
         view_size: int | tuple[int, int] | None = None,
         **images: Unpack[ImageOptions],
     ) -> None:
@@ -111,7 +113,12 @@ class PIRLSupervisor(BankSupervisor):
         # Differs from the paper: the puzzle is one image, instead of nine that the backbone sees one by one.
         model = setup.head((1024, 1024), embedding_size, norm_type="layer", size=view_size)
         common: dict[str, Any] = {"embedding_size": embedding_size, "n": n, "t": t, "memory_m": memory_m}
-        common |= {"loss_type": loss_type, "shared_negatives": shared_negatives, "bank_init": bank_init}
+        common |= {
+            "loss_type": loss_type,
+            "shared_negatives": shared_negatives,
+            "bank_init": bank_init,
+            "bank_precision": bank_precision,
+        }
         super().__init__(model, setup.dataset(augment), loss, setup=setup, **common)
         self.seen_size = (view_size, view_size) if isinstance(view_size, int) else view_size
         self.predictor_g = self._head_g(predictor_g)

@@ -1,4 +1,4 @@
-"""What is left when training is over: networks, and what images mean to them."""
+"""What a supervisor consists of: networks and what is stored with them, and what images mean to them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from super_selfish.errors import check_argument
 from super_selfish.evaluation.features import extract_named, preprocess_batch
 from super_selfish.models.backbones import BackboneOutput, Output
 from super_selfish.models.combined import CombinedNet
@@ -18,7 +19,7 @@ from super_selfish.supervisors.setup import Setup
 
 
 class Trained(nn.Module):
-    """A backbone and a predictor with the preprocessing of their images: what can be used.
+    """A backbone and a predictor with the preprocessing of their images: what is trained, and what can be used.
 
     Args:
         model: The networks.
@@ -34,6 +35,7 @@ class Trained(nn.Module):
         self._setup = Setup.bare() if setup is None else setup
         self.preprocessing = self._setup.preprocessing
         self.feature_shape: tuple[int, ...] | None = None
+        self.tracked: dict[str, Any] = {}
         if setup is not None:
             self.feature_shape = feature_shape(
                 model.backbone, setup.preprocessing.channels, setup.preprocessing.resolution
@@ -97,6 +99,37 @@ class Trained(nn.Module):
         """
         backbone = self.get_backbone()
         return extract_named(backbone, data, batch_size=batch_size, num_workers=num_workers, on_error=on_error)[::2]
+
+    def track(self, name: str, thing: Any) -> Any:
+        """Store something with every checkpoint: what has state, and is neither a module nor a buffer.
+
+        Args:
+            name: What to call it.
+            thing: With ``state_dict()``, of tensors, numbers, words, lists and dictionaries, and ``load_state_dict()``.
+
+        Returns:
+            The thing.
+
+        Raises:
+            ConfigurationError: If it has no such methods, or the name is taken.
+        """
+        complete = all(callable(getattr(thing, method, None)) for method in ("state_dict", "load_state_dict"))
+        check_argument(complete, "thing", thing, "something with state_dict() and load_state_dict()")
+        check_argument(self.tracked.get(name, thing) is thing, "name", name, "a name that is not taken")
+        self.tracked[name] = thing
+        return thing
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Every parameter that requires a gradient."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def players(self) -> list[list[nn.Parameter]]:
+        """Trainable parameters by the loss that trains them: one list, unless networks play against each other."""
+        return [self.trainable_parameters()]
+
+    def parameter_groups(self, lr: float) -> list[Any]:  # noqa: ARG002 - for those with a rate of their own
+        """What the optimizer gets."""
+        return self.trainable_parameters()
 
     @classmethod
     def algorithm(cls) -> str:

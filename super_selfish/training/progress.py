@@ -91,6 +91,6 @@ def in_words(seconds: float) -> str:
 
 
 def say(text: str) -> None:
-    """A line for people, on stderr."""
-    sys.stderr.write(text + "\n")
+    """A line for people, on stderr, above the bar if there is one."""
+    tqdm.write(text, file=sys.stderr)
     sys.stderr.flush()

@@ -16,6 +16,8 @@ from torch import Tensor
 from super_selfish.data.loader import Cursor, TrainLoader
 from super_selfish.errors import ConfigurationError, NonFiniteLoss
 from super_selfish.training.callbacks import Callback
+from super_selfish.training.optimizers import lay_out_gradients
+from super_selfish.training.precision import Precision
 
 _END = object()
 
@@ -24,14 +26,20 @@ class Trainee(Protocol):
     """What a run needs of a supervisor."""
 
     history: list[dict[str, Any]]
+    forecast: Any
 
     def _after_update(self) -> None: ...
 
 
 class Clock:
-    """Seconds of the epoch under way, and how many of them were spent waiting for data."""
+    """Seconds of the epoch under way, and how many of them were spent waiting for data.
+
+    Attributes:
+        total_wait: Seconds spent waiting since the run began.
+    """
 
     def __init__(self) -> None:
+        self.total_wait = 0.0
         self.restart()
 
     def restart(self) -> None:
@@ -39,6 +47,11 @@ class Clock:
         self.begin = time.perf_counter()
         self.waited = 0.0
         self.images = 0
+
+    def wait(self, seconds: float) -> None:
+        """Count seconds spent waiting."""
+        self.waited += seconds
+        self.total_wait += seconds
 
     @property
     def seconds(self) -> float:
@@ -77,7 +90,7 @@ class WatchedLoader:
             self._run.close_boundary()
             before = time.perf_counter()
             data = next(batches, _END)
-            self._run.clock.waited += time.perf_counter() - before
+            self._run.clock.wait(time.perf_counter() - before)
             if data is _END:
                 self._run.close_pass()
                 return
@@ -95,6 +108,7 @@ class Run:
         callbacks: Told of every step and epoch.
         on_nonfinite: ``"raise"`` before an update with gradients that are not finite, or ``"ignore"``.
         keeper: The callback that writes checkpoints.
+        precision: In which networks compute.
 
     Attributes:
         losses: Sum of the losses of the epoch under way; None before the first.
@@ -110,6 +124,7 @@ class Run:
         callbacks: Sequence[Callback],
         on_nonfinite: str = "raise",
         keeper: Callback | None = None,
+        precision: Precision | None = None,
     ) -> None:
         self.supervisor = supervisor
         self.loader = loader
@@ -117,11 +132,13 @@ class Run:
         self.epochs = epochs
         self.callbacks = tuple(callbacks)
         self.keeper = Callback() if keeper is None else keeper
+        self.precision = Precision("32", torch.device("cpu")) if precision is None else precision
         self.on_nonfinite = on_nonfinite
         self.clock = Clock()
         self.steps = 0
         self.finished_epochs = 0
         self._begin = time.perf_counter()
+        self._begun_at = loader.cursor.batch
         self.losses: Tensor | None = None
         self.count = 0.0
         self._stepped = False
@@ -169,11 +186,15 @@ class Run:
         """Mean loss of the epoch so far; makes a GPU wait."""
         return float("nan") if self.losses is None else float(self.losses) / self.count
 
+    @property
+    def planned_steps(self) -> int:
+        """Updates of all epochs of this call, if each of their batches leads to one."""
+        return self.epochs * self.loader.batches - self._begun_at
+
     def seconds_left(self) -> float:
         """Time until the planned epochs are done, at the speed so far."""
-        planned = self.epochs * self.loader.batches
         elapsed = time.perf_counter() - self._begin
-        return elapsed / max(1, self.steps) * max(0, planned - self.steps)
+        return elapsed / max(1, self.steps) * max(0, self.planned_steps - self.steps)
 
     def emit(self, event: str) -> None:
         """Tell every callback.
@@ -186,6 +207,7 @@ class Run:
             getattr(callback, event)(self)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        lay_out_gradients(optimizer)
         if self.on_nonfinite == "ignore":
             return
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]

@@ -42,6 +42,7 @@ class Settings:
     pretrained: bool
     lr_scheduler: SchedulerFactory
     seed: int
+    precision: str
     accumulate: int
     clip_grad: float | None
     scheduler_interval: str
@@ -51,6 +52,7 @@ class Settings:
     resume: bool | str
     checkpoint_every: int | str | None
     keep: int
+    compile: bool
     verbose: bool
 
     def __post_init__(self) -> None:
@@ -67,6 +69,8 @@ class Settings:
                     expected="torch.optim.Adam, say" if parameter == "optimizer" else "a function of the optimizer",
                     received=repr(getattr(self, parameter)),
                 )
+        _choice("precision", self.precision, ("32", "bf16", "16"))
+        _choice("compile", self.compile, (False, True))
         _choice("scheduler_interval", self.scheduler_interval, ("step", "epoch"))
         _choice("on_nonfinite", self.on_nonfinite, ("raise", "ignore"))
         _choice("resume", self.resume, (False, "auto", True))
@@ -98,9 +102,11 @@ class Settings:
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "seed": self.seed,
+            "precision": self.precision,
             "accumulate": self.accumulate,
             "clip_grad": self.clip_grad,
             "scheduler_interval": self.scheduler_interval,
+            "compile": self.compile,
         }
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from super_selfish.errors import ConfigurationError
 from super_selfish.memory import BatchedMemory
 from super_selfish.memory.draws import distinct_rows, rows_for_each
 from super_selfish.models.combined import load_exactly
@@ -152,3 +153,25 @@ def test_it_is_part_of_the_state_and_takes_the_size_of_the_file(tmp_path: Path) 
         BatchedMemory(3, 3).load(tmp_path / "rows")
     with pytest.raises(OSError, match="holds no bank"):
         BatchedMemory(3, 3).load(tmp_path / "other")
+
+
+def test_a_bank_of_half_precision_takes_half_of_the_memory_and_gives_float32() -> None:
+    torch.manual_seed(0)
+    rows = torch.rand(40_000, 8) - 0.5
+    bank = BatchedMemory(40_000, 8, rows, momentum=0.5, dtype=torch.float16)
+    assert bank.memory.dtype == torch.float16
+    assert bank[torch.tensor([3])].dtype == bank.rows().dtype == bank.data(2, 1).dtype == torch.float32
+    assert torch.allclose(bank.rows(), F.normalize(rows), atol=1e-3)
+    assert torch.allclose(bank.rows().norm(dim=1), torch.ones(40_000), atol=2e-3)
+    twin = BatchedMemory(40_000, 8, rows, momentum=0.5)
+    new = F.normalize(torch.rand(2, 8))
+    for each in (bank, twin):
+        each.update(new, torch.tensor([1, 39_999]))
+    assert torch.allclose(bank.rows(), twin.rows(), atol=1e-3)
+    bank.resize(5)
+    assert (bank.memory.dtype, len(bank)) == (torch.float16, 5)
+
+
+def test_other_types_of_rows_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"torch\.float16"):
+        BatchedMemory(2, 2, dtype=torch.float64)

@@ -309,3 +309,18 @@ def test_what_the_preview_shows() -> None:
 
 def words(figure: Any) -> list[str]:
     return [text.get_text() for axis in figure.axes for text in (axis.title, *axis.texts)]
+
+
+def test_a_half_precision_bank_trains_is_stored_and_comes_back(tmp_path: Any) -> None:
+    losses = {}
+    for precision in ("32", "16"):
+        supervisor = small(pictures(), n=9, bank_precision=precision)
+        supervisor.supervise(**RUN | {"epochs": 2, "name": tmp_path / precision})
+        losses[precision] = supervisor.history[-1]["loss"]
+    assert losses["16"] == pytest.approx(losses["32"], rel=0.01)
+    assert supervisor.memory.memory.dtype == torch.float16
+    twin = small(n=9, bank_precision="16").load(tmp_path / "16")
+    assert torch.equal(twin.memory.memory, supervisor.memory.memory)
+    resumed = small(pictures(), n=9, bank_precision="16")
+    resumed.supervise(**RUN | {"epochs": 2, "name": tmp_path / "16", "resume": True})
+    assert torch.equal(resumed.memory.memory, supervisor.memory.memory)

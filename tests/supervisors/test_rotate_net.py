@@ -182,7 +182,7 @@ def test_epochs_zero_trains_and_stores_nothing(tmp_path: Any, caplog: pytest.Log
 def test_a_batch_that_does_not_fit_is_drawn_in_parts(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from super_selfish.supervisors import engine
+    from super_selfish.supervisors import loading
     from super_selfish.training.memory import SHARE, TRANSIENT
 
     sizes = []
@@ -193,9 +193,9 @@ def test_a_batch_that_does_not_fit_is_drawn_in_parts(
             return super()._forward(data)
 
     supervisor = Noted(pictures(16), backbone=SmallResNet(width=4))
-    each = 4 * engine.activation_bytes(supervisor.model.backbone, 3, (32, 32))
+    each = 4 * loading.activation_bytes(supervisor.model.backbone, 3, (32, 32))
     assert each > 4 * 32 * 32 * 4 * 4  # at least the stem's map of each of the four images
-    monkeypatch.setattr(engine, "available_bytes", lambda _device: int(each * TRANSIENT / SHARE * 3.5))
+    monkeypatch.setattr(loading, "available_bytes", lambda _device: int(each * TRANSIENT / SHARE * 3.5))
     with caplog.at_level(logging.WARNING):
         supervisor.supervise(epochs=1, batch_size=8, **QUIET)
     assert "it is drawn in 3 micro-batches of at most 3" in caplog.text

@@ -1,0 +1,111 @@
+"""The training loader of a supervisor, and batches that fit its device."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from super_selfish.data.buffers import Buffers
+from super_selfish.data.collate import Batch, Collate, batched_collate, to_device
+from super_selfish.data.loader import TrainLoader
+from super_selfish.errors import ConfigurationError
+from super_selfish.models.backbones import channels_last_is_safe
+from super_selfish.training.memory import TRANSIENT, activation_bytes, available_bytes, pieces_that_fit
+
+if TYPE_CHECKING:
+    from super_selfish.supervisors.base import Supervisor
+
+logger = logging.getLogger("super_selfish")
+
+
+def make_loader(
+    supervisor: Supervisor, batch_size: int, shuffle: bool, num_workers: int, collate_fn: Collate | None
+) -> TrainLoader:
+    """The training loader over the supervisor's data set.
+
+    Raises:
+        ConfigurationError: If there is no data set.
+    """
+    settings = supervisor.settings
+    if supervisor.dataset is None:
+        raise ConfigurationError(
+            "There are no images to train on.",
+            expected="a folder, a data set, an array or a tensor",
+            received="dataset=None",
+            fix=f'For instance {type(supervisor).__name__}("photos/").',
+        )
+    loader = TrainLoader(
+        supervisor.dataset,
+        batch_size,
+        supervisor.cursor,
+        preparer(supervisor),
+        shuffle=shuffle,
+        num_workers=num_workers,
+        collate_fn=own_collate(supervisor, collate_fn),
+        seed=0 if settings is None else settings.seed,
+        on_error="raise" if settings is None else settings.on_error,
+    )
+    wanted = 1 if settings is None else settings.accumulate
+    if wanted > 1 and not supervisor.accumulates:
+        raise ConfigurationError(
+            "`accumulate` needs the library's own `_epochs` and `_update`.",
+            received=f"accumulate={wanted}, and an override of one of them",
+            fix="Add up the gradients of several batches in the override itself.",
+        )
+    if wanted > 1 and not supervisor.decomposable:
+        raise ConfigurationError(
+            "`accumulate` would change the loss: here the images of a batch are each other's negatives.",
+            received=f"accumulate={wanted}",
+            fix="Lower `batch_size`, or train with a queue.",
+        )
+    loader.pieces = min(loader.batch_size, max(wanted, pieces_for_memory(supervisor, loader.batch_size)))
+    return loader
+
+
+def own_collate(supervisor: Supervisor, collate_fn: Collate | None) -> Collate | None:
+    """A user's own collation; None where the data set's is ours."""
+    return None if collate_fn is batched_collate and getattr(supervisor.dataset, "batched", False) else collate_fn
+
+
+def pieces_for_memory(supervisor: Supervisor, batch_size: int) -> int:
+    """In how many micro-batches a batch fits the device's memory; says so if that is more than one."""
+    if supervisor._setup.images is None:
+        return 1  # what the network sees is only known to the user's own data set
+    available = available_bytes(supervisor.device)
+    shape = supervisor.preprocessing
+    trained = {id(parameter) for parameter in supervisor.trainable_parameters()}
+    if available is None or not any(id(p) in trained for p in supervisor.model.backbone.parameters()):
+        return 1
+    try:
+        height, width = supervisor.seen_size or shape.resolution
+        one = activation_bytes(supervisor.model, shape.channels, (height, width))
+    except Exception:  # a network that takes only what the pretext makes of the images
+        logger.debug("The memory of a step cannot be estimated.", exc_info=True)
+        return 1
+    each = supervisor.images_per_sample * one
+    pieces = pieces_that_fit(batch_size, each, available)
+    if pieces == 1:
+        return 1
+    wanted = TRANSIENT * each * batch_size
+    needed = f"A batch of {batch_size} needs about {wanted / 1e9:.1f} GB of {available / 1e9:.1f} GB free"
+    if not supervisor.accumulates or not supervisor.decomposable:
+        logger.warning("%s, and may not fit: lower batch_size.", needed)
+        return 1
+    logger.warning(
+        "%s: it is drawn in %d micro-batches of at most %d, whose gradients add up. Batch norm sees each alone.",
+        needed,
+        pieces,
+        -(-batch_size // pieces),
+    )
+    return pieces
+
+
+def preparer(supervisor: Supervisor) -> Callable[[Batch], Any]:
+    """From a CPU batch to what ``_forward`` gets: on the device, scaled, normalised."""
+    device, preprocessing = supervisor.device, supervisor.preprocessing
+    finish = None if channels_last_is_safe(supervisor) else Tensor.contiguous
+    buffers = Buffers()
+    return lambda batch: to_device(batch, device, preprocessing, finish, buffers)

@@ -1,0 +1,133 @@
+"""What makes a run fast, and what is said where it cannot be: precision, compilation, memory, cost."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from super_selfish.data.pretext import PretextDataset
+from super_selfish.errors import ConfigurationError, OutOfMemory
+from super_selfish.models.combined import CombinedNet
+from super_selfish.training.forecast import Circumstances, Forecaster, cores_to_use
+from super_selfish.training.precision import Precision
+from super_selfish.training.run import Run
+from super_selfish.training.settings import Settings
+
+if TYPE_CHECKING:
+    from super_selfish.data.loader import TrainLoader
+    from super_selfish.supervisors.base import Supervisor
+
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def precision_of(supervisor: Supervisor, settings: Settings) -> Precision:
+    """The precision of a run.
+
+    Raises:
+        ConfigurationError: If the device, or a user's own update, cannot work with it.
+    """
+    precision = Precision(settings.precision, supervisor.device)
+    if precision.scaler is not None and not supervisor.updates_as_planned:
+        raise ConfigurationError(
+            'precision="16" needs the library\'s own `_update`, which scales the loss.',
+            expected='precision="bf16", which needs no scaling, or "32"',
+            received=f'precision="16", and {type(supervisor).__name__}._update',
+        )
+    return precision
+
+
+@contextlib.contextmanager
+def compiled(supervisor: Supervisor) -> Iterator[None]:
+    """Within the block networks are compiled, if the run is to be.
+
+    Raises:
+        ConfigurationError: If they cannot be.
+    """
+    settings = supervisor.settings
+    if settings is None or not settings.compile:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    networks = compilable(supervisor)
+    try:
+        for network in networks:
+            network.compile()
+        yield
+    except TorchDynamoException as error:
+        reason = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
+        raise ConfigurationError(
+            f"The networks cannot be compiled: {reason[:300].rstrip('.')}.",
+            received="compile=True",
+            fix="torch.compile needs a C++ compiler (g++) on a CPU. Or leave `compile` out.",
+        ) from error
+    finally:
+        for network in networks:
+            network._compiled_call_impl = None
+
+
+def compilable(supervisor: Supervisor) -> list[nn.Module]:
+    """The networks that are called as a whole: trained ones, moving averages, a discriminator."""
+    nets = [part for part in supervisor.children() if isinstance(part, CombinedNet)]
+    judge = getattr(supervisor, "discriminator", None)
+    return [*nets, judge] if isinstance(judge, nn.Module) else list(nets)
+
+
+@contextlib.contextmanager
+def memory_advice(supervisor: Supervisor, run: Run) -> Iterator[None]:
+    """Within the block, running out of memory is told with what takes less of it.
+
+    Raises:
+        OutOfMemory: In place of what torch or numpy raise.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, OutOfMemory) or not is_out_of_memory(error):
+            raise
+        size, pieces = run.loader.batch_size, run.loader.pieces
+        parts = f"in {pieces} micro-batches" if pieces > 1 else "at once"
+        fixes = [f"`batch_size` (now {size})", f"`resolution` (now {supervisor.preprocessing.resolution})"]
+        fix = f"Lower {' or '.join(fixes)}"
+        if supervisor.accumulates and supervisor.decomposable and pieces < size:
+            fix = (
+                f"Set accumulate={2 * pieces}, which gives the same gradients in smaller parts. Or lower "
+                + " or ".join(fixes)
+            )
+        if supervisor.device.type == "cuda" and run.precision.dtype is None:
+            fix += ', or set precision="bf16"'
+        raise OutOfMemory(
+            f"The memory of `{supervisor.device}` does not suffice for step {run.cursor.step + 1}.",
+            received=f"{size} images {parts}: {str(error).strip().splitlines()[0] if str(error) else 'MemoryError'}",
+            fix=f"{fix}.",
+        ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        words in str(error) for words in _MEMORY_WORDS
+    )
+
+
+def forecaster(supervisor: Supervisor, loader: TrainLoader, settings: Settings) -> Forecaster:
+    """What tells the cost of a run."""
+    supervisor.forecast = None
+    setup, dataset = supervisor._setup, supervisor.dataset
+    here = Circumstances(
+        device=supervisor.device.type,
+        files=setup.images is not None and setup.images.kind == "files",
+        cached=setup.options.get("cache") is not None,
+        foreign=not isinstance(dataset, PretextDataset) or dataset.foreign,
+        num_workers=settings.num_workers,
+        cores=cores_to_use(),
+        threads=torch.get_num_threads(),
+        precision=settings.precision,
+        side=min(supervisor.seen_size or supervisor.preprocessing.resolution),
+        shares=supervisor.accumulates and supervisor.decomposable and loader.pieces < loader.batch_size,
+    )
+    return Forecaster(here, supervisor.device, settings.verbose)
