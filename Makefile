@@ -14,16 +14,16 @@ PYTEST := SUPER_SELFISH_INSTALLED=1 .venv/bin/pytest
 WHEEL := build/wheel/super_selfish-*.whl
 # Folders are listed too: their date changes when a file is deleted.
 SOURCES := $(shell find super_selfish -name __pycache__ -prune -o -print)
-BENCHMARKS := $(filter-out benchmarks/learn% benchmarks/peers.py benchmarks/networks.py,$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out benchmarks/learn% benchmarks/peers.py benchmarks/networks.py benchmarks/gpu.py,$(wildcard benchmarks/*.py))
 LEARNING := $(wildcard benchmarks/learn*.py)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check format learn bench clean
+.PHONY: help demo test check format learn bench gpu-check clean
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 help: ## Print this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile
 
 demo: .venv/library ## Train on images that come with the dependencies, compare with an untrained backbone
 	@.venv/bin/super-selfish demo
@@ -49,6 +49,10 @@ learn: .venv/library .venv/test ## Train every algorithm until it has learned so
 bench: .venv/library ## Run every speed benchmark (long)
 	@echo "Benchmarks: $(or $(BENCHMARKS),no benchmarks/*.py)"
 	@for script in $(BENCHMARKS); do echo "== $$script"; .venv/bin/python "$$script" || exit 1; done
+
+gpu-check: .venv/library .venv/test ## On a machine with a GPU: precision, compilation, resume, several devices, images/s
+	@$(PYTEST) -m gpu -v
+	@.venv/bin/python benchmarks/gpu.py --compile
 
 clean: ## Remove .venv and everything that was built; trained weights stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

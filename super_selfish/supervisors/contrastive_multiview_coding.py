@@ -113,7 +113,6 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         check_arguments(RULES, locals())
         one_way = views is None or data_augmentation is None
         check_argument(one_way, "views", views, "either `views` or `data_augmentation`")
-        recipe = CMCRecipe(view_size) if views is None else as_recipe(views)
         given = {"backbone": backbone, "predictor": predictor, "loss": loss}
         given |= {"backbone_ab": backbone_ab, "predictor_ab": predictor_ab}
         setup = Setup.of(dataset, images, **given, data_augmentation=data_augmentation, views=views)
@@ -121,7 +120,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         super().__init__(
             # Differs from the paper: EfficientNet-B0 in each view and perceptrons behind them, with layer norm
             encoders(setup, embedding_size, view_size),
-            setup.dataset(data_augmentation or (lambda opened: AugmentationLabIndexedDataset(opened, recipe, views=1))),
+            setup.dataset(data_augmentation or views_in_lab(views, view_size)),
             loss,
             embedding_size=embedding_size,
             n=n,
@@ -212,6 +211,12 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
             note += "\nCosine similarities of the lightness with its own and others' colours."
             note += f"\nIts own are nearest for {share:.0%} of the images; guessing gives {chance:.0%}."
         return Exhibit("Which colours belong to this lightness?", note, rows)
+
+
+def views_in_lab(views: Views | None, view_size: int | tuple[int, int] | None) -> Callable[[Any], Any]:
+    """Makes a data set of a view of each image in Lab."""
+    recipe = CMCRecipe(view_size) if views is None else as_recipe(views)
+    return lambda opened: AugmentationLabIndexedDataset(opened, recipe, views=1)
 
 
 def encoders(setup: Setup, embedding_size: int, size: int | tuple[int, int] | None) -> MultiviewNet:

@@ -15,6 +15,8 @@ LOOP = {
     "engine",
     "exhibits",
     "identity",
+    "loading",
+    "performance",
     "persistence",
     "trained",
 }  # the parts that the bases are made of
