@@ -62,6 +62,17 @@ class OutOfMemory(SuperSelfishError, MemoryError):
     """A step needs more memory than there is; the message says what takes less."""
 
 
+class Preempted(SystemExit):
+    """A run was asked to stop and has saved everything; it ends the process with exit status 143."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(143)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class CheckpointError(SuperSelfishError, OSError):
     """A file of weights cannot be written, found or read."""
 

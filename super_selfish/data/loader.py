@@ -173,6 +173,11 @@ class TrainLoader:
         return self.prepare(batch)
 
     @property
+    def between_steps(self) -> bool:
+        """Whether nothing was read since the last update."""
+        return self._read == 0
+
+    @property
     def in_last_piece(self) -> bool:
         """Whether the batch just read completes a global batch."""
         return self._read % self.pieces == 0

@@ -8,15 +8,15 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from super_selfish.data.collate import Collator
 from super_selfish.data.exhibit import Panel
+from super_selfish.data.indexed import check_indexed
 from super_selfish.data.keyed import KeyedDataset, Ticket
 from super_selfish.data.loader import TrainLoader
-from super_selfish.data.pretext import PretextDataset, sample_key
+from super_selfish.data.pretext import PretextDataset
 from super_selfish.data.scaling import as_float
 from super_selfish.errors import (
     COUNT,
@@ -202,6 +202,9 @@ class BankSupervisor(Supervisor):
         if self.training:
             self._new.append((*(code.detach() for code in codes), indices))
 
+    def _skip_update(self) -> None:
+        self._new.clear()
+
     def _after_update(self) -> None:
         if self._new:
             *codes, indices = (torch.cat(parts) for parts in zip(*self._new, strict=True))
@@ -267,30 +270,3 @@ class BankSupervisor(Supervisor):
             nearest = zip(others.indices[place], others.values[place], strict=True)
             row += [mine, *(panel(int(numbers[at]), f"another\n{cosine:+.2f}") for at, cosine in nearest)]
         return rows, found.double().mean().item() if own else None
-
-
-def check_indexed(dataset: Any, images: int) -> None:
-    """Make sure, before training, that items tell which image they are of: the first two and the last are tried.
-
-    Raises:
-        ConfigurationError: If the last field of an item is not its own index.
-    """
-    if not hasattr(dataset, "__getitem__"):
-        return
-    for index in sorted({0, min(1, images - 1), images - 1}):
-        try:
-            with sample_key(0, 0, index):
-                item = dataset[index]
-        except Exception:  # a user's data set may raise anything: training says so when it comes to it, or skips it
-            logger.debug("Item %d cannot be read.", index, exc_info=True)
-            continue
-        last = item[-1] if isinstance(item, Sequence) and item else None
-        if isinstance(last, Tensor | np.generic) and last.ndim == 0:
-            last = last.item()
-        if not is_count(last, 0) or last != index:
-            raise ConfigurationError(
-                "The bank has to know which image an item is of.",
-                expected=f"items that end in the index of the image, from 0 to {images - 1}: item {index} in {index}",
-                received=f"an item that ends in {last if is_count(last, 0) else type(last).__name__}",
-                fix="For instance AugmentationIndexedDataset(images, recipe).",
-            )

@@ -113,15 +113,19 @@ class Supervisor(Trained):
         callbacks: Sequence[Callback] = (),
         on_error: str = "raise",
         on_nonfinite: str = "raise",
+        nonfinite_limit: int = 3,
         resume: bool | str = False,
         checkpoint_every: int | str | None = None,
         keep: int = 2,
+        requeue: bool = False,
         compile: bool = False,
         verbose: bool = True,
     ) -> Self:
-        """Train, and store the weights under ``name`` at the end or on Ctrl-C.
+        """Train, and store the weights under ``name`` at the end, or when asked to stop.
 
-        A failure stores nothing. What a run replaces is kept as ``*.prev``; an interrupted one replaces no longer one.
+        SIGTERM, SIGUSR1 (both then end the process with exit status 143) and Ctrl-C finish the step and save; a second
+        Ctrl-C leaves at once. A failure stores nothing. What a run replaces is kept as ``*.prev``; an interrupted one
+        replaces no longer one.
         After twenty steps it tells what the run is going to cost (:attr:`forecast`).
 
         Args:
@@ -142,13 +146,16 @@ class Supervisor(Trained):
             scheduler_interval: Step the schedule every ``"step"`` or every ``"epoch"``.
             callbacks: Told of every step and epoch.
             on_error: ``"raise"`` at an unreadable image, or ``"skip"``: another takes its place; see ``skipped``.
-            on_nonfinite: ``"raise"`` before an update with infinite gradients, or ``"ignore"``.
+            on_nonfinite: ``"raise"`` before an update whose loss or gradients are not finite, ``"skip"`` it, or
+                ``"ignore"``: do not look.
+            nonfinite_limit: Updates that may be skipped; the next raises.
             resume: Continue a training that was killed, bit for bit, from the newest whole checkpoint in
                 ``<name>.ckpt``: ``True``, or ``"auto"`` to begin anew where there is none. Epochs, workers and
                 callbacks may change; all else has to be as it was. ``epochs`` are those of the call that was killed:
                 a training that has had them returns at once.
             checkpoint_every: Steps between checkpoints, or a time such as ``"10min"``; None: each epoch; 0: none.
             keep: Checkpoints that stay.
+            requeue: Put the SLURM job back into the queue when SIGTERM or SIGUSR1 stops it.
             compile: Compile networks with ``torch.compile``: some minutes at the start, then faster steps.
             verbose: Show progress on stderr.
 
@@ -215,7 +222,9 @@ class Supervisor(Trained):
                 nn.utils.clip_grad_norm_(player, settings.clip_grad)
         stepped = run.precision.step(optimizer)
         optimizer.zero_grad(set_to_none=True)
-        if stepped and (settings.scheduler_interval == "step" or run.epoch_ended):
+        if not stepped:
+            run.leave_out()
+        elif settings.scheduler_interval == "step" or run.epoch_ended:
             lr_scheduler.step()
 
     def _prepare(self, train_loader: TrainLoader) -> None:
@@ -223,6 +232,9 @@ class Supervisor(Trained):
 
     def _after_update(self) -> None:
         """Hook: follow an update of the weights (moving averages, queues, banks)."""
+
+    def _skip_update(self) -> None:
+        """Hook: an update is left out: forget what :meth:`_after_update` was going to use."""
 
     def _exhibit(self, data: Any) -> Exhibit:
         """Hook: what :meth:`preview` shows of a batch; answers only if ``self.cursor.step`` tells of a training."""

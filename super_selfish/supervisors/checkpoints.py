@@ -14,21 +14,21 @@ from super_selfish.errors import CheckpointError, CheckpointMismatch
 from super_selfish.supervisors import persistence
 from super_selfish.supervisors.identity import describe
 from super_selfish.training.artefact import Artefact
-from super_selfish.training.callbacks import Callback
 from super_selfish.training.checkpoint import CheckpointFolder, StoredCheckpoint
 from super_selfish.training.codec import encode
+from super_selfish.training.run import Keeper, Run
 from super_selfish.training.settings import Settings, interval
+from super_selfish.training.signals import was_restarted
 
 if TYPE_CHECKING:
     from super_selfish.supervisors.base import Supervisor
-    from super_selfish.training.run import Run
 
 logger = logging.getLogger("super_selfish")
 
 _FREE = {"epochs"}  # settings that may change when a training continues
 
 
-class Checkpoints(Callback):
+class Checkpoints(Keeper):
     """Writes ``NAME.ckpt`` when it is time, between two steps.
 
     Args:
@@ -141,10 +141,12 @@ class Checkpoints(Callback):
 def find(base: Path, settings: Settings) -> StoredCheckpoint | None:
     """The checkpoint that ``resume`` asks to continue from; None: begin anew.
 
+    A job that SLURM or torchrun has started again continues in any case.
+
     Raises:
         CheckpointError: If there has to be one and is none, or all are damaged.
     """
-    if settings.resume is False:
+    if settings.resume is False and not was_restarted():
         return None
     found = CheckpointFolder(base).newest_valid()
     if found is None and settings.resume is True:

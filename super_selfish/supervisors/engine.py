@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,16 +15,19 @@ from torch import Tensor
 
 from super_selfish.data.foreign import ForeignLoader
 from super_selfish.data.loader import TrainLoader
-from super_selfish.errors import ConfigurationError, NonFiniteLoss
+from super_selfish.errors import ConfigurationError, NonFiniteLoss, Preempted
 from super_selfish.files import SUFFIX, base_path, check_writable, with_suffix
 from super_selfish.seeding import global_seed, make_key, seed_everything
 from super_selfish.supervisors import checkpoints, persistence
 from super_selfish.supervisors.loading import preparer
 from super_selfish.supervisors.performance import compiled, forecaster, memory_advice, precision_of
 from super_selfish.training.artefact import stored_steps
+from super_selfish.training.guard import Guard
+from super_selfish.training.lock import RunLock
 from super_selfish.training.progress import Progress, say
 from super_selfish.training.run import Run
 from super_selfish.training.settings import Settings
+from super_selfish.training.signals import Stop, requeue, slurm_job
 
 if TYPE_CHECKING:
     from super_selfish.supervisors.base import Supervisor
@@ -35,18 +39,20 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
     """Run the stages of ``supervise``; see :meth:`Supervisor.supervise`."""
     base = base_path(settings.name)
     check_writable(base)
+    if settings.requeue:
+        slurm_job()
     if settings.on_error == "raise" and supervisor._setup.complaint is not None:
         raise supervisor._setup.complaint
-    found = checkpoints.find(base, settings)
-    supervisor._load_pretrained(settings.name, settings.pretrained and found is None)
-    supervisor.settings = settings
-    supervisor._setup.fingerprint = None  # the images may be others than last time
-    if found is not None:
-        checkpoints.adopt(supervisor, found, settings)
-    elif supervisor.cursor.batch:  # an interrupted epoch is over: its order and views are not used again
-        supervisor.cursor.epoch, supervisor.cursor.batch = supervisor.cursor.epoch + 1, 0
     precision = precision_of(supervisor, settings)
-    with own_randomness(settings.seed, supervisor.device), precision.applied(supervisor):
+    with RunLock(base) as lock, own_randomness(settings.seed, supervisor.device), precision.applied(supervisor):
+        found = checkpoints.find(base, settings)
+        supervisor._load_pretrained(settings.name, settings.pretrained and found is None)
+        supervisor.settings = settings
+        supervisor._setup.fingerprint = None  # the images may be others than last time
+        if found is not None:
+            checkpoints.adopt(supervisor, found, settings)
+        elif supervisor.cursor.batch:  # an interrupted epoch is over: its order and views are not used again
+            supervisor.cursor.epoch, supervisor.cursor.batch = supervisor.cursor.epoch + 1, 0
         loader, optimizer, scheduler = supervisor._init_data_optimizer(
             settings.optimizer,
             settings.batch_size,
@@ -60,10 +66,13 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
         if not isinstance(loader, TrainLoader):
             loader = ForeignLoader(loader, supervisor.cursor, preparer(supervisor), settings.seed)
         keeper = checkpoints.Checkpoints(supervisor, base, settings, scheduler, found)
-        callbacks = [*settings.callbacks, *([Progress()] if settings.verbose else [])]
         planned = keeper.begun_at + settings.epochs - supervisor.cursor.epoch
-        callbacks = [forecaster(supervisor, loader, settings), *callbacks]
-        run = Run(supervisor, loader, optimizer, max(0, planned), callbacks, settings.on_nonfinite, keeper, precision)
+        callbacks = [lock, forecaster(supervisor, loader, settings), *settings.callbacks]
+        callbacks += [Progress()] if settings.verbose else []
+        guard = Guard(settings.on_nonfinite, settings.nonfinite_limit)
+        run = Run(
+            supervisor, loader, optimizer, max(0, planned), callbacks, keeper=keeper, precision=precision, guard=guard
+        )
         supervisor._prepare(loader)
         if settings.verbose:
             say(f"{supervisor!r}")
@@ -74,13 +83,38 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
                 finished(supervisor, run, base)
                 return
             logger.info("Continuing after step %d from %s.", supervisor.cursor.step, found.path)
+        carry_out(supervisor, run, scheduler, base)
+
+
+def carry_out(supervisor: Supervisor, run: Run, scheduler: Any, base: Path) -> None:
+    """Train and store, also where a signal asks to stop."""
+    with Stop() as run.stop:
         try:
             execute(supervisor, run, scheduler)
-            keeper.write(run)
+            run.keeper.write(run)
             store(supervisor, run, base)
-        except KeyboardInterrupt:
-            store(supervisor, run, base, interrupted=True)
+        except (KeyboardInterrupt, Preempted):
+            leave(supervisor, run, base)
             raise
+        run.stop.obey()
+
+
+def leave(supervisor: Supervisor, run: Run, base: Path) -> None:
+    """Store what there is of a run that was asked to stop."""
+    if run.stop.at_once:
+        logger.warning("Left at once: nothing was stored since the last checkpoint.")
+        return
+    if run.loader.between_steps:
+        run.keeper.write(run)
+    store(supervisor, run, base, interrupted=True)
+    if run.stop.received not in (None, Signals.SIGINT):
+        logger.warning(
+            'Stopped by %s after step %d. supervise(..., resume="auto") continues from here.',
+            Signals(run.stop.received).name,
+            run.cursor.step,
+        )
+        if supervisor.settings is not None and supervisor.settings.requeue:
+            requeue()
 
 
 def execute(supervisor: Supervisor, run: Run, scheduler: Any) -> None:
@@ -100,7 +134,7 @@ def execute(supervisor: Supervisor, run: Run, scheduler: Any) -> None:
         supervisor.train()
         run.emit("on_train_begin")
         supervisor._epochs(run.epochs, run.watched_loader(), run.optimizer, scheduler)
-        run.close_boundary()
+        run.report()
 
 
 def finished(supervisor: Supervisor, run: Run, base: Path) -> None:

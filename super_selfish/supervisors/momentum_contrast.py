@@ -209,6 +209,9 @@ class MomentumContrastSupervisor(Supervisor):
             note += f"\nIts own key is nearest for {share:.0%} of the images; guessing gives {1 / len(alike):.0%}."
         return Exhibit("Which key shows the same image as the query?", note, rows)
 
+    def _skip_update(self) -> None:
+        self._new_keys.clear()
+
     def _after_update(self) -> None:
         follow(self.ema, self.model, self.m)
         if self.queue_size != 0 and self._new_keys:

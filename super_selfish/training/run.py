@@ -6,6 +6,7 @@ Nothing here needs the loop: the optimizer's hooks and the loader's iterator dri
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -14,10 +15,12 @@ import torch
 from torch import Tensor
 
 from super_selfish.data.loader import Cursor, TrainLoader
-from super_selfish.errors import ConfigurationError, NonFiniteLoss
+from super_selfish.errors import ConfigurationError
 from super_selfish.training.callbacks import Callback
+from super_selfish.training.guard import Guard
 from super_selfish.training.optimizers import lay_out_gradients
 from super_selfish.training.precision import Precision
+from super_selfish.training.signals import Stop
 
 _END = object()
 
@@ -29,6 +32,15 @@ class Trainee(Protocol):
     forecast: Any
 
     def _after_update(self) -> None: ...
+
+    def _skip_update(self) -> None: ...
+
+
+class Keeper(Callback):
+    """The callback that writes checkpoints; this one writes none."""
+
+    def write(self, run: Run) -> None:
+        """Store the state as it is."""
 
 
 class Clock:
@@ -106,13 +118,16 @@ class Run:
         optimizer: Whose steps are the heart-beat.
         epochs: Planned in this call.
         callbacks: Told of every step and epoch.
-        on_nonfinite: ``"raise"`` before an update with gradients that are not finite, or ``"ignore"``.
         keeper: The callback that writes checkpoints.
         precision: In which networks compute.
+        guard: Looks at losses and gradients before each update.
+        stop: Tells whether the run is to stop.
 
     Attributes:
-        losses: Sum of the losses of the epoch under way; None before the first.
+        losses: Sum of the losses of the epoch's updates; None before the first.
         count: How many batches that sum is of.
+        pending: Sum of the losses of the update under way.
+        pending_count: How much of a batch that is of.
     """
 
     def __init__(
@@ -122,18 +137,21 @@ class Run:
         optimizer: torch.optim.Optimizer,
         epochs: int,
         callbacks: Sequence[Callback],
-        on_nonfinite: str = "raise",
-        keeper: Callback | None = None,
+        *,
+        keeper: Keeper | None = None,
         precision: Precision | None = None,
+        guard: Guard | None = None,
+        stop: Stop | None = None,
     ) -> None:
         self.supervisor = supervisor
         self.loader = loader
         self.optimizer = optimizer
         self.epochs = epochs
         self.callbacks = tuple(callbacks)
-        self.keeper = Callback() if keeper is None else keeper
+        self.keeper = Keeper() if keeper is None else keeper
         self.precision = Precision("32", torch.device("cpu")) if precision is None else precision
-        self.on_nonfinite = on_nonfinite
+        self.guard = Guard("raise", 0) if guard is None else guard
+        self.stop = Stop() if stop is None else stop
         self.clock = Clock()
         self.steps = 0
         self.finished_epochs = 0
@@ -141,7 +159,10 @@ class Run:
         self._begun_at = loader.cursor.batch
         self.losses: Tensor | None = None
         self.count = 0.0
+        self.pending: Tensor | None = None
+        self.pending_count = 0.0
         self._stepped = False
+        self._left_out = False
         self._handles: list[Any] = []
         self.epoch_ended = False
         self.stored = False
@@ -179,12 +200,15 @@ class Run:
                 "`_forward` must return the loss.", expected="a scalar tensor with a gradient", received=received
             )
         value = loss.detach().float() * self.loader.share
-        self.losses = value if self.losses is None else self.losses + value
-        self.count += self.loader.share
+        self.pending = value if self.pending is None else self.pending + value
+        self.pending_count += self.loader.share
 
     def mean_loss(self) -> float:
         """Mean loss of the epoch so far; makes a GPU wait."""
-        return float("nan") if self.losses is None else float(self.losses) / self.count
+        count = self.count + self.pending_count
+        return (
+            sum(float(part) for part in (self.losses, self.pending) if part is not None) / count if count else math.nan
+        )
 
     @property
     def planned_steps(self) -> int:
@@ -208,38 +232,45 @@ class Run:
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         lay_out_gradients(optimizer)
-        if self.on_nonfinite == "ignore":
-            return
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        sound = [torch.nn.utils.get_total_norm(gradients)] if gradients else []
-        sound += [] if self.losses is None else [self.losses]
-        if sound and not torch.isfinite(
-            torch.stack([value.detach().float().to(sound[0].device) for value in sound]).sum()
-        ):
-            raise NonFiniteLoss(
-                f"The loss or its gradients are not finite in epoch {self.cursor.epoch + 1}, "
-                f"batch {self.cursor.batch + 1}, step {self.cursor.step + 1} "
-                f"(mean loss of the epoch {self.mean_loss():.4g}).",
-                received=f"images {self.loader.last_indices[:16]}",
-                fix="The weights are those before the step, and nothing was saved. Lower `lr`, or set `clip_grad=1.0`.",
-            )
+        if not self.guard.passes(self):
+            self.leave_out()
+            self._left_out = True
+
+    def leave_out(self) -> None:
+        """Forget what an update that is not made would have brought with it."""
+        self.pending, self.pending_count = None, 0.0
+        self.supervisor._skip_update()
 
     def _after_step(self, *_: Any) -> None:
         self.steps += 1
         before = self.cursor.samples
         self.epoch_ended = self.loader.commit() or self.epoch_ended
         self.clock.images += self.cursor.samples - before
-        with torch.no_grad():
-            self.supervisor._after_update()
+        self._take_losses()
+        if not self._left_out:
+            with torch.no_grad():
+                self.supervisor._after_update()
+        self._left_out = False
         self._stepped = True
 
+    def _take_losses(self) -> None:
+        if self.pending is not None:
+            self.losses = self.pending if self.losses is None else self.losses + self.pending
+            self.count += self.pending_count
+        self.pending, self.pending_count = None, 0.0
+
     def close_boundary(self) -> None:
-        """Between two steps everything is consistent: report the step, and the epoch if it is over."""
-        if not self._stepped:
-            return
-        self._stepped = False
-        self.emit("on_step_end")
-        self._close_epoch()
+        """Between two steps everything is consistent: report the step, and stop if that is asked for."""
+        self.report()
+        if self.loader.between_steps:
+            self.stop.obey()
+
+    def report(self) -> None:
+        """Report the step, and the epoch if it is over."""
+        if self._stepped:
+            self._stepped = False
+            self.emit("on_step_end")
+            self._close_epoch()
 
     def close_pass(self) -> None:
         """A pass may end with batches that were read but not trained; the epoch is over all the same."""
@@ -261,5 +292,6 @@ class Run:
                 }
             )
             self.losses, self.count = None, 0.0
+            self.pending, self.pending_count = None, 0.0
             self.emit("on_epoch_end")
             self.clock.restart()

@@ -49,9 +49,11 @@ class Settings:
     callbacks: Sequence[Callback]
     on_error: str
     on_nonfinite: str
+    nonfinite_limit: int
     resume: bool | str
     checkpoint_every: int | str | None
     keep: int
+    requeue: bool
     compile: bool
     verbose: bool
 
@@ -72,7 +74,9 @@ class Settings:
         _choice("precision", self.precision, ("32", "bf16", "16"))
         _choice("compile", self.compile, (False, True))
         _choice("scheduler_interval", self.scheduler_interval, ("step", "epoch"))
-        _choice("on_nonfinite", self.on_nonfinite, ("raise", "ignore"))
+        _choice("on_nonfinite", self.on_nonfinite, ("raise", "skip", "ignore"))
+        _integer("nonfinite_limit", self.nonfinite_limit, 0, "It is the number of updates that may be skipped.")
+        _choice("requeue", self.requeue, (False, True))
         _choice("resume", self.resume, (False, "auto", True))
         interval(self.checkpoint_every)
         _integer("keep", self.keep, 1, "It is the number of checkpoints that stay.")

@@ -1,0 +1,79 @@
+"""What is done about losses and gradients that are infinite or not a number."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+
+from super_selfish.errors import NonFiniteLoss
+
+if TYPE_CHECKING:
+    from super_selfish.training.run import Run
+
+logger = logging.getLogger("super_selfish")
+
+_SHOWN = 16  # indices
+
+
+class Guard:
+    """Looks at the loss and the gradients before each update: one question to the device a step.
+
+    Args:
+        policy: ``"raise"``, ``"skip"`` the update, or ``"ignore"``: do not look.
+        limit: Updates that may be skipped.
+
+    Attributes:
+        skipped: Updates that were.
+    """
+
+    def __init__(self, policy: str, limit: int) -> None:
+        self.policy = policy
+        self.limit = limit
+        self.skipped = 0
+
+    def passes(self, run: Run) -> bool:
+        """Whether the update may be made; where it is skipped, its gradients are gone.
+
+        Raises:
+            NonFiniteLoss: If it may not, and is not to be skipped, or too many were.
+        """
+        if self.policy == "ignore" or _is_sound(run):
+            return True
+        indices = run.loader.last_indices
+        where = (
+            f"The loss or its gradients are not finite in epoch {run.cursor.epoch + 1}, batch {run.cursor.batch + 1}, "
+            f"step {run.cursor.step + 1} (mean loss of the epoch {run.mean_loss():.4g})"
+        )
+        images = f"images {indices[:_SHOWN]}" + (f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else "")
+        remedy = "Lower `lr`, or set `clip_grad=1.0`."
+        if self.policy == "raise":
+            raise NonFiniteLoss(
+                f"{where}.",
+                received=images,
+                fix=f"The weights are those before the step, and nothing was saved. {remedy}",
+            )
+        self.skipped += 1
+        if self.skipped > self.limit:
+            raise NonFiniteLoss(
+                f"{where}, and {self.limit} updates were skipped already.",
+                received=images,
+                fix=f"The weights are those before the step. {remedy} Or raise `nonfinite_limit`.",
+            )
+        logger.warning("%s: the update is skipped (%d of at most %d). %s.", where, self.skipped, self.limit, images)
+        for group in run.optimizer.param_groups:
+            for weight in group["params"]:
+                weight.grad = None
+        return False
+
+
+def _is_sound(run: Run) -> bool:
+    groups = run.optimizer.param_groups
+    gradients = [weight.grad for group in groups for weight in group["params"] if weight.grad is not None]
+    numbers = [torch.nn.utils.get_total_norm(gradients)] if gradients else []
+    numbers += [] if run.pending is None else [run.pending]
+    if not numbers:
+        return True
+    device = numbers[0].device
+    return bool(torch.isfinite(torch.stack([number.detach().float().to(device) for number in numbers]).sum()))
