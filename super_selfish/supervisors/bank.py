@@ -36,6 +36,7 @@ from super_selfish.models.modes import in_eval_mode
 from super_selfish.seeding import make_key
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import Setup
+from super_selfish.training.collapse import Signs, of_temperature
 
 logger = logging.getLogger("super_selfish")
 
@@ -211,6 +212,13 @@ class BankSupervisor(Supervisor):
             for bank, code in zip(self.banks(), codes, strict=True):
                 bank.update(code, indices)
         self._new.clear()
+
+    def _collapse_signs(self) -> Signs | None:
+        if not isinstance(self.loss, nn.CrossEntropyLoss) or self.loss_type == "nce":
+            return None
+        others = max(1, len(self.memory) - 1)
+        candidates = 1 + (min(self.n, others) if self.n else others)
+        return of_temperature(self.t, 0.07, len(self.banks()) * math.log(candidates))
 
     @torch.no_grad()
     def _embed_all(self, dataset: Any, train_loader: TrainLoader) -> None:

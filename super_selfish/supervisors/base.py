@@ -262,11 +262,6 @@ class Supervisor(Trained):
         return figure
 
     @property
-    def decomposable(self) -> bool:
-        """Whether the loss of a batch is the mean of the losses of its parts."""
-        return True
-
-    @property
     def updates_as_planned(self) -> bool:
         """Whether updates are the library's own."""
         return type(self)._update is Supervisor._update

@@ -24,6 +24,7 @@ from super_selfish.models.norms import has_batch_statistics
 from super_selfish.models.shapes import feature_shape, output_shape
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import ImageOptions, Setup
+from super_selfish.training.collapse import Signs
 
 RULES = {
     "embedding_size": COUNT,
@@ -161,6 +162,17 @@ class BYOLSupervisor(Supervisor):
 
     def _after_update(self) -> None:
         follow(self.ema, self._followed(), self.momentum.advance())
+
+    def _collapse_signs(self) -> Signs | None:
+        heads = cast(SequentialUpTo, self.model.predictor)
+        cause = None
+        if next(heads[1].parameters(), None) is None:
+            cause = (
+                "the predictor has no weights, so that nothing keeps all embeddings from becoming one. Leave "
+                "`predictor` out, or give it a second stage that learns: Classification([128, 1024, 128]), say."
+            )
+        likely = "a learning rate that is too high, or a momentum that is too low. Lower `lr`, or use m=0.996."
+        return Signs(likely, cause)
 
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         first, second = data[0], data[1]

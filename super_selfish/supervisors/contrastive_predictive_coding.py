@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ from super_selfish.models.predictive import (
 from super_selfish.models.shapes import feature_shape, output_shape
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import ImageOptions, Setup
+from super_selfish.training.collapse import Signs
 
 RULES = {
     **pretext.RULES,
@@ -158,6 +160,14 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         targets, predictions = self.model(patches)
         losses = [self.loss(to_frame(made, side), to_frame(targets, side)) for side, made in predictions.items()]
         return torch.stack(losses).mean()
+
+    def _collapse_signs(self) -> Signs | None:
+        if not isinstance(self.loss, CPCLoss):
+            return None
+        patches = self.grid[0] * self.grid[1] * (2 if self.settings is None else self.settings.batch_size)
+        candidates = patches if self.loss.N is None else 1 + self.loss.N
+        likely = "a learning rate that is too high, or gradients that are: lower `lr`, or set clip_grad=0.01."
+        return Signs(likely, chance=(self.k - self.ignore) * math.log(candidates))
 
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         patches = data[0].flatten(0, -4)

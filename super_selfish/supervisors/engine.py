@@ -20,7 +20,7 @@ from super_selfish.files import SUFFIX, base_path, check_writable, with_suffix
 from super_selfish.seeding import global_seed, make_key, seed_everything
 from super_selfish.supervisors import checkpoints, persistence
 from super_selfish.supervisors.loading import preparer
-from super_selfish.supervisors.performance import compiled, forecaster, memory_advice, precision_of
+from super_selfish.supervisors.performance import compiled, memory_advice, precision_of, watches
 from super_selfish.training.artefact import stored_steps
 from super_selfish.training.guard import Guard
 from super_selfish.training.lock import RunLock
@@ -67,7 +67,7 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
             loader = ForeignLoader(loader, supervisor.cursor, preparer(supervisor), settings.seed)
         keeper = checkpoints.Checkpoints(supervisor, base, settings, scheduler, found)
         planned = keeper.begun_at + settings.epochs - supervisor.cursor.epoch
-        callbacks = [lock, forecaster(supervisor, loader, settings), *settings.callbacks]
+        callbacks = [lock, *watches(supervisor, loader, settings), *settings.callbacks]
         callbacks += [Progress()] if settings.verbose else []
         guard = Guard(settings.on_nonfinite, settings.nonfinite_limit)
         run = Run(

@@ -32,6 +32,7 @@ from super_selfish.models.averages import follow, momentum_copy
 from super_selfish.models.norms import has_batch_statistics
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import ImageOptions, Setup
+from super_selfish.training.collapse import Signs, of_temperature
 
 GROUP = 32  # images that share batch statistics
 
@@ -184,6 +185,13 @@ class MomentumContrastSupervisor(Supervisor):
         if not has_batch_statistics(self.model) or batch < 4:
             return 1
         return max(2, -(-batch // GROUP))
+
+    def _collapse_signs(self) -> Signs | None:
+        if not isinstance(self.loss, nn.CrossEntropyLoss):
+            return None
+        batch = 1 if self.settings is None else self.settings.batch_size
+        candidates = 1 + len(self.queue) if self.queue_size != 0 else batch
+        return of_temperature(self.t, 0.2, (1 + self.symmetric) * math.log(candidates))
 
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         first, second = data[0], data[1]

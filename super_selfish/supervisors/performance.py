@@ -12,6 +12,8 @@ from torch import nn
 from super_selfish.data.pretext import PretextDataset
 from super_selfish.errors import ConfigurationError, OutOfMemory
 from super_selfish.models.combined import CombinedNet
+from super_selfish.training.callbacks import Callback
+from super_selfish.training.collapse import CollapseWatch
 from super_selfish.training.forecast import Circumstances, Forecaster, cores_to_use
 from super_selfish.training.precision import Precision
 from super_selfish.training.run import Run
@@ -112,6 +114,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
         words in str(error) for words in _MEMORY_WORDS
     )
+
+
+def watches(supervisor: Supervisor, loader: TrainLoader, settings: Settings) -> list[Callback]:
+    """What tells the cost of a run, and whether its embeddings collapse."""
+    signs = supervisor._collapse_signs()
+    own: list[Callback] = [] if signs is None else [CollapseWatch(supervisor.model, signs)]
+    return [forecaster(supervisor, loader, settings), *own]
 
 
 def forecaster(supervisor: Supervisor, loader: TrainLoader, settings: Settings) -> Forecaster:

@@ -16,6 +16,7 @@ from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import feature_shape
 from super_selfish.supervisors.identity import algorithm_name, description, hyperparameters
 from super_selfish.supervisors.setup import Setup
+from super_selfish.training.collapse import Signs
 
 
 class Trained(nn.Module):
@@ -99,6 +100,15 @@ class Trained(nn.Module):
         """
         backbone = self.get_backbone()
         return extract_named(backbone, data, batch_size=batch_size, num_workers=num_workers, on_error=on_error)[::2]
+
+    @property
+    def decomposable(self) -> bool:
+        """Whether the loss of a batch is the mean of the losses of its parts."""
+        return True
+
+    def _collapse_signs(self) -> Signs | None:
+        """Hook: how embeddings become alike, for algorithms that compare them; None: they cannot."""
+        return None
 
     def track(self, name: str, thing: Any) -> Any:
         """Store something with every checkpoint: what has state, and is neither a module nor a buffer.
