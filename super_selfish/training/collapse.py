@@ -116,7 +116,9 @@ class CollapseWatch(Callback):
 
     def on_train_begin(self, run: Run) -> None:  # noqa: ARG002 - the protocol's
         """Look at what the network gives."""
-        self._handle = self.network.register_forward_hook(self._note)
+        compiled = self.network._compiled_call_impl is not None
+        note = torch.compiler.disable(self._note) if compiled else self._note  # type: ignore[no-untyped-call]
+        self._handle = self.network.register_forward_hook(note)
 
     def on_train_end(self, run: Run) -> None:  # noqa: ARG002 - the protocol's
         """Look no more."""
