@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from super_selfish.supervisors.base import Supervisor
+    from super_selfish.training.inspection import Inspection
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "inspect", "load"]
 
 
 def load(name: str | os.PathLike[str] = "store/base", **given: Any) -> Supervisor:
@@ -39,3 +40,17 @@ def load(name: str | os.PathLike[str] = "store/base", **given: Any) -> Superviso
     from super_selfish.supervisors.persistence import restore
 
     return restore(name, all_supervisors(), given)
+
+
+def inspect(name: str | os.PathLike[str] = "store/base") -> Inspection:
+    """Everything that is stored under a name, and whether it is whole, without loading a tensor.
+
+    Args:
+        name: As given to ``supervise`` or ``save``.
+
+    Raises:
+        CheckpointError: If there is nothing.
+    """
+    from super_selfish.training.inspection import inspect as look
+
+    return look(name)

@@ -13,6 +13,7 @@ from typing import NoReturn
 from super_selfish import __version__
 from super_selfish.errors import SuperSelfishError
 
+DAMAGED = 1
 MISTAKE = 2
 INTERRUPTED = 130
 
@@ -36,16 +37,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     try:
-        from super_selfish.cli.demo import demo
-
-        demo(options.folder, seconds=options.seconds, seed=options.seed, smoke=options.smoke)
+        return int(options.run(options))
     except SuperSelfishError as error:
         sys.stderr.write(f"super-selfish: {' '.join(str(error).split())}\n")
         return MISTAKE
     except KeyboardInterrupt:
         sys.stderr.write("super-selfish: interrupted\n")
         return INTERRUPTED
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from super_selfish.cli.demo import demo
+
+    demo(options.folder, seconds=options.seconds, seed=options.seed, smoke=options.smoke)
     return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from super_selfish.training.inspection import inspect
+
+    found = inspect(options.name)
+    sys.stdout.write(f"{found}\n")
+    return 0 if found.sound else DAMAGED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,4 +81,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--seed", type=int, default=0, help="of weights and training (default: %(default)s)")
     demo.add_argument("--smoke", action="store_true", help="the same path in seconds, with too few images to learn")
+    demo.set_defaults(run=_demo)
+    verify = commands.add_parser(
+        "verify",
+        help="compare what is stored under a name with its hashes",
+        description="Compare the weights and all checkpoints under a name with their hashes, without loading them. "
+        "Exit status: 0 if the weights and the newest checkpoint are whole, 1 if one of them is damaged, 2 if there "
+        "is nothing.",
+    )
+    verify.add_argument("name", nargs="?", default="store/base", help="as given to training (default: %(default)s)")
+    verify.set_defaults(run=_verify)
     return parser

@@ -125,15 +125,24 @@ def read_artefact(name: str | os.PathLike[str]) -> Artefact:
         ) from error
     except OSError as error:
         raise CheckpointError(f"`{path}` cannot be read: {error.strerror or error}.") from error
-    if manifest_text is None:
-        return Artefact(path, tensors, {})
-    manifest = _parse(manifest_text, path)
-    if manifest.get("sha256") != digest(tensors):
+    manifest = {} if manifest_text is None else _parse(manifest_text, path)
+    if manifest and manifest.get("sha256") != digest(tensors):
         raise CheckpointCorrupt(
             f"`{path}` is damaged: its tensors do not match their checksum.",
             fix="Restore it from a copy; nothing was changed.",
         )
     return Artefact(path, tensors, manifest)
+
+
+def manifest_in(metadata: dict[str, str], path: Path) -> dict[str, Any]:
+    """What a file says of itself, from the metadata in its header; empty for a plain state_dict.
+
+    Raises:
+        CheckpointCorrupt: If it is damaged.
+        CheckpointMismatch: If it is from a newer release.
+    """
+    text = metadata.get(_KEY)
+    return {} if text is None else _parse(text, path)
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:

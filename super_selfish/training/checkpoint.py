@@ -59,7 +59,7 @@ class CheckpointFolder:
 
     def steps(self) -> list[int]:
         """Steps that are stored, whole or damaged, the newest first."""
-        return list(dict.fromkeys(step_of(path) for path in self._stored()))
+        return list(dict.fromkeys(step_of(path) for path in self.stored()))
 
     def newest_valid(self, verify: Literal["full", "size"] = "full") -> StoredCheckpoint | None:
         """The newest checkpoint that is whole; None if there are no checkpoints. Nothing on the disk is changed.
@@ -74,7 +74,7 @@ class CheckpointFolder:
         if verify not in ("full", "size"):
             raise ConfigurationError("`verify` is unknown.", expected="'full' or 'size'", received=repr(verify))
         while True:
-            stored, reasons = self._stored(), []
+            stored, reasons = self.stored(), []
             for path in stored:
                 try:
                     return StoredCheckpoint(path, full=verify == "full")
@@ -85,7 +85,7 @@ class CheckpointFolder:
                         reasons.append(str(error))
                         self._damaged.add(path)
                         logger.warning("A checkpoint is passed over. %s", error)
-            if stored == self._stored():
+            if stored == self.stored():
                 break
         if not stored:
             return None
@@ -119,7 +119,7 @@ class CheckpointFolder:
         _check_arguments(step, parts, keep)
         try:
             self._finish_replacements()
-            fresh = fresh and not self._begun and bool(self._stored())
+            fresh = fresh and not self._begun and bool(self.stored())
             root = self._new if fresh else self.path
             before = None if fresh else max((other for other in self.steps() if other < step), default=None)
             target = self._commit(root, step, parts, {**manifest, "step": step, "previous": before})
@@ -153,7 +153,7 @@ class CheckpointFolder:
         except OSError as error:
             raise CheckpointError(f"`{self.path}` cannot be tidied up: {error.strerror or error}.") from error
 
-    def _stored(self) -> list[Path]:
+    def stored(self) -> list[Path]:
         """Folders of steps, the newest first; a replacement that is under way comes before what it replaces."""
         for root in (self.path, self._new, self.path):  # again, for a replacement may just have been finished
             if found := _stored_in(root):
@@ -201,7 +201,7 @@ class CheckpointFolder:
 
     def _remove_old(self, step: int, keep: int) -> None:
         """Remove what is older than the ``keep`` newest whole steps, counted from ``step`` down."""
-        stored = self._stored()
+        stored = self.stored()
         whole = [path for path in stored if step_of(path) <= step and path not in self._damaged and _is_whole(path)]
         for path in stored:
             if len(whole) >= keep and step_of(path) < step_of(whole[keep - 1]):
