@@ -20,6 +20,37 @@ torch.set_num_threads(1)  # the networks are tiny; other processes want the core
 os.environ["MPLBACKEND"] = "Agg"  # before anything imports matplotlib; child processes inherit it
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of promises are faults too; those that are not marked so themselves run every day as well."""
+    for item in items:
+        if item.get_closest_marker("promise") and not item.get_closest_marker("faults"):
+            item.add_marker("faults")
+            item.add_marker("daily")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Tell the report which promises its test is of."""
+    report = yield
+    report.promises = [number for marker in item.iter_markers("promise") for number in marker.args]
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """List the promises, if faults were asked for."""
+    if "faults" not in (config.option.markexpr or "").replace("not faults", ""):
+        return
+    outcomes: dict[int, list[str]] = {}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for number in getattr(report, "promises", []):
+                outcomes.setdefault(number, []).append(outcome)
+    terminalreporter.section("promises of docs/reliability.md")
+    for number, found in sorted(outcomes.items()):
+        kept = "kept" if set(found) == {"passed"} else ", ".join(f"{found.count(kind)} {kind}" for kind in set(found))
+        terminalreporter.line(f"{number:3}  {kept} ({len(found)} tests)")
+
+
 @pytest.fixture(autouse=True)
 def _seeded_in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -35,6 +35,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter() -> None:
     assert os.listdir("folder") == ["file.txt"]  # noqa: PTH208
 
 
+@pytest.mark.promise(5)
 def test_the_write_is_flushed_before_the_rename(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     fsync, replace = os.fsync, Path.replace
@@ -53,6 +54,7 @@ def test_the_write_is_flushed_before_the_rename(monkeypatch: pytest.MonkeyPatch)
     assert events == ["file", "rename", "folder"]
 
 
+@pytest.mark.promise(7)
 def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     write_text(Path("file.txt"), "old")
 
@@ -88,6 +90,7 @@ def test_the_previous_content_is_kept() -> None:
     assert sha256_of(previous) == "8b5b9db0c13db24256c829aa364aa90c6d2eba318b9232a4ab9313b954d3555f"
 
 
+@pytest.mark.promise(35)
 def test_names() -> None:
     assert base_path("store/base.safetensors") == Path("store/base")
     assert with_suffix(base_path("store/v1.2"), ".json") == Path("store/v1.2.json")
@@ -96,6 +99,7 @@ def test_names() -> None:
             base_path(bad)
 
 
+@pytest.mark.promise(8)
 def test_what_cannot_be_written_is_told_before_training() -> None:
     Path("taken").write_text("a file, not a folder")
     with pytest.raises(ConfigurationError, match="`name` cannot be written"):

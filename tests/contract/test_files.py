@@ -140,6 +140,7 @@ def test_own_networks_are_asked_for(
     assert np.array_equal(loaded.extract(images(4))[0], trained.extract(images(4))[0])
 
 
+@pytest.mark.promise(17)
 def test_ctrl_c_stores_says_so_and_is_raised_again(
     make: Callable[..., Any], images: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -218,6 +219,7 @@ def test_another_normalisation_is_a_mismatch(
         make(images(8), normalize=([0.5] * 3, [0.2] * 3)).load("store/test")
 
 
+@pytest.mark.promise(26)
 def test_ctrl_c_before_the_first_step_stores_nothing(make: Callable[..., Any], images: Callable[..., Any]) -> None:
     class Early(Callback):
         def on_train_begin(self, run: Any) -> None:
@@ -230,6 +232,7 @@ def test_ctrl_c_before_the_first_step_stores_nothing(make: Callable[..., Any], i
     assert contents() == good
 
 
+@pytest.mark.promise(26)
 def test_a_failure_stores_nothing(make: Callable[..., Any], images: Callable[..., Any]) -> None:
     make(images(16)).supervise(epochs=1, **QUIET)
     good = contents()
@@ -241,6 +244,7 @@ def test_a_failure_stores_nothing(make: Callable[..., Any], images: Callable[...
     }
 
 
+@pytest.mark.promise(24)
 def test_numbers_gone_wrong_stop_before_the_update(
     algorithm: str, make: Callable[..., Any], images: Callable[..., Any]
 ) -> None:
@@ -274,6 +278,7 @@ def test_pretrained_starts_from_the_stored_weights(make: Callable[..., Any], ima
         make(images(8)).supervise(epochs=1, pretrained=True, verbose=False, name="store/absent")
 
 
+@pytest.mark.promise(37)
 def test_a_wrong_file_changes_nothing(algorithm: str, make: Callable[..., Any], images: Callable[..., Any]) -> None:
     make(images(8)).supervise(epochs=1, **QUIET)
     other = make(images(8), backbone="small_resnet")

@@ -1,4 +1,4 @@
-"""Promises 1 and 2: a process that is killed by SIGKILL, and another that continues."""
+"""A process that is killed by SIGKILL, and another that continues."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "workers"), [(1, 0), (6, 2), (14, 0)])
 def test_killed_and_continued(algorithm: str, run_python: Callable[..., Any], step: int, workers: int) -> None:
     Path("job.py").write_text(SCRIPT)

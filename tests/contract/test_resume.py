@@ -144,6 +144,7 @@ def test_killed_after_any_step(train: Callable[..., Any], workers: int) -> None:
         assert equal(straight, train(resume=True, checkpoint_every=1, num_workers=workers)) == []
 
 
+@pytest.mark.promise(2)
 def test_killed_again_and_again_between_checkpoints(train: Callable[..., Any]) -> None:
     straight = train(name="store/straight", checkpoint_every=0)
     assert not Path("store/straight.ckpt").exists()
@@ -261,6 +262,7 @@ def test_other_views_and_criteria_are_told_apart(one: Any, other: Any) -> None:
     assert describe(loss) == describe(copy.deepcopy(loss)) != describe(torch.nn.CrossEntropyLoss())
 
 
+@pytest.mark.promise(31)
 def test_other_images_are_refused(make: Callable[..., Any], images: Callable[..., Any]) -> None:
     with pytest.raises(Killed):
         make(images(23)).supervise(**RUN, callbacks=[KillAfter(7)])

@@ -40,6 +40,7 @@ def test_what_is_written_is_read(stored: Path) -> None:
     assert json.loads(Path("store/x.json").read_text()) == artefact.manifest
 
 
+@pytest.mark.promise(6)
 def test_every_flipped_bit_of_the_tensors_is_noticed(stored: Path) -> None:
     good = stored.read_bytes()
     for position in range(len(good) - 32, len(good)):
@@ -50,6 +51,7 @@ def test_every_flipped_bit_of_the_tensors_is_noticed(stored: Path) -> None:
             read_artefact("store/x")
 
 
+@pytest.mark.promise(6)
 def test_any_flipped_byte_of_the_header_is_refused_or_harmless(stored: Path) -> None:
     good, intact = stored.read_bytes(), read_artefact("store/x")
     for position in range(0, len(good) - 32, 7):
@@ -63,6 +65,7 @@ def test_any_flipped_byte_of_the_header_is_refused_or_harmless(stored: Path) -> 
         assert torch.equal(artefact.tensors["a"], intact.tensors["a"])
 
 
+@pytest.mark.promise(33)
 def test_strange_manifests_are_refused(stored: Path) -> None:
     rewrite(stored, format=2)
     with pytest.raises(CheckpointMismatch, match="newer release"):
@@ -75,6 +78,7 @@ def test_strange_manifests_are_refused(stored: Path) -> None:
         read_artefact("store/x")
 
 
+@pytest.mark.promise(33)
 def test_a_file_names_no_code() -> None:
     images = np.zeros((4, 32, 32, 3), np.uint8)
     RotateNetSupervisor(images, backbone="small_resnet").save("store/x")
@@ -94,6 +98,7 @@ def test_a_file_names_no_code() -> None:
         super_selfish.load("store/x")
 
 
+@pytest.mark.promise(32)
 def test_a_plain_state_dict_is_read_and_a_program_is_not() -> None:
     first, second = (RotateNetSupervisor(backbone=SmallResNet(width=4)) for _ in range(2))
     Path("store").mkdir()

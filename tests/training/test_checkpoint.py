@@ -179,6 +179,7 @@ def test_what_is_read_does_not_hold_on_to_the_file() -> None:
     assert torch.equal(weights, torch.ones(100_000))
 
 
+@pytest.mark.promise(39)
 def test_only_the_newest_are_kept() -> None:
     folder = at()
     for step in range(1, 6):
@@ -204,6 +205,7 @@ def test_wrong_arguments_change_nothing() -> None:
     assert tree() == {}
 
 
+@pytest.mark.promise(5)
 def test_the_order_of_a_write() -> None:
     folder = at()
     write(1, folder, keep=1)
@@ -242,6 +244,7 @@ def whole(steps: set[int], new: int) -> None:
     check(at().newest_valid(), new + 1)
 
 
+@pytest.mark.promise(3)
 @pytest.mark.parametrize("keep", [1, 2])
 def test_a_kill_at_any_call_of_a_write(keep: int, caplog: pytest.LogCaptureFixture) -> None:
     for step in (1, 2):
@@ -251,6 +254,7 @@ def test_a_kill_at_any_call_of_a_write(keep: int, caplog: pytest.LogCaptureFixtu
     assert caplog.text == ""
 
 
+@pytest.mark.promise(3)
 def test_a_kill_at_any_call_of_the_first_write() -> None:
     def look() -> None:
         folder = at()
@@ -265,6 +269,7 @@ def test_a_kill_at_any_call_of_the_first_write() -> None:
     assert killed_at_every_call(lambda: write(1), look) > 15
 
 
+@pytest.mark.promise(3)
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_kill_at_any_call_of_a_repeated_step(damaged: bool) -> None:
     write(1, keep=1)
@@ -336,11 +341,13 @@ def test_an_older_training_is_set_aside() -> None:
     assert names("store/base.ckpt.prev") == {"LATEST", "step-000000000002", "step-000000000003"}
 
 
+@pytest.mark.promise(3)
 def test_a_kill_at_any_call_of_setting_aside() -> None:
     older_trainings()
     assert killed_at_every_call(lambda: write(1, mark="new", fresh=True), set_aside_is_whole) > 25
 
 
+@pytest.mark.promise(3)
 def test_a_kill_while_the_wreckage_of_a_kill_is_tidied_up() -> None:
     older_trainings()
     with pytest.raises(Killed), watched(lambda _number, event: Killed() if event == "fsync folder" else None):
@@ -394,6 +401,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.promise(6)
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_damage_is_noticed_and_passed_over(name: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -414,6 +422,7 @@ def test_damage_is_noticed_and_passed_over(name: str, kind: str, caplog: pytest.
     assert tree() == before
 
 
+@pytest.mark.promise(6)
 def test_any_flipped_bit_of_the_manifest_is_noticed() -> None:
     path = write(1) / "manifest.json"
     good = path.read_bytes()
@@ -524,6 +533,7 @@ def rewrite(path: Path, **changes: Any) -> None:
     file.write_text(json.dumps(manifest | {"sha256": digest}))
 
 
+@pytest.mark.promise(36)
 def test_a_newer_format_is_told() -> None:
     write(1)
     rewrite(write(2), format=2)
@@ -531,6 +541,7 @@ def test_a_newer_format_is_told() -> None:
         at().newest_valid()
 
 
+@pytest.mark.promise(33)
 def test_a_manifest_leads_nowhere_else() -> None:
     path = write(1)
     files = json.loads((path / "manifest.json").read_text())["files"]
@@ -556,6 +567,7 @@ def forge(path: Path, name: str, text: str) -> StoredCheckpoint:
     return StoredCheckpoint(path)
 
 
+@pytest.mark.promise(32)
 def test_forged_trees_are_refused() -> None:
     path = write(1)
     shutil.copy(path / "model.safetensors", "store/base.ckpt/model.safetensors")
@@ -576,6 +588,7 @@ def test_forged_trees_are_refused() -> None:
             forge(path, "model.safetensors", text.encode("ascii", "replace").decode()).read("model")
 
 
+@pytest.mark.promise(32)
 def test_large_text_is_neither_read_nor_written(monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(1)
     monkeypatch.setattr("super_selfish.training.stored._JSON_LIMIT", 2000)
@@ -587,6 +600,7 @@ def test_large_text_is_neither_read_nor_written(monkeypatch: pytest.MonkeyPatch)
         StoredCheckpoint(path)
 
 
+@pytest.mark.promise(7)
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_full_disk_leaves_everything_as_it_was(fresh: bool, caplog: pytest.LogCaptureFixture) -> None:
     def full(number: int, event: str) -> BaseException | None:
@@ -625,6 +639,7 @@ def test_a_full_disk_leaves_everything_as_it_was(fresh: bool, caplog: pytest.Log
     assert all("could not be written: No space left. Earlier checkpoints are unchanged" in text for text in refused)
 
 
+@pytest.mark.promise(7)
 def test_tensors_that_do_not_fit_leave_everything_as_it_was() -> None:
     resource = pytest.importorskip("resource")
     write(1)
@@ -639,6 +654,7 @@ def test_tensors_that_do_not_fit_leave_everything_as_it_was() -> None:
     assert tree() == before
 
 
+@pytest.mark.promise(8)
 def test_a_folder_that_cannot_be_written_is_told() -> None:
     Path("store").mkdir()
     Path("store/base.ckpt").write_text("a file")
@@ -658,6 +674,7 @@ def test_the_mode_follows_the_umask() -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o750
 
 
+@pytest.mark.promise(3)
 def test_only_wreckage_of_the_dead_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     def kill(process: int, signal: int) -> None:
         assert signal == 0

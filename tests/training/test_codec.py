@@ -133,6 +133,7 @@ class Text(str):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
+@pytest.mark.promise(34)
 def test_anything_else_is_refused_and_named(value: Any, kind: str) -> None:
     with pytest.raises(TypeError, match=rf"`memory\.rows\.0` .*({kind}).*Allowed: None, bool"):
         encode({"rows": [value]}, "memory")
@@ -150,6 +151,7 @@ def nested(depth: int, leaf: Any = 0) -> Any:
     return leaf
 
 
+@pytest.mark.promise(32)
 def test_depth_is_limited_both_ways() -> None:
     assert same(through_files(nested(MAX_DEPTH)), nested(MAX_DEPTH))
     with pytest.raises(TypeError, match="nested deeper than 32 levels"):
@@ -180,6 +182,7 @@ def test_depth_is_limited_both_ways() -> None:
     ],
     ids=lambda skeleton: repr(skeleton)[:40],
 )
+@pytest.mark.promise(32)
 def test_a_damaged_skeleton_is_refused(skeleton: Any) -> None:
     tensors = {"t": torch.zeros(4, dtype=torch.uint8), "float": torch.ones(4), "empty": torch.zeros(0).byte()}
     for tree in (skeleton, [skeleton], {"a": {"$tuple": [skeleton]}}):
