@@ -18,6 +18,7 @@ from super_selfish.data.views import Views, check_views, two_views
 from super_selfish.errors import COUNT, PROBABILITY, ConfigurationError, Rule, check_argument, check_arguments
 from super_selfish.losses import regression_loss
 from super_selfish.models.averages import MomentumSchedule, follow, momentum_copy
+from super_selfish.models.batch_groups import in_groups
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.heads import Classification, SequentialUpTo
 from super_selfish.models.norms import has_batch_statistics
@@ -154,10 +155,8 @@ class BYOLSupervisor(Supervisor):
     @staticmethod
     def _embed(network: nn.Module, views: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Embeddings of length one of both views; batch norm sees each view by itself."""
-        if has_batch_statistics(network):
-            first, second = network(views[0]), network(views[1])
-        else:
-            first, second = network(torch.cat(views)).chunk(2)
+        groups = 2 if has_batch_statistics(network) else 1
+        first, second = in_groups(network, torch.cat(views), groups).chunk(2)
         return F.normalize(first), F.normalize(second)
 
     def _after_update(self) -> None:

@@ -29,6 +29,7 @@ from super_selfish.errors import (
 from super_selfish.losses import contrastive_logits
 from super_selfish.memory import BatchedQueue
 from super_selfish.models.averages import follow, momentum_copy
+from super_selfish.models.batch_groups import in_groups
 from super_selfish.models.norms import has_batch_statistics
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import ImageOptions, Setup
@@ -176,8 +177,7 @@ class MomentumContrastSupervisor(Supervisor):
 
     def _embed(self, network: nn.Module, images: Tensor) -> Tensor:
         """Embeddings of length one; batch norm sees the batch in groups."""
-        parts = images.tensor_split(self._groups(len(images)))
-        return F.normalize(torch.cat([network(part) for part in parts]))
+        return F.normalize(in_groups(network, images, self._groups(len(images))))
 
     def _groups(self, batch: int) -> int:
         if self.bn_splits != "auto":

@@ -1,0 +1,58 @@
+"""Batch norm in groups is the network called on each group."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from super_selfish.models import SmallResNet, batch_groups
+from super_selfish.models.batch_groups import in_groups
+
+
+class Doubling(nn.Module):
+    """Sees each image twice, one beside the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(torch.stack([x, x.flip(-1)], dim=1).flatten(0, 1)).unflatten(0, (-1, 2)).mean((1, 3, 4))
+
+
+@pytest.mark.parametrize("make", [lambda: SmallResNet(width=4), Doubling])
+@pytest.mark.parametrize(("batch", "groups"), [(8, 2), (7, 2), (9, 3), (5, 1)])
+def test_outputs_gradients_and_statistics_are_those_of_the_groups(make, batch: int, groups: int) -> None:
+    torch.manual_seed(0)
+    one = make().train()
+    other = copy.deepcopy(one)
+    images = torch.rand(batch, 3, 32, 32) * torch.arange(1, batch + 1).view(-1, 1, 1, 1)
+    made = in_groups(one, images, groups)
+    expected = torch.cat([other(part) for part in images.tensor_split(groups)])
+    assert torch.allclose(made, expected, atol=1e-5)
+    made.square().sum().backward()
+    expected.square().sum().backward()
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-4 * float(b.grad.abs().max()))
+    for a, b in zip(one.buffers(), other.buffers(), strict=True):
+        assert torch.allclose(a.float(), b.float(), atol=1e-5)
+
+
+def test_layers_are_themselves_again_also_after_an_error() -> None:
+    net = nn.Sequential(nn.BatchNorm2d(3), nn.Linear(5, 5))
+    with pytest.raises(RuntimeError):
+        in_groups(net, torch.rand(4, 3, 8, 8), 2)
+    assert "forward" not in net[0].__dict__
+
+
+def test_large_groups_are_taken_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    net = SmallResNet(width=4)
+    net.register_forward_hook(lambda _module, inputs, _made: calls.append(len(inputs[0])))
+    in_groups(net, torch.rand(4, 3, 32, 32), 2)
+    monkeypatch.setattr(batch_groups, "LARGE", 2000)
+    in_groups(net, torch.rand(4, 3, 32, 32), 2)
+    assert calls == [4, 2, 2]
