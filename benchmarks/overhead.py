@@ -4,9 +4,10 @@ The loop: MoCo v2 by ``supervise()`` beside a bare loop in plain torch, without 
 trains an equal network on the batches of an equal loader. They take turns step by step: the bare step is done, and its
 time left out, whenever ``supervise()`` has told a callback that a step has ended. Each runs ahead half of the time.
 
-Checkpoints: epochs over 10,000 images of 32 px in batches of 64, with a checkpoint after each and without, in turn. Told
-are the seconds spent on writing as a share of the epoch, and the ratio of whole epochs, which other work on the machine
-disturbs more. A checkpoint holds network, key network, queue and AdamW's state.
+Checkpoints: epochs over 10,000 images of 32 px in batches of 64, with a checkpoint after each and without, in turn.
+Told are the seconds spent on writing as a share of the epoch, what the first step of a run costs besides (it tries
+whether everything can be stored), and the ratio of whole epochs, which other work on the machine disturbs more. A
+checkpoint holds network, key network, queue and AdamW's state.
 
     python benchmarks/overhead.py [--steps 150] [--rounds 3] [--images 10000]
 """
@@ -58,7 +59,7 @@ def supervise(supervisor: MomentumContrastSupervisor, batch: int, folder: str, *
 
 def bare(supervisor: MomentumContrastSupervisor, batch: int) -> Iterator[None]:
     """The same steps in plain torch, one each time it is asked."""
-    model, slow, queue, place = supervisor.model, supervisor.ema, supervisor.queue.data().clone(), 0
+    model, slow, place = supervisor.model, supervisor.ema, 0
     groups = supervisor._groups(batch)
     queue = F.normalize(torch.randn(2048, supervisor.embedding_size))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
@@ -113,35 +114,32 @@ def loop_overhead(size: int, batch: int, backbone: Callable[[], Any], steps: int
     return alternate
 
 
-class Writing:
-    """Seconds spent in the callback that writes checkpoints."""
+def timed(event: Callable[..., None], seconds: dict[str, float]) -> Callable[..., None]:
+    """An event of a callback that adds up what it takes."""
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
+    def call(keeper: Checkpoints, run: Any) -> None:
+        begin = time.perf_counter()
+        event(keeper, run)
+        seconds[event.__name__] = seconds.get(event.__name__, 0.0) + time.perf_counter() - begin
 
-    def __call__(self, event: Callable[..., None]) -> Callable[..., None]:
-        def timed(keeper: Checkpoints, run: Any) -> None:
-            begin = time.perf_counter()
-            event(keeper, run)
-            self.seconds += time.perf_counter() - begin
-
-        return timed
+    return call
 
 
-def checkpoint_cost(count: int, rounds: int) -> tuple[list[float], dict[str, list[float]]]:
-    """Shares of the epochs that were spent on writing, and seconds of whole epochs with checkpoints and without."""
+def checkpoint_cost(count: int, rounds: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Percent of the epochs that were spent on writing, and seconds of whole epochs with checkpoints and without."""
     supervisor = supervisor_of(noise(count, 32), SmallNet())
-    shares = []
+    shares: dict[str, list[float]] = {"on_epoch_end": [], "on_step_end": []}
 
     def epoch(every: int | None) -> float:
-        writing = Writing()
-        events = {name: writing(getattr(Checkpoints, name)) for name in ("on_step_end", "on_epoch_end")}
+        spent: dict[str, float] = {}
+        events = {name: timed(getattr(Checkpoints, name), spent) for name in shares}
         with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(Checkpoints, **events):
             begin = time.perf_counter()
             supervise(supervisor, 64, folder, checkpoint_every=every)
             seconds = time.perf_counter() - begin
         if every is None:
-            shares.append(100 * writing.seconds / seconds)
+            for name, values in shares.items():
+                values.append(100 * spent[name] / seconds)
         return seconds
 
     return shares, take_turns({"with": lambda: epoch(None), "without": lambda: epoch(0)}, rounds)
@@ -163,7 +161,8 @@ def main() -> None:
         medians = (1e3 * Spread.of(values).median for values in (own, other))
         rows.append((f"loop: {name}", *(f"{value:.1f} ms" for value in medians), Spread.of(more).show()))
     shares, epochs = checkpoint_cost(chosen.images, chosen.rounds)
-    figures["checkpoints: writing"] = shares
+    figures["checkpoints: written each epoch"] = shares["on_epoch_end"]
+    figures["checkpoints: once a run"] = shares["on_step_end"]
     figures["checkpoints: whole epochs"] = [100 * (ratio - 1) for ratio in ratios(epochs["with"], epochs["without"])]
     results["checkpoints"] = {"images": chosen.images, "seconds": epochs}
     medians = (Spread.of(epochs[name]).median for name in ("with", "without"))
