@@ -37,7 +37,8 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        low, high = np.percentile(values, (25, 75))
+        method = "linear" if np.isfinite(values).all() else "nearest"  # infinite: what was never reached
+        low, high = np.percentile(values, (25, 75), method=method)
         return cls(statistics.median(values), float(low), float(high))
 
     def show(self, digits: int = 2) -> str:
@@ -113,6 +114,7 @@ def write(name: str, figures: Mapping[str, Sequence[float]], results: Any, *pack
     """
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
-    told = {"machine": machine(), "versions": versions(*packages), "figures": dict(figures), "results": results}
+    told = {"command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), "machine": machine()}
+    told |= {"versions": versions(*packages), "figures": dict(figures), "results": results}
     path.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
     print(f"\nEach round is in {path.relative_to(ROOT)}.", flush=True)
