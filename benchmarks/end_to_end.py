@@ -38,7 +38,7 @@ from lightly_side import (  # noqa: E402
     moco_views,
 )
 from profiling import profile  # noqa: E402
-from timing import Spread, introduce, parser, ratios, table, take_turns, write  # noqa: E402
+from timing import Spread, introduce, parser, ratios, table, table_row, take_turns, write  # noqa: E402
 from torch import nn  # noqa: E402
 from views import MEAN, STD, images_for  # noqa: E402
 
@@ -149,7 +149,9 @@ def theirs(algorithm: str, images: np.ndarray, size: int, plan: Plan, workers: i
 def compare(options: argparse.Namespace) -> None:
     introduce("lightly")
     header = ("", "px", "batch", "timed steps", "super_selfish", "lightly", "ratio (quartiles)")
-    rows, figures, results = [], {}, []
+    print(f"Images a second, {options.workers} processes that read, {options.rounds} rounds.\n\n{table(header, [])}")
+    figures, results = {}, []
+    name = "end_to_end" + (f"_workers{options.workers}" if options.workers else "")
     for size in options.sizes:
         plan = PLANS[size]
         plan = Plan(options.batch or plan.batch, options.steps or plan.steps)
@@ -159,13 +161,12 @@ def compare(options: argparse.Namespace) -> None:
             speeds = take_turns({"super_selfish": ours(*settings), "lightly": theirs(*settings)}, options.rounds)
             gains = ratios(speeds["super_selfish"], speeds["lightly"])
             figures[f"{algorithm} {size} px"] = gains
-            cells = [f"{Spread.of(speeds[name]).median:.1f}" for name in ("super_selfish", "lightly")]
+            cells = [f"{Spread.of(speeds[side]).median:.1f}" for side in ("super_selfish", "lightly")]
             steps = plan.steps * options.rounds
-            rows.append((algorithm, size, plan.batch, steps, *cells, f"**{Spread.of(gains).show()}**"))
+            gain = f"**{Spread.of(gains).show()}**"
+            print(table_row((algorithm, size, plan.batch, steps, *cells, gain)), flush=True)
             results.append({"algorithm": algorithm, "size": size, "plan": plan._asdict(), "images_per_second": speeds})
-    print(f"Images a second, {options.workers} processes that read, {options.rounds} rounds.\n\n{table(header, rows)}")
-    name = "end_to_end" + (f"_workers{options.workers}" if options.workers else "")
-    write(name, figures, results, "lightly")
+            write(name, figures, results, "lightly")
 
 
 def main() -> None:

@@ -62,8 +62,12 @@ def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return "\n".join(map(table_row, (header, ["---"] * len(header), *rows)))
+
+
+def table_row(cells: Sequence[object]) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def say(text: str) -> None:
@@ -117,4 +121,4 @@ def write(name: str, figures: Mapping[str, Sequence[float]], results: Any, *pack
     told = {"command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), "machine": machine()}
     told |= {"versions": versions(*packages), "figures": dict(figures), "results": results}
     path.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
-    print(f"\nEach round is in {path.relative_to(ROOT)}.", flush=True)
+    say(f"Each round is in {path.relative_to(ROOT)}.")
