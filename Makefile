@@ -46,7 +46,7 @@ learn: .venv/library .venv/test ## Train every algorithm until it has learned so
 	@$(PYTEST) -m learn || [ $$? -eq 5 ]  # 5: there are none
 	@for script in $(LEARNING); do echo "== $$script"; .venv/bin/python "$$script" || exit 1; done
 
-bench: .venv/library ## Run every speed benchmark (hours), then build/benchmarks/benchmarks.md
+bench: .venv/library ## Run every speed benchmark (one to two hours), then build/benchmarks/benchmarks.md
 	@for script in $(BENCHMARKS); do echo "== $$script"; .venv/bin/python "$$script" || exit 1; done
 	@echo "== where the time of a step goes"; .venv/bin/python benchmarks/end_to_end.py --profile
 	@echo "== benchmarks/time_to_accuracy.py"; .venv/bin/python benchmarks/time_to_accuracy.py
