@@ -14,7 +14,7 @@ PYTEST := SUPER_SELFISH_INSTALLED=1 .venv/bin/pytest
 WHEEL := build/wheel/super_selfish-*.whl
 # Folders are listed too: their date changes when a file is deleted.
 SOURCES := $(shell find super_selfish -name __pycache__ -prune -o -print)
-BENCHMARKS := $(filter-out benchmarks/learn% benchmarks/peers.py benchmarks/networks.py benchmarks/gpu.py,$(wildcard benchmarks/*.py))
+BENCHMARKS := $(wildcard $(patsubst %,benchmarks/%.py,views recipes files bank bank_memory backbones overhead end_to_end))
 LEARNING := $(wildcard benchmarks/learn*.py)
 
 .DEFAULT_GOAL := help
@@ -46,9 +46,11 @@ learn: .venv/library .venv/test ## Train every algorithm until it has learned so
 	@$(PYTEST) -m learn || [ $$? -eq 5 ]  # 5: there are none
 	@for script in $(LEARNING); do echo "== $$script"; .venv/bin/python "$$script" || exit 1; done
 
-bench: .venv/library ## Run every speed benchmark (long)
-	@echo "Benchmarks: $(or $(BENCHMARKS),no benchmarks/*.py)"
+bench: .venv/library ## Run every speed benchmark (one to two hours), then build/benchmarks/benchmarks.md
 	@for script in $(BENCHMARKS); do echo "== $$script"; .venv/bin/python "$$script" || exit 1; done
+	@echo "== where the time of a step goes"; .venv/bin/python benchmarks/end_to_end.py --profile
+	@echo "== benchmarks/time_to_accuracy.py"; .venv/bin/python benchmarks/time_to_accuracy.py
+	@.venv/bin/python benchmarks/report.py
 
 gpu-check: .venv/library .venv/test ## On a machine with a GPU: precision, compilation, resume, several devices, images/s
 	@$(PYTEST) -m gpu -v
@@ -71,10 +73,10 @@ clean: ## Remove .venv and everything that was built; trained weights stay
 	@"$(PYTHON)" -m venv --clear .venv
 	@touch $@
 
-# The old build folder goes first: setuptools would pack files that have been deleted since.
+# What was built goes first: setuptools would pack files that have been deleted since. Results of benchmarks stay.
 build/wheel/built: pyproject.toml MANIFEST.in README.md LICENSE $(SOURCES) | .venv/created
 	@echo "Building the library"
-	@rm -rf build *.egg-info
+	@rm -rf build/lib build/bdist.* build/wheel *.egg-info
 	@$(PIP) wheel . --no-deps --wheel-dir build/wheel
 	@touch $@
 
