@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
+from super_selfish.data import warps
 from super_selfish.data.colour import SATURATION, adjust, is_jitter, jitter
 from super_selfish.data.functional import Image
 from super_selfish.data.pool import AUTOAUGMENT, POOL, Operation
@@ -73,10 +74,19 @@ class CPCRecipe(Recipe):
         if not coloured:
             tell_left_out(image.shape[2])
         elastic, gamma, jittered, grey, *draws = stream.sixteen()[:9]
+        origin = None  # of the pixels: warps in a row are one
         for operation in self._drawn(_OPERATIONS if coloured else _WITHOUT_RGB, stream):
-            image = operation(image, stream)
+            if operation.apply is warps.affine:
+                placed = warps.origin_of(image.shape, **operation.draw(stream, image.shape))
+                origin = placed if origin is None else warps.through(origin, placed)
+            else:
+                image, origin = image if origin is None else warps.placed(image, origin), None
+                image = operation(image, stream)
         if elastic < self.elastic:
-            image = POOL["elastic"](image, stream)
+            deform = POOL["elastic"]
+            image = deform.apply(image, origin=origin or warps.NOWHERE_ELSE, **deform.draw(stream, image.shape))
+        elif origin is not None:
+            image = warps.placed(image, origin)
         if gamma < self.gamma:
             image = POOL["gamma"](image, stream)
         steps = jitter(self.jitter, draws, additive=True) if jittered < self.jitter_p else ()

@@ -19,6 +19,8 @@ from super_selfish.data.rectangles import block
 
 Image = npt.NDArray[Any]
 
+_PEAKS = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
+
 cv2.setNumThreads(0)  # one image is too little work to share; workers and prefetching threads give the parallelism
 
 
@@ -96,7 +98,7 @@ def bounded(image: Image, overshoots: bool = True) -> Image:
 
 def peak(image: Image) -> float:
     """What white is: 255, 65535 or 1."""
-    return 1.0 if image.dtype == np.float32 else float(np.iinfo(image.dtype).max)
+    return _PEAKS[image.dtype]
 
 
 def flip(image: Image) -> Image:
@@ -290,6 +292,8 @@ def histogram(image: Image) -> npt.NDArray[np.int64]:
     """How many pixels of each channel are nearest to each of 256 even levels from black to white: (C, 256)."""
     white = peak(image)
     ends = [-white / 510, white + white / 510]  # half a level beyond black and white, so that levels are bins' centres
-    image = np.ascontiguousarray(image)
-    counts = [cv2.calcHist([image], [channel], None, [256], ends).ravel() for channel in range(image.shape[2])]
-    return np.stack(counts).astype(np.int64)
+    row = [np.ascontiguousarray(image).reshape(1, -1, image.shape[2])]
+    counts = np.empty((image.shape[2], 256), np.float32)
+    for channel, bins in enumerate(counts):
+        cv2.calcHist(row, [channel], None, [256], ends, bins)
+    return counts.astype(np.int64)
