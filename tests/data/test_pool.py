@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from super_selfish.data import colour, operations, warps
+from super_selfish.data import colour, warps
 from super_selfish.data.pool import AUTOAUGMENT, POOL
 from super_selfish.seeding import Stream
 
