@@ -154,3 +154,33 @@ def _parts(size: int) -> npt.NDArray[np.float32]:
     parts = np.column_stack([weights, np.ones(size), pixels]).astype(np.float32)
     parts.setflags(write=False)
     return parts
+
+
+def zoom(image: Image, top: float, left: float, height: float, width: float, size: tuple[int, int]) -> Image:
+    """Resample a rectangle, which may lie between pixels, to a size, bilinearly.
+
+    Args:
+        image: H×W×C.
+        top: Upper edge of the rectangle in px, in [0, H - height].
+        left: Left edge in px, in [0, W - width].
+        height: Of the rectangle in px.
+        width: Of the rectangle in px.
+        size: Height and width of the result; meant for enlarging, or for shrinking by less than two.
+    """
+    down, across = height / size[0], width / size[1]
+    matrix = np.array([[across, 0, left + across / 2 - 0.5], [0, down, top + down / 2 - 0.5]])  # pixel centres
+    return functional.warp(image, matrix, size)
+
+
+def rotate(image: Image, angle: float) -> Image:
+    """Rotate a square image counter-clockwise about its centre.
+
+    Args:
+        image: A square image.
+        angle: Degrees, counter-clockwise. Multiples of 90 move pixels and change none; other angles are bilinear, with
+            the image reflected at its border.
+    """
+    quarter, rest = divmod(angle % 360.0, 90.0)
+    if rest == 0:
+        return np.rot90(image, int(quarter))
+    return affine(image, angle)

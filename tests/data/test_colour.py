@@ -204,6 +204,25 @@ def test_turn_hue_of_bytes_is_as_good_as_pils(turns: float) -> None:
     assert np.abs(result - pil).max() <= 6
 
 
+@pytest.mark.parametrize(
+    "turns", [-0.5, -0.3, -0.2, -1 / 6, -0.1, -1 / 12, -0.03, 0.003, 0.07, 0.1, 0.25, 1 / 3, 0.45, 0.5]
+)
+def test_turn_hue_of_many_bytes_is_exact(turns: float) -> None:
+    """To rounding: half a level of the formula, on noise, on greys, and where two or all three channels are equal."""
+    image = np.random.default_rng(0).integers(0, 256, (120, 120, 3), np.uint8)
+    image[:10] = image[:10, :, :1]
+    image[10:20, :, 1:] = image[10:20, :, :1]
+    image[20:30, :, 0] = image[20:30, :, 2]
+    image[30:50] = image[30:50] // 128 * 255
+    exact = reference.adjust_hue(tensor((image / 255).astype(np.float32)), turns)
+    result = functional.turn_hue(image, turns)
+    assert difference(result, array(exact) * 255.0) <= 0.51
+    assert np.array_equal(
+        result, functional.turn_hue(np.ascontiguousarray(image.transpose(1, 0, 2)), turns).transpose(1, 0, 2)
+    )
+    assert np.array_equal(result, functional.turn_hue(image[::-1, ::-1], turns)[::-1, ::-1])
+
+
 def test_turn_hue_leaves_greys_and_the_input_alone() -> None:
     for dtype in DTYPES:
         grey = np.repeat(make_image(dtype, 1), 3, axis=2)

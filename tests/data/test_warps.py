@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from super_selfish.data import functional, pool, warps
+from super_selfish.data import pool, warps
 
 SMOOTH = ndimage.gaussian_filter(np.random.default_rng(0).random((48, 64, 3)), (3, 3, 0), mode="mirror")
 IMAGE = ((SMOOTH - SMOOTH.min()) / np.ptp(SMOOTH)).astype(np.float32)
@@ -61,9 +61,3 @@ def test_the_pools_deformation_shears_as_affine_does() -> None:
     origin = warps.origin_of(IMAGE.shape, translate=(9.0, 0.0))
     moved = pool.deform(IMAGE, np.zeros((2, 3, 3)), (0.0, 0.0), origin)
     assert np.abs(moved - warps.placed(IMAGE, origin)).max() < 0.01
-
-
-def test_origins_undo_opencvs_own_rotation() -> None:
-    square = IMAGE[:, :48]
-    turned = warps.affine(square, angle=33.0)
-    assert np.abs(turned - functional.rotate(square, 33.0)).max() < 0.01
