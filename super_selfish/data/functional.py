@@ -81,9 +81,8 @@ def resample(image: Image, size: tuple[int, ...], cubic: bool = False) -> Image:
         rows, columns = height % down, width % across  # a pixel or two, half of them on each side
         image = image[rows // 2 : rows // 2 + height - rows, columns // 2 : columns // 2 + width - columns]
         image = resize(image, height // down, width // across)
-    image = np.ascontiguousarray(image)  # OpenCV is slower on parts of rows
     if image.shape[:2] == size:
-        return image
+        return np.ascontiguousarray(image)
     method = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
     if channels == 3:
         return bounded(cv2.resize(image, size[::-1], interpolation=method), cubic)
