@@ -182,5 +182,5 @@ def rotate(image: Image, angle: float) -> Image:
     """
     quarter, rest = divmod(angle % 360.0, 90.0)
     if rest == 0:
-        return np.rot90(image, int(quarter))
+        return functional.quarter_turns(image, int(quarter))
     return affine(image, angle)
