@@ -110,6 +110,17 @@ def test_a_sequence_is_its_steps_one_after_another(order: tuple[int, ...]) -> No
     assert difference(adjust(np.rint(image * 255).astype(np.uint8), steps), expected * 255) <= 5
 
 
+def test_what_all_channels_share_waits_until_after_the_hue(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[float] = []
+    linear = colour._linear
+    monkeypatch.setattr(colour, "_linear", lambda image, *form: (passes.append(form[0]), linear(image, *form))[1])
+    image = make_image("uint8", 3)
+    adjust(image, [(BRIGHTNESS, 1.1), (CONTRAST, 0.8), (HUE, 0.1), (SATURATION, 0.5)])
+    assert len(passes) == 1
+    adjust(image, [(SATURATION, 0.5), (HUE, 0.1), (BRIGHTNESS, 1.1)])
+    assert len(passes) == 3
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_any_sequence_without_hue_is_exact(seed: int) -> None:
     """Also kinds that return: 1e-5 of white in float32, 0.6 of a level in uint16, 0.75 in uint8 (10-bit weights)."""
