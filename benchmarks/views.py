@@ -2,7 +2,8 @@
 
 From images in memory to normalised float batches of two views: each library gets what it takes best (arrays here, PIL
 images for lightly, uint8 tensors for torchvision v2). Each round runs all of them one after the other; what is
-reported is the median over rounds, and for the ratio the median of the rounds' ratios.
+reported is the median over rounds, and for the ratio the median of the rounds' ratios. Time is that of the process, all
+of which is computed in one thread, so that what else runs on the machine matters less.
 
     python benchmarks/views.py [--rounds 9] [--sizes 32 96 224]
 """
@@ -45,6 +46,7 @@ from super_selfish.data.collate import Collator, to_device  # noqa: E402
 from super_selfish.data.functional import fit  # noqa: E402
 from super_selfish.data.images import Header  # noqa: E402
 from super_selfish.data.keyed import KeyedDataset, Ticket  # noqa: E402
+from super_selfish.data.pretext import PretextDataset  # noqa: E402
 
 DATA = Path(os.environ.get("SUPER_SELFISH_DATA", ROOT.parent / "shared" / "data"))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -97,14 +99,14 @@ class Held(ImageSource):
         return {"length": len(self.images)}
 
 
-def ours(recipes: tuple[Any, Any], images: list[np.ndarray], size: int) -> Callable[[int], Any]:
+def ours(dataset: PretextDataset, count: int, size: int) -> Callable[[int], Any]:
     """What the training loader does with a batch, in one process and one thread."""
-    keyed = KeyedDataset(AugmentationDataset(Held(images), *recipes), 0, None, "raise")
-    collate, buffers = Collator(), Buffers()
+    keyed = KeyedDataset(dataset, 0, None, "raise")
+    collate, buffers = Collator(dataset.batched), Buffers()
     preprocessing = Preprocessing((size, size), 3, None, MEAN, STD)
 
     def batch(turn: int) -> Any:
-        items = keyed.__getitems__([Ticket(turn, index) for index in range(len(images))])
+        items = keyed.__getitems__([Ticket(turn, index) for index in range(count)])
         return to_device(collate(items), CPU, preprocessing, buffers=buffers)
 
     return batch
@@ -138,14 +140,16 @@ def contestants(size: int) -> dict[str, dict[str, Callable[[int], Any]]]:
     pictures = [Image.fromarray(image) for image in images]
     tensors = [torch.from_numpy(image.copy()).permute(2, 0, 1).contiguous() for image in images]
     byol = BYOLTransform(BYOLView1Transform(size), BYOLView2Transform(size))
+    held = Held(images)
+    views = AugmentationDataset(held, BYOLRecipe(size), BYOLRecipe(size, 2))
     return {
         "MoCo v2": {
-            "super_selfish": ours((MoCoRecipe(size), MoCoRecipe(size)), images, size),
+            "super_selfish": ours(AugmentationDataset(held, MoCoRecipe(size)), len(images), size),
             "lightly": stacked(MoCoV2Transform(size), pictures),
             "torchvision v2": stacked(v2_views(size, 0.2, 0.4, (0.5, 0.5), 0.0), tensors),
         },
         "BYOL": {
-            "super_selfish": ours((BYOLRecipe(size), BYOLRecipe(size, 2)), images, size),
+            "super_selfish": ours(views, len(images), size),
             "lightly": stacked(byol, pictures),
             "torchvision v2": stacked(v2_views(size, 0.08, 0.2, (1.0, 0.1), 0.2), tensors),
         },
@@ -153,10 +157,10 @@ def contestants(size: int) -> dict[str, dict[str, Callable[[int], Any]]]:
 
 
 def microseconds(function: Callable[[int], Any], turn: int, views: int, repeats: int) -> float:
-    begin = time.perf_counter()
+    begin = time.process_time()
     for repeat in range(repeats):
         function(1000 * turn + repeat)
-    return (time.perf_counter() - begin) / views / repeats * 1e6
+    return (time.process_time() - begin) / views / repeats * 1e6
 
 
 def measure(functions: dict[str, Callable[[int], Any]], views: int, rounds: int) -> dict[str, list[float]]:

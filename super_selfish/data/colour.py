@@ -2,7 +2,7 @@
 
 With ``grey`` the luma of a pixel, brightness, contrast, saturation, a shift and any sequence of them have the form
 ``gain * x + mix * grey + offset``. Such a sequence is one matrix and one pass; a hue step, which is not linear, ends
-it. Values are clipped after each pass, not after each step.
+it if it mixes channels. Values are clipped after each pass, not after each step.
 """
 
 from __future__ import annotations
@@ -61,8 +61,9 @@ def adjust(image: Image, steps: Sequence[tuple[int, float]]) -> Image:
         elif kind == SATURATION and coloured:
             gain, mix = gain * strength, mix + (1.0 - strength) * gain
         elif kind == HUE and coloured and strength:
-            adjusted = functional.turn_hue(_linear(adjusted, gain, mix, offset), strength)
-            gain, mix, offset = 1.0, 0.0, 0.0
+            if mix:  # a turn and what does the same to all channels may change places
+                adjusted, gain, mix, offset = _linear(adjusted, gain, mix, offset), 1.0, 0.0, 0.0
+            adjusted = functional.turn_hue(adjusted, strength)
     adjusted = _linear(adjusted, gain, mix, offset)
     return image if adjusted is row else adjusted.reshape(image.shape)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -100,14 +100,14 @@ class ContextDataset(PretextDataset):
     def sample(self, index: int, stream: Stream) -> Sample:
         """The corrupted image, the image, and where they differ."""
         clean = self.images.read(index)
-        mask = self._mask(stream, *clean.shape[:2])
         colour = self._colour * functional.peak(clean)
-        corrupted = clean.copy()
-        corrupted[mask] = np.rint(colour) if clean.dtype.kind == "u" else colour
+        mask, corrupted = np.zeros(clean.shape[:2], np.bool_), clean.copy()
+        for block in self._blocks(stream, *clean.shape[:2]):
+            mask[block] = True
+            corrupted[block] = np.rint(colour) if clean.dtype.kind == "u" else colour
         return corrupted, clean, torch.from_numpy(mask)[None]
 
-    def _mask(self, stream: Stream, height: int, width: int) -> npt.NDArray[np.bool_]:
-        mask = np.zeros((height, width), np.bool_)
+    def _blocks(self, stream: Stream, height: int, width: int) -> Iterator[tuple[slice, slice]]:
         drawn = stream.uniforms(self.n_blocks, 5)
         erased = drawn[:, 0] < self.p
         erased[0] |= not erased.any()
@@ -118,5 +118,4 @@ class ContextDataset(PretextDataset):
             down = min(height, max(1, round(side * stretch)))
             across = min(width, max(1, round(side / stretch)))
             y, x = int(top * (height - down + 1)), int(left * (width - across + 1))
-            mask[y : y + down, x : x + across] = True
-        return mask
+            yield slice(y, y + down), slice(x, x + across)

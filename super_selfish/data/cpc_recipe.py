@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
+from super_selfish.data import warps
 from super_selfish.data.colour import SATURATION, adjust, is_jitter, jitter
 from super_selfish.data.functional import Image
 from super_selfish.data.pool import AUTOAUGMENT, POOL, Operation
@@ -72,20 +73,30 @@ class CPCRecipe(Recipe):
         coloured = image.shape[2] == 3
         if not coloured:
             tell_left_out(image.shape[2])
-        elastic, gamma, jittered, grey, *draws = stream.sixteen()[:9]
-        for operation in self._drawn(_OPERATIONS if coloured else _WITHOUT_RGB, stream):
-            image = operation(image, stream)
+        elastic, gamma, jittered, grey, *draws = stream.sixteen()
+        origin = None  # of the pixels: warps in a row are one
+        for operation in self._drawn(_OPERATIONS if coloured else _WITHOUT_RGB, draws[5:], stream):
+            if operation.apply is warps.affine:
+                placed = warps.origin_of(image.shape, **operation.draw(stream, image.shape))
+                origin = placed if origin is None else warps.through(origin, placed)
+            else:
+                image, origin = image if origin is None else warps.placed(image, origin), None
+                image = operation(image, stream)
         if elastic < self.elastic:
-            image = POOL["elastic"](image, stream)
+            deform = POOL["elastic"]
+            image = deform.apply(image, origin=origin or warps.NOWHERE_ELSE, **deform.draw(stream, image.shape))
+        elif origin is not None:
+            image = warps.placed(image, origin)
         if gamma < self.gamma:
             image = POOL["gamma"](image, stream)
-        steps = jitter(self.jitter, draws, additive=True) if jittered < self.jitter_p else ()
+        steps = jitter(self.jitter, draws[:5], additive=True) if jittered < self.jitter_p else ()
         return adjust(image, (*steps, (SATURATION, 0.0)) if grey < self.grey else steps)
 
-    def _drawn(self, pool: tuple[Operation, ...], stream: Stream) -> list[Operation]:
-        """Different operations, in random order."""
-        rest = list(pool)
-        return [rest.pop(stream.integer(len(rest))) for _ in range(self.n_ops)]
+    def _drawn(self, pool: tuple[Operation, ...], draws: list[float], stream: Stream) -> list[Operation]:
+        """Different operations, in random order; by draws at hand, then by others of the stream."""
+        rest, more = list(pool), max(0, self.n_ops - len(draws))
+        draws = draws[: self.n_ops] + [stream.uniform() for _ in range(more)]
+        return [rest.pop(int(draw * len(rest))) for draw in draws]
 
 
 ContrastivePredictiveCodingAugmentations = CPCRecipe()

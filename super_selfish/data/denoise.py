@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from super_selfish.data.functional import Image, peak
+from super_selfish.data.functional import Image, peak, repeated
 from super_selfish.data.pretext import PretextDataset, Sample
 from super_selfish.errors import COUNT, PROBABILITY, Rule, check_arguments, is_number
 from super_selfish.seeding import Stream
@@ -63,17 +63,18 @@ class DenoiseDataset(PretextDataset):
         """The corrupted image, the image, and the mask."""
         clean = self.images.read(index)
         height, width = clean.shape[:2]
-        draw = stream.uniforms(-(-height // self.patch), -(-width // self.patch))
+        blocks = -(-height // self.patch), -(-width // self.patch)
+        draw = np.random.Generator(np.random.SFC64(stream.bits())).random(blocks, np.float32)
         mask = self._as_pixels(draw < self.p, height, width)
-        wide = np.repeat(mask[:, :, None], clean.shape[2], axis=2)
+        wide = repeated(mask.view(np.uint8), clean.shape[2])
+        if self.noise == "mask":
+            return clean * (wide ^ 1), clean, torch.from_numpy(mask)[None]
         if self.noise == "gaussian":
             noise = self._noisy(clean, stream)
-        elif self.noise == "saltpepper":
+        else:
             white = self._as_pixels(draw < self.p / 2, height, width)
             noise = (white * peak(clean)).astype(clean.dtype)[:, :, None]
-        else:
-            noise = np.zeros((), clean.dtype)
-        return np.where(wide, noise, clean), clean, torch.from_numpy(mask)[None]
+        return np.where(wide.view(np.bool_), noise, clean), clean, torch.from_numpy(mask)[None]
 
     def _as_pixels(self, blocks: npt.NDArray[np.bool_], height: int, width: int) -> npt.NDArray[np.bool_]:
         if self.patch > 1:

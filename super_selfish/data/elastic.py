@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from super_selfish.data import operations
+from super_selfish.data import warps
 from super_selfish.data.functional import Image
 from super_selfish.data.pool import Deformation
 from super_selfish.data.recipes import AnyImage, Recipe
@@ -19,7 +19,7 @@ class _Elastic(Recipe):
     def augment(self, image: Image, stream: Stream) -> Image:
         """The image with its nine points moved."""
         drawn = Deformation(self.sigma / min(image.shape[:2]), 0.0)(stream, image.shape)
-        return operations.elastic(image, drawn["displacement"])
+        return warps.elastic(image, drawn["displacement"])
 
 
 def elastic_transform(img: AnyImage, sigma: float) -> AnyImage:

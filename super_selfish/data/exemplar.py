@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from super_selfish.data import operations
+from super_selfish.data import warps
 from super_selfish.data.functional import Image
-from super_selfish.data.pool import POOL, Operation, Uniform
+from super_selfish.data.pool import POOL, Operation, Uniform, deform
 from super_selfish.data.pretext import PretextDataset, Sample
 from super_selfish.data.recipes import Recipe
 from super_selfish.data.views import Views, as_recipe
@@ -72,11 +72,16 @@ class ExemplarRecipe(Recipe):
     def augment(self, image: Image, stream: Stream) -> Image:
         """A version of an image; without operations, the image itself."""
         chosen = [OPERATIONS[name] for name in self.names]
-        warps = [operation for operation in chosen if operation.apply is operations.affine]
-        placed = {key: value for warp in warps for key, value in warp.draw(stream, image.shape).items()}
-        version = operations.affine(image, **placed) if placed else image
+        affine = [operation for operation in chosen if operation.apply is warps.affine]
+        placed = {key: value for operation in affine for key, value in operation.draw(stream, image.shape).items()}
+        version = image
+        for operation in chosen:  # all geometry is one warp, where it comes first
+            if operation.apply is deform:
+                origin = warps.origin_of(image.shape, **placed)
+                version, placed = deform(image, origin=origin, **operation.draw(stream, image.shape)), {}
+        version = warps.affine(image, **placed) if placed else version
         for operation in chosen:
-            if operation.apply is not operations.affine:
+            if operation.apply not in (warps.affine, deform):
                 version = operation(version, stream)
         return version
 

@@ -19,6 +19,9 @@ from super_selfish.data.rectangles import block
 
 Image = npt.NDArray[Any]
 
+_MANY = 96 * 96  # pixels that are worth thirty calls
+_PEAKS = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
+
 cv2.setNumThreads(0)  # one image is too little work to share; workers and prefetching threads give the parallelism
 
 
@@ -56,13 +59,6 @@ def fit(image: Image, height: int, width: int) -> Image:
     return center_crop(resize(image, *covering), height, width)
 
 
-def crop_resize(
-    image: Image, top: int, left: int, height: int, width: int, size: tuple[int, int], cubic: bool = False
-) -> Image:
-    """Cut out ``height`` × ``width`` px from row ``top``, column ``left`` on, and :func:`resample` them."""
-    return resample(image[top : top + height, left : left + width], size, cubic)
-
-
 def resample(image: Image, size: tuple[int, ...], cubic: bool = False) -> Image:
     """Bring an image to a size, as if there was nothing around it.
 
@@ -78,9 +74,8 @@ def resample(image: Image, size: tuple[int, ...], cubic: bool = False) -> Image:
         rows, columns = height % down, width % across  # a pixel or two, half of them on each side
         image = image[rows // 2 : rows // 2 + height - rows, columns // 2 : columns // 2 + width - columns]
         image = resize(image, height // down, width // across)
-    image = np.ascontiguousarray(image)  # OpenCV is slower on parts of rows
     if image.shape[:2] == size:
-        return image
+        return np.ascontiguousarray(image)
     method = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
     if channels == 3:
         return bounded(cv2.resize(image, size[::-1], interpolation=method), cubic)
@@ -96,7 +91,7 @@ def bounded(image: Image, overshoots: bool = True) -> Image:
 
 def peak(image: Image) -> float:
     """What white is: 255, 65535 or 1."""
-    return 1.0 if image.dtype == np.float32 else float(np.iinfo(image.dtype).max)
+    return _PEAKS[image.dtype]
 
 
 def flip(image: Image) -> Image:
@@ -104,32 +99,28 @@ def flip(image: Image) -> Image:
     return _with_channels(cv2.flip(image, 1))
 
 
-def zoom(image: Image, top: float, left: float, height: float, width: float, size: tuple[int, int]) -> Image:
-    """Resample a rectangle, which may lie between pixels, to a size, bilinearly.
-
-    Args:
-        image: H×W×C.
-        top: Upper edge of the rectangle in px, in [0, H - height].
-        left: Left edge in px, in [0, W - width].
-        height: Of the rectangle in px.
-        width: Of the rectangle in px.
-        size: Height and width of the result; meant for enlarging, or for shrinking by less than two.
-    """
-    down, across = height / size[0], width / size[1]
-    matrix = np.array([[across, 0, left + across / 2 - 0.5], [0, down, top + down / 2 - 0.5]])  # pixel centres
-    return warp(image, matrix, size)
+def quarter_turns(image: Image, count: int) -> Image:
+    """Turn counter-clockwise by right angles: 0 to 3 of them."""
+    if count == 0 or image.shape[2] > 4:
+        return np.rot90(image, count)
+    codes = cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE  # a tenth of the time of numpy
+    return _with_channels(cv2.rotate(image, codes[count - 1]))
 
 
-def warp(image: Image, matrix: npt.NDArray[Any], size: tuple[int, int], inverse: bool = True) -> Image:
+def repeated(values: Image, channels: int) -> Image:
+    """The same values (H, W) in each of so many channels."""
+    return _with_channels(cv2.merge([values] * channels))
+
+
+def warp(image: Image, matrix: npt.NDArray[Any], size: tuple[int, int]) -> Image:
     """An affine map, bilinear, with the image reflected at its border.
 
     Args:
         image: H×W×C.
         matrix: 2×3; takes (x, y) of the result to (x, y) in the image, in px from the centre of the first pixel.
         size: Height and width of the result.
-        inverse: Whether that is so; else the matrix takes the image to the result.
     """
-    flags = cv2.INTER_LINEAR | (cv2.WARP_INVERSE_MAP if inverse else 0)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = [
         _with_channels(cv2.warpAffine(group, matrix, size[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT_101))
         for group in ([image] if image.shape[2] <= 4 else _groups_of_four(image))  # OpenCV warps four at a time
@@ -214,14 +205,14 @@ def turn_hue(image: Image, turns: float) -> Image:
 
     Args:
         image: H×W×3.
-        turns: Of the colour circle, in [-0.5, 0.5]. 8-bit images hold the circle in 256 steps.
+        turns: Of the colour circle, in [-0.5, 0.5]. 8-bit images of fewer than 9216 px hold the circle in 256 steps.
     """
     if image.dtype == np.uint8:
+        if image.shape[0] * image.shape[1] >= _MANY:
+            return _turned(image, turns)
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-        values, step = hsv.reshape(-1), _hue_step(round(turns * 256) & 255)
-        for first in range(0, values.size, step.size):
-            block = values[first : first + step.size]
-            block += step[: block.size]  # wraps around, as the circle does
+        values = hsv.reshape(-1)
+        values += _hue_step(round(turns * 256) & 255)[: values.size]  # wraps around, as the circle does
         return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
     top = np.float32(peak(image))
     hsv = cv2.cvtColor(image if image.dtype == np.float32 else image / top, cv2.COLOR_RGB2HSV)
@@ -231,10 +222,39 @@ def turn_hue(image: Image, turns: float) -> Image:
     return turned if image.dtype == np.float32 else np.rint(turned * top).astype(image.dtype)
 
 
+def _turned(image: Image, turns: float) -> Image:
+    """The hue of bytes, turned without hues: in half the time of HSV there and back, and to half a level.
+
+    A pixel's highest and lowest value stay. Over the circle each channel is high for a third, falls for a sixth, is low
+    for a third, and rises. Its neighbour tells when it begins to fall or to rise, and how far it goes is the turn times
+    the chroma. Thirds of a turn exchange channels, half a turn mirrors the values.
+    """
+    sixths = round(6.0 * turns)
+    rest = 6.0 * turns - sixths
+    planes = list(np.empty((3, *image.shape[:2]), np.uint8))
+    cv2.split(image, planes)
+    high = np.maximum(np.maximum(planes[0], planes[1]), planes[2])
+    low = np.minimum(np.minimum(planes[0], planes[1]), planes[2])
+    way = cv2.convertScaleAbs(high - low, alpha=abs(rest))
+    nearly_high, nearly_low = high - way, np.add(low, way, out=way)
+    turned = []
+    for channel, plane in enumerate(planes):
+        neighbour = planes[(channel + 1) % 3 if rest > 0 else channel - 1]
+        moved = cv2.subtract(plane, cv2.subtract(neighbour, nearly_high))  # saturating: nothing but what is beyond
+        cv2.add(moved, cv2.subtract(nearly_low, neighbour), moved)
+        np.maximum(moved, low, out=moved)
+        turned.append(np.minimum(moved, high, out=moved))
+    if sixths % 2:
+        turned = [np.subtract(high, np.subtract(plane, low, out=plane), out=plane) for plane in turned]
+        sixths += 3
+    thirds = sixths // 2 % 3
+    return _with_channels(cv2.merge(turned[3 - thirds :] + turned[: 3 - thirds]))
+
+
 @lru_cache(maxsize=256)
 def _hue_step(step: int) -> Image:
-    """What is added to pixels in HSV; to add it to whole blocks is several times faster than to every third byte."""
-    block = np.zeros(3 * 4096, np.uint8)
+    """What is added to pixels in HSV; to add it to all bytes is several times faster than to every third."""
+    block = np.zeros(3 * _MANY, np.uint8)
     block[::3] = step
     block.flags.writeable = False
     return block
@@ -250,23 +270,6 @@ def look_up(image: Image, table: Image) -> Image:
     if table.ndim == 2 and image.shape[2] != 1:
         table = table.reshape(256, 1, -1)
     return _with_channels(cv2.LUT(image, table))
-
-
-def rotate(image: Image, angle: float) -> Image:
-    """Rotate a square image counter-clockwise about its centre.
-
-    Args:
-        image: A square image.
-        angle: Degrees, counter-clockwise. Multiples of 90 move pixels and change none; other angles are bilinear, with
-            the image reflected at its border.
-    """
-    quarter, rest = divmod(angle % 360.0, 90.0)
-    if rest == 0:
-        return np.rot90(image, int(quarter))
-    side = image.shape[0]
-    centre = (side - 1) / 2
-    matrix = cv2.getRotationMatrix2D((centre, centre), angle, 1.0)
-    return warp(image, matrix, (side, side), inverse=False)
 
 
 def decode_png16(data: bytes, colour: bool) -> Image | None:
@@ -290,6 +293,8 @@ def histogram(image: Image) -> npt.NDArray[np.int64]:
     """How many pixels of each channel are nearest to each of 256 even levels from black to white: (C, 256)."""
     white = peak(image)
     ends = [-white / 510, white + white / 510]  # half a level beyond black and white, so that levels are bins' centres
-    image = np.ascontiguousarray(image)
-    counts = [cv2.calcHist([image], [channel], None, [256], ends).ravel() for channel in range(image.shape[2])]
-    return np.stack(counts).astype(np.int64)
+    row = [np.ascontiguousarray(image).reshape(1, -1, image.shape[2])]
+    counts = np.empty((image.shape[2], 256), np.float32)
+    for channel, bins in enumerate(counts):
+        cv2.calcHist(row, [channel], None, [256], ends, bins)
+    return counts.astype(np.int64)

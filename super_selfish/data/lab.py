@@ -47,7 +47,7 @@ def _roots(image: Image) -> Floats:
         linear = functional.look_up(image, _LINEAR_BYTE)
     else:
         linear = _linear(np.clip(image / np.float32(functional.peak(image)), 0, 1)).astype(np.float32)
-    xyz = functional.mix_channels(linear, _XYZ)
+    xyz = functional.mix_channels(linear, _XYZ, saturating=False)
     edge = np.float32(LINEAR_BELOW)
     below = np.minimum(xyz, edge)
     below -= edge

@@ -1,13 +1,12 @@
-"""The operations that augmentation recipes draw from: the AutoAugment pool, gamma, erasing and elastic deformation.
+"""The operations that augmentation recipes draw from: the AutoAugment pool, gamma and erasing.
 
 As in ``functional``, each is a pure function from an H×W×C array to an array of the same shape and type; images are
 uint8 in [0, 255], uint16 in [0, 65535] or float32 in [0, 1], with any number of channels. The ranges of parameters are
-stated here and checked by the recipes, once, instead of by every call.
+stated here and checked by the recipes, once, instead of by every call. What moves pixels is in ``warps``.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 
@@ -18,83 +17,8 @@ from super_selfish.data import functional
 from super_selfish.data.functional import Image
 
 _SMOOTHING = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / np.float32(13)
-_LEVELS = np.arange(256)
-
-
-def affine(
-    image: Image,
-    angle: float = 0.0,
-    translate: tuple[float, float] = (0.0, 0.0),
-    scale: float = 1.0,
-    shear: tuple[float, float] = (0.0, 0.0),
-) -> Image:
-    """Shear, scale, rotate and translate about the centre in one bilinear warp, the image reflected at its border.
-
-    Args:
-        image: H×W×C.
-        angle: Degrees, counter-clockwise (torchvision's are clockwise).
-        translate: Right and down, in px.
-        scale: Factor, positive; above 1 enlarges.
-        shear: Factors: a point moves right by the first times its distance below the centre, then down by the second
-            times its distance right of the centre. (sx, sy) are the angles (-atan sx, -atan sy) of torchvision.
-
-    Example:
-        >>> affine(np.array([[[1], [2], [3], [4]]], np.uint8), translate=(1, 0)).ravel().tolist()
-        [2, 1, 2, 3]
-    """
-    radians = math.radians(angle)
-    cos, sin = scale * math.cos(radians), scale * math.sin(radians)
-    across, down = shear
-    both = 1.0 + across * down
-    xx, xy = cos + sin * down, cos * across + sin * both
-    yx, yy = cos * down - sin, cos * both - sin * across
-    x, y = (image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2
-    matrix = np.array([[xx, xy, x + translate[0] - xx * x - xy * y], [yx, yy, y + translate[1] - yx * x - yy * y]])
-    return functional.warp(image, matrix, (image.shape[0], image.shape[1]), inverse=False)
-
-
-def elastic(image: Image, displacement: npt.NDArray[np.floating]) -> Image:
-    """Deform smoothly: every pixel is taken from elsewhere, bilinearly, the image reflected at its border.
-
-    The displacements are given at nine points: the corners, the middles of the sides and the centre. Between them they
-    are interpolated by the cubic spline that is mirrored at the border, along rows and columns. No value leaves the
-    range of the image's own.
-
-    Args:
-        image: H×W×C.
-        displacement: (2, 3, 3): how far (down, right) in px of each of the points its new pixel is found.
-
-    Example:
-        >>> ramp = np.arange(5, dtype=np.uint8)[None, :, None]
-        >>> elastic(ramp, np.stack([np.zeros((3, 3)), np.ones((3, 3))])).ravel().tolist()
-        [1, 2, 3, 4, 3]
-    """
-    (down, rows), (across, columns) = _spline(image.shape[0]), _spline(image.shape[1])
-    dy, dx = displacement.astype(np.float32, copy=False)
-    x = down @ (dx @ across.T)
-    x += columns
-    y = down @ (dy @ across.T)
-    y += rows[:, None]
-    return functional.remap(image, x, y)
-
-
-@functools.lru_cache(maxsize=256)
-def _spline(size: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Weights (size, 3) of three values at both ends and the middle of an axis at each pixel, and its coordinates.
-
-    Mirroring makes the slope zero at both ends, so the slope in the middle is 3/4 of the difference of the ends; in
-    each half the spline is the cubic with these slopes.
-    """
-    place = np.arange(size) * (2.0 / max(size - 1, 1))
-    t = np.where(place <= 1.0, place, 2.0 - place)[:, None]  # from the nearer end
-    rise = t * t * (3.0 - 2.0 * t)
-    tilt = 0.75 * t * t * (t - 1.0)
-    near = np.concatenate([1.0 - rise - tilt, rise, tilt], axis=1)
-    weights = np.where(place[:, None] <= 1.0, near, near[:, ::-1]).astype(np.float32)
-    pixels = np.arange(size, dtype=np.float32)
-    weights.setflags(write=False)
-    pixels.setflags(write=False)
-    return weights, pixels
+_LEVELS = np.arange(256, dtype=np.int32)
+_LOGARITHMS = np.concatenate([[-np.inf], np.log(_LEVELS[1:] / 255)])
 
 
 def invert(image: Image) -> Image:
@@ -123,18 +47,13 @@ def solarize(image: Image, threshold: float) -> Image:
         return np.abs(inverted, out=inverted)
     white = functional.peak(image)
     level = math.ceil(threshold * white - 1e-6)  # so that 128 / 255 stays 128
-    if image.dtype == np.uint8:
-        return functional.look_up(image, _inverted_from(level))
-    mask: Image = (image >= level) * image.dtype.type(white)
+    bright = image >= level
+    if image.dtype == np.uint8:  # a third of the time that a table takes
+        mask: Image = np.negative(bright.view(np.uint8))
+    else:
+        mask = bright * image.dtype.type(white)
     mask ^= image
     return mask
-
-
-@functools.lru_cache(maxsize=257)
-def _inverted_from(level: int) -> npt.NDArray[np.uint8]:
-    table = np.where(level <= _LEVELS, 255 - _LEVELS, _LEVELS).astype(np.uint8)
-    table.setflags(write=False)
-    return table
 
 
 def posterize(image: Image, bits: int) -> Image:
@@ -170,18 +89,22 @@ def equalize(image: Image) -> Image:
         >>> equalize(np.repeat(np.arange(100, 104, dtype=np.uint8), 255).reshape(1, -1, 1))[0, ::255, 0].tolist()
         [0, 85, 170, 255]
     """
-    counts = functional.histogram(image)
-    below = np.cumsum(counts, axis=1) - counts
+    counts = functional.histogram(image).astype(np.int32)
+    below = counts.cumsum(axis=1, dtype=np.int32)
+    below -= counts
     pixels = image.shape[0] * image.shape[1]
-    step = np.where(below < pixels, below, 0).max(axis=1, keepdims=True) // 255  # PIL leaves the highest level out
-    curve = np.minimum((below + step // 2) // np.maximum(step, 1), 255)
-    curve = np.where(step > 0, curve, _LEVELS)  # PIL's: too few pixels, or all of one level, are left alone
+    lower = [int(row[row.searchsorted(pixels) - 1]) for row in below]  # PIL leaves the highest level out
+    step = np.array(lower, np.int32)[:, None] // 255
+    below += step >> 1
+    curve = np.minimum(below // np.maximum(step, 1), 255)
+    if not step.all():
+        curve = np.where(step > 0, curve, _LEVELS)  # PIL's: too few pixels, or all of one level, are left alone
     if image.dtype == np.uint8:
         return functional.look_up(image, curve.T.astype(np.uint8))
     return _follow(image, curve)
 
 
-def _follow(image: Image, curve: npt.NDArray[np.int64]) -> Image:
+def _follow(image: Image, curve: npt.NDArray[np.int32]) -> Image:
     """Map each channel by its curve (C, 256) of levels in [0, 255], linear between the levels."""
     to_white = functional.peak(image) / 255
     values = (curve * to_white).astype(np.float32)
@@ -204,15 +127,18 @@ def autocontrast(image: Image) -> Image:
         >>> autocontrast(np.array([[[100], [150], [200]]], np.uint8)).ravel().tolist()
         [0, 128, 255]
     """
-    low, high = image.min(axis=0).min(axis=0), image.max(axis=0).max(axis=0)  # over rows first, which is fast
+    columns = image.reshape(image.shape[0], -1)  # long rows: arithmetic on an axis of a few channels is slow
+    low, high = (bound(axis=0).reshape(image.shape[1:]) for bound in (columns.min, columns.max))
+    low, high = low.min(axis=0), high.max(axis=0)
     constant = high == low
     low[constant] = 0
     unit = np.where(constant, 1.0, (high - low) / functional.peak(image)).astype(np.float32)
     if image.dtype == np.uint8:
-        table = np.rint((_LEVELS[:, None] - low.astype(np.int64)).astype(np.float32) / unit)
-        return functional.look_up(image, np.clip(table, 0, 255).astype(np.uint8))
-    rows = image.reshape(image.shape[0], -1)  # long rows: arithmetic on an axis of a few channels is slow
-    stretched: Image = (rows - np.tile(low, image.shape[1])).astype(np.float32, copy=False)
+        table = (_LEVELS[:, None] - low).astype(np.float32)
+        table /= unit
+        np.clip(np.rint(table, out=table), 0, 255, out=table)
+        return functional.look_up(image, table.astype(np.uint8))
+    stretched: Image = (columns - np.tile(low, image.shape[1])).astype(np.float32, copy=False)
     stretched /= np.tile(unit, image.shape[1])
     if image.dtype != np.float32:
         stretched = np.rint(stretched, out=stretched).astype(image.dtype)
@@ -253,8 +179,10 @@ def gamma(image: Image, exponent: float | Sequence[float]) -> Image:
         [64, 128]
     """
     if image.dtype == np.uint8:
-        levels = _LEVELS / 255 if np.ndim(exponent) == 0 else _LEVELS[:, None] / 255
-        return functional.look_up(image, np.rint(255 * np.power(levels, exponent)).astype(np.uint8))
+        logarithms = _LOGARITHMS if np.ndim(exponent) == 0 else _LOGARITHMS[:, None]
+        table = np.exp(logarithms * exponent)  # in half the time of np.power
+        table *= 255
+        return functional.look_up(image, np.rint(table, out=table).astype(np.uint8))
     powers = np.asarray(exponent, np.float32)
     if image.dtype == np.float32:
         return np.power(image, powers)

@@ -44,7 +44,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from super_selfish.data import colour, functional, operations
+from super_selfish.data import colour, functional, operations, warps
 from super_selfish.data.functional import Image
 from super_selfish.seeding import Stream
 
@@ -130,7 +130,7 @@ class Offset:
         name: Of the argument.
         across: Limit of the first.
         down: Limit of the second.
-        of_side: Whether they are parts of the image's width and height, which are told in px.
+        of_side: Whether they are parts of the image's width and height, which are told in whole px.
     """
 
     name: str
@@ -140,14 +140,15 @@ class Offset:
 
     def __call__(self, stream: Stream, shape: tuple[int, ...]) -> Magnitudes:
         """The magnitudes for an image of a shape."""
-        height, width = shape[:2] if self.of_side else (1, 1)
-        across, down = self.across * width, self.down * height
-        return {self.name: (stream.uniform(-across, across), stream.uniform(-down, down))}
+        if not self.of_side:
+            return {self.name: (stream.uniform(-self.across, self.across), stream.uniform(-self.down, self.down))}
+        across, down = self.across * shape[1], self.down * shape[0]
+        return {self.name: (round(stream.uniform(-across, across)), round(stream.uniform(-down, down)))}
 
 
 @dataclass(frozen=True)
 class Deformation:
-    """Displacements of the nine points of :func:`operations.elastic`, and a shear.
+    """Displacements of the nine points of :func:`warps.elastic`, and a shear.
 
     Args:
         sigma: Standard deviation of the displacements, relative to the short side.
@@ -159,10 +160,13 @@ class Deformation:
 
     def __call__(self, stream: Stream, shape: tuple[int, ...]) -> Magnitudes:
         """The magnitudes for an image of a shape."""
-        radius, angle = stream.uniforms(2, 2, 3, 3)
-        normal = np.sqrt(-2.0 * np.log1p(-radius)) * np.cos(2.0 * math.pi * angle)  # Box and Muller
-        shear = (stream.uniform(-self.shear, self.shear), stream.uniform(-self.shear, self.shear))
-        return {"displacement": self.sigma * min(shape[:2]) * normal, "shear": shear}
+        radii, angles = stream.sixteen(), stream.sixteen()
+        scale, moves = self.sigma * min(shape[:2]), []
+        for radius, angle in zip(radii[:9], angles[:9], strict=True):  # two normal numbers each: Box and Muller
+            length, turn = scale * math.sqrt(-2.0 * math.log1p(-radius)), 2.0 * math.pi * angle
+            moves += [length * math.cos(turn), length * math.sin(turn)]
+        shear = (self.shear * (2.0 * radii[9] - 1.0), self.shear * (2.0 * angles[9] - 1.0))
+        return {"displacement": np.array(moves).reshape(2, 3, 3), "shear": shear}
 
 
 @dataclass(frozen=True)
@@ -208,9 +212,14 @@ def between(stream: Stream, low: float, high: float, log: bool = False) -> float
     return low * math.exp(stream.uniform(0.0, math.log(high / low))) if log else stream.uniform(low, high)
 
 
-def deform(image: Image, displacement: npt.NDArray[np.floating], shear: tuple[float, float]) -> Image:
-    """Deform smoothly, then shear; see :func:`operations.elastic` and :func:`operations.affine`."""
-    return operations.affine(operations.elastic(image, displacement), shear=shear)
+def deform(
+    image: Image,
+    displacement: npt.NDArray[np.floating],
+    shear: tuple[float, float],
+    origin: warps.Origin = warps.NOWHERE_ELSE,
+) -> Image:
+    """Shear, then deform smoothly, an image whose pixels come from elsewhere: one warp; see :func:`warps.elastic`."""
+    return warps.elastic(image, displacement, warps.through(origin, warps.origin_of(image.shape, shear=shear)))
 
 
 def cutout(image: Image, top: int, left: int, side: int) -> Image:
@@ -242,11 +251,11 @@ def hue(image: Image, turns: float) -> Image:
 _ENHANCE = Uniform("factor", 0.1, 1.9)
 
 AUTOAUGMENT: dict[str, Operation] = {
-    "shear_x": Operation("shear", operations.affine, Offset("shear", 0.3, 0.0)),
-    "shear_y": Operation("shear", operations.affine, Offset("shear", 0.0, 0.3)),
-    "translate_x": Operation("translation", operations.affine, Offset("translate", 0.3, 0.0, of_side=True)),
-    "translate_y": Operation("translation", operations.affine, Offset("translate", 0.0, 0.3, of_side=True)),
-    "rotate": Operation("rotation", operations.affine, Uniform("angle", -30.0, 30.0)),
+    "shear_x": Operation("shear", warps.affine, Offset("shear", 0.3, 0.0)),
+    "shear_y": Operation("shear", warps.affine, Offset("shear", 0.0, 0.3)),
+    "translate_x": Operation("translation", warps.affine, Offset("translate", 0.3, 0.0, of_side=True)),
+    "translate_y": Operation("translation", warps.affine, Offset("translate", 0.0, 0.3, of_side=True)),
+    "rotate": Operation("rotation", warps.affine, Uniform("angle", -30.0, 30.0)),
     "autocontrast": Operation("contrast", operations.autocontrast, nothing),
     "invert": Operation("inversion", operations.invert, nothing),
     "equalize": Operation("contrast", operations.equalize, nothing),
@@ -261,8 +270,8 @@ AUTOAUGMENT: dict[str, Operation] = {
 """The operations of AutoAugment but its sixteenth, sample pairing, which needs a second image."""
 
 POOL: dict[str, Operation] = AUTOAUGMENT | {
-    "translate": Operation("translation", operations.affine, Offset("translate", 0.2, 0.2, of_side=True)),
-    "scale": Operation("scaling", operations.affine, Uniform("scale", 0.7, 1.4, log=True)),
+    "translate": Operation("translation", warps.affine, Offset("translate", 0.2, 0.2, of_side=True)),
+    "scale": Operation("scaling", warps.affine, Uniform("scale", 0.7, 1.4, log=True)),
     "elastic": Operation("shear", deform, Deformation()),
     "principal_contrast": Operation(
         "contrast", colour.principal_contrast, Uniforms("factors", 0.5, 2.0, log=True, count=3), rgb=True

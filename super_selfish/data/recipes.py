@@ -173,10 +173,10 @@ class CropColourRecipe(Recipe):
         sizes = [self._side_lengths(image) for image in images]
         views = [_cut(image, drawn) for image, drawn in zip(images, plans, strict=True)]
         early = [view.shape[0] * view.shape[1] < size[0] * size[1] for view, size in zip(views, sizes, strict=True)]
-        steps = [drawn.steps for drawn in plans]  # colours are changed where there are fewer pixels
-        views = [adjust(view, step) if now else view for view, step, now in zip(views, steps, early, strict=True)]
+        # views are mirrored and colours changed where there are fewer pixels
+        views = [_changed(view, drawn) if now else view for view, drawn, now in zip(views, plans, early, strict=True)]
         views = [functional.resample(view, size, self.cubic) for view, size in zip(views, sizes, strict=True)]
-        views = [view if past else adjust(view, step) for view, step, past in zip(views, steps, early, strict=True)]
+        views = [view if past else _changed(view, drawn) for view, drawn, past in zip(views, plans, early, strict=True)]
         views = [functional.blur(view, d.sigma) if d.sigma else view for view, d in zip(views, plans, strict=True)]
         return [operations.solarize(view, 0.5) if d.solarized else view for view, d in zip(views, plans, strict=True)]
 
@@ -250,10 +250,14 @@ def is_size(value: object) -> bool:
 
 
 def _cut(image: Image, drawn: Drawn) -> Image:
-    """What a view shows of an image, mirrored or not."""
+    """What a view shows of an image."""
     top, left, height, width = drawn.rectangle
-    part = image[top : top + height, left : left + width]
-    return functional.flip(part) if drawn.mirrored else part
+    return image[top : top + height, left : left + width]
+
+
+def _changed(part: Image, drawn: Drawn) -> Image:
+    """A view mirrored, or not, and in other colours."""
+    return adjust(functional.flip(part) if drawn.mirrored else part, drawn.steps)
 
 
 def _is_row(value: Any, length: int) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from super_selfish.data import functional
+from super_selfish.data import functional, warps
 from super_selfish.data.images import to_image
 from super_selfish.data.pretext import PretextDataset, Sample
 from super_selfish.errors import ConfigurationError
@@ -94,11 +94,11 @@ class RotateDataset(PretextDataset):
             stretch = math.exp(stream.uniform(-1, 1) * math.log(4 / 3) / 2)
             height, width = (min(side, math.sqrt(area) * factor) for factor in (stretch, 1 / stretch))
             top, left = (stream.uniform(0, space) for space in (image.shape[0] - height, image.shape[1] - width))
-            image = functional.zoom(image, top, left, height, width, (side, side))
+            image = warps.zoom(image, top, left, height, width, (side, side))
         return image[:, ::-1] if stream.chance(self.flip) else image
 
     def _turn(self, image: functional.Image, angle: float) -> functional.Image:
-        turned = functional.rotate(image, angle)
+        turned = warps.rotate(image, angle)
         if all(other % 90.0 == 0 for other in self.rotations):
             return turned
         side = image.shape[0]

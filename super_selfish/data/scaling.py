@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,9 +58,19 @@ def scaled(images: Tensor, preprocessing: Preprocessing | None = None, buffers: 
             if images.dtype == torch.uint8:
                 block.div_(255.0)
     else:
-        mean, std = (torch.tensor(row, dtype=torch.float64) for row in (preprocessing.mean, preprocessing.std))
-        factor, shift = (row.float().repeat(width // channels).to(images.device) for row in (unit / std, -mean / std))
+        moments = tuple(preprocessing.mean), tuple(preprocessing.std)
+        factor, shift = _factor_and_shift(*moments, unit, width // channels, images.device)
         for block, source in zip(torch.split(made, count), torch.split(rows, count), strict=True):
             block.copy_(source)
             torch.addcmul(shift, block, factor, out=block)
     return made.view(images.shape).movedim(-1, -3)
+
+
+@lru_cache(maxsize=16)
+def _factor_and_shift(
+    mean: tuple[float, ...], std: tuple[float, ...], unit: float, pixels: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """What a row of pixels is multiplied by, and what is added then; on a GPU they stay there from batch to batch."""
+    means, deviations = (torch.tensor(row, dtype=torch.float64) for row in (mean, std))
+    factor, shift = (row.float().repeat(pixels).to(device) for row in (unit / deviations, -means / deviations))
+    return factor, shift

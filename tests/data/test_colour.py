@@ -110,6 +110,17 @@ def test_a_sequence_is_its_steps_one_after_another(order: tuple[int, ...]) -> No
     assert difference(adjust(np.rint(image * 255).astype(np.uint8), steps), expected * 255) <= 5
 
 
+def test_what_all_channels_share_waits_until_after_the_hue(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[float] = []
+    linear = colour._linear
+    monkeypatch.setattr(colour, "_linear", lambda image, *form: (passes.append(form[0]), linear(image, *form))[1])
+    image = make_image("uint8", 3)
+    adjust(image, [(BRIGHTNESS, 1.1), (CONTRAST, 0.8), (HUE, 0.1), (SATURATION, 0.5)])
+    assert len(passes) == 1
+    adjust(image, [(SATURATION, 0.5), (HUE, 0.1), (BRIGHTNESS, 1.1)])
+    assert len(passes) == 3
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_any_sequence_without_hue_is_exact(seed: int) -> None:
     """Also kinds that return: 1e-5 of white in float32, 0.6 of a level in uint16, 0.75 in uint8 (10-bit weights)."""
@@ -202,6 +213,25 @@ def test_turn_hue_of_bytes_is_as_good_as_pils(turns: float) -> None:
     pil = np.asarray(pil_reference.adjust_hue(PilImage.fromarray(muted), turns))
     assert np.abs(result - pil).mean() <= 1.0
     assert np.abs(result - pil).max() <= 6
+
+
+@pytest.mark.parametrize(
+    "turns", [-0.5, -0.3, -0.2, -1 / 6, -0.1, -1 / 12, -0.03, 0.003, 0.07, 0.1, 0.25, 1 / 3, 0.45, 0.5]
+)
+def test_turn_hue_of_many_bytes_is_exact(turns: float) -> None:
+    """To rounding: half a level of the formula, on noise, on greys, and where two or all three channels are equal."""
+    image = np.random.default_rng(0).integers(0, 256, (120, 120, 3), np.uint8)
+    image[:10] = image[:10, :, :1]
+    image[10:20, :, 1:] = image[10:20, :, :1]
+    image[20:30, :, 0] = image[20:30, :, 2]
+    image[30:50] = image[30:50] // 128 * 255
+    exact = reference.adjust_hue(tensor((image / 255).astype(np.float32)), turns)
+    result = functional.turn_hue(image, turns)
+    assert difference(result, array(exact) * 255.0) <= 0.51
+    assert np.array_equal(
+        result, functional.turn_hue(np.ascontiguousarray(image.transpose(1, 0, 2)), turns).transpose(1, 0, 2)
+    )
+    assert np.array_equal(result, functional.turn_hue(image[::-1, ::-1], turns)[::-1, ::-1])
 
 
 def test_turn_hue_leaves_greys_and_the_input_alone() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from super_selfish.data import ContrastivePredictiveCodingAugmentations, CPCRecipe, operations
+from super_selfish.data import ContrastivePredictiveCodingAugmentations, CPCRecipe, warps
 from super_selfish.data import cpc_recipe as module
 from super_selfish.data.colour import CONTRAST, HUE, SATURATION, SHIFT
 from super_selfish.data.pool import AUTOAUGMENT, POOL
@@ -134,15 +134,33 @@ def test_gammas_differ_between_channels() -> None:
     assert len(set(view[0, 0].tolist())) == 3
 
 
-def test_elastic_deforms_and_shears(monkeypatch: pytest.MonkeyPatch) -> None:
-    sheared: list[Any] = []
-    affine = operations.affine
-    monkeypatch.setattr(
-        operations, "affine", lambda image, **how: (sheared.append(how["shear"]), affine(image, **how))[1]
-    )
+def test_elastic_deforms_and_shears_with_the_warps_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    elastic = warps.elastic
+    monkeypatch.setattr(warps, "elastic", lambda *all: (given.append(all), elastic(*all))[1])
     CPCRecipe(0, elastic=1, gamma=0, jitter_p=0, grey=0).augment(noise(), Stream(0))
-    assert len(sheared) == 1
-    assert 0 < max(map(abs, sheared[0])) <= 0.3
+    ((_, displacement, origin),) = given
+    assert displacement.std() == pytest.approx(0.045 * 16, rel=0.5)
+    assert 0 < max(abs(origin[1]), abs(origin[3])) <= 0.31
+    shear_alone = origin
+    monkeypatch.setattr(module, "_OPERATIONS", (AUTOAUGMENT["rotate"], AUTOAUGMENT["translate_x"]))
+    monkeypatch.setattr(warps, "placed", None)  # is not called
+    CPCRecipe(2, elastic=1, gamma=0, jitter_p=0, grey=0).augment(noise(), Stream(0))
+    assert np.abs(np.subtract(given[1][2], shear_alone)).min() > 1e-3
+
+
+def test_warps_in_a_row_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    placed: list[Any] = []
+    monkeypatch.setattr(warps, "placed", lambda image, origin: (placed.append(origin), image)[1])
+    recipe = CPCRecipe(2, elastic=0, gamma=0, jitter_p=0, grey=0)
+    monkeypatch.setattr(module, "_OPERATIONS", (AUTOAUGMENT["rotate"], AUTOAUGMENT["translate_x"]))
+    for key in range(8):
+        recipe.augment(noise(), Stream(key))
+    assert len(placed) == 8
+    monkeypatch.setattr(module, "_OPERATIONS", (AUTOAUGMENT["rotate"], AUTOAUGMENT["invert"]))
+    for key in range(8):
+        recipe.augment(noise(), Stream(key))
+    assert len(placed) == 16
 
 
 def test_called_by_hand() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from super_selfish.data import ExemplarDataset, ExemplarRecipe, operations
+from super_selfish.data import ExemplarDataset, ExemplarRecipe, operations, warps
 from super_selfish.data.exemplar import OPERATIONS, draw_recipe
 from super_selfish.data.pool import POOL
 from super_selfish.errors import ConfigurationError
@@ -150,10 +150,13 @@ def test_the_geometry_of_a_recipe_is_one_warp(monkeypatch: pytest.MonkeyPatch) -
         for name in recipe.names[1:]:
             placed |= OPERATIONS[name].draw(stream, image.shape)
         assert set(placed) == {"angle", "shear", "scale", "translate"}
-        expected = operations.invert(operations.affine(image, **placed))
+        expected = operations.invert(warps.affine(image, **placed))
         assert np.array_equal(recipe.augment(image, Stream(seed)), expected)
         calls.append(placed)
     assert len({str(call) for call in calls}) == 5
+    monkeypatch.setattr(warps, "placed", None)  # is not called
+    deformed = ExemplarRecipe(("scale", "elastic")).augment(image, Stream(0))
+    assert not np.array_equal(deformed, image)
 
 
 def test_transformations_of_ones_own() -> None:

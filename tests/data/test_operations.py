@@ -14,14 +14,14 @@ from scipy import ndimage
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
-from super_selfish.data import operations
+from super_selfish.data import operations, warps
 
 Image = npt.NDArray[Any]
 GRID = np.random.default_rng(3).normal(0, 3, (2, 3, 3))
 
 OPERATIONS: dict[str, Callable[[Image], Image]] = {
-    "affine": lambda image: operations.affine(image, 20.0, (2.5, -3.0), 1.1, (0.2, -0.1)),
-    "elastic": lambda image: operations.elastic(image, GRID),
+    "affine": lambda image: warps.affine(image, 20.0, (2.5, -3.0), 1.1, (0.2, -0.1)),
+    "elastic": lambda image: warps.elastic(image, GRID),
     "invert": operations.invert,
     "solarize": lambda image: operations.solarize(image, 0.4),
     "posterize": lambda image: operations.posterize(image, 3),
@@ -135,7 +135,7 @@ def test_affine_is_torchvisions(parameters: dict[str, Any], dtype: str, channels
         shear=[-math.degrees(math.atan(factor)) for factor in given["shear"]],
         interpolation=InterpolationMode.BILINEAR,
     )
-    result = operations.affine(image, **parameters)
+    result = warps.affine(image, **parameters)
     assert difference(result, array(expected)[40:-40, 40:-40]) <= (1 if dtype == "uint8" else 1 / 255)
     assert difference(result, image) > (5 if dtype == "uint8" else 5 / 255)
 
@@ -143,18 +143,18 @@ def test_affine_is_torchvisions(parameters: dict[str, Any], dtype: str, channels
 def test_affine_of_16_bits_is_that_of_floats() -> None:
     """To half a level of 255: OpenCV computes both alike up to rounding."""
     image = make_image("uint16", 3, sigma=2.0)
-    result = operations.affine(image, 20.0, (2.0, 1.0), 1.1, (0.1, 0.2))
-    expected = operations.affine((image / 65535).astype(np.float32), 20.0, (2.0, 1.0), 1.1, (0.1, 0.2))
+    result = warps.affine(image, 20.0, (2.0, 1.0), 1.1, (0.1, 0.2))
+    expected = warps.affine((image / 65535).astype(np.float32), 20.0, (2.0, 1.0), 1.1, (0.1, 0.2))
     assert difference(result, expected * 65535.0) <= 128
 
 
 def test_affine_turns_counter_clockwise_and_moves_right_and_down() -> None:
     image = np.zeros((9, 9, 1), np.uint8)
     image[4, 7] = 100
-    assert operations.affine(image, angle=90.0)[1, 4, 0] == 100
-    assert operations.affine(image, translate=(1.0, -2.0))[2, 8, 0] == 100
-    assert operations.affine(image, shear=(0.0, 1.0))[7, 7, 0] == 100
-    assert np.array_equal(operations.affine(image), image)
+    assert warps.affine(image, angle=90.0)[1, 4, 0] == 100
+    assert warps.affine(image, translate=(1.0, -2.0))[2, 8, 0] == 100
+    assert warps.affine(image, shear=(0.0, 1.0))[7, 7, 0] == 100
+    assert np.array_equal(warps.affine(image), image)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
@@ -177,7 +177,7 @@ def test_elastic_is_scipys(dtype: str, channels: int) -> None:
         axis=2,
     )
     tolerance = 1.0 if dtype == "float32" else np.iinfo(dtype).max
-    assert difference(operations.elastic(image, GRID), expected) <= tolerance / 255
+    assert difference(warps.elastic(image, GRID), expected) <= tolerance / 255
     assert np.abs(down).max() > 2.0
 
 
@@ -185,7 +185,7 @@ def test_elastic_is_scipys(dtype: str, channels: int) -> None:
 def test_elastic_without_displacement_is_exact(dtype: str) -> None:
     for size in ((41, 56), (225, 225), (2, 1)):
         image = make_image(dtype, 3, *size)
-        assert np.array_equal(operations.elastic(image, np.zeros((2, 3, 3))), image)
+        assert np.array_equal(warps.elastic(image, np.zeros((2, 3, 3))), image)
 
 
 def test_elastic_moves_by_the_displacement_of_its_points() -> None:
@@ -194,7 +194,7 @@ def test_elastic_moves_by_the_displacement_of_its_points() -> None:
         grid = np.zeros((2, 3, 3))
         grid[0, row, column] = 1.0 if row < 2 else -1.0
         there = (3 * row, 3 * column)
-        moved = operations.elastic(image, grid)
+        moved = warps.elastic(image, grid)
         assert moved[there] == pytest.approx(image[there[0] + int(grid[0, row, column]), there[1]])
 
 
@@ -202,7 +202,7 @@ def test_elastic_moves_by_the_displacement_of_its_points() -> None:
 def test_elastic_does_not_overshoot(dtype: str) -> None:
     image = make_image(dtype, 3)
     for seed in range(20):
-        result = operations.elastic(image, np.random.default_rng(seed).normal(0, 12, (2, 3, 3)))
+        result = warps.elastic(image, np.random.default_rng(seed).normal(0, 12, (2, 3, 3)))
         assert result.min() >= image.min()
         assert result.max() <= image.max()
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from super_selfish.data import colour, operations
+from super_selfish.data import colour, warps
 from super_selfish.data.pool import AUTOAUGMENT, POOL
 from super_selfish.seeding import Stream
 
@@ -139,8 +139,8 @@ def test_the_pool_is_that_of_autoaugment_and_more() -> None:
     assert len(AUTOAUGMENT) == 15
     assert AUTOAUGMENT.items() <= POOL.items()
     assert {name for name, operation in POOL.items() if operation.rgb} == RGB
-    warps = {name for name, operation in POOL.items() if operation.apply is operations.affine}
-    assert {POOL[name].kind for name in warps} == {"shear", "translation", "rotation", "scaling"}
+    affine = {name for name, operation in POOL.items() if operation.apply is warps.affine}
+    assert {POOL[name].kind for name in affine} == {"shear", "translation", "rotation", "scaling"}
 
 
 @pytest.mark.parametrize("name", POOL)

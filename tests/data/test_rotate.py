@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from super_selfish.data import RotateDataset, batched_collate, functional
-from super_selfish.data.functional import rotate
+from super_selfish.data import RotateDataset, batched_collate, warps
 from super_selfish.data.rotate import inscribed_side
+from super_selfish.data.warps import rotate
 from super_selfish.errors import ConfigurationError
 
 
@@ -119,8 +119,8 @@ def test_crops_show_a_part_of_the_image_upright() -> None:
 
 def test_a_full_crop_is_the_image() -> None:
     image = np.random.default_rng(0).integers(0, 256, (20, 20, 13), np.uint8)
-    assert np.array_equal(functional.zoom(image, 0, 0, 20, 20, (20, 20)), image)
-    part = functional.zoom(image, 3, 5, 8, 10, (8, 10))
+    assert np.array_equal(warps.zoom(image, 0, 0, 20, 20, (20, 20)), image)
+    part = warps.zoom(image, 3, 5, 8, 10, (8, 10))
     assert np.array_equal(part, image[3:11, 5:15])
 
 
