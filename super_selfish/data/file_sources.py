@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import copy
 import csv
 import hashlib
 import os
@@ -37,6 +38,7 @@ class FileSource(ImageSource):
 
     kind = "files"
     thread_safe = True
+    _cover: tuple[int, int] | None = None
 
     def __init__(self, root: str, paths: Paths, max_pixels: int, groups: Groups | None = None) -> None:
         self.root = root
@@ -55,7 +57,7 @@ class FileSource(ImageSource):
 
     def read(self, index: int) -> Image:
         """Decode file ``index``."""
-        image, alpha = decode(self.path(index), self.max_pixels)
+        image, alpha = decode(self.path(index), self.max_pixels, cover=self._cover)
         self._tell_alpha(alpha)
         return image
 
@@ -64,6 +66,12 @@ class FileSource(ImageSource):
         header, alpha = inspect(self.path(index), self.max_pixels)
         self._tell_alpha(alpha)
         return header
+
+    def covering(self, resolution: tuple[int, int]) -> FileSource:
+        """The same files; a JPEG is decoded at reduced scale where that still covers the resolution."""
+        other = copy.copy(self)
+        other._cover = resolution
+        return other
 
     def name(self, index: int) -> str:
         """The path of file ``index``: relative to a folder, as given in a list or table."""

@@ -269,21 +269,23 @@ def rotate(image: Image, angle: float) -> Image:
     return warp(image, matrix, (side, side), inverse=False)
 
 
-def decode_png16(data: bytes, colour: bool) -> Image | None:
-    """Decode a PNG file of 16 bits a sample, which Pillow would reduce to 8.
+def decode(data: bytes, eight_bit: bool, colour: bool = True, reduction: int = 1) -> Image | None:
+    """Decode a file in memory, without applying its orientation.
 
     Args:
         data: The content of the file.
-        colour: Whether the file stores colours (else one grey channel is returned).
+        eight_bit: Give 8-bit RGB or grey; else values and channels are as they are stored, colours from blue to red.
+        colour: Whether 8-bit images are to be RGB, else grey.
+        reduction: 1, 2, 4 or 8: a JPEG is decoded at that fraction of its size, rounded up.
 
     Returns:
-        H×W×3 or H×W×1 of uint16 without alpha, orientation not applied, or None if OpenCV cannot decode it.
+        H×W×C, or None if OpenCV cannot decode it.
     """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None or image.dtype != np.uint16:
-        return None
-    image = _with_channels(image)
-    return np.ascontiguousarray(image[:, :, 2::-1] if colour else image[:, :, :1])
+    flags = (8 * reduction if reduction > 1 else 0) | colour | cv2.IMREAD_IGNORE_ORIENTATION  # as OpenCV counts them
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags if eight_bit else cv2.IMREAD_UNCHANGED)
+    if image is not None and eight_bit and colour:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return None if image is None else _with_channels(image)
 
 
 def histogram(image: Image) -> npt.NDArray[np.int64]:

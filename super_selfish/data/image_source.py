@@ -72,6 +72,13 @@ class ImageSource(ABC):
         """Image and label at the cost of one reading."""
         return self.read(index), self.label(index)
 
+    def covering(self, resolution: tuple[int, int]) -> ImageSource:  # noqa: ARG002
+        """The same images for somebody who needs no more than this height and width.
+
+        What it reads may be smaller, but covers the resolution; headers tell the images' own sizes. Here: all as is.
+        """
+        return self
+
     def with_labels(self, labels: npt.NDArray[np.int64], class_names: tuple[str, ...] | None = None) -> ImageSource:
         """The same images with other labels."""
         other = copy.copy(self)

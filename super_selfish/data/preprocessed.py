@@ -192,6 +192,16 @@ class ImageDataset(ImageSource):
         self.class_names = source.class_names
         self.thread_safe = source.thread_safe
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to the images; may be set."""
+        return self._preprocessing
+
+    @preprocessing.setter
+    def preprocessing(self, preprocessing: Preprocessing) -> None:
+        self._preprocessing = preprocessing
+        self._large_enough = self.source.covering(preprocessing.resolution)
+
     @classmethod
     def from_(cls, data: object, preprocessing: Preprocessing, minimum: int = 1) -> ImageDataset:
         """Open anything that :func:`open_source` takes; another ImageDataset is preprocessed anew from its source.
@@ -215,11 +225,11 @@ class ImageDataset(ImageSource):
 
     def read(self, index: int) -> Image:
         """Image ``index``, preprocessed: H×W×C, uint8 in [0, 255] or float32 in [0, 1]."""
-        return self._apply(self.source.read(index), index)
+        return self._apply(self._large_enough.read(index), index)
 
     def item(self, index: int) -> tuple[Image, int | None]:
         """Preprocessed image and label at the cost of one reading."""
-        image, label = self.source.item(index)
+        image, label = self._large_enough.item(index)
         return self._apply(image, index), label if self._labels is None else self.label(index)
 
     def header(self, index: int) -> Header:

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
+from super_selfish.data import functional
 from super_selfish.data.images import Header
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.data.sources import open_source
@@ -316,3 +317,22 @@ class TestImageDataset:
         data[1, 0, 0] = np.nan
         with pytest.raises(DataError, match=r"`1`.*not finite"):
             ImageDataset.from_(data, plain()).read(1)
+
+
+def test_files_are_decoded_no_larger_than_needed(tmp_path, monkeypatch):
+    for place in range(2):
+        smooth = np.add.outer(np.arange(400), np.arange(600))[:, :, None] / 1000 * np.array([200, 150, 255])
+        Pillow.fromarray(smooth.astype(np.uint8)).save(tmp_path / f"{place}.jpg", quality=95)
+    source = open_source(tmp_path)
+    dataset = ImageDataset(source, Preprocessing((96, 96), 3, None, None, None))
+    seen = []
+    fit = functional.fit
+    monkeypatch.setattr(functional, "fit", lambda image, *size: seen.append(image.shape) or fit(image, *size))
+    small = dataset.read(0)
+    assert seen == [(100, 150, 3)]
+    assert np.array_equal(small, dataset.item(0)[0])
+    assert source.read(0).shape == (400, 600, 3)
+    assert source.header(0)[:2] == (400, 600)
+    dataset.preprocessing = Preprocessing((200, 96), 3, None, None, None)
+    dataset.read(1)
+    assert seen[-1] == (200, 300, 3)
