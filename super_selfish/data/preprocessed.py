@@ -20,6 +20,7 @@ from super_selfish.errors import CheckpointError, DataError, UnreadableImage
 
 MINIMUM_SIDE = 32
 _DAMAGED = "The stored preprocessing is damaged."
+_BILINEAR_UP_TO = 1.75  # shrinking: nearer to Lanczos than an average over areas up to 1.5, and several times faster
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
 
 
@@ -61,8 +62,7 @@ class Preprocessing:
         Raises:
             DataError: If the channels cannot be converted, or values are not finite.
         """
-        fitted = functional.fit(self._with_channels(self._scaled(image)), *self.resolution)
-        return np.ascontiguousarray(fitted)
+        return np.ascontiguousarray(_fitted(self._with_channels(self._scaled(image)), *self.resolution))
 
     def visible(self, images: Tensor) -> Tensor:
         """Images (..., C, H, W) from a network as they can be looked at: not normalised, clipped to [0, 1]."""
@@ -151,6 +151,18 @@ class Preprocessing:
         if image.dtype == np.uint8:
             return np.rint(grey).astype(np.uint8)
         return np.clip(grey, 0.0, 1.0)
+
+
+def _fitted(image: Image, height: int, width: int) -> Image:
+    """The middle of an image, as much of it as has the shape wanted, at the size wanted."""
+    scale = max(height / image.shape[0], width / image.shape[1])
+    if scale >= 1.0:
+        return functional.fit(image, height, width)
+    middle = [min(there, round(side / scale)) for there, side in zip(image.shape, (height, width), strict=False)]
+    image = functional.center_crop(image, *middle)
+    if scale * _BILINEAR_UP_TO >= 1.0:
+        return functional.resample(image, (height, width))
+    return functional.resize(image, height, width)
 
 
 def check_channels(found: int, wanted: int) -> None:
