@@ -2,7 +2,7 @@
 
 From files to normalised float batches of two 224 px views by the recipe of MoCo v2. Ours is read as a supervisor reads
 a folder (images of 225 px, of which views are made); lightly gets PIL images opened from the same files; torchvision
-decodes to uint8 tensors. All files are in the memory of the system before the clock starts, which counts the time that
+decodes to uint8 tensors. The last columns are ours from ``cache="resized"`` and from the same images as an array. All files are in the memory of the system before the clock starts, which counts the time that
 the processor spends on this process, so that other programs disturb less.
 
     python benchmarks/files.py [--rounds 9] [--count 32]
@@ -27,6 +27,7 @@ run_with("lightly")
 
 import cv2  # noqa: E402
 import lightly  # noqa: E402
+import numpy as np  # noqa: E402
 import PIL  # noqa: E402
 import torch  # noqa: E402
 import torchvision  # noqa: E402
@@ -101,6 +102,17 @@ def measure(functions: dict[str, Callable[[int], Any]], images: int, rounds: int
     return times
 
 
+def cached(folder: Path, kept: Path, rounds: int) -> dict[str, list[float]]:
+    """The same batches from ``cache="resized"``, filled, and from the same images as one array."""
+    images = ImageDataset(open_source(folder), SETTLED)
+    array = np.stack([images.read(index) for index in range(len(images))])
+    functions = {
+        "super_selfish cache": ours(ImageDataset(open_source(folder), SETTLED, kept)),
+        "super_selfish array": ours(ImageDataset(open_source(array), SETTLED)),
+    }
+    return measure(functions, len(images), 3 * rounds)
+
+
 def ratios(times: dict[str, list[float]], peer: str, own: str) -> list[float]:
     return sorted(other / mine for other, mine in zip(times[peer], times[own], strict=True))
 
@@ -120,8 +132,11 @@ def main() -> None:
     }  # fmt: skip
     print(f"One core; µs an image of two {SIZE} px views; medians of {options.rounds} rounds.")
     print(", ".join(f"{name} {version}" for name, version in versions.items()))
-    print("\n| JPEG files | super_selfish | lightly | ratio | worst – best round | torchvision v2 | ratio |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "\n| JPEG files | super_selfish | lightly | ratio | worst – best round | torchvision v2 | ratio "
+        "| from cache | from an array | ratio |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
     results = []
     for kind, size in KINDS.items():
         with tempfile.TemporaryDirectory() as scratch:
@@ -132,13 +147,16 @@ def main() -> None:
                 "torchvision v2": stacked(v2_views(SIZE, 0.2, 0.4, (0.5, 0.5), 0.0), decoded, paths),
             }
             times = measure(functions, len(paths), options.rounds)
+            times |= cached(Path(scratch, "photos"), Path(scratch, "kept"), options.rounds)
         medians = {name: statistics.median(values) for name, values in times.items()}
         peers = {peer: ratios(times, peer, "super_selfish") for peer in ("lightly", "torchvision v2")}
+        peers["array"] = ratios(times, "super_selfish cache", "super_selfish array")
         middle = {peer: statistics.median(values) for peer, values in peers.items()}
         print(
             f"| {kind} | {medians['super_selfish']:.0f} | {medians['lightly']:.0f} | **{middle['lightly']:.1f}** "
             f"| {peers['lightly'][0]:.1f} – {peers['lightly'][-1]:.1f} "
-            f"| {medians['torchvision v2']:.0f} | {middle['torchvision v2']:.1f} |",
+            f"| {medians['torchvision v2']:.0f} | {middle['torchvision v2']:.1f} "
+            f"| {medians['super_selfish cache']:.0f} | {medians['super_selfish array']:.0f} | {middle['array']:.2f} |",
             flush=True,
         )
         results.append({"files": kind, "microseconds": times, "ratio": middle})

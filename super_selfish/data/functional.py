@@ -18,6 +18,7 @@ import numpy.typing as npt
 from super_selfish.data.rectangles import block
 
 Image = npt.NDArray[Any]
+OPENCV = str(cv2.__version__)
 
 cv2.setNumThreads(0)  # one image is too little work to share; workers and prefetching threads give the parallelism
 

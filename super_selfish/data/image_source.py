@@ -57,6 +57,10 @@ class ImageSource(ABC):
     def fingerprint(self) -> dict[str, int | str]:
         """Kind, length and a hash that changes when other images take the place of these."""
 
+    def stamp(self) -> str | None:
+        """What is another as soon as any pixel may be another; None where nothing tells."""
+        return None
+
     def name(self, index: int) -> str:
         """What to call image ``index``."""
         return str(index)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from super_selfish.data import functional
 from super_selfish.data.functional import Image
 from super_selfish.data.image_source import ImageSource
 from super_selfish.data.images import MAX_PIXELS, Header
+from super_selfish.data.resized_cache import open_cache
 from super_selfish.data.scaling import as_float
 from super_selfish.data.sources import open_source
 from super_selfish.errors import CheckpointError, DataError, UnreadableImage
@@ -22,6 +25,9 @@ MINIMUM_SIDE = 32
 _DAMAGED = "The stored preprocessing is damaged."
 _BILINEAR_UP_TO = 1.75  # shrinking: nearer to Lanczos than an average over areas up to 1.5, and several times faster
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
+
+
+logger = logging.getLogger("super_selfish")
 
 
 @dataclass(frozen=True)
@@ -195,10 +201,15 @@ class ImageDataset(ImageSource):
     Args:
         source: Where images are read.
         preprocessing: What is done to them.
+        cache: A folder to keep 8-bit images of files in once they are preprocessed; None: keep none.
     """
 
-    def __init__(self, source: ImageSource, preprocessing: Preprocessing) -> None:
+    def __init__(self, source: ImageSource, preprocessing: Preprocessing, cache: Path | None = None) -> None:
         self.source = source
+        self._folder = cache
+        self._stamp = source.stamp() if cache is not None else None
+        if cache is not None and self._stamp is None:
+            logger.warning("`cache` keeps images of files only: a folder, a list of paths or a CSV file.")
         self.preprocessing = preprocessing
         self.kind = source.kind
         self.class_names = source.class_names
@@ -213,6 +224,9 @@ class ImageDataset(ImageSource):
     def preprocessing(self, preprocessing: Preprocessing) -> None:
         self._preprocessing = preprocessing
         self._large_enough = self.source.covering(preprocessing.resolution)
+        self._cache = None
+        if self._folder is not None and self._stamp is not None:
+            self._cache = open_cache(self._folder, self._stamp, len(self.source), preprocessing.as_json())
 
     @classmethod
     def from_(cls, data: object, preprocessing: Preprocessing, minimum: int = 1) -> ImageDataset:
@@ -237,10 +251,14 @@ class ImageDataset(ImageSource):
 
     def read(self, index: int) -> Image:
         """Image ``index``, preprocessed: H×W×C, uint8 in [0, 255] or float32 in [0, 1]."""
-        return self._apply(self._large_enough.read(index), index)
+        kept = None if self._cache is None else self._cache.get(index)
+        return self._apply(self._large_enough.read(index), index) if kept is None else kept
 
     def item(self, index: int) -> tuple[Image, int | None]:
         """Preprocessed image and label at the cost of one reading."""
+        kept = None if self._cache is None else self._cache.get(index)
+        if kept is not None:
+            return kept, self.label(index)
         image, label = self._large_enough.item(index)
         return self._apply(image, index), label if self._labels is None else self.label(index)
 
@@ -263,6 +281,9 @@ class ImageDataset(ImageSource):
 
     def _apply(self, image: Image, index: int) -> Image:
         try:
-            return self.preprocessing.image(image)
+            made = self.preprocessing.image(image)
         except DataError as error:
             raise type(error)(f"Image `{self.source.name(index)}`: {error}") from error
+        if self._cache is not None:
+            self._cache.put(index, made)
+        return made
