@@ -2,8 +2,9 @@
 
 From files to normalised float batches of two 224 px views by the recipe of MoCo v2. Ours is read as a supervisor reads
 a folder (images of 225 px, of which views are made); lightly gets PIL images opened from the same files; torchvision
-decodes to uint8 tensors. The last columns are ours from ``cache="resized"`` and from the same images as an array. All files are in the memory of the system before the clock starts, which counts the time that
-the processor spends on this process, so that other programs disturb less.
+decodes to uint8 tensors. The last columns are ours from ``cache="resized"`` and from the same images as an array. All
+files are in the memory of the system before the clock starts, which counts the time that the processor spends on this
+process, so that other programs disturb less.
 
     python benchmarks/files.py [--rounds 9] [--count 32]
 """
@@ -15,6 +16,7 @@ import json
 import os
 import platform
 import statistics
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,7 +36,7 @@ import torchvision  # noqa: E402
 from lightly.transforms import MoCoV2Transform  # noqa: E402
 from PIL import Image  # noqa: E402
 from torchvision.io import ImageReadMode, decode_jpeg, read_file  # noqa: E402
-from views import CPU, MEAN, STD, photographs, v2_views  # noqa: E402
+from views import CPU, DATA, MEAN, STD, photographs, v2_views  # noqa: E402
 
 import super_selfish  # noqa: E402
 from super_selfish.data import AugmentationDataset, ImageDataset, MoCoRecipe, Preprocessing, open_source  # noqa: E402
@@ -48,8 +50,15 @@ KINDS = {"short side 256": None, "1600×1200": (1600, 1200)}
 
 
 def write_files(folder: Path, count: int, size: tuple[int, int] | None) -> list[Path]:
-    """Photographs as JPEG files of quality 90: with a short side of 256 px, or enlarged to width × height."""
+    """Photographs as JPEG files: with a short side of 256 px as they come, or enlarged to width × height, quality 90."""
     folder.mkdir()
+    archive = DATA / "clothing10_256.tar"
+    if size is None and archive.is_file():
+        with tarfile.open(archive) as files:
+            members = [member for member in files if member.name.endswith(".jpg")]
+            for place, member in enumerate(members[:: len(members) // count][:count]):
+                (folder / f"{place:03}.jpg").write_bytes(files.extractfile(member).read())
+        return sorted(folder.iterdir())
     paths = []
     for place, photo in enumerate(photographs(count)):
         picture = Image.fromarray(photo)
