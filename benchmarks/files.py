@@ -50,7 +50,7 @@ KINDS = {"short side 256": None, "1600×1200": (1600, 1200)}
 
 
 def write_files(folder: Path, count: int, size: tuple[int, int] | None) -> list[Path]:
-    """Photographs as JPEG files: with a short side of 256 px as they come, or enlarged to width × height, quality 90."""
+    """Photographs as JPEG files: with a short side of 256 px, or enlarged to width × height at quality 90."""
     folder.mkdir()
     archive = DATA / "clothing10_256.tar"
     if size is None and archive.is_file():
