@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import itertools
 import logging
-import pickle
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -86,9 +85,9 @@ class WorkerLoader:
 
     def _advice(self, error: Exception) -> str:
         said = str(error).partition("\n")[0]
-        if isinstance(error, pickle.PicklingError | TypeError | AttributeError):
+        if type(error).__name__ in ("PicklingError", "TypeError", "AttributeError"):
             fix = "Define what the data set holds at the top level of a module, or pass num_workers=0."
-        elif isinstance(error, RuntimeError):
+        elif isinstance(error, RuntimeError | ConnectionError | EOFError | FileNotFoundError):
             fix = (
                 "Give more shared memory (docker run --shm-size=8g or --ipc=host), start the training below "
                 "`if __name__ == '__main__':`, or pass num_workers=0."
