@@ -92,11 +92,13 @@ class Collator:
     Args:
         batched: Join samples along their first axis instead of stacking them.
         collate_fn: A user's own collation instead of ours.
+        pin: Put images into page-locked memory, which torch gives out anew once the device has taken them.
     """
 
-    def __init__(self, batched: bool = False, collate_fn: Collate | None = None) -> None:
+    def __init__(self, batched: bool = False, collate_fn: Collate | None = None, pin: bool = False) -> None:
         self.batched = batched
         self.collate_fn = collate_fn
+        self.pin = pin
         self.buffers = Buffers()
 
     def __call__(self, items: list[Item]) -> Batch:
@@ -118,16 +120,18 @@ class Collator:
         return Batch(tuple(fields), images, indices, failures)
 
     def _join(self, parts: list[Any], room: Room | None = None) -> Any:
-        if room is not None and room.whole and len(room.array) == len(parts) and room.array.dtype == np.uint8:
+        whole = room is not None and room.whole and len(room.array) == len(parts) and room.array.dtype == np.uint8
+        if room is not None and whole and not self.pin:
             return torch.from_numpy(room.array.reshape(-1, *room.array.shape[2:]) if self.batched else room.array)
         if isinstance(parts[0], np.ndarray):
-            return _join_images(parts, self.batched, self.buffers)
+            return _join_images(parts, self.batched, None if self.pin else self.buffers)
         if self.batched:
             return torch.cat([torch.as_tensor(part) for part in parts])
         return default_collate(parts)
 
 
-def _join_images(parts: list[Any], batched: bool, buffers: Buffers) -> Tensor:
+def _join_images(parts: list[Any], batched: bool, buffers: Buffers | None) -> Tensor:
+    """One tensor of all images, in memory of the buffers, or page-locked without them."""
     shapes = {part.shape[-3:] for part in parts}
     if len(shapes) > 1:
         sizes = ", ".join("×".join(map(str, shape)) for shape in sorted(shapes))
@@ -142,9 +146,13 @@ def _join_images(parts: list[Any], batched: bool, buffers: Buffers) -> Tensor:
         parts = [np.float32(part / 255.0) if part.dtype == np.uint8 else np.float32(part) for part in parts]
     shape = parts[0].shape
     size = (sum(map(len, parts)), *shape[1:]) if batched else (len(parts), *shape)
-    joined = buffers.empty(size, parts[0].dtype)
+    if buffers is None:
+        tensor = torch.empty(size, dtype=torch.from_numpy(parts[0]).dtype, pin_memory=True)
+    else:
+        tensor = torch.from_numpy(buffers.empty(size, parts[0].dtype))
+    joined = tensor.numpy()
     np.concatenate(parts, out=joined if batched else joined.reshape(-1, *shape[1:]))
-    return torch.from_numpy(joined)
+    return tensor
 
 
 def foreign_sample(item: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import copy
 import csv
 import hashlib
 import os
@@ -37,6 +38,7 @@ class FileSource(ImageSource):
 
     kind = "files"
     thread_safe = True
+    _cover: tuple[int, int] | None = None
 
     def __init__(self, root: str, paths: Paths, max_pixels: int, groups: Groups | None = None) -> None:
         self.root = root
@@ -55,7 +57,7 @@ class FileSource(ImageSource):
 
     def read(self, index: int) -> Image:
         """Decode file ``index``."""
-        image, alpha = decode(self.path(index), self.max_pixels)
+        image, alpha = decode(self.path(index), self.max_pixels, cover=self._cover)
         self._tell_alpha(alpha)
         return image
 
@@ -64,6 +66,12 @@ class FileSource(ImageSource):
         header, alpha = inspect(self.path(index), self.max_pixels)
         self._tell_alpha(alpha)
         return header
+
+    def covering(self, resolution: tuple[int, int]) -> FileSource:
+        """The same files; a JPEG is decoded at reduced scale where that still covers the resolution."""
+        other = copy.copy(self)
+        other._cover = resolution
+        return other
 
     def name(self, index: int) -> str:
         """The path of file ``index``: relative to a folder, as given in a list or table."""
@@ -85,10 +93,19 @@ class FileSource(ImageSource):
         digest = hashlib.sha256()
         sized = len(paths) <= _SIZES_UP_TO
         for index, path in enumerate(paths):
-            size = _size(self.path(index)) if sized else 0
+            size = _size_and_time(self.path(index))[0] if sized else 0
             digest.update(b"%d:%s:%d\n" % (len(path) - shared, path[shared:], size))
         content = "names and sizes" if sized else "names"
         return {"kind": self.kind, "length": len(self), "sha256": digest.hexdigest(), "content": content}
+
+    def stamp(self) -> str:
+        """A hash of the names, sizes and times of change of all files."""
+        paths = list(self.paths)
+        shared = 0 if self.root else _shared_folder(paths)
+        digest = hashlib.sha256()
+        for index, path in enumerate(paths):
+            digest.update(b"%d:%s:%d:%d\n" % (len(path) - shared, path[shared:], *_size_and_time(self.path(index))))
+        return digest.hexdigest()
 
 
 def _shared_folder(paths: list[bytes]) -> int:
@@ -98,11 +115,12 @@ def _shared_folder(paths: list[bytes]) -> int:
     return lowest.rfind(b"/", 0, same) + 1
 
 
-def _size(path: str) -> int:
+def _size_and_time(path: str) -> tuple[int, int]:
     try:
-        return os.stat(path).st_size  # noqa: PTH116
+        status = os.stat(path)  # noqa: PTH116
     except OSError:
-        return -1
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
 
 
 def open_folder(root: str, max_pixels: int) -> FileSource:

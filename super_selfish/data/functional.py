@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from super_selfish.data.rectangles import block
+from super_selfish.data.rectangles import block, center_crop
 
 Image = npt.NDArray[Any]
+OPENCV = str(cv2.__version__)
 
 _MANY = 96 * 96  # pixels that are worth thirty calls
 _PEAKS = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
@@ -42,12 +43,6 @@ def resize(image: Image, height: int, width: int) -> Image:
     groups = [image] if image.shape[2] <= 4 else _groups_of_four(image)  # OpenCV averages areas of four at a time
     resized = [_with_channels(cv2.resize(group, (width, height), interpolation=method)) for group in groups]
     return resized[0] if len(resized) == 1 else np.concatenate(resized, axis=2)
-
-
-def center_crop(image: Image, height: int, width: int) -> Image:
-    """The middle ``height`` × ``width`` of an image that is at least as large; odd remainders favour top and left."""
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width]
 
 
 def fit(image: Image, height: int, width: int) -> Image:
@@ -272,21 +267,23 @@ def look_up(image: Image, table: Image) -> Image:
     return _with_channels(cv2.LUT(image, table))
 
 
-def decode_png16(data: bytes, colour: bool) -> Image | None:
-    """Decode a PNG file of 16 bits a sample, which Pillow would reduce to 8.
+def decode(data: bytes, eight_bit: bool, colour: bool = True, reduction: int = 1) -> Image | None:
+    """Decode a file in memory, without applying its orientation.
 
     Args:
         data: The content of the file.
-        colour: Whether the file stores colours (else one grey channel is returned).
+        eight_bit: Give 8-bit RGB or grey; else values and channels are as they are stored, colours from blue to red.
+        colour: Whether 8-bit images are to be RGB, else grey.
+        reduction: 1, 2, 4 or 8: a JPEG is decoded at that fraction of its size, rounded up.
 
     Returns:
-        H×W×3 or H×W×1 of uint16 without alpha, orientation not applied, or None if OpenCV cannot decode it.
+        H×W×C, or None if OpenCV cannot decode it.
     """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None or image.dtype != np.uint16:
-        return None
-    image = _with_channels(image)
-    return np.ascontiguousarray(image[:, :, 2::-1] if colour else image[:, :, :1])
+    flags = (8 * reduction if reduction > 1 else 0) | colour | cv2.IMREAD_IGNORE_ORIENTATION  # as OpenCV counts them
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags if eight_bit else cv2.IMREAD_UNCHANGED)
+    if image is not None and eight_bit and colour:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return None if image is None else _with_channels(image)
 
 
 def histogram(image: Image) -> npt.NDArray[np.int64]:

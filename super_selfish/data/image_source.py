@@ -57,6 +57,10 @@ class ImageSource(ABC):
     def fingerprint(self) -> dict[str, int | str]:
         """Kind, length and a hash that changes when other images take the place of these."""
 
+    def stamp(self) -> str | None:
+        """What is another as soon as any pixel may be another; None where nothing tells."""
+        return None
+
     def name(self, index: int) -> str:
         """What to call image ``index``."""
         return str(index)
@@ -71,6 +75,13 @@ class ImageSource(ABC):
     def item(self, index: int) -> tuple[Image, int | None]:
         """Image and label at the cost of one reading."""
         return self.read(index), self.label(index)
+
+    def covering(self, resolution: tuple[int, int]) -> ImageSource:  # noqa: ARG002
+        """The same images for somebody who needs no more than this height and width.
+
+        What it reads may be smaller, but covers the resolution; headers tell the images' own sizes. Here: all as is.
+        """
+        return self
 
     def with_labels(self, labels: npt.NDArray[np.int64], class_names: tuple[str, ...] | None = None) -> ImageSource:
         """The same images with other labels."""

@@ -78,6 +78,7 @@ class TrainLoader:
         on_error: ``"raise"`` or ``"skip"`` unreadable images.
         pieces: Micro-batches that each global batch is drawn in.
         ahead: Batches that threads read while one is used, where they read at all; the batches do not depend on it.
+        pin: Collate into page-locked memory, from which a GPU takes batches while it computes.
 
     Raises:
         ConfigurationError: If a setting is out of range.
@@ -98,6 +99,7 @@ class TrainLoader:
         on_error: str = "raise",
         pieces: int = 1,
         ahead: int = 2,
+        pin: bool = False,
     ) -> None:
         check_loading(batch_size, num_workers, on_error)
         if not hasattr(dataset, "__len__"):
@@ -127,9 +129,9 @@ class TrainLoader:
         batched = isinstance(dataset, PretextDataset) and dataset.batched
         keyed = KeyedDataset(dataset, seed, collate_fn, on_error)
         threads = 1 if keyed.foreign or collate_fn is not None else reading_threads(dataset.images)
-        self._loader = open_loader(
-            keyed, _Tickets(self), Collator(batched, collate_fn), num_workers=num_workers, threads=threads, ahead=ahead
-        )
+        collator = Collator(batched, collate_fn, pin=pin and num_workers == 0)  # else it runs where there is no GPU
+        reading: dict[str, Any] = {"num_workers": num_workers, "threads": threads, "ahead": ahead, "pin": pin}
+        self._loader = open_loader(keyed, _Tickets(self), collator, **reading)
 
     def __len__(self) -> int:
         """Micro-batches in a whole epoch."""

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from super_selfish.data.gather import Gatherer
 from super_selfish.data.image_source import ImageSource
 from super_selfish.data.memory_sources import evenly_spaced
+from super_selfish.data.workers import WorkerLoader, tell_too_many
 from super_selfish.errors import DataError
 
 THREAD_NAME = "super_selfish_reader"
@@ -32,8 +33,12 @@ def reading_threads(source: ImageSource) -> int:
     """How many threads are to read a source: as many as there are cores to use, up to four; 1 if they do not pay."""
     if _pixels(source) < _SMALL:
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_MOST_THREADS, cores)
+    return min(_MOST_THREADS, usable_cores())
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pixels(source: ImageSource) -> int:
@@ -53,18 +58,34 @@ def open_loader(
     num_workers: int,
     threads: int,
     ahead: int,
-) -> DataLoader[Any] | ThreadedLoader:
-    """What reads the batches: processes if they are asked for, else threads if there are several, else whoever asks."""
-    if num_workers == 0 and threads > 1:
-        return ThreadedLoader(dataset, batch_sampler, collate_fn, threads=threads, ahead=ahead)
-    return DataLoader(
-        dataset,
-        batch_sampler=batch_sampler,  # type: ignore[arg-type]  # it needs no length
-        collate_fn=collate_fn,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-        generator=torch.Generator(),  # or every pass would draw from the user's global generator
-    )
+    pin: bool = False,
+) -> DataLoader[Any] | ThreadedLoader | WorkerLoader:
+    """What reads the batches: processes if they are asked for, else threads if there are several, else whoever asks.
+
+    Args:
+        dataset: Read by ticket.
+        batch_sampler: Asked anew for batches of tickets at every pass.
+        collate_fn: From the items of a batch to the batch.
+        num_workers: How many processes.
+        threads: How many threads where there are no processes, or where they cannot work.
+        ahead: Batches that threads read ahead.
+        pin: Whether batches of processes are to be in page-locked memory.
+    """
+
+    def by_this_process(tickets: Iterable[Sequence[Any]]) -> DataLoader[Any] | ThreadedLoader:
+        if threads > 1:
+            return ThreadedLoader(dataset, tickets, collate_fn, threads=threads, ahead=ahead)
+        return DataLoader(
+            dataset,
+            batch_sampler=tickets,  # type: ignore[arg-type]  # it needs no length
+            collate_fn=collate_fn,
+            generator=torch.Generator(),  # or every pass would draw from the user's global generator
+        )
+
+    if num_workers == 0:
+        return by_this_process(batch_sampler)
+    tell_too_many(num_workers, usable_cores())
+    return WorkerLoader(dataset, batch_sampler, collate_fn, num_workers=num_workers, pin=pin, instead=by_this_process)
 
 
 class ThreadedLoader:

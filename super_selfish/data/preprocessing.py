@@ -139,8 +139,10 @@ class _Sample:
         return (low, float(high) if high > low else low + 1.0)
 
     def moments(self, preprocessing: Preprocessing) -> _Rows:
+        source = self.source.covering(preprocessing.resolution)
+
         def look(index: int) -> npt.NDArray[np.float64]:
-            image = preprocessing.image(self.source.read(index))
+            image = preprocessing.image(source.read(index))
             pixels = image.reshape(-1, image.shape[2]).astype(np.float64)
             if image.dtype == np.uint8:
                 pixels /= 255.0

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
+
+import numpy.typing as npt
 
 from super_selfish.seeding import Stream
 
@@ -55,3 +58,9 @@ def block(length: int, size: int) -> int:
     """How many pixels to average before ``length`` of them are resampled to ``size``: blocks that leave few over."""
     most = max(1, length // size)
     return min(range(most, max(1, 3 * most // 4) - 1, -1), key=lambda pixels: length % pixels)
+
+
+def center_crop(image: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+    """The middle ``height`` × ``width`` of an image that is at least as large; odd remainders favour top and left."""
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]

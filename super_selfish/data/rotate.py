@@ -12,6 +12,7 @@ import torch
 from super_selfish.data import functional, warps
 from super_selfish.data.images import to_image
 from super_selfish.data.pretext import PretextDataset, Sample
+from super_selfish.data.rectangles import center_crop
 from super_selfish.errors import ConfigurationError
 from super_selfish.seeding import Stream, global_seed
 
@@ -88,7 +89,7 @@ class RotateDataset(PretextDataset):
     def _cropped(self, image: functional.Image, stream: Stream) -> functional.Image:
         side = min(image.shape[:2])
         if self.crop is None:
-            image = functional.center_crop(image, side, side)
+            image = center_crop(image, side, side)
         else:
             area = side * side * stream.uniform(*self.crop)
             stretch = math.exp(stream.uniform(-1, 1) * math.log(4 / 3) / 2)
@@ -103,7 +104,7 @@ class RotateDataset(PretextDataset):
             return turned
         side = image.shape[0]
         inner = min(inscribed_side(side, other) for other in self.rotations)
-        return functional.resize(functional.center_crop(turned, inner, inner), side, side)
+        return functional.resize(center_crop(turned, inner, inner), side, side)
 
 
 def inscribed_side(side: int, angle: float) -> int:

@@ -47,6 +47,7 @@ def make_loader(
         collate_fn=own_collate(supervisor, collate_fn),
         seed=0 if settings is None else settings.seed,
         on_error="raise" if settings is None else settings.on_error,
+        pin=supervisor.device.type == "cuda",
     )
     wanted = 1 if settings is None else settings.accumulate
     if wanted > 1 and not supervisor.accumulates:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, cast
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from super_selfish.data.images import MAX_PIXELS
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
+from super_selfish.data.resized_cache import chosen_folder
 from super_selfish.data.sources import open_source
 from super_selfish.errors import ConfigurationError, UnreadableImage
 from super_selfish.models.backbones import BackboneOutput, default_backbone, named_backbone
@@ -33,6 +35,8 @@ class ImageOptions(TypedDict, total=False):
         value_range: (low, high) that become 0 and 1 in images that are not uint8; ``"auto"``: from a sample.
         normalize: None, ``"dataset"``, or (means, standard deviations) per channel on the scale of 0 to 1.
         max_pixels: Larger images are refused before they are decoded.
+        cache: ``"resized"``: keep 8-bit images of files on disk once they are scaled and cropped, in the user's cache
+            folder; a path: in this folder. No part of what is trained or stored: other runs may do without.
     """
 
     resolution: int | tuple[int, int] | None
@@ -40,9 +44,10 @@ class ImageOptions(TypedDict, total=False):
     value_range: str | tuple[float, float]
     normalize: str | tuple[Sequence[float], Sequence[float]] | None
     max_pixels: int
+    cache: str | os.PathLike[str] | None
 
 
-IMAGE_DEFAULTS = (None, None, "auto", None, MAX_PIXELS)
+IMAGE_DEFAULTS = (None, None, "auto", None, MAX_PIXELS, None)
 """In the order of :class:`ImageOptions`."""
 
 Shape = tuple[int, int, int]
@@ -56,7 +61,7 @@ class Setup:
     Attributes:
         images: The opened images, or None without a data set.
         preprocessing: What every image becomes.
-        options: The image options as given.
+        options: The image options as given, but for the cache, which changes no image.
         given: Networks, criteria and callables as given, by parameter name.
         complaint: About a file that could not be read; raised by ``supervise`` unless it is told to skip such files.
         fingerprint: What the images are recognised by, once that is known.
@@ -90,6 +95,7 @@ class Setup:
         if unknown:
             raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
         options = cast(ImageOptions, {key: value for key, value in options.items() if value is not None})
+        folder = chosen_folder(options.pop("cache", None))
         settled: dict[str, Any] = dict(options)
         backbone = given.get("backbone")
         if dataset is None and settled.get("channels") is None and isinstance(backbone, nn.Module):
@@ -103,7 +109,7 @@ class Setup:
         except UnreadableImage as error:  # supervise(on_error="skip") may still train on the others
             complaint = error
             preprocessing = fit_preprocessing(source, on_error="skip", **settled)
-        images = None if source is None else ImageDataset(source, preprocessing)
+        images = None if source is None else ImageDataset(source, preprocessing, folder)
         return cls(images, preprocessing, options, given, complaint)
 
     @classmethod

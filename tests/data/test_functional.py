@@ -15,7 +15,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
 from super_selfish.data import functional, warps
-from super_selfish.data.rectangles import block
+from super_selfish.data.rectangles import block, center_crop
 from super_selfish.data.rotate import inscribed_side
 
 Image = npt.NDArray[Any]
@@ -32,7 +32,7 @@ def crop_resize(
 OPERATIONS: dict[str, Callable[[Image], Image]] = {
     "shrink": lambda image: functional.resize(image, 20, 25),
     "enlarge": lambda image: functional.resize(image, 60, 70),
-    "center_crop": lambda image: functional.center_crop(image, 21, 30),
+    "center_crop": lambda image: center_crop(image, 21, 30),
     "fit": lambda image: functional.fit(image, 30, 33),
     "crop_resize": lambda image: crop_resize(image, 3, 4, 15, 20, (32, 40)),
     "crop_resize_cubic": lambda image: crop_resize(image, 3, 4, 15, 20, (32, 40), cubic=True),
@@ -44,7 +44,7 @@ OPERATIONS: dict[str, Callable[[Image], Image]] = {
     "blur": lambda image: functional.blur(image, 1.3),
     "convolve": lambda image: functional.convolve(image, np.full((3, 3), 1 / 9, np.float32)),
     "scale_and_add": lambda image: functional.scale_and_add(image, 1.5, 0.1 * functional.peak(image)),
-    "rotate": lambda image: warps.rotate(functional.center_crop(image, *[min(image.shape[:2])] * 2), 25.0),
+    "rotate": lambda image: warps.rotate(center_crop(image, *[min(image.shape[:2])] * 2), 25.0),
 }
 
 
@@ -192,8 +192,8 @@ def test_resize_by_area_is_the_mean_of_blocks(dtype: str) -> None:
 def test_flip_and_crops_move_pixels(channels: int) -> None:
     image = make_image("uint16", channels)
     assert np.array_equal(functional.flip(image), image[:, ::-1])
-    assert np.array_equal(functional.center_crop(image, 20, 31), image[10:30, 12:43])
-    assert np.array_equal(functional.center_crop(image, *[min(image.shape[:2])] * 2), image[:, 7:48])
+    assert np.array_equal(center_crop(image, 20, 31), image[10:30, 12:43])
+    assert np.array_equal(center_crop(image, *[min(image.shape[:2])] * 2), image[:, 7:48])
     assert functional.fit(image, 10, 30).shape == (10, 30, channels)
 
 

@@ -12,7 +12,7 @@ import tifffile
 import torch
 from PIL import Image as Pillow
 
-from super_selfish.data import images
+from super_selfish.data import functional, images
 from super_selfish.data.images import Header, read_header, read_image, to_image
 from super_selfish.errors import DataError
 
@@ -472,3 +472,101 @@ class TestToImage:
     def test_anything_else_is_refused(self, value):
         with pytest.raises(DataError):
             to_image(value)
+
+
+def photograph(height, width):
+    """A picture with edges, gradients and fine structure in all channels."""
+    y, x = np.mgrid[:height, :width].astype(np.float32) * 640 / max(height, width)
+    waves = [np.sin(x / (7 + 4 * band) + y / 31) * np.cos(y / (11 + 3 * band)) for band in range(3)]
+    picture = 120 + 70 * np.stack(waves, axis=2)
+    picture[height // 3 : height // 2, width // 4 : width // 2] += 40
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def saved(path, height, width, mode="RGB", **options):
+    Pillow.fromarray(photograph(height, width)).convert(mode).save(path, "JPEG", quality=92, **options)
+    return path
+
+
+class TestReducedJpeg:
+    @pytest.mark.parametrize(
+        ("size", "cover", "expected"),
+        [
+            ((480, 640), (60, 60), (60, 80)),
+            ((480, 640), (61, 61), (120, 160)),
+            ((480, 640), (60, 100), (120, 160)),
+            ((480, 640), (225, 225), (240, 320)),
+            ((449, 640), (225, 225), (449, 640)),
+            ((451, 639), (225, 225), (226, 320)),
+            ((901, 902), (225, 225), (225, 226)),
+            ((100, 100), (225, 225), (100, 100)),
+        ],
+    )
+    @pytest.mark.parametrize("by", ["OpenCV", "Pillow"])
+    def test_as_small_as_still_covers(self, tmp_path, size, cover, expected, by):
+        path = saved(tmp_path / "x.jpg", *size)
+        if by == "Pillow":
+            path.write_bytes(path.read_bytes() + b"something after the end")
+        image, _ = images.decode(path, cover=cover)
+        assert image.shape[:2] == expected
+        assert image.flags.owndata
+        assert image.flags.c_contiguous
+        assert read_header(path)[:2] == read_image(path).shape[:2] == size
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_orientation_is_applied(self, tmp_path, orientation):
+        path = saved(tmp_path / "x.jpg", 480, 320, exif=exif_bytes(orientation))
+        upside = (480, 320) if orientation < 5 else (320, 480)
+        cover = tuple(side // 4 for side in upside)
+        image, _ = images.decode(path, cover=cover)
+        assert image.shape[:2] == cover
+        whole = functional.fit(read_image(path), *cover)
+        assert np.abs(image.astype(int) - whole).mean() < 1.5
+
+    @pytest.mark.parametrize("size", [(600, 800), (452, 460), (901, 901)])
+    @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+    def test_is_as_good_as_the_whole_picture_averaged(self, tmp_path, size, options):
+        path = saved(tmp_path / "x.jpg", *size, **options)
+        image, _ = images.decode(path, cover=(225, 225))
+        assert image.size < read_image(path).size / 3.9
+        difference = np.abs(functional.fit(image, 225, 225).astype(int) - functional.fit(read_image(path), 225, 225))
+        assert difference.mean() < 1.9  # of 255; less than a shift by half a pixel makes
+
+    @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("CMYK", 3)])
+    def test_grey_and_print_colours(self, tmp_path, mode, channels):
+        path = saved(tmp_path / "x.jpg", 480, 640, mode)
+        image, _ = images.decode(path, cover=(120, 120))
+        assert image.shape == (120, 160, channels)
+        assert np.abs(image.astype(int) - functional.fit(read_image(path), 120, 160)).mean() < 1.5
+
+    @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+    @pytest.mark.parametrize("cover", [None, (30, 30)])
+    @pytest.mark.parametrize("left", [0.3, 0.6, 0.999])
+    def test_cut_short(self, tmp_path, mode, cover, left, monkeypatch):
+        monkeypatch.setattr(
+            functional, "decode", lambda *_, **__: np.zeros((480, 640, 3), np.uint8)
+        )  # as OpenCV 4 does
+        path = saved(tmp_path / "x.jpg", 480, 640, mode)
+        data = path.read_bytes()
+        path.write_bytes(data[: int(len(data) * left)])
+        with pytest.raises(DataError, match=r"x\.jpg.*cannot be read"):
+            images.decode(path, cover=cover)
+
+    def test_limit_holds_for_the_file(self, tmp_path):
+        with pytest.raises(DataError, match="max_pixels"):
+            images.decode(saved(tmp_path / "x.jpg", 480, 640), 480 * 640 - 1, cover=(30, 30))
+
+    @pytest.mark.parametrize("by", ["OpenCV", "Pillow"])
+    def test_both_decoders_agree(self, tmp_path, by):
+        path = saved(tmp_path / "x.jpg", 333, 517)
+        if by == "Pillow":
+            path.write_bytes(path.read_bytes() + b"\0")
+        expected = np.asarray(Pillow.open(path))
+        assert np.abs(read_image(path).astype(int) - expected).max() <= 2
+
+    def test_other_formats_and_depths_stay_whole(self, tmp_path, rng):
+        deep = rng.integers(0, 65536, (96, 128), dtype=np.uint16)
+        Pillow.fromarray(deep).save(tmp_path / "deep.png")
+        Pillow.fromarray(photograph(96, 128)).save(tmp_path / "x.webp")
+        assert images.decode(tmp_path / "deep.png", cover=(12, 12))[0].shape == (96, 128, 1)
+        assert images.decode(tmp_path / "x.webp", cover=(12, 12))[0].shape == (96, 128, 3)

@@ -10,6 +10,7 @@ import torch
 
 from super_selfish.data import RotateDataset
 from super_selfish.data.collate import Collator, Item, to_device
+from super_selfish.data.gather import Gatherer
 from super_selfish.data.loader import Cursor, TrainLoader
 from super_selfish.data.pretext import PretextDataset, Sample
 from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages
@@ -149,3 +150,19 @@ def test_too_many_unreadable_images_end_it() -> None:
 def test_settings_are_checked(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="Received"):
         loader(**settings)
+
+
+@pytest.mark.parametrize("kind", ["two views", "indexed", "batched"])
+def test_images_are_copied_once_on_their_way_into_a_batch(kind: str) -> None:
+    """The tensor is where the images were put one by one: also with an index behind them, and for little batches."""
+    image = np.arange(96 * 96 * 3).reshape(96, 96, 3).astype(np.uint8)
+    little = np.stack([image, image[::-1]])
+    samples = [
+        {"two views": (image, image), "indexed": (image, image, 3), "batched": (little, torch.tensor([3, 4]))}[kind]
+    ] * 4
+    gathered = Gatherer()([Item(index, sample) for index, sample in enumerate(samples)], 4)
+    room = gathered[0].rooms[0]
+    batch = Collator(kind == "batched")(gathered)
+    assert room is not None
+    assert batch.data[0].data_ptr() == room.array.ctypes.data
+    assert torch.equal(batch.data[0], Collator(kind == "batched")([Item(0, one) for one in samples]).data[0])

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
+from super_selfish.data import functional, preprocessed
 from super_selfish.data.images import Header
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.data.sources import open_source
@@ -316,3 +317,37 @@ class TestImageDataset:
         data[1, 0, 0] = np.nan
         with pytest.raises(DataError, match=r"`1`.*not finite"):
             ImageDataset.from_(data, plain()).read(1)
+
+
+def test_files_are_decoded_no_larger_than_needed(tmp_path, monkeypatch):
+    for place in range(2):
+        smooth = np.add.outer(np.arange(400), np.arange(600))[:, :, None] / 1000 * np.array([200, 150, 255])
+        Pillow.fromarray(smooth.astype(np.uint8)).save(tmp_path / f"{place}.jpg", quality=95)
+    source = open_source(tmp_path)
+    dataset = ImageDataset(source, Preprocessing((96, 96), 3, None, None, None))
+    seen = []
+    fitted = preprocessed._fitted
+    monkeypatch.setattr(preprocessed, "_fitted", lambda image, *size: seen.append(image.shape) or fitted(image, *size))
+    small = dataset.read(0)
+    assert seen == [(100, 150, 3)]
+    assert np.array_equal(small, dataset.item(0)[0])
+    assert source.read(0).shape == (400, 600, 3)
+    assert source.header(0)[:2] == (400, 600)
+    dataset.preprocessing = Preprocessing((200, 96), 3, None, None, None)
+    dataset.read(1)
+    assert seen[-1] == (200, 300, 3)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (73, 110), (110, 73), (300, 400), (65, 64), (63, 90), (40, 300)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_the_middle_is_scaled_to_cover_the_resolution(size, dtype):
+    """The same as scaling everything and cropping then, but for a pixel or two that the crop is rounded to."""
+    y, x = np.mgrid[: size[0], : size[1]] * (64 / min(size))
+    smooth = np.stack([128 + 60 * np.sin(x / 9), 128 + 60 * np.cos(y / 7), x + y], axis=2) / 255
+    image = (smooth * 255).astype(np.uint8) if dtype == np.uint8 else smooth.clip(0, 1).astype(np.float32)
+    found = plain((64, 64)).image(image)
+    expected = functional.fit(image, 64, 64)
+    assert found.shape == (64, 64, 3)
+    assert found.dtype == dtype
+    assert np.abs(found.astype(float) - expected).mean() < 0.02 * functional.peak(image)
+    assert np.array_equal(plain(size).image(image), image)

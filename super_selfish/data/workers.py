@@ -1,0 +1,161 @@
+"""Reading batches by processes, and by other means where processes cannot work."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import logging
+import signal
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+logger = logging.getLogger("super_selfish")
+
+_BUS_ERROR = getattr(signal, "SIGBUS", 7)
+_MEMORY = ("bus error", "shared memory", "unable to mmap", "too many open files")
+
+
+class WorkerLoader:
+    """A ``DataLoader`` with worker processes; if they cannot start, or lack shared memory, others read what is left.
+
+    Args:
+        dataset: Read by ticket.
+        batch_sampler: Asked anew for batches of tickets at every pass.
+        collate_fn: From the items of a batch to the batch.
+        num_workers: How many processes read.
+        pin: Copy batches to page-locked memory, by a thread of this process.
+        instead: Makes the loader that takes over, of what is left to be read.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_sampler: Iterable[Sequence[Any]],
+        collate_fn: Callable[[list[Any]], Any],
+        *,
+        num_workers: int,
+        pin: bool,
+        instead: Callable[[Iterable[Sequence[Any]]], Iterable[Any]],
+    ) -> None:
+        self.dataset = dataset
+        self.batch_sampler = batch_sampler
+        self.collate_fn = collate_fn
+        self.num_workers = num_workers
+        self.instead = instead
+        self._tickets = _Remembered(batch_sampler)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="This DataLoader will create")  # told in our own words
+            self._workers: DataLoader[Any] | None = DataLoader(
+                dataset,
+                batch_sampler=self._tickets,  # type: ignore[arg-type]  # it needs no length
+                collate_fn=collate_fn,
+                num_workers=num_workers,
+                persistent_workers=True,
+                pin_memory=pin,
+                generator=torch.Generator(),  # or every pass would draw from the user's global generator
+            )
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._workers is None:
+            yield from self.instead(self.batch_sampler)
+            return
+        self._tickets.begin()
+        batches, begun = None, False
+        while True:
+            try:
+                batches = _started(self._workers) if batches is None else batches
+                batch = next(batches)
+            except StopIteration:
+                return
+            except Exception as error:
+                if not _is_of_processes(error, batches, begun):
+                    raise
+                logger.warning("%s", self._advice(error))
+                break
+            begun = True
+            self._tickets.waiting.popleft()
+            yield batch
+        self._workers = batches = None
+        yield from self.instead(self._tickets.rest())
+
+    def _advice(self, error: Exception) -> str:
+        said = str(error).partition("\n")[0]
+        if type(error).__name__ in ("PicklingError", "TypeError", "AttributeError"):
+            fix = "Define what the data set holds at the top level of a module, or pass num_workers=0."
+        elif isinstance(error, RuntimeError | ConnectionError | EOFError | FileNotFoundError):
+            fix = (
+                "Give more shared memory (docker run --shm-size=8g or --ipc=host), start the training below "
+                "`if __name__ == '__main__':`, or pass num_workers=0."
+            )
+        else:
+            fix = "Ask for fewer, or pass num_workers=0."
+        return (
+            f"num_workers={self.num_workers}: reading processes do not work here ({type(error).__name__}: {said}). "
+            f"This process reads the images itself, which changes no result. {fix}"
+        )
+
+
+def _started(workers: DataLoader[Any]) -> Iterator[Any]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Got pickle error")  # likewise
+        batches = iter(workers)
+    if getattr(batches, "_worker_pids_set", False):  # else torch reports their deaths in the middle of anything
+        torch._C._remove_worker_pids(id(batches))
+        batches._worker_pids_set = False  # type: ignore[attr-defined]
+    return batches
+
+
+def _is_of_processes(error: Exception, batches: Iterator[Any] | None, begun: bool) -> bool:
+    """Whether it is the processes that fail, rather than what they do."""
+    if batches is None:
+        return True  # they did not start; if it was something else after all, it is raised again without them
+    if not isinstance(error, RuntimeError | OSError | EOFError):
+        return False
+    processes = getattr(batches, "_workers", ())
+    for process in processes:  # the end of a connection may be noticed before that of the process behind it
+        process.join(0.2 if isinstance(error, ConnectionError | EOFError | FileNotFoundError) else 0.0)
+    codes = [process.exitcode for process in processes]
+    if -_BUS_ERROR in codes or any(word in str(error).lower() for word in _MEMORY):
+        return True
+    ended = "exited unexpectedly" in str(error) and all(code is None or code >= 0 for code in codes)
+    return ended and not begun
+
+
+class _Remembered:
+    """Batches of tickets, of which those are remembered that are not answered yet."""
+
+    def __init__(self, batch_sampler: Iterable[Sequence[Any]]) -> None:
+        self.batch_sampler = batch_sampler
+        self.waiting: collections.deque[Sequence[Any]] = collections.deque()
+        self._rest: Iterator[Sequence[Any]] = iter(())
+
+    def begin(self) -> None:
+        """Forget the pass before."""
+        self.waiting.clear()
+        self._rest = iter(self.batch_sampler)
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        for tickets in self._rest:
+            self.waiting.append(tickets)
+            yield tickets
+
+    def rest(self) -> Iterator[Sequence[Any]]:
+        """What is not answered."""
+        return itertools.chain(list(self.waiting), self._rest)
+
+
+@lru_cache(maxsize=64)
+def tell_too_many(num_workers: int, cores: int) -> None:
+    """Say once that there are more processes than cores."""
+    if num_workers > cores:
+        logger.warning(
+            "num_workers=%d are more processes than the %d cores that this one may use; %d are enough.",
+            num_workers,
+            cores,
+            cores,
+        )
