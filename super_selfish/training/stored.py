@@ -13,6 +13,7 @@ import re
 import stat
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def check_parts(parts: Mapping[str, Any]) -> None:
 
 
 def write_stored(folder: Path, parts: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
-    """Write all files into an empty folder, and flush each to the disk; one part is in memory at a time.
+    """Write all files into an empty folder, and flush each to the disk; one part is copied to memory at a time.
 
     Raises:
         CheckpointError: If what is no tensor takes more than 64 MiB.
@@ -110,15 +111,17 @@ def write_stored(folder: Path, parts: Mapping[str, Any], manifest: Mapping[str, 
     plain = json.loads(json.dumps(dict(manifest)))  # as it will be read: keys are text, tuples are lists
     mode = stat.S_IMODE(folder.stat().st_mode) & 0o666  # what the umask gives; safetensors takes 0600
     skeletons: dict[str, Any] = {}
-    files: dict[str, dict[str, Any]] = {}
-    for part, tree in parts.items():
-        skeletons[part], tensors = encode(tree, part)
-        if tensors:
-            path = folder / (part + SUFFIX)
-            save_file(tensors, path, metadata={"format": "pt"})
-            path.chmod(mode)
-            files[path.name] = _flush(path)
-    files[_TREES] = _write_json(folder / _TREES, skeletons)
+    with ThreadPoolExecutor(max_workers=2) as pool:  # one part is flushed and hashed while the next is written
+        flushed: dict[str, Future[dict[str, Any]]] = {}
+        for part, tree in parts.items():
+            skeletons[part], tensors = encode(tree, part)
+            if tensors:
+                path = folder / (part + SUFFIX)
+                save_file(tensors, path, metadata={"format": "pt"})
+                path.chmod(mode)
+                flushed[path.name] = pool.submit(_flush, path)
+        files = {_TREES: _write_json(folder / _TREES, skeletons)}
+        files = {name: future.result() for name, future in flushed.items()} | files
     full = {**plain, "format": FORMAT, "files": files, "seconds": round(time.monotonic() - started, 3)}
     full.pop("sha256", None)  # it is to be the last
     _write_json(folder / _MANIFEST, {**full, "sha256": _digest(full)}, indent=1)
