@@ -84,7 +84,7 @@ class TestFolder:
 
     def test_fingerprint_of_many_files_asks_for_no_sizes(self, folder, monkeypatch):
         monkeypatch.setattr("super_selfish.data.file_sources._SIZES_UP_TO", 3)
-        monkeypatch.setattr("super_selfish.data.file_sources._size", lambda _: pytest.fail("asked"))
+        monkeypatch.setattr("super_selfish.data.file_sources._size_and_time", lambda _: pytest.fail("asked"))
         assert open_source(folder).fingerprint()["content"] == "names"
 
     def test_nothing_found_says_what_is_there(self, tmp_path):
