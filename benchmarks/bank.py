@@ -15,6 +15,7 @@ import time
 import numpy as np
 import torch
 from networks import SmallNet
+from timing import ratios, write
 from torch.nn import functional as F
 
 from super_selfish.supervisors import InstanceDiscriminationSupervisor
@@ -70,10 +71,15 @@ def main() -> None:
     print(f"torch {torch.__version__}, 1 thread, {rounds} rounds, {N} shared negatives\n")
     print("| ms | " + " | ".join(f"{size:,} images" for size in SIZES) + " | last / first |")
     print("|---|" + "---|" * (len(SIZES) + 1))
+    figures = {}
     for what in ("bank", "training step"):
         rows = [np.percentile(seconds[what, size], (50, 25, 75)) * 1e3 for size in SIZES]
         cells = [f"{median:.2f} ({low:.2f} – {high:.2f})" for median, low, high in rows]
         print(f"| {what} | {' | '.join(cells)} | {rows[-1][0] / rows[0][0]:.2f} |")
+        figures[f"{what}, 10⁶ over 10⁴ rows"] = ratios(seconds[what, SIZES[-1]], seconds[what, SIZES[0]])
+    figures["10⁶ over 10⁴ rows"] = figures["bank, 10⁶ over 10⁴ rows"]
+    told = {f"{what}, {size:,} images": times for (what, size), times in seconds.items()}
+    write("bank", figures, told)
 
 
 if __name__ == "__main__":

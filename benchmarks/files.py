@@ -12,9 +12,7 @@ process, so that other programs disturb less.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import tarfile
 import tempfile
@@ -23,22 +21,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from peers import ROOT, run_with
+from peers import run_with
 
 run_with("lightly")
 
-import cv2  # noqa: E402
-import lightly  # noqa: E402
 import numpy as np  # noqa: E402
-import PIL  # noqa: E402
 import torch  # noqa: E402
-import torchvision  # noqa: E402
 from lightly.transforms import MoCoV2Transform  # noqa: E402
 from PIL import Image  # noqa: E402
+from timing import introduce, ratios, write  # noqa: E402
 from torchvision.io import ImageReadMode, decode_jpeg, read_file  # noqa: E402
 from views import CPU, DATA, MEAN, STD, photographs, v2_views  # noqa: E402
 
-import super_selfish  # noqa: E402
 from super_selfish.data import AugmentationDataset, ImageDataset, MoCoRecipe, Preprocessing, open_source  # noqa: E402
 from super_selfish.data.buffers import Buffers  # noqa: E402
 from super_selfish.data.collate import Collator, to_device  # noqa: E402
@@ -122,10 +116,6 @@ def cached(folder: Path, kept: Path, rounds: int) -> dict[str, list[float]]:
     return measure(functions, len(images), 3 * rounds)
 
 
-def ratios(times: dict[str, list[float]], peer: str, own: str) -> list[float]:
-    return sorted(other / mine for other, mine in zip(times[peer], times[own], strict=True))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=9)
@@ -134,19 +124,14 @@ def main() -> None:
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    versions = {
-        "super_selfish": super_selfish.__version__, "lightly": lightly.__version__, "opencv": cv2.__version__,
-        "pillow": PIL.__version__, "torch": torch.__version__, "torchvision": torchvision.__version__,
-        "python": platform.python_version(),
-    }  # fmt: skip
+    introduce("lightly")
     print(f"One core; µs an image of two {SIZE} px views; medians of {options.rounds} rounds.")
-    print(", ".join(f"{name} {version}" for name, version in versions.items()))
     print(
         "\n| JPEG files | super_selfish | lightly | ratio | worst – best round | torchvision v2 | ratio "
         "| from cache | from an array | ratio |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
-    results = []
+    results, figures = [], {}
     for kind, size in KINDS.items():
         with tempfile.TemporaryDirectory() as scratch:
             paths = write_files(Path(scratch, "photos"), options.count, size)
@@ -158,8 +143,8 @@ def main() -> None:
             times = measure(functions, len(paths), options.rounds)
             times |= cached(Path(scratch, "photos"), Path(scratch, "kept"), options.rounds)
         medians = {name: statistics.median(values) for name, values in times.items()}
-        peers = {peer: ratios(times, peer, "super_selfish") for peer in ("lightly", "torchvision v2")}
-        peers["array"] = ratios(times, "super_selfish cache", "super_selfish array")
+        peers = {peer: sorted(ratios(times[peer], times["super_selfish"])) for peer in ("lightly", "torchvision v2")}
+        peers["array"] = sorted(ratios(times["super_selfish cache"], times["super_selfish array"]))
         middle = {peer: statistics.median(values) for peer, values in peers.items()}
         print(
             f"| {kind} | {medians['super_selfish']:.0f} | {medians['lightly']:.0f} | **{middle['lightly']:.1f}** "
@@ -168,11 +153,10 @@ def main() -> None:
             f"| {medians['super_selfish cache']:.0f} | {medians['super_selfish array']:.0f} | {middle['array']:.2f} |",
             flush=True,
         )
+        figures[kind.removeprefix("short side ")] = ratios(times["lightly"], times["super_selfish"])
+        figures.setdefault("cache over arrays", peers["array"])
         results.append({"files": kind, "microseconds": times, "ratio": middle})
-    target = ROOT / "build" / "benchmarks" / "files.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps({"versions": versions, "results": results}, indent=1))
-    print(f"\nEach round is in {target.relative_to(ROOT)}.")
+    write("files", figures, results, "lightly")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ elastic deformation is a grid of nine points that is enlarged, as ours is, and a
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import statistics
@@ -18,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from peers import ROOT
+from timing import introduce, ratios, write
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
@@ -208,10 +207,10 @@ def row(name: str, times: dict[str, list[float]]) -> tuple[str, dict[str, Any]]:
     line = f"| {name} | {own:.0f} | {1e6 / own:.0f} |"
     if "torchvision v2" not in times:
         return line + " | | |", result
-    ratios = sorted(peer / mine for peer, mine in zip(times["torchvision v2"], times["super_selfish"], strict=True))
-    result["ratio"] = statistics.median(ratios)
+    found = sorted(ratios(times["torchvision v2"], times["super_selfish"]))
+    result["ratio"] = statistics.median(found)
     peer = statistics.median(times["torchvision v2"])
-    return line + f" {peer:.0f} | **{result['ratio']:.1f}** | {ratios[0]:.1f} – {ratios[-1]:.1f} |", result
+    return line + f" {peer:.0f} | **{result['ratio']:.1f}** | {found[0]:.1f} – {found[-1]:.1f} |", result
 
 
 def main() -> None:
@@ -224,6 +223,7 @@ def main() -> None:
     random.seed(0)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    introduce()
     print(f"One core; µs an image of {SIZE} px; medians of {options.rounds} rounds.\n")
     print("| exercise | super_selfish | images/s | torchvision v2 | ratio | worst – best round |")
     print("|---|---|---|---|---|---|")
@@ -233,10 +233,14 @@ def main() -> None:
             line, result = row(name, measure(functions, options.images, options.rounds))
             print(line, flush=True)
             results.append(result)
-    target = ROOT / "build" / "benchmarks" / "recipes.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(results, indent=1))
-    print(f"\nEach round is in {target.relative_to(ROOT)}.")
+    figures = {
+        row["exercise"].partition(",")[0]: ratios(
+            row["microseconds"]["torchvision v2"], row["microseconds"]["super_selfish"]
+        )
+        for row in results
+        if "ratio" in row
+    }
+    write("recipes", figures, results)
 
 
 if __name__ == "__main__":

@@ -114,15 +114,6 @@ def figures_of(script: str) -> dict[str, list[float]]:
     if not path.is_file():
         return {}
     told: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    if script == "views" and "figures" not in told:  # times of each library
-        return {
-            f"{row['recipe']} {row['size']} px, {peer}": [
-                other / own
-                for other, own in zip(row["microseconds"][peer], row["microseconds"]["super_selfish"], strict=True)
-            ]
-            for row in told["results"]
-            for peer in ("lightly", "torchvision v2")
-        }
     return told.get("figures", {})
 
 

@@ -11,9 +11,7 @@ of which is computed in one thread, so that what else runs on the machine matter
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import tarfile
 import time
@@ -25,11 +23,8 @@ from peers import ROOT, run_with
 
 run_with("lightly")
 
-import cv2  # noqa: E402
-import lightly  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-import torchvision  # noqa: E402
 from lightly.transforms import (  # noqa: E402
     BYOLTransform,
     BYOLView1Transform,
@@ -37,9 +32,9 @@ from lightly.transforms import (  # noqa: E402
     MoCoV2Transform,
 )
 from PIL import Image  # noqa: E402
+from timing import introduce, ratios, write  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
 
-import super_selfish  # noqa: E402
 from super_selfish.data import AugmentationDataset, BYOLRecipe, ImageSource, MoCoRecipe, Preprocessing  # noqa: E402
 from super_selfish.data.buffers import Buffers  # noqa: E402
 from super_selfish.data.collate import Collator, to_device  # noqa: E402
@@ -193,15 +188,8 @@ def main() -> None:
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    versions = {
-        "super_selfish": super_selfish.__version__, "lightly": lightly.__version__, "opencv": cv2.__version__,
-        "torch": torch.__version__, "torchvision": torchvision.__version__, "python": platform.python_version(),
-    }  # fmt: skip
-    print(
-        "One core; µs a view; medians of",
-        options.rounds,
-        "rounds. " + ", ".join(f"{k} {v}" for k, v in versions.items()),
-    )
+    introduce("lightly")
+    print("One core; µs a view; medians of", options.rounds, "rounds.")
     print("\n| views | px | super_selfish | lightly | ratio | worst – best round | torchvision v2 | ratio |")
     print("|---|---|---|---|---|---|---|---|")
     results = []
@@ -209,13 +197,12 @@ def main() -> None:
         for recipe, functions in contestants(size).items():
             views = 2 * len(images_for(size))
             times = measure(functions, views, options.rounds)
-            ratios = {
-                peer: sorted(other / own for other, own in zip(times[peer], times["super_selfish"], strict=True))
-                for peer in ("lightly", "torchvision v2")
+            found = {
+                peer: sorted(ratios(times[peer], times["super_selfish"])) for peer in ("lightly", "torchvision v2")
             }
             medians = {name: statistics.median(values) for name, values in times.items()}
-            peers = {peer: statistics.median(values) for peer, values in ratios.items()}
-            low, high = ratios["lightly"][0], ratios["lightly"][-1]
+            peers = {peer: statistics.median(values) for peer, values in found.items()}
+            low, high = found["lightly"][0], found["lightly"][-1]
             print(
                 f"| {recipe} | {size} | {medians['super_selfish']:.0f} | {medians['lightly']:.0f} "
                 f"| **{peers['lightly']:.1f}** | {low:.1f} – {high:.1f} "
@@ -223,10 +210,14 @@ def main() -> None:
                 flush=True,
             )
             results.append({"recipe": recipe, "size": size, "microseconds": times, "ratio": peers})
-    target = ROOT / "build" / "benchmarks" / "views.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps({"versions": versions, "results": results}, indent=1))
-    print(f"\nEach round is in {target.relative_to(ROOT)}.")
+    figures = {
+        f"{row['recipe']} {row['size']} px, {peer}": ratios(
+            row["microseconds"][peer], row["microseconds"]["super_selfish"]
+        )
+        for row in results
+        for peer in ("lightly", "torchvision v2")
+    }
+    write("views", figures, results, "lightly")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from super_selfish.data import functional, tiff
+from super_selfish.data import functional, jpeg, tiff
 from super_selfish.data.arrays import (
     ALPHA_MODES,
     COLOUR_MODES,
@@ -43,7 +43,6 @@ __all__ = ["MAX_PIXELS", "Header", "decode", "inspect", "printable", "read_heade
 MAX_PIXELS = 89_478_485
 _FORMATS = "JPEG, PNG, WebP, TIFF or BMP"
 _PNG = b"\x89PNG\r\n\x1a\n"
-_END_OF_JPEG = b"\xff\xd9"
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -193,29 +192,34 @@ def _plan_pillow(picture: ImageFile.ImageFile, orientation: int | None = None) -
 
 
 def _plan_jpeg(stream: BinaryIO, cover: tuple[int, int] | None) -> _Plan:
-    picture = JpegImagePlugin.jpeg_factory(stream)
-    plan = _plan_pillow(picture)
-    reduction = 1
-    if cover is not None:
-        height, width = cover if plan.orientation < 5 else cover[::-1]
-        enough = min(picture.height // height, picture.width // width)
-        reduction = next(factor for factor in (8, 4, 2, 1) if factor <= max(1, enough))
+    head = stream.read(jpeg.HEAD)
+    frame = jpeg.read_frame(head)
+    if frame is None:
+        return _plan_other_jpeg(stream, cover)
+    reduction = jpeg.reduction(frame.height, frame.width, cover, frame.orientation)
 
     def decode() -> Image:
-        stream.seek(0)
-        data = stream.read()
-        if picture.mode in ("RGB", "L") and data.endswith(_END_OF_JPEG):  # OpenCV need not notice what is cut short
-            image = functional.decode(data, eight_bit=True, colour=picture.mode == "RGB", reduction=reduction)
-        else:
-            image = None
+        data, image = head + stream.read(), None
+        if data.endswith(jpeg.END):  # OpenCV need not notice what is cut short
+            image = functional.decode(data, eight_bit=True, colour=frame.channels == 3, reduction=reduction)
         if image is None:
-            picture.draft(None, (picture.width // reduction, picture.height // reduction))
-            picture.load()
-            image = from_pillow(picture)
-        size = tuple(round(side / reduction) for side in plan.header[:2])
-        if image.shape[:2] != size:  # sides are rounded up, and the last pixels then show less than the others
-            image = image[: size[0], : size[1]]
-        return upright(image, plan.orientation)
+            return _plan_other_jpeg(stream, cover).decode()
+        return upright(jpeg.trimmed(image, frame.height, frame.width, reduction), frame.orientation)
+
+    return _Plan(Header(frame.height, frame.width, frame.channels, "uint8"), frame.orientation, False, decode)
+
+
+def _plan_other_jpeg(stream: BinaryIO, cover: tuple[int, int] | None) -> _Plan:
+    stream.seek(0)
+    picture = JpegImagePlugin.jpeg_factory(stream)
+    plan = _plan_pillow(picture)
+    height, width = plan.header[:2]
+    reduction = jpeg.reduction(height, width, cover, plan.orientation)
+
+    def decode() -> Image:
+        picture.draft(None, (width // reduction, height // reduction))
+        picture.load()
+        return upright(jpeg.trimmed(from_pillow(picture), height, width, reduction), plan.orientation)
 
     return plan._replace(decode=decode)
 
