@@ -48,7 +48,8 @@ def test_the_first_loss_is_that_of_an_empty_answer() -> None:
             nn.init.zeros_(parameter)
         data = batch(supervisor)
         chosen = data[2].expand_as(data[1]) if arguments else torch.ones_like(data[1], dtype=torch.bool)
-        expected = data[1][chosen].square().mean().item()
+        each = [image[own].square().mean() for image, own in zip(data[1], chosen, strict=True)]
+        expected = torch.stack(each).mean().item()
         assert supervisor._forward(data).item() == pytest.approx(expected, rel=1e-5)
 
 
