@@ -55,7 +55,13 @@ def test_moco_with_a_temperature_of_ten_is_called_by_name(tmp_path: Any, caplog:
     assert "The paper uses t=0.2" in caplog.text
 
 
-@pytest.mark.parametrize("name", sorted(all_supervisors()))
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("byol", "momentum_contrast", "pirl") else pytest.param(name, marks=pytest.mark.slow)
+        for name in sorted(all_supervisors())
+    ],
+)
 def test_a_healthy_training_is_not_accused(name: str, tmp_path: Any, caplog: Any) -> None:
     torch.manual_seed(0)
     supervisor = all_supervisors()[name](images(), backbone=SmallResNet(width=4), **SMALL.get(name, {}))

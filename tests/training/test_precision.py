@@ -24,6 +24,12 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), np.uint8)
 CPU = torch.device("cpu")
 
 
+def some_daily() -> list[Any]:
+    """Every algorithm; three of them every day."""
+    daily = {"bi_gan", "contrastive_predictive_coding", "pirl"}
+    return [name if name in daily else pytest.param(name, marks=pytest.mark.slow) for name in sorted(all_supervisors())]
+
+
 def quiet(path: Any) -> dict[str, Any]:
     return {"epochs": 1, "batch_size": 8, "name": path / "run", "verbose": False}
 
@@ -65,7 +71,7 @@ def test_layers_compute_in_half_and_everything_else_stays_float32(
     assert backbone.seen == {torch.float32}  # the precision is the run's, not the network's
 
 
-@pytest.mark.parametrize("name", sorted(all_supervisors()))
+@pytest.mark.parametrize("name", some_daily())
 def test_every_algorithm_trains_in_bfloat16(name: str, tmp_path: Any) -> None:
     torch.manual_seed(0)
     options: dict[str, Any] = {"backbone": SmallResNet(width=4)}
