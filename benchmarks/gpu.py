@@ -44,7 +44,8 @@ class Watch(Callback):
 
 def measure(name: str, options: argparse.Namespace, precision: str, compile_: bool) -> dict[str, Any]:
     device = torch.device(options.device)
-    images = np.random.default_rng(0).integers(0, 256, (2 * options.batch, options.side, options.side, 3), np.uint8)
+    count = options.batch * (options.steps + WARM_UP)
+    images = np.random.default_rng(0).integers(0, 256, (count, options.side, options.side, 3), np.uint8)
     torch.manual_seed(0)
     supervisor = all_supervisors()[name](images).to(device)
     if device.type == "cuda":
@@ -52,7 +53,7 @@ def measure(name: str, options: argparse.Namespace, precision: str, compile_: bo
     watch = Watch()
     with tempfile.TemporaryDirectory() as folder:
         supervisor.supervise(
-            epochs=(options.steps + WARM_UP) // 2, batch_size=options.batch, precision=precision, compile=compile_,
+            epochs=1, batch_size=options.batch, precision=precision, compile=compile_,
             num_workers=options.workers, name=Path(folder, "run"), checkpoint_every=0, callbacks=[watch], verbose=False,
         )  # fmt: skip
     memory = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else float("nan")

@@ -29,9 +29,10 @@ from timing import Spread, introduce, parser, ratios, table, take_turns, write
 from torch import Tensor
 from torch.nn import functional as F
 
+from super_selfish.models.batch_groups import in_groups
 from super_selfish.supervisors import MomentumContrastSupervisor
 from super_selfish.supervisors.checkpoints import Checkpoints
-from super_selfish.supervisors.engine import make_loader
+from super_selfish.supervisors.loading import make_loader
 from super_selfish.training import Callback
 
 UNTIMED = 10
@@ -62,18 +63,19 @@ def bare(supervisor: MomentumContrastSupervisor, batch: int) -> Iterator[None]:
     model, slow, place = supervisor.model, supervisor.ema, 0
     groups = supervisor._groups(batch)
     queue = F.normalize(torch.randn(2048, supervisor.embedding_size))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
     averaged, followed = list(slow.parameters()), list(model.parameters())
 
     def embed(network: Any, images: Tensor) -> Tensor:
-        return F.normalize(torch.cat([network(part) for part in images.tensor_split(groups)]))
+        return F.normalize(in_groups(network, images, groups))
 
     supervisor.train()
     for first, second in make_loader(supervisor, batch, True, 0, None):
         query = embed(model, first)
-        with torch.no_grad():
+        with torch.inference_mode():
             order = torch.randperm(batch)
             key = embed(slow, second[order])[order.argsort()]
+        key = key.clone()
         logits = torch.cat([(query * key).sum(1, keepdim=True), query @ queue.T], 1) / supervisor.t
         F.cross_entropy(logits, torch.zeros(batch, dtype=torch.int64)).backward()
         optimizer.step()

@@ -47,7 +47,7 @@ class Goal(NamedTuple):
 def views(recipe: str, size: int, goal: float) -> list[Goal]:
     what = f"views a second and core, {recipe}, {size} px"
     own = Goal(what, "lightly", "views", f"{recipe} {size} px, lightly", LEAST if goal else "", goal)
-    return [own, Goal(what, "torchvision v2", "views", f"{recipe} {size} px, torchvision v2")]
+    return [own, *(Goal(what, peer, "views", f"{recipe} {size} px, {peer}") for peer in ("torchvision v2", "kornia"))]
 
 
 RECIPES = ("MoCo v2", "BYOL")

@@ -190,8 +190,8 @@ def summary(seeds: dict[str, dict[str, Curve]], epochs: int) -> dict[str, list[f
     """The figures: shares of lightly's time, and points of kNN after equal epochs with their mean's interval."""
     shares, more = [], []
     for curves in seeds.values():
-        seconds, goal = curves["lightly"][epochs]
-        shares.append(reached(curves["super_selfish"], goal) / seconds)
+        goal = curves["lightly"][epochs][1]
+        shares.append(reached(curves["super_selfish"], goal) / reached(curves["lightly"], goal))
         more.append(100 * (curves["super_selfish"][epochs][1] - goal))
     figures = {"time to lightly's kNN": shares, "points of kNN": more}
     if len(more) > 1:

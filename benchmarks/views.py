@@ -1,4 +1,4 @@
-"""How fast are views? Ours, lightly's and torchvision v2's, on one core, in turn.
+"""How fast are views? Ours, lightly's, torchvision v2's and kornia's, on one core, in turn.
 
 From images in memory to normalised float batches of two views: each library gets what it takes best (arrays here, PIL
 images for lightly, uint8 tensors for torchvision v2). Each round runs all of them one after the other; what is
@@ -21,7 +21,7 @@ from typing import Any
 
 from peers import ROOT, run_with
 
-run_with("lightly")
+run_with(*(("lightly", "kornia") if __name__ == "__main__" else ("lightly",)))
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -46,6 +46,7 @@ from super_selfish.data.pretext import PretextDataset  # noqa: E402
 DATA = Path(os.environ.get("SUPER_SELFISH_DATA", ROOT.parent / "shared" / "data"))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CPU = torch.device("cpu")
+OURS, PEERS = "super_selfish", ("lightly", "torchvision v2", "kornia")
 
 
 def photographs(count: int) -> list[np.ndarray]:
@@ -130,6 +131,32 @@ def v2_views(size: int, scale: float, saturation: float, blurs: tuple[float, flo
     return lambda image: (first(image), second(image))
 
 
+def kornia_views(
+    images: list[np.ndarray], size: int, scale: float, saturation: float, blurs: tuple[float, float], solarize: float
+) -> Callable[[int], Any]:
+    """Batches of float tensors, which have to be of one size: images are cut to squares beforehand."""
+    from kornia import augmentation as K
+
+    side = min(images[0].shape[:2])
+    squares = np.stack([fit(image, side, side) for image in images])
+    batch = torch.from_numpy(squares).permute(0, 3, 1, 2).contiguous()
+    taps = max(3, size // 10 // 2 * 2 + 1)
+
+    def view(blur: float, solarized: float) -> torch.nn.Module:
+        return torch.nn.Sequential(
+            K.RandomResizedCrop((size, size), scale=(scale, 1.0)),
+            K.RandomHorizontalFlip(),
+            K.ColorJiggle(0.4, 0.4, saturation, 0.1, p=0.8),
+            K.RandomGrayscale(p=0.2),
+            K.RandomGaussianBlur((taps, taps), (0.1, 2.0), p=blur),
+            *([K.RandomSolarize(0.0, 0.0, p=solarized)] if solarized else []),
+            K.Normalize(torch.tensor(MEAN), torch.tensor(STD)),
+        )
+
+    first, second = view(blurs[0], 0.0), view(blurs[1], solarize)
+    return lambda _turn: [made(batch.float() / 255) for made in (first, second)]
+
+
 def contestants(size: int) -> dict[str, dict[str, Callable[[int], Any]]]:
     images = images_for(size)
     pictures = [Image.fromarray(image) for image in images]
@@ -142,11 +169,13 @@ def contestants(size: int) -> dict[str, dict[str, Callable[[int], Any]]]:
             "super_selfish": ours(AugmentationDataset(held, MoCoRecipe(size)), len(images), size),
             "lightly": stacked(MoCoV2Transform(size), pictures),
             "torchvision v2": stacked(v2_views(size, 0.2, 0.4, (0.5, 0.5), 0.0), tensors),
+            "kornia": kornia_views(images, size, 0.2, 0.4, (0.5, 0.5), 0.0),
         },
         "BYOL": {
             "super_selfish": ours(views, len(images), size),
             "lightly": stacked(byol, pictures),
             "torchvision v2": stacked(v2_views(size, 0.08, 0.2, (1.0, 0.1), 0.2), tensors),
+            "kornia": kornia_views(images, size, 0.08, 0.2, (1.0, 0.1), 0.2),
         },
     }
 
@@ -188,36 +217,23 @@ def main() -> None:
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    introduce("lightly")
-    print("One core; µs a view; medians of", options.rounds, "rounds.")
-    print("\n| views | px | super_selfish | lightly | ratio | worst – best round | torchvision v2 | ratio |")
-    print("|---|---|---|---|---|---|---|---|")
-    results = []
+    introduce("lightly", "kornia")
+    print("One core; µs a view; medians of", options.rounds, "rounds.\n")
+    print("| views | px | super_selfish |", " | ".join(f"{peer} | ratio | worst – best round" for peer in PEERS), "|")
+    print("|---" * (3 + 3 * len(PEERS)) + "|")
+    results, figures = [], {}
     for size in options.sizes:
         for recipe, functions in contestants(size).items():
-            views = 2 * len(images_for(size))
-            times = measure(functions, views, options.rounds)
-            found = {
-                peer: sorted(ratios(times[peer], times["super_selfish"])) for peer in ("lightly", "torchvision v2")
-            }
-            medians = {name: statistics.median(values) for name, values in times.items()}
-            peers = {peer: statistics.median(values) for peer, values in found.items()}
-            low, high = found["lightly"][0], found["lightly"][-1]
-            print(
-                f"| {recipe} | {size} | {medians['super_selfish']:.0f} | {medians['lightly']:.0f} "
-                f"| **{peers['lightly']:.1f}** | {low:.1f} – {high:.1f} "
-                f"| {medians['torchvision v2']:.0f} | {peers['torchvision v2']:.1f} |",
-                flush=True,
-            )
-            results.append({"recipe": recipe, "size": size, "microseconds": times, "ratio": peers})
-    figures = {
-        f"{row['recipe']} {row['size']} px, {peer}": ratios(
-            row["microseconds"][peer], row["microseconds"]["super_selfish"]
-        )
-        for row in results
-        for peer in ("lightly", "torchvision v2")
-    }
-    write("views", figures, results, "lightly")
+            times = measure(functions, 2 * len(images_for(size)), options.rounds)
+            cells = [recipe, str(size), f"{statistics.median(times[OURS]):.0f}"]
+            for peer in PEERS:
+                found = ratios(times[peer], times[OURS])
+                figures[f"{recipe} {size} px, {peer}"] = found
+                cells += [f"{statistics.median(times[peer]):.0f}", f"**{statistics.median(found):.1f}**"]
+                cells.append(f"{min(found):.1f} – {max(found):.1f}")
+            print(f"| {' | '.join(cells)} |", flush=True)
+            results.append({"recipe": recipe, "size": size, "microseconds": times})
+    write("views", figures, results, "lightly", "kornia")
 
 
 if __name__ == "__main__":

@@ -85,6 +85,10 @@ class CheckpointMismatch(CheckpointError):
     """A file of weights is whole but belongs to another class, other networks or other settings."""
 
 
+class DatasetChanged(CheckpointMismatch):
+    """The images are other ones than those that the checkpoint was trained on."""
+
+
 def is_count(value: object, least: int) -> bool:
     """Whether a value is an integer of at least ``least``; truth values are none."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -53,6 +53,14 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check(options: argparse.Namespace) -> int:
+    from super_selfish.data.survey import survey
+
+    found = survey(options.data, max_pixels=options.max_pixels)
+    sys.stdout.write(f"{found}\n")
+    return DAMAGED if found.unreadable else 0
+
+
 def _verify(options: argparse.Namespace) -> int:
     from super_selfish.training.inspection import inspect
 
@@ -82,6 +90,19 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0, help="of weights and training (default: %(default)s)")
     demo.add_argument("--smoke", action="store_true", help="the same path in seconds, with too few images to learn")
     demo.set_defaults(run=_demo)
+    check = commands.add_parser(
+        "check",
+        help="tell what is in a data set before it is trained on",
+        description="Read every image once: what cannot be read, is tiny, of one colour or there twice, sizes, "
+        "channels, depths, mean and standard deviation, and what to set. Exit status: 0, or 1 if files are unreadable.",
+    )
+    check.add_argument(
+        "data", nargs="?", default="dataset", help="a folder, or a CSV file of paths (default: %(default)s)"
+    )
+    check.add_argument(
+        "--max-pixels", type=int, default=89_478_485, help="larger images are refused (default: %(default)s)"
+    )
+    check.set_defaults(run=_check)
     verify = commands.add_parser(
         "verify",
         help="compare what is stored under a name with its hashes",

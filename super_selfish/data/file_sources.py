@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import copy
 import csv
 import hashlib
@@ -23,6 +24,7 @@ from super_selfish.errors import DataError
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img")
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category")
+_SAMPLED, _SAMPLE = 64, 1024  # files and bytes of them that tell whether contents are the same
 _SIZES_UP_TO = 20_000  # asking for the size of a file takes longer than reading its name
 
 
@@ -39,6 +41,7 @@ class FileSource(ImageSource):
     kind = "files"
     thread_safe = True
     _cover: tuple[int, int] | None = None
+    _keys: npt.NDArray[np.int64] | None = None
 
     def __init__(self, root: str, paths: Paths, max_pixels: int, groups: Groups | None = None) -> None:
         self.root = root
@@ -98,13 +101,26 @@ class FileSource(ImageSource):
         content = "names and sizes" if sized else "names"
         return {"kind": self.kind, "length": len(self), "sha256": digest.hexdigest(), "content": content}
 
+    def keys(self) -> npt.NDArray[np.int64]:
+        """A hash of each file's name, relative to the folder that all share."""
+        if self._keys is None:
+            paths = list(self.paths)
+            shared = 0 if self.root else _shared_folder(paths)
+            hashes = b"".join(hashlib.blake2b(path[shared:], digest_size=8).digest() for path in paths)
+            self._keys = np.frombuffer(hashes, np.int64)
+        return self._keys
+
     def stamp(self) -> str:
-        """A hash of the names, sizes and times of change of all files."""
+        """A hash of the names, sizes and times of change of all files, and of some bytes of some of them."""
         paths = list(self.paths)
         shared = 0 if self.root else _shared_folder(paths)
         digest = hashlib.sha256()
         for index, path in enumerate(paths):
             digest.update(b"%d:%s:%d:%d\n" % (len(path) - shared, path[shared:], *_size_and_time(self.path(index))))
+        for index in range(0, len(self), max(1, len(self) // _SAMPLED)):
+            with contextlib.suppress(OSError), open(self.path(index), "rb") as stream:  # noqa: PTH123
+                stream.seek(_size_and_time(self.path(index))[0] // 2)
+                digest.update(stream.read(_SAMPLE))
         return digest.hexdigest()
 
 

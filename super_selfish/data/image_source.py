@@ -61,6 +61,10 @@ class ImageSource(ABC):
         """What is another as soon as any pixel may be another; None where nothing tells."""
         return None
 
+    def keys(self) -> npt.NDArray[np.int64] | None:
+        """A number for each image that it keeps when others come or go; None where images have no names."""
+        return None
+
     def name(self, index: int) -> str:
         """What to call image ``index``."""
         return str(index)

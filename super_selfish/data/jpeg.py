@@ -10,6 +10,9 @@ import numpy.typing as npt
 HEAD = 1 << 17
 """Bytes from the start of a file in which its frame is found, unless something is unusual."""
 
+START = b"\xff\xd8"
+"""What a file begins with."""
+
 END = b"\xff\xd9"
 """What a complete file ends in."""
 

@@ -20,17 +20,18 @@ from torch.utils.data import DataLoader
 from super_selfish.data.gather import Gatherer
 from super_selfish.data.image_source import ImageSource
 from super_selfish.data.memory_sources import evenly_spaced
+from super_selfish.data.preprocessed import ImageDataset
 from super_selfish.data.workers import WorkerLoader, tell_too_many
 from super_selfish.errors import DataError
 
 THREAD_NAME = "super_selfish_reader"
-_MOST_THREADS = 4
+_MOST_THREADS = 8
 _LOOKS = 8
 _SMALL = 128 * 128  # pixels; what is done to a smaller image is mostly Python's work, and threads wait for each other
 
 
 def reading_threads(source: ImageSource) -> int:
-    """How many threads are to read a source: as many as there are cores to use, up to four; 1 if they do not pay."""
+    """How many threads are to read a source: as many as there are cores to use, up to eight; 1 if they do not pay."""
     if _pixels(source) < _SMALL:
         return 1
     return min(_MOST_THREADS, usable_cores())
@@ -42,7 +43,9 @@ def usable_cores() -> int:
 
 
 def _pixels(source: ImageSource) -> int:
-    """Of one image, which stands for all."""
+    """Of one image, which stands for all; of files that are decoded each time, as they are stored."""
+    if isinstance(source, ImageDataset) and source.kind == "files" and not source.cached:
+        source = source.source
     for index in evenly_spaced(len(source), _LOOKS):
         with contextlib.suppress(DataError):  # told when it is read
             header = source.header(index)

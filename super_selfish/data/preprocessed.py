@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from super_selfish.data import functional
@@ -241,6 +242,11 @@ class ImageDataset(ImageSource):
             data = data.source
         return cls(open_source(data, max_pixels=preprocessing.max_pixels, minimum=minimum), preprocessing)
 
+    @property
+    def cached(self) -> bool:
+        """Whether preprocessed images are kept."""
+        return self._cache is not None
+
     def __len__(self) -> int:
         """The number of images."""
         return len(self.source)
@@ -275,6 +281,10 @@ class ImageDataset(ImageSource):
     def label(self, index: int) -> int | None:
         """The label that the source gives image ``index``."""
         return self.source.label(index) if self._labels is None else super().label(index)
+
+    def keys(self) -> npt.NDArray[np.int64] | None:
+        """The keys of the source."""
+        return self.source.keys()
 
     def fingerprint(self) -> dict[str, int | str]:
         """The fingerprint of the source."""

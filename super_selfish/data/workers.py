@@ -57,6 +57,7 @@ class WorkerLoader:
                 num_workers=num_workers,
                 persistent_workers=True,
                 pin_memory=pin,
+                worker_init_fn=_leave_signals_alone,
                 generator=torch.Generator(),  # or every pass would draw from the user's global generator
             )
 
@@ -98,6 +99,13 @@ class WorkerLoader:
             f"num_workers={self.num_workers}: reading processes do not work here ({type(error).__name__}: {said}). "
             f"This process reads the images itself, which changes no result. {fix}"
         )
+
+
+def _leave_signals_alone(_number: int) -> None:
+    """Ctrl-C and SIGUSR1, which a whole group of processes gets, are for the training's own process to answer."""
+    for name in ("SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _started(workers: DataLoader[Any]) -> Iterator[Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +17,20 @@ Network = TypeVar("Network", bound=nn.Module)
 def momentum_copy(network: Network) -> Network:
     """An equal network that shares no tensor with the first and needs no gradient."""
     return copy.deepcopy(network).requires_grad_(False)
+
+
+@contextlib.contextmanager
+def inference(network: nn.Module) -> Iterator[None]:
+    """Within the block nothing is recorded for gradients, not even versions of tensors; what comes out is to be cloned.
+
+    Buffers that a layer has replaced by new ones become ordinary tensors again.
+    """
+    with torch.inference_mode():
+        yield
+    for part in network.modules():
+        for name, buffer in part._buffers.items():
+            if buffer is not None and buffer.is_inference():
+                part._buffers[name] = buffer.clone()
 
 
 @torch.no_grad()

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+_ELSEWHERE = ("memory_efficient", "grad_checkpointing", "gradient_checkpointing", "distributed")
+
 LARGE = 1 << 17
 """Pixels of a group from which calling the network on each group takes less time than normalising group by group."""
 
@@ -37,11 +39,22 @@ def in_groups(network: nn.Module, images: Tensor, groups: int) -> Tensor:
     if groups == 1:
         return network(images)  # type: ignore[no-any-return]
     parts = images.tensor_split(groups)
-    compiled = network._compiled_call_impl is not None  # whose layers are not to be exchanged at every step
-    if compiled or len(parts[0]) * images.shape[-1] * images.shape[-2] > LARGE:
+    if not _is_plain(network) or len(parts[0]) * images.shape[-1] * images.shape[-2] > LARGE:
         return torch.cat([network(part) for part in parts])
     with _norms_in_groups(network, [len(part) for part in parts]):
         return network(images)  # type: ignore[no-any-return]
+
+
+def _is_plain(network: nn.Module) -> bool:
+    """Whether layers may be exchanged for the time of a forward pass.
+
+    Not where they are compiled, run again in the backward pass, or copied to other devices.
+    """
+    for part in network.modules():
+        compiled = part._compiled_call_impl is not None or hasattr(part, "_orig_mod")
+        if compiled or any(getattr(part, name, False) is True for name in _ELSEWHERE):
+            return False
+    return True
 
 
 @contextlib.contextmanager

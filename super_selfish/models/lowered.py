@@ -42,8 +42,10 @@ def lowered(method: Method) -> Method:
     """A method of a network, run in the precision that the network's attribute ``lowered_to`` names."""
 
     @functools.wraps(method)
-    def call(network: Any, *inputs: Any) -> Any:
-        return in_lower_precision(network.lowered_to, functools.partial(method, network), *inputs)
+    def call(network: Any, *inputs: Any, **named: Any) -> Any:
+        if network.lowered_to is None or not inputs:
+            return method(network, *inputs, **named)
+        return in_lower_precision(network.lowered_to, functools.partial(method, network, **named), *inputs)
 
     return cast(Method, call)
 
@@ -51,8 +53,10 @@ def lowered(method: Method) -> Method:
 def _in_float32(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.float() if value.is_floating_point() else value
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_in_float32(part) for part in value))
+    if type(value) in (tuple, list):
         return type(value)(_in_float32(part) for part in value)
-    if isinstance(value, dict):
+    if type(value) is dict:
         return {key: _in_float32(part) for key, part in value.items()}
     return value

@@ -8,6 +8,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -74,7 +76,8 @@ class BankSupervisor(Supervisor):
         shared_negatives: Draw n different rows a step for the whole batch, an anchor's own being left out; else n for
             each anchor, with replacement, which costs many times as much.
         bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained network gives, which takes one pass.
-        bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory.
+        bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory, unless all rows are negatives
+            (n=0), which are read in 32 bits.
         setup: Images and arguments.
 
     Attributes:
@@ -130,6 +133,17 @@ class BankSupervisor(Supervisor):
     @abstractmethod
     def codes(self, data: Any) -> tuple[Tensor, ...]:
         """What the banks take of a batch: rows of length one (batch, embedding_size), a tensor for each bank."""
+
+    def _follow_images(self, before: npt.NDArray[np.int64] | None, now: npt.NDArray[np.int64] | None) -> None:
+        if before is None or now is None or len(before) != len(self.memory):
+            return  # the bank begins anew
+        _, theirs, ours = np.intersect1d(before, now, return_indices=True)
+        for bank in self.banks():
+            rows = bank.memory[torch.from_numpy(theirs).to(bank.memory.device)]
+            bank.resize(len(now))
+            bank.memory[torch.from_numpy(ours).to(bank.memory.device)] = rows
+        logger.warning("The bank keeps the rows of %d images; %d are new.", len(ours), len(now) - len(ours))
+        self.of_these_images = True
 
     def _prepare(self, train_loader: TrainLoader) -> None:
         self._new.clear()

@@ -117,6 +117,7 @@ class Supervisor(Trained):
         resume: bool | str = False,
         checkpoint_every: int | str | None = None,
         keep: int = 2,
+        allow_dataset_change: bool = False,
         requeue: bool = False,
         compile: bool = False,
         verbose: bool = True,
@@ -155,6 +156,8 @@ class Supervisor(Trained):
                 a training that has had them returns at once.
             checkpoint_every: Steps between checkpoints, or a time such as ``"10min"``; None: each epoch; 0: none.
             keep: Checkpoints that stay.
+            allow_dataset_change: Continue with other images: the rest of the epoch is left out, and a bank keeps the
+                rows of files that are still there.
             requeue: Put the SLURM job back into the queue when SIGTERM or SIGUSR1 stops it.
             compile: Compile networks with ``torch.compile``: some minutes at the start, then faster steps.
             verbose: Show progress on stderr.
@@ -167,6 +170,7 @@ class Supervisor(Trained):
             DataError: If there are no usable images, or one cannot be read.
             CheckpointError: If the weights cannot be read or written, or there is nothing to resume.
             CheckpointMismatch: If the checkpoint is of another training.
+            DatasetChanged: If it is of other images.
             NonFiniteLoss: If the loss or a gradient is infinite or not a number.
             OutOfMemory: If a step does not fit the memory; it says what takes less.
         """
@@ -190,7 +194,7 @@ class Supervisor(Trained):
     ) -> tuple[Any, torch.optim.Optimizer, Any]:
         """Stage 2: make the loader, the optimizer and the schedule, returned in this order."""
         loader = make_loader(self, batch_size, shuffle, num_workers, collate_fn)
-        scaled = self.settings is not None and self.settings.precision == "16"
+        scaled = not self.updates_as_planned or (self.settings is not None and self.settings.precision == "16")
         made = make_optimizer(optimizer, self.parameter_groups(lr), lr, scaled)
         return loader, made, lr_scheduler(made)
 
@@ -223,7 +227,7 @@ class Supervisor(Trained):
         stepped = run.precision.step(optimizer)
         optimizer.zero_grad(set_to_none=True)
         if not stepped:
-            run.leave_out()
+            run.overflowed()
         elif settings.scheduler_interval == "step" or run.epoch_ended:
             lr_scheduler.step()
 

@@ -62,6 +62,8 @@ class BiGanSupervisor(GanSupervisor):
         Donahue, Krähenbühl and Darrell, "Adversarial Feature Learning", 2016.
     """
 
+    calls_parts = True
+
     def __init__(
         self,
         dataset: Any = None,

@@ -17,7 +17,7 @@ from super_selfish.data.recipes import BYOLRecipe, is_size
 from super_selfish.data.views import Views, check_views, two_views
 from super_selfish.errors import COUNT, PROBABILITY, ConfigurationError, Rule, check_argument, check_arguments
 from super_selfish.losses import regression_loss
-from super_selfish.models.averages import MomentumSchedule, follow, momentum_copy
+from super_selfish.models.averages import MomentumSchedule, follow, inference, momentum_copy
 from super_selfish.models.batch_groups import in_groups
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.heads import Classification, SequentialUpTo
@@ -147,7 +147,7 @@ class BYOLSupervisor(Supervisor):
         views = (data[0], data[1])  # each (batch, C, H, W)
         self._check_batch(len(views[0]))
         first, second = self._embed(self.model, views)
-        with torch.inference_mode():
+        with inference(self.ema):
             targets = self._embed(self.ema, views)
         first_target, second_target = (target.clone() for target in targets)  # ordinary tensors, for the loss
         return self.loss(first, second_target) + self.loss(second, first_target)

@@ -8,15 +8,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from super_selfish.errors import CheckpointError, CheckpointMismatch
+from super_selfish.errors import CheckpointError, CheckpointMismatch, DatasetChanged
 from super_selfish.supervisors import persistence
 from super_selfish.supervisors.identity import describe
 from super_selfish.training.artefact import Artefact
+from super_selfish.training.callbacks import Keeper
 from super_selfish.training.checkpoint import CheckpointFolder, StoredCheckpoint
 from super_selfish.training.codec import encode
-from super_selfish.training.run import Keeper, Run
+from super_selfish.training.run import Run
 from super_selfish.training.settings import Settings, interval
 from super_selfish.training.signals import was_restarted
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("super_selfish")
 
+_SHOWN = 3  # names
+_BEFORE = {"precision": "32", "compile": False}  # what checkpoints that do not say so were trained with
 _FREE = {"epochs"}  # settings that may change when a training continues
 
 
@@ -121,6 +126,7 @@ class Checkpoints(Keeper):
     def parts(self, run: Run) -> dict[str, Any]:
         """Everything that the next step depends on, by name."""
         losses = None if run.losses is None else run.losses.detach()
+        keys = present_keys(self.supervisor)
         return {
             "model": persistence.public_state(self.supervisor),
             "optimizer": run.optimizer.state_dict(),
@@ -133,8 +139,10 @@ class Checkpoints(Keeper):
                 "count": run.count,
                 "skipped": dict(run.loader.skipped),
                 "precision": run.precision.state_dict(),
+                "skipped_updates": run.guard.skipped,
             },
             "tracked": {name: thing.state_dict() for name, thing in self.supervisor.tracked.items()},
+            "images": {"keys": None if keys is None else torch.from_numpy(keys.copy())},
         }
 
 
@@ -167,7 +175,46 @@ def adopt(supervisor: Supervisor, found: StoredCheckpoint, settings: Settings) -
         CheckpointMismatch: If it was trained with other settings or images.
     """
     check_settings(supervisor, found, settings)
+    changed = persistence.fingerprint(supervisor) != found.manifest.get("dataset")
+    before = stored_keys(found)
+    if changed and not settings.allow_dataset_change:
+        raise DatasetChanged(
+            f"`{found.path}` was trained on other images{difference(supervisor, before)}.",
+            expected=f"{found.manifest.get('dataset')}",
+            received=f"{persistence.fingerprint(supervisor)}",
+            fix="Continue with the same images, or with these by allow_dataset_change=True, or begin anew.",
+        )
     persistence.adopt(supervisor, Artefact(found.path, found.read("model"), found.manifest))
+    if changed:
+        logger.warning("Training goes on with other images%s.", difference(supervisor, before))
+        supervisor._follow_images(before, present_keys(supervisor))
+        if supervisor.cursor.batch:  # the order of the epoch was another
+            supervisor.cursor.epoch, supervisor.cursor.batch = supervisor.cursor.epoch + 1, 0
+
+
+def present_keys(supervisor: Supervisor) -> npt.NDArray[np.int64] | None:
+    """The keys of the supervisor's images, if they have names."""
+    images = supervisor._setup.images
+    return None if images is None else images.keys()
+
+
+def stored_keys(found: StoredCheckpoint) -> npt.NDArray[np.int64] | None:
+    """The keys of the images that a checkpoint was trained on, if it has them."""
+    keys = found.read("images")["keys"] if "images" in found.parts else None
+    return keys.numpy() if isinstance(keys, torch.Tensor) else None
+
+
+def difference(supervisor: Supervisor, before: npt.NDArray[np.int64] | None) -> str:
+    """How the images differ from those before, in words; empty if nothing is known of them."""
+    now, images = present_keys(supervisor), supervisor._setup.images
+    if before is None or now is None or images is None:
+        return ""
+    new = np.flatnonzero(~np.isin(now, before))
+    gone = int((~np.isin(before, now)).sum())
+    named = ", ".join(images.name(int(index)) for index in new[:_SHOWN])
+    if not len(new) and not gone:
+        return ": the same names, with other contents"
+    return f": {len(new)} are new{f' ({named})' if named else ''}, {gone} are gone"
 
 
 def check_settings(supervisor: Supervisor, found: StoredCheckpoint, settings: Settings) -> None:
@@ -183,7 +230,7 @@ def check_settings(supervisor: Supervisor, found: StoredCheckpoint, settings: Se
     differing = [
         f"{key} is {here[key]!r} here and {there.get(key)!r} in the checkpoint"
         for key in here
-        if key not in _FREE and here[key] != there.get(key)
+        if key not in _FREE and here[key] != there.get(key, _BEFORE.get(key))
     ]
     networks = found.manifest.get("networks")
     differing += [
@@ -191,9 +238,6 @@ def check_settings(supervisor: Supervisor, found: StoredCheckpoint, settings: Se
         for key, value in supervisor._setup.given.items()
         if isinstance(networks, dict) and key in networks and (described := describe(value)) != networks[key]
     ]
-    images = persistence.fingerprint(supervisor)
-    if images != found.manifest.get("dataset"):
-        differing.append(f"the images are {images} here and {found.manifest.get('dataset')} in the checkpoint")
     if differing:
         raise CheckpointMismatch(
             f"`{found.path}` cannot be continued: {'; '.join(differing)}.",
@@ -235,6 +279,7 @@ def restore(supervisor: Supervisor, found: StoredCheckpoint, run: Run, scheduler
     run.losses = losses.to(supervisor.device) if isinstance(losses, torch.Tensor) else None
     run.count = float(state["count"])
     run.precision.load_state_dict(state.get("precision", {}))
+    run.guard.skipped = int(state.get("skipped_updates", 0))
     run.loader.skipped.update({int(index): str(reason) for index, reason in state["skipped"].items()})
     tracked = found.read("tracked")
     if set(tracked) != set(supervisor.tracked):

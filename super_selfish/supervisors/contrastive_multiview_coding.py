@@ -66,7 +66,8 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         shared_negatives: Draw n different rows a step for the whole batch; else n for each image, which costs many
             times as much. Both directions use the same rows.
         bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained networks give, which takes one pass.
-        bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory.
+        bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory, unless all rows are negatives
+            (n=0), which are read in 32 bits.
         views: A recipe, or any callable that makes a view of an image; None: :class:`~super_selfish.data.CMCRecipe`,
             which leaves colours alone.
         view_size: Side of the views in px, or (height, width); None: as large as the images.

@@ -20,9 +20,8 @@ from super_selfish.files import SUFFIX, base_path, check_writable, with_suffix
 from super_selfish.seeding import global_seed, make_key, seed_everything
 from super_selfish.supervisors import checkpoints, persistence
 from super_selfish.supervisors.loading import preparer
-from super_selfish.supervisors.performance import compiled, memory_advice, precision_of, watches
+from super_selfish.supervisors.performance import compiled, guard_of, memory_advice, precision_of, watches
 from super_selfish.training.artefact import stored_steps
-from super_selfish.training.guard import Guard
 from super_selfish.training.lock import RunLock
 from super_selfish.training.progress import Progress, say
 from super_selfish.training.run import Run
@@ -69,7 +68,7 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
         planned = keeper.begun_at + settings.epochs - supervisor.cursor.epoch
         callbacks = [lock, *watches(supervisor, loader, settings), *settings.callbacks]
         callbacks += [Progress()] if settings.verbose else []
-        guard = Guard(settings.on_nonfinite, settings.nonfinite_limit)
+        guard = guard_of(supervisor, settings)
         run = Run(
             supervisor, loader, optimizer, max(0, planned), callbacks, keeper=keeper, precision=precision, guard=guard
         )
@@ -150,6 +149,8 @@ def observed(forward: Callable[[Any], Tensor], run: Run) -> Callable[[Any], Tens
     """``_forward``, with its losses added to the run's mean."""
 
     def call(data: Any) -> Tensor:
+        if run.loader.between_steps:  # a loop of the user's that does not read our loader
+            run.close_boundary()
         loss = forward(data)
         run.observe(loss)
         return loss
@@ -195,6 +196,13 @@ def check_factories(supervisor: Supervisor, optimizer: Any, scheduler: Any) -> N
         ConfigurationError: If a step needs more than the library gives it.
     """
     needy = {"optimizer": torch.optim.LBFGS, "lr_scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau}
+    scaled = supervisor.settings is not None and supervisor.settings.precision == "16"
+    if scaled and any(group.get("fused") for group in getattr(optimizer, "param_groups", ())):
+        raise ConfigurationError(
+            "A fused optimizer does not tell which steps it leaves out.",
+            expected='an optimizer that is not fused with precision="16", or precision="bf16"',
+            received=f"{type(optimizer).__name__}(fused=True)",
+        )
     for name, made in (("optimizer", optimizer), ("lr_scheduler", scheduler)):
         if supervisor.accumulates and isinstance(made, needy[name]):
             raise ConfigurationError(

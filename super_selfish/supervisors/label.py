@@ -41,6 +41,8 @@ class LabelSupervisor(Supervisor):
         >>> supervisor = LabelSupervisor(net, (images, labels))
     """
 
+    calls_parts = True  # where the backbone is frozen
+
     def __init__(
         self,
         model: CombinedNet,

@@ -28,7 +28,7 @@ from super_selfish.errors import (
 )
 from super_selfish.losses import contrastive_logits
 from super_selfish.memory import BatchedQueue
-from super_selfish.models.averages import follow, momentum_copy
+from super_selfish.models.averages import follow, inference, momentum_copy
 from super_selfish.models.batch_groups import in_groups
 from super_selfish.models.norms import has_batch_statistics
 from super_selfish.supervisors.base import Supervisor
@@ -158,8 +158,8 @@ class MomentumContrastSupervisor(Supervisor):
         if self.symmetric:
             first, second = torch.cat([first, second]), torch.cat([second, first])
         query = self._embed(self.model, first)
-        with torch.inference_mode():
-            shuffle = torch.randperm(len(second)).to(second.device)
+        with inference(self.ema):
+            shuffle = torch.randperm(len(second)).to(second.device, non_blocking=True)
             key = self._embed(self.ema, second[shuffle])[shuffle.argsort()]
         key = key.clone()  # an ordinary tensor: the loss is multiplied by it
         if self.training:

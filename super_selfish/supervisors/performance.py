@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from super_selfish.models.combined import CombinedNet
 from super_selfish.training.callbacks import Callback
 from super_selfish.training.collapse import CollapseWatch
 from super_selfish.training.forecast import Circumstances, Forecaster, cores_to_use
+from super_selfish.training.guard import Guard
 from super_selfish.training.precision import Precision
 from super_selfish.training.run import Run
 from super_selfish.training.settings import Settings
@@ -22,6 +24,8 @@ from super_selfish.training.settings import Settings
 if TYPE_CHECKING:
     from super_selfish.data.loader import TrainLoader
     from super_selfish.supervisors.base import Supervisor
+
+logger = logging.getLogger("super_selfish")
 
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -42,6 +46,12 @@ def precision_of(supervisor: Supervisor, settings: Settings) -> Precision:
     return precision
 
 
+def guard_of(supervisor: Supervisor, settings: Settings) -> Guard:
+    """What looks at losses and gradients; it keeps batch statistics where updates may be left out."""
+    leaves_out = settings.on_nonfinite == "skip" or settings.precision == "16"
+    return Guard(settings.on_nonfinite, settings.nonfinite_limit, compilable(supervisor) if leaves_out else ())
+
+
 @contextlib.contextmanager
 def compiled(supervisor: Supervisor) -> Iterator[None]:
     """Within the block networks are compiled, if the run is to be.
@@ -56,6 +66,8 @@ def compiled(supervisor: Supervisor) -> Iterator[None]:
     from torch._dynamo.exc import TorchDynamoException
 
     networks = compilable(supervisor)
+    if supervisor.calls_parts:
+        logger.warning("compile=True: networks that this algorithm calls in parts are not compiled.")
     try:
         for network in networks:
             network.compile()
@@ -97,7 +109,7 @@ def memory_advice(supervisor: Supervisor, run: Run) -> Iterator[None]:
         fix = f"Lower {' or '.join(fixes)}"
         if supervisor.accumulates and supervisor.decomposable and pieces < size:
             fix = (
-                f"Set accumulate={2 * pieces}, which gives the same gradients in smaller parts. Or lower "
+                f"Set accumulate={2 * pieces}: gradients of parts add up (batch norm sees each alone). Or lower "
                 + " or ".join(fixes)
             )
         if supervisor.device.type == "cuda" and run.precision.dtype is None:
@@ -118,9 +130,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def watches(supervisor: Supervisor, loader: TrainLoader, settings: Settings) -> list[Callback]:
     """What tells the cost of a run, and whether its embeddings collapse."""
-    signs = supervisor._collapse_signs()
-    own: list[Callback] = [] if signs is None else [CollapseWatch(supervisor.model, signs)]
-    return [forecaster(supervisor, loader, settings), *own]
+    watch = CollapseWatch(supervisor.model, supervisor._collapse_signs)
+    return [forecaster(supervisor, loader, settings), watch]
 
 
 def forecaster(supervisor: Supervisor, loader: TrainLoader, settings: Settings) -> Forecaster:
@@ -130,7 +141,7 @@ def forecaster(supervisor: Supervisor, loader: TrainLoader, settings: Settings) 
     here = Circumstances(
         device=supervisor.device.type,
         files=setup.images is not None and setup.images.kind == "files",
-        cached=setup.options.get("cache") is not None,
+        cached=setup.images is not None and setup.images.cached,
         foreign=not isinstance(dataset, PretextDataset) or dataset.foreign,
         num_workers=settings.num_workers,
         cores=cores_to_use(),
@@ -138,5 +149,6 @@ def forecaster(supervisor: Supervisor, loader: TrainLoader, settings: Settings) 
         precision=settings.precision,
         side=min(supervisor.seen_size or supervisor.preprocessing.resolution),
         shares=supervisor.accumulates and supervisor.decomposable and loader.pieces < loader.batch_size,
+        pieces=loader.pieces,
     )
     return Forecaster(here, supervisor.device, settings.verbose)

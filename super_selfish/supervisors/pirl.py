@@ -57,7 +57,8 @@ class PIRLSupervisor(BankSupervisor):
         shared_negatives: Draw n different rows a step for the whole batch, an image's own being left out; else n for
             each image, with replacement, which costs many times as much.
         bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained network gives, which takes one pass.
-        bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory.
+        bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory, unless all rows are negatives
+            (n=0), which are read in 32 bits.
         view_size: Side of both views in px, or (height, width); None: as large as the images.
         **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
 
@@ -76,6 +77,8 @@ class PIRLSupervisor(BankSupervisor):
     References:
         Misra and van der Maaten, "Self-Supervised Learning of Pretext-Invariant Representations", 2020.
     """
+
+    calls_parts = True
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ class Trained(nn.Module):
     """
 
     dataset: Any = None
+    calls_parts = False  # whether the step calls parts of the networks rather than the whole
     of_these_images = True  # whether what was remembered of single images is of those of the data set
 
     def __init__(self, model: CombinedNet, setup: Setup | None) -> None:
@@ -109,6 +110,9 @@ class Trained(nn.Module):
     def _collapse_signs(self) -> Signs | None:
         """Hook: how embeddings become alike, for algorithms that compare them; None: they cannot."""
         return None
+
+    def _follow_images(self, before: npt.NDArray[np.int64] | None, now: npt.NDArray[np.int64] | None) -> None:
+        """Hook: training goes on with other images than before; keys of both, where they have names."""
 
     def track(self, name: str, thing: Any) -> Any:
         """Store something with every checkpoint: what has state, and is neither a module nor a buffer.

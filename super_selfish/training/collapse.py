@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -101,21 +102,26 @@ class CollapseWatch(Callback):
 
     Args:
         network: Gives an embedding an image; of several outputs the first counts.
-        signs: Of the algorithm.
+        signs: Tells those of the algorithm, once the training is prepared; None: its embeddings cannot collapse.
 
     References:
         Chen and He, "Exploring Simple Siamese Representation Learning", 2021, section 4.1: the spread of embeddings.
     """
 
-    def __init__(self, network: nn.Module, signs: Signs) -> None:
+    def __init__(self, network: nn.Module, signs: Callable[[], Signs | None]) -> None:
         self.network = network
-        self.signs = signs
+        self.ask = signs
+        self.signs = Signs("")
         self.told = False
         self._last: Tensor | None = None
         self._handle: Any = None
 
     def on_train_begin(self, run: Run) -> None:  # noqa: ARG002 - the protocol's
         """Look at what the network gives."""
+        signs = self.ask()
+        if signs is None:
+            return
+        self.signs = signs
         compiled = self.network._compiled_call_impl is not None
         note = torch.compiler.disable(self._note) if compiled else self._note  # type: ignore[no-untyped-call]
         self._handle = self.network.register_forward_hook(note)

@@ -69,7 +69,8 @@ class Circumstances:
         threads: Of torch.
         precision: Of the networks.
         side: Of what the network sees, in px.
-        shares: Whether batches can be taken in parts.
+        shares: Whether batches can be taken in more parts.
+        pieces: In how many they are taken.
     """
 
     device: str
@@ -82,6 +83,7 @@ class Circumstances:
     precision: str
     side: int
     shares: bool
+    pieces: int = 1
 
 
 def advice(seconds: float, data_wait: float, memory: int, free: int | None, here: Circumstances) -> str:
@@ -95,7 +97,7 @@ def advice(seconds: float, data_wait: float, memory: int, free: int | None, here
         here: What there is.
     """
     if free is not None and memory > _MUCH_MEMORY * (memory + free):
-        less = "accumulate=2 takes half of the memory" if here.shares else "lower batch_size"
+        less = f"accumulate={2 * here.pieces} takes half of the memory" if here.shares else "lower batch_size"
         return f"Memory is nearly full: {less}."
     if data_wait > _MUCH_WAITING:
         if here.files and not here.cached:

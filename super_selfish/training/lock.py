@@ -36,8 +36,9 @@ _WRITING = 5.0  # seconds that the writing of a lock may take
 class RunLock(Callback):
     """Within the block the file ``NAME.lock`` says that a run writes under this name.
 
-    A lock whose process is gone is taken over: on this computer at once, also if another process has its number now;
-    of another computer after :data:`SILENT` seconds without a sign of life, or at once if it is of the same SLURM job.
+    A lock whose process is gone is taken over: on this computer at once, also if another process has its number now
+    (where nobody tells when processes began, after :data:`SILENT` seconds); of another computer after that time without
+    a sign of life, or at once if it is of an earlier start of the same SLURM job.
 
     Args:
         base: The path without suffix.
@@ -66,8 +67,8 @@ class RunLock(Callback):
                         f"Another training writes under this name: {who}.",
                         fix=f"Choose another `name`, or wait. If that training is gone, delete `{self.path}`.",
                     )
-                logger.warning("A training under this name has died; its lock is taken over.")
-            self._remove()
+                if self._set_aside(owner):
+                    logger.warning("A training under this name has died; its lock is taken over.")
         raise CheckpointError(f"`{self.path}` cannot be taken.", fix="Delete it if no training uses this name.")
 
     def __exit__(self, *_: object) -> None:
@@ -103,6 +104,22 @@ class RunLock(Callback):
             own.unlink(missing_ok=True)
         return True
 
+    def _set_aside(self, owner: dict[str, Any]) -> bool:
+        """Remove the lock if it is still the one that was read; another that has come in between goes back."""
+        aside = self.path.with_name(f"{self.path.name}.{os.getpid()}.dead")
+        try:
+            self.path.rename(aside)
+        except FileNotFoundError:
+            return False
+        try:
+            if _read(aside) == owner:
+                return True
+            with contextlib.suppress(OSError):
+                os.link(aside, self.path)
+            return False
+        finally:
+            aside.unlink(missing_ok=True)
+
     def _remove(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
@@ -113,8 +130,10 @@ class RunLock(Callback):
         if owner.get("host") == socket.gethostname():
             if owner.get("pid") == os.getpid():
                 return self.path in self._held
-            return _is_running(owner.get("pid"), owner.get("begun"))
-        if owner.get("job") and owner.get("job") == os.environ.get("SLURM_JOB_ID"):
+            known = bool(owner.get("begun"))  # when it began; else another process may have its number now
+            return _is_running(owner.get("pid"), owner.get("begun")) and (known or self._age() < SILENT)
+        ours = _ourselves()
+        if owner.get("job") and owner.get("job") == ours["job"] and owner.get("restart") != ours["restart"]:
             return False  # it was put back into the queue
         return self._age() < SILENT
 
@@ -132,6 +151,7 @@ def _ourselves() -> dict[str, Any]:
         "host": socket.gethostname(),
         "begun": _begun(os.getpid()),
         "job": os.environ.get("SLURM_JOB_ID", ""),
+        "restart": os.environ.get("SLURM_RESTART_COUNT", "0"),
     }
 
 

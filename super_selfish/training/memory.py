@@ -25,7 +25,8 @@ Measured: 1.03 for the default backbone with 32 images of 225 px on a CPU (89 MB
 def available_bytes(device: torch.device) -> int | None:
     """Free memory of a device, in bytes; of the container if that has less; None where nobody tells."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for later
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     if device.type != "cpu":
         return None
     old = "memory/memory"  # where the first version of cgroups has it

@@ -26,7 +26,8 @@ def make_optimizer(
         factory: Called as ``factory(groups, lr=lr)``.
         groups: Parameters, or groups of them.
         lr: Learning rate.
-        scaled: Whether losses are scaled: steps are left out then, which a fused step decides for itself, unseen.
+        scaled: Whether losses are scaled, or may be by the user's own update: steps are left out then, which a fused
+            step decides for itself, unseen.
     """
     plain, given = factory, {}
     if isinstance(factory, functools.partial):
@@ -46,5 +47,6 @@ def lay_out_gradients(optimizer: torch.optim.Optimizer) -> None:
     for group in optimizer.param_groups:
         if group.get("fused"):
             for weight in group["params"]:
-                if weight.grad is not None and weight.grad.stride() != weight.stride():
+                strided = weight.grad is not None and weight.grad.layout == torch.strided
+                if strided and weight.grad.stride() != weight.stride():
                     weight.grad = torch.empty_like(weight).copy_(weight.grad)

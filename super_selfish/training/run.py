@@ -16,7 +16,8 @@ from torch import Tensor
 
 from super_selfish.data.loader import Cursor, TrainLoader
 from super_selfish.errors import ConfigurationError
-from super_selfish.training.callbacks import Callback
+from super_selfish.training.callbacks import Callback, Keeper
+from super_selfish.training.clock import Clock
 from super_selfish.training.guard import Guard
 from super_selfish.training.optimizers import lay_out_gradients
 from super_selfish.training.precision import Precision
@@ -34,51 +35,6 @@ class Trainee(Protocol):
     def _after_update(self) -> None: ...
 
     def _skip_update(self) -> None: ...
-
-
-class Keeper(Callback):
-    """The callback that writes checkpoints; this one writes none."""
-
-    def write(self, run: Run) -> None:
-        """Store the state as it is."""
-
-
-class Clock:
-    """Seconds of the epoch under way, and how many of them were spent waiting for data.
-
-    Attributes:
-        total_wait: Seconds spent waiting since the run began.
-    """
-
-    def __init__(self) -> None:
-        self.total_wait = 0.0
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin an epoch."""
-        self.begin = time.perf_counter()
-        self.waited = 0.0
-        self.images = 0
-
-    def wait(self, seconds: float) -> None:
-        """Count seconds spent waiting."""
-        self.waited += seconds
-        self.total_wait += seconds
-
-    @property
-    def seconds(self) -> float:
-        """Since the epoch began."""
-        return max(time.perf_counter() - self.begin, 1e-9)
-
-    @property
-    def images_per_second(self) -> float:
-        """Images of the data set, views not counted."""
-        return self.images / self.seconds
-
-    @property
-    def data_wait(self) -> float:
-        """Share of the time spent waiting for batches, in [0, 1]."""
-        return min(1.0, self.waited / self.seconds)
 
 
 class WatchedLoader:
@@ -101,7 +57,11 @@ class WatchedLoader:
         while True:
             self._run.close_boundary()
             before = time.perf_counter()
-            data = next(batches, _END)
+            try:
+                data = next(batches, _END)
+            except Exception:
+                self._run.stop.obey()  # the signal that ends this process may have ended those that read
+                raise
             self._run.clock.wait(time.perf_counter() - before)
             if data is _END:
                 self._run.close_pass()
@@ -178,6 +138,7 @@ class Run:
 
     def attach(self) -> None:
         """Hook into the optimizer."""
+        self.guard.remember()
         self._handles.append(self.optimizer.register_step_pre_hook(self._before_step))
         self._handles.append(self.optimizer.register_step_post_hook(self._after_step))
 
@@ -236,8 +197,19 @@ class Run:
             self.leave_out()
             self._left_out = True
 
+    def overflowed(self) -> None:
+        """An update was left out because scaled gradients overflow, or because the loss is not finite at all.
+
+        Raises:
+            NonFiniteLoss: If that may not be skipped.
+        """
+        if self.guard.policy != "ignore" and self.pending is not None and not torch.isfinite(self.pending):
+            self.guard.judge(self)
+        self.leave_out()
+
     def leave_out(self) -> None:
         """Forget what an update that is not made would have brought with it."""
+        self.guard.bring_back()
         self.pending, self.pending_count = None, 0.0
         self.supervisor._skip_update()
 
@@ -250,6 +222,7 @@ class Run:
         if not self._left_out:
             with torch.no_grad():
                 self.supervisor._after_update()
+                self.guard.remember()
         self._left_out = False
         self._stepped = True
 

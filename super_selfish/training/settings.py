@@ -53,6 +53,7 @@ class Settings:
     resume: bool | str
     checkpoint_every: int | str | None
     keep: int
+    allow_dataset_change: bool
     requeue: bool
     compile: bool
     verbose: bool
@@ -76,6 +77,7 @@ class Settings:
         _choice("scheduler_interval", self.scheduler_interval, ("step", "epoch"))
         _choice("on_nonfinite", self.on_nonfinite, ("raise", "skip", "ignore"))
         _integer("nonfinite_limit", self.nonfinite_limit, 0, "It is the number of updates that may be skipped.")
+        _choice("allow_dataset_change", self.allow_dataset_change, (False, True))
         _choice("requeue", self.requeue, (False, True))
         _choice("resume", self.resume, (False, "auto", True))
         interval(self.checkpoint_every)

@@ -99,6 +99,17 @@ def test_anything_that_changes_pixels_leads_to_another_file(photos: Path, change
     assert len(list((photos.parent / "kept").iterdir())) == 2
 
 
+def test_other_contents_of_the_same_names_sizes_and_times_are_another_file(tmp_path: Path) -> None:
+    stored = []
+    for value in (10, 200):
+        folder = tmp_path / str(value) / "photos"
+        folder.mkdir(parents=True)
+        Pillow.new("RGB", (40, 40), (value,) * 3).save(folder / "a.bmp")
+        os.utime(folder / "a.bmp", (1, 1))
+        stored.append(open_source(folder).stamp())
+    assert stored[0] != stored[1]
+
+
 def test_what_changes_no_pixel_leads_to_the_same_file(photos: Path) -> None:
     all_of(opened(photos))
     all_of(opened(photos, Preprocessing((40, 48), 3, None, (0.5,) * 3, (0.2,) * 3)))

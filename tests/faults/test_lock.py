@@ -22,7 +22,8 @@ LOCK = Path("store/run.lock")
 
 def lock(**owner: Any) -> None:
     LOCK.parent.mkdir(exist_ok=True)
-    LOCK.write_text(json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "begun": "", "job": ""} | owner))
+    known = {"pid": os.getpid(), "host": os.uname().nodename, "begun": "", "job": "", "restart": "0"}
+    LOCK.write_text(json.dumps(known | owner))
 
 
 def test_38_the_second_run_is_refused_and_changes_nothing() -> None:
@@ -89,6 +90,9 @@ def test_a_job_that_was_put_back_into_the_queue_takes_its_own_lock(monkeypatch: 
     with pytest.raises(CheckpointError), RunLock(Path("store/run")):
         pass
     monkeypatch.setenv("SLURM_JOB_ID", "77")
+    with pytest.raises(CheckpointError), RunLock(Path("store/run")):
+        pass  # another node of the same start
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     with RunLock(Path("store/run")):
         pass
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from toys import At, digest, run, toy
 
 from super_selfish.errors import ConfigurationError, Preempted
@@ -54,6 +55,22 @@ def test_14_a_users_own_loop_keeps_all_that() -> None:
     with pytest.raises(Preempted):
         run(toy(cls=OwnEpochs), callbacks=[At(3, send(signal.SIGTERM))])
     assert digest(run(toy(cls=OwnEpochs), resume=True)) == digest(straight)
+
+
+def test_14_a_loop_that_reads_batches_of_its_own_is_stopped_too() -> None:
+    class Reads(MomentumContrastSupervisor):
+        def _epochs(self, epochs: int, train_loader: Any, optimizer: Any, lr_scheduler: Any) -> None:
+            for number in range(100):
+                torch.manual_seed(number)
+                views = torch.rand(2, 8, 3, 32, 32)
+                self._forward((views[0], views[1])).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+
+    supervisor = toy(cls=Reads)
+    with pytest.raises(Preempted):
+        run(supervisor, callbacks=[At(3, send(signal.SIGTERM))])
+    assert supervisor.cursor.step == 3
 
 
 def test_16_in_the_middle_of_a_step_that_step_is_finished_first() -> None:

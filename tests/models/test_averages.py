@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from super_selfish.models import MomentumSchedule, cosine_momentum, follow, momentum_copy
+from super_selfish.models.averages import inference
 
 
 @pytest.mark.parametrize(("step", "momentum"), [(0, 0.996), (250, 0.996586), (500, 0.998), (1000, 1.0), (1700, 1.0)])
@@ -46,3 +47,26 @@ def test_parameters_follow_and_buffers_stay(momentum: float) -> None:
         assert torch.allclose(new, momentum * old + (1 - momentum) * trained, atol=1e-6)
         assert not new.requires_grad
     assert torch.equal(average[1].running_mean, torch.zeros(4))
+
+
+class Assigns(nn.Module):
+    """Replaces its buffer instead of writing into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.register_buffer("mean", torch.zeros(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+        return self.layer(x)
+
+
+def test_buffers_that_a_layer_assigns_can_be_loaded_afterwards() -> None:
+    network = momentum_copy(Assigns())
+    with inference(network):
+        made = network(torch.ones(3, 2))
+    assert made.is_inference()
+    assert not network.mean.is_inference()
+    assert torch.allclose(network.mean, torch.full((2,), 0.1))
+    network.load_state_dict(Assigns().state_dict())

@@ -48,6 +48,16 @@ def test_layers_are_themselves_again_also_after_an_error() -> None:
     assert "forward" not in net[0].__dict__
 
 
+@pytest.mark.parametrize("name", ["memory_efficient", "grad_checkpointing", "distributed"])
+def test_networks_that_run_elsewhere_too_are_called_on_each_group(name: str) -> None:
+    calls: list[int] = []
+    net = SmallResNet(width=4)
+    setattr(net, name, True)
+    net.register_forward_hook(lambda _module, inputs, _made: calls.append(len(inputs[0])))
+    in_groups(net, torch.rand(4, 3, 32, 32), 2)
+    assert calls == [2, 2]
+
+
 def test_large_groups_are_taken_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     net = SmallResNet(width=4)

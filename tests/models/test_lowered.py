@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -71,6 +72,20 @@ def test_gradients_reach_float32_weights() -> None:
     assert all(
         parameter.grad is not None and parameter.grad.dtype == torch.float32 for parameter in network.parameters()
     )
+
+
+def test_named_arguments_and_named_tuples() -> None:
+    class Pair(NamedTuple):
+        made: Tensor
+        count: int
+
+    network = net()
+    network.lowered_to = torch.bfloat16
+    assert network(x=torch.rand(1, 3, 4, 4)).shape == (1, 4)
+    head = nn.Linear(8, 2)
+    assert network.predict(torch.rand(1, 8), predictor=head).dtype == torch.float32
+    made = in_lower_precision(torch.bfloat16, lambda x: Pair(x @ x, 3), torch.rand(2, 2))
+    assert (made.made.dtype, made.count) == (torch.float32, 3)
 
 
 def test_nested_outputs_are_float32_and_integers_stay() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,27 @@ def test_gradients_that_never_fit_are_told() -> None:
     precision.backward(net(torch.ones(1, 4)).sum() * float("nan"))
     with pytest.raises(NonFiniteLoss, match="however the loss is scaled"):
         precision.step(optimizer)
+
+
+def test_a_loss_that_is_no_number_is_no_overflow(tmp_path: Any) -> None:
+    class Fails(RotateNetSupervisor):
+        def _forward(self, data: Any) -> Tensor:
+            return super()._forward(data) * (float("nan") if self.cursor.step == 1 else 1.0)
+
+    with pytest.raises(NonFiniteLoss, match=r"not finite in epoch 1.*step 2"):
+        Fails(IMAGES, backbone=SmallResNet(width=4)).supervise(precision="16", **quiet(tmp_path) | {"batch_size": 4})
+    supervisor = Fails(IMAGES, backbone=SmallResNet(width=4))
+    with pytest.raises(NonFiniteLoss, match="1 updates were skipped already"):
+        supervisor.supervise(
+            precision="16", on_nonfinite="skip", nonfinite_limit=1, **quiet(tmp_path) | {"batch_size": 4}
+        )
+
+
+def test_a_fused_optimizer_would_hide_what_it_leaves_out(tmp_path: Any) -> None:
+    fused = functools.partial(torch.optim.AdamW, fused=True)
+    supervisor = RotateNetSupervisor(IMAGES, backbone=SmallResNet(width=4))
+    with pytest.raises(ConfigurationError, match="fused"):
+        supervisor.supervise(precision="16", optimizer=fused, **quiet(tmp_path))
 
 
 def test_a_skipped_step_does_not_move_schedule_or_cursor(tmp_path: Any) -> None:
