@@ -148,7 +148,7 @@ def test_threads_and_processes_fill_it_at_once(photos: Path, monkeypatch: pytest
     clean = expected(photos)
     dataset = opened(photos)
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        pending = [pool.apply_async(all_of, (dataset,)) for _ in range(4)]
+        pending = [pool.map_async(dataset.read, range(COUNT), chunksize=1) for _ in range(4)]
         found: list[list[np.ndarray]] = []
         threads = [threading.Thread(target=lambda: found.append(all_of(dataset))) for _ in range(4)]
         for thread in threads:
