@@ -18,7 +18,7 @@ from timing import Spread, introduce, table, write
 from super_selfish.data.collate import Collator
 from super_selfish.data.keyed import KeyedDataset
 from super_selfish.memory import BatchedQueue
-from super_selfish.supervisors import MomentumContrastSupervisor, engine, momentum_contrast
+from super_selfish.supervisors import MomentumContrastSupervisor, loading, momentum_contrast
 from super_selfish.training import Callback
 from super_selfish.training.run import Run
 
@@ -26,7 +26,7 @@ LOOP = "loop, hooks, progress, cursor"
 WATCHED: tuple[tuple[Any, str, str], ...] = (
     (KeyedDataset, "__getitems__", "views"),
     (Collator, "__call__", "batch: collated"),
-    (engine, "to_device", "batch: to float, normalised"),
+    (loading, "to_device", "batch: to float, normalised"),
     (MomentumContrastSupervisor, "_embed", "network, forward"),
     (MomentumContrastSupervisor, "_one_way", "loss, forward"),
     (torch.Tensor, "backward", "network and loss, backward"),

@@ -23,6 +23,7 @@ class PatchNet(CombinedNet):
         size: Height and width in px that patches are brought to; None: as they come.
 
     Example:
+        >>> import torch
         >>> net = PatchNet(nn.Flatten(), nn.Conv2d(48, 8, 1), grid=(3, 3), size=(4, 4))
         >>> net(torch.rand(2 * 9, 3, 8, 8)).shape
         torch.Size([2, 8, 3, 3])
