@@ -13,12 +13,11 @@ from typing_extensions import Self
 
 from super_selfish.data.collate import Collate
 from super_selfish.data.exhibit import Exhibit
-from super_selfish.data.loader import Cursor, TrainLoader
+from super_selfish.data.loader import Cursor
 from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.models.combined import CombinedNet
 from super_selfish.supervisors import exhibits, persistence
 from super_selfish.supervisors.engine import train
-from super_selfish.supervisors.identity import full_signature
 from super_selfish.supervisors.loading import make_loader
 from super_selfish.supervisors.setup import Setup
 from super_selfish.supervisors.trained import Trained
@@ -59,10 +58,6 @@ class Supervisor(Trained):
 
     images_per_sample = 1  # images that the network sees for one of the data set, in one batch
     seen_size: tuple[int, ...] | None = None  # their height and width; None: as the images are
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        cls.__signature__ = full_signature(cls)  # type: ignore[attr-defined]  # what help() and the flags show
 
     def __init__(
         self,
@@ -230,15 +225,6 @@ class Supervisor(Trained):
             run.overflowed()
         elif settings.scheduler_interval == "step" or run.epoch_ended:
             lr_scheduler.step()
-
-    def _prepare(self, train_loader: TrainLoader) -> None:
-        """Hook: size what depends on the loader, before the first epoch."""
-
-    def _after_update(self) -> None:
-        """Hook: follow an update of the weights (moving averages, queues, banks)."""
-
-    def _skip_update(self) -> None:
-        """Hook: an update is left out: forget what :meth:`_after_update` was going to use."""
 
     def _exhibit(self, data: Any) -> Exhibit:
         """Hook: what :meth:`preview` shows of a batch; answers only if ``self.cursor.step`` tells of a training."""

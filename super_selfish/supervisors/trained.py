@@ -9,12 +9,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from super_selfish.data.loader import TrainLoader
 from super_selfish.errors import check_argument
 from super_selfish.evaluation.features import extract_named, preprocess_batch
 from super_selfish.models.backbones import BackboneOutput, Output
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import feature_shape
-from super_selfish.supervisors.identity import algorithm_name, description, hyperparameters
+from super_selfish.supervisors.identity import algorithm_name, description, full_signature, hyperparameters
 from super_selfish.supervisors.setup import Setup
 from super_selfish.training.collapse import Signs
 
@@ -30,6 +31,10 @@ class Trained(nn.Module):
     dataset: Any = None
     calls_parts = False  # whether the step calls parts of the networks rather than the whole
     of_these_images = True  # whether what was remembered of single images is of those of the data set
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.__signature__ = full_signature(cls)  # type: ignore[attr-defined]  # what help() and the flags show
 
     def __init__(self, model: CombinedNet, setup: Setup | None) -> None:
         super().__init__()
@@ -110,6 +115,15 @@ class Trained(nn.Module):
     def _collapse_signs(self) -> Signs | None:
         """Hook: how embeddings become alike, for algorithms that compare them; None: they cannot."""
         return None
+
+    def _prepare(self, train_loader: TrainLoader) -> None:
+        """Hook: size what depends on the loader, before the first epoch."""
+
+    def _after_update(self) -> None:
+        """Hook: follow an update of the weights (moving averages, queues, banks)."""
+
+    def _skip_update(self) -> None:
+        """Hook: an update is left out: forget what :meth:`_after_update` was going to use."""
 
     def _follow_images(self, before: npt.NDArray[np.int64] | None, now: npt.NDArray[np.int64] | None) -> None:
         """Hook: training goes on with other images than before; keys of both, where they have names."""
