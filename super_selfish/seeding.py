@@ -115,9 +115,11 @@ def splitmix64(seed: int, count: int) -> npt.NDArray[np.uint64]:
 
 
 def seed_everything(key: int) -> None:
-    """Seed Python's, numpy's and torch's global generators, those of all devices included."""
+    """Seed Python's, numpy's and torch's global generators, those of all devices in use included."""
     _seed_python_and_numpy(key)
-    torch.manual_seed(key & (_MASK >> 1))
+    # torch.manual_seed() writes down the whole stack for devices that are not in use yet: up to a millisecond.
+    in_use = torch.cuda.is_initialized() or torch.backends.mps.is_available() or torch.xpu.is_initialized()  # type: ignore[no-untyped-call]
+    (torch.manual_seed if in_use else torch.default_generator.manual_seed)(key & (_MASK >> 1))
 
 
 def _seed_python_and_numpy(key: int) -> None:
