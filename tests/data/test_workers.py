@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import multiprocessing
 import multiprocessing.process
 import os
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import get_worker_info
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from super_selfish.data import functional, prefetch, workers
 from super_selfish.data.collate import Collator, Item
@@ -53,6 +55,15 @@ def in_worker_at(index: int, act: Callable[[], Any]) -> Callable[[int], None]:
             act()
 
     return do
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """torch looks every five seconds whether its processes are alive."""
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.3)
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.3,))
+    yield
+    gc.collect()  # passes that were left in the middle wait for their processes
 
 
 @pytest.fixture
