@@ -18,7 +18,7 @@ from super_selfish.data.loader import TrainLoader
 from super_selfish.errors import ConfigurationError, NonFiniteLoss, Preempted
 from super_selfish.files import SUFFIX, base_path, check_writable, with_suffix
 from super_selfish.seeding import global_seed, make_key, seed_everything
-from super_selfish.supervisors import checkpoints, persistence
+from super_selfish.supervisors import checkpoints, persistence, resumption
 from super_selfish.supervisors.loading import preparer
 from super_selfish.supervisors.performance import compiled, guard_of, memory_advice, precision_of, watches
 from super_selfish.training.artefact import stored_steps
@@ -44,12 +44,13 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
         raise supervisor._setup.complaint
     precision = precision_of(supervisor, settings)
     with RunLock(base) as lock, own_randomness(settings.seed, supervisor.device), precision.applied(supervisor):
-        found = checkpoints.find(base, settings)
+        found = resumption.find(base, settings)
         supervisor._load_pretrained(settings.name, settings.pretrained and found is None)
         supervisor.settings = settings
         supervisor._setup.fingerprint = None  # the images may be others than last time
         if found is not None:
-            checkpoints.adopt(supervisor, found, settings)
+            with resumption.understood(found):
+                resumption.adopt(supervisor, found, settings)
         elif supervisor.cursor.batch:  # an interrupted epoch is over: its order and views are not used again
             supervisor.cursor.epoch, supervisor.cursor.batch = supervisor.cursor.epoch + 1, 0
         loader, optimizer, scheduler = supervisor._init_data_optimizer(
@@ -64,7 +65,8 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
         check_factories(supervisor, optimizer, scheduler)
         if not isinstance(loader, TrainLoader):
             loader = ForeignLoader(loader, supervisor.cursor, preparer(supervisor), settings.seed)
-        keeper = checkpoints.Checkpoints(supervisor, base, settings, scheduler, found)
+        with resumption.understood(found):
+            keeper = checkpoints.Checkpoints(supervisor, base, settings, scheduler, found)
         planned = keeper.begun_at + settings.epochs - supervisor.cursor.epoch
         callbacks = [lock, *watches(supervisor, loader, settings), *settings.callbacks]
         callbacks += [Progress()] if settings.verbose else []
@@ -77,7 +79,8 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
             say(f"{supervisor!r}")
         check_manifest(supervisor)
         if found is not None:
-            checkpoints.restore(supervisor, found, run, scheduler)
+            with resumption.understood(found):
+                resumption.restore(supervisor, found, run, scheduler)
             if planned <= 0:
                 finished(supervisor, run, base)
                 return
