@@ -54,6 +54,10 @@ class TooManyBadImages(DataError):
     """``on_error="skip"`` met more unreadable images than it may replace."""
 
 
+class WorkerKilled(SuperSelfishError, RuntimeError):
+    """A process that reads images was ended by somebody else: for want of memory, most often."""
+
+
 class NonFiniteLoss(SuperSelfishError, ArithmeticError):
     """A loss or a gradient is infinite or not a number; raised before the weights are touched."""
 

@@ -14,8 +14,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from super_selfish.errors import WorkerKilled
+
 logger = logging.getLogger("super_selfish")
 
+_SHOWN = 16  # indices
 _BUS_ERROR = getattr(signal, "SIGBUS", 7)
 _MEMORY = ("bus error", "shared memory", "unable to mmap", "too many open files")
 
@@ -75,14 +78,30 @@ class WorkerLoader:
                 return
             except Exception as error:
                 if not _is_of_processes(error, batches, begun):
+                    self._tell_killed(error, batches)
                     raise
                 logger.warning("%s", self._advice(error))
                 break
             begun = True
-            self._tickets.waiting.popleft()
+            self._tickets.answer()
             yield batch
         self._workers = batches = None
         yield from self.instead(self._tickets.rest())
+
+    def _tell_killed(self, error: Exception, batches: Iterator[Any] | None) -> None:
+        """Say what a process read that a signal has ended, if one did."""
+        codes = [process.exitcode or 0 for process in getattr(batches, "_workers", ())]
+        if killed := [-code for code in codes if code < 0]:
+            theirs = itertools.islice(itertools.cycle(codes), self._tickets.answered % len(codes), None)
+            waiting = zip(theirs, self._tickets.waiting, strict=False)  # they take batches in turn
+            images = [ticket.image for code, tickets in waiting if code < 0 for ticket in tickets]
+            more = f" and {len(images) - _SHOWN} more" if len(images) > _SHOWN else ""
+            raise WorkerKilled(
+                f"A process that reads images was ended by {signal.Signals(killed[0]).name}.",
+                received=f"num_workers={self.num_workers}, reading images {images[:_SHOWN]}{more}",
+                fix="SIGKILL is most often the system's, for want of memory: use fewer workers, or num_workers=0. "
+                "After SIGSEGV look at what reads these images.",
+            ) from error
 
     def _advice(self, error: Exception) -> str:
         said = str(error).partition("\n")[0]
@@ -140,12 +159,19 @@ class _Remembered:
     def __init__(self, batch_sampler: Iterable[Sequence[Any]]) -> None:
         self.batch_sampler = batch_sampler
         self.waiting: collections.deque[Sequence[Any]] = collections.deque()
+        self.answered = 0
         self._rest: Iterator[Sequence[Any]] = iter(())
 
     def begin(self) -> None:
         """Forget the pass before."""
         self.waiting.clear()
+        self.answered = 0
         self._rest = iter(self.batch_sampler)
+
+    def answer(self) -> None:
+        """The first of what is waited for has come."""
+        self.waiting.popleft()
+        self.answered += 1
 
     def __iter__(self) -> Iterator[Sequence[Any]]:
         for tickets in self._rest:

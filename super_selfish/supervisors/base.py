@@ -120,8 +120,8 @@ class Supervisor(Trained):
         """Train, and store the weights under ``name`` at the end, or when asked to stop.
 
         SIGTERM, SIGUSR1 (both then end the process with exit status 143) and Ctrl-C finish the step and save; a second
-        Ctrl-C leaves at once. A failure stores nothing. What a run replaces is kept as ``*.prev``; an interrupted one
-        replaces no longer one.
+        Ctrl-C leaves at once. A failure stores nothing; an image that cannot be read, a checkpoint. What a run replaces
+        is kept as ``*.prev``; an interrupted one replaces no longer one.
         After twenty steps it tells what the run is going to cost (:attr:`forecast`).
 
         Args:

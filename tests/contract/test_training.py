@@ -79,6 +79,7 @@ def test_loss_falls_on_a_few_images(algorithm: str, make: Callable[..., Any], im
     assert [entry["epoch"] for entry in supervisor.history] == list(range(1, 16))
 
 
+@pytest.mark.promise(11)
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker")  # more than this machine's cores
 @pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_workers_do_not_matter(

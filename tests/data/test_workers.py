@@ -20,6 +20,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from super_selfish.data import functional, prefetch, workers
 from super_selfish.data.collate import Collator, Item
 from super_selfish.data.loader import Cursor, TrainLoader
+from super_selfish.errors import WorkerKilled
 
 
 class Numbers:
@@ -111,7 +112,7 @@ def test_no_shared_memory_in_the_middle(order: int, pieces: int, caplog: pytest.
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_processes_that_are_killed_are_an_error(number: signal.Signals) -> None:
     """What ends a process for its own fault would end this one, too."""
-    with pytest.raises((RuntimeError, OSError, EOFError)):
+    with pytest.raises(WorkerKilled, match=rf"ended by {number.name}.*num_workers=2, reading images \["):
         passes(opened(in_worker_at(3, lambda: os.kill(os.getpid(), number))))
 
 
