@@ -14,7 +14,7 @@ PYTEST := SUPER_SELFISH_INSTALLED=1 .venv/bin/pytest
 WHEEL := build/wheel/super_selfish-*.whl
 # Folders are listed too: their date changes when a file is deleted.
 SOURCES := $(shell find super_selfish -name __pycache__ -prune -o -print)
-BENCHMARKS := $(wildcard $(patsubst %,benchmarks/%.py,views recipes files bank bank_memory backbones overhead end_to_end))
+BENCHMARKS := $(wildcard $(patsubst %,benchmarks/%.py,views recipes files bank bank_memory backbones overhead restart end_to_end))
 LEARNING := $(wildcard benchmarks/learn*.py)
 
 .DEFAULT_GOAL := help
