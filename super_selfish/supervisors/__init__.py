@@ -1,5 +1,8 @@
 """The algorithms."""
 
+import importlib
+import pkgutil
+
 from super_selfish.supervisors.bank import BankSupervisor
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.bi_gan import BiGanSupervisor
@@ -16,6 +19,7 @@ from super_selfish.supervisors.label import LabelSupervisor
 from super_selfish.supervisors.momentum_contrast import MomentumContrastSupervisor
 from super_selfish.supervisors.pirl import PIRLSupervisor
 from super_selfish.supervisors.rotate_net import RotateNetSupervisor
+from super_selfish.supervisors.setup import LISTED
 from super_selfish.supervisors.split_brain_net import SplitBrainNetSupervisor
 
 __all__ = [
@@ -39,21 +43,8 @@ __all__ = [
     "all_supervisors",
 ]
 
-ALGORITHMS: tuple[type[Supervisor], ...] = (
-    ExemplarNetSupervisor,
-    RotateNetSupervisor,
-    JigsawNetSupervisor,
-    DenoiseNetSupervisor,
-    ContextNetSupervisor,
-    SplitBrainNetSupervisor,
-    BiGanSupervisor,
-    InstanceDiscriminationSupervisor,
-    ContrastivePredictiveCodingSupervisor,
-    MomentumContrastSupervisor,
-    BYOLSupervisor,
-    ContrastiveMultiviewCodingSupervisor,
-    PIRLSupervisor,
-)
+for _module in pkgutil.iter_modules(__path__):  # an algorithm is a file here with a class that is `@listed`
+    importlib.import_module(f"{__name__}.{_module.name}")
 
 
 def all_supervisors() -> dict[str, type[Supervisor]]:
@@ -63,4 +54,4 @@ def all_supervisors() -> dict[str, type[Supervisor]]:
         >>> all_supervisors()["rotate_net"].__name__
         'RotateNetSupervisor'
     """
-    return {cls.algorithm(): cls for cls in ALGORITHMS}
+    return dict(LISTED)

@@ -17,7 +17,7 @@ from super_selfish.models.decoders import Upsampling, decoder_layers, resized_to
 from super_selfish.models.efficient import NormType
 from super_selfish.models.shapes import check_decoded, feature_shape
 from super_selfish.supervisors.gan import GanSupervisor, check_discriminator
-from super_selfish.supervisors.setup import ImageOptions, Setup, Shape
+from super_selfish.supervisors.setup import ImageOptions, Setup, Shape, listed
 
 RULES = {
     **BIDIRECTIONAL_RULES,
@@ -26,6 +26,7 @@ RULES = {
 CODE_CHANNELS = 32
 
 
+@listed
 class BiGanSupervisor(GanSupervisor):
     """Pairs of (image, its code) and of (generated image, code it was made from) should be told apart by no network.
 

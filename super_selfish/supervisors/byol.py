@@ -24,7 +24,7 @@ from super_selfish.models.heads import Classification, SequentialUpTo
 from super_selfish.models.norms import has_batch_statistics
 from super_selfish.models.shapes import feature_shape, output_shape
 from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup
+from super_selfish.supervisors.setup import ImageOptions, Setup, listed
 from super_selfish.training.collapse import Signs
 
 RULES = {
@@ -42,6 +42,7 @@ RULES = {
 }
 
 
+@listed
 class BYOLSupervisor(Supervisor):
     """From one view of an image, the network predicts a slower copy's embedding of the other view.
 

@@ -12,7 +12,7 @@ import torch
 
 from super_selfish.errors import CheckpointError
 from super_selfish.supervisors import persistence
-from super_selfish.supervisors.resumption import present_keys
+from super_selfish.supervisors.resumption import begun_at, present_keys
 from super_selfish.training.callbacks import Keeper
 from super_selfish.training.checkpoint import CheckpointFolder, StoredCheckpoint
 from super_selfish.training.codec import encode
@@ -44,7 +44,7 @@ class Checkpoints(Keeper):
         self.settings = settings
         self.folder = CheckpointFolder(base)
         self.steps, self.seconds = interval(settings.checkpoint_every)
-        self.begun_at = supervisor.cursor.epoch if resumed is None else int(resumed.read("run")["begun_at"])
+        self.begun_at = supervisor.cursor.epoch if resumed is None else begun_at(resumed)
         self.written = supervisor.cursor.step
         self.moment = time.monotonic()
         self.fresh = resumed is None and not self._continues()

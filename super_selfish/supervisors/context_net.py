@@ -17,12 +17,13 @@ from super_selfish.models import ChannelwiseFC, Classification, CombinedNet
 from super_selfish.models.decoders import resized_to
 from super_selfish.models.shapes import feature_shape
 from super_selfish.supervisors.gan import GanSupervisor, check_discriminator
-from super_selfish.supervisors.setup import ImageOptions, Setup, Shape
+from super_selfish.supervisors.setup import ImageOptions, Setup, Shape, listed
 
 RULES = {**CONTEXT_RULES, "adversarial": SWITCH, "adv_weight": PROBABILITY}
 LARGEST_GRID = 8  # sides of the map that the channel-wise layer connects; larger maps are averaged to it
 
 
+@listed
 class ContextNetSupervisor(GanSupervisor):
     """Erase some blocks of each image and paint them again, judged by a discriminator too.
 

@@ -25,7 +25,7 @@ from super_selfish.models.combined import CombinedNet
 from super_selfish.models.lab import FULL_RANGE, RGBInput, lab_to_rgb, plain_lab
 from super_selfish.models.multiview import BothViews, LabBranch, LabView, MultiviewNet
 from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
-from super_selfish.supervisors.setup import ImageOptions, Setup
+from super_selfish.supervisors.setup import ImageOptions, Setup, listed
 
 BRIGHT = 70.0  # lightness of mere colours in pictures
 
@@ -37,6 +37,7 @@ RULES = {
 }
 
 
+@listed
 class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
     """An image's lightness and its colours should be embedded alike, and unlike those of other images.
 

@@ -38,7 +38,7 @@ from super_selfish.models.predictive import (
 )
 from super_selfish.models.shapes import feature_shape, output_shape
 from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup
+from super_selfish.supervisors.setup import ImageOptions, Setup, listed
 from super_selfish.training.collapse import Signs
 
 RULES = {
@@ -51,6 +51,7 @@ RULES = {
 }
 
 
+@listed
 class ContrastivePredictiveCodingSupervisor(Supervisor):
     """Cut each image into overlapping patches; from those on one side, tell which patch comes some steps further.
 

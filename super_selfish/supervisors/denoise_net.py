@@ -17,11 +17,12 @@ from super_selfish.errors import Rule, check_arguments
 from super_selfish.losses import masked_mse
 from super_selfish.models.decoders import resized_to
 from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup
+from super_selfish.supervisors.setup import ImageOptions, Setup, listed
 
 RULES = denoise.RULES | {"loss_on": Rule(lambda where: where in ("all", "masked"), '"all" or "masked"')}
 
 
+@listed
 class DenoiseNetSupervisor(Supervisor):
     """Corrupt a part of each image, and learn to restore what was there.
 

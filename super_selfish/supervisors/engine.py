@@ -49,8 +49,7 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
         supervisor.settings = settings
         supervisor._setup.fingerprint = None  # the images may be others than last time
         if found is not None:
-            with resumption.understood(found):
-                resumption.adopt(supervisor, found, settings)
+            resumption.adopt(supervisor, found, settings)
         elif supervisor.cursor.batch:  # an interrupted epoch is over: its order and views are not used again
             supervisor.cursor.epoch, supervisor.cursor.batch = supervisor.cursor.epoch + 1, 0
         loader, optimizer, scheduler = supervisor._init_data_optimizer(
@@ -65,8 +64,7 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
         check_factories(supervisor, optimizer, scheduler)
         if not isinstance(loader, TrainLoader):
             loader = ForeignLoader(loader, supervisor.cursor, preparer(supervisor), settings.seed)
-        with resumption.understood(found):
-            keeper = checkpoints.Checkpoints(supervisor, base, settings, scheduler, found)
+        keeper = checkpoints.Checkpoints(supervisor, base, settings, scheduler, found)
         planned = keeper.begun_at + settings.epochs - supervisor.cursor.epoch
         callbacks = [lock, *watches(supervisor, loader, settings), *settings.callbacks]
         callbacks += [Progress()] if settings.verbose else []
@@ -79,8 +77,7 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
             say(f"{supervisor!r}")
         check_manifest(supervisor)
         if found is not None:
-            with resumption.understood(found):
-                resumption.restore(supervisor, found, run, scheduler)
+            resumption.restore(supervisor, found, run, scheduler)
             if planned <= 0:
                 finished(supervisor, run, base)
                 return

@@ -19,11 +19,12 @@ from super_selfish.errors import ConfigurationError, UnreadableImage, check_argu
 from super_selfish.models.shapes import feature_shape, output_shape
 from super_selfish.seeding import Stream
 from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup
+from super_selfish.supervisors.setup import ImageOptions, Setup, listed
 
 VERSIONS = 4  # of an image in the picture of the exercise
 
 
+@listed
 class ExemplarNetSupervisor(Supervisor):
     """Each image is a class of its own; learn to tell of which image a random version was made.
 

@@ -16,7 +16,7 @@ from super_selfish.data.recipes import MoCoRecipe, is_size
 from super_selfish.data.views import AugmentationIndexedDataset, Views, as_recipe, check_views
 from super_selfish.errors import Rule, check_argument, check_arguments, is_number
 from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
-from super_selfish.supervisors.setup import ImageOptions, Setup
+from super_selfish.supervisors.setup import ImageOptions, Setup, listed
 
 RULES = {
     **BANK_RULES,
@@ -26,6 +26,7 @@ RULES = {
 }
 
 
+@listed
 class InstanceDiscriminationSupervisor(BankSupervisor):
     """Every image is a class of its own, and what stands for the class is a memory of the image's embeddings.
 

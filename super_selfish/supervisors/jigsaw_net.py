@@ -15,9 +15,10 @@ from super_selfish.data.tiles import puzzle_size
 from super_selfish.data.views import Views
 from super_selfish.errors import check_arguments
 from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup
+from super_selfish.supervisors.setup import ImageOptions, Setup, listed
 
 
+@listed
 class JigsawNetSupervisor(Supervisor):
     """Cut each image into tiles, lay them in another order, and learn to tell which order of a table it was.
 

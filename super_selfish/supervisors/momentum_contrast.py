@@ -32,7 +32,7 @@ from super_selfish.models.averages import follow, inference, momentum_copy
 from super_selfish.models.batch_groups import in_groups
 from super_selfish.models.norms import has_batch_statistics
 from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup
+from super_selfish.supervisors.setup import ImageOptions, Setup, listed
 from super_selfish.training.collapse import Signs, of_temperature
 
 GROUP = 32  # images that share batch statistics
@@ -50,6 +50,7 @@ RULES = {
 }
 
 
+@listed
 class MomentumContrastSupervisor(Supervisor):
     """Two views of an image should be alike, and unlike the views of other images that a queue remembers.
 

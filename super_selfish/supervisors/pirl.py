@@ -19,7 +19,7 @@ from super_selfish.data.views import Views, check_views
 from super_selfish.errors import PROBABILITY, Rule, check_argument, check_arguments
 from super_selfish.models.shapes import check_outputs, feature_shape
 from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
-from super_selfish.supervisors.setup import ImageOptions, Setup, fresh_copy
+from super_selfish.supervisors.setup import ImageOptions, Setup, fresh_copy, listed
 
 RULES = BANK_RULES | {
     "lam": PROBABILITY._replace(fix="The paper uses 0.5."),
@@ -30,6 +30,7 @@ RULES = BANK_RULES | {
 }
 
 
+@listed
 class PIRLSupervisor(BankSupervisor):
     """An image and a puzzle of its patches should both be found among many images that a memory bank remembers.
 

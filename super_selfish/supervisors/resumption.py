@@ -32,19 +32,23 @@ _FREE = {"epochs"}  # settings that may change when a training continues
 
 
 @contextlib.contextmanager
-def understood(found: StoredCheckpoint | None) -> Iterator[None]:
+def understood(found: StoredCheckpoint) -> Iterator[None]:
     """Refuse a checkpoint whose hashes are right, but whose words make no sense here."""
     try:
         yield
     except SuperSelfishError:
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        if found is None:
-            raise
         raise CheckpointMismatch(
             f"`{found.path}` cannot be understood: {type(error).__name__}: {error}.",
             fix="Continue with the optimizer, schedule and tracked things that it was trained with, or begin anew.",
         ) from error
+
+
+def begun_at(found: StoredCheckpoint) -> int:
+    """The epoch at which the training began that is continued."""
+    with understood(found):
+        return int(found.read("run")["begun_at"])
 
 
 def find(base: Path, settings: Settings) -> StoredCheckpoint | None:
@@ -75,6 +79,11 @@ def adopt(supervisor: Supervisor, found: StoredCheckpoint, settings: Settings) -
     Raises:
         CheckpointMismatch: If it was trained with other settings or images.
     """
+    with understood(found):
+        _adopt(supervisor, found, settings)
+
+
+def _adopt(supervisor: Supervisor, found: StoredCheckpoint, settings: Settings) -> None:
     check_settings(supervisor, found, settings)
     changed = persistence.fingerprint(supervisor) != found.manifest.get("dataset")
     before = stored_keys(found)
@@ -156,6 +165,11 @@ def lay_out(optimizer: torch.optim.Optimizer) -> None:
 
 def restore(supervisor: Supervisor, found: StoredCheckpoint, run: Run, scheduler: Any) -> None:
     """Give optimizer, schedule, counts and tracked things the state that they had."""
+    with understood(found):
+        _restore(supervisor, found, run, scheduler)
+
+
+def _restore(supervisor: Supervisor, found: StoredCheckpoint, run: Run, scheduler: Any) -> None:
     kinds = [type(run.optimizer).__name__, type(scheduler).__name__]
     state = found.read("run")
     if kinds != state["kinds"]:

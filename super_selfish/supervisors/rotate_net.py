@@ -12,9 +12,10 @@ from super_selfish.data.collate import batched_collate
 from super_selfish.data.exhibit import Exhibit, Panel
 from super_selfish.data.rotate import QUARTER_TURNS, RotateDataset, checked_crop, checked_flip, checked_rotations
 from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup
+from super_selfish.supervisors.setup import ImageOptions, Setup, listed
 
 
+@listed
 class RotateNetSupervisor(Supervisor):
     """Turn each image by every angle, and learn to tell which angle it was.
 

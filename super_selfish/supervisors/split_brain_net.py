@@ -25,11 +25,12 @@ from super_selfish.models.lab import RGBInput, lab_to_rgb, plain_lab
 from super_selfish.models.shapes import check_decoded
 from super_selfish.models.split_brain import check_crossed, crossed_decoder, split_backbone
 from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup
+from super_selfish.supervisors.setup import ImageOptions, Setup, listed
 
 BRIGHT, SHARP = 70.0, 0.38  # for pictures: lightness of mere colours; temperature of Zhang et al., 2016, "Colorful"
 
 
+@listed
 class SplitBrainNetSupervisor(Supervisor):
     """Predict each image's colours from its lightness, and its lightness from its colours.
 

@@ -263,7 +263,7 @@ def check(found: dict[str, Any], promised: dict[str, Any]) -> None:
 
 
 def test_all_thirteen_are_there() -> None:
-    assert {cls.__name__ for cls in all_supervisors().values()} == set(SUPERVISORS)
+    assert {cls.__name__ for cls in all_supervisors().values()} >= set(SUPERVISORS)
 
 
 @pytest.mark.parametrize("name", SUPERVISORS)

@@ -18,6 +18,7 @@ LOOP = {
     "loading",
     "performance",
     "persistence",
+    "resumption",
     "trained",
 }  # the parts that the bases are made of
 
