@@ -189,6 +189,11 @@ class TrainLoader:
         """The part of its global batch that the batch just read makes up."""
         return 1.0 if self.pieces == 1 else len(self.last_indices) / self.batch_size
 
+    @property
+    def ends_untrained(self) -> bool:
+        """Whether the epoch is over though no update followed on the batch just read."""
+        return self._committed and self._read > 0 and self.cursor.batch + self._read // self.pieces >= self.batches
+
     def commit(self) -> bool:
         """Count what was read since the last update as trained; true if that ended the epoch."""
         batches = max(1, self._read // self.pieces) if self._read else 0  # own loops may update seldom, or twice

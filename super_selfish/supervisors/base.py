@@ -223,7 +223,7 @@ class Supervisor(Trained):
         optimizer.zero_grad(set_to_none=True)
         if not stepped:
             run.overflowed()
-        elif settings.scheduler_interval == "step" or run.epoch_ended:
+        if stepped if settings.scheduler_interval == "step" else run.epoch_ended or run.loader.ends_untrained:
             lr_scheduler.step()
 
     def _exhibit(self, data: Any) -> Exhibit:

@@ -174,6 +174,28 @@ def test_a_skipped_step_does_not_move_schedule_or_cursor(tmp_path: Any) -> None:
     assert supervisor.cursor.epoch == 1
 
 
+@pytest.mark.parametrize(("bad", "moved"), [((), 2), ((2,), 2), ((1,), 2), ((1, 2), 1)])
+def test_the_schedule_follows_epochs_whose_last_step_is_skipped(bad: Any, moved: int, tmp_path: Any) -> None:
+    class Overflows(RotateNetSupervisor):
+        calls = 0
+
+        def _forward(self, data: Any) -> Tensor:
+            self.calls += 1
+            return super()._forward(data) * (1e37 if self.calls in bad else 1e-3)
+
+    supervisor = Overflows(IMAGES, backbone=SmallResNet(width=4))
+    rates = []
+
+    def schedule(optimizer: torch.optim.Optimizer) -> Any:
+        rates.append(torch.optim.lr_scheduler.StepLR(optimizer, 100))
+        return rates[0]
+
+    settings = quiet(tmp_path) | {"epochs": 2, "scheduler_interval": "epoch", "on_nonfinite": "ignore"}
+    supervisor.supervise(precision="16", lr_scheduler=schedule, **settings)
+    assert supervisor.cursor.epoch == moved
+    assert rates[0].last_epoch == moved
+
+
 def test_a_run_in_float16_resumes_with_its_scale(tmp_path: Any) -> None:
     def run(epochs: int, resume: bool) -> Supervisor:
         torch.manual_seed(0)
