@@ -58,6 +58,10 @@ class WorkerKilled(SuperSelfishError, RuntimeError):
     """A process that reads images was ended by somebody else: for want of memory, most often."""
 
 
+class WorkerHung(SuperSelfishError, TimeoutError):
+    """A process that reads images has not answered for too long."""
+
+
 class NonFiniteLoss(SuperSelfishError, ArithmeticError):
     """A loss or a gradient is infinite or not a number; raised before the weights are touched."""
 

@@ -79,6 +79,7 @@ class TrainLoader:
         pieces: Micro-batches that each global batch is drawn in.
         ahead: Batches that threads read while one is used, where they read at all; the batches do not depend on it.
         pin: Collate into page-locked memory, from which a GPU takes batches while it computes.
+        timeout: Seconds to wait for a process that reads; None: for ever.
 
     Raises:
         ConfigurationError: If a setting is out of range.
@@ -100,6 +101,7 @@ class TrainLoader:
         pieces: int = 1,
         ahead: int = 2,
         pin: bool = False,
+        timeout: float | None = None,
     ) -> None:
         check_loading(batch_size, num_workers, on_error)
         if not hasattr(dataset, "__len__"):
@@ -131,7 +133,7 @@ class TrainLoader:
         threads = 1 if keyed.foreign or collate_fn is not None else reading_threads(dataset.images)
         collator = Collator(batched, collate_fn, pin=pin and num_workers == 0)  # else it runs where there is no GPU
         reading: dict[str, Any] = {"num_workers": num_workers, "threads": threads, "ahead": ahead, "pin": pin}
-        self._loader = open_loader(keyed, _Tickets(self), collator, **reading)
+        self._loader = open_loader(keyed, _Tickets(self), collator, timeout=timeout, **reading)
 
     def __len__(self) -> int:
         """Micro-batches in a whole epoch."""

@@ -62,6 +62,7 @@ def open_loader(
     threads: int,
     ahead: int,
     pin: bool = False,
+    timeout: float | None = None,
 ) -> DataLoader[Any] | ThreadedLoader | WorkerLoader:
     """What reads the batches: processes if they are asked for, else threads if there are several, else whoever asks.
 
@@ -73,6 +74,7 @@ def open_loader(
         threads: How many threads where there are no processes, or where they cannot work.
         ahead: Batches that threads read ahead.
         pin: Whether batches of processes are to be in page-locked memory.
+        timeout: Seconds to wait for a process; None: for ever.
     """
 
     def by_this_process(tickets: Iterable[Sequence[Any]]) -> DataLoader[Any] | ThreadedLoader:
@@ -88,7 +90,8 @@ def open_loader(
     if num_workers == 0:
         return by_this_process(batch_sampler)
     tell_too_many(num_workers, usable_cores())
-    return WorkerLoader(dataset, batch_sampler, collate_fn, num_workers=num_workers, pin=pin, instead=by_this_process)
+    by_processes: dict[str, Any] = {"num_workers": num_workers, "pin": pin, "timeout": timeout}
+    return WorkerLoader(dataset, batch_sampler, collate_fn, instead=by_this_process, **by_processes)
 
 
 class ThreadedLoader:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from super_selfish.errors import WorkerKilled
+from super_selfish.errors import WorkerHung, WorkerKilled
 
 logger = logging.getLogger("super_selfish")
 
@@ -33,6 +33,7 @@ class WorkerLoader:
         num_workers: How many processes read.
         pin: Copy batches to page-locked memory, by a thread of this process.
         instead: Makes the loader that takes over, of what is left to be read.
+        timeout: Seconds to wait for a batch; None: for ever.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class WorkerLoader:
         num_workers: int,
         pin: bool,
         instead: Callable[[Iterable[Sequence[Any]]], Iterable[Any]],
+        timeout: float | None = None,
     ) -> None:
         self.dataset = dataset
         self.batch_sampler = batch_sampler
         self.collate_fn = collate_fn
         self.num_workers = num_workers
         self.instead = instead
+        self.timeout = timeout
         self._tickets = _Remembered(batch_sampler)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="This DataLoader will create")  # told in our own words
@@ -60,6 +63,7 @@ class WorkerLoader:
                 num_workers=num_workers,
                 persistent_workers=True,
                 pin_memory=pin,
+                timeout=timeout or 0,
                 worker_init_fn=_leave_signals_alone,
                 generator=torch.Generator(),  # or every pass would draw from the user's global generator
             )
@@ -79,6 +83,7 @@ class WorkerLoader:
             except Exception as error:
                 if not _is_of_processes(error, batches, begun):
                     self._tell_killed(error, batches)
+                    self._tell_hung(error)
                     raise
                 logger.warning("%s", self._advice(error))
                 break
@@ -95,13 +100,24 @@ class WorkerLoader:
             theirs = itertools.islice(itertools.cycle(codes), self._tickets.answered % len(codes), None)
             waiting = zip(theirs, self._tickets.waiting, strict=False)  # they take batches in turn
             images = [ticket.image for code, tickets in waiting if code < 0 for ticket in tickets]
-            more = f" and {len(images) - _SHOWN} more" if len(images) > _SHOWN else ""
             raise WorkerKilled(
                 f"A process that reads images was ended by {signal.Signals(killed[0]).name}.",
-                received=f"num_workers={self.num_workers}, reading images {images[:_SHOWN]}{more}",
+                received=f"num_workers={self.num_workers}, reading images {_some(images)}",
                 fix="SIGKILL is most often the system's, for want of memory: use fewer workers, or num_workers=0. "
                 "After SIGSEGV look at what reads these images.",
             ) from error
+
+    def _tell_hung(self, error: Exception) -> None:
+        """Say what is being read by a process that does not answer, if that is what went wrong."""
+        if not isinstance(error, RuntimeError) or "timed out after" not in str(error):
+            return
+        images = [ticket.image for ticket in self._tickets.waiting[0]]  # batches are answered in turn
+        raise WorkerHung(
+            f"A process that reads images has not answered for {self.timeout:g} s.",
+            received=f"num_workers={self.num_workers}, reading images {_some(images)}",
+            fix="Look at what reads these images: a network share that is gone, or a lock. If they take that long, "
+            "raise worker_timeout.",
+        ) from error
 
     def _advice(self, error: Exception) -> str:
         said = str(error).partition("\n")[0]
@@ -118,6 +134,11 @@ class WorkerLoader:
             f"num_workers={self.num_workers}: reading processes do not work here ({type(error).__name__}: {said}). "
             f"This process reads the images itself, which changes no result. {fix}"
         )
+
+
+def _some(images: list[int]) -> str:
+    more = f" and {len(images) - _SHOWN} more" if len(images) > _SHOWN else ""
+    return f"{images[:_SHOWN]}{more}"
 
 
 def _leave_signals_alone(_number: int) -> None:

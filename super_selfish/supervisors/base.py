@@ -109,6 +109,7 @@ class Supervisor(Trained):
         on_error: str = "raise",
         on_nonfinite: str = "raise",
         nonfinite_limit: int = 3,
+        worker_timeout: float | None = 600.0,
         resume: bool | str = False,
         checkpoint_every: int | str | None = None,
         keep: int = 2,
@@ -145,6 +146,7 @@ class Supervisor(Trained):
             on_nonfinite: ``"raise"`` before an update whose loss or gradients are not finite, ``"skip"`` it, or
                 ``"ignore"``: do not look.
             nonfinite_limit: Updates that may be skipped; the next raises.
+            worker_timeout: Seconds that training waits for a process that reads; None: for ever.
             resume: Continue a training that was killed, bit for bit, from the newest whole checkpoint in
                 ``<name>.ckpt``: ``True``, or ``"auto"`` to begin anew where there is none. Epochs, workers and
                 callbacks may change; all else has to be as it was. ``epochs`` are those of the call that was killed:
@@ -166,6 +168,7 @@ class Supervisor(Trained):
             CheckpointError: If the weights cannot be read or written, or there is nothing to resume.
             CheckpointMismatch: If the checkpoint is of another training.
             DatasetChanged: If it is of other images.
+            WorkerHung: If a process that reads does not answer.
             NonFiniteLoss: If the loss or a gradient is infinite or not a number.
             OutOfMemory: If a step does not fit the memory; it says what takes less.
         """

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from super_selfish.data.foreign import ForeignLoader
 from super_selfish.data.loader import TrainLoader
-from super_selfish.errors import ConfigurationError, DataError, NonFiniteLoss, Preempted, WorkerKilled
+from super_selfish.errors import ConfigurationError, DataError, NonFiniteLoss, Preempted, WorkerHung, WorkerKilled
 from super_selfish.files import SUFFIX, base_path, check_writable, with_suffix
 from super_selfish.seeding import global_seed, make_key, seed_everything
 from super_selfish.supervisors import checkpoints, persistence, resumption
@@ -95,7 +95,7 @@ def carry_out(supervisor: Supervisor, run: Run, scheduler: Any, base: Path) -> N
         except (KeyboardInterrupt, Preempted):
             leave(supervisor, run, base)
             raise
-        except (DataError, WorkerKilled):  # the images are to blame: between two steps, all else is whole
+        except (DataError, WorkerHung, WorkerKilled):  # the images are to blame: between two steps, all else is whole
             if run.steps and run.loader.between_steps:
                 run.keeper.write(run)
             raise

@@ -48,6 +48,7 @@ def make_loader(
         seed=0 if settings is None else settings.seed,
         on_error="raise" if settings is None else settings.on_error,
         pin=supervisor.device.type == "cuda",
+        timeout=None if settings is None else settings.worker_timeout,
     )
     wanted = 1 if settings is None else settings.accumulate
     if wanted > 1 and not supervisor.accumulates:

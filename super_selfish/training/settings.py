@@ -50,6 +50,7 @@ class Settings:
     on_error: str
     on_nonfinite: str
     nonfinite_limit: int
+    worker_timeout: float | None
     resume: bool | str
     checkpoint_every: int | str | None
     keep: int
@@ -77,6 +78,8 @@ class Settings:
         _choice("scheduler_interval", self.scheduler_interval, ("step", "epoch"))
         _choice("on_nonfinite", self.on_nonfinite, ("raise", "skip", "ignore"))
         _integer("nonfinite_limit", self.nonfinite_limit, 0, "It is the number of updates that may be skipped.")
+        if self.worker_timeout is not None:
+            _number("worker_timeout", self.worker_timeout, "None, or seconds above 0", self.timeout_is_sound)
         _choice("allow_dataset_change", self.allow_dataset_change, (False, True))
         _choice("requeue", self.requeue, (False, True))
         _choice("resume", self.resume, (False, "auto", True))
@@ -97,6 +100,10 @@ class Settings:
     def clip_is_sound(self) -> bool:
         """Positive."""
         return self.clip_grad is not None and self.clip_grad > 0
+
+    def timeout_is_sound(self) -> bool:
+        """Positive and finite."""
+        return self.worker_timeout is not None and 0 < self.worker_timeout < math.inf
 
     def as_json(self) -> dict[str, Any]:
         """The settings that shape the result, as JSON values."""

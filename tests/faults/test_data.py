@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from toys import At, contents, digest, run, toy
 
-from super_selfish.errors import DataError, WorkerKilled
+from super_selfish.errors import DataError, WorkerHung, WorkerKilled
 from super_selfish.supervisors import MomentumContrastSupervisor, Supervisor
 from super_selfish.training import Callback
 
@@ -166,10 +166,11 @@ def test_29_a_document_is_refused_and_no_program_is_started(monkeypatch: pytest.
 
 
 class Deadly(torch.utils.data.Dataset):  # type: ignore[type-arg]
-    """Kills the process that reads one image, the first time."""
+    """Kills the process that reads one image, the first time, or never gives it that image."""
 
-    def __init__(self, victim: int) -> None:
+    def __init__(self, victim: int, hangs: bool = False) -> None:
         self.victim = victim
+        self.hangs = hangs
 
     def __len__(self) -> int:
         return 64
@@ -178,16 +179,25 @@ class Deadly(torch.utils.data.Dataset):  # type: ignore[type-arg]
         reading = torch.utils.data.get_worker_info() is not None
         if index == self.victim and reading and not Path("killed").exists():
             Path("killed").touch()
+            if self.hangs:
+                time.sleep(3600)
             os.kill(os.getpid(), signal.SIGKILL)
         return torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(index))
 
 
-def test_30_a_process_that_reads_is_killed() -> None:
+@pytest.mark.parametrize(
+    ("hangs", "error", "words"),
+    [
+        (False, WorkerKilled, r"ended by SIGKILL.*reading images \[.*60.*fewer workers"),
+        (True, WorkerHung, r"not answered for 3 s.*reading images \[.*60.*raise worker_timeout"),
+    ],
+)
+def test_30_a_process_that_reads_is_killed_or_hangs(hangs: bool, error: type[Exception], words: str) -> None:
     straight = run(toy(images=Deadly(-1)), shuffle=False, name="store/straight")
     began = time.monotonic()
-    with pytest.raises(WorkerKilled, match=r"ended by SIGKILL.*reading images \[.*60.*fewer workers"):
-        run(toy(images=Deadly(60)), shuffle=False, num_workers=2, checkpoint_every=100)
-    assert time.monotonic() - began < 15
+    with pytest.raises(error, match=words):
+        run(toy(images=Deadly(60, hangs)), shuffle=False, num_workers=2, checkpoint_every=100, worker_timeout=3)
+    assert time.monotonic() - began < 3 + 5 + 10  # the last for what was trained before
     assert not multiprocessing.active_children()
     assert any("step-" in name for name in contents())  # what was done is not lost
     resumed = run(toy(images=Deadly(60)), shuffle=False, num_workers=2, checkpoint_every=100, resume=True)
