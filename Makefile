@@ -15,7 +15,7 @@ WHEEL := build/wheel/super_selfish-*.whl
 # Folders are listed too: their date changes when a file is deleted.
 SOURCES := $(shell find super_selfish -name __pycache__ -prune -o -print)
 BENCHMARKS := $(wildcard $(patsubst %,benchmarks/%.py,views recipes files bank bank_memory backbones overhead restart end_to_end))
-LEARNING := $(wildcard benchmarks/learn*.py)
+LEARNING := benchmarks/learning.py
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

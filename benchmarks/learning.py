@@ -1,0 +1,189 @@
+"""Do the thirteen learn? One small network and one number of images seen for all, beside floors and a ceiling.
+
+A row is an algorithm with one seed. What the exercise asks is measured on images that were not trained on, beside a
+predictor that has learned nothing of single images. kNN (k = 20, t = .07) and a linear probe are fitted on all labelled
+training images and tested on the test images. Beside them stand pixels, principal components, histograms of gradients,
+each network before training, and the same network trained with labels for as many images. Rows are kept in
+build/learning; a run that was stopped goes on with those that are missing.
+
+    python benchmarks/learning.py [--data cifar10_sub.npz] [--images 100000] [--seeds 1] [--only pirl byol] [--table]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from learning_exams import EXAMS, OWN_CLASSES, examine
+from learning_floors import FLOORS
+from learning_table import table
+from networks import SmallNet, scores
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
+
+from super_selfish.data import CPCRecipe, MoCoRecipe, PIRLColours
+from super_selfish.losses import CPCLoss
+from super_selfish.models import Classification, CombinedNet, LayerNorm2d, Upsampling
+from super_selfish.supervisors import LabelSupervisor, Supervisor, all_supervisors
+
+SHARED = Path(os.environ.get("SUPER_SELFISH_DATA", Path(__file__).parents[2] / "shared" / "data"))
+KEPT = Path("build", "learning")
+SUPERVISED = "supervised"
+
+
+class Training(NamedTuple):
+    """How one algorithm is trained here: ``arguments`` of the side of the images in px, and what ``supervise`` gets."""
+
+    arguments: Callable[[int], Mapping[str, Any]] = lambda _: MappingProxyType({})
+    lr: float = 3e-3
+    batch_size: int = 64
+    clip_grad: float | None = None
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+def decoder(outputs: int = 3) -> nn.Module:
+    return Upsampling([256, 96, 64, 32, outputs])
+
+
+def patches(side: int) -> dict[str, Any]:
+    """4×4 patches that overlap by half."""
+    half = side * 3 // 16
+    own = {"half_crop_size": half, "patch_size": 2 * half, "embedding_size": 64}
+    return own | {"loss": CPCLoss(scale=1.0), "views": CPCRecipe(1, elastic=0.0)}
+
+
+SHARP = MoCoRecipe(blur=0.0)  # as authors do for small images
+BANK = {"n": 2048, "t": 0.1, "bank_init": "forward"}
+MILD = PIRLColours((0.4, 0.4, 0.4, 0.1), photometric=0.0)
+TRAININGS = {
+    "exemplar_net": Training(lambda _: {"n_classes": OWN_CLASSES}, lr=2e-3),
+    "rotate_net": Training(lr=2e-3),
+    "jigsaw_net": Training(lr=2e-3),
+    "denoise_net": Training(lambda _: {"predictor": decoder()}, lr=2e-3),
+    "context_net": Training(lambda _: {"predictor": decoder()}, lr=2e-3),
+    "split_brain_net": Training(lr=2e-3),
+    "bi_gan": Training(lambda _: {"rec_weight": 10.0, "d_lr": 1e-4}, lr=1e-3, betas=(0.5, 0.999)),
+    "instance_discrimination": Training(lambda _: {**BANK, "views": SHARP}),
+    # batch norm would let patches tell of each other
+    "contrastive_predictive_coding": Training(patches, 2e-3, batch_size=32, clip_grad=0.01, norm=LayerNorm2d),
+    "momentum_contrast": Training(lambda _: {"queue_size": 2048, "m": 0.99, "views": SHARP}),
+    "contrastive_multiview_coding": Training(lambda _: {**BANK, "memory_m": 1.0}, lr=4e-4),
+    "byol": Training(lambda _: {"m": 0.97, "hidden_size": 512, "views": (SHARP, SHARP)}, batch_size=32),
+    "pirl": Training(lambda _: {**BANK, "views": SHARP, "patch_views": MILD}),
+}
+
+
+def supervise(supervisor: Supervisor, how: Training, seen: int, seed: int) -> tuple[int, float]:
+    """Train until ``seen`` images were seen; gives the epochs and the minutes."""
+    batches = len(supervisor.dataset) // how.batch_size
+    epochs = max(1, round(seen / (batches * how.batch_size)))
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        supervisor.supervise(
+            lr=how.lr,
+            optimizer=partial(torch.optim.AdamW, weight_decay=1e-4, betas=how.betas),
+            lr_scheduler=lambda made: OneCycleLR(
+                made, how.lr, total_steps=epochs * batches, pct_start=0.2, cycle_momentum=False
+            ),
+            epochs=epochs,
+            batch_size=how.batch_size,
+            clip_grad=how.clip_grad,
+            seed=seed,
+            name=Path(folder, "run"),
+            verbose=False,
+        )
+    return epochs, (time.perf_counter() - begin) / 60
+
+
+def trained(name: str, images: dict[str, np.ndarray], seen: int, seed: int) -> dict[str, Any]:
+    """The row of an algorithm."""
+    how = TRAININGS[name]
+    torch.manual_seed(seed)
+    own = how.arguments(images["x_train"].shape[1])
+    supervisor = all_supervisors()[name](images["x_train"], backbone=SmallNet(how.norm), **own)
+    untrained = examine(supervisor, images)[0]
+    before = scores(supervisor.get_backbone(), images)
+    epochs, minutes = supervise(supervisor, how, seen, seed)
+    (value, trivial), after = examine(supervisor, images), scores(supervisor.get_backbone(), images)
+    losses = [entry["loss"] for entry in supervisor.history]
+    row = {"value": value, "trivial": trivial, "untrained": untrained, "epochs": epochs, "minutes": minutes}
+    row |= {"knn": after[0], "probe": after[1], "knn_before": before[0], "probe_before": before[1]}
+    return row | {"losses": losses, "finite": all(map(math.isfinite, losses))}
+
+
+def ceiling(images: dict[str, np.ndarray], seen: int, seed: int) -> dict[str, Any]:
+    """The row of the network that is trained with labels."""
+    torch.manual_seed(seed)
+    net = CombinedNet(SmallNet(), Classification([256, int(images["y_train"].max()) + 1]))
+    supervisor = LabelSupervisor(net, (images["x_train"], images["y_train"]), finetune=True)
+    before = scores(supervisor.get_backbone(), images)
+    epochs, minutes = supervise(supervisor, Training(lr=2e-3), seen, seed)
+    after = scores(supervisor.get_backbone(), images)
+    row = {"epochs": epochs, "minutes": minutes, "knn": after[0], "probe": after[1]}
+    return row | {"knn_before": before[0], "probe_before": before[1]}
+
+
+def floor(name: str, images: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The row of what needs no training."""
+    knn, probe = FLOORS[name](images)
+    return {"knn": knn, "probe": probe}
+
+
+def rows_of(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """What is there already, by name and seed."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {(row["name"], row["seed"]): row for row in map(json.loads, lines)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    names = [*FLOORS, SUPERVISED, *TRAININGS]
+    parser.add_argument("--data", default="cifar10_sub.npz", help="x_train, y_train, x_test, y_test (%(default)s)")
+    parser.add_argument("--images", type=int, default=100_000, help="that each training sees (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=1, help="how many (%(default)s)")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
+    parser.add_argument("--table", action="store_true", help="print the tables of what is there, and train nothing")
+    options = parser.parse_args()
+    file = Path(options.data) if Path(options.data).is_file() else SHARED / options.data
+    if not file.is_file():
+        sys.exit(f"Skipped: there is no {file}. Set SUPER_SELFISH_DATA to the folder that holds it, or pass --data.")
+    path = KEPT / f"{file.stem}-{options.images}.jsonl"
+    if not options.table:
+        fill(path, file, options)
+    print(f"{file.name}, {options.images:,} images seen, torch {torch.__version__}\n\n{table(rows_of(path), EXAMS)}")
+
+
+def fill(path: Path, file: Path, options: argparse.Namespace) -> None:
+    """Add the rows that are missing, those of the first seed first."""
+    images = {key: value for key, value in np.load(file).items() if key[:2] in ("x_", "y_")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for seed in range(options.seeds):
+        for name in options.only:
+            if (name, seed) in rows_of(path) or (seed and name in FLOORS):
+                continue
+            if name in FLOORS:
+                row = floor(name, images)
+            elif name == SUPERVISED:
+                row = ceiling(images, options.images, seed)
+            else:
+                row = trained(name, images, options.images, seed)
+            with path.open("a") as lines:
+                lines.write(json.dumps({"name": name, "seed": seed, "threads": torch.get_num_threads()} | row) + "\n")
+            print(f"{name}, seed {seed}: kNN {row['knn']:.3f}, probe {row['probe']:.3f}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
