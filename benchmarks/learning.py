@@ -6,7 +6,7 @@ training images and tested on the test images. Beside them stand pixels, princip
 each network before training, and the same network trained with labels for as many images. Rows are kept in
 build/learning; a run that was stopped goes on with those that are missing.
 
-    python benchmarks/learning.py [--data cifar10_sub.npz] [--images 100000] [--seeds 1] [--only pirl byol] [--table]
+    python benchmarks/learning.py [--data cifar10_sub.npz] [--recipe auto] [--seeds 1] [--only pirl byol] [--table]
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -31,7 +30,6 @@ from learning_floors import FLOORS
 from learning_table import table
 from networks import SmallNet, scores
 from torch import nn
-from torch.optim.lr_scheduler import OneCycleLR
 
 from super_selfish.data import CPCRecipe, MoCoRecipe, PIRLColours
 from super_selfish.losses import CPCLoss
@@ -47,11 +45,8 @@ class Training(NamedTuple):
     """How one algorithm is trained here: ``arguments`` of the side of the images in px, and what ``supervise`` gets."""
 
     arguments: Callable[[int], Mapping[str, Any]] = lambda _: MappingProxyType({})
-    lr: float = 3e-3
     batch_size: int = 64
-    clip_grad: float | None = None
     norm: Callable[[int], nn.Module] = nn.BatchNorm2d
-    betas: tuple[float, float] = (0.9, 0.999)
 
 
 def decoder(outputs: int = 3) -> nn.Module:
@@ -69,38 +64,33 @@ SHARP = MoCoRecipe(blur=0.0)  # as authors do for small images
 BANK = {"n": 2048, "t": 0.1, "bank_init": "forward"}
 MILD = PIRLColours((0.4, 0.4, 0.4, 0.1), photometric=0.0)
 TRAININGS = {
-    "exemplar_net": Training(lambda _: {"n_classes": OWN_CLASSES}, lr=2e-3),
-    "rotate_net": Training(lr=2e-3),
-    "jigsaw_net": Training(lr=2e-3),
-    "denoise_net": Training(lambda _: {"predictor": decoder()}, lr=2e-3),
-    "context_net": Training(lambda _: {"predictor": decoder()}, lr=2e-3),
-    "split_brain_net": Training(lr=2e-3),
-    "bi_gan": Training(lambda _: {"rec_weight": 10.0, "d_lr": 1e-4}, lr=1e-3, betas=(0.5, 0.999)),
+    "exemplar_net": Training(lambda _: {"n_classes": OWN_CLASSES}),
+    "rotate_net": Training(),
+    "jigsaw_net": Training(),
+    "denoise_net": Training(lambda _: {"predictor": decoder()}),
+    "context_net": Training(lambda _: {"predictor": decoder()}),
+    "split_brain_net": Training(),
+    "bi_gan": Training(lambda _: {"rec_weight": 10.0, "d_lr": 1e-4}),
     "instance_discrimination": Training(lambda _: {**BANK, "views": SHARP}),
     # batch norm would let patches tell of each other
-    "contrastive_predictive_coding": Training(patches, 2e-3, batch_size=32, clip_grad=0.01, norm=LayerNorm2d),
+    "contrastive_predictive_coding": Training(patches, batch_size=32, norm=LayerNorm2d),
     "momentum_contrast": Training(lambda _: {"queue_size": 2048, "m": 0.99, "views": SHARP}),
-    "contrastive_multiview_coding": Training(lambda _: {**BANK, "memory_m": 1.0}, lr=4e-4),
+    "contrastive_multiview_coding": Training(lambda _: {**BANK, "memory_m": 1.0}),
     "byol": Training(lambda _: {"m": 0.97, "hidden_size": 512, "views": (SHARP, SHARP)}, batch_size=32),
     "pirl": Training(lambda _: {**BANK, "views": SHARP, "patch_views": MILD}),
 }
 
 
-def supervise(supervisor: Supervisor, how: Training, seen: int, seed: int) -> tuple[int, float]:
+def supervise(supervisor: Supervisor, how: Training, seen: int, recipe: str | None, seed: int) -> tuple[int, float]:
     """Train until ``seen`` images were seen; gives the epochs and the minutes."""
     batches = len(supervisor.dataset) // how.batch_size
     epochs = max(1, round(seen / (batches * how.batch_size)))
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         supervisor.supervise(
-            lr=how.lr,
-            optimizer=partial(torch.optim.AdamW, weight_decay=1e-4, betas=how.betas),
-            lr_scheduler=lambda made: OneCycleLR(
-                made, how.lr, total_steps=epochs * batches, pct_start=0.2, cycle_momentum=False
-            ),
             epochs=epochs,
             batch_size=how.batch_size,
-            clip_grad=how.clip_grad,
+            recipe=recipe,
             seed=seed,
             name=Path(folder, "run"),
             verbose=False,
@@ -108,7 +98,7 @@ def supervise(supervisor: Supervisor, how: Training, seen: int, seed: int) -> tu
     return epochs, (time.perf_counter() - begin) / 60
 
 
-def trained(name: str, images: dict[str, np.ndarray], seen: int, seed: int) -> dict[str, Any]:
+def trained(name: str, images: dict[str, np.ndarray], seen: int, recipe: str | None, seed: int) -> dict[str, Any]:
     """The row of an algorithm."""
     how = TRAININGS[name]
     torch.manual_seed(seed)
@@ -116,7 +106,7 @@ def trained(name: str, images: dict[str, np.ndarray], seen: int, seed: int) -> d
     supervisor = all_supervisors()[name](images["x_train"], backbone=SmallNet(how.norm), **own)
     untrained = examine(supervisor, images)[0]
     before = scores(supervisor.get_backbone(), images)
-    epochs, minutes = supervise(supervisor, how, seen, seed)
+    epochs, minutes = supervise(supervisor, how, seen, recipe, seed)
     (value, trivial), after = examine(supervisor, images), scores(supervisor.get_backbone(), images)
     losses = [entry["loss"] for entry in supervisor.history]
     row = {"value": value, "trivial": trivial, "untrained": untrained, "epochs": epochs, "minutes": minutes}
@@ -130,7 +120,7 @@ def ceiling(images: dict[str, np.ndarray], seen: int, seed: int) -> dict[str, An
     net = CombinedNet(SmallNet(), Classification([256, int(images["y_train"].max()) + 1]))
     supervisor = LabelSupervisor(net, (images["x_train"], images["y_train"]), finetune=True)
     before = scores(supervisor.get_backbone(), images)
-    epochs, minutes = supervise(supervisor, Training(lr=2e-3), seen, seed)
+    epochs, minutes = supervise(supervisor, Training(), seen, "auto", seed)
     after = scores(supervisor.get_backbone(), images)
     row = {"epochs": epochs, "minutes": minutes, "knn": after[0], "probe": after[1]}
     return row | {"knn_before": before[0], "probe_before": before[1]}
@@ -154,21 +144,25 @@ def main() -> None:
     parser.add_argument("--data", default="cifar10_sub.npz", help="x_train, y_train, x_test, y_test (%(default)s)")
     parser.add_argument("--images", type=int, default=100_000, help="that each training sees (%(default)s)")
     parser.add_argument("--seeds", type=int, default=1, help="how many (%(default)s)")
+    parser.add_argument("--recipe", default="auto", choices=["auto", "paper", "plain"], help="%(default)s")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
     parser.add_argument("--table", action="store_true", help="print the tables of what is there, and train nothing")
     options = parser.parse_args()
     file = Path(options.data) if Path(options.data).is_file() else SHARED / options.data
     if not file.is_file():
         sys.exit(f"Skipped: there is no {file}. Set SUPER_SELFISH_DATA to the folder that holds it, or pass --data.")
-    path = KEPT / f"{file.stem}-{options.images}.jsonl"
+    path = KEPT / f"{file.stem}-{options.images}-{options.recipe}.jsonl"
     if not options.table:
         fill(path, file, options)
-    print(f"{file.name}, {options.images:,} images seen, torch {torch.__version__}\n\n{table(rows_of(path), EXAMS)}")
+    how = "defaults" if options.recipe == "plain" else f'recipe="{options.recipe}"'
+    print(f"{file.name}, {how}, {options.images:,} images seen, torch {torch.__version__}\n")
+    print(table(rows_of(path), EXAMS))
 
 
 def fill(path: Path, file: Path, options: argparse.Namespace) -> None:
     """Add the rows that are missing, those of the first seed first."""
     images = {key: value for key, value in np.load(file).items() if key[:2] in ("x_", "y_")}
+    recipe = None if options.recipe == "plain" else options.recipe
     path.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(options.seeds):
         for name in options.only:
@@ -179,7 +173,7 @@ def fill(path: Path, file: Path, options: argparse.Namespace) -> None:
             elif name == SUPERVISED:
                 row = ceiling(images, options.images, seed)
             else:
-                row = trained(name, images, options.images, seed)
+                row = trained(name, images, options.images, recipe, seed)
             with path.open("a") as lines:
                 lines.write(json.dumps({"name": name, "seed": seed, "threads": torch.get_num_threads()} | row) + "\n")
             print(f"{name}, seed {seed}: kNN {row['knn']:.3f}, probe {row['probe']:.3f}", file=sys.stderr, flush=True)

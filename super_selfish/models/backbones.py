@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections import OrderedDict
 from typing import Literal, cast
 
 import torch
@@ -206,7 +207,8 @@ def _without_classifier(name: str) -> nn.Module:
     elif isinstance(features_part := getattr(net, "features", None), nn.Module):
         net = features_part
     elif hasattr(net, "fc"):  # ResNet and its kin: all but pooling and classifier
-        net = nn.Sequential(*(child for key, child in net.named_children() if key not in ("avgpool", "fc")))
+        kept = ((key, child) for key, child in net.named_children() if key not in ("avgpool", "fc"))
+        net = nn.Sequential(OrderedDict(kept))  # with the names that files of weights have
     elif hasattr(net, "heads"):
         net.heads = nn.Identity()
     elif hasattr(net, "head"):

@@ -21,6 +21,7 @@ from super_selfish.supervisors.engine import train
 from super_selfish.supervisors.loading import make_loader
 from super_selfish.supervisors.setup import Setup
 from super_selfish.supervisors.trained import Trained
+from super_selfish.supervisors.tuning import split_groups
 from super_selfish.training.callbacks import Callback
 from super_selfish.training.forecast import Forecast
 from super_selfish.training.optimizers import make_optimizer
@@ -104,6 +105,8 @@ class Supervisor(Trained):
         precision: str = "32",
         accumulate: int = 1,
         clip_grad: float | None = None,
+        recipe: str | None = None,
+        polyak: float | None = None,
         scheduler_interval: str = "step",
         callbacks: Sequence[Callback] = (),
         on_error: str = "raise",
@@ -140,6 +143,10 @@ class Supervisor(Trained):
                 normalised embeddings, queue and bank are float32 in any case.
             accumulate: Micro-batches that each batch is drawn in.
             clip_grad: Largest norm of the gradient.
+            recipe: Sets ``lr``, ``optimizer``, ``lr_scheduler``, ``clip_grad`` and ``polyak`` where they have their
+                defaults: ``"auto"``, found on small images and fitted to batch and length of run; ``"paper"``;
+                ``"adapt"``, gently from ``weights=``. See :mod:`super_selfish.training.recipes`.
+            polyak: Decay of an average of all weights, in (0, 1), for ``get_backbone(averaged=True)``.
             scheduler_interval: Step the schedule every ``"step"`` or every ``"epoch"``.
             callbacks: Told of every step and epoch.
             on_error: ``"raise"`` at an unreadable image, or ``"skip"``: another takes its place; see ``skipped``.
@@ -193,7 +200,10 @@ class Supervisor(Trained):
         """Stage 2: make the loader, the optimizer and the schedule, returned in this order."""
         loader = make_loader(self, batch_size, shuffle, num_workers, collate_fn)
         scaled = not self.updates_as_planned or (self.settings is not None and self.settings.precision == "16")
-        made = make_optimizer(optimizer, self.parameter_groups(lr), lr, scaled)
+        groups = self.parameter_groups(lr)
+        if self.settings is not None and self.settings.recipe is not None:
+            groups = split_groups(self, groups, self.settings)
+        made = make_optimizer(optimizer, groups, lr, scaled)
         return loader, made, lr_scheduler(made)
 
     def _epochs(

@@ -140,7 +140,9 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         self.view_size = view_size
         self.seen_size = (view_size, view_size) if isinstance(view_size, int) else view_size
 
-    def get_backbone(self, view: LabView = "l", *, input: str = "rgb", output: Output | None = None) -> nn.Module:
+    def get_backbone(
+        self, view: LabView = "l", *, input: str = "rgb", output: Output | None = None, averaged: bool = False
+    ) -> nn.Module:
         """A live backbone, in eval mode.
 
         Args:
@@ -150,10 +152,11 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
                 :class:`~super_selfish.data.AugmentationLabIndexedDataset` scales them, in three channels, or only those
                 that it sees.
             output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: as the backbone is.
+            averaged: With the average of its weights that ``supervise(polyak=...)`` follows.
         """
         check_argument(view in ("l", "ab", "both"), "view", view, '"l", "ab" or "both"')
         check_argument(input in ("rgb", "lab"), "input", input, '"rgb" or "lab"')
-        networks = cast(MultiviewNet, self.model)
+        networks = cast(MultiviewNet, self._networks(averaged))
         backbones = {"l": networks.backbone, "ab": networks.ab.backbone}
         backbone = BothViews(*backbones.values()) if view == "both" else backbones[view]
         return self._presented(RGBInput(backbone, FULL_RANGE) if input == "rgb" else backbone, output)

@@ -18,7 +18,8 @@ from super_selfish.data.loader import TrainLoader
 from super_selfish.errors import ConfigurationError, DataError, NonFiniteLoss, Preempted, WorkerHung, WorkerKilled
 from super_selfish.files import SUFFIX, base_path, check_writable, with_suffix
 from super_selfish.seeding import global_seed, make_key, seed_everything
-from super_selfish.supervisors import checkpoints, persistence, resumption
+from super_selfish.supervisors import checkpoints, persistence, resumption, tuning
+from super_selfish.supervisors.averaging import averaging
 from super_selfish.supervisors.loading import preparer
 from super_selfish.supervisors.performance import compiled, guard_of, memory_advice, precision_of, watches
 from super_selfish.training.artefact import stored_steps
@@ -46,7 +47,7 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
     with RunLock(base) as lock, own_randomness(settings.seed, supervisor.device), precision.applied(supervisor):
         found = resumption.find(base, settings)
         supervisor._load_pretrained(settings.name, settings.pretrained and found is None)
-        supervisor.settings = settings
+        supervisor.settings = settings = tuning.resolve(supervisor, settings)
         supervisor._setup.fingerprint = None  # the images may be others than last time
         if found is not None:
             resumption.adopt(supervisor, found, settings)
@@ -68,9 +69,16 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
         planned = keeper.begun_at + settings.epochs - supervisor.cursor.epoch
         callbacks = [lock, *watches(supervisor, loader, settings), *settings.callbacks]
         callbacks += [Progress()] if settings.verbose else []
-        guard = guard_of(supervisor, settings)
         run = Run(
-            supervisor, loader, optimizer, max(0, planned), callbacks, keeper=keeper, precision=precision, guard=guard
+            supervisor,
+            loader,
+            optimizer,
+            max(0, planned),
+            callbacks,
+            keeper=keeper,
+            precision=precision,
+            guard=guard_of(supervisor, settings),
+            averaging=averaging(supervisor, settings.polyak),
         )
         supervisor._prepare(loader)
         if settings.verbose:

@@ -17,11 +17,11 @@ from super_selfish import __version__
 from super_selfish.data.loader import Cursor
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch
-from super_selfish.files import SUFFIX, base_path, with_suffix
+from super_selfish.models.averages import momentum_copy
 from super_selfish.models.combined import load_exactly
 from super_selfish.supervisors.identity import as_json, describe, registered_class
-from super_selfish.training.artefact import Artefact, read_artefact, write_artefact
-from super_selfish.training.checkpoint import CheckpointFolder
+from super_selfish.training.artefact import Artefact, write_artefact
+from super_selfish.training.readable import read_any
 
 if TYPE_CHECKING:
     from super_selfish.supervisors.base import Supervisor
@@ -82,20 +82,6 @@ def fingerprint(supervisor: Supervisor) -> dict[str, int | str] | None:
     elif setup.fingerprint is None and hasattr(dataset, "__len__"):
         setup.fingerprint = {"length": len(dataset)}
     return setup.fingerprint
-
-
-def read_any(name: str | os.PathLike[str]) -> Artefact:
-    """The weights stored under a name, or, if a training has not come to its end, those of its newest checkpoint.
-
-    Raises:
-        CheckpointError: If there is neither, or it is damaged.
-    """
-    base = base_path(name)
-    if not with_suffix(base, SUFFIX).is_file() and not with_suffix(base, ".pt").is_file():
-        found = CheckpointFolder(base).newest_valid()
-        if found is not None:
-            return Artefact(found.path, found.read("model"), found.manifest)
-    return read_artefact(name)
 
 
 def restore(
@@ -163,6 +149,25 @@ def load(supervisor: Supervisor, name: str | os.PathLike[str]) -> None:
 
 def adopt(supervisor: Supervisor, artefact: Artefact) -> None:
     """Take weights, preprocessing and history from an artefact, all or nothing."""
+    before = supervisor.average
+    try:
+        match_average(supervisor, artefact)
+        _adopt(supervisor, artefact)
+    except BaseException:
+        supervisor.average = before
+        raise
+
+
+def match_average(supervisor: Supervisor, artefact: Artefact) -> None:
+    """Give a supervisor an average of its weights if the file has one, and none if it has none."""
+    stored = any(key.startswith("average.") for key in artefact.tensors)
+    if stored and supervisor.average is None:
+        supervisor.average = momentum_copy(supervisor.model)
+    elif not stored:
+        supervisor.average = None
+
+
+def _adopt(supervisor: Supervisor, artefact: Artefact) -> None:
     if not artefact.manifest:
         load_exactly(supervisor, private_names(supervisor, artefact.tensors), str(artefact.path))
         return
@@ -172,6 +177,7 @@ def adopt(supervisor: Supervisor, artefact: Artefact) -> None:
     target = supervisor
     if resized(stored, supervisor.preprocessing) and "model" not in parameters(supervisor):
         target = rebuilt(supervisor, stored)
+        match_average(target, artefact)
     load_exactly(target, private_names(target, artefact.tensors), str(artefact.path))
     if target is not supervisor:
         for key, child in target.named_children():

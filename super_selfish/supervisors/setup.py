@@ -23,6 +23,7 @@ from super_selfish.models.decoders import Upsampling, decoder_layers
 from super_selfish.models.efficient import NormType
 from super_selfish.models.heads import Classification
 from super_selfish.models.shapes import check_decoded, check_outputs, expected_channels, feature_shape
+from super_selfish.supervisors.weights import StartingWeights, Weights
 
 
 class ImageOptions(TypedDict, total=False):
@@ -37,6 +38,8 @@ class ImageOptions(TypedDict, total=False):
         max_pixels: Larger images are refused before they are decoded.
         cache: ``"resized"``: keep 8-bit images of files on disk once they are scaled and cropped, in the user's cache
             folder; a path: in this folder. No part of what is trained or stored: other runs may do without.
+        weights: Where the backbone starts: the name of a training, a file of weights, a ``state_dict()`` or a network.
+            No part of what is stored either.
     """
 
     resolution: int | tuple[int, int] | None
@@ -45,9 +48,10 @@ class ImageOptions(TypedDict, total=False):
     normalize: str | tuple[Sequence[float], Sequence[float]] | None
     max_pixels: int
     cache: str | os.PathLike[str] | None
+    weights: Weights | None
 
 
-IMAGE_DEFAULTS = (None, None, "auto", None, MAX_PIXELS, None)
+IMAGE_DEFAULTS = (None, None, "auto", None, MAX_PIXELS, None, None)
 """In the order of :class:`ImageOptions`."""
 
 Shape = tuple[int, int, int]
@@ -73,12 +77,13 @@ class Setup:
     Attributes:
         images: The opened images, or None without a data set.
         preprocessing: What every image becomes.
-        options: The image options as given, but for the cache, which changes no image.
+        options: The image options as given, but for ``cache`` and ``weights``, which change no image.
         given: Networks, criteria and callables as given, by parameter name.
         complaint: About a file that could not be read; raised by ``supervise`` unless it is told to skip such files.
         fingerprint: What the images are recognised by, once that is known.
         make: Makes the exercise of images.
         shown: The exercise that a picture is being drawn of.
+        weights: Where backbones start.
     """
 
     images: ImageDataset | None
@@ -89,6 +94,7 @@ class Setup:
     fingerprint: dict[str, int | str] | None = None
     make: Callable[[ImageDataset], Any] | None = None
     shown: Any = None
+    weights: StartingWeights | None = None
 
     @classmethod
     def of(cls, dataset: object, options: ImageOptions, **given: Any) -> Setup:
@@ -108,6 +114,7 @@ class Setup:
             raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
         options = cast(ImageOptions, {key: value for key, value in options.items() if value is not None})
         folder = chosen_folder(options.pop("cache", None))
+        weights = StartingWeights(options.pop("weights")) if "weights" in options else None
         settled: dict[str, Any] = dict(options)
         backbone = given.get("backbone")
         if dataset is None and settled.get("channels") is None and isinstance(backbone, nn.Module):
@@ -121,8 +128,10 @@ class Setup:
         except UnreadableImage as error:  # supervise(on_error="skip") may still train on the others
             complaint = error
             preprocessing = fit_preprocessing(source, on_error="skip", **settled)
+        if weights is not None and "normalize" not in options:
+            preprocessing = weights.scaled(preprocessing)
         images = None if source is None else ImageDataset(source, preprocessing, folder)
-        return cls(images, preprocessing, options, given, complaint)
+        return cls(images, preprocessing, options, given, complaint, weights=weights)
 
     @classmethod
     def bare(cls) -> Setup:
@@ -149,12 +158,16 @@ class Setup:
         given = self.given.get("backbone")
         channels = self.preprocessing.channels
         if given is None:
-            return default_backbone(channels, norm_type, flat)
-        if isinstance(given, str):
-            return named_backbone(given, channels)
-        if isinstance(given, nn.Module):
-            return given
-        raise ConfigurationError("`backbone` is no network.", expected="an nn.Module or a name", received=repr(given))
+            found: nn.Module = default_backbone(channels, norm_type, flat)
+        elif isinstance(given, str):
+            found = named_backbone(given, channels)
+        elif isinstance(given, nn.Module):
+            found = given
+        else:
+            raise ConfigurationError(
+                "`backbone` is no network.", expected="an nn.Module or a name", received=repr(given)
+            )
+        return found if self.weights is None else self.weights.into(found)
 
     def head(
         self,
@@ -209,6 +222,8 @@ class Setup:
                 received=f"{channels} channel{'s' if channels > 1 else ''}",
                 fix="If only some of the images are grey, pass channels=3. Other kinds need another algorithm.",
             )
+        if self.weights is not None and "normalize" not in self.options:  # scaled as these are; Lab has its own
+            self.use(dataclasses.replace(self.preprocessing, mean=None, std=None))
         if self.preprocessing.mean is not None:
             raise ConfigurationError(
                 "`normalize` has no place here: the network sees Lab, which is scaled by its own range.",
@@ -226,7 +241,10 @@ class Setup:
     def another_backbone(self, norm_type: NormType = "batch") -> nn.Module:
         """A backbone like the supervisor's, with weights of its own."""
         given = self.given.get("backbone")
-        return fresh_copy(given) if isinstance(given, nn.Module) else self.backbone(norm_type)
+        if not isinstance(given, nn.Module):
+            return self.backbone(norm_type)
+        twin = fresh_copy(given)
+        return twin if self.weights is None else self.weights.into(twin)
 
     def autoencoder(
         self, outputs: int, bottleneck: Callable[[Shape], tuple[nn.Module, Shape]] | None = None

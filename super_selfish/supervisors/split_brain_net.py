@@ -105,16 +105,17 @@ class SplitBrainNetSupervisor(Supervisor):
         self.target_size = target_size
         self.bins = bins
 
-    def get_backbone(self, *, input: str = "rgb", output: Output | None = None) -> nn.Module:
+    def get_backbone(self, *, input: str = "rgb", output: Output | None = None, averaged: bool = False) -> nn.Module:
         """The live backbone, both halves of it, in eval mode.
 
         Args:
             input: ``"rgb"``: it takes RGB in [0, 1], as :meth:`preprocess` returns it; ``"lab"``: L / 50 - 1, a / 110,
                 b / 110.
             output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: as the backbone is.
+            averaged: With the average of its weights that ``supervise(polyak=...)`` follows.
         """
         check_argument(input in ("rgb", "lab"), "input", input, '"rgb" or "lab"')
-        backbone = self.model.backbone
+        backbone = self._networks(averaged).backbone
         return self._presented(RGBInput(backbone) if input == "rgb" else backbone, output)
 
     def _forward(self, data: tuple[Tensor, Tensor]) -> Tensor:
@@ -156,7 +157,9 @@ def network(setup: Setup, counts: tuple[int, int], target: tuple[int, int]) -> C
         ConfigurationError: If the networks fit neither the images nor each other.
     """
     given = setup.given["backbone"]
-    efficient = given is None or (isinstance(given, str) and given.startswith("efficientnet-"))
+    efficient = setup.weights is None and (
+        given is None or (isinstance(given, str) and given.startswith("efficientnet-"))
+    )
     backbone = GroupedEfficientFeatures(given or "efficientnet-b0") if efficient else split_backbone(setup.backbone)
     shape = setup.map_shape(backbone)
     predictor = setup.given["predictor"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from super_selfish.data.loader import TrainLoader
-from super_selfish.errors import check_argument
+from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.evaluation.features import extract_named, preprocess_batch
 from super_selfish.models.backbones import BackboneOutput, Output
 from super_selfish.models.combined import CombinedNet
@@ -39,6 +39,7 @@ class Trained(nn.Module):
     def __init__(self, model: CombinedNet, setup: Setup | None) -> None:
         super().__init__()
         self.model = model
+        self.average: CombinedNet | None = None
         self._setup = Setup.bare() if setup is None else setup
         self.preprocessing = self._setup.preprocessing
         self.feature_shape: tuple[int, ...] | None = None
@@ -48,13 +49,29 @@ class Trained(nn.Module):
                 model.backbone, setup.preprocessing.channels, setup.preprocessing.resolution
             )
 
-    def get_backbone(self, *, output: Output | None = None) -> nn.Module:
+    def get_backbone(self, *, output: Output | None = None, averaged: bool = False) -> nn.Module:
         """The live backbone, in eval mode; it takes what :meth:`preprocess` returns.
 
         Args:
             output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: as the backbone is.
+            averaged: With the average of its weights that ``supervise(polyak=...)`` follows.
+
+        Raises:
+            ConfigurationError: If there is no average.
         """
-        return self._presented(self.model.backbone, output)
+        return self._presented(self._networks(averaged).backbone, output)
+
+    def _networks(self, averaged: bool) -> CombinedNet:
+        """The trained networks, or their average."""
+        if not averaged:
+            return self.model
+        if self.average is None:
+            raise ConfigurationError(
+                "There is no average of the weights.",
+                expected="a supervisor trained with supervise(polyak=0.999), say",
+                received="averaged=True",
+            )
+        return self.average
 
     def _presented(self, backbone: nn.Module, output: Output | None) -> nn.Module:
         """A backbone in a form of output, in eval mode, with the preprocessing of its images attached."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -82,6 +82,7 @@ class Run:
         precision: In which networks compute.
         guard: Looks at losses and gradients before each update.
         stop: Tells whether the run is to stop.
+        averaging: Called after each update: follows the weights.
 
     Attributes:
         losses: Sum of the losses of the epoch's updates; None before the first.
@@ -102,6 +103,7 @@ class Run:
         precision: Precision | None = None,
         guard: Guard | None = None,
         stop: Stop | None = None,
+        averaging: Callable[[], None] | None = None,
     ) -> None:
         self.supervisor = supervisor
         self.loader = loader
@@ -112,6 +114,7 @@ class Run:
         self.precision = Precision("32", torch.device("cpu")) if precision is None else precision
         self.guard = Guard("raise", 0) if guard is None else guard
         self.stop = Stop() if stop is None else stop
+        self.averaging = averaging
         self.clock = Clock()
         self.steps = 0
         self.finished_epochs = 0
@@ -222,6 +225,8 @@ class Run:
         if not self._left_out:
             with torch.no_grad():
                 self.supervisor._after_update()
+                if self.averaging is not None:
+                    self.averaging()
                 self.guard.remember()
         self._left_out = False
         self._stepped = True

@@ -16,6 +16,7 @@ from super_selfish.errors import ConfigurationError
 from super_selfish.training.callbacks import Callback
 
 OptimizerFactory = Callable[..., torch.optim.Optimizer]
+RECIPES = ("auto", "paper", "adapt")
 SchedulerFactory = Callable[[torch.optim.Optimizer], Any]
 
 
@@ -45,6 +46,8 @@ class Settings:
     precision: str
     accumulate: int
     clip_grad: float | None
+    recipe: str | None
+    polyak: float | None
     scheduler_interval: str
     callbacks: Sequence[Callback]
     on_error: str
@@ -66,6 +69,10 @@ class Settings:
         _integer("seed", self.seed, None, "The default is 0.")
         if self.clip_grad is not None:
             _number("clip_grad", self.clip_grad, "None, or the largest gradient norm, above 0", self.clip_is_sound)
+        if self.recipe is not None:
+            _choice("recipe", self.recipe, RECIPES)
+        if self.polyak is not None:
+            _number("polyak", self.polyak, "None, or a decay between 0 and 1 such as 0.999", self.polyak_is_sound)
         for parameter in ("optimizer", "lr_scheduler"):
             if not callable(getattr(self, parameter)):
                 raise ConfigurationError(
@@ -101,6 +108,10 @@ class Settings:
         """Positive."""
         return self.clip_grad is not None and self.clip_grad > 0
 
+    def polyak_is_sound(self) -> bool:
+        """Between 0 and 1."""
+        return self.polyak is not None and 0 < self.polyak < 1
+
     def timeout_is_sound(self) -> bool:
         """Positive and finite."""
         return self.worker_timeout is not None and 0 < self.worker_timeout < math.inf
@@ -118,6 +129,8 @@ class Settings:
             "precision": self.precision,
             "accumulate": self.accumulate,
             "clip_grad": self.clip_grad,
+            "recipe": self.recipe,
+            "polyak": self.polyak,
             "scheduler_interval": self.scheduler_interval,
             "compile": self.compile,
         }

@@ -11,6 +11,7 @@ LAYERS = [
 ]
 BASES = {"bank", "base", "gan", "label", "setup"}  # the files of supervisors/ that an algorithm may import
 LOOP = {
+    "averaging",
     "checkpoints",
     "engine",
     "exhibits",
@@ -20,6 +21,8 @@ LOOP = {
     "persistence",
     "resumption",
     "trained",
+    "tuning",
+    "weights",
 }  # the parts that the bases are made of
 
 

@@ -1,0 +1,169 @@
+"""What a recipe makes of the arguments of ``supervise``."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from super_selfish.errors import ConfigurationError
+from super_selfish.models.combined import CombinedNet
+from super_selfish.training.progress import say
+from super_selfish.training.recipes import PAPER, Recipe, optimizer_words, recipe_of
+from super_selfish.training.schedules import Schedule
+from super_selfish.training.settings import Settings, constant_lr
+
+if TYPE_CHECKING:
+    from super_selfish.supervisors.base import Supervisor
+
+logger = logging.getLogger("super_selfish")
+
+DEFAULT_LR, DEFAULT_OPTIMIZER = 1e-3, torch.optim.Adam
+LOSES: dict[str, float] = {}
+"""Points of a linear probe by which ``recipe="auto"`` is ahead of plain ``supervise()``, where more than 3."""
+
+
+def resolve(supervisor: Supervisor, settings: Settings) -> Settings:
+    """The settings with what a recipe has to say; arguments that differ from their defaults stay as they are.
+
+    Raises:
+        ConfigurationError: If there is no such recipe for the algorithm, or nothing to adapt.
+    """
+    if settings.recipe is None:
+        tell_of_recipes(supervisor, settings)
+        return settings
+    recipe = recipe_of(settings.recipe, supervisor.algorithm())
+    if recipe is None:
+        raise ConfigurationError(
+            f"There is no paper that {type(supervisor).__name__} follows.",
+            expected=f"one of {', '.join(sorted(PAPER))}",
+            received='recipe="paper"',
+            fix='recipe="auto" works for every algorithm.',
+        )
+    if settings.recipe == "adapt" and not (settings.pretrained or supervisor._setup.weights or supervisor.cursor.step):
+        raise ConfigurationError(
+            'recipe="adapt" goes on from trained weights.',
+            expected=f"{type(supervisor).__name__}(images, weights=...), or pretrained=True",
+            received="a network with fresh weights",
+            fix='Pass `weights` to the constructor, or use recipe="auto".',
+        )
+    found = dataclasses.replace(settings, **changes(supervisor, settings, recipe))
+    if settings.verbose:
+        say(words(found))
+    for hint in momentum_hints(supervisor, found):
+        logger.warning(hint)
+    return found
+
+
+def changes(supervisor: Supervisor, settings: Settings, recipe: Recipe) -> dict[str, Any]:
+    """Arguments that the recipe sets."""
+    made: dict[str, Any] = {}
+    if settings.optimizer is DEFAULT_OPTIMIZER:  # a rate belongs to its optimizer
+        made["optimizer"] = recipe.optimizer
+        if settings.lr == DEFAULT_LR:
+            made["lr"] = recipe.rate(settings.batch_size)
+    if settings.lr_scheduler is constant_lr:
+        batches = max(1, length(supervisor) // settings.batch_size)
+        total, each = settings.epochs * batches, batches
+        if settings.scheduler_interval == "epoch":
+            total, each = settings.epochs, 1
+        made["lr_scheduler"] = dataclasses.replace(recipe.schedule, total=total, batches=each)
+    if settings.clip_grad is None:
+        made["clip_grad"] = recipe.clip_grad
+    if settings.polyak is None:
+        made["polyak"] = recipe.polyak
+    return made
+
+
+def length(supervisor: Supervisor) -> int:
+    """Images of an epoch; 0 if that is not known."""
+    return len(supervisor.dataset) if hasattr(supervisor.dataset, "__len__") else 0
+
+
+def words(settings: Settings) -> str:
+    """What a recipe has settled, in a line."""
+    schedule = settings.lr_scheduler
+    parts = [
+        f"{optimizer_words(settings.optimizer)} without weight decay on norms and biases",
+        f"lr={settings.lr:g} for batches of {settings.batch_size}",
+        schedule.words() if isinstance(schedule, Schedule) else "a schedule of your own",
+    ]
+    parts += [f"clip_grad={settings.clip_grad:g}"] if settings.clip_grad is not None else []
+    parts += [f"polyak={settings.polyak:g}"] if settings.polyak is not None else []
+    return f'recipe="{settings.recipe}": {"; ".join(parts)}'
+
+
+def momentum_hints(supervisor: Supervisor, settings: Settings) -> list[str]:
+    """Where a moving copy of the network is too slow for the length of the run."""
+    momentum = getattr(supervisor, "m", None)
+    updates = settings.epochs * (length(supervisor) // settings.batch_size)
+    if not isinstance(momentum, float) or not 0 < momentum < 1 or not updates or (1 - momentum) * updates >= 10:
+        return []
+    better = max(0.9, 1 - 20 / updates)
+    return [
+        f"m={momentum:g}: the moving copy lags {1 / (1 - momentum):,.0f} updates behind, and this run has {updates:,}. "
+        f"Pass m={better:.2g} to the constructor, or train longer."
+    ]
+
+
+_told: set[str] = set()
+
+
+def tell_of_recipes(supervisor: Supervisor, settings: Settings) -> None:
+    """Say once a process what the defaults lose, where all of them are used."""
+    lost = LOSES.get(supervisor.algorithm())
+    plain = settings.optimizer is DEFAULT_OPTIMIZER and settings.lr_scheduler is constant_lr
+    if (
+        lost is None
+        or not plain
+        or settings.lr != DEFAULT_LR
+        or not settings.verbose
+        or supervisor.algorithm() in _told
+    ):
+        return
+    _told.add(supervisor.algorithm())
+    say(
+        f'Adam with a constant rate of {DEFAULT_LR:g}: on small images, recipe="auto" was {lost:.1f} points of a '
+        "linear probe better after as many epochs (docs/learning.md)."
+    )
+
+
+def split_groups(supervisor: Supervisor, groups: list[Any], settings: Settings) -> list[dict[str, Any]]:
+    """An optimizer's groups, with norms, biases and all else that is no matrix in groups without weight decay.
+
+    With ``recipe="adapt"`` the backbone's are apart as well, to be held still at first.
+
+    Args:
+        supervisor: Whose parameters they are.
+        groups: What :meth:`Supervisor.parameter_groups` gives.
+        settings: With a recipe.
+    """
+    grouped = any(isinstance(group, dict) for group in groups)
+    plain: list[dict[str, Any]] = list(groups) if grouped else [{"params": list(groups)}]
+    recipe = recipe_of(str(settings.recipe), supervisor.algorithm())
+    held = backbone_parameters(supervisor) if settings.recipe == "adapt" else set()
+    found = []
+    for index, group in enumerate(plain):
+        rest: dict[str, Any] = {key: value for key, value in group.items() if key != "params"}
+        if index and recipe is not None and "lr" in rest and getattr(supervisor, "d_lr", None) is None:
+            rest["lr"] *= recipe.judged
+        for frozen in (False, True):
+            own = [weight for weight in group["params"] if (id(weight) in held) is frozen]
+            marked = {"frozen": True} if frozen else {}
+            matrices = [weight for weight in own if weight.ndim > 1]
+            others = [weight for weight in own if weight.ndim <= 1]
+            if matrices:
+                found.append({"params": matrices, **rest, **marked})
+            if others:
+                found.append({"params": others, "weight_decay": 0.0, "adapt": False, **rest, **marked})
+    return found
+
+
+def backbone_parameters(supervisor: Supervisor) -> set[int]:
+    """What belongs to the backbones, by identity."""
+    other = getattr(supervisor.model, "ab", None)
+    nets = [supervisor.model, *([other] if isinstance(other, CombinedNet) else [])]
+    parts = [net.backbone for net in nets]
+    return {id(weight) for part in parts for weight in part.parameters()}

@@ -1,0 +1,125 @@
+"""How each algorithm is trained well: by our own search on small images, as its paper says, or from trained weights."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from super_selfish.training.lars import LARS
+from super_selfish.training.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Optimizer, learning rate and schedule of one algorithm.
+
+    Attributes:
+        optimizer: Factory, without learning rate.
+        lr: Learning rate for batches of ``images``.
+        images: The batch that ``lr`` is for; None: of any size.
+        power: The rate grows with (batch / images) to this power: 1 as for SGD, 0.5 as for Adam.
+        schedule: Of the rate.
+        clip_grad: Largest norm of the gradient.
+        polyak: Decay of an average of the weights.
+        judged: Share of the rate that a discriminator gets, unless it was given one of its own.
+    """
+
+    optimizer: Callable[..., torch.optim.Optimizer]
+    lr: float
+    images: int | None = None
+    power: float = 1.0
+    schedule: Schedule = field(default_factory=Schedule)
+    clip_grad: float | None = None
+    polyak: float | None = None
+    judged: float = 1.0
+
+    def rate(self, batch_size: int) -> float:
+        """The learning rate for a batch."""
+        return self.lr if self.images is None else float(f"{self.lr * (batch_size / self.images) ** self.power:.6g}")
+
+
+def _adamw(
+    lr: float, images: int = 64, *, betas: tuple[float, float] = (0.9, 0.999), clip_grad: float | None = None
+) -> Recipe:
+    made = functools.partial(torch.optim.AdamW, betas=betas, weight_decay=1e-4)
+    schedule = Schedule("cosine", warm_up=0.2, most_epochs=10)
+    return Recipe(made, lr, images, power=0.5, schedule=schedule, clip_grad=clip_grad)
+
+
+def _sgd(weight_decay: float = 0.0, *, nesterov: bool = False) -> Callable[..., torch.optim.Optimizer]:
+    return functools.partial(torch.optim.SGD, momentum=0.9, weight_decay=weight_decay, nesterov=nesterov)
+
+
+def _adam(betas: tuple[float, float], weight_decay: float = 0.0) -> Callable[..., torch.optim.Optimizer]:
+    return functools.partial(torch.optim.Adam, betas=betas, weight_decay=weight_decay)
+
+
+OTHERS = _adamw(2e-3)
+"""``"auto"`` for classes that are in no table."""
+
+AUTO: Mapping[str, Recipe] = {
+    "bi_gan": _adamw(1e-3, betas=(0.5, 0.999)),
+    "instance_discrimination": _adamw(3e-3),
+    "contrastive_predictive_coding": _adamw(2e-3, 32, clip_grad=0.01),
+    "momentum_contrast": _adamw(3e-3),
+    "contrastive_multiview_coding": _adamw(4e-4),
+    "byol": _adamw(3e-3, 32),
+    "pirl": _adamw(3e-3),
+}
+
+PAPER: Mapping[str, Recipe] = {
+    # Dosovitskiy et al., section 3: SGD with momentum, rate cut when the error stands still
+    "exemplar_net": Recipe(_sgd(), 0.01, 128, schedule=Schedule("steps", at=(0.4, 0.7, 0.9))),
+    # Gidaris et al., code for ImageNet: batches of 192, rate cut after 15, 30 and 45 of 50 epochs
+    "rotate_net": Recipe(_sgd(5e-4, nesterov=True), 0.01, 192, schedule=Schedule("steps", at=(0.3, 0.6, 0.9))),
+    # Noroozi and Favaro, code: batches of 256, rate cut every 100,000 of 350,000 updates
+    "jigsaw_net": Recipe(_sgd(5e-4), 0.01, 256, schedule=Schedule("steps", at=(2 / 7, 4 / 7, 6 / 7))),
+    # Vincent et al.: plain SGD, constant
+    "denoise_net": Recipe(torch.optim.SGD, 0.01),
+    # Pathak et al., section 4 and code: the discriminator at a tenth of the rate
+    "context_net": Recipe(_adam((0.5, 0.999)), 2e-3, judged=0.1),
+    # Zhang et al., "Colorful Image Colorization", the optimizer that split-brain takes over
+    "split_brain_net": Recipe(_adam((0.9, 0.99), 1e-3), 3e-5, schedule=Schedule("steps", at=(0.45, 0.84), factor=0.32)),
+    # Donahue et al., appendix C: rate falling exponentially over the second half
+    "bi_gan": Recipe(_adam((0.5, 0.999), 2.5e-5), 2e-4, schedule=Schedule("exponential", begin=0.5, end=0.01)),
+    # Wu et al., section 4: batches of 256, rate .03, ten times less after 120 and 160 of 200 epochs
+    "instance_discrimination": Recipe(_sgd(1e-4), 0.03, 256, schedule=Schedule("steps", at=(0.6, 0.8))),
+    # Hénaff et al., appendix A
+    "contrastive_predictive_coding": Recipe(_adam((0.8, 0.999)), 4e-4, clip_grad=0.01, polyak=0.9999),
+    # Chen et al., "Improved Baselines with Momentum Contrastive Learning"
+    "momentum_contrast": Recipe(_sgd(1e-4), 0.03, 256, schedule=Schedule("cosine")),
+    # Tian et al., appendix: rate .03, ten times less after 120, 160 and 200 of 240 epochs
+    "contrastive_multiview_coding": Recipe(_sgd(1e-4), 0.03, schedule=Schedule("steps", at=(0.5, 2 / 3, 5 / 6))),
+    # Grill et al., section 3.3: LARS, 10 of 1,000 epochs of warm-up
+    "byol": Recipe(
+        functools.partial(LARS, weight_decay=1.5e-6),
+        0.2,
+        256,
+        schedule=Schedule("cosine", warm_up=0.01, most_epochs=10),
+    ),
+    # Misra and van der Maaten, section 4: cosine from .12 at 1,024 images to a thousandth of it
+    "pirl": Recipe(_sgd(1e-4), 0.12, 1024, schedule=Schedule("cosine", end=1e-3)),
+}
+
+
+def recipe_of(recipe: str, algorithm: str) -> Recipe | None:
+    """A recipe by name and algorithm; None: the paper has none."""
+    if recipe == "paper":
+        return PAPER.get(algorithm)
+    found = AUTO.get(algorithm, OTHERS)
+    if recipe == "adapt":
+        slow = replace(found.schedule, warm_up=0.1, freeze=0.1)
+        return replace(found, lr=found.lr / 5, schedule=slow)
+    return found
+
+
+def optimizer_words(factory: Callable[..., Any]) -> str:
+    """An optimizer with its settings, in words."""
+    if not isinstance(factory, functools.partial):
+        return str(getattr(factory, "__name__", factory))
+    given = ", ".join(f"{key}={value!r}" for key, value in factory.keywords.items())
+    return f"{factory.func.__name__}({given})"
