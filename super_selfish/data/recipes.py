@@ -215,8 +215,8 @@ class BYOLRecipe(CropColourRecipe):
         size: Side of the view in px, or (height, width); None: as large as the image.
         view: 1 or 2. Sets ``blur`` to 1.0 or 0.1 and ``solarize`` to 0.0 or 0.2, unless they are given.
 
-    The other arguments are those of :class:`CropColourRecipe`. Differs from the paper: crops are resampled bilinearly;
-    ``cubic=True`` is as in the paper, and a fifth slower.
+    The other arguments are those of :class:`CropColourRecipe`. Crops are resampled bilinearly; ``cubic=True``
+    is as in the paper, and a fifth slower.
 
     Raises:
         ConfigurationError: If an argument makes no sense.

@@ -26,6 +26,9 @@ RULES = {
 CODE_CHANNELS = 32
 
 
+# Differs from the paper: codes are maps, not vectors
+# Differs from the paper: networks are those of the other algorithms, not AlexNet and DCGAN
+# Differs from the paper: the discriminator has layer norm, not batch norm
 @listed
 class BiGanSupervisor(GanSupervisor):
     """Pairs of (image, its code) and of (generated image, code it was made from) should be told apart by no network.

@@ -42,6 +42,8 @@ RULES = {
 }
 
 
+# Differs from the paper: crops are resampled bilinearly
+# Differs from the paper: the blur reaches 2.5 σ, and colours between two hue steps are one matrix
 @listed
 class BYOLSupervisor(Supervisor):
     """From one view of an image, the network predicts a slower copy's embedding of the other view.
@@ -216,7 +218,7 @@ def online_network(setup: Setup, embedding_size: int, hidden_size: int, seen: tu
     """
     heads = cast(SequentialUpTo | None, setup.given["predictor"])
     if heads is None:
-        # Differs from the paper: PReLU, and smaller. The last layers have no bias, which batch norm would take away.
+        # Differs from the paper: PReLU, and smaller; no bias in the last layers, which batch norm would take away
         net = setup.head((hidden_size,), embedding_size, size=seen, last_bias=False)
         predictor = Classification([embedding_size, hidden_size, embedding_size], last_bias=False)
         return CombinedNet(net.backbone, SequentialUpTo(net.predictor, predictor))

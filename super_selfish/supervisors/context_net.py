@@ -23,6 +23,10 @@ RULES = {**CONTEXT_RULES, "adversarial": SWITCH, "adv_weight": PROBABILITY}
 LARGEST_GRID = 8  # sides of the map that the channel-wise layer connects; larger maps are averaged to it
 
 
+# Differs from the paper: a discriminator of least squares, which sees the whole image
+# Differs from the paper: the discriminator has layer norm, and is updated in the same step
+# Differs from the paper: blocks may cover more than a quarter of the image
+# Differs from the paper: no heavier weight where block and surroundings meet
 @listed
 class ContextNetSupervisor(GanSupervisor):
     """Erase some blocks of each image and paint them again, judged by a discriminator too.

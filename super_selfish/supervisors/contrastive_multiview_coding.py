@@ -37,6 +37,7 @@ RULES = {
 }
 
 
+# Differs from the paper: negatives are shared by the batch and all different
 @listed
 class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
     """An image's lightness and its colours should be embedded alike, and unlike those of other images.

@@ -51,6 +51,9 @@ RULES = {
 }
 
 
+# Differs from the paper: masked convolutions as context networks, which see their own row too
+# Differs from the paper: the grid follows from the image
+# Differs from the paper: EfficientNet-B0 with a bottleneck to 64 channels
 @listed
 class ContrastivePredictiveCodingSupervisor(Supervisor):
     """Cut each image into overlapping patches; from those on one side, tell which patch comes some steps further.

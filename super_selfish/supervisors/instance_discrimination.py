@@ -26,6 +26,8 @@ RULES = {
 }
 
 
+# Differs from the paper: InfoNCE unless loss_type="nce"
+# Differs from the paper: negatives are shared by the batch and all different
 @listed
 class InstanceDiscriminationSupervisor(BankSupervisor):
     """Every image is a class of its own, and what stands for the class is a memory of the image's embeddings.

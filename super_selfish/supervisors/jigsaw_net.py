@@ -18,6 +18,11 @@ from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import ImageOptions, Setup, listed
 
 
+# Differs from the paper: 2 × 2 tiles and all their 24 orders
+# Differs from the paper: tables of orders come from groups, not from a search for large distances
+# Differs from the paper: crops are enlarged to the tile again
+# Differs from the paper: tiles are normalised by channel, with a standard deviation of at least 1/255
+# Differs from the paper: channels are shifted and projected, and colours jittered
 @listed
 class JigsawNetSupervisor(Supervisor):
     """Cut each image into tiles, lay them in another order, and learn to tell which order of a table it was.

@@ -50,6 +50,11 @@ RULES = {
 }
 
 
+# Differs from the paper: layer norm, and a head of three linear layers with PReLU
+# Differs from the paper: the average follows after the update, not before the next key
+# Differs from the paper: crops that are shrunk by less than two are resampled without antialiasing
+# Differs from the paper: the blur reaches 2.5 σ, and colours between two hue steps are one matrix
+# Differs from the paper: colours change before a crop is enlarged, or after it is shrunk
 @listed
 class MomentumContrastSupervisor(Supervisor):
     """Two views of an image should be alike, and unlike the views of other images that a queue remembers.

@@ -30,6 +30,11 @@ RULES = BANK_RULES | {
 }
 
 
+# Differs from the paper: perceptrons of three linear layers with layer norm as heads
+# Differs from the paper: InfoNCE with 3,136 negatives, drawn once for a batch
+# Differs from the paper: a patch takes 0.85 of a cell's sides
+# Differs from the paper: colours change before a part is enlarged, or after it is shrunk
+# Differs from the paper: the bank is written after the update, with the embeddings of before
 @listed
 class PIRLSupervisor(BankSupervisor):
     """An image and a puzzle of its patches should both be found among many images that a memory bank remembers.

@@ -15,6 +15,7 @@ from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import ImageOptions, Setup, listed
 
 
+# Differs from the paper: networks are those of this library
 @listed
 class RotateNetSupervisor(Supervisor):
     """Turn each image by every angle, and learn to tell which angle it was.

@@ -1,0 +1,69 @@
+"""The page of every algorithm: one form, parameters as in the code, departures from the paper as in the code."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from super_selfish.supervisors import all_supervisors
+from super_selfish.supervisors.setup import ImageOptions
+
+ROOT = Path(__file__).parents[2]
+PAGES = ROOT / "docs" / "papers"
+SECTIONS = (
+    "What it learns from.",
+    "Loss.",
+    "How the loss behaves.",
+    "Parameters.",
+    "When to use it, and when not.",
+    "Training.",
+    "Departures from the paper.",
+)
+ALSO = {
+    "exemplar_net": ("data/exemplar.py", "data/colour.py"),
+    "contrastive_predictive_coding": ("data/cpc_recipe.py",),
+}
+"""Where an algorithm departs from its paper outside of its own file."""
+
+pytestmark = pytest.mark.parametrize("name", all_supervisors())
+
+
+def page(name: str) -> str:
+    return (PAGES / f"{name}.md").read_text(encoding="utf-8")
+
+
+def section(name: str, title: str) -> str:
+    return page(name).split(f"**{title}**")[1].split("\n\n**")[0]
+
+
+def test_the_form(name: str) -> None:
+    text = page(name)
+    assert [title for title in SECTIONS if text.count(f"**{title}**") != 1] == []
+    assert f"(previews/{name}.png)" in text
+    assert (PAGES / "previews" / f"{name}.png").is_file()
+    assert "arxiv.org/abs/" in text or name == "denoise_net"
+
+
+def test_every_parameter_with_its_default(name: str) -> None:
+    told = section(name, "Parameters.")
+    for parameter in inspect.signature(all_supervisors()[name]).parameters.values():
+        if parameter.name == "dataset" or parameter.name in ImageOptions.__annotations__:
+            continue
+        assert re.search(rf"[`,(] ?{parameter.name}[`=]", told), parameter.name
+        for default in re.findall(rf"`{parameter.name}=([^`]+)`", told)[:1]:
+            assert ast.literal_eval(default) == parameter.default, parameter.name
+
+
+def test_departures_are_those_of_the_code(name: str) -> None:
+    files = [f"supervisors/{name}.py", *ALSO.get(name, ())]
+    code = "\n".join((ROOT / "super_selfish" / file).read_text(encoding="utf-8") for file in files)
+    here = [line.strip().rstrip(".") for line in re.findall(r"# Differs from the paper: (.*)", code)]
+    bullets = re.findall(r"^- (.*(?:\n  .*)*)", section(name, "Departures from the paper."), re.MULTILINE)
+    there = [" ".join(bullet.split()) for bullet in bullets]
+    assert len(there) == len(here)
+    for line in here:
+        assert any(bullet.lower().startswith(line.lower() + ".") for bullet in there), line

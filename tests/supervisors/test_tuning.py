@@ -1,0 +1,237 @@
+"""Recipes, averages of weights, and weights to start from."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import super_selfish
+from super_selfish.errors import CheckpointError, CheckpointMismatch, ConfigurationError
+from super_selfish.models import CombinedNet, SmallResNet
+from super_selfish.supervisors import (
+    BYOLSupervisor,
+    ContextNetSupervisor,
+    RotateNetSupervisor,
+    SplitBrainNetSupervisor,
+    Supervisor,
+    all_supervisors,
+    tuning,
+)
+from super_selfish.training import Callback
+from super_selfish.training.lars import LARS
+from super_selfish.training.recipes import PAPER, recipe_of
+from super_selfish.training.schedules import Schedule
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8)
+QUIET: dict[str, Any] = {"batch_size": 4, "verbose": False}
+
+
+class Watch(Callback):
+    """Keeps what the optimizer was, and every step's rates and first weights."""
+
+    def __init__(self) -> None:
+        self.optimizer: Any = None
+        self.rates: list[list[float]] = []
+        self.weights: list[torch.Tensor] = []
+
+    def on_train_begin(self, run: Any) -> None:
+        self.optimizer = run.optimizer
+        self.weights.append(next(run.supervisor.model.parameters()).detach().clone())
+
+    def on_step_end(self, run: Any) -> None:
+        self.rates.append([group["lr"] for group in run.optimizer.param_groups])
+        self.weights.append(next(run.supervisor.model.parameters()).detach().clone())
+
+
+def small() -> SmallResNet:
+    return SmallResNet(width=4)
+
+
+def rotate(**arguments: Any) -> RotateNetSupervisor:
+    return RotateNetSupervisor(IMAGES, backbone=small(), predictor=nn.Linear(32, 4), **arguments)
+
+
+def test_every_algorithm_has_a_recipe_of_its_paper() -> None:
+    assert set(PAPER) == set(all_supervisors())
+    assert {type(recipe_of("auto", name)) for name in all_supervisors()} == {type(PAPER["byol"])}
+
+
+def test_auto_fits_batch_and_length_and_is_stored() -> None:
+    watch = Watch()
+    supervisor = rotate().supervise(recipe="auto", epochs=5, callbacks=[watch], **QUIET)
+    settings = supervisor.settings
+    assert settings is not None
+    assert isinstance(watch.optimizer, torch.optim.AdamW)
+    assert settings.lr == pytest.approx(2e-3 * (4 / 64) ** 0.5)
+    schedule = settings.lr_scheduler
+    assert isinstance(schedule, Schedule)
+    assert (schedule.total, schedule.warm_up_steps) == (15, 3)
+    assert watch.rates[2][0] == pytest.approx(settings.lr)
+    assert watch.rates[-1][0] == pytest.approx(0)
+    stored = json.loads(Path("store/base.json").read_text())["training"]["settings"]
+    assert (stored["recipe"], stored["lr"], stored["optimizer"][:6]) == ("auto", settings.lr, "AdamW(")
+
+
+def test_what_was_given_stays() -> None:
+    own = torch.optim.SGD
+    settings = rotate().supervise(recipe="paper", optimizer=own, epochs=1, clip_grad=3.0, **QUIET).settings
+    assert settings is not None
+    assert (settings.optimizer, settings.lr, settings.clip_grad) == (own, 1e-3, 3.0)
+    assert isinstance(settings.lr_scheduler, Schedule)
+    settings = rotate().supervise(recipe="paper", lr=0.5, epochs=1, **QUIET).settings
+    assert settings is not None
+    assert settings.lr == 0.5
+
+
+def test_norms_and_biases_do_not_decay() -> None:
+    watch = Watch()
+    supervisor = BYOLSupervisor(IMAGES, backbone=small(), embedding_size=8, hidden_size=8, m=0.5)
+    supervisor.supervise(recipe="paper", epochs=1, callbacks=[watch], **QUIET)
+    assert isinstance(watch.optimizer, LARS)
+    groups = watch.optimizer.param_groups
+    assert [(group["weight_decay"], group["adapt"]) for group in groups] == [(1.5e-6, True), (0.0, False)]
+    assert [{weight.ndim > 1 for weight in group["params"]} for group in groups] == [{True}, {False}]
+    count = sum(len(group["params"]) for group in groups)
+    assert count == len(supervisor.trainable_parameters())
+
+
+def test_the_discriminator_of_a_paper_is_slower() -> None:
+    watch = Watch()
+    supervisor = ContextNetSupervisor(IMAGES, backbone=small(), adversarial=True)
+    supervisor.supervise(recipe="paper", epochs=1, callbacks=[watch], **QUIET)
+    assert {group["lr"] for group in watch.optimizer.param_groups} == {2e-3, 2e-4}
+
+
+def test_adapt_holds_the_backbone_still_at_first() -> None:
+    watch = Watch()
+    rotate(weights=small()).supervise(recipe="adapt", epochs=4, callbacks=[watch], **QUIET)
+    same = [torch.equal(watch.weights[0], weight) for weight in watch.weights[1:]]
+    assert same == [True] + [False] * 11  # a tenth of twelve updates
+    with pytest.raises(ConfigurationError, match="weights="):
+        rotate().supervise(recipe="adapt", **QUIET)
+
+
+def test_recipes_that_do_not_exist() -> None:
+    with pytest.raises(ConfigurationError, match="'auto' or 'paper' or 'adapt'"):
+        rotate().supervise(recipe="best", **QUIET)
+    data = TensorDataset(torch.rand(8, 3, 16, 16), torch.arange(8) % 2)
+    own = Supervisor(CombinedNet(small(), nn.Linear(32, 2)), data)
+    with pytest.raises(ConfigurationError, match="no paper"):
+        own.supervise(recipe="paper", **QUIET)
+    own.supervise(recipe="auto", epochs=1, **QUIET)
+
+
+def test_a_target_that_is_too_slow_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    supervisor = BYOLSupervisor(IMAGES, backbone=small(), embedding_size=8, hidden_size=8)
+    with caplog.at_level(logging.WARNING):
+        supervisor.supervise(recipe="auto", epochs=1, **QUIET)
+    assert "m=0.996" in caplog.text
+    assert "m=0.9 " in caplog.text
+
+
+def test_what_the_defaults_lose_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tuning, "LOSES", {"rotate_net": 4.2})
+    monkeypatch.setattr(tuning, "_told", set())
+    for _ in range(2):
+        rotate().supervise(epochs=1, batch_size=4)
+    rotate().supervise(epochs=1, batch_size=4, recipe="auto")
+    told = capsys.readouterr().err
+    assert told.count("4.2 points") == 1
+    assert told.count('recipe="auto": AdamW') == 1
+
+
+def test_the_average_follows_each_update() -> None:
+    class Average(Watch):
+        def on_step_end(self, run: Any) -> None:
+            super().on_step_end(run)
+            decay = min(0.5, (1 + run.cursor.step) / (10 + run.cursor.step))
+            self.weights[0] = decay * self.weights[0] + (1 - decay) * self.weights[-1]
+
+    watch = Average()
+    supervisor = rotate()
+    with pytest.raises(ConfigurationError, match="polyak"):
+        supervisor.get_backbone(averaged=True)
+    supervisor.supervise(polyak=0.5, epochs=3, callbacks=[watch], **QUIET)
+    averaged, live = supervisor.get_backbone(averaged=True), supervisor.get_backbone()
+    first = next(averaged.parameters())
+    assert torch.allclose(first, watch.weights[0], atol=1e-6)
+    assert not torch.equal(first, next(live.parameters()))
+    assert all(torch.equal(*pair) for pair in zip(averaged.buffers(), live.buffers(), strict=True))
+
+
+def test_the_average_is_stored_and_continues() -> None:
+    class Stop(Callback):
+        def on_epoch_end(self, run: Any) -> None:
+            if run.finished_epochs == 2:
+                raise KeyboardInterrupt
+
+    torch.manual_seed(0)
+    first, second = rotate(), rotate()
+    second.load_state_dict(first.state_dict())
+    first.supervise(polyak=0.9, recipe="auto", epochs=4, name="store/whole", **QUIET)
+    with pytest.raises(KeyboardInterrupt):
+        second.supervise(polyak=0.9, recipe="auto", epochs=4, name="store/cut", callbacks=[Stop()], **QUIET)
+    third = rotate().supervise(polyak=0.9, recipe="auto", epochs=4, name="store/cut", resume=True, **QUIET)
+    assert all(torch.equal(value, first.state_dict()[key]) for key, value in third.state_dict().items())
+    loaded = super_selfish.load("store/cut", backbone=small(), predictor=nn.Linear(32, 4))
+    assert torch.equal(*(next(net.get_backbone(averaged=True).parameters()) for net in (third, loaded)))
+    third.supervise(epochs=1, name="store/plain", **QUIET)
+    assert third.average is None  # it would stay behind for ever
+
+
+def test_weights_of_a_training() -> None:
+    trained = rotate(normalize="dataset").supervise(epochs=1, name="store/first", **QUIET)
+    begun = BYOLSupervisor(IMAGES, backbone=small(), embedding_size=8, weights="store/first")
+    for left, right in zip(trained.get_backbone().parameters(), begun.get_backbone().parameters(), strict=True):
+        assert torch.equal(left, right)
+    assert torch.equal(next(begun.ema.parameters()), next(begun.model.parameters()))
+    assert begun.preprocessing.mean == trained.preprocessing.mean
+    assert "weights" not in begun.hyperparameters()
+    halves = SplitBrainNetSupervisor(IMAGES, backbone=small(), weights="store/first")
+    assert halves.preprocessing.mean is None
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_files_with_other_names_and_channels(tmp_path: Path, suffix: str) -> None:
+    source = small()
+    tensors = {f"module.encoder.{key}": value.contiguous() for key, value in source.state_dict().items()}
+    tensors |= {"fc.weight": torch.ones(3, 3)}
+    path = tmp_path / f"w{suffix}"
+    if suffix == ".pth":
+        torch.save({"epoch": 3, "state_dict": OrderedDict(tensors)}, path)
+    else:
+        from safetensors.torch import save_file
+
+        save_file(tensors, path)
+    grey = RotateNetSupervisor(IMAGES[..., 0], backbone=SmallResNet(1, width=4), weights=path)
+    stem, theirs = next(grey.model.backbone.parameters()), next(source.parameters())
+    assert torch.allclose(stem, theirs.sum(1, keepdim=True), atol=1e-6)
+
+
+def test_classifiers_of_torchvision() -> None:
+    from torchvision.models import resnet18
+
+    whole = resnet18()
+    begun = RotateNetSupervisor(IMAGES, backbone="resnet18", weights=whole.state_dict())
+    assert torch.equal(next(begun.model.backbone.parameters()), whole.conv1.weight)
+
+
+def test_weights_that_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointMismatch, match=r"stem\.0\.weight has shape"):
+        rotate(weights=SmallResNet(width=8))
+    (tmp_path / "broken.pt").write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match=r"broken\.pt"):
+        rotate(weights=tmp_path / "broken.pt")
+    with pytest.raises(ConfigurationError, match="no tensors"):
+        rotate(weights={"a": 1})
