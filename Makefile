@@ -15,7 +15,7 @@ WHEEL := build/wheel/super_selfish-*.whl
 # Folders are listed too: their date changes when a file is deleted.
 SOURCES := $(shell find super_selfish -name __pycache__ -prune -o -print)
 BENCHMARKS := $(wildcard $(patsubst %,benchmarks/%.py,views recipes files bank bank_memory backbones overhead restart end_to_end))
-LEARNING := benchmarks/learning.py
+LEARN ?= cifar10_sub.npz clothing10_48.npz
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -42,9 +42,10 @@ format: .venv/dev ## Rewrite the source files in the project's format
 	.venv/bin/ruff check --fix .
 
 learn: .venv/library .venv/test ## Train every algorithm until it has learned something (long)
-	@echo "Learning tests, then: $(or $(LEARNING),no benchmarks/learn*.py)"
+	@echo "Learning tests, then every algorithm on: $(LEARN)"
 	@$(PYTEST) -m learn || [ $$? -eq 5 ]  # 5: there are none
-	@for script in $(LEARNING); do echo "== $$script"; .venv/bin/python "$$script" || exit 1; done
+	@for data in $(LEARN); do echo "== $$data"; .venv/bin/python benchmarks/learning.py --data "$$data" || exit 1; done
+	@echo "== benchmarks/learning_adapt.py"; .venv/bin/python benchmarks/learning_adapt.py
 
 bench: .venv/library ## Run every speed benchmark (one to two hours), then build/benchmarks/benchmarks.md
 	@for script in $(BENCHMARKS); do echo "== $$script"; .venv/bin/python "$$script" || exit 1; done

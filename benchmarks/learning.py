@@ -150,7 +150,8 @@ def main() -> None:
     options = parser.parse_args()
     file = Path(options.data) if Path(options.data).is_file() else SHARED / options.data
     if not file.is_file():
-        sys.exit(f"Skipped: there is no {file}. Set SUPER_SELFISH_DATA to the folder that holds it, or pass --data.")
+        print(f"Skipped: there is no {file}. Set SUPER_SELFISH_DATA to the folder that holds it, or pass --data.")
+        return
     path = KEPT / f"{file.stem}-{options.images}-{options.recipe}.jsonl"
     if not options.table:
         fill(path, file, options)

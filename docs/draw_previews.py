@@ -1,6 +1,6 @@
 """Draw the exercise of every algorithm on photographs that come with scikit-image, into docs/papers/previews.
 
-    python docs/draw_previews.py
+python docs/draw_previews.py
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def square(image: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
+    """Draw all of them."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     images = [square(getattr(skimage.data, name)()) for name in NAMES]
     for name, algorithm in all_supervisors().items():
@@ -32,7 +33,6 @@ def main() -> None:
         figure = supervisor.preview(count=3)
         figure.savefig(FOLDER / f"{name}.png", dpi=70, pil_kwargs={"optimize": True})
         pyplot.close(figure)
-        print(FOLDER / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,79 @@
+"""Does recipe="adapt" help? From a network trained with labels on one set to the other, beside training from scratch.
+
+For each direction the small network of the learning benchmark is trained with the source's labels. On the target's
+images, without their labels, an algorithm then trains it further by recipe="adapt", or a fresh one by recipe="auto",
+for as many images seen. Scores are those of the learning benchmark, on the target.
+
+    python benchmarks/learning_adapt.py [--images 60000] [--seeds 2] [--only momentum_contrast rotate_net]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from typing import Any
+
+import numpy as np
+import torch
+from learning import SHARED, TRAININGS, Training, supervise
+from networks import SmallNet, scores
+
+from super_selfish.models import Classification, CombinedNet
+from super_selfish.supervisors import LabelSupervisor, all_supervisors
+
+SETS = ("cifar10_sub", "clothing10_48")
+
+
+def teacher(images: dict[str, np.ndarray], seen: int, seed: int) -> SmallNet:
+    """The network, trained with labels."""
+    torch.manual_seed(seed)
+    net = CombinedNet(SmallNet(), Classification([256, int(images["y_train"].max()) + 1]))
+    supervise(
+        LabelSupervisor(net, (images["x_train"], images["y_train"]), finetune=True), Training(), seen, "auto", seed
+    )
+    return net.backbone
+
+
+def row(name: str, images: dict[str, np.ndarray], weights: SmallNet, seen: int, seed: int) -> list[tuple[float, float]]:
+    """Scores as it was, adapted, and from scratch."""
+    how, found = TRAININGS[name], [scores(weights, images)]
+    own = how.arguments(images["x_train"].shape[1])
+    for recipe in ("adapt", "auto"):
+        torch.manual_seed(seed)
+        more: dict[str, Any] = {"weights": weights} if recipe == "adapt" else {}
+        supervisor = all_supervisors()[name](images["x_train"], backbone=SmallNet(how.norm), **own, **more)
+        supervise(supervisor, how, seen, recipe, seed)
+        found.append(scores(supervisor.get_backbone(), images))
+    return found
+
+
+def told(pairs: list[tuple[float, float]]) -> str:
+    """KNN and probe, mean over seeds, with the deviation of the probe."""
+    near, probe = (statistics.mean(values) for values in zip(*pairs, strict=True))
+    deviation = f" ± {statistics.stdev(value for _, value in pairs):.3f}" if len(pairs) > 1 else ""
+    return f"{near:.3f} / **{probe:.3f}**{deviation}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--images", type=int, default=60_000)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--only", nargs="+", default=["momentum_contrast", "rotate_net"], metavar="NAME")
+    options = parser.parse_args()
+    if not all((SHARED / f"{name}.npz").is_file() for name in SETS):
+        print(f"Skipped: {SHARED} has no {' and '.join(SETS)}. Set SUPER_SELFISH_DATA.")
+        return
+    sets = {name: dict(np.load(SHARED / f"{name}.npz").items()) for name in SETS}
+    print("| from → to | | as it was | adapted | from scratch |\n|---|---|---|---|---|")
+    for source, target in (SETS, SETS[::-1]):
+        for name in options.only:
+            columns: list[list[tuple[float, float]]] = [[], [], []]
+            for seed in range(options.seeds):
+                weights = teacher(sets[source], options.images, seed)
+                for column, pair in zip(columns, row(name, sets[target], weights, options.images, seed), strict=True):
+                    column.append(pair)
+            print(f"| {source} → {target} | `{name}` | {' | '.join(map(told, columns))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
