@@ -31,6 +31,7 @@ from super_selfish.training.signals import Stop, requeue, slurm_job
 
 if TYPE_CHECKING:
     from super_selfish.supervisors.base import Supervisor
+    from super_selfish.training.checkpoint import StoredCheckpoint
 
 logger = logging.getLogger("super_selfish")
 
@@ -46,13 +47,7 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
     precision = precision_of(supervisor, settings)
     with RunLock(base) as lock, own_randomness(settings.seed, supervisor.device), precision.applied(supervisor):
         found = resumption.find(base, settings)
-        supervisor._load_pretrained(settings.name, settings.pretrained and found is None)
-        supervisor.settings = settings = tuning.resolve(supervisor, settings)
-        supervisor._setup.fingerprint = None  # the images may be others than last time
-        if found is not None:
-            resumption.adopt(supervisor, found, settings)
-        elif supervisor.cursor.batch:  # an interrupted epoch is over: its order and views are not used again
-            supervisor.cursor.epoch, supervisor.cursor.batch = supervisor.cursor.epoch + 1, 0
+        settings = begin(supervisor, settings, found)
         loader, optimizer, scheduler = supervisor._init_data_optimizer(
             settings.optimizer,
             settings.batch_size,
@@ -91,6 +86,18 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
                 return
             logger.info("Continuing after step %d from %s.", supervisor.cursor.step, found.path)
         carry_out(supervisor, run, scheduler, base)
+
+
+def begin(supervisor: Supervisor, settings: Settings, found: StoredCheckpoint | None) -> Settings:
+    """Take up weights and counts where they are to be found, and settle what a recipe says."""
+    supervisor._load_pretrained(settings.name, settings.pretrained and found is None)
+    supervisor.settings = settings = tuning.resolve(supervisor, settings)
+    supervisor._setup.fingerprint = None  # the images may be others than last time
+    if found is not None:
+        resumption.adopt(supervisor, found, settings)
+    elif supervisor.cursor.batch:  # an interrupted epoch is over: its order and views are not used again
+        supervisor.cursor.epoch, supervisor.cursor.batch = supervisor.cursor.epoch + 1, 0
+    return settings
 
 
 def carry_out(supervisor: Supervisor, run: Run, scheduler: Any, base: Path) -> None:

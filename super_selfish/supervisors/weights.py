@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from super_selfish.data.preprocessing import Preprocessing
-from super_selfish.errors import CheckpointError, CheckpointMismatch, ConfigurationError
+from super_selfish.errors import CheckpointMismatch, ConfigurationError
 from super_selfish.models.backbones import first_convolution
+from super_selfish.training.artefact import read_saved
 from super_selfish.training.readable import read_any
 
 Weights = Mapping[str, Tensor] | nn.Module | str | os.PathLike[str]
@@ -60,15 +59,7 @@ class StartingWeights:
             if artefact.manifest:
                 self.preprocessing = Preprocessing.from_json(artefact.manifest.get("preprocessing"))
             return dict(artefact.tensors)
-        try:
-            return tensors_of(torch.load(path, map_location="cpu", weights_only=True))
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise CheckpointError(
-                f"`{path}` cannot be read: {reason[:200]}",
-                expected="a state_dict() that torch.save wrote, or a .safetensors file",
-                received=path.name,
-            ) from error
+        return tensors_of(read_saved(path))
 
     def scaled(self, preprocessing: Preprocessing) -> Preprocessing:
         """A preprocessing with the mean and standard deviation that the weights were trained with."""

@@ -162,8 +162,13 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _read_plain(path: Path) -> dict[str, Tensor]:
-    """A plain ``state_dict`` from ``torch.save``; read without running code."""
+def read_saved(path: Path) -> Any:
+    """What ``torch.save`` wrote, read without running code.
+
+    Raises:
+        CheckpointError: If torch is too old to do that.
+        CheckpointCorrupt: If it holds more than tensors and plain values.
+    """
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < (2, 10):
         raise CheckpointError(
@@ -172,9 +177,13 @@ def _read_plain(path: Path) -> dict[str, Tensor]:
             fix="Upgrade torch, or convert the file to safetensors.",
         )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; each means that this is no plain state_dict
         raise CheckpointCorrupt(f"`{path}` is no plain state_dict: {type(error).__name__}.") from error
+
+
+def _read_plain(path: Path) -> dict[str, Tensor]:
+    state = read_saved(path)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointMismatch(f"`{path}` is no plain state_dict.", expected="a dict of tensors by name")
     return {str(key).removeprefix("module."): value for key, value in state.items()}
