@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from super_selfish.data.collate import Collate
-from super_selfish.data.exhibit import Exhibit
 from super_selfish.data.loader import Cursor
 from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.models.combined import CombinedNet
-from super_selfish.supervisors import exhibits, persistence
+from super_selfish.supervisors import persistence
 from super_selfish.supervisors.engine import train
 from super_selfish.supervisors.loading import make_loader
 from super_selfish.supervisors.setup import Setup
@@ -27,9 +26,6 @@ from super_selfish.training.forecast import Forecast
 from super_selfish.training.optimizers import make_optimizer
 from super_selfish.training.run import Run
 from super_selfish.training.settings import SETTINGS, OptimizerFactory, SchedulerFactory, Settings, constant_lr
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class Supervisor(Trained):
@@ -109,6 +105,8 @@ class Supervisor(Trained):
         polyak: float | None = None,
         scheduler_interval: str = "step",
         callbacks: Sequence[Callback] = (),
+        evaluate: Any = None,
+        watch: int | None = None,
         on_error: str = "raise",
         on_nonfinite: str = "raise",
         nonfinite_limit: int = 3,
@@ -149,6 +147,10 @@ class Supervisor(Trained):
             polyak: Decay of an average of all weights, in (0, 1), for ``get_backbone(averaged=True)``.
             scheduler_interval: Step the schedule every ``"step"`` or every ``"epoch"``.
             callbacks: Told of every step and epoch.
+            evaluate: Labelled images, scored by kNN and a linear probe every ten epochs into ``history``; or a
+                :class:`~super_selfish.supervisors.watching.Probe`, which says how often.
+            watch: Images whose features are measured every epoch into ``history``, without labels (effective rank,
+                uniformity, alignment, consistency); None: at most 256, and a twentieth of an epoch's; 0: none.
             on_error: ``"raise"`` at an unreadable image, or ``"skip"``: another takes its place; see ``skipped``.
             on_nonfinite: ``"raise"`` before an update whose loss or gradients are not finite, ``"skip"`` it, or
                 ``"ignore"``: do not look.
@@ -238,31 +240,6 @@ class Supervisor(Trained):
             run.overflowed()
         if stepped if settings.scheduler_interval == "step" else run.epoch_ended or run.loader.ends_untrained:
             lr_scheduler.step()
-
-    def _exhibit(self, data: Any) -> Exhibit:
-        """Hook: what :meth:`preview` shows of a batch; answers only if ``self.cursor.step`` tells of a training."""
-        return exhibits.inputs_only(self, data)
-
-    def preview(self, images: object = None, *, count: int = 6, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Draw the exercise: what goes in, what the target is and, after training, what the network answers.
-
-        Args:
-            images: Other images than the supervisor's own: anything that a supervisor can be made of.
-            count: How many of them, evenly spaced over the data set.
-            path: Where to write the picture too: a file that ends in .png, .pdf or .svg.
-
-        Returns:
-            A picture of matplotlib.
-
-        Raises:
-            ConfigurationError: If there are no images.
-        """
-        from super_selfish import reports
-
-        figure = reports.exhibit_sheet(exhibits.exhibit(self, images, count))
-        if path is not None:
-            reports.save(figure, path)
-        return figure
 
     @property
     def updates_as_planned(self) -> bool:

@@ -18,6 +18,7 @@ from super_selfish.models.efficient import NormType
 from super_selfish.models.shapes import check_decoded, feature_shape
 from super_selfish.supervisors.gan import GanSupervisor, check_discriminator
 from super_selfish.supervisors.setup import ImageOptions, Setup, Shape, listed
+from super_selfish.training.advice import Expectation
 
 RULES = {
     **BIDIRECTIONAL_RULES,
@@ -114,6 +115,9 @@ class BiGanSupervisor(GanSupervisor):
         if self.rec_weight:
             loss = loss + self.rec_weight * self.fake_loss(resized_to(self.model.predict(code), size), images)
         return loss
+
+    def _expectation(self) -> Expectation:
+        return Expectation(falls=False)
 
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         drawn, images = data

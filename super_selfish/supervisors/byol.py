@@ -25,6 +25,7 @@ from super_selfish.models.norms import has_batch_statistics
 from super_selfish.models.shapes import feature_shape, output_shape
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import ImageOptions, Setup, listed
+from super_selfish.training.advice import Expectation
 from super_selfish.training.collapse import Signs
 
 RULES = {
@@ -175,6 +176,9 @@ class BYOLSupervisor(Supervisor):
             )
         likely = "a learning rate that is too high, or a momentum that is too low. Lower `lr`, or use m=0.996."
         return Signs(likely, cause)
+
+    def _expectation(self) -> Expectation:
+        return Expectation(falls=False)
 
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         first, second = data[0], data[1]

@@ -26,6 +26,7 @@ from super_selfish.models.lab import FULL_RANGE, RGBInput, lab_to_rgb, plain_lab
 from super_selfish.models.multiview import BothViews, LabBranch, LabView, MultiviewNet
 from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
 from super_selfish.supervisors.setup import ImageOptions, Setup, listed
+from super_selfish.training.advice import Expectation
 
 BRIGHT = 70.0  # lightness of mere colours in pictures
 
@@ -195,6 +196,9 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         keys = others.flip(0) if self.positive == "key" else [None] * len(anchors)
         pairs = zip(anchors, keys, strict=True)
         return torch.stack([self.contrast(anchor, bank, indices, key) for anchor, key in pairs]).mean()
+
+    def _expectation(self) -> Expectation:
+        return Expectation(falls=False)
 
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         lab = plain_lab(torch.cat(list(data[:2]), dim=1), FULL_RANGE)

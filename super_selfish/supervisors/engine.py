@@ -22,6 +22,8 @@ from super_selfish.supervisors import checkpoints, persistence, resumption, tuni
 from super_selfish.supervisors.averaging import averaging
 from super_selfish.supervisors.loading import preparer
 from super_selfish.supervisors.performance import compiled, guard_of, memory_advice, precision_of, watches
+from super_selfish.supervisors.watching import HistoryFile
+from super_selfish.training.advice import advice
 from super_selfish.training.artefact import stored_steps
 from super_selfish.training.lock import RunLock
 from super_selfish.training.progress import Progress, say
@@ -63,7 +65,7 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
         keeper = checkpoints.Checkpoints(supervisor, base, settings, scheduler, found)
         planned = keeper.begun_at + settings.epochs - supervisor.cursor.epoch
         callbacks = [lock, *watches(supervisor, loader, settings), *settings.callbacks]
-        callbacks += [Progress()] if settings.verbose else []
+        callbacks += [HistoryFile(base), *([Progress()] if settings.verbose else [])]
         run = Run(
             supervisor,
             loader,
@@ -107,6 +109,9 @@ def carry_out(supervisor: Supervisor, run: Run, scheduler: Any, base: Path) -> N
             execute(supervisor, run, scheduler)
             run.keeper.write(run)
             store(supervisor, run, base)
+            if run.steps and supervisor.settings is not None and supervisor.settings.verbose:
+                for said in advice(supervisor.history, supervisor._expectation()):
+                    say(said)
         except (KeyboardInterrupt, Preempted):
             leave(supervisor, run, base)
             raise

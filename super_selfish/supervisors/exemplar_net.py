@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from super_selfish.models.shapes import feature_shape, output_shape
 from super_selfish.seeding import Stream
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import ImageOptions, Setup, listed
+from super_selfish.training.advice import Expectation
 
 VERSIONS = 4  # of an image in the picture of the exercise
 
@@ -116,6 +118,10 @@ class ExemplarNetSupervisor(Supervisor):
         versions, labels = data  # (batch, C, H, W) and (batch,)
         logits = self.model(versions)
         return self.loss(logits, labels)
+
+    def _expectation(self) -> Expectation:
+        stuck = "Every class is seen once an epoch, so it may take some epochs more; or lower `n_classes`."
+        return Expectation(chance=math.log(max(2, min(self.n_classes, len(self.dataset or ())))), stuck=stuck)
 
     def _exhibit(self, data: tuple[Tensor, Tensor]) -> Exhibit:
         exercise = self.dataset if self._setup.shown is None else self._setup.shown

@@ -17,6 +17,7 @@ from super_selfish.data.views import AugmentationIndexedDataset, Views, as_recip
 from super_selfish.errors import Rule, check_argument, check_arguments, is_number
 from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
 from super_selfish.supervisors.setup import ImageOptions, Setup, listed
+from super_selfish.training.advice import Expectation
 
 RULES = {
     **BANK_RULES,
@@ -134,6 +135,9 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
             loss = loss + self.proximal * (codes - self.memory[indices]).square().sum(dim=1).mean()  # paper, eq. 10
         self.remember((codes,), indices)
         return loss
+
+    def _expectation(self) -> Expectation:
+        return Expectation(warm=5)
 
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         (codes,) = self.codes(data)

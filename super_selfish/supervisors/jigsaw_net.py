@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from super_selfish.data.views import Views
 from super_selfish.errors import check_arguments
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import ImageOptions, Setup, listed
+from super_selfish.training.advice import Expectation
 
 
 # Differs from the paper: 2 × 2 tiles and all their 24 orders
@@ -119,6 +121,10 @@ class JigsawNetSupervisor(Supervisor):
         puzzles, orders = data  # (batch, C, H', W') and (batch,)
         logits = self.model(puzzles)
         return self.loss(logits, orders)
+
+    def _expectation(self) -> Expectation:
+        stuck = "Tiles may be too small to show anything (32 px is little), or `lr` is off by a factor of three."
+        return Expectation(chance=math.log(self.total_perms), stuck=stuck)
 
     def _exhibit(self, data: tuple[Tensor, Tensor]) -> Exhibit:
         puzzles, orders = data

@@ -33,6 +33,7 @@ from super_selfish.models.batch_groups import in_groups
 from super_selfish.models.norms import has_batch_statistics
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import ImageOptions, Setup, listed
+from super_selfish.training.advice import Expectation
 from super_selfish.training.collapse import Signs, of_temperature
 
 GROUP = 32  # images that share batch statistics
@@ -198,6 +199,9 @@ class MomentumContrastSupervisor(Supervisor):
         batch = 1 if self.settings is None else self.settings.batch_size
         candidates = 1 + len(self.queue) if self.queue_size != 0 else batch
         return of_temperature(self.t, 0.2, (1 + self.symmetric) * math.log(candidates))
+
+    def _expectation(self) -> Expectation:
+        return Expectation(warm=5)
 
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         first, second = data[0], data[1]

@@ -13,6 +13,7 @@ from torch import nn
 from super_selfish.data.pretext import PretextDataset
 from super_selfish.errors import ConfigurationError, OutOfMemory
 from super_selfish.models.combined import CombinedNet
+from super_selfish.supervisors.watching import QualityWatch, as_probe, images_to_watch
 from super_selfish.training.callbacks import Callback
 from super_selfish.training.collapse import CollapseWatch
 from super_selfish.training.forecast import Circumstances, Forecaster, cores_to_use
@@ -129,9 +130,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def watches(supervisor: Supervisor, loader: TrainLoader, settings: Settings) -> list[Callback]:
-    """What tells the cost of a run, and whether its embeddings collapse."""
-    watch = CollapseWatch(supervisor.model, supervisor._collapse_signs)
-    return [forecaster(supervisor, loader, settings), watch]
+    """What tells the cost of a run, whether its embeddings collapse, and what its features are like."""
+    found: list[Callback] = [forecaster(supervisor, loader, settings)]
+    found.append(CollapseWatch(supervisor.model, supervisor._collapse_signs))
+    if count := images_to_watch(supervisor, settings.watch):
+        found.append(QualityWatch(supervisor, count))
+    if (probe := as_probe(settings.evaluate)) is not None:
+        found.append(probe)
+    return found
 
 
 def forecaster(supervisor: Supervisor, loader: TrainLoader, settings: Settings) -> Forecaster:

@@ -20,6 +20,7 @@ from super_selfish.errors import PROBABILITY, Rule, check_argument, check_argume
 from super_selfish.models.shapes import check_outputs, feature_shape
 from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
 from super_selfish.supervisors.setup import ImageOptions, Setup, fresh_copy, listed
+from super_selfish.training.advice import Expectation
 
 RULES = BANK_RULES | {
     "lam": PROBABILITY._replace(fix="The paper uses 0.5."),
@@ -166,6 +167,9 @@ class PIRLSupervisor(BankSupervisor):
         if self.lam > 0:
             loss = loss + self.lam * self.contrast(self._puzzle_codes(puzzles), self.memory, indices)
         return loss
+
+    def _expectation(self) -> Expectation:
+        return Expectation(warm=5)
 
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         images, puzzles = data[0], data[1]

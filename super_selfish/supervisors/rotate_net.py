@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from super_selfish.data.exhibit import Exhibit, Panel
 from super_selfish.data.rotate import QUARTER_TURNS, RotateDataset, checked_crop, checked_flip, checked_rotations
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import ImageOptions, Setup, listed
+from super_selfish.training.advice import Expectation
 
 
 # Differs from the paper: networks are those of this library
@@ -85,6 +87,13 @@ class RotateNetSupervisor(Supervisor):
         turned, rotation = data  # (batch · R, C, S, S) and (batch · R,)
         logits = self.model(turned)
         return self.loss(logits, rotation)
+
+    def _expectation(self) -> Expectation:
+        stuck = (
+            "Images without an upright (satellites, microscopes, textures) cannot be told from turned ones: take "
+            "another algorithm, such as momentum_contrast. If yours have one, lower or raise `lr` by a factor of three."
+        )
+        return Expectation(chance=math.log(len(self.rotations)), stuck=stuck)
 
     def _exhibit(self, data: tuple[Tensor, Tensor]) -> Exhibit:
         turned, rotation = data

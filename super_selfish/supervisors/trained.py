@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from super_selfish.data.exhibit import Exhibit
 from super_selfish.data.loader import TrainLoader
 from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.evaluation.features import extract_named, preprocess_batch
 from super_selfish.models.backbones import BackboneOutput, Output
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import feature_shape
+from super_selfish.supervisors import exhibits
 from super_selfish.supervisors.identity import algorithm_name, description, full_signature, hyperparameters
 from super_selfish.supervisors.setup import Setup
+from super_selfish.training.advice import Expectation
 from super_selfish.training.collapse import Signs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from super_selfish.supervisors.base import Supervisor
 
 
 class Trained(nn.Module):
@@ -133,6 +142,10 @@ class Trained(nn.Module):
         """Hook: how embeddings become alike, for algorithms that compare them; None: they cannot."""
         return None
 
+    def _expectation(self) -> Expectation:
+        """Hook: how the loss behaves in a healthy training."""
+        return Expectation()
+
     def _prepare(self, train_loader: TrainLoader) -> None:
         """Hook: size what depends on the loader, before the first epoch."""
 
@@ -144,6 +157,31 @@ class Trained(nn.Module):
 
     def _follow_images(self, before: npt.NDArray[np.int64] | None, now: npt.NDArray[np.int64] | None) -> None:
         """Hook: training goes on with other images than before; keys of both, where they have names."""
+
+    def _exhibit(self, data: Any) -> Exhibit:
+        """Hook: what :meth:`preview` shows of a batch; answers only if ``self.cursor.step`` tells of a training."""
+        return exhibits.inputs_only(cast("Supervisor", self), data)
+
+    def preview(self, images: object = None, *, count: int = 6, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw the exercise: what goes in, what the target is and, after training, what the network answers.
+
+        Args:
+            images: Other images than the supervisor's own: anything that a supervisor can be made of.
+            count: How many of them, evenly spaced over the data set.
+            path: Where to write the picture too: a file that ends in .png, .pdf or .svg.
+
+        Returns:
+            A picture of matplotlib.
+
+        Raises:
+            ConfigurationError: If there are no images.
+        """
+        from super_selfish import reports
+
+        figure = reports.exhibit_sheet(exhibits.exhibit(cast("Supervisor", self), images, count))
+        if path is not None:
+            reports.save(figure, path)
+        return figure
 
     def track(self, name: str, thing: Any) -> Any:
         """Store something with every checkpoint: what has state, and is neither a module nor a buffer.

@@ -143,6 +143,7 @@ class CollapseWatch(Callback):
         spreads, losses = ([past[key] for past in measured] for key in ("spread", "loss"))
         if not self.told and has_collapsed(self.signs, spreads, losses, run.cursor.step):
             self.told = True
+            entry["collapsed"] = True
             logger.warning(
                 "The embeddings have collapsed: after epoch %d they hardly tell images apart (spread %.3f of 1, loss "
                 "%.3f). Likely cause: %s",

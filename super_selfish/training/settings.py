@@ -50,6 +50,8 @@ class Settings:
     polyak: float | None
     scheduler_interval: str
     callbacks: Sequence[Callback]
+    evaluate: Any
+    watch: int | None
     on_error: str
     on_nonfinite: str
     nonfinite_limit: int
@@ -91,6 +93,8 @@ class Settings:
         _choice("requeue", self.requeue, (False, True))
         _choice("resume", self.resume, (False, "auto", True))
         interval(self.checkpoint_every)
+        if self.watch is not None:
+            _integer("watch", self.watch, 0, "It is the number of images that are measured each epoch.")
         _integer("keep", self.keep, 1, "It is the number of checkpoints that stay.")
         for callback in self.callbacks:
             if not isinstance(callback, Callback):

@@ -126,6 +126,7 @@ def test_the_manifest_tells_what_it_is(algorithm: str, make: Callable[..., Any],
     assert manifest["dataset"]["length"] == 8
     assert sorted(path.name for path in Path("store").iterdir()) == [
         "test.ckpt",
+        "test.history.csv",
         "test.json",
         "test.safetensors",
     ]
@@ -242,7 +243,7 @@ def test_a_failure_stores_nothing(make: Callable[..., Any], images: Callable[...
         make(images(16)).supervise(epochs=5, callbacks=[Stop(RuntimeError("the user's own"), 2)], **QUIET)
     assert contents() == good
     assert {path.name.removeprefix("test") for path in Path("store").iterdir()} == {
-        *(".json", ".safetensors", ".ckpt", ".ckpt.prev"),  # two trainings began here, and each left a checkpoint
+        *(".json", ".safetensors", ".history.csv", ".ckpt", ".ckpt.prev"),  # two trainings began here, and each left a checkpoint
     }
 
 

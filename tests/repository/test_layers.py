@@ -22,6 +22,7 @@ LOOP = {
     "resumption",
     "trained",
     "tuning",
+    "watching",
     "weights",
 }  # the parts that the bases are made of
 
