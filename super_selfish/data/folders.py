@@ -15,7 +15,7 @@ import numpy.typing as npt
 from super_selfish.data.images import printable
 from super_selfish.errors import DataError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".dcm")
 _ENDINGS = tuple(extension.encode() for extension in EXTENSIONS)
 
 

@@ -7,8 +7,8 @@ several pages give the first picture; colour profiles are ignored.
 JPEG files may be decoded at a half, a quarter or an eighth of their size where that is enough, which takes a part of
 the time: their blocks of 8×8 pixels are then computed smaller, not computed and thrown away.
 
-Files are told apart by their first bytes and only JPEG, PNG, WebP, TIFF and BMP have a decoder here, so that no file
-can start an outside program.
+Files are told apart by their first bytes and only JPEG, PNG, WebP, TIFF, BMP and DICOM have a decoder here, so that no
+file can start an outside program.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from super_selfish.data import functional, jpeg, tiff
+from super_selfish.data import dicom, functional, jpeg, tiff
 from super_selfish.data.arrays import (
     ALPHA_MODES,
     COLOUR_MODES,
@@ -41,7 +41,7 @@ from super_selfish.errors import DataError, UnreadableImage
 __all__ = ["MAX_PIXELS", "Header", "decode", "inspect", "printable", "read_header", "read_image", "to_image"]
 
 MAX_PIXELS = 89_478_485
-_FORMATS = "JPEG, PNG, WebP, TIFF or BMP"
+_FORMATS = "JPEG, PNG, WebP, TIFF, BMP or DICOM"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -166,6 +166,9 @@ def _plan(stream: BinaryIO, cover: tuple[int, int] | None) -> _Plan:
         return _plan_pillow(BmpImagePlugin.BmpImageFile(stream))
     if not head:
         raise DataError("the file is empty.")
+    if dicom.is_dicom(stream):
+        found = dicom.plan(stream)
+        return _Plan(Header(*found[:4]), 1, False, found.decode)
     page = head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml"))
     raise DataError("it is a web page, not an image." if page else f"it is not a {_FORMATS} file.")
 

@@ -89,6 +89,7 @@ class Drawn(NamedTuple):
         mirrored: Whether left and right are exchanged.
         sigma: Of the blur in px of the view; 0 for none.
         solarized: Whether values of at least one half are inverted.
+        upside_down: Whether above and below are exchanged.
     """
 
     rectangle: tuple[int, int, int, int]
@@ -96,6 +97,7 @@ class Drawn(NamedTuple):
     mirrored: bool
     sigma: float
     solarized: bool
+    upside_down: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class CropColourRecipe(Recipe):
         blur: Probability of a Gaussian blur.
         sigma: Smallest and largest standard deviation of the blur, in px of the view; drawn in hundredths.
         solarize: Probability of inverting values of at least one half.
+        upside_down: Probability of mirroring above and below, for images without an upright.
 
     Raises:
         ConfigurationError: If a probability or a range makes no sense.
@@ -133,9 +136,10 @@ class CropColourRecipe(Recipe):
     blur: float | None = 0.5
     sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float | None = 0.0
+    upside_down: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("flip", "jitter_p", "grey", "blur", "solarize"):
+        for name in ("flip", "jitter_p", "grey", "blur", "solarize", "upside_down"):
             chance = getattr(self, name)
             _check(self, name, is_number(chance, 0, 1) or (chance is None and self.optional), "a number in [0, 1]")
         _check(self, "scale", is_range(self.scale, 1.0), "0 < smallest <= largest <= 1")
@@ -146,7 +150,7 @@ class CropColourRecipe(Recipe):
 
     def draw(self, stream: Stream, height: int, width: int) -> Drawn:
         """The parameters of a view of an image of ``height`` × ``width`` px."""
-        *place, jittered, order, b, c, s, h, grey, flip, blur, sigma, solarize, _ = stream.sixteen()
+        *place, jittered, order, b, c, s, h, grey, flip, blur, sigma, solarize, upside = stream.sixteen()
         rectangle = rectangle_of(place, height, width, self.scale, self.ratio)
         if rectangle is None:
             rectangle = random_rectangle(stream, height, width, self.scale, self.ratio)
@@ -158,7 +162,8 @@ class CropColourRecipe(Recipe):
         weak, strong = self.sigma
         often_blurred, often_solarized = self.chances()
         blurred = round(weak + (strong - weak) * sigma, 2) if blur < often_blurred else 0.0  # few kernels, made once
-        return Drawn(rectangle, steps, flip < self.flip, blurred, solarize < often_solarized)
+        solarized, turned = solarize < often_solarized, upside < self.upside_down
+        return Drawn(rectangle, steps, flip < self.flip, blurred, solarized, turned)
 
     def chances(self) -> tuple[float, float]:
         """Probabilities of blur and solarization."""
@@ -257,7 +262,8 @@ def _cut(image: Image, drawn: Drawn) -> Image:
 
 def _changed(part: Image, drawn: Drawn) -> Image:
     """A view mirrored, or not, and in other colours."""
-    return adjust(functional.flip(part) if drawn.mirrored else part, drawn.steps)
+    part = functional.flip(part) if drawn.mirrored else part
+    return adjust(part[::-1] if drawn.upside_down else part, drawn.steps)
 
 
 def _is_row(value: Any, length: int) -> bool:

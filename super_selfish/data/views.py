@@ -15,13 +15,14 @@ from super_selfish.data.arrays import to_image
 from super_selfish.data.collate import foreign_sample
 from super_selfish.data.functional import Image
 from super_selfish.data.preprocessing import Preprocessing
+from super_selfish.data.presets import preset
 from super_selfish.data.pretext import PretextDataset, Sample, sample_key
 from super_selfish.data.recipes import Recipe
 from super_selfish.data.scaling import as_float
 from super_selfish.errors import ConfigurationError, DataError, UnreadableImage, check_argument
 from super_selfish.seeding import Stream, global_seed
 
-Views = Recipe | Callable[[Any], Any]
+Views = Recipe | Callable[[Any], Any] | str
 
 _SMALL = 64 * 64  # pixels
 
@@ -78,7 +79,9 @@ class ForeignRecipe(Recipe):
 
 
 def as_recipe(views: Views) -> Recipe:
-    """A recipe as it is, any other callable as one."""
+    """A recipe as it is, a preset by its name, any other callable as one."""
+    if isinstance(views, str):
+        return preset(views)
     return views if isinstance(views, Recipe) else ForeignRecipe(views)
 
 

@@ -94,10 +94,12 @@ class Trunk(nn.Module):
 
     Args:
         net: Images to a feature map, or to a vector.
+        prefix: What its tensors' names begin with in that library.
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, prefix: str = "") -> None:
         super().__init__()
+        self.prefix = prefix
         self.net = net.to(memory_format=torch.channels_last)
 
     def map(self, x: Tensor) -> Tensor:
@@ -185,9 +187,9 @@ def named_backbone(name: str, channels: int = 3) -> nn.Module:
             "'timm:<name>', or an nn.Module",
             received=f"backbone={name!r}",
         )
-    net = _without_classifier(name)
+    net, prefix = _without_classifier(name)
     adapt_stem(net, channels)
-    return Trunk(net)
+    return Trunk(net, prefix)
 
 
 _HELPERS_OFF = {"aux_logits": False, "init_weights": True}
@@ -195,8 +197,8 @@ _WITHOUT_HELPERS = {"inception_v3": _HELPERS_OFF, "googlenet": _HELPERS_OFF}
 """Networks with auxiliary classifiers."""
 
 
-def _without_classifier(name: str) -> nn.Module:
-    """A network of torchvision up to its last map, or up to a vector."""
+def _without_classifier(name: str) -> tuple[nn.Module, str]:
+    """A network of torchvision up to its last map, or up to a vector, and the prefix of its tensors' names."""
     from torchvision import models
 
     net = models.get_model(name, weights=None, **_WITHOUT_HELPERS.get(name, {}))
@@ -205,7 +207,7 @@ def _without_classifier(name: str) -> nn.Module:
     elif name.startswith("swin"):  # its maps are channels-last inside; it ends in a vector
         net.head = nn.Identity()
     elif isinstance(features_part := getattr(net, "features", None), nn.Module):
-        net = features_part
+        return features_part, "features."
     elif hasattr(net, "fc"):  # ResNet and its kin: all but pooling and classifier
         kept = ((key, child) for key, child in net.named_children() if key not in ("avgpool", "fc"))
         net = nn.Sequential(OrderedDict(kept))  # with the names that files of weights have
@@ -217,7 +219,7 @@ def _without_classifier(name: str) -> nn.Module:
         raise ConfigurationError(
             f"{name!r} cannot be cut before its classifier.", fix="Pass the network itself, without its classifier."
         )
-    return cast(nn.Module, net)
+    return cast(nn.Module, net), ""
 
 
 def _timm_backbone(name: str, channels: int) -> nn.Module:

@@ -6,6 +6,7 @@ from super_selfish.reports.grids import image_grid
 from super_selfish.reports.maps import feature_map, project
 from super_selfish.reports.neighbours import nearest, neighbours
 from super_selfish.reports.pictures import displayable, save
+from super_selfish.reports.report import report
 
 __all__ = [
     "Steps",
@@ -17,5 +18,6 @@ __all__ = [
     "nearest",
     "neighbours",
     "project",
+    "report",
     "save",
 ]

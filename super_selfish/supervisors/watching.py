@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,11 +114,14 @@ def some_images(supervisor: Supervisor, count: int) -> Tensor:
             found.append(images.read(index))  # type: ignore[union-attr]
         except DataError:
             continue
-    if not found:
-        return torch.zeros(0)
-    batch = Collator()([Item(index, (image,)) for index, image in enumerate(found)])
-    ready: Tensor = to_device(batch, torch.device("cpu"), supervisor.preprocessing)[0]
-    return ready
+    return ready(supervisor, found) if found else torch.zeros(0)
+
+
+def ready(supervisor: Supervisor, images: Sequence[Any]) -> Tensor:
+    """Images that were read, as the network takes them (n, C, H, W), on the CPU."""
+    batch = Collator()([Item(index, (image,)) for index, image in enumerate(images)])
+    made: Tensor = to_device(batch, torch.device("cpu"), supervisor.preprocessing)[0]
+    return made
 
 
 def altered(images: Tensor) -> Tensor:

@@ -53,12 +53,8 @@ def advice(history: History, expected: Expectation | None = None) -> list[str]:
         return ["No epoch has come to its end: there is nothing to judge."]
     found: list[str] = []
     rules: list[Callable[[History, Expectation], str | None]] = [collapsed, at_chance, too_fast]
-    for rule in rules:
-        if said := rule(history, expected):
-            found.append(said)
-            break
-    else:
-        found += [progress(history, expected)]
+    urgent = next((said for rule in rules if (said := rule(history, expected))), None)
+    found.append(progress(history, expected) if urgent is None else urgent)
     return found + [said for said in (data_bound(history),) if said]
 
 
@@ -99,7 +95,8 @@ def progress(history: History, expected: Expectation) -> str:
     """Whether it goes on, by the measure that tells: the loss, or whether images are found again by their features."""
     name, values, epochs = measured(history, expected)
     if len(values) < _FEWEST:
-        return f"Too early to tell: {len(history)} {'epoch' if len(history) == 1 else 'epochs'}. Three say something."
+        so_far = f"{len(history)} {'epoch' if len(history) == 1 else 'epochs'}"
+        return f"Too early to tell after {so_far}: {_FEWEST + expected.warm - 1} say something."
     best = [max(values[: index + 1]) for index in range(len(values))]
     recent = max(2, round(_RECENT * len(values)))
     before, now = best[max(0, len(best) - 1 - recent)], best[-1]
@@ -119,10 +116,10 @@ def progress(history: History, expected: Expectation) -> str:
 
 def measured(history: History, expected: Expectation) -> tuple[str, list[float], list[int]]:
     """What tells of progress, as values that grow: its name, the values and their epochs."""
+    rows = list(history[expected.warm - 1 :])
     if not expected.falls:
         rows = [entry for entry in history if "consistency" in entry]
         return "consistency", [entry["consistency"] for entry in rows], [entry["epoch"] for entry in rows]
-    rows = list(history[expected.warm - 1 :])
     return "loss", [-entry["loss"] for entry in rows], [entry["epoch"] for entry in rows]
 
 

@@ -63,7 +63,7 @@ OTHERS = _adamw(2e-3)
 
 AUTO: Mapping[str, Recipe] = {
     "bi_gan": _adamw(1e-3, betas=(0.5, 0.999)),
-    "instance_discrimination": _adamw(3e-3),
+    "instance_discrimination": _adamw(1.5e-3),
     "contrastive_predictive_coding": _adamw(2e-3, 32, clip_grad=0.01),
     "momentum_contrast": _adamw(3e-3),
     "contrastive_multiview_coding": _adamw(4e-4),

@@ -243,7 +243,13 @@ def test_a_failure_stores_nothing(make: Callable[..., Any], images: Callable[...
         make(images(16)).supervise(epochs=5, callbacks=[Stop(RuntimeError("the user's own"), 2)], **QUIET)
     assert contents() == good
     assert {path.name.removeprefix("test") for path in Path("store").iterdir()} == {
-        *(".json", ".safetensors", ".history.csv", ".ckpt", ".ckpt.prev"),  # two trainings began here, and each left a checkpoint
+        *(
+            ".json",
+            ".safetensors",
+            ".history.csv",
+            ".ckpt",
+            ".ckpt.prev",
+        ),  # two trainings began here, and each left a checkpoint
     }
 
 

@@ -265,7 +265,7 @@ def test_progress_is_plain_off_a_terminal(capsys: pytest.CaptureFixture[str]) ->
     assert [line.split(":")[0] for line in said if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
     assert "images/s" in said[1]
     assert "waiting for data" in said[1]
-    assert said[-2:] == ["Stored in store/base.safetensors.", "Too early to tell: 2 epochs. Three say something."]
+    assert said[-2:] == ["Stored in store/base.safetensors.", "Too early to tell after 2 epochs: 3 say something."]
     make(pictures(8)).supervise(epochs=1, batch_size=4, verbose=False)
     assert capsys.readouterr() == ("", "")
 

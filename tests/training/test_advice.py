@@ -20,12 +20,16 @@ FALLING = [2.0, 1.5, 1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
     ("history", "expected", "words"),
     [
         ([], None, "No epoch"),
-        (course([1.0]), None, "Too early to tell: 1 epoch."),
+        (course([1.0]), None, "Too early to tell after 1 epoch: 3 say"),
         (course(FALLING), None, "Still improving: the loss fell by 33.3 %"),
         (course([2.0, 1.0, 0.5] + [0.499] * 9), None, "Plateau since epoch 3"),
         (course([1.386] * 4), Expectation(chance=1.386, stuck="Turn it."), "No better than a guess after 4 epochs"),
         (course([1.386] * 4), Expectation(chance=1.386, stuck="Turn it."), "Turn it."),
-        (course([1.4, 1.0, 1.1, 1.3, 1.6]), None, "learning rate is probably too high: the loss is 1.600, and was 1.000"),
+        (
+            course([1.4, 1.0, 1.1, 1.3, 1.6]),
+            None,
+            "learning rate is probably too high: the loss is 1.600, and was 1.000",
+        ),
         (course([1.0, 1.2, 1.4, 1.3, 1.0, 0.8]), Expectation(warm=5), "Too early"),
         (course(FALLING[::-1]), Expectation(falls=False), "Too early"),
         (course([2.0] * 6, consistency=0.4), Expectation(falls=False), "Plateau since epoch 1: the consistency"),

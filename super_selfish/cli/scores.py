@@ -1,0 +1,136 @@
+"""What trained features are worth beside untrained ones and pixels: ``super-selfish evaluate``."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.evaluation import extract_features, knn, linear_probe, quality, split
+from super_selfish.files import base_path, replacing, with_suffix
+from super_selfish.supervisors import all_supervisors
+from super_selfish.supervisors.persistence import restore
+from super_selfish.supervisors.setup import fresh_copy
+
+SCORES = ".scores.json"
+_SIDE = 16
+
+Rows = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int64]
+
+
+class Pixels(nn.Module):
+    """Images averaged to at most 16×16, as features."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features (batch, C · 16 · 16)."""
+        side = (min(_SIDE, x.shape[2]), min(_SIDE, x.shape[3]))
+        return nn.functional.adaptive_avg_pool2d(x, side).flatten(1)
+
+
+def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int = 0) -> dict[str, Any]:
+    """Scores of a training, kept in ``<name>.scores.json``.
+
+    Args:
+        name: Of the training.
+        data: Labelled images.
+        test: Others to test on; None: ``data/test`` if there is ``data/train``, else half of the images.
+        seeds: Splits and probes, at least 1.
+        num_workers: Processes that read.
+
+    Raises:
+        DataError: If images have no labels.
+        CheckpointError: If there is no such training.
+    """
+    if seeds < 1:
+        raise ConfigurationError("`seeds` is out of range.", expected="at least 1", received=f"seeds={seeds}")
+    supervisor = restore(name, all_supervisors(), {})
+    backbone = supervisor.get_backbone()
+    torch.manual_seed(0)
+    untrained = fresh_copy(backbone).eval()
+    pixels = Pixels()
+    for network in (untrained, pixels):
+        object.__setattr__(network, "preprocessing", supervisor.preprocessing)
+    train, test = folders(data, test)
+    rows = {}
+    for key, network in (("trained", backbone), ("untrained", untrained), ("pixels", pixels)):
+        x, y = labelled(network, train, num_workers)
+        other = None if test is None else labelled(network, test, num_workers)
+        rows[key] = means(x, y, other, seeds)
+    found = {"data": train, "test": test, "protocol": protocol(test, seeds), "seeds": seeds, "scores": rows}
+    with replacing(with_suffix(base_path(name), SCORES)) as temporary:
+        temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return found
+
+
+def folders(data: str, test: str | None) -> tuple[str, str | None]:
+    """Where to fit and where to test: subfolders train and test, if there are both and nothing else was said."""
+    inner = [Path(os.fspath(data), part) for part in ("train", "test")]
+    if test is None and all(folder.is_dir() for folder in inner):
+        return str(inner[0]), str(inner[1])
+    return data, test
+
+
+def labelled(network: nn.Module, data: str, num_workers: int) -> tuple[Rows, Numbers]:
+    """Features and labels of a folder.
+
+    Raises:
+        DataError: If it has no labels.
+    """
+    x, y = extract_features(network, data, num_workers=num_workers, on_error="skip")
+    if y is None or len(np.unique(y)) < 2:
+        raise DataError(
+            "Scores need labels.",
+            expected="a folder with a subfolder for each of several classes",
+            received=repr(data),
+        )
+    return x, y
+
+
+def means(x: Rows, y: Numbers, test: tuple[Rows, Numbers] | None, seeds: int) -> dict[str, Any]:
+    """Mean and spread of the scores over seeds, and what features are like without labels."""
+    near, probe = [], []
+    for seed in range(seeds):
+        if test is None:
+            train, rest = split(y, test=0.5, seed=seed)
+            parts = (x[train], y[train], x[rest], y[rest])
+        else:
+            parts = (x, y, *test)
+        near.append(knn(*parts))
+        probe.append(linear_probe(*parts, seed=seed))
+    found: dict[str, Any] = {"quality": quality(x).as_dict()}
+    for name, values in (("knn", near), ("probe", probe)):
+        plain = [float(value) for value in values]
+        spread = statistics.stdev(plain) if len(plain) > 1 else 0.0
+        found[name] = {"mean": statistics.mean(plain), "sd": spread, "protocol": values[0].protocol}
+    return found
+
+
+def protocol(test: str | None, seeds: int) -> str:
+    """How it was measured, in words."""
+    where = (
+        "half of the images of each class, drawn anew for each seed"
+        if test is None
+        else "all images of the test folder"
+    )
+    return f"features fixed; tested on {where}; mean ± standard deviation over {seeds} seeds"
+
+
+def table(found: dict[str, Any]) -> str:
+    """The scores as text."""
+    lines = [f"{'':12}{'kNN':>16}{'linear probe':>18}{'effective rank':>18}"]
+    for name, row in found["scores"].items():
+        near, probe = (f"{row[key]['mean']:.3f} ± {row[key]['sd']:.3f}" for key in ("knn", "probe"))
+        told = row["quality"]
+        lines.append(f"{name:12}{near:>16}{probe:>18}{told['effective_rank']:>11.1f} of {told['dimensions']}")
+    lines += ["", found["protocol"]]
+    lines += [f"{key}: {found['scores']['trained'][key]['protocol']}" for key in ("knn", "probe")]
+    return "\n".join(lines)

@@ -1,0 +1,109 @@
+"""The command line from check to verify, without a line of Python."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from super_selfish.cli import main
+from super_selfish.cli.flags import documented, flag_type, value_of
+from super_selfish.supervisors import all_supervisors
+
+TRAIN = ["--resolution", "32", "--backbone", "small_resnet", "--batch-size", "8", "--epochs", "1", "--device", "cpu"]
+
+
+@pytest.fixture
+def photos() -> Path:
+    """Sixteen images in two folders."""
+    for number in range(16):
+        place = Path("photos", "ab"[number % 2])
+        place.mkdir(parents=True, exist_ok=True)
+        image = np.random.default_rng(number).integers(0, 256, (40, 48, 3), np.uint8)
+        Image.fromarray(image).save(place / f"{number}.png")
+    return Path("photos")
+
+
+def test_from_check_to_verify(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(photos)]) == 0
+    more = ["--recipe", "auto", "--watch", "8", "--name", "store/a", "--rotations", "0,180"]
+    assert main(["train", "rotate_net", str(photos), *TRAIN, *more]) == 0
+    config = json.loads(Path("store/a.config.json").read_text())
+    assert (config["algorithm"], config["training"]["recipe"]) == ("rotate_net", "auto")
+    assert config["arguments"]["rotations"] == [0, 180]
+    assert main(["evaluate", "store/a", str(photos), "--seeds", "2"]) == 0
+    scores = json.loads(Path("store/a.scores.json").read_text())
+    assert set(scores["scores"]) == {"trained", "untrained", "pixels"}
+    assert main(["report", "store/a"]) == 0
+    assert "<svg" in Path("store/a.html").read_text()
+    assert main(["export", "store/a"]) == 0
+    assert Path("store/a_backbone.safetensors").is_file()
+    assert main(["verify", "store/a"]) == 0
+    said = capsys.readouterr().out
+    assert "16 images" in said
+    assert "untrained" in said
+    assert "whole" in said
+
+
+def test_a_config_stands_for_flags(photos: Path) -> None:
+    assert main(["train", "rotate_net", str(photos), *TRAIN, "--lr", "0.01", "--name", "store/a"]) == 0
+    again = ["--config", "store/a.config.json", "--name", "store/b", "--quiet"]
+    assert main(["train", "rotate_net", *again]) == 0
+    first, second = (json.loads(Path(f"store/{name}.config.json").read_text()) for name in "ab")
+    assert (second["training"]["lr"], second["data"]) == (0.01, "photos")
+    assert first["arguments"] == second["arguments"]
+    assert Path("store/a.safetensors").stat().st_size == Path("store/b.safetensors").stat().st_size
+    assert main(["train", "byol", *again]) == 2
+
+
+def test_previews_need_no_training(photos: Path) -> None:
+    assert main(["preview", "jigsaw_net", str(photos), "--count", "2", "--resolution", "32"]) == 0
+    assert Path("store/preview/jigsaw_net.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nope"], 'Unknown command "nope"'),
+        (["train", "rotatenet"], "rotatenet"),
+        (["train", "rotate_net", "--batch-sze", "3"], "Did you mean --batch-size?"),
+        (["train", "rotate_net", "--epochs", "many"], "many"),
+        (["train", "rotate_net", "nowhere"], "nowhere"),
+        (["evaluate", "store/nothing"], "store/nothing"),
+        (["report", "store/nothing"], "store/nothing"),
+        (["export", "store/nothing", "--format", "jpeg"], "jpeg"),
+        (["train", "rotate_net", "--config", "nothing.json"], "nothing.json"),
+    ],
+)
+def test_mistakes_are_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    told = capsys.readouterr()
+    assert told.err.count("\n") == 1
+    assert told.err.startswith("super-selfish: ")
+    assert said in told.err
+    assert "Traceback" not in told.err
+
+
+@pytest.mark.parametrize("name", all_supervisors())
+def test_help_names_every_flag(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", name, "--help"]) == 0
+    told = capsys.readouterr().out
+    for word in ("--batch-size", "--lr", "--recipe", "--backbone", "--resolution", "--weights", "--resume", "--device"):
+        assert word in told
+    assert "An image takes" in " ".join(told.split())
+
+
+def test_values_that_are_written_down() -> None:
+    assert value_of("0.3,1.0") == (0.3, 1.0)
+    assert value_of("top,left") == ("top", "left")
+    assert value_of("None") is None
+    assert value_of("store/base") == "store/base"
+    assert flag_type(int | None) == int | None
+    assert flag_type(int | tuple[int, int] | None) == str | None
+    assert documented("One.\n\nArgs:\n    a: First ``x``\n        and more.\n    b: Second.\n") == {
+        "a": "First x and more.",
+        "b": "Second.",
+    }

@@ -1,0 +1,111 @@
+"""The report: one file, no network, points that answer."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from super_selfish.errors import CheckpointError
+from super_selfish.reports import report
+from super_selfish.supervisors import RotateNetSupervisor
+
+
+@pytest.fixture
+def page() -> Path:
+    """A report of a short training, on images in two folders."""
+    for number in range(12):
+        place = Path("photos", "ab"[number % 2])
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (40, 40, 3), np.uint8)).save(
+            place / f"{number}.png"
+        )
+    supervisor = RotateNetSupervisor("photos", resolution=32, backbone="small_resnet")
+    supervisor.supervise(epochs=4, batch_size=4, lr=1e-9, watch=8, verbose=False)
+    return report("store/base", "photos", count=10)
+
+
+def test_one_file_with_everything(page: Path) -> None:
+    text = page.read_text()
+    assert page == Path("store/base.html")
+    for words in (
+        "RotateNet: base",
+        "No better than a guess",
+        "Effective rank",
+        "supervise: batch_size",
+        "trained with torch",
+    ):
+        assert words in text
+    assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", text)
+    assert "http" not in text.replace("http://www.w3.org", "")
+    shown = json.loads(re.search(r'id="images">(.*?)</script>', text)[1])  # type: ignore[index]
+    assert len(shown["images"]) == 10
+    assert {label for _, label in shown["images"]} == {"a", "b"}
+    assert text.count('class="row"') == 8
+
+
+def test_without_images(page: Path) -> None:
+    text = report("store/base", path="other.html").read_text()
+    assert "No images were given" in text
+    assert '<svg id="map"' not in text
+    assert page.is_file()
+
+
+def test_names_cannot_break_the_page() -> None:
+    Path("bad").mkdir()
+    for number in range(4):
+        Image.new("RGB", (32, 32), (number * 60,) * 3).save(Path("bad", f"<b>&{number}.png"))
+    RotateNetSupervisor("bad", resolution=32, backbone="small_resnet").supervise(epochs=1, batch_size=2, verbose=False)
+    text = report("store/base", "bad").read_text()
+    assert "<b>&" not in text
+    assert "&lt;b&gt;&amp;0.png" in text
+
+
+def test_nothing_there() -> None:
+    with pytest.raises(CheckpointError, match="store/none"):
+        report("store/none")
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """A headless Chromium that logs what pages complain of."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("there is no chromium with chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield opened
+    opened.quit()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1200, 380])
+def test_points_answer_in_a_browser(page: Path, browser: Any, width: int) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(page.resolve().as_uri())
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    seen = set()
+    for mark in browser.find_elements("css selector", "#map use")[:4]:
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", mark)
+        ActionChains(browser).move_to_element(mark).perform()
+        name = browser.find_element("css selector", "#shown .name").text
+        assert re.fullmatch(r"[ab]/\d+\.png — [ab]", name)
+        place = browser.find_element("id", "shown").get_attribute("data-n")
+        seen.add((place, browser.find_element("css selector", "#shown .tile").get_attribute("style")))
+    assert len(seen) == 4
+    assert browser.get_log("browser") == []
