@@ -30,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from super_selfish.cli.commands import COMMANDS, application
 
     words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        complain(f"a COMMAND is needed: {', '.join(COMMANDS)} (see super-selfish --help)")
+        return MISTAKE
     try:
         app = application(words)
         status = app(words, exit_on_error=False, print_error=False, result_action="return_value")

@@ -25,7 +25,12 @@ def application(words: Sequence[str] = ()) -> App:
     Args:
         words: What was typed: only the commands that these may need are built.
     """
-    app = App("super-selfish", help="Self-supervised learning on images.", version=f"super-selfish {__version__}")
+    app = App(
+        "super-selfish",
+        help="Self-supervised learning on images.",
+        version=f"super-selfish {__version__}",
+        suppress_keyboard_interrupt=False,  # main() tells of it
+    )
     app.register_install_completion_command(name="--install-completion")
     for command in (demo, check, evaluate, report, export, verify):
         app.command(command)
