@@ -53,6 +53,11 @@ def decoder(outputs: int = 3) -> nn.Module:
     return Upsampling([256, 96, 64, 32, outputs])
 
 
+def centred() -> nn.Module:
+    """A head whose embeddings have mean 0 in every batch: the age of a row of a bank then tells nothing."""
+    return nn.Sequential(Classification([256, 512, 128], norm_type="layer"), nn.BatchNorm1d(128, affine=False))
+
+
 def patches(side: int) -> dict[str, Any]:
     """4×4 patches that overlap by half."""
     half = side * 3 // 16
@@ -71,13 +76,15 @@ TRAININGS = {
     "context_net": Training(lambda _: {"predictor": decoder()}),
     "split_brain_net": Training(),
     "bi_gan": Training(lambda _: {"rec_weight": 10.0, "d_lr": 1e-4}),
-    "instance_discrimination": Training(lambda _: {**BANK, "views": SHARP}),
+    "instance_discrimination": Training(lambda _: {**BANK, "views": SHARP, "predictor": centred()}),
     # batch norm would let patches tell of each other
     "contrastive_predictive_coding": Training(patches, batch_size=32, norm=LayerNorm2d),
     "momentum_contrast": Training(lambda _: {"queue_size": 2048, "m": 0.99, "views": SHARP}),
-    "contrastive_multiview_coding": Training(lambda _: {**BANK, "memory_m": 1.0}),
+    "contrastive_multiview_coding": Training(lambda _: {**BANK, "memory_m": 1.0, "predictor": centred()}),
     "byol": Training(lambda _: {"m": 0.97, "hidden_size": 512, "views": (SHARP, SHARP)}, batch_size=32),
-    "pirl": Training(lambda _: {**BANK, "views": SHARP, "patch_views": MILD}),
+    "pirl": Training(
+        lambda _: {**BANK, "views": SHARP, "patch_views": MILD, "predictor": centred(), "predictor_g": centred()}
+    ),
 }
 
 

@@ -20,7 +20,7 @@ class SuperSelfishError(Exception):
         received: What came instead.
         fix: What to do about it.
 
-    Example:
+    Examples:
         >>> str(ConfigurationError("`t` must be positive.", received="t=0.0", fix="The paper uses 0.07."))
         '`t` must be positive. Received: t=0.0. The paper uses 0.07.'
     """

@@ -35,7 +35,7 @@ def _fold(parts: tuple[int | str, ...]) -> bytes:
 def make_key(*parts: int | str) -> int:
     """Fold integers and words into one 64-bit key.
 
-    Example:
+    Examples:
         >>> make_key(0, 1, 2) == make_key(0, 1, 2), make_key(0, 1, 2) == make_key(0, 2, 1)
         (True, False)
     """
@@ -48,7 +48,7 @@ class Stream:
     Args:
         key: Integers and words.
 
-    Example:
+    Examples:
         >>> Stream(7, "crop").uniform() == Stream(7, "crop").uniform()
         True
         >>> 0 <= Stream(7, "crop").integer(10) < 10

@@ -39,7 +39,7 @@ class SelfSupervisedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[m
     Raises:
         ConfigurationError: If there is no such algorithm.
 
-    Example:
+    Examples:
         >>> images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), np.uint8)
         >>> features = SelfSupervisedFeatures("rotate_net", backbone="small_resnet", epochs=1, batch_size=8)
         >>> features.fit(images).transform(images[:5]).shape

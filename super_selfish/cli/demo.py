@@ -141,6 +141,7 @@ Written to {target}:
   neighbours.png          what the network finds alike: more ✓ after training than before
   map.png                 the test images on a plane: groups of the same digit, which are not there before training
   rotate_net.safetensors  the trained weights, and what they are in rotate_net.json
+  rotate_net.history.csv  a line an epoch: loss, speed
 
 Your own images, a folder of them, with the default network:
   from super_selfish.supervisors import RotateNetSupervisor

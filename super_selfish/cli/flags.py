@@ -56,7 +56,7 @@ def flag_type(annotation: Any) -> Any:
 def value_of(text: Any) -> Any:
     """A word as the value that it stands for.
 
-    Example:
+    Examples:
         >>> value_of("96"), value_of("96x128"), value_of("0,90,180"), value_of("auto"), value_of("store/base")
         (96, (96, 128), (0, 90, 180), 'auto', 'store/base')
     """

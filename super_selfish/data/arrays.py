@@ -158,7 +158,7 @@ def to_image(value: object) -> Image:
     Raises:
         DataError: If it is something else.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> to_image(np.zeros((3, 40, 50), np.float64)).shape
         (40, 50, 3)

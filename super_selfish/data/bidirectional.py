@@ -36,7 +36,7 @@ class BiDataset(PretextDataset):
     Raises:
         ConfigurationError: If an argument is out of range, or what was drawn has another shape.
 
-    Example:
+    Examples:
         >>> code, image = BiDataset(np.zeros((2, 64, 64, 3), np.uint8), shape=(32, 2, 2))[0]
         >>> code.shape, image.shape
         (torch.Size([32, 2, 2]), torch.Size([3, 64, 64]))

@@ -22,7 +22,7 @@ class Buffers:
     Args:
         most: How many arrays are kept.
 
-    Example:
+    Examples:
         >>> import torch
         >>> buffers = Buffers()
         >>> kept = torch.from_numpy(buffers.empty((2, 3), np.float32))

@@ -78,7 +78,7 @@ class Batch:
 def batched_collate(items: Sequence[Sample]) -> tuple[Any, ...]:
     """Join samples that are little batches themselves along their first axis.
 
-    Example:
+    Examples:
         >>> x, y = batched_collate([(torch.zeros(4, 3, 8, 8), torch.arange(4))] * 2)
         >>> x.shape, y
         (torch.Size([8, 3, 8, 8]), tensor([0, 1, 2, 3, 0, 1, 2, 3]))

@@ -41,7 +41,7 @@ def adjust(image: Image, steps: Sequence[tuple[int, float]]) -> Image:
     Returns:
         The adjusted image, which may share the memory of the image if nothing was to be done.
 
-    Example:
+    Examples:
         >>> adjust(np.full((1, 1, 3), 100, np.uint8), [(BRIGHTNESS, 1.5), (SATURATION, 0.0)]).ravel().tolist()
         [150, 150, 150]
     """
@@ -77,7 +77,7 @@ def jitter(strengths: Sequence[float], draws: Sequence[float], additive: bool = 
         draws: Five numbers in [0, 1): of the order, and of each strength.
         additive: Brightness from -s to s of white is added, instead of a factor.
 
-    Example:
+    Examples:
         >>> jitter((0.4, 0.4, 0.4, 0.1), (0.0, 0.5, 0.5, 0.5, 0.5))
         ((0, 1.0), (1, 1.0), (2, 1.0), (3, 0.0))
     """
@@ -127,7 +127,7 @@ def principal_contrast(image: Image, factors: Sequence[float]) -> Image:
         image: H×W×3.
         factors: For these directions, in this order; at least 0.
 
-    Example:
+    Examples:
         >>> principal_contrast(np.array([[[110, 90, 70], [90, 110, 130]]], np.uint8), (1, 0.5, 1)).tolist()
         [[[100, 90, 80], [100, 110, 120]]]
 
@@ -148,7 +148,7 @@ def curve_saturation_value(image: Image, saturation: Sequence[float], value: Seq
         saturation: Power (positive), gain and offset of S = 1 - min(R, G, B) / max(R, G, B).
         value: Power, gain and offset of V = max(R, G, B).
 
-    Example:
+    Examples:
         >>> curve_saturation_value(np.array([[[200, 100, 150]]], np.uint8), (1, 2, 0), (1, 0.5, 0)).tolist()
         [[[100, 0, 50]]]
     """

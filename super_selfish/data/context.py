@@ -57,7 +57,7 @@ class ContextDataset(PretextDataset):
     Raises:
         ConfigurationError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> corrupted, clean, mask = ContextDataset(np.full((2, 40, 48, 3), 200, np.uint8), fill=0.0)[0]
         >>> bool((corrupted[:, mask[0]] == 0).all()), torch.equal(corrupted[:, ~mask[0]], clean[:, ~mask[0]])
         (True, True)

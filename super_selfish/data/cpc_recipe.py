@@ -47,7 +47,7 @@ class CPCRecipe(Recipe):
     Raises:
         ConfigurationError: If a number or a probability makes no sense.
 
-    Example:
+    Examples:
         >>> import torch
         >>> CPCRecipe()(torch.rand(3, 56, 48)).shape
         torch.Size([3, 56, 48])

@@ -40,7 +40,7 @@ class DenoiseDataset(PretextDataset):
     Raises:
         ConfigurationError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> corrupted, clean, mask = DenoiseDataset(np.full((2, 32, 48, 3), 200, np.uint8), p=0.5)[0]
         >>> corrupted.shape, mask.shape, bool((corrupted[:, mask[0]] == 0).all())
         (torch.Size([3, 32, 48]), torch.Size([1, 32, 48]), True)

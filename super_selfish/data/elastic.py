@@ -36,7 +36,7 @@ def elastic_transform(img: AnyImage, sigma: float) -> AnyImage:
         ConfigurationError: If ``sigma`` is out of range.
         DataError: If it is no image.
 
-    Example:
+    Examples:
         >>> import torch
         >>> elastic_transform(torch.rand(3, 32, 48), sigma=2.0).shape
         torch.Size([3, 32, 48])

@@ -57,7 +57,7 @@ class ExemplarRecipe(Recipe):
     Raises:
         ConfigurationError: If an operation is unknown, or two are of one kind.
 
-    Example:
+    Examples:
         >>> ExemplarRecipe(("rotate", "hue")).augment(np.zeros((8, 9, 3), np.uint8), Stream(0)).shape
         (8, 9, 3)
     """
@@ -110,7 +110,7 @@ class ExemplarDataset(PretextDataset):
     Raises:
         ConfigurationError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> image, label = ExemplarDataset(np.zeros((20, 32, 48, 3), np.uint8), n_classes=10)[7]
         >>> image.shape, label
         (torch.Size([3, 32, 48]), 7)

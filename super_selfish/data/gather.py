@@ -21,7 +21,7 @@ class Gatherer:
     The memory of the image is then free for the next one. If all were kept until the batch is complete, each would need
     fresh pages, which cost as much time as much of what is computed.
 
-    Example:
+    Examples:
         >>> items = [Item(i, (np.full((99, 99, 3), i, np.uint8), i)) for i in range(3)]
         >>> gathered = Gatherer()(items, 3)
         >>> gathered[1].sample[0].base is gathered[2].sample[0].base, gathered[2].sample[1]

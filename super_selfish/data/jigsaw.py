@@ -87,7 +87,7 @@ class JigsawDataset(PretextDataset):
         ConfigurationError: If an argument is out of range, or tiles leave no room for it.
         DataError: If the table cannot be used.
 
-    Example:
+    Examples:
         >>> puzzle, row = JigsawDataset(np.zeros((2, 65, 100, 3), np.uint8))[0]
         >>> puzzle.shape, 0 <= row < 24
         (torch.Size([3, 64, 100]), True)
@@ -177,7 +177,7 @@ def jigsaw(
         ConfigurationError: If the tiles leave no room for the crop, or ``perm`` is no order of them.
         DataError: If it is no image.
 
-    Example:
+    Examples:
         >>> jigsaw(torch.rand(3, 40, 40), [3, 2, 1, 0], 16, None, crops=2).shape
         torch.Size([3, 40, 40])
     """

@@ -81,7 +81,7 @@ class LabBins:
         a_offset: Added to a before it is divided.
         b_offset: Added to b before it is divided.
 
-    Example:
+    Examples:
         >>> white, red = np.float32([[[100, 0, 0], [53.24, 80.09, 67.20]]])[0]
         >>> LabBins().labels(np.stack([white, red])[None]).tolist()
         [[[49, 26]], [[44, 87]]]

@@ -28,7 +28,7 @@ class CMCRecipe(CropColourRecipe):
 
     Colours stay as they are: grey would leave nothing of them, and jitter would part them from the lightness.
 
-    Example:
+    Examples:
         >>> CMCRecipe(size=32)(torch.rand(3, 48, 64)).shape
         torch.Size([3, 32, 32])
 
@@ -81,7 +81,7 @@ class AugmentationLabIndexedDataset(AugmentationIndexedDataset):
         ConfigurationError: If the transformations cannot be called, or ``views`` is neither 1 nor 2.
         DataError: When a view is made that has not three channels.
 
-    Example:
+    Examples:
         >>> white = np.full((9, 48, 32, 3), 255, np.uint8)
         >>> lightness, colours, index = AugmentationLabIndexedDataset(white, CMCRecipe(), views=1)[8]
         >>> lightness.shape, colours.shape, index, round(lightness.mean().item(), 3)
@@ -108,7 +108,7 @@ class LDataset(PretextDataset):
     Raises:
         DataError: When an image is read that has not three channels.
 
-    Example:
+    Examples:
         >>> lightness, label = LDataset((np.zeros((4, 32, 32, 3), np.uint8), [0, 1, 0, 1]))[1]
         >>> lightness.shape, round(lightness.mean().item(), 3), label
         (torch.Size([1, 32, 32]), -1.0, 1)

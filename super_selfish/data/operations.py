@@ -24,7 +24,7 @@ _LOGARITHMS = np.concatenate([[-np.inf], np.log(_LEVELS[1:] / 255)])
 def invert(image: Image) -> Image:
     """Exchange black and white.
 
-    Example:
+    Examples:
         >>> invert(np.array([[[0, 100]]], np.uint8)).ravel().tolist()
         [255, 155]
     """
@@ -38,7 +38,7 @@ def solarize(image: Image, threshold: float) -> Image:
         image: H×W×C.
         threshold: In [0, 1] of white.
 
-    Example:
+    Examples:
         >>> solarize(np.array([[[100, 127, 128, 255]]], np.uint8), 0.5).ravel().tolist()
         [100, 127, 127, 0]
     """
@@ -63,7 +63,7 @@ def posterize(image: Image, bits: int) -> Image:
         image: H×W×C. Values of float images are rounded down to multiples of 1 / 2**bits, white to the last below 1.
         bits: From 1 to 8.
 
-    Example:
+    Examples:
         >>> posterize(np.array([[[100, 255]]], np.uint8), 2).ravel().tolist()
         [64, 192]
     """
@@ -85,7 +85,7 @@ def equalize(image: Image) -> Image:
     the values are nearest to, and interpolated linearly between these levels. Hence the values of an 8-bit image give
     the same result in any type.
 
-    Example:
+    Examples:
         >>> equalize(np.repeat(np.arange(100, 104, dtype=np.uint8), 255).reshape(1, -1, 1))[0, ::255, 0].tolist()
         [0, 85, 170, 255]
     """
@@ -123,7 +123,7 @@ def _follow(image: Image, curve: npt.NDArray[np.int32]) -> Image:
 def autocontrast(image: Image) -> Image:
     """Stretch each channel so that its darkest value is black and its brightest white; constant channels stay.
 
-    Example:
+    Examples:
         >>> autocontrast(np.array([[[100], [150], [200]]], np.uint8)).ravel().tolist()
         [0, 128, 255]
     """
@@ -153,7 +153,7 @@ def sharpness(image: Image, factor: float) -> Image:
         factor: At least 0; 0 is smoothed by the 3×3 mean whose centre counts five times, 1 the image itself, more is
             sharper.
 
-    Example:
+    Examples:
         >>> dot = np.zeros((3, 3, 1), np.uint8); dot[1, 1] = 130
         >>> sharpness(dot, 0.0)[1, 1].tolist(), sharpness(dot, 2.0)[1, 1].tolist()
         ([50], [210])
@@ -174,7 +174,7 @@ def gamma(image: Image, exponent: float | Sequence[float]) -> Image:
         image: H×W×C.
         exponent: Positive, below 1 brightens; one for all channels or one for each.
 
-    Example:
+    Examples:
         >>> gamma(np.array([[[64, 64]]], np.uint8), (1.0, 0.5)).ravel().tolist()
         [64, 128]
     """
@@ -203,7 +203,7 @@ def erase(image: Image, top: int, left: int, height: int, width: int, value: flo
         width: Columns.
         value: On the image's scale (255, 65535 or 1 is white); one for all channels or one for each.
 
-    Example:
+    Examples:
         >>> erase(np.ones((2, 3, 1), np.uint8), top=0, left=1, height=1, width=5, value=9)[:, :, 0].tolist()
         [[1, 9, 9], [1, 1, 1]]
     """

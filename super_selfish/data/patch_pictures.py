@@ -37,7 +37,7 @@ def question(grid: tuple[int, int], side: str, step: int) -> Question:
         side: Where the context lies.
         step: How much further; less than there are patches in this direction.
 
-    Example:
+    Examples:
         >>> question((7, 7), "left", 2).target  # row 3, column 5
         26
     """

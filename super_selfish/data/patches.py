@@ -35,7 +35,7 @@ def grid_of(size: tuple[int, ...], half_crop_size: int | Sequence[int] | None) -
     Raises:
         ConfigurationError: If the image is smaller than a patch.
 
-    Example:
+    Examples:
         >>> grid_of((225, 225), None), grid_of((97, 130), (16, 16))
         ((7, 7), (5, 7))
     """
@@ -116,7 +116,7 @@ class ContrastivePredictiveCodingDataset(PretextDataset):
     Raises:
         ConfigurationError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> (patches,) = ContrastivePredictiveCodingDataset(np.zeros((2, 225, 225, 3), np.uint8))[0]
         >>> patches.shape
         torch.Size([49, 3, 56, 56])

@@ -52,7 +52,7 @@ def permutation_table(grid: int, total: int) -> Table:
     Raises:
         ConfigurationError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> permutation_table(2, 24)[:3].tolist()
         [[0, 1, 2, 3], [0, 1, 3, 2], [0, 2, 1, 3]]
         >>> table = permutation_table(3, 500)

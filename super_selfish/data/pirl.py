@@ -145,7 +145,7 @@ class PIRLRecipe(PIRLImageRecipe):
     Raises:
         ConfigurationError: If an argument makes no sense, or an image is too small for its patches.
 
-    Example:
+    Examples:
         >>> PIRLRecipe()(np.zeros((97, 130, 3), np.uint8)).shape
         (97, 130, 3)
 

@@ -61,7 +61,7 @@ class Operation(NamedTuple):
         draw: Draws the magnitudes for an image of a shape (H, W, C).
         rgb: Whether it needs RGB.
 
-    Example:
+    Examples:
         >>> POOL["invert"](np.zeros((1, 1, 3), np.uint8), Stream(0)).ravel().tolist()
         [255, 255, 255]
     """

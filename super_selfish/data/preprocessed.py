@@ -45,7 +45,7 @@ class Preprocessing:
         std: Likewise, positive.
         max_pixels: The largest image that is decoded.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> Preprocessing((32, 32), 3, None, None, None).image(np.zeros((40, 60, 1), np.uint8)).shape
         (32, 32, 3)

@@ -28,7 +28,7 @@ def preset(name: str) -> MoCoRecipe:
     Raises:
         ConfigurationError: If there is no such preset.
 
-    Example:
+    Examples:
         >>> preset("xray").flip
         0.0
     """

@@ -41,7 +41,7 @@ class RotateDataset(PretextDataset):
     Raises:
         ConfigurationError: If there are not two different finite angles, or ``crop`` or ``flip`` is out of range.
 
-    Example:
+    Examples:
         >>> images, ids = RotateDataset(np.zeros((2, 32, 48, 3), np.uint8))[0]
         >>> images.shape, ids
         (torch.Size([4, 3, 32, 32]), tensor([0, 1, 2, 3]))

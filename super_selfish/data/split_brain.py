@@ -66,7 +66,7 @@ class SplitBrainDataset(PretextDataset):
         ConfigurationError: If an argument is out of range.
         DataError: When an image is read that has not three channels.
 
-    Example:
+    Examples:
         >>> lab, classes = SplitBrainDataset(np.full((2, 32, 64, 3), 255, np.uint8))[0]
         >>> lab.shape, classes.shape, classes[:, 0, 0]
         (torch.Size([3, 32, 64]), torch.Size([2, 16, 16]), tensor([49, 44]))

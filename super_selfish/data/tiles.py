@@ -44,7 +44,7 @@ class JigsawRecipe(Recipe):
     Raises:
         ConfigurationError: If a probability or a strength makes no sense.
 
-    Example:
+    Examples:
         >>> grey = JigsawRecipe(grey=1.0)(np.array([[[9, 90, 30]]], np.uint8))
         >>> len(set(grey.ravel().tolist()))
         1
@@ -206,7 +206,7 @@ def normalised(laid: Image, crops: int) -> npt.NDArray[np.float32]:
 def relaid(puzzle: Tensor, permutation: Sequence[int]) -> Tensor:
     """A puzzle (C, H, W) with each tile brought back from place ``permutation[n]`` to place n.
 
-    Example:
+    Examples:
         >>> import torch
         >>> relaid(torch.tensor([[[3, 2], [1, 0]]]), (3, 2, 1, 0)).tolist()
         [[[0, 1], [2, 3]]]

@@ -98,7 +98,7 @@ class AugmentationDataset(PretextDataset):
     Raises:
         ConfigurationError: If the transformations cannot be called.
 
-    Example:
+    Examples:
         >>> from super_selfish.data import MoCoRecipe
         >>> first, second = AugmentationDataset(np.zeros((2, 48, 32, 3), np.uint8), MoCoRecipe())[0]
         >>> first.shape, second.shape
@@ -165,7 +165,7 @@ class AugmentationIndexedDataset(AugmentationDataset):
     Raises:
         ConfigurationError: If the transformations cannot be called, or ``views`` is neither 1 nor 2.
 
-    Example:
+    Examples:
         >>> from super_selfish.data import MoCoRecipe
         >>> images = AugmentationIndexedDataset(np.zeros((9, 48, 32, 3), np.uint8), MoCoRecipe(), views=1)
         >>> view, index = images[8]

@@ -38,7 +38,7 @@ def visualize(
         ConfigurationError: If there is no such item.
         DataError: If the item holds no images.
 
-    Example:
+    Examples:
         >>> import tempfile, torch
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     [path.name for path in visualize([(torch.rand(3, 32, 32), 5)], folder_path=folder)]

@@ -42,7 +42,7 @@ def affine(
         shear: Factors: a point moves right by the first times its distance below the centre, then down by the second
             times its distance right of the centre. (sx, sy) are the angles (-atan sx, -atan sy) of torchvision.
 
-    Example:
+    Examples:
         >>> affine(np.array([[[1], [2], [3], [4]]], np.uint8), translate=(1, 0)).ravel().tolist()
         [2, 1, 2, 3]
     """
@@ -58,7 +58,7 @@ def origin_of(
 ) -> Origin:
     """Where :func:`affine` takes the pixels of an image of a shape (H, W, ...) from.
 
-    Example:
+    Examples:
         >>> origin_of((9, 9, 3), translate=(2, 1))
         (1.0, 0.0, -2.0, 0.0, 1.0, -1.0)
     """
@@ -76,7 +76,7 @@ def origin_of(
 def through(first: Origin, second: Origin) -> Origin:
     """Where pixels come from that are placed twice, so that one warp does both.
 
-    Example:
+    Examples:
         >>> through(origin_of((9, 9), translate=(2, 1)), origin_of((9, 9), translate=(1, 1)))
         (1.0, 0.0, -3.0, 0.0, 1.0, -2.0)
     """
@@ -124,7 +124,7 @@ def elastic(image: Image, displacement: npt.NDArray[np.floating], origin: Origin
         displacement: (2, 3, 3): how far (down, right) in px of each of the points its new pixel is found.
         origin: Where the pixels that are deformed come from in the image; one warp does both.
 
-    Example:
+    Examples:
         >>> ramp = np.arange(5, dtype=np.uint8)[None, :, None]
         >>> elastic(ramp, np.stack([np.zeros((3, 3)), np.ones((3, 3))])).ravel().tolist()
         [1, 2, 3, 4, 3]

@@ -25,7 +25,7 @@ def classification_loss(outputs: Tensor, labels: Tensor) -> Tensor:
         outputs: Logits (batch, classes).
         labels: Class ids (batch,).
 
-    Example:
+    Examples:
         >>> classification_loss(torch.eye(3), torch.tensor([0, 1, 1])).item()
         0.6666666865348816
     """

@@ -70,7 +70,7 @@ def extract_features(
         DataError: If an image cannot be read.
         ConfigurationError: If the data is none of the above.
 
-    Example:
+    Examples:
         >>> x, y = extract_features(nn.Flatten(), (np.zeros((4, 32, 32, 3), np.uint8), [0, 1, 0, 1]))
         >>> x.shape, y
         ((4, 3072), array([0, 1, 0, 1]))

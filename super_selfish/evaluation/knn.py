@@ -56,7 +56,7 @@ def knn(
         DataError: Features or labels are missing, not finite, or do not fit one another.
         ConfigurationError: `k` or `t` cannot work, nothing is left to vote, or a group is on both sides.
 
-    Example:
+    Examples:
         >>> knn([[1.0, 0.0], [0.0, 1.0]], [3, 8], [[0.9, 0.1], [0.2, 0.9]], [3, 8], k=1)
         1.0000 (kNN: k=1, t=0.07, cosine, 2 train / 2 test images, 2 features)
 
@@ -102,7 +102,7 @@ def knn_predict(
     Returns:
         Labels (test,), or (train,) without a test set; each is a label of the training images.
 
-    Example:
+    Examples:
         >>> knn_predict([[1.0, 0.0], [0.0, 1.0], [0.1, 1.0]], [3, 8, 8], [[0.5, 1.0]], k=2)
         array([8])
     """

@@ -66,7 +66,7 @@ def linear_probe(
         DataError: Features or labels are missing, not finite, do not fit one another, or have one class.
         ConfigurationError: `l2` is not positive, a group is on both sides, or `test_groups` came without `groups`.
 
-    Example:
+    Examples:
         >>> x = [[0.0, 1.0], [0.1, 1.0], [1.0, 0.0], [0.9, 0.0]]
         >>> score = linear_probe(x, [5, 5, 7, 7], [[0.0, 0.9], [1.0, 0.2]], [5, 7], l2=0.1)
         >>> print(f"{score:.2f}", score.protocol[:50])

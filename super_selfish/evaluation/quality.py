@@ -29,7 +29,7 @@ class Quality:
         dimensions: Features of an image.
         images: Images measured.
 
-    Example:
+    Examples:
         >>> print(Quality(31.2, 0.118, 0.125, -3.1, 0.0, 64, 2000))
         effective rank 31.2 of 64, std 0.118 (even: 0.125), uniformity -3.10, dead 0.0 %, 2000 images
     """
@@ -67,7 +67,7 @@ def quality(x: Features) -> Quality:
     Raises:
         DataError: Fewer than two images, not finite, or not of shape (images, dim).
 
-    Example:
+    Examples:
         >>> measures = quality(np.eye(8))
         >>> round(measures.effective_rank, 6), measures.dimensions
         (8.0, 8)

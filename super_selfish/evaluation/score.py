@@ -28,7 +28,7 @@ class Score(float):
     Raises:
         ConfigurationError: The value is no number in [0, 1].
 
-    Example:
+    Examples:
         >>> score = Score(0.43125, "kNN: k=20, t=0.07")
         >>> score
         0.4313 (kNN: k=20, t=0.07)
@@ -67,7 +67,7 @@ def as_features(x: Features, name: str = "x") -> torch.Tensor:
     Raises:
         DataError: Not two-dimensional, empty, not real numbers, or not finite.
 
-    Example:
+    Examples:
         >>> as_features([[1, 2], [3, 4]]).shape
         torch.Size([2, 2])
     """
@@ -147,7 +147,7 @@ def as_labels(y: Labels | None, count: int | None = None, name: str = "y") -> In
     Raises:
         DataError: None, empty, not one integer for each image.
 
-    Example:
+    Examples:
         >>> as_labels([7, -1, 7], 3)
         array([ 7, -1,  7])
     """
@@ -181,7 +181,7 @@ def as_groups(groups: Groups, count: int, name: str = "groups") -> list[Hashable
     Raises:
         DataError: A group is missing (None or NaN), or there is not one for each image.
 
-    Example:
+    Examples:
         >>> as_groups(["ann", "bob", "ann"], 3)
         ['ann', 'bob', 'ann']
     """
@@ -205,7 +205,7 @@ def as_groups(groups: Groups, count: int, name: str = "groups") -> list[Hashable
 def number_groups(groups: Sequence[Hashable]) -> Integers:
     """Number groups 0, 1, ... in the order of their first image.
 
-    Example:
+    Examples:
         >>> number_groups(["ann", "bob", "ann"])
         array([0, 1, 0])
     """

@@ -35,7 +35,7 @@ def split(
         ConfigurationError: `test` is no share, or no such split exists.
         DataError: Labels or groups are missing or do not fit one another.
 
-    Example:
+    Examples:
         >>> train, test = split([0, 0, 0, 0, 1, 1], test=0.25)
         >>> len(train), len(test)
         (4, 2)

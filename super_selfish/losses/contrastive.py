@@ -43,7 +43,7 @@ def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float =
     Raises:
         ConfigurationError: If the temperature is not positive.
 
-    Example:
+    Examples:
         >>> zeros = torch.zeros(2, 8)
         >>> round(info_nce(zeros, zeros, torch.zeros(128, 8)).item(), 4)
         4.8598

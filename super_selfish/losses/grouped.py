@@ -21,7 +21,7 @@ class GroupedLoss(nn.Module):
     Raises:
         ConfigurationError: If a group is empty.
 
-    Example:
+    Examples:
         >>> logits, targets = torch.zeros(2, 150, 4, 4), torch.zeros(2, 2, 4, 4, dtype=torch.int64)
         >>> round(GroupedLoss()(logits, targets).item(), 3)
         8.517

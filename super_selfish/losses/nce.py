@@ -28,7 +28,7 @@ class NCELoss(nn.Module):
     Raises:
         ConfigurationError: If ``images`` is no number of images.
 
-    Example:
+    Examples:
         >>> loss = NCELoss(images=100)
         >>> round(loss(torch.zeros(2, 4097), torch.zeros(2, dtype=torch.int64)).item(), 4)
         9.3179

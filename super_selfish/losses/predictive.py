@@ -37,7 +37,7 @@ class CPCLoss(nn.Module):
     Raises:
         ConfigurationError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> predictions, targets = torch.zeros(2, 2, 64, 7, 7), torch.zeros(2, 64, 7, 7)
         >>> round(CPCLoss()(predictions, targets).item(), 3)  # two steps, ln(98) each
         9.17

@@ -16,7 +16,7 @@ def masked_mse(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         target: The same.
         mask: (batch, 1, height, width) of bool, True where the error counts.
 
-    Example:
+    Examples:
         >>> import torch
         >>> mask = torch.zeros(1, 1, 2, 2, dtype=torch.bool)
         >>> mask[0, 0, 0, 0] = True

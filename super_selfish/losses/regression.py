@@ -17,7 +17,7 @@ def regression_loss(prediction: Tensor, target: Tensor) -> Tensor:
     Returns:
         A scalar.
 
-    Example:
+    Examples:
         >>> import torch
         >>> first, second = torch.eye(2)
         >>> [regression_loss(first[None], other[None]).item() for other in (first, second, -first)]

@@ -44,7 +44,7 @@ class BatchedMemory(nn.Module):
     Raises:
         ConfigurationError: If a size or the momentum is out of range.
 
-    Example:
+    Examples:
         >>> bank = BatchedMemory(2, 2, init_tensor=torch.tensor([[1.0, 0.0], [0.0, 1.0]]), momentum=0.5)
         >>> bank.update(torch.tensor([[0.0, 1.0]]), torch.tensor([0]))
         >>> bank[torch.tensor([0])]

@@ -28,7 +28,7 @@ class BatchedQueue(nn.Module):
     Raises:
         ConfigurationError: If a size is out of range.
 
-    Example:
+    Examples:
         >>> queue = BatchedQueue(K=2, batch_size=2, embedding_size=3)
         >>> queue.enqueue(torch.eye(3))  # three rows fit as well as two
         >>> queue.data()[:3]

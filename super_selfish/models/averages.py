@@ -57,7 +57,7 @@ def cosine_momentum(step: int, total: int, start: float) -> float:
         total: Updates in all.
         start: The momentum at step 0, in [0, 1].
 
-    Example:
+    Examples:
         >>> [round(cosine_momentum(step, 1000, 0.996), 6) for step in (0, 250, 500, 1000)]
         [0.996, 0.996586, 0.998, 1.0]
 
@@ -75,7 +75,7 @@ class MomentumSchedule:
         start: The first momentum, in [0, 1].
         kind: ``"cosine"``: rises to 1 as :func:`cosine_momentum` says; None: stays.
 
-    Example:
+    Examples:
         >>> schedule = MomentumSchedule(0.5, "cosine")
         >>> schedule.begin(2)
         >>> schedule.advance(), schedule.advance()

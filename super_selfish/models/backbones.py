@@ -60,7 +60,7 @@ class SmallResNet(nn.Module):
         blocks: Residual blocks a stage.
         norm_type: ``"batch"`` or ``"layer"``.
 
-    Example:
+    Examples:
         >>> SmallResNet()(torch.rand(2, 3, 32, 32)).shape
         torch.Size([2, 256])
     """
@@ -167,7 +167,7 @@ def named_backbone(name: str, channels: int = 3) -> nn.Module:
     Raises:
         ConfigurationError: If there is no such network.
 
-    Example:
+    Examples:
         >>> named_backbone("resnet18", channels=1)(torch.rand(2, 1, 64, 64)).shape
         torch.Size([2, 512])
     """

@@ -30,7 +30,7 @@ def in_groups(network: nn.Module, images: Tensor, groups: int) -> Tensor:
     Returns:
         What the network gives of all images, in their order.
 
-    Example:
+    Examples:
         >>> norm = nn.BatchNorm2d(1)
         >>> images = torch.tensor([0.0, 2.0, 10.0, 12.0]).view(4, 1, 1, 1)
         >>> in_groups(norm, images, 2).flatten().round().tolist()

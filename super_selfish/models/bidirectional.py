@@ -20,7 +20,7 @@ class LatentNet(CombinedNet):
         predictor: Codes (batch, channels, height, width) to images.
         latent: From the backbone's map to a code of any sign; None: the map is the code.
 
-    Example:
+    Examples:
         >>> net = LatentNet(nn.Conv2d(3, 8, 4, 4), nn.ConvTranspose2d(2, 3, 4, 4), nn.Conv2d(8, 2, 1))
         >>> code = net.features(torch.rand(5, 3, 16, 16))
         >>> code.shape, net.predict(code).shape

@@ -32,7 +32,7 @@ class CombinedNet(nn.Module):
     Raises:
         ConfigurationError: If either is missing.
 
-    Example:
+    Examples:
         >>> net = CombinedNet(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))
         >>> net(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 10])

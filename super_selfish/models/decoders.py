@@ -29,7 +29,7 @@ def decoder_layers(
         outputs: Channels of the image.
         hidden: Channels between; the last ones where fewer are needed, the first again where more are.
 
-    Example:
+    Examples:
         >>> decoder_layers((7, 7), (225, 225), 64, 3)
         [64, 256, 256, 128, 64, 3]
         >>> decoder_layers((4, 4), (32, 32), 256, 3)
@@ -66,7 +66,7 @@ class Upsampling(nn.Module):
     Raises:
         ConfigurationError: If there are fewer than two numbers of channels.
 
-    Example:
+    Examples:
         >>> Upsampling([64, 32, 3], out_resolution=(30, 31))(torch.rand(2, 64, 7, 7)).shape
         torch.Size([2, 3, 30, 31])
     """
@@ -128,7 +128,7 @@ class GroupedUpsampling(nn.Module):
     Raises:
         ConfigurationError: If there are fewer than two numbers of channels.
 
-    Example:
+    Examples:
         >>> GroupedUpsampling([32, 16], groups=[50, 100], out_resolution=None)(torch.rand(2, 64, 4, 4)).shape
         torch.Size([2, 150, 8, 8])
     """
@@ -191,7 +191,7 @@ class ChannelwiseFC(nn.Module):
     Raises:
         ConfigurationError: If there are fewer than two numbers of pixels.
 
-    Example:
+    Examples:
         >>> ChannelwiseFC([49, 49], channels=64)(torch.rand(2, 64, 7, 7)).shape
         torch.Size([2, 64, 7, 7])
 

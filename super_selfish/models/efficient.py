@@ -32,7 +32,7 @@ class EfficientFeatures(nn.Module):
     Raises:
         ConfigurationError: If the name or the norm is unknown.
 
-    Example:
+    Examples:
         >>> EfficientFeatures()(torch.rand(2, 3, 64, 64)).shape
         torch.Size([2, 1280, 2, 2])
 
@@ -116,7 +116,7 @@ class ReshapeChannels(nn.Module):
     Raises:
         ConfigurationError: If there is no backbone.
 
-    Example:
+    Examples:
         >>> ReshapeChannels(EfficientFeatures())(torch.rand(2, 3, 64, 64)).shape
         torch.Size([2, 256])
     """

@@ -29,7 +29,7 @@ class GroupedBackbone(nn.Module):
     Raises:
         ConfigurationError: If a group has no channels, or there is not one network for each.
 
-    Example:
+    Examples:
         >>> from super_selfish.models import SmallResNet
         >>> GroupedBackbone(SmallResNet(width=4), groups=(1, 2))(torch.rand(2, 3, 32, 32)).shape
         torch.Size([2, 64])
@@ -81,7 +81,7 @@ class GroupedEfficientFeatures(GroupedBackbone):
     Raises:
         ConfigurationError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> net = GroupedEfficientFeatures()
         >>> net(torch.rand(1, 3, 64, 64)).shape, net.map(torch.rand(1, 3, 64, 64)).shape
         (torch.Size([1, 256]), torch.Size([1, 64, 2, 2]))

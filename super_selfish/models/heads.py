@@ -15,7 +15,7 @@ from super_selfish.models.efficient import NormType
 class ResizableLinear(nn.Linear):
     """A linear layer whose number of outputs follows from the data: it takes that of a file that is loaded into it.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from super_selfish.models.combined import load_exactly
         >>> layer = ResizableLinear(4, 8000)
@@ -46,7 +46,7 @@ class Classification(nn.Module):
     Raises:
         ConfigurationError: If there are fewer than two sizes or one is not positive.
 
-    Example:
+    Examples:
         >>> import torch
         >>> Classification([3136, 10])(torch.rand(2, 64, 7, 7)).shape
         torch.Size([2, 10])
@@ -90,7 +90,7 @@ class SequentialUpTo(nn.Sequential):
     Raises:
         ConfigurationError: If there is no module of that index.
 
-    Example:
+    Examples:
         >>> import torch
         >>> head = SequentialUpTo(nn.Linear(8, 4), nn.Linear(4, 2))
         >>> head(torch.rand(3, 8)).shape, head(torch.rand(3, 8), up_to=0).shape

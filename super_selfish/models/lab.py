@@ -28,7 +28,7 @@ def rgb_to_lab(images: Tensor) -> Tensor:
     Returns:
         (..., 3, height, width): L in [0, 100], a in about [-86, 98], b in about [-108, 95].
 
-    Example:
+    Examples:
         >>> [round(value) for value in rgb_to_lab(torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)).flatten().tolist()]
         [53, 80, 67]
 
@@ -53,7 +53,7 @@ def lab_to_rgb(images: Tensor) -> Tensor:
     Returns:
         (..., 3, height, width) in [0, 1]; colours that a screen cannot show are clipped.
 
-    Example:
+    Examples:
         >>> lab_to_rgb(torch.tensor([100.0, 0.0, 0.0]).view(3, 1, 1)).flatten().round().tolist()
         [1.0, 1.0, 1.0]
     """
@@ -108,7 +108,7 @@ class RGBInput(nn.Module):
         backbone: Takes (batch, 3, height, width) as :func:`normalised_lab` makes it.
         scale: Of that Lab.
 
-    Example:
+    Examples:
         >>> RGBInput(nn.Flatten())(torch.zeros(1, 3, 1, 1)).round().tolist()
         [[-1.0, 0.0, 0.0]]
     """

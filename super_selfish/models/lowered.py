@@ -26,7 +26,7 @@ def in_lower_precision(dtype: torch.dtype | None, call: Callable[..., Output], *
     Returns:
         What the network gives, its numbers in float32.
 
-    Example:
+    Examples:
         >>> layer = torch.nn.Linear(4, 4)
         >>> in_lower_precision(torch.bfloat16, layer, torch.rand(1, 4)).dtype
         torch.float32

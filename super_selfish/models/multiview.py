@@ -25,7 +25,7 @@ class LabBranch(nn.Module):
         network: Images to features, or to a map.
         view: ``"l"`` or ``"ab"``.
 
-    Example:
+    Examples:
         >>> from super_selfish.models import SmallResNet
         >>> branch = LabBranch(SmallResNet(width=4), "ab")
         >>> lab = torch.rand(2, 3, 32, 32)
@@ -64,7 +64,7 @@ class BothViews(nn.Module):
         first: Images to features.
         second: Images to features.
 
-    Example:
+    Examples:
         >>> BothViews(nn.Flatten(), nn.AdaptiveAvgPool2d(1))(torch.zeros(2, 3, 4, 4)).shape
         torch.Size([2, 51])
     """
@@ -98,7 +98,7 @@ class MultiviewNet(CombinedNet):
         lightness: Its backbone sees L.
         colours: Its backbone sees a and b; it becomes the part ``ab``.
 
-    Example:
+    Examples:
         >>> from super_selfish.models import SmallResNet
         >>> encoders = [CombinedNet(LabBranch(SmallResNet(width=4), view), nn.Linear(32, 8)) for view in ("l", "ab")]
         >>> [embedding.shape for embedding in MultiviewNet(*encoders)(torch.rand(2, 3, 32, 32)).chunk(2, dim=1)]

@@ -22,7 +22,7 @@ class PatchNet(CombinedNet):
         grid: Rows and columns of the patches of an image.
         size: Height and width in px that patches are brought to; None: as they come.
 
-    Example:
+    Examples:
         >>> import torch
         >>> net = PatchNet(nn.Flatten(), nn.Conv2d(48, 8, 1), grid=(3, 3), size=(4, 4))
         >>> net(torch.rand(2 * 9, 3, 8, 8)).shape

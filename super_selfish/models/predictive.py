@@ -28,7 +28,7 @@ def to_frame(grid: Tensor, side: str) -> Tensor:
         grid: (..., rows, columns).
         side: One of :data:`SIDES`.
 
-    Example:
+    Examples:
         >>> to_frame(torch.tensor([[1, 2, 3]]), "right").flatten().tolist()
         [3, 2, 1]
     """
@@ -53,7 +53,7 @@ class Batch2Image(nn.Module):
     Raises:
         ConfigurationError: From ``forward``, if the patches do not make whole images.
 
-    Example:
+    Examples:
         >>> Batch2Image((7, 7))(torch.rand(49, 64)).shape
         torch.Size([1, 64, 7, 7])
     """
@@ -85,7 +85,7 @@ class ConvMasked2d(nn.Conv2d):
     Raises:
         ConfigurationError: If mask and kernel differ in size.
 
-    Example:
+    Examples:
         >>> convolution = ConvMasked2d([[1], [1], [0]], 3, 8, (3, 1), padding=(1, 0))
         >>> convolution(torch.rand(2, 3, 7, 7)).shape
         torch.Size([2, 8, 7, 7])
@@ -125,7 +125,7 @@ class MaskedCNN(nn.Module):
     Raises:
         ConfigurationError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> MaskedCNN([64, 256, 128], side="left")(torch.rand(2, 64, 7, 7)).shape
         torch.Size([2, 128, 7, 7])
     """

@@ -13,7 +13,7 @@ class View(nn.Module):
     Args:
         shape: Of the result, batch included; -1 stands for what follows from the others.
 
-    Example:
+    Examples:
         >>> import torch
         >>> View((-1, 64, 7, 7))(torch.rand(2, 3136)).shape
         torch.Size([2, 64, 7, 7])

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from super_selfish.errors import ConfigurationError
-from super_selfish.reports.pictures import RIGHT, WRONG, heading, heading_height
+from super_selfish.reports.pictures import RIGHT, WRONG, Picture, heading, heading_height
 from super_selfish.training.callbacks import Callback
 from super_selfish.training.run import Run
 
@@ -70,7 +70,7 @@ def loss_curve(
     if not history and not points:
         raise ConfigurationError("There is no loss to draw.", fix="Call supervise() first; each epoch is an entry.")
     panels = 2 if accuracy else 1
-    figure = Figure(figsize=(7.5, 0.2 + heading_height(title, subtitle) + 2.9 * panels), layout="constrained")
+    figure = Picture(figsize=(7.5, 0.2 + heading_height(title, subtitle) + 2.9 * panels), layout="constrained")
     cells = figure.subplots(panels, 1, sharex=True, squeeze=False).ravel()
     epochs = [(float(place), float(entry["loss"])) for place, entry in enumerate(history, start=1)]
     if points:

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from super_selfish.errors import ConfigurationError
 from super_selfish.evaluation.score import Features, as_features, as_labels
-from super_selfish.reports.pictures import PALETTE, heading, heading_height
+from super_selfish.reports.pictures import PALETTE, Picture, heading, heading_height
 
 Points = npt.NDArray[np.float64]
 _MANY = 30  # images that t-SNE needs to be worth more than PCA
@@ -88,7 +88,7 @@ def feature_map(
     given = features if isinstance(features, Mapping) else {"": features}
     codes = as_labels(np.asarray(labels))
     classes = np.unique(codes)
-    figure = Figure(
+    figure = Picture(
         figsize=(size * len(given) + 1.2, size + 0.4 + heading_height(title, subtitle)), layout="constrained"
     )
     cells = figure.subplots(1, len(given), squeeze=False).ravel()

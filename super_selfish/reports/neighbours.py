@@ -29,7 +29,7 @@ def nearest(queries: Features, features: Features, k: int = 5) -> Places:
     Returns:
         Rows of ``features`` (queries, k).
 
-    Example:
+    Examples:
         >>> nearest([[1.0, 0.1]], [[0.0, 1.0], [1.0, 0.0]], k=2)
         array([[1, 0]])
     """

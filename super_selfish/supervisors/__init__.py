@@ -50,7 +50,7 @@ for _module in pkgutil.iter_modules(__path__):  # an algorithm is a file here wi
 def all_supervisors() -> dict[str, type[Supervisor]]:
     """Every algorithm by its name.
 
-    Example:
+    Examples:
         >>> all_supervisors()["rotate_net"].__name__
         'RotateNetSupervisor'
     """

@@ -57,7 +57,7 @@ class BiGanSupervisor(GanSupervisor):
         ConfigurationError: If an argument is out of range, or the networks do not fit.
         DataError: If the images cannot be used.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
         >>> BiGanSupervisor(images, backbone="small_resnet").dataset[0][0].shape

@@ -73,7 +73,7 @@ class BYOLSupervisor(Supervisor):
         ConfigurationError: If an argument is out of range, or the networks do not fit.
         DataError: If the images cannot be used.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
         >>> supervisor = BYOLSupervisor(images, backbone="small_resnet", embedding_size=64)

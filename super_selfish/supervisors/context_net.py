@@ -53,7 +53,7 @@ class ContextNetSupervisor(GanSupervisor):
         ConfigurationError: If an argument is out of range, or the networks do not fit.
         DataError: If the images cannot be used.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
         >>> ContextNetSupervisor(images, backbone="small_resnet", adversarial=False).feature_dim

@@ -87,7 +87,7 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         ConfigurationError: If an argument is out of range, the grid is too small, or the networks do not fit.
         DataError: If the images cannot be used.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
         >>> supervisor = ContrastivePredictiveCodingSupervisor(images, backbone="small_resnet", patch_size=8)

@@ -48,7 +48,7 @@ class ExemplarNetSupervisor(Supervisor):
         ConfigurationError: If an argument is out of range, or the networks do not fit.
         DataError: If the images cannot be used.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
         >>> supervisor = ExemplarNetSupervisor(images, backbone="small_resnet")

@@ -58,7 +58,7 @@ class JigsawNetSupervisor(Supervisor):
             fit.
         DataError: If the images or the table cannot be used.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> images = np.random.default_rng(0).integers(0, 256, (8, 65, 65, 3), np.uint8)
         >>> supervisor = JigsawNetSupervisor(images, crops=3, total_perms=100, backbone="small_resnet")

@@ -34,7 +34,7 @@ class LabelSupervisor(Supervisor):
     Raises:
         DataError: If the images have no labels.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> images, labels = np.zeros((8, 32, 32, 3), np.uint8), np.arange(8) % 2
         >>> net = CombinedNet(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))

@@ -86,7 +86,7 @@ class MomentumContrastSupervisor(Supervisor):
         ConfigurationError: If an argument is out of range, or the networks do not fit.
         DataError: If the images cannot be used.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
         >>> supervisor = MomentumContrastSupervisor(images, backbone="small_resnet", queue_size=1000)

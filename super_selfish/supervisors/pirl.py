@@ -74,7 +74,7 @@ class PIRLSupervisor(BankSupervisor):
             not fit.
         DataError: If the images cannot be used.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
         >>> supervisor = PIRLSupervisor(images, backbone="small_resnet")

@@ -44,7 +44,7 @@ class RotateNetSupervisor(Supervisor):
         ConfigurationError: If the angles make no task, or the networks do not fit.
         DataError: If the images cannot be used.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
         >>> supervisor = RotateNetSupervisor(images, backbone="small_resnet")

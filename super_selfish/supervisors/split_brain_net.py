@@ -61,7 +61,7 @@ class SplitBrainNetSupervisor(Supervisor):
         ConfigurationError: If an argument is out of range, the networks do not fit, or the images are not RGB.
         DataError: If the images cannot be used.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
         >>> supervisor = SplitBrainNetSupervisor(images, backbone="small_resnet")

@@ -169,7 +169,7 @@ class Probe(Callback):
         every: Epochs between two scores; the last epoch is scored in any case.
         linear: Fit a linear probe too, which takes longer than kNN.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> probe = Probe((np.zeros((8, 32, 32, 3), np.uint8), np.arange(8) % 2), every=5)
     """

@@ -140,7 +140,8 @@ def common_prefixes(names: list[str]) -> list[str]:
 def adapted(weight: Tensor, channels: int) -> Tensor:
     """A first convolution (out, in, h, w) for another number of channels: their mean, as loud as all of them were.
 
-    Example:
+    Examples:
+        >>> import torch
         >>> adapted(torch.tensor([1.0, 2.0, 6.0]).view(1, 3, 1, 1), 1).item()
         9.0
     """

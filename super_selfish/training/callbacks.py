@@ -14,7 +14,7 @@ class Callback:
     Each gets the :class:`~super_selfish.training.run.Run`: ``run.supervisor``, ``run.cursor`` (epoch, batch, step),
     ``run.epochs``, ``run.mean_loss()``.
 
-    Example:
+    Examples:
         >>> class StopWatch(Callback):
         ...     def on_epoch_end(self, run):
         ...         self.speed = run.supervisor.history[-1]["images_per_second"]

@@ -62,7 +62,7 @@ def encode(tree: Any, name: str = "tree") -> tuple[Any, dict[str, Tensor]]:
     Raises:
         TypeError: If something in it cannot be stored; the message names where it is.
 
-    Example:
+    Examples:
         >>> encode({"lr": 0.1, "betas": (0.9, float("inf"))})
         ({'lr': 0.1, 'betas': {'$tuple': [0.9, {'$f': 'inf'}]}}, {})
     """
@@ -76,7 +76,7 @@ def decode(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:
     Raises:
         CheckpointCorrupt: If the skeleton is none, or names a tensor that is not there.
 
-    Example:
+    Examples:
         >>> decode({"$tuple": [1, {"$f": "-inf"}]}, {})
         (1, -inf)
     """

@@ -69,7 +69,7 @@ def spread(embeddings: Tensor) -> float:
     Args:
         embeddings: (n, ...), one an image.
 
-    Example:
+    Examples:
         >>> spread(torch.eye(4)), spread(torch.ones(4, 4))
         (0.75, 0.0)
     """

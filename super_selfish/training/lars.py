@@ -26,7 +26,7 @@ class LARS(torch.optim.Optimizer):
     Raises:
         ConfigurationError: If a number is out of range.
 
-    Example:
+    Examples:
         >>> weight = torch.nn.Parameter(torch.full((2, 2), 3.0))
         >>> weight.grad = torch.ones(2, 2)
         >>> LARS([weight], lr=1.0, trust=0.5).step()

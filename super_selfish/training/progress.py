@@ -76,7 +76,7 @@ class Progress(Callback):
 def in_words(seconds: float) -> str:
     """A length of time for people.
 
-    Example:
+    Examples:
         >>> in_words(42.4), in_words(754), in_words(90000)
         ('42 s', '12 min 34 s', '1 d 1 h')
     """

@@ -28,7 +28,7 @@ class Schedule:
         total: Updates of the run.
         batches: Updates of an epoch.
 
-    Example:
+    Examples:
         >>> halves = Schedule("steps", at=(0.5,), factor=0.5, total=4, batches=2)
         >>> [halves.at_step(step) for step in range(4)]
         [1.0, 1.0, 0.5, 0.5]

@@ -149,7 +149,7 @@ def interval(value: int | str | None) -> tuple[int, float]:
     Raises:
         ConfigurationError: If it is none.
 
-    Example:
+    Examples:
         >>> interval("10min"), interval(500), interval(None)
         ((0, 600.0), (500, 0.0), (0, 0.0))
     """

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [file.relative_to(ROOT).as_posix() for file in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]]
 PACKAGE = [file for file in sorted(ROOT.glob("super_selfish/**/*.py")) if file.stem != "__main__"]
 MODULES = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in PACKAGE]
+NOTEBOOKS = sorted(file.name for file in ROOT.glob("examples/*.ipynb"))
 EXAMPLES = sorted(file.name for file in ROOT.glob("examples/*.py"))
 PIECE = re.compile(r"<!--\s*(setup|skip):(.*?)-->|^ *```python[^\n]*\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 
@@ -80,3 +81,22 @@ def test_docstrings(module: str) -> None:
 def test_examples(example: str, run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     run = run_python(str(ROOT / "examples" / example), "--smoke")
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_notebooks(notebook: str) -> None:
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    book = nbformat.read(ROOT / "examples" / notebook, as_version=4)
+    assert all(cell.get("outputs") for cell in book.cells if cell.cell_type == "code"), "it is stored as it ran"
+    nbclient.NotebookClient(book, timeout=600, kernel_name="python3").execute()
+    shown = [kind for cell in book.cells for output in cell.get("outputs", []) for kind in output.get("data", {})]
+    assert "image/png" in shown
+
+
+def test_the_site_builds(
+    root: Path, tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    pytest.importorskip("mkdocs")
+    run = run_python("-m", "mkdocs", "build", "--strict", "-f", str(root / "mkdocs.yml"), "-d", str(tmp_path / "site"))
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "site" / "choose" / "index.html").is_file()
