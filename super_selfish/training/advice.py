@@ -46,7 +46,7 @@ def advice(history: History, expected: Expectation | None = None) -> list[str]:
     Examples:
         >>> losses = [1.39, 1.2, 1.0, 0.9, 0.8, 0.75, 0.7]
         >>> advice([{"epoch": n + 1, "loss": loss, "data_wait": 0.0} for n, loss in enumerate(losses)])
-        ['Still improving: the loss fell by 6.7 % over the last 2 epochs. Train longer.']
+        ['Still improving: the loss fell by 12.5 % over the last 2 epochs. Train longer.']
     """
     expected = Expectation() if expected is None else expected
     if not history:
