@@ -97,6 +97,10 @@ class DatasetChanged(CheckpointMismatch):
     """The images are other ones than those that the checkpoint was trained on."""
 
 
+class ProcessLost(SuperSelfishError, RuntimeError):
+    """Of several processes that train together, one is gone or does not answer."""
+
+
 def is_count(value: object, least: int) -> bool:
     """Whether a value is an integer of at least ``least``; truth values are none."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least

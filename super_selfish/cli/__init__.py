@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from super_selfish.distributed.launching import launch
 from super_selfish.errors import SuperSelfishError
 
 DAMAGED = 1
@@ -34,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"a COMMAND is needed: {', '.join(COMMANDS)} (see super-selfish --help)")
         return MISTAKE
     try:
+        if words[0] == "train" and (split := processes_of(words)) is not None:
+            return launch(*split)
         app = application(words)
         status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         return status if isinstance(status, int) else 0
@@ -46,6 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain("interrupted")
         return INTERRUPTED
     return MISTAKE
+
+
+def processes_of(words: list[str]) -> tuple[list[str], int] | None:
+    """The words without ``--processes`` and their number; None for one."""
+    for place, word in enumerate(words):
+        name, _, value = word.partition("=")
+        if name == "--processes":
+            number = value or "".join(words[place + 1 : place + 2])
+            if number.isdecimal() and int(number) > 1:
+                return [*words[:place], *words[place + (1 if value else 2) :]], int(number)
+    return None
 
 
 def complain(text: str) -> None:

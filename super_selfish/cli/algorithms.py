@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,7 @@ def training_flags() -> list[inspect.Parameter]:
         ("resume", bool, False, "Continue the training of this name where there is one, else begin anew."),
         ("evaluate", str | None, None, "A folder with a subfolder for each class, scored every ten epochs."),
         ("tensorboard", str | None, None, "A folder for TensorBoard (needs the extra tensorboard)."),
+        ("processes", int, 1, "Train in so many processes on this machine; --batch-size counts the images of all."),
         ("device", str, "auto", "cpu, cuda, cuda:1 ...; auto: a GPU if there is one."),
         ("config", str | None, None, "A <name>.config.json: its arguments, where no flag says otherwise."),
         ("quiet", bool, False, "Say nothing but warnings."),
@@ -134,7 +136,8 @@ def run_training(algorithm: Algorithm, data: str, arguments: dict[str, Any], how
         device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(how["seed"])  # of the initial weights
     supervisor = algorithm(data, **arguments).to(device)
-    write_config(algorithm, data, arguments, how, device)
+    if os.environ.get("RANK", "0") == "0":
+        write_config(algorithm, data, arguments, how, device)
     supervisor.supervise(**settings(how))
     return 0
 
@@ -161,7 +164,7 @@ def write_config(algorithm: Algorithm, data: str, arguments: dict[str, Any], how
         "algorithm": algorithm.algorithm(),
         "data": data,
         "arguments": arguments,
-        "training": {key: value for key, value in how.items() if key != "config"},
+        "training": {key: value for key, value in how.items() if key not in ("config", "processes")},
         "device": device,
         "versions": {"super_selfish": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }

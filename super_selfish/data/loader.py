@@ -18,6 +18,7 @@ from super_selfish.data.collate import Batch, Collate, Collator
 from super_selfish.data.keyed import KeyedDataset, Ticket
 from super_selfish.data.prefetch import open_loader, reading_threads
 from super_selfish.data.pretext import PretextDataset
+from super_selfish.distributed import own_part, world
 from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages, UnreadableImage
 from super_selfish.seeding import make_key, seed_everything
 
@@ -54,7 +55,7 @@ class _Tickets:
         for batch in range(first, loader.batches):
             members = order[batch * loader.batch_size : (batch + 1) * loader.batch_size]
             for part in torch.tensor_split(members, loader.pieces):
-                yield [Ticket(epoch, index) for index in part.tolist()]
+                yield [Ticket(epoch, index) for index in own_part(part).tolist()]
 
     def __len__(self) -> int:
         return self.loader.batches * self.loader.pieces
@@ -189,7 +190,7 @@ class TrainLoader:
     @property
     def share(self) -> float:
         """The part of its global batch that the batch just read makes up."""
-        return 1.0 if self.pieces == 1 else len(self.last_indices) / self.batch_size
+        return 1.0 if self.pieces == 1 else world() * len(self.last_indices) / self.batch_size
 
     @property
     def ends_untrained(self) -> bool:

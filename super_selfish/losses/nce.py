@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from super_selfish.distributed import gather
 from super_selfish.errors import COUNT, check_argument
 
 
@@ -64,7 +65,8 @@ class NCELoss(nn.Module):
         """
         real = logits > -math.inf
         if self.training:
-            estimate = logits.detach().flatten().logsumexp(0) - real.sum().log() + math.log(self.images)
+            sums = gather(logits.detach().flatten().logsumexp(0)[None]).logsumexp(0)
+            estimate = sums - gather(real.sum()[None]).sum().log() + math.log(self.images)
             self.log_z.copy_(torch.where(self.known, self.log_z, estimate))
             self.known.fill_(True)
         count = (real.sum(dim=1, keepdim=True) - 1).clamp(min=1)  # an anchor whose negatives are all left out has none

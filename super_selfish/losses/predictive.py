@@ -70,20 +70,21 @@ class CPCLoss(nn.Module):
         self.reduction = reduction
         self.scale = scale
 
-    def forward(self, predictions: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, predictions: Tensor, targets: Tensor, first: int = 0) -> Tensor:
         """The loss of predictions of what lies below.
 
         Args:
             predictions: (batch, steps, features, rows, columns), made at these rows for the steps ``ignore`` + 1 to
                 ``k``.
-            targets: (batch, features, rows, columns).
+            targets: (images, features, rows, columns), of the batch and perhaps of others.
+            first: Which of them is the first of the batch.
         """
         if self.target_shaper is not None:
             targets = self.target_shaper(targets)
         losses = []
         candidates = targets.movedim(1, -1).flatten(0, 2)  # (batch · rows · columns, features)
         for step, predicted in enumerate(predictions.unbind(1), self.ignore + 1):
-            labels = self.labels(targets, step)
+            labels = self.labels(targets, step).view(len(targets), -1)[first : first + len(predictions)].flatten()
             made = predicted[:, :, : predicted.shape[2] - step].movedim(1, -1).flatten(0, 2)
             losses.append(self._cross_entropy(made, candidates, labels))
         return torch.cat(losses) if self.reduction == "none" else torch.stack(losses).sum()

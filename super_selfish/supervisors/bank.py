@@ -20,6 +20,7 @@ from super_selfish.data.keyed import KeyedDataset, Ticket
 from super_selfish.data.loader import TrainLoader
 from super_selfish.data.pretext import PretextDataset
 from super_selfish.data.scaling import as_float
+from super_selfish.distributed import gather
 from super_selfish.errors import (
     COUNT,
     PROBABILITY,
@@ -215,7 +216,7 @@ class BankSupervisor(Supervisor):
             indices: Of their images (batch,).
         """
         if self.training:
-            self._new.append((*(code.detach() for code in codes), indices))
+            self._new.append((*(gather(code.detach()) for code in codes), gather(indices)))
 
     def _skip_update(self) -> None:
         self._new.clear()

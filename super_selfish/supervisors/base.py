@@ -117,6 +117,7 @@ class Supervisor(Trained):
         allow_dataset_change: bool = False,
         requeue: bool = False,
         compile: bool = False,
+        sync_bn: str | bool = "auto",
         verbose: bool = True,
     ) -> Self:
         """Train, and store the weights under ``name`` at the end, or when asked to stop.
@@ -166,6 +167,8 @@ class Supervisor(Trained):
                 rows of files that are still there.
             requeue: Put the SLURM job back into the queue when SIGTERM or SIGUSR1 stops it.
             compile: Compile networks with ``torch.compile``: some minutes at the start, then faster steps.
+            sync_bn: Of several processes: batch norm over the batch of all; ``"auto"``: yes. MoCo shuffles its keys
+                among them instead.
             verbose: Show progress on stderr.
 
         Returns:
@@ -180,6 +183,7 @@ class Supervisor(Trained):
             WorkerHung: If a process that reads does not answer.
             NonFiniteLoss: If the loss or a gradient is infinite or not a number.
             OutOfMemory: If a step does not fit the memory; it says what takes less.
+            ProcessLost: If another process of several is gone.
         """
         train(self, Settings(**{key: value for key, value in locals().items() if key in SETTINGS}))
         return self
@@ -230,6 +234,7 @@ class Supervisor(Trained):
         run.precision.backward(loss * run.loader.share)
         if not run.loader.in_last_piece:
             return
+        run.exchange()
         if settings.clip_grad is not None:
             run.precision.unscale(optimizer)
             for player in self.players():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from super_selfish.data.patches import (
 )
 from super_selfish.data.recipes import is_size
 from super_selfish.data.views import Views
+from super_selfish.distributed import gather_with_gradient, rank, world
 from super_selfish.errors import COUNT, Rule, check_argument, check_arguments, is_count
 from super_selfish.losses import CPCLoss
 from super_selfish.models.backbones import BackboneOutput
@@ -162,8 +163,20 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
     def _forward(self, data: Sequence[Tensor]) -> Tensor:
         patches = data[0].flatten(0, -4)  # (batch · rows · columns, C, 2h, 2w)
         targets, predictions = self.model(patches)
-        losses = [self.loss(to_frame(made, side), to_frame(targets, side)) for side, made in predictions.items()]
+        if world() == 1:
+            losses = [self.loss(to_frame(made, side), to_frame(targets, side)) for side, made in predictions.items()]
+        else:
+            targets = gather_with_gradient(targets)  # the patches of all processes are each other's negatives
+            losses = [
+                self._among_all(to_frame(made, side), to_frame(targets, side)) for side, made in predictions.items()
+            ]
         return torch.stack(losses).mean()
+
+    def _among_all(self, made: Tensor, targets: Tensor) -> Tensor:
+        """The loss of this process' predictions among the targets of all; a user's own criterion sees all of both."""
+        if isinstance(self.loss, CPCLoss):
+            return cast(Tensor, self.loss(made, targets, rank() * len(made)))
+        return self.loss(gather_with_gradient(made), targets)
 
     def _collapse_signs(self) -> Signs | None:
         if not isinstance(self.loss, CPCLoss):

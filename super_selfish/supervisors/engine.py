@@ -15,17 +15,18 @@ from torch import Tensor
 
 from super_selfish.data.foreign import ForeignLoader
 from super_selfish.data.loader import TrainLoader
+from super_selfish.distributed import rank, same_everywhere
+from super_selfish.distributed.norms import global_norms
 from super_selfish.errors import ConfigurationError, DataError, NonFiniteLoss, Preempted, WorkerHung, WorkerKilled
 from super_selfish.files import SUFFIX, base_path, check_writable, with_suffix
 from super_selfish.seeding import global_seed, make_key, seed_everything
-from super_selfish.supervisors import checkpoints, persistence, resumption, tuning
+from super_selfish.supervisors import checkpoints, persistence, processes, resumption, tuning
 from super_selfish.supervisors.averaging import averaging
 from super_selfish.supervisors.loading import preparer
 from super_selfish.supervisors.performance import compiled, guard_of, memory_advice, precision_of, watches
 from super_selfish.supervisors.watching import HistoryFile
 from super_selfish.training.advice import advice
 from super_selfish.training.artefact import stored_steps
-from super_selfish.training.lock import RunLock
 from super_selfish.training.progress import Progress, say
 from super_selfish.training.run import Run
 from super_selfish.training.settings import Settings
@@ -41,14 +42,22 @@ logger = logging.getLogger("super_selfish")
 def train(supervisor: Supervisor, settings: Settings) -> None:
     """Run the stages of ``supervise``; see :meth:`Supervisor.supervise`."""
     base = base_path(settings.name)
-    check_writable(base)
+    group = processes.take_part(supervisor)
+    settings = processes.share(settings)
+    if group.is_first:
+        check_writable(base)
     if settings.requeue:
         slurm_job()
     if settings.on_error == "raise" and supervisor._setup.complaint is not None:
         raise supervisor._setup.complaint
     precision = precision_of(supervisor, settings)
-    with RunLock(base) as lock, own_randomness(settings.seed, supervisor.device), precision.applied(supervisor):
+    with (
+        processes.lock_of(base) as lock,
+        own_randomness(settings.seed, supervisor.device),
+        precision.applied(supervisor),
+    ):
         found = resumption.find(base, settings)
+        processes.check_same_step(found)
         settings = begin(supervisor, settings, found)
         loader, optimizer, scheduler = supervisor._init_data_optimizer(
             settings.optimizer,
@@ -65,7 +74,8 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
         keeper = checkpoints.Checkpoints(supervisor, base, settings, scheduler, found)
         planned = keeper.begun_at + settings.epochs - supervisor.cursor.epoch
         callbacks = [lock, *watches(supervisor, loader, settings), *settings.callbacks]
-        callbacks += [HistoryFile(base), *([Progress()] if settings.verbose else [])]
+        callbacks += [HistoryFile(base)] if group.is_first else []
+        callbacks += [Progress()] if settings.verbose else []
         run = Run(
             supervisor,
             loader,
@@ -87,6 +97,7 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
                 finished(supervisor, run, base)
                 return
             logger.info("Continuing after step %d from %s.", supervisor.cursor.step, found.path)
+        processes.meet(supervisor)
         carry_out(supervisor, run, scheduler, base)
 
 
@@ -99,6 +110,7 @@ def begin(supervisor: Supervisor, settings: Settings, found: StoredCheckpoint | 
         resumption.adopt(supervisor, found, settings)
     elif supervisor.cursor.batch:  # an interrupted epoch is over: its order and views are not used again
         supervisor.cursor.epoch, supervisor.cursor.batch = supervisor.cursor.epoch + 1, 0
+    same_everywhere(supervisor.state_dict().values())
     return settings
 
 
@@ -136,7 +148,7 @@ def leave(supervisor: Supervisor, run: Run, base: Path) -> None:
             Signals(run.stop.received).name,
             run.cursor.step,
         )
-        if supervisor.settings is not None and supervisor.settings.requeue:
+        if supervisor.settings is not None and supervisor.settings.requeue and rank() == 0:
             requeue()
 
 
@@ -150,6 +162,8 @@ def execute(supervisor: Supervisor, run: Run, scheduler: Any) -> None:
         undo.callback(setattr, supervisor, "run", None)
         undo.callback(run.emit, "on_train_end")
         undo.enter_context(memory_advice(supervisor, run))
+        if supervisor.settings is not None and supervisor.settings.sync_bn:
+            undo.enter_context(global_norms(supervisor))
         undo.enter_context(compiled(supervisor))
         run.attach()
         supervisor.run = run
@@ -187,6 +201,8 @@ def store(supervisor: Supervisor, run: Run, base: Path, *, interrupted: bool = F
 
     An interrupted run never takes the place of a longer training: it is stored as ``<name>.interrupted`` then.
     """
+    if rank():
+        return  # the first process writes
     verbose = supervisor.settings is not None and supervisor.settings.verbose
     supervisor.skipped |= run.loader.skipped
     if run.loader.skipped:

@@ -11,6 +11,8 @@ from torch import Tensor
 from super_selfish.data.buffers import Buffers
 from super_selfish.data.collate import Batch, Collate, batched_collate, to_device
 from super_selfish.data.loader import TrainLoader
+from super_selfish.distributed import world
+from super_selfish.distributed.tensors import largest
 from super_selfish.errors import ConfigurationError
 from super_selfish.models.backbones import channels_last_is_safe
 from super_selfish.training.memory import TRANSIENT, activation_bytes, available_bytes, pieces_that_fit
@@ -63,8 +65,27 @@ def make_loader(
             received=f"accumulate={wanted}",
             fix="Lower `batch_size`, or train with a queue.",
         )
-    loader.pieces = min(loader.batch_size, max(wanted, pieces_for_memory(supervisor, loader.batch_size)))
+    needed = largest(pieces_for_memory(supervisor, loader.batch_size))
+    loader.pieces = min(loader.batch_size, max(wanted, needed))
+    check_shares(loader)
     return loader
+
+
+def check_shares(loader: TrainLoader) -> None:
+    """Make sure that all processes get as many images of each batch.
+
+    Raises:
+        ConfigurationError: If a batch cannot be divided so.
+    """
+    parts = world() * loader.pieces
+    if world() > 1 and loader.batch_size % parts:
+        raise ConfigurationError(
+            f"A batch of {loader.batch_size} cannot be divided among {world()} processes"
+            + (f", each taking it in {loader.pieces} parts." if loader.pieces > 1 else "."),
+            expected=f"a batch_size that is a multiple of {parts}: it counts the images of all processes together",
+            received=f"batch_size={loader.batch_size}",
+            fix=f"For instance batch_size={max(1, loader.batch_size // parts) * parts}.",
+        )
 
 
 def own_collate(supervisor: Supervisor, collate_fn: Collate | None) -> Collate | None:

@@ -15,6 +15,8 @@ from super_selfish.data.exhibit import Exhibit, Panel
 from super_selfish.data.loader import TrainLoader
 from super_selfish.data.recipes import MoCoRecipe, is_size
 from super_selfish.data.views import Views, check_views, two_views
+from super_selfish.distributed import gather, own_part, rank, world
+from super_selfish.distributed.norms import each_for_itself, in_turn
 from super_selfish.errors import (
     COUNT,
     PROBABILITY,
@@ -165,26 +167,48 @@ class MomentumContrastSupervisor(Supervisor):
         if self.symmetric:
             first, second = torch.cat([first, second]), torch.cat([second, first])
         query = self._embed(self.model, first)
-        with inference(self.ema):
-            shuffle = torch.randperm(len(second)).to(second.device, non_blocking=True)
-            key = self._embed(self.ema, second[shuffle])[shuffle.argsort()]
-        key = key.clone()  # an ordinary tensor: the loss is multiplied by it
+        key = self._keys(second)
         if self.training:
-            self._new_keys.append(key)
+            parts = key.chunk(2 if self.symmetric else 1)
+            self._new_keys.append(torch.cat([gather(part) for part in parts]))
         directions = 2 if self.symmetric else 1
         halves = zip(query.chunk(directions), key.chunk(directions), strict=True)
         return torch.stack([self._one_way(*half) for half in halves]).sum()
 
+    def _keys(self, images: Tensor) -> Tensor:
+        """Keys (batch, dim) in the order of the images, which the network saw in another order: shuffled batch norm.
+
+        Images of all processes change places, so that the batch statistics of a query and of its key are of others.
+        """
+        mixed = world() > 1 and has_batch_statistics(self.model)
+        directions = 2 if self.symmetric else 1
+        if mixed:
+            images = torch.cat([gather(half) for half in images.chunk(directions)])
+        with inference(self.ema):
+            shuffle = torch.randperm(len(images)).to(images.device, non_blocking=True)
+            back = shuffle.argsort()
+            key = self._embed(self.ema, images[own_part(shuffle) if mixed else shuffle])
+        key = key.clone()  # an ordinary tensor: the loss is multiplied by it
+        if not mixed:
+            return key[back]
+        return torch.cat([own_part(half) for half in gather(key)[back].chunk(directions)])
+
     def _one_way(self, query: Tensor, key: Tensor) -> Tensor:
         """The loss of finding the keys (batch, dim) by the queries (batch, dim)."""
         if self.queue_size == 0:
-            return self.loss(query @ key.T / self.t, torch.arange(len(query), device=query.device))
+            own = torch.arange(len(query), device=query.device) + rank() * len(query)
+            return self.loss(query @ gather(key).T / self.t, own)
         logits = contrastive_logits(query, key, self.queue.data(), self.t)
         return self.loss(logits, torch.zeros(len(query), dtype=torch.int64, device=query.device))
 
     def _embed(self, network: nn.Module, images: Tensor) -> Tensor:
         """Embeddings of length one; batch norm sees the batch in groups."""
-        return F.normalize(in_groups(network, images, self._groups(len(images))))
+        groups = self._groups(len(images) * world())  # of the batch of all processes
+        if world() == 1 or groups == 1:
+            return F.normalize(in_groups(network, images, groups))
+        groups = max(1, groups // world())
+        with each_for_itself(), in_turn(network, groups):
+            return F.normalize(in_groups(network, images, groups))
 
     def _groups(self, batch: int) -> int:
         if self.bn_splits != "auto":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from super_selfish.distributed.tensors import all_of
 from super_selfish.errors import NonFiniteLoss
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Guard:
         Raises:
             NonFiniteLoss: If it may not be skipped, or too many were.
         """
-        indices = run.loader.last_indices
+        indices = [index for part in all_of(run.loader.last_indices) for index in part]
         where = (
             f"The loss or its gradients are not finite in epoch {run.cursor.epoch + 1}, batch {run.cursor.batch + 1}, "
             f"step {run.cursor.step + 1} (mean loss of the epoch {run.mean_loss():.4g})"

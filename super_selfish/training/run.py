@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from signal import Signals
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from super_selfish.data.loader import Cursor, TrainLoader
+from super_selfish.distributed import current, mean_of_ranks, world
 from super_selfish.errors import ConfigurationError
 from super_selfish.training.callbacks import Callback, Keeper
 from super_selfish.training.clock import Clock
@@ -89,6 +91,7 @@ class Run:
         count: How many batches that sum is of.
         pending: Sum of the losses of the update under way.
         pending_count: How much of a batch that is of.
+        agreed: Whether all processes know that they are to stop.
     """
 
     def __init__(
@@ -126,6 +129,8 @@ class Run:
         self.pending_count = 0.0
         self._stepped = False
         self._left_out = False
+        self._exchanged = False
+        self.agreed = False
         self._handles: list[Any] = []
         self.epoch_ended = False
         self.stored = False
@@ -194,7 +199,24 @@ class Run:
         for callback in (self.keeper, *self.callbacks) if first else (*self.callbacks, self.keeper):
             getattr(callback, event)(self)
 
+    def exchange(self) -> None:
+        """Among several processes: mean gradients and loss, and whether any of them is to stop; once an update."""
+        if world() == 1 or self._exchanged:
+            return
+        self._exchanged = True
+        parameters = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        gradients = [weight.grad for weight in parameters if weight.grad is not None]
+        device = gradients[0].device if gradients else torch.device("cpu")
+        asked = torch.tensor([float(self.stop.received is not None)], device=device)
+        loss = torch.zeros((), device=device) if self.pending is None else self.pending.clone()
+        mean_of_ranks([*gradients, asked, loss])
+        self.pending = None if self.pending is None else loss
+        if float(asked) > 0:
+            self.agreed = True
+            self.stop.received = self.stop.received or Signals.SIGTERM
+
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        self.exchange()
         lay_out_gradients(optimizer)
         if not self.guard.passes(self):
             self.leave_out()
@@ -213,11 +235,13 @@ class Run:
     def leave_out(self) -> None:
         """Forget what an update that is not made would have brought with it."""
         self.guard.bring_back()
+        self._exchanged = False
         self.pending, self.pending_count = None, 0.0
         self.supervisor._skip_update()
 
     def _after_step(self, *_: Any) -> None:
         self.steps += 1
+        self._exchanged = False
         before = self.cursor.samples
         self.epoch_ended = self.loader.commit() or self.epoch_ended
         self.clock.images += self.cursor.samples - before
@@ -230,6 +254,7 @@ class Run:
                 self.guard.remember()
         self._left_out = False
         self._stepped = True
+        current().beat(self.cursor.step)
 
     def _take_losses(self) -> None:
         if self.pending is not None:
@@ -240,7 +265,7 @@ class Run:
     def close_boundary(self) -> None:
         """Between two steps everything is consistent: report the step, and stop if that is asked for."""
         self.report()
-        if self.loader.between_steps:
+        if self.loader.between_steps and (world() == 1 or self.agreed):
             self.stop.obey()
 
     def report(self) -> None:

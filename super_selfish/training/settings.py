@@ -62,6 +62,7 @@ class Settings:
     allow_dataset_change: bool
     requeue: bool
     compile: bool
+    sync_bn: str | bool
     verbose: bool
 
     def __post_init__(self) -> None:
@@ -84,6 +85,7 @@ class Settings:
                 )
         _choice("precision", self.precision, ("32", "bf16", "16"))
         _choice("compile", self.compile, (False, True))
+        _choice("sync_bn", self.sync_bn, ("auto", False, True))
         _choice("scheduler_interval", self.scheduler_interval, ("step", "epoch"))
         _choice("on_nonfinite", self.on_nonfinite, ("raise", "skip", "ignore"))
         _integer("nonfinite_limit", self.nonfinite_limit, 0, "It is the number of updates that may be skipped.")

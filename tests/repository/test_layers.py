@@ -19,6 +19,7 @@ LOOP = {
     "loading",
     "performance",
     "persistence",
+    "processes",
     "resumption",
     "trained",
     "tuning",

@@ -1,0 +1,202 @@
+"""The processes of a training: found in the environment that torchrun or srun gives, joined once."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from super_selfish.errors import ConfigurationError, ProcessLost
+
+logger = logging.getLogger("super_selfish")
+
+TIMEOUT = "SUPER_SELFISH_TIMEOUT"
+"""Environment variable: seconds that processes wait for each other; 600 if it is not set."""
+
+_PORTS = (20_000, 20_000)
+_BEAT = "super_selfish/step/"
+_BEAT_SECONDS = 1.0
+
+
+@dataclass
+class Group:
+    """This process among those that train together.
+
+    Attributes:
+        rank: Its number, from 0.
+        world: How many there are.
+        local_rank: Its number on its machine, which is that of its GPU.
+        backend: ``"nccl"`` between GPUs, ``"gloo"`` else; empty for a process alone.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    backend: str = ""
+    step: int = 0
+    _told: float = 0.0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def beat(self, step: int) -> None:
+        """Tell the others now and then how far this process has come."""
+        self.step = step
+        if self.world > 1 and time.monotonic() - self._told > _BEAT_SECONDS:
+            self._told = time.monotonic()
+            with contextlib.suppress(RuntimeError):
+                store().set(f"{_BEAT}{self.rank}", str(step))
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Within the block, a process that is gone or does not answer is named.
+
+        Raises:
+            ProcessLost: In place of what torch raises.
+        """
+        try:
+            yield
+        except dist.DistError as error:
+            raise self._lost(error) from error
+        except RuntimeError as error:
+            if self.world == 1 or not re.search(_WORDS, str(error)):
+                raise
+            raise self._lost(error) from error
+
+    def _lost(self, error: BaseException) -> ProcessLost:
+        steps = {}
+        for other in range(self.world):
+            with contextlib.suppress(Exception):  # the store may be gone with the first process
+                key = f"{_BEAT}{other}"
+                steps[other] = int(store().get(key)) if store().check([key]) else 0
+        last = [other for other, step in steps.items() if step == min(steps.values())]
+        named = ", ".join(f"{other} (step {steps[other]})" for other in last)
+        told = f"furthest behind: rank {named}" if steps and len(last) < self.world else "it is not known which"
+        return ProcessLost(
+            f"Rank {self.rank} of {self.world}, step {self.step}: another process is gone or does not answer; {told}.",
+            received=" ".join(str(error).split())[:200],
+            fix="Look at the output of that process. torchrun --max-restarts=3 starts all from the last checkpoint.",
+        )
+
+
+_WORDS = "(?i)connection (closed|reset|refused)|timed? ?out|broken pipe|peer|socket|gloo|nccl|ProcessGroup"
+_alone = Group()
+_group = _alone
+
+
+def current() -> Group:
+    """The group that this process has joined; of one process if it has joined none."""
+    return _group
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return _group.rank
+
+
+def world() -> int:
+    """How many processes train together."""
+    return _group.world
+
+
+def store() -> Any:
+    """Where processes leave each other words."""
+    return dist.distributed_c10d._get_default_store()
+
+
+def found(environment: Mapping[str, str]) -> dict[str, str]:
+    """What torchrun set, or what follows from what srun set; empty for a process alone.
+
+    Raises:
+        ConfigurationError: If only a part is set.
+    """
+    if "RANK" in environment or "WORLD_SIZE" in environment:
+        names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+        missing = [name for name in names if not environment.get(name)]
+        if missing and environment.get("WORLD_SIZE") != "1":
+            raise ConfigurationError(
+                f"The environment of a process among several is not complete: {', '.join(missing)} not set.",
+                expected=", ".join(names),
+                received=", ".join(f"{name}={environment[name]}" for name in names if name in environment),
+                fix="Start with torchrun --nproc-per-node 4 train.py, or remove RANK and WORLD_SIZE.",
+            )
+        return {name: environment[name] for name in (*names, "LOCAL_RANK") if name in environment}
+    tasks = environment.get("SLURM_NTASKS", "1")
+    if tasks == "1" or "SLURM_PROCID" not in environment or "SLURM_STEP_ID" not in environment:
+        return {}
+    job = int(environment.get("SLURM_JOB_ID", "0")) + int(environment.get("SLURM_RESTART_COUNT", "0") or 0)
+    first = environment.get("SLURM_LAUNCH_NODE_IPADDR") or first_host(environment.get("SLURM_STEP_NODELIST", ""))
+    return {
+        "RANK": environment["SLURM_PROCID"],
+        "WORLD_SIZE": tasks,
+        "LOCAL_RANK": environment.get("SLURM_LOCALID", "0"),
+        "MASTER_ADDR": environment.get("MASTER_ADDR", first),
+        "MASTER_PORT": environment.get("MASTER_PORT", str(_PORTS[0] + job % _PORTS[1])),
+    }
+
+
+def first_host(nodes: str) -> str:
+    """The first host of SLURM's short form.
+
+    Examples:
+        >>> first_host("gpu[03-05,9],login"), first_host("node7"), first_host("a-1,b")
+        ('gpu03', 'node7', 'a-1')
+    """
+    head, bracket, rest = nodes.partition("[")
+    if bracket and "," not in head:
+        return head + re.split(r"[-,\]]", rest)[0]
+    return head.split(",")[0]
+
+
+def join(on_gpu: bool) -> Group:
+    """Join the processes that this one was started with, once; a process alone stays alone.
+
+    Args:
+        on_gpu: Whether networks are on GPUs.
+
+    Raises:
+        ConfigurationError: If the environment is not complete.
+        ProcessLost: If the others do not come.
+    """
+    global _group
+    if _group.world > 1 and dist.is_initialized():
+        return _group
+    if dist.is_available() and dist.is_initialized():  # by the user's own script
+        backend = dist.get_backend()
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        _group = Group(dist.get_rank(), dist.get_world_size(), local, backend) if dist.get_world_size() > 1 else _alone
+        return _group
+    told = found(os.environ)
+    if int(told.get("WORLD_SIZE", 1)) < 2:
+        _group = _alone
+        return _group
+    backend = "nccl" if on_gpu else "gloo"
+    os.environ.update(told)
+    number, size = int(told["RANK"]), int(told["WORLD_SIZE"])
+    local = int(told.get("LOCAL_RANK", number))
+    if on_gpu:
+        torch.cuda.set_device(local)
+    seconds = float(os.environ.get(TIMEOUT, 600))
+    try:
+        dist.init_process_group(backend, rank=number, world_size=size, timeout=datetime.timedelta(seconds=seconds))
+    except (RuntimeError, ValueError) as error:
+        raise ProcessLost(
+            f"Rank {number} of {size} cannot join the others at {told['MASTER_ADDR']}:{told['MASTER_PORT']}.",
+            received=" ".join(str(error).split())[:200],
+            fix=f"Start all {size} processes, on machines that reach each other. {TIMEOUT} says how long to wait.",
+        ) from error
+    _group = Group(number, size, local, backend)
+    if number:
+        logger.setLevel(max(logger.getEffectiveLevel(), logging.ERROR))
+    return _group

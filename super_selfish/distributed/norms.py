@@ -1,0 +1,128 @@
+"""Batch norm over the batch of all processes, on any device."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from super_selfish.distributed.group import current
+from super_selfish.distributed.tensors import gather
+
+_local = False
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the ranks; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(_: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        with current().watched():
+            dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        with current().watched():
+            dist.all_reduce(total)
+        return total
+
+
+class GlobalBatchNorm(_BatchNorm):
+    """Normalises by the mean and the variance of all ranks' batches, which are of one size.
+
+    Training networks get this class for the time of a run; outside of it, and in eval mode, they are what they were.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of dimensions."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The normalised batch."""
+        group = current()
+        if group.world == 1 or not self.training or _local:
+            return super().forward(input)
+        axes = [0, *range(2, input.ndim)]
+        shape = [1, -1] + [1] * (input.ndim - 2)
+        values = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
+        count = values.numel() // values.shape[1] * group.world
+        sums = torch.float64 if values.device.type == "cpu" else torch.float32  # as exact as torch's own there
+        mean = cast(Tensor, _Sum.apply(values.sum(axes, dtype=sums))) / count
+        centred = values - mean.to(values.dtype).view(shape)
+        variance = cast(Tensor, _Sum.apply(centred.square().sum(axes, dtype=sums))) / count
+        self._follow(mean.detach(), variance.detach() * count / max(1, count - 1))
+        result = centred * torch.rsqrt(variance + self.eps).to(values.dtype).view(shape)
+        if self.weight is not None:
+            result = result * self.weight.view(shape) + self.bias.view(shape)
+        return result.to(input.dtype)
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        if not self.track_running_stats or self.running_mean is None or self.running_var is None:
+            return
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        factor = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked or 1)
+        self.running_mean.lerp_(mean.to(self.running_mean), factor)
+        self.running_var.lerp_(variance.to(self.running_var), factor)
+
+
+@contextlib.contextmanager
+def global_norms(network: nn.Module) -> Iterator[None]:
+    """Within the block, the batch norms of a network see the batch of all ranks."""
+    norms = [part for part in network.modules() if isinstance(part, _BatchNorm)] if current().world > 1 else []
+    before = [type(part) for part in norms]
+    for part in norms:
+        if not isinstance(part, nn.SyncBatchNorm):
+            part.__class__ = GlobalBatchNorm
+    try:
+        yield
+    finally:
+        for part, kind in zip(norms, before, strict=True):
+            part.__class__ = kind
+
+
+@contextlib.contextmanager
+def in_turn(network: nn.Module, groups: int) -> Iterator[None]:
+    """Within the block, in which each rank's batch norms see that many groups of its own, averages follow all ranks'.
+
+    Afterwards running means and variances are what one process would have that saw all groups, rank after rank.
+    """
+    norms = [part for part in network.modules() if isinstance(part, _BatchNorm) and part.running_mean is not None]
+    buffers = [buffer for part in norms for buffer in (part.running_mean, part.running_var) if buffer is not None]
+    before = [buffer.clone() for buffer in buffers]
+    yield
+    if not network.training or not buffers:
+        return
+    flat = torch.cat([buffer.reshape(-1) for buffer in buffers])
+    start = torch.cat([buffer.reshape(-1) for buffer in before])
+    rates = [part.momentum if part.momentum is not None else 0.1 for part in norms for _ in range(2)]
+    kept = torch.cat(
+        [torch.full_like(b.reshape(-1), (1 - rate) ** groups) for b, rate in zip(buffers, rates, strict=True)]
+    )
+    together = start.clone()
+    for own in gather(flat[None]):
+        together = kept * together + (own - kept * start)
+    for buffer, part in zip(buffers, torch.split(together, [buffer.numel() for buffer in buffers]), strict=True):
+        buffer.data.copy_(part.view_as(buffer))  # the backward pass does not use them
+    for norm in norms:
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(groups * (current().world - 1))
+
+
+@contextlib.contextmanager
+def each_for_itself() -> Iterator[None]:
+    """Within the block, batch norms see the own rank's batch alone."""
+    global _local
+    before, _local = _local, True
+    try:
+        yield
+    finally:
+        _local = before

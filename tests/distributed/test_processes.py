@@ -1,0 +1,251 @@
+"""Several processes do what one does, and survive what happens to one of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from super_selfish.distributed.group import first_host, found
+from super_selfish.errors import ConfigurationError
+from super_selfish.supervisors import all_supervisors
+from super_selfish.training.checkpoint import CheckpointFolder
+
+HERE = Path(__file__).parent
+LIBRARY = str(HERE.parents[1])
+SHUFFLED = "momentum_contrast_shuffled"
+NAMES = [*all_supervisors(), SHUFFLED]
+Start = Callable[..., list["subprocess.Popen[str]"]]
+
+
+def environment(**more: object) -> dict[str, str]:
+    spec = sys.modules["super_selfish"].__file__
+    assert spec is not None
+    library = str(Path(spec).parents[1])
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("RANK", "WORLD", "MASTER"))}
+    return kept | {"PYTHONPATH": library, "OMP_NUM_THREADS": "1"} | {key: str(value) for key, value in more.items()}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def started(world: int, *words: object, timeout: int = 120) -> list[subprocess.Popen[str]]:
+    """That many processes, as torchrun would start them."""
+    port, found = free_port(), []
+    for rank in range(world):
+        own: dict[str, object] = {"SUPER_SELFISH_TIMEOUT": timeout}
+        if world > 1:
+            own |= {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1"}
+            own |= {"MASTER_PORT": port}
+        found.append(
+            subprocess.Popen(
+                [sys.executable, *map(str, words)],
+                env=environment(**own),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    return found
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts processes; whatever a test leaves running is killed."""
+    running: list[subprocess.Popen[str]] = []
+
+    def call(world: int, *words: object, timeout: int = 120) -> list[subprocess.Popen[str]]:
+        running.extend(started(world, *words, timeout=timeout))
+        return running[-world:]
+
+    yield call
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def finished(processes: list[subprocess.Popen[str]], timeout: float = 300) -> list[str]:
+    said = [process.communicate(timeout=timeout)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(said)[-3000:]
+    return said
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], Path]:
+    """The folder of what so many processes made of all algorithms; each is trained once."""
+    made: dict[tuple[int, str], Path] = {}
+
+    def get(world: int, norm: str) -> Path:
+        if (world, norm) not in made:
+            folder = tmp_path_factory.mktemp(f"{norm}-{world}")
+            finished(started(world, HERE / "worker.py", folder, norm), timeout=600)
+            made[world, norm] = folder
+        return made[world, norm]
+
+    return get
+
+
+def difference(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
+    assert first.keys() == second.keys()
+    return max(
+        float((value.double() - second[key].double()).abs().max()) for key, value in first.items() if value.numel()
+    )
+
+
+@pytest.mark.faults
+@pytest.mark.promise(12)
+@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+@pytest.mark.parametrize("name", NAMES)
+def test_as_one_process(results: Callable[[int, str], Path], name: str, norm: str, world: int) -> None:
+    """Losses and weights of one process within 1e-5, ranks equal to each other bit for bit."""
+    alone = torch.load(results(1, norm) / f"{name}-{norm}-0.pt")
+    ranks = [torch.load(results(world, norm) / f"{name}-{norm}-{rank}.pt") for rank in range(world)]
+    for other in ranks[1:]:
+        assert all(torch.equal(value, other["state"][key]) for key, value in ranks[0]["state"].items())
+    assert difference(alone["state"], ranks[0]["state"]) < 1e-5
+    assert ranks[0]["losses"] == pytest.approx(alone["losses"], abs=1e-5)
+    assert len(alone["losses"]) == 4
+
+
+@pytest.mark.faults
+@pytest.mark.promise(13)
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 4)])
+@pytest.mark.parametrize("name", ["momentum_contrast", "instance_discrimination"])
+def test_stopped_on_some_finished_on_others(start: Start, tmp_path: Path, name: str, before: int, after: int) -> None:
+    straight, parts = tmp_path / "straight", tmp_path / "parts"
+    for folder in (straight, parts):
+        folder.mkdir()
+    first = start(before, HERE / "scenario.py", f"part:{name}:first", parts)
+    whole = start(1, HERE / "scenario.py", f"part:{name}:whole", straight)
+    finished(whole)
+    for process in first:
+        process.wait(300)
+    finished(start(after, HERE / "scenario.py", f"part:{name}:second", parts))
+    expected, got = torch.load(straight / "whole-0.pt"), torch.load(parts / "second-0.pt")
+    assert difference(expected, got) < 1e-5
+
+
+def wait_for_step(folder: Path, step: int) -> None:
+    for _ in range(1200):
+        if (folder / "step-0").exists() and int((folder / "step-0").read_text() or 0) >= step:
+            return
+        time.sleep(0.1)
+    raise AssertionError("training does not get on")
+
+
+@pytest.mark.faults
+@pytest.mark.promise(18)
+def test_a_signal_to_one_stops_all_at_one_step(start: Start, tmp_path: Path) -> None:
+    processes = start(2, HERE / "scenario.py", "signal", tmp_path)
+    wait_for_step(tmp_path, 3)
+    processes[1].send_signal(signal.SIGTERM)
+    sent = time.monotonic()
+    said = [process.communicate(timeout=60)[0] for process in processes]
+    assert time.monotonic() - sent < 20
+    assert [process.returncode for process in processes] == [143, 143], said
+    assert (tmp_path / "step-0").read_text() == (tmp_path / "step-1").read_text()
+    step = int((tmp_path / "step-0").read_text())
+    newest = CheckpointFolder(tmp_path / "rotate_net-layer").newest_valid()
+    assert newest is not None
+    assert newest.step == step
+
+
+@pytest.mark.faults
+@pytest.mark.promise(23)
+def test_a_process_that_dies(start: Start, tmp_path: Path) -> None:
+    processes = start(2, HERE / "scenario.py", "killed", tmp_path)
+    assert processes[1].wait(120) == -signal.SIGKILL
+    died = time.monotonic()
+    said = processes[0].communicate(timeout=60)[0]
+    assert time.monotonic() - died < 15
+    assert processes[0].returncode not in (0, None)
+    assert "ProcessLost: Rank 0 of 2, step 3: another process is gone" in said
+
+
+@pytest.mark.faults
+@pytest.mark.promise(22)
+def test_a_process_that_hangs_is_named(start: Start, tmp_path: Path) -> None:
+    processes = start(2, HERE / "scenario.py", "hangs", tmp_path, timeout=20)
+    said = processes[0].communicate(timeout=150)[0]
+    assert processes[0].returncode not in (0, None)
+    assert "ProcessLost: Rank 0 of 2" in said
+    assert re.search(r"furthest behind: rank 1 |it is not known which", said)
+
+
+@pytest.mark.faults
+@pytest.mark.promise(24)
+def test_numbers_gone_wrong_in_one_stop_all(start: Start, tmp_path: Path) -> None:
+    processes = start(2, HERE / "scenario.py", "nan", tmp_path)
+    said = [process.communicate(timeout=120)[0] for process in processes]
+    assert all("NonFiniteLoss" in text and "step 3" in text for text in said), said
+    assert 0 not in [process.returncode for process in processes]
+
+
+@pytest.mark.faults
+@pytest.mark.promise(21)
+def test_torchrun_starts_again_from_the_last_checkpoint(tmp_path: Path) -> None:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=2"]
+    run = subprocess.run(
+        [sys.executable, *torchrun, str(HERE / "scenario.py"), "restart", str(tmp_path)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    (tmp_path / "alone").mkdir()
+    alone = started(1, HERE / "scenario.py", "restart", tmp_path / "alone")
+    finished(alone)
+    states = [torch.load(tmp_path / f"restarted-{rank}.pt") for rank in range(2)]
+    assert difference(states[0], states[1]) == 0
+    assert difference(states[0], torch.load(tmp_path / "alone" / "restarted-0.pt")) < 1e-5
+
+
+@pytest.mark.slow
+def test_batches_that_cannot_be_shared(start: Start, tmp_path: Path) -> None:
+    processes = start(2, HERE / "scenario.py", "uneven", tmp_path)
+    said = [process.communicate(timeout=120)[0] for process in processes]
+    assert all("cannot be divided among 2 processes" in text and "batch_size=14" in text for text in said)
+
+
+TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+
+
+def test_what_torchrun_and_srun_set() -> None:
+    assert found({}) == {}
+    assert found(TORCHRUN) == TORCHRUN
+    slurm = {"SLURM_NTASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_STEP_ID": "0", "SLURM_JOB_ID": "7"}
+    told = found(slurm | {"SLURM_STEP_NODELIST": "gpu[03-04]"})
+    assert (told["RANK"], told["WORLD_SIZE"], told["LOCAL_RANK"]) == ("5", "8", "1")
+    assert (told["MASTER_ADDR"], told["MASTER_PORT"]) == ("gpu03", "20007")
+    assert found(slurm | {"SLURM_NTASKS": "1"}) == {}
+    assert first_host("n1,n2") == "n1"
+    with pytest.raises(ConfigurationError, match="MASTER_ADDR, MASTER_PORT not set"):
+        found({"RANK": "0", "WORLD_SIZE": "2"})
+
+
+def test_one_process_exchanges_nothing() -> None:
+    from super_selfish.distributed import gather, gather_with_gradient, mean_of_ranks, own_part, rank, world
+
+    rows: Any = torch.rand(4, 3, requires_grad=True)
+    assert gather_with_gradient(rows) is rows
+    assert own_part(rows) is rows
+    assert gather(rows) is rows
+    mean_of_ranks([rows])
+    assert (rank(), world()) == (0, 1)
