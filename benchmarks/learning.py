@@ -55,7 +55,7 @@ def decoder(outputs: int = 3) -> nn.Module:
 
 def centred() -> nn.Module:
     """A head whose embeddings have mean 0 in every batch: the age of a row of a bank then tells nothing."""
-    return nn.Sequential(Classification([256, 512, 128], norm_type="layer"), nn.BatchNorm1d(128, affine=False))
+    return Classification([256, 512, 128], norm_type="layer", centred=True)
 
 
 def patches(side: int) -> dict[str, Any]:

@@ -42,6 +42,8 @@ class Classification(nn.Module):
         norm_type: ``"batch"``, or ``"layer"``: each row by itself, so that nothing depends on the rest of the batch.
         resizable: Let the last layer take the number of outputs of a file.
         last_bias: Add a bias in the last layer.
+        centred: Bring each output to mean 0 and standard deviation 1 over the batch. Embeddings that are compared with
+            rows of a memory bank then cannot tell an old row from a new one by a drift that all images share.
 
     Raises:
         ConfigurationError: If there are fewer than two sizes or one is not positive.
@@ -61,6 +63,7 @@ class Classification(nn.Module):
         norm_type: NormType = "batch",
         resizable: bool = False,
         last_bias: bool = True,
+        centred: bool = False,
     ) -> None:
         super().__init__()
         check_layers(layers)
@@ -71,6 +74,8 @@ class Classification(nn.Module):
                 self.layers.append(nn.BatchNorm1d(outputs) if norm_type == "batch" else nn.LayerNorm(outputs))
             self.layers.append(activation())
         self.layers.append((ResizableLinear if resizable else nn.Linear)(layers[-2], layers[-1], bias=last_bias))
+        if centred:
+            self.layers.append(nn.BatchNorm1d(layers[-1], affine=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (batch, layers[-1]) from features (batch, ...), which are flattened."""

@@ -27,6 +27,7 @@ from super_selfish.supervisors.performance import compiled, guard_of, memory_adv
 from super_selfish.supervisors.watching import HistoryFile
 from super_selfish.training.advice import advice
 from super_selfish.training.artefact import stored_steps
+from super_selfish.training.callbacks import Callback
 from super_selfish.training.progress import Progress, say
 from super_selfish.training.run import Run
 from super_selfish.training.settings import Settings
@@ -73,15 +74,12 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
             loader = ForeignLoader(loader, supervisor.cursor, preparer(supervisor), settings.seed)
         keeper = checkpoints.Checkpoints(supervisor, base, settings, scheduler, found)
         planned = keeper.begun_at + settings.epochs - supervisor.cursor.epoch
-        callbacks = [lock, *watches(supervisor, loader, settings), *settings.callbacks]
-        callbacks += [HistoryFile(base)] if group.is_first else []
-        callbacks += [Progress()] if settings.verbose else []
         run = Run(
             supervisor,
             loader,
             optimizer,
             max(0, planned),
-            callbacks,
+            told_of(supervisor, loader, settings, base, lock),
             keeper=keeper,
             precision=precision,
             guard=guard_of(supervisor, settings),
@@ -99,6 +97,15 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
             logger.info("Continuing after step %d from %s.", supervisor.cursor.step, found.path)
         processes.meet(supervisor)
         carry_out(supervisor, run, scheduler, base)
+
+
+def told_of(
+    supervisor: Supervisor, loader: TrainLoader, settings: Settings, base: Path, lock: Callback
+) -> list[Callback]:
+    """Everybody who hears of steps and epochs, in this order."""
+    callbacks = [lock, *watches(supervisor, loader, settings), *settings.callbacks]
+    callbacks += [HistoryFile(base)] if rank() == 0 else []
+    return callbacks + ([Progress()] if settings.verbose else [])
 
 
 def begin(supervisor: Supervisor, settings: Settings, found: StoredCheckpoint | None) -> Settings:

@@ -52,6 +52,7 @@ def resolve(supervisor: Supervisor, settings: Settings) -> Settings:
     found = dataclasses.replace(settings, **changes(supervisor, settings, recipe))
     if settings.verbose:
         say(words(found))
+        tell_of_centred_heads(supervisor, found)
     for hint in momentum_hints(supervisor, found):
         logger.warning(hint)
     return found
@@ -106,6 +107,20 @@ def momentum_hints(supervisor: Supervisor, settings: Settings) -> list[str]:
         f"m={momentum:g}: the moving copy lags {1 / (1 - momentum):,.0f} updates behind, and this run has {updates:,}. "
         f"Pass m={better:.2g} to the constructor, or train longer."
     ]
+
+
+BANKS = ("instance_discrimination", "contrastive_multiview_coding", "pirl")
+"""Algorithms that learned more with centred embeddings (docs/learning.md)."""
+
+
+def tell_of_centred_heads(supervisor: Supervisor, settings: Settings) -> None:
+    """Say what helps an algorithm with a bank, where it is not used."""
+    norms = (part for part in supervisor.model.predictor.modules() if isinstance(part, torch.nn.BatchNorm1d))
+    if settings.recipe == "auto" and supervisor.algorithm() in BANKS and all(norm.affine for norm in norms):
+        say(
+            "With centred embeddings it learned more on small images (docs/learning.md): pass "
+            'predictor=Classification([features, 512, embedding_size], norm_type="layer", centred=True).'
+        )
 
 
 _told: set[str] = set()

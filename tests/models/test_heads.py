@@ -36,3 +36,10 @@ def test_there_has_to_be_such_a_module(up_to: object) -> None:
 def test_the_last_layer_may_have_no_bias() -> None:
     assert Classification([4, 3, 2], last_bias=False).layers[-1].bias is None
     assert Classification([4, 3, 2]).layers[-1].bias is not None
+
+
+def test_centred_outputs() -> None:
+    head = Classification([6, 5, 3], norm_type="layer", centred=True)
+    outputs = head(torch.rand(16, 6) + 3)
+    assert torch.allclose(outputs.mean(0), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(outputs.std(0, correction=0), torch.ones(3), atol=1e-1)
