@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from super_selfish.data.foreign import ForeignLoader
 from super_selfish.data.loader import TrainLoader
 from super_selfish.distributed import rank, same_everywhere
 from super_selfish.distributed.norms import global_norms
@@ -22,7 +21,7 @@ from super_selfish.files import SUFFIX, base_path, check_writable, with_suffix
 from super_selfish.seeding import global_seed, make_key, seed_everything
 from super_selfish.supervisors import checkpoints, persistence, processes, resumption, tuning
 from super_selfish.supervisors.averaging import averaging
-from super_selfish.supervisors.loading import preparer
+from super_selfish.supervisors.loading import data_and_optimizer
 from super_selfish.supervisors.performance import compiled, guard_of, memory_advice, precision_of, watches
 from super_selfish.supervisors.watching import HistoryFile
 from super_selfish.training.advice import advice
@@ -60,18 +59,7 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
         found = resumption.find(base, settings)
         processes.check_same_step(found)
         settings = begin(supervisor, settings, found)
-        loader, optimizer, scheduler = supervisor._init_data_optimizer(
-            settings.optimizer,
-            settings.batch_size,
-            settings.shuffle,
-            settings.num_workers,
-            supervisor.collate_fn,
-            settings.lr,
-            settings.lr_scheduler,
-        )
-        check_factories(supervisor, optimizer, scheduler)
-        if not isinstance(loader, TrainLoader):
-            loader = ForeignLoader(loader, supervisor.cursor, preparer(supervisor), settings.seed)
+        loader, optimizer, scheduler = data_and_optimizer(supervisor, settings)
         keeper = checkpoints.Checkpoints(supervisor, base, settings, scheduler, found)
         planned = keeper.begun_at + settings.epochs - supervisor.cursor.epoch
         run = Run(
@@ -234,32 +222,6 @@ def store(supervisor: Supervisor, run: Run, base: Path, *, interrupted: bool = F
         logger.warning("Interrupted: the weights after %d steps were stored in %s.", run.steps, path)
     elif verbose:
         say(f"Stored in {path}.")
-
-
-def check_factories(supervisor: Supervisor, optimizer: Any, scheduler: Any) -> None:
-    """Make sure that the library's own ``_update`` can drive an optimizer and a schedule.
-
-    Raises:
-        ConfigurationError: If a step needs more than the library gives it.
-    """
-    needy = {"optimizer": torch.optim.LBFGS, "lr_scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau}
-    scaled = supervisor.settings is not None and supervisor.settings.precision == "16"
-    if scaled and any(group.get("fused") for group in getattr(optimizer, "param_groups", ())):
-        raise ConfigurationError(
-            "A fused optimizer does not tell which steps it leaves out.",
-            expected='an optimizer that is not fused with precision="16", or precision="bf16"',
-            received=f"{type(optimizer).__name__}(fused=True)",
-        )
-    for name, made in (("optimizer", optimizer), ("lr_scheduler", scheduler)):
-        if supervisor.accumulates and isinstance(made, needy[name]):
-            raise ConfigurationError(
-                f"`{name}` makes a {type(made).__name__}, whose step() needs an argument.",
-                expected="one whose step() needs none, such as Adam, SGD or CosineAnnealingLR",
-                received=type(made).__name__,
-                fix="Or override `_update`, which calls it.",
-            )
-    if not hasattr(scheduler, "state_dict"):
-        logger.warning("The schedule has no state_dict(): a resumed training begins it anew.")
 
 
 def check_manifest(supervisor: Supervisor) -> None:

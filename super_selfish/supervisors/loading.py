@@ -6,10 +6,12 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from super_selfish.data.buffers import Buffers
 from super_selfish.data.collate import Batch, Collate, batched_collate, to_device
+from super_selfish.data.foreign import ForeignLoader
 from super_selfish.data.loader import TrainLoader
 from super_selfish.distributed import world
 from super_selfish.distributed.tensors import largest
@@ -19,6 +21,7 @@ from super_selfish.training.memory import TRANSIENT, activation_bytes, available
 
 if TYPE_CHECKING:
     from super_selfish.supervisors.base import Supervisor
+    from super_selfish.training.settings import Settings
 
 logger = logging.getLogger("super_selfish")
 
@@ -132,3 +135,46 @@ def preparer(supervisor: Supervisor) -> Callable[[Batch], Any]:
     finish = None if channels_last_is_safe(supervisor) else Tensor.contiguous
     buffers = Buffers()
     return lambda batch: to_device(batch, device, preprocessing, finish, buffers)
+
+
+def data_and_optimizer(supervisor: Supervisor, settings: Settings) -> tuple[TrainLoader, Any, Any]:
+    """What the stage gives, a loader of the user's own made to count."""
+    loader, optimizer, scheduler = supervisor._init_data_optimizer(
+        settings.optimizer,
+        settings.batch_size,
+        settings.shuffle,
+        settings.num_workers,
+        supervisor.collate_fn,
+        settings.lr,
+        settings.lr_scheduler,
+    )
+    check_factories(supervisor, optimizer, scheduler)
+    if not isinstance(loader, TrainLoader):
+        loader = ForeignLoader(loader, supervisor.cursor, preparer(supervisor), settings.seed)
+    return loader, optimizer, scheduler
+
+
+def check_factories(supervisor: Supervisor, optimizer: Any, scheduler: Any) -> None:
+    """Make sure that the library's own ``_update`` can drive an optimizer and a schedule.
+
+    Raises:
+        ConfigurationError: If a step needs more than the library gives it.
+    """
+    needy = {"optimizer": torch.optim.LBFGS, "lr_scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau}
+    scaled = supervisor.settings is not None and supervisor.settings.precision == "16"
+    if scaled and any(group.get("fused") for group in getattr(optimizer, "param_groups", ())):
+        raise ConfigurationError(
+            "A fused optimizer does not tell which steps it leaves out.",
+            expected='an optimizer that is not fused with precision="16", or precision="bf16"',
+            received=f"{type(optimizer).__name__}(fused=True)",
+        )
+    for name, made in (("optimizer", optimizer), ("lr_scheduler", scheduler)):
+        if supervisor.accumulates and isinstance(made, needy[name]):
+            raise ConfigurationError(
+                f"`{name}` makes a {type(made).__name__}, whose step() needs an argument.",
+                expected="one whose step() needs none, such as Adam, SGD or CosineAnnealingLR",
+                received=type(made).__name__,
+                fix="Or override `_update`, which calls it.",
+            )
+    if not hasattr(scheduler, "state_dict"):
+        logger.warning("The schedule has no state_dict(): a resumed training begins it anew.")
