@@ -7,6 +7,7 @@ each network before training, and the same network trained with labels for as ma
 build/learning; a run that was stopped goes on with those that are missing.
 
     python benchmarks/learning.py [--data cifar10_sub.npz] [--recipe auto] [--seeds 1] [--only pirl byol] [--table]
+    python benchmarks/learning.py --device cuda --seeds 3
 """
 
 from __future__ import annotations
@@ -49,6 +50,15 @@ class Training(NamedTuple):
     norm: Callable[[int], nn.Module] = nn.BatchNorm2d
 
 
+class Budget(NamedTuple):
+    """What every training gets: images to see, a recipe or None, a seed, and where it runs; scores are of a CPU."""
+
+    images: int
+    recipe: str | None
+    seed: int
+    device: str = "cpu"
+
+
 def decoder(outputs: int = 3) -> nn.Module:
     return Upsampling([256, 96, 64, 32, outputs])
 
@@ -88,32 +98,34 @@ TRAININGS = {
 }
 
 
-def supervise(supervisor: Supervisor, how: Training, seen: int, recipe: str | None, seed: int) -> tuple[int, float]:
-    """Train until ``seen`` images were seen; gives the epochs and the minutes."""
+def supervise(supervisor: Supervisor, how: Training, budget: Budget) -> tuple[int, float]:
+    """Train for a budget; gives the epochs and the minutes."""
     batches = len(supervisor.dataset) // how.batch_size
-    epochs = max(1, round(seen / (batches * how.batch_size)))
+    epochs = max(1, round(budget.images / (batches * how.batch_size)))
     begin = time.perf_counter()
+    supervisor.to(budget.device)
     with tempfile.TemporaryDirectory() as folder:
         supervisor.supervise(
             epochs=epochs,
             batch_size=how.batch_size,
-            recipe=recipe,
-            seed=seed,
+            recipe=budget.recipe,
+            seed=budget.seed,
             name=Path(folder, "run"),
             verbose=False,
         )
+    supervisor.to("cpu")
     return epochs, (time.perf_counter() - begin) / 60
 
 
-def trained(name: str, images: dict[str, np.ndarray], seen: int, recipe: str | None, seed: int) -> dict[str, Any]:
+def trained(name: str, images: dict[str, np.ndarray], budget: Budget) -> dict[str, Any]:
     """The row of an algorithm."""
     how = TRAININGS[name]
-    torch.manual_seed(seed)
+    torch.manual_seed(budget.seed)
     own = how.arguments(images["x_train"].shape[1])
     supervisor = all_supervisors()[name](images["x_train"], backbone=SmallNet(how.norm), **own)
     untrained = examine(supervisor, images)[0]
     before = scores(supervisor.get_backbone(), images)
-    epochs, minutes = supervise(supervisor, how, seen, recipe, seed)
+    epochs, minutes = supervise(supervisor, how, budget)
     (value, trivial), after = examine(supervisor, images), scores(supervisor.get_backbone(), images)
     losses = [entry["loss"] for entry in supervisor.history]
     row = {"value": value, "trivial": trivial, "untrained": untrained, "epochs": epochs, "minutes": minutes}
@@ -121,13 +133,13 @@ def trained(name: str, images: dict[str, np.ndarray], seen: int, recipe: str | N
     return row | {"losses": losses, "finite": all(map(math.isfinite, losses))}
 
 
-def ceiling(images: dict[str, np.ndarray], seen: int, seed: int) -> dict[str, Any]:
+def ceiling(images: dict[str, np.ndarray], budget: Budget) -> dict[str, Any]:
     """The row of the network that is trained with labels."""
-    torch.manual_seed(seed)
+    torch.manual_seed(budget.seed)
     net = CombinedNet(SmallNet(), Classification([256, int(images["y_train"].max()) + 1]))
     supervisor = LabelSupervisor(net, (images["x_train"], images["y_train"]), finetune=True)
     before = scores(supervisor.get_backbone(), images)
-    epochs, minutes = supervise(supervisor, Training(), seen, "auto", seed)
+    epochs, minutes = supervise(supervisor, Training(), budget._replace(recipe="auto"))
     after = scores(supervisor.get_backbone(), images)
     row = {"epochs": epochs, "minutes": minutes, "knn": after[0], "probe": after[1]}
     return row | {"knn_before": before[0], "probe_before": before[1]}
@@ -152,6 +164,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000, help="that each training sees (%(default)s)")
     parser.add_argument("--seeds", type=int, default=1, help="how many (%(default)s)")
     parser.add_argument("--recipe", default="auto", choices=["auto", "paper", "plain"], help="%(default)s")
+    parser.add_argument("--device", default="cpu", help="where networks are trained (%(default)s)")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
     parser.add_argument("--table", action="store_true", help="print the tables of what is there, and train nothing")
     options = parser.parse_args()
@@ -173,17 +186,18 @@ def fill(path: Path, file: Path, options: argparse.Namespace) -> None:
     recipe = None if options.recipe == "plain" else options.recipe
     path.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(options.seeds):
+        budget = Budget(options.images, recipe, seed, options.device)
         for name in options.only:
             if (name, seed) in rows_of(path) or (seed and name in FLOORS):
                 continue
             if name in FLOORS:
                 row = floor(name, images)
             elif name == SUPERVISED:
-                row = ceiling(images, options.images, seed)
+                row = ceiling(images, budget)
             else:
-                row = trained(name, images, options.images, recipe, seed)
+                row = trained(name, images, budget)
             with path.open("a") as lines:
-                lines.write(json.dumps({"name": name, "seed": seed, "threads": torch.get_num_threads()} | row) + "\n")
+                lines.write(json.dumps({"name": name, "seed": seed, "device": options.device} | row) + "\n")
             print(f"{name}, seed {seed}: kNN {row['knn']:.3f}, probe {row['probe']:.3f}", file=sys.stderr, flush=True)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from learning import SHARED, TRAININGS, Training, supervise
+from learning import SHARED, TRAININGS, Budget, Training, supervise
 from networks import SmallNet, scores
 
 from super_selfish.models import Classification, CombinedNet
@@ -24,25 +24,23 @@ from super_selfish.supervisors import LabelSupervisor, all_supervisors
 SETS = ("cifar10_sub", "clothing10_48")
 
 
-def teacher(images: dict[str, np.ndarray], seen: int, seed: int) -> SmallNet:
+def teacher(images: dict[str, np.ndarray], budget: Budget) -> SmallNet:
     """The network, trained with labels."""
-    torch.manual_seed(seed)
+    torch.manual_seed(budget.seed)
     net = CombinedNet(SmallNet(), Classification([256, int(images["y_train"].max()) + 1]))
-    supervise(
-        LabelSupervisor(net, (images["x_train"], images["y_train"]), finetune=True), Training(), seen, "auto", seed
-    )
+    supervise(LabelSupervisor(net, (images["x_train"], images["y_train"]), finetune=True), Training(), budget)
     return net.backbone
 
 
-def row(name: str, images: dict[str, np.ndarray], weights: SmallNet, seen: int, seed: int) -> list[tuple[float, float]]:
+def row(name: str, images: dict[str, np.ndarray], weights: SmallNet, budget: Budget) -> list[tuple[float, float]]:
     """Scores as it was, adapted, and from scratch."""
     how, found = TRAININGS[name], [scores(weights, images)]
     own = how.arguments(images["x_train"].shape[1])
     for recipe in ("adapt", "auto"):
-        torch.manual_seed(seed)
+        torch.manual_seed(budget.seed)
         more: dict[str, Any] = {"weights": weights} if recipe == "adapt" else {}
         supervisor = all_supervisors()[name](images["x_train"], backbone=SmallNet(how.norm), **own, **more)
-        supervise(supervisor, how, seen, recipe, seed)
+        supervise(supervisor, how, budget._replace(recipe=recipe))
         found.append(scores(supervisor.get_backbone(), images))
     return found
 
@@ -58,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="where networks are trained (%(default)s)")
     parser.add_argument("--only", nargs="+", default=["momentum_contrast", "rotate_net"], metavar="NAME")
     options = parser.parse_args()
     if not all((SHARED / f"{name}.npz").is_file() for name in SETS):
@@ -69,8 +68,9 @@ def main() -> None:
         for name in options.only:
             columns: list[list[tuple[float, float]]] = [[], [], []]
             for seed in range(options.seeds):
-                weights = teacher(sets[source], options.images, seed)
-                for column, pair in zip(columns, row(name, sets[target], weights, options.images, seed), strict=True):
+                budget = Budget(options.images, "auto", seed, options.device)
+                weights = teacher(sets[source], budget)
+                for column, pair in zip(columns, row(name, sets[target], weights, budget), strict=True):
                     column.append(pair)
             print(f"| {source} → {target} | `{name}` | {' | '.join(map(told, columns))} |", flush=True)
 

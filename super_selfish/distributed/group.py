@@ -35,7 +35,7 @@ class Group:
         rank: Its number, from 0.
         world: How many there are.
         local_rank: Its number on its machine, which is that of its GPU.
-        backend: ``"nccl"`` between GPUs, ``"gloo"`` else; empty for a process alone.
+        backend: As torch names it: ``"cpu:gloo,cuda:nccl"`` between GPUs, ``"gloo"`` else; empty for a process alone.
     """
 
     rank: int = 0
@@ -181,7 +181,7 @@ def join(on_gpu: bool) -> Group:
     if int(told.get("WORLD_SIZE", 1)) < 2:
         _group = _alone
         return _group
-    backend = "nccl" if on_gpu else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"  # a bank may be in main memory beside networks on GPUs
     os.environ.update(told)
     number, size = int(told["RANK"]), int(told["WORLD_SIZE"])
     local = int(told.get("LOCAL_RANK", number))

@@ -53,7 +53,7 @@ class GlobalBatchNorm(_BatchNorm):
         shape = [1, -1] + [1] * (input.ndim - 2)
         values = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
         count = values.numel() // values.shape[1] * group.world
-        sums = torch.float64 if values.device.type == "cpu" else torch.float32  # as exact as torch's own there
+        sums = torch.float64 if values.device.type == "cpu" else values.dtype  # as exact as torch's own there
         mean = cast(Tensor, _Sum.apply(values.sum(axes, dtype=sums))) / count
         centred = values - mean.to(values.dtype).view(shape)
         variance = cast(Tensor, _Sum.apply(centred.square().sum(axes, dtype=sums))) / count

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from super_selfish.training import Callback
 COARSE = np.random.default_rng(0).integers(0, 256, (32, 4, 4, 3), np.uint8)
 IMAGES = COARSE.repeat(8, 1).repeat(8, 2)  # patches of colour: noise would have batch norm divide by next to nothing
 SHUFFLED = "momentum_contrast_shuffled"
+DEVICE = os.environ.get("SUPER_SELFISH_DEVICE", "cpu")
 BANK = {"embedding_size": 8, "n": 9, "t": 0.5}
 
 
@@ -77,7 +79,7 @@ def train(name: str, norm: str, folder: Path, epochs: int = 2, **more: Any) -> A
     called, shuffled = name, name == SHUFFLED
     name = "momentum_contrast" if shuffled else name
     own = {} if name == "jigsaw_net" else heads(name, norm, shuffled)
-    supervisor = all_supervisors()[name](IMAGES, backbone=SmallResNet(width=4, norm_type=norm), **own)
+    supervisor = all_supervisors()[name](IMAGES, backbone=SmallResNet(width=4, norm_type=norm), **own).to(DEVICE)
     if norm == "batch":
         supervisor.double()
     told = Losses()
@@ -88,16 +90,16 @@ def train(name: str, norm: str, folder: Path, epochs: int = 2, **more: Any) -> A
     return supervisor, told.seen
 
 
-def main() -> None:
+def train_all(folder: Path, norm: str, names: Sequence[str] = ()) -> None:
+    """Train those algorithms, or all, and store weights and losses of this process."""
     torch.set_num_threads(1)
-    folder, norm, names = Path(sys.argv[1]), sys.argv[2], sys.argv[3:] or [*all_supervisors(), SHUFFLED]
     if norm == "batch":
         in_double()
     number = os.environ.get("RANK", "0")
-    for name in names:
+    for name in names or [*all_supervisors(), SHUFFLED]:
         supervisor, losses = train(name, norm, folder)
         torch.save({"state": supervisor.state_dict(), "losses": losses}, folder / f"{name}-{norm}-{number}.pt")
 
 
 if __name__ == "__main__":
-    main()
+    train_all(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
