@@ -163,6 +163,7 @@ def main() -> None:
     parser.add_argument("--data", default="cifar10_sub.npz", help="x_train, y_train, x_test, y_test (%(default)s)")
     parser.add_argument("--images", type=int, default=100_000, help="that each training sees (%(default)s)")
     parser.add_argument("--seeds", type=int, default=1, help="how many (%(default)s)")
+    parser.add_argument("--one", type=int, help="only this seed, to share the work out")
     parser.add_argument("--recipe", default="auto", choices=["auto", "paper", "plain"], help="%(default)s")
     parser.add_argument("--device", default="cpu", help="where networks are trained (%(default)s)")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
@@ -185,7 +186,7 @@ def fill(path: Path, file: Path, options: argparse.Namespace) -> None:
     images = {key: value for key, value in np.load(file).items() if key[:2] in ("x_", "y_")}
     recipe = None if options.recipe == "plain" else options.recipe
     path.parent.mkdir(parents=True, exist_ok=True)
-    for seed in range(options.seeds):
+    for seed in range(options.seeds) if options.one is None else [options.one]:
         budget = Budget(options.images, recipe, seed, options.device)
         for name in options.only:
             if (name, seed) in rows_of(path) or (seed and name in FLOORS):

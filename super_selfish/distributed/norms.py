@@ -15,24 +15,35 @@ from super_selfish.distributed.group import current
 from super_selfish.distributed.tensors import gather
 
 _local = False
+Moments = tuple[Tensor, Tensor, float, int]
+"""Mean and variance of each channel, what is added to the variance, and how many numbers they are of."""
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over the ranks; its gradient is the sum of theirs."""
-
-    @staticmethod
-    def forward(_: Any, value: Tensor) -> Tensor:
-        total = value.clone()
-        with current().watched():
-            dist.all_reduce(total)
-        return total
+class _Normalise(torch.autograd.Function):
+    """Batch norm by given statistics of all ranks, which follow its input: one pass forward and two back."""
 
     @staticmethod
-    def backward(_: Any, gradient: Tensor) -> Tensor:
-        total = gradient.contiguous().clone()
+    def forward(context: Any, values: Tensor, weight: Tensor, bias: Tensor, moments: Moments) -> Tensor:
+        mean, variance, context.eps, context.count = moments
+        context.save_for_backward(values, weight, mean, variance)
+        return torch.batch_norm(values, weight, bias, mean, variance, False, 0.0, context.eps, False)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        values, weight, mean, variance = context.saved_tensors
+        scale = torch.rsqrt(variance + context.eps)
+        own, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, values, weight, mean, variance, None, None, False, context.eps, [True, True, True]
+        )
+        total = torch.cat([to_weight, to_bias])  # of gradient · x̂, and of the gradient, over this rank
         with current().watched():
             dist.all_reduce(total)
-        return total
+        by_value, by_one = (total / context.count).chunk(2)
+        shape = [1, -1] + [1] * (values.ndim - 2)
+        slope = -weight * scale * scale * by_value
+        shift = -weight * scale * by_one - slope * mean
+        own.addcmul_(values, slope.view(shape)).add_(shift.view(shape))
+        return own, to_weight, to_bias, None
 
 
 class GlobalBatchNorm(_BatchNorm):
@@ -49,19 +60,12 @@ class GlobalBatchNorm(_BatchNorm):
         group = current()
         if group.world == 1 or not self.training or _local:
             return super().forward(input)
-        axes = [0, *range(2, input.ndim)]
-        shape = [1, -1] + [1] * (input.ndim - 2)
         values = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
-        count = values.numel() // values.shape[1] * group.world
-        sums = torch.float64 if values.device.type == "cpu" else values.dtype  # as exact as torch's own there
-        mean = cast(Tensor, _Sum.apply(values.sum(axes, dtype=sums))) / count
-        centred = values - mean.to(values.dtype).view(shape)
-        variance = cast(Tensor, _Sum.apply(centred.square().sum(axes, dtype=sums))) / count
-        self._follow(mean.detach(), variance.detach() * count / max(1, count - 1))
-        result = centred * torch.rsqrt(variance + self.eps).to(values.dtype).view(shape)
-        if self.weight is not None:
-            result = result * self.weight.view(shape) + self.bias.view(shape)
-        return result.to(input.dtype)
+        mean, variance, count = moments_of_all(values.detach())
+        self._follow(mean, variance * count / max(1, count - 1))
+        ones = values.new_ones(values.shape[1])
+        weight, bias = (ones, torch.zeros_like(ones)) if self.weight is None else (self.weight, self.bias)
+        return cast(Tensor, _Normalise.apply(values, weight, bias, (mean, variance, self.eps, count))).to(input.dtype)
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
@@ -72,6 +76,19 @@ class GlobalBatchNorm(_BatchNorm):
         factor = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked or 1)
         self.running_mean.lerp_(mean.to(self.running_mean), factor)
         self.running_var.lerp_(variance.to(self.running_var), factor)
+
+
+def moments_of_all(values: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Mean and biased variance of each channel over all ranks, and how many numbers that is a channel."""
+    group = current()
+    axes = [0, *range(2, values.ndim)]
+    own = values.numel() // values.shape[1]
+    variance, mean = torch.var_mean(values, axes, correction=0)
+    sums = torch.float64 if values.device.type == "cpu" else values.dtype  # as exact as torch's own there
+    parts = gather(torch.stack([mean, variance])[None].to(sums))
+    mean = parts[:, 0].mean(0)
+    variance = (parts[:, 1] + (parts[:, 0] - mean).square()).mean(0)
+    return mean.to(values.dtype), variance.to(values.dtype), own * group.world
 
 
 @contextlib.contextmanager
