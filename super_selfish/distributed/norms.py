@@ -33,7 +33,7 @@ class _Normalise(torch.autograd.Function):
         values, weight, mean, variance = context.saved_tensors
         scale = torch.rsqrt(variance + context.eps)
         own, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
-            gradient, values, weight, mean, variance, None, None, False, context.eps, [True, True, True]
+            gradient, values, weight, mean, variance, mean, scale, False, context.eps, [True, True, True]
         )
         total = torch.cat([to_weight, to_bias])  # of gradient · x̂, and of the gradient, over this rank
         with current().watched():

@@ -29,7 +29,9 @@ ALSO = {
 }
 """Where an algorithm departs from its paper outside of its own file."""
 
-pytestmark = pytest.mark.parametrize("name", all_supervisors())
+PAPERS = [path.stem for path in sorted(PAGES.glob("*.md")) if path.stem in all_supervisors()]
+
+pytestmark = pytest.mark.parametrize("name", PAPERS)
 
 
 def page(name: str) -> str:
@@ -42,6 +44,7 @@ def section(name: str, title: str) -> str:
 
 def test_the_form(name: str) -> None:
     text = page(name)
+    assert len(PAPERS) >= 13
     assert [title for title in SECTIONS if text.count(f"**{title}**") != 1] == []
     assert f"(previews/{name}.png)" in text
     assert (PAGES / "previews" / f"{name}.png").is_file()
