@@ -60,6 +60,7 @@ def test_every_algorithm_trains_in_half_precision(name: str, precision: str, tmp
     assert supervisor.cursor.step >= 3
 
 
+@pytest.mark.filterwarnings("ignore:TensorFloat32")
 @pytest.mark.parametrize("name", ["rotate_net", "momentum_contrast"])
 def test_compiled_networks_give_nearly_the_same_loss(name: str, tmp_path: Path) -> None:
     losses = [make(name).supervise(**run(tmp_path, compile=on)).history[0]["loss"] for on in (False, True)]
