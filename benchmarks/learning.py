@@ -7,7 +7,7 @@ each network before training, and the same network trained with labels for as ma
 build/learning; a run that was stopped goes on with those that are missing.
 
     python benchmarks/learning.py [--data cifar10_sub.npz] [--recipe auto] [--seeds 1] [--only pirl byol] [--table]
-    python benchmarks/learning.py --device cuda --seeds 3
+                                  [--device cuda] [--one SEED]
 """
 
 from __future__ import annotations
@@ -133,11 +133,16 @@ def trained(name: str, images: dict[str, np.ndarray], budget: Budget) -> dict[st
     return row | {"losses": losses, "finite": all(map(math.isfinite, losses))}
 
 
+def labelled(images: dict[str, np.ndarray], seed: int) -> LabelSupervisor:
+    """The network, not yet trained, that learns from labels."""
+    torch.manual_seed(seed)
+    net = CombinedNet(SmallNet(), Classification([256, int(images["y_train"].max()) + 1]))
+    return LabelSupervisor(net, (images["x_train"], images["y_train"]), finetune=True)
+
+
 def ceiling(images: dict[str, np.ndarray], budget: Budget) -> dict[str, Any]:
     """The row of the network that is trained with labels."""
-    torch.manual_seed(budget.seed)
-    net = CombinedNet(SmallNet(), Classification([256, int(images["y_train"].max()) + 1]))
-    supervisor = LabelSupervisor(net, (images["x_train"], images["y_train"]), finetune=True)
+    supervisor = labelled(images, budget.seed)
     before = scores(supervisor.get_backbone(), images)
     epochs, minutes = supervise(supervisor, Training(), budget._replace(recipe="auto"))
     after = scores(supervisor.get_backbone(), images)
@@ -185,6 +190,7 @@ def fill(path: Path, file: Path, options: argparse.Namespace) -> None:
     """Add the rows that are missing, those of the first seed first."""
     images = {key: value for key, value in np.load(file).items() if key[:2] in ("x_", "y_")}
     recipe = None if options.recipe == "plain" else options.recipe
+    machine = {"device": options.device, "threads": torch.get_num_threads()}
     path.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(options.seeds) if options.one is None else [options.one]:
         budget = Budget(options.images, recipe, seed, options.device)
@@ -198,7 +204,7 @@ def fill(path: Path, file: Path, options: argparse.Namespace) -> None:
             else:
                 row = trained(name, images, budget)
             with path.open("a") as lines:
-                lines.write(json.dumps({"name": name, "seed": seed, "device": options.device} | row) + "\n")
+                lines.write(json.dumps({"name": name, "seed": seed, **machine} | row) + "\n")
             print(f"{name}, seed {seed}: kNN {row['knn']:.3f}, probe {row['probe']:.3f}", file=sys.stderr, flush=True)
 
 

@@ -15,21 +15,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from learning import SHARED, TRAININGS, Budget, Training, supervise
+from learning import SHARED, TRAININGS, Budget, Training, labelled, supervise
 from networks import SmallNet, scores
 
-from super_selfish.models import Classification, CombinedNet
-from super_selfish.supervisors import LabelSupervisor, all_supervisors
+from super_selfish.supervisors import all_supervisors
 
 SETS = ("cifar10_sub", "clothing10_48")
 
 
 def teacher(images: dict[str, np.ndarray], budget: Budget) -> SmallNet:
     """The network, trained with labels."""
-    torch.manual_seed(budget.seed)
-    net = CombinedNet(SmallNet(), Classification([256, int(images["y_train"].max()) + 1]))
-    supervise(LabelSupervisor(net, (images["x_train"], images["y_train"]), finetune=True), Training(), budget)
-    return net.backbone
+    supervisor = labelled(images, budget.seed)
+    supervise(supervisor, Training(), budget)
+    return supervisor.model.backbone
 
 
 def row(name: str, images: dict[str, np.ndarray], weights: SmallNet, budget: Budget) -> list[tuple[float, float]]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from starting import environment, finished, started
 from torch import Tensor
 
 from super_selfish.distributed.group import first_host, found
@@ -23,44 +22,9 @@ from super_selfish.supervisors import all_supervisors
 from super_selfish.training.checkpoint import CheckpointFolder
 
 HERE = Path(__file__).parent
-LIBRARY = str(HERE.parents[1])
 SHUFFLED = "momentum_contrast_shuffled"
 NAMES = [*all_supervisors(), SHUFFLED]
 Start = Callable[..., list["subprocess.Popen[str]"]]
-
-
-def environment(**more: object) -> dict[str, str]:
-    spec = sys.modules["super_selfish"].__file__
-    assert spec is not None
-    library = str(Path(spec).parents[1])
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("RANK", "WORLD", "MASTER"))}
-    return kept | {"PYTHONPATH": library, "OMP_NUM_THREADS": "1"} | {key: str(value) for key, value in more.items()}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def started(world: int, *words: object, timeout: int = 120) -> list[subprocess.Popen[str]]:
-    """That many processes, as torchrun would start them."""
-    port, found = free_port(), []
-    for rank in range(world):
-        own: dict[str, object] = {"SUPER_SELFISH_TIMEOUT": timeout}
-        if world > 1:
-            own |= {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1"}
-            own |= {"MASTER_PORT": port}
-        found.append(
-            subprocess.Popen(
-                [sys.executable, *map(str, words)],
-                env=environment(**own),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
-    return found
 
 
 @pytest.fixture
@@ -76,12 +40,6 @@ def start() -> Iterator[Start]:
     for process in running:
         process.kill()
         process.communicate()
-
-
-def finished(processes: list[subprocess.Popen[str]], timeout: float = 300) -> list[str]:
-    said = [process.communicate(timeout=timeout)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(said)[-3000:]
-    return said
 
 
 @pytest.fixture(scope="session")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from starting import finished, free_port, started
 
-import super_selfish
 from super_selfish.supervisors import all_supervisors
 
 DEVICE = os.environ.get("SUPER_SELFISH_DEVICE", "cuda")
@@ -35,20 +32,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         if kind not in made:
             backend, world = KINDS[kind]
             folder = tmp_path_factory.mktemp(kind)
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
-            library = str(Path(super_selfish.__file__).parents[1])
-            paths = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
-            shared = os.environ | place | {"PYTHONPATH": paths, "SUPER_SELFISH_DEVICE": DEVICE}
-            words = [sys.executable, str(HERE / "process.py"), backend, str(folder)]
-            running = []
-            for rank in range(world):
-                own = {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": "0"} if world > 1 else {}
-                pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-                running.append(subprocess.Popen(words, env=shared | own, text=True, **pipes))
-            said = [process.communicate(timeout=300)[0] for process in running]
-            assert [process.returncode for process in running] == [0] * world, "\n".join(said)[-3000:]
+            more = {"SUPER_SELFISH_DEVICE": DEVICE, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1"}
+            words = (HERE / "process.py", backend, folder)
+            finished(started(world, *words, **more, MASTER_PORT=free_port()))
             made[kind] = folder
         return made[kind]
 

@@ -29,9 +29,11 @@ ALSO = {
 }
 """Where an algorithm departs from its paper outside of its own file."""
 
-PAPERS = [path.stem for path in sorted(PAGES.glob("*.md")) if path.stem in all_supervisors()]
+ROWS = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
 
-pytestmark = pytest.mark.parametrize("name", PAPERS)
+pytestmark = pytest.mark.parametrize(
+    "name", [name for name in all_supervisors() if f"[`{name}`](adding_an_algorithm.md)" not in ROWS]
+)
 
 
 def page(name: str) -> str:
@@ -44,7 +46,6 @@ def section(name: str, title: str) -> str:
 
 def test_the_form(name: str) -> None:
     text = page(name)
-    assert len(PAPERS) >= 13
     assert [title for title in SECTIONS if text.count(f"**{title}**") != 1] == []
     assert f"(previews/{name}.png)" in text
     assert (PAGES / "previews" / f"{name}.png").is_file()
