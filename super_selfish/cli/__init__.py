@@ -35,10 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"a COMMAND is needed: {', '.join(COMMANDS)} (see super-selfish --help)")
         return MISTAKE
     try:
-        if words[0] == "train" and (split := processes_of(words)) is not None:
-            return launch(*split)
         app = application(words)
         status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        if words[0] == "train" and status == 0 and (split := processes_of(words)) is not None:
+            return launch(*split)  # the command itself has only made sure that all is sound
         return status if isinstance(status, int) else 0
     except CycloptsError as error:
         known = [*words[:1], ""] if words[0] in COMMANDS else [""]

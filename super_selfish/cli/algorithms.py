@@ -19,9 +19,11 @@ from super_selfish.cli.flags import documented, flag, flags, plain_text, value_o
 from super_selfish.errors import ConfigurationError
 from super_selfish.files import base_path, check_writable, replacing, with_suffix
 from super_selfish.supervisors import Supervisor, all_supervisors
+from super_selfish.supervisors.loading import check_shares
 from super_selfish.supervisors.setup import IMAGE_DEFAULTS, ImageOptions
 from super_selfish.training.lars import LARS
 from super_selfish.training.schedules import Schedule
+from super_selfish.training.settings import SETTINGS, Settings
 
 CONFIG = ".config.json"
 Algorithm = Any  # a class of this library, each with a signature of its own
@@ -135,11 +137,34 @@ def run_training(algorithm: Algorithm, data: str, arguments: dict[str, Any], how
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(how["seed"])  # of the initial weights
-    supervisor = algorithm(data, **arguments).to(device)
+    supervisor = algorithm(data, **arguments)
+    if how["processes"] != 1:
+        check_processes(how, device, len(supervisor.dataset))
+        return 0
+    supervisor.to(device)
     if os.environ.get("RANK", "0") == "0":
         write_config(algorithm, data, arguments, how, device)
     supervisor.supervise(**settings(how))
     return 0
+
+
+def check_processes(how: dict[str, Any], device: str, images: int) -> None:
+    """Find out before several processes are started what each of them would stop at.
+
+    Raises:
+        ConfigurationError: If there cannot be so many, or a setting is out of range.
+    """
+    processes, most = how["processes"], torch.cuda.device_count() if device.startswith("cuda") else None
+    if processes < 1 or (most is not None and processes > most):
+        raise ConfigurationError(
+            "`processes` is out of range.",
+            expected="at least 1" if most is None else f"1 to {most}, the GPUs of this machine",
+            received=f"--processes {processes}",
+        )
+    check_shares(min(how["batch_size"], images), how["accumulate"], processes)
+    given = inspect.signature(Supervisor.supervise).bind(None, **settings(how))
+    given.apply_defaults()
+    Settings(**{key: value for key, value in given.arguments.items() if key in SETTINGS})
 
 
 def settings(how: dict[str, Any]) -> dict[str, Any]:

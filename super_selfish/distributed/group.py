@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import math
 import os
 import re
 import time
@@ -14,14 +15,17 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from super_selfish.errors import ConfigurationError, ProcessLost
 
 logger = logging.getLogger("super_selfish")
 
 TIMEOUT = "SUPER_SELFISH_TIMEOUT"
-"""Environment variable: seconds that processes wait for each other; 600 if it is not set."""
+"""Environment variable: seconds that processes wait for each other after the first update; 300 if it is not set."""
 
+_FIRST_SECONDS = 1800.0  # until the first update: one process may prepare the images for all
 _PORTS = (20_000, 20_000)
 _BEAT = "super_selfish/step/"
 _BEAT_SECONDS = 1.0
@@ -44,6 +48,8 @@ class Group:
     backend: str = ""
     step: int = 0
     _told: float = 0.0
+    _own: bool = False  # joined by us, who may say how long to wait
+    _waits: float = _FIRST_SECONDS
 
     @property
     def is_first(self) -> bool:
@@ -53,10 +59,19 @@ class Group:
     def beat(self, step: int) -> None:
         """Tell the others now and then how far this process has come."""
         self.step = step
+        self.wait_for(patience())
         if self.world > 1 and time.monotonic() - self._told > _BEAT_SECONDS:
             self._told = time.monotonic()
             with contextlib.suppress(RuntimeError):
                 store().set(f"{_BEAT}{self.rank}", str(step))
+
+    def wait_for(self, seconds: float) -> None:
+        """Give up on the others after so long from now on."""
+        if self._own and seconds != self._waits:
+            self._waits = seconds
+            # torch 2.6 has it under another name
+            change = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
+            change(datetime.timedelta(seconds=seconds))
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -171,6 +186,7 @@ def join(on_gpu: bool) -> Group:
     """
     global _group
     if _group.world > 1 and dist.is_initialized():
+        _group.wait_for(_FIRST_SECONDS)
         return _group
     if dist.is_available() and dist.is_initialized():  # by the user's own script
         backend = dist.get_backend()
@@ -187,16 +203,48 @@ def join(on_gpu: bool) -> Group:
     local = int(told.get("LOCAL_RANK", number))
     if on_gpu:
         torch.cuda.set_device(local)
-    seconds = float(os.environ.get(TIMEOUT, 600))
+    patience()  # a mistake in it is told now
+    waits = datetime.timedelta(seconds=_FIRST_SECONDS)
     try:
-        dist.init_process_group(backend, rank=number, world_size=size, timeout=datetime.timedelta(seconds=seconds))
+        own = store_of_attempt(size, waits)
+        dist.init_process_group(backend, store=own, rank=number, world_size=size, timeout=waits)
     except (RuntimeError, ValueError) as error:
         raise ProcessLost(
             f"Rank {number} of {size} cannot join the others at {told['MASTER_ADDR']}:{told['MASTER_PORT']}.",
             received=" ".join(str(error).split())[:200],
-            fix=f"Start all {size} processes, on machines that reach each other. {TIMEOUT} says how long to wait.",
+            fix=f"Start all {size} processes, on machines that reach each other.",
         ) from error
-    _group = Group(number, size, local, backend)
+    _group = Group(number, size, local, backend, _own=True)
     if number:
         logger.setLevel(max(logger.getEffectiveLevel(), logging.ERROR))
     return _group
+
+
+def patience() -> float:
+    """Seconds to wait for the others after the first update.
+
+    Raises:
+        ConfigurationError: If the environment says something else.
+    """
+    said = os.environ.get(TIMEOUT, "300")
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise ConfigurationError(f"`{TIMEOUT}` is out of range.", expected="seconds above 0", received=said)
+    return seconds
+
+
+def store_of_attempt(size: int, timeout: datetime.timedelta) -> Any:
+    """Where processes that torchrun has started again find each other, apart from what the dead have left there.
+
+    On several machines torchrun does not count attempts alike, and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 is needed
+    (docs/scaling.md).
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT")
+    if attempt is None or os.environ.get("LOCAL_WORLD_SIZE") != str(size):
+        return None
+    shared, _, _ = next(rendezvous("env://", timeout=timeout))
+    shared.set_timeout(timeout)
+    return PrefixStore(f"attempt {attempt}", shared)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from super_selfish.errors import ConfigurationError
 
 RESTARTS = 3
+PREEMPTED = 128 + signal.SIGTERM
 
 
 def launch(words: Sequence[str], processes: int, *, restarts: int = RESTARTS) -> int:
@@ -21,7 +25,7 @@ def launch(words: Sequence[str], processes: int, *, restarts: int = RESTARTS) ->
         restarts: How often all are started again, from the last checkpoint, after one was lost.
 
     Returns:
-        The exit status.
+        The exit status: 143 where SIGTERM or SIGUSR1 asked to stop, which all obey after the same update.
 
     Raises:
         ConfigurationError: If there is nothing to start.
@@ -32,8 +36,35 @@ def launch(words: Sequence[str], processes: int, *, restarts: int = RESTARTS) ->
     environment = {"OMP_NUM_THREADS": str(max(1, cores // processes)), **os.environ}
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     run += [f"--max-restarts={restarts}", "-m", "super_selfish", *words]
-    with subprocess.Popen(run, env=environment) as child:
+    with passing_on() as (children, received), subprocess.Popen(run, env=environment) as child:
+        children.append(child)
+        if received:
+            child.terminate()
         try:
-            return child.wait()
+            status = child.wait()
         except KeyboardInterrupt:  # the children got Ctrl-C too, and store what there is
-            return child.wait()
+            status = child.wait()
+    return PREEMPTED if received else status
+
+
+@contextlib.contextmanager
+def passing_on() -> Iterator[tuple[list[subprocess.Popen[bytes]], list[int]]]:
+    """Within the block, SIGTERM and SIGUSR1 reach the children in the list as SIGTERM, and are noted.
+
+    torchrun would end itself alone by SIGUSR1, and its processes would go on.
+    """
+    children: list[subprocess.Popen[bytes]] = []
+    received: list[int] = []
+
+    def pass_on(number: int, frame: Any) -> None:  # noqa: ARG001 - the protocol's
+        received.append(number)
+        for child in children:
+            child.terminate()
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+    before = {number: signal.signal(number, pass_on) for number in numbers}
+    try:
+        yield children, received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -70,24 +70,24 @@ def make_loader(
         )
     needed = largest(pieces_for_memory(supervisor, loader.batch_size))
     loader.pieces = min(loader.batch_size, max(wanted, needed))
-    check_shares(loader)
+    check_shares(loader.batch_size, loader.pieces, world())
     return loader
 
 
-def check_shares(loader: TrainLoader) -> None:
-    """Make sure that all processes get as many images of each batch.
+def check_shares(batch_size: int, pieces: int, processes: int) -> None:
+    """Make sure that all processes get as many images of each batch, and of each of its pieces.
 
     Raises:
         ConfigurationError: If a batch cannot be divided so.
     """
-    parts = world() * loader.pieces
-    if world() > 1 and loader.batch_size % parts:
+    parts = processes * pieces
+    if processes > 1 and batch_size % parts:
         raise ConfigurationError(
-            f"A batch of {loader.batch_size} cannot be divided among {world()} processes"
-            + (f", each taking it in {loader.pieces} parts." if loader.pieces > 1 else "."),
+            f"A batch of {batch_size} cannot be divided among {processes} processes"
+            + (f", each taking it in {pieces} parts." if pieces > 1 else "."),
             expected=f"a batch_size that is a multiple of {parts}: it counts the images of all processes together",
-            received=f"batch_size={loader.batch_size}",
-            fix=f"For instance batch_size={max(1, loader.batch_size // parts) * parts}.",
+            received=f"batch_size={batch_size}",
+            fix=f"For instance batch_size={max(1, batch_size // parts) * parts}.",
         )
 
 

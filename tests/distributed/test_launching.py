@@ -1,0 +1,145 @@
+"""``super-selfish train --processes`` and torchrun: started together, stopped together, nobody left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+from starting import environment
+
+from super_selfish.cli import main
+from super_selfish.training.checkpoint import CheckpointFolder
+
+HERE = Path(__file__).parent
+TRAIN = ["train", "rotate_net", "photos", "--resolution", "32", "--backbone", "small_resnet", "--device", "cpu"]
+TRAIN += ["--batch-size", "8", "--watch", "0"]
+COMMAND = [sys.executable, "-m", "super_selfish", *TRAIN]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=2"]
+Run = Callable[[list[str]], "subprocess.Popen[str]"]
+
+
+@pytest.fixture(autouse=True)
+def photos() -> None:
+    """Sixteen images."""
+    Path("photos").mkdir()
+    for number in range(16):
+        image = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(image).save(f"photos/{number}.png")
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Starts a command in a session of its own; what is left of it is killed."""
+    started = []
+
+    def call(words: list[str]) -> subprocess.Popen[str]:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        started.append(subprocess.Popen(words, env=environment(), text=True, start_new_session=True, **streams))
+        return started[-1]
+
+    yield call
+    for process in started:
+        for left in session_of(process):
+            os.kill(left, signal.SIGKILL)
+        process.kill()
+        process.communicate()
+
+
+def session_of(process: subprocess.Popen[str]) -> list[int]:
+    """The processes that run in a process's session, by number."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, session, *_ = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        if int(session) == process.pid and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    for _ in range(1200):
+        if happened():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it does not happen")
+
+
+def newest_step(base: str) -> int:
+    newest = CheckpointFolder(Path(base)).newest_valid()
+    return 0 if newest is None else newest.step
+
+
+@pytest.mark.faults
+def test_two_processes_from_the_command_line(run: Run) -> None:
+    more = ["--epochs", "1", "--optimizer", "sgd"]
+    assert main([*TRAIN, *more, "--quiet", "--name", "store/one"]) == 0
+    process = run([*COMMAND, *more, "--processes", "2", "--name", "store/two"])
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, said
+    assert said.count("Stored in") == 1
+    one, two = load_file("store/one.safetensors"), load_file("store/two.safetensors")
+    assert max(float((one[key].double() - two[key].double()).abs().max()) for key in one) < 1e-4
+    assert session_of(process) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--processes", "3"], "A batch of 8 cannot be divided among 3 processes"),
+        (["--processes", "0"], "`processes` is out of range"),
+        (["--processes", "2", "--lr", "-1"], "`lr` is out of range"),
+        (["--processes", "2", "--max-pixels", "10"], "max_pixels"),
+    ],
+)
+def test_a_mistake_starts_nothing(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("super_selfish.cli.launch", lambda *_: pytest.fail("processes were started"))
+    assert main([*TRAIN, "--epochs", "1", *words]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("super-selfish: ")
+    assert told in error
+
+
+@pytest.mark.faults
+@pytest.mark.promise(19)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_the_command_stops_all(run: Run, number: signal.Signals) -> None:
+    process = run([*COMMAND, "--epochs", "1000", "--checkpoint-every", "2", "--processes", "2", "--name", "store/a"])
+    wait_until(lambda: newest_step("store/a") >= 4)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 143, said
+    assert session_of(process) == []
+    step = newest_step("store/a")
+    assert f"Stopped by SIGTERM after step {step}." in said
+    again = run([*COMMAND, "--epochs", str(step // 2 + 2), "--resume", "--name", "store/a"])
+    assert again.communicate(timeout=120)[0].count("Stored in") == 1
+    assert again.returncode == 0
+    assert newest_step("store/a") == (step // 2 + 2) * 2
+
+
+@pytest.mark.faults
+@pytest.mark.promise(19)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_torchrun_stops_all(run: Run, number: signal.Signals, tmp_path: Path) -> None:
+    signals = ["--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"]  # torchrun leaves SIGUSR1 out
+    process = run([*TORCHRUN, *signals, str(HERE / "scenario.py"), "signal", str(tmp_path)])
+    wait_until(lambda: (tmp_path / "step-0").exists() and int((tmp_path / "step-0").read_text() or 0) >= 3)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode not in (0, None)
+    assert session_of(process) == []
+    assert (tmp_path / "step-0").read_text() == (tmp_path / "step-1").read_text(), said
+    assert newest_step(str(tmp_path / "rotate_net-layer")) == int((tmp_path / "step-0").read_text())
