@@ -10,6 +10,8 @@ import torch
 from super_selfish.data import functional
 from super_selfish.data.lab import LabBins, lab_of, normalised_lab_of, roots
 from super_selfish.data.pretext import PretextDataset, Sample
+from super_selfish.data.recipes import CropColourRecipe
+from super_selfish.data.rotate import checked_crop, checked_flip
 from super_selfish.errors import DataError, Rule, check_arguments, is_count, is_number
 from super_selfish.seeding import Stream
 
@@ -61,6 +63,8 @@ class SplitBrainDataset(PretextDataset):
         b_offset: Added to b, which is in about [-108, 95].
         target_size: Side of the classes in px, or (height, width); None: an eighth of the image's, at least 16. At
             most the image's.
+        crop: Smallest and largest share of the area of a random crop, scaled to the image's size; None: no crop.
+        flip: Probability of mirroring.
 
     Raises:
         ConfigurationError: If an argument is out of range.
@@ -85,13 +89,17 @@ class SplitBrainDataset(PretextDataset):
         b_offset: float = 128,
         *,
         target_size: TargetSize = None,
+        crop: tuple[float, float] | None = None,
+        flip: float = 0.0,
     ) -> None:
         check_arguments(RULES, locals())
         super().__init__(dataset)
+        self.crop, self.flip = checked_crop(crop), checked_flip(flip)
+        self.view = CropColourRecipe(scale=self.crop or (1.0, 1.0), flip=0.0, jitter_p=0.0, grey=0.0, blur=0.0)
         self.bins = LabBins(l_step, l_offset, ab_step, a_offset, b_offset)
         self.target_size = target_size
 
-    def sample(self, index: int, stream: Stream) -> Sample:  # noqa: ARG002 - nothing is random here
+    def sample(self, index: int, stream: Stream) -> Sample:
         """Lab and classes."""
         image = self.images.read(index)
         if image.shape[2] != 3:
@@ -100,6 +108,7 @@ class SplitBrainDataset(PretextDataset):
                 expected="an RGB image",
                 received=f"{image.shape[2]} channels",
             )
-        root = roots(image)
+        image = image if self.crop is None else self.view.augment(image, stream)
+        root = roots(functional.flip(image) if stream.chance(self.flip) else image)
         small = functional.resize(root, *target_shape(self.target_size, *image.shape[:2]))
         return torch.from_numpy(np.moveaxis(normalised_lab_of(root), 2, 0)), self.bins.labels(lab_of(small))

@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 from super_selfish.data import split_brain
 from super_selfish.data.exhibit import Exhibit, Panel
 from super_selfish.data.lab import LabBins
+from super_selfish.data.rotate import checked_crop, checked_flip
 from super_selfish.data.split_brain import SplitBrainDataset, TargetSize, target_shape
 from super_selfish.errors import check_argument, check_arguments
 from super_selfish.losses import GroupedLoss
@@ -55,6 +56,9 @@ class SplitBrainNetSupervisor(Supervisor):
             cross entropies if None.
         target_size: Side of the classes in px, or (height, width), at most the image's; None: an eighth of that, but at
             least 16.
+        crop: Smallest and largest share of the area of a random crop, scaled to the image's size; None: no crop. With
+            a few thousand images, ``crop=(0.3, 1.0)`` and ``flip=0.5`` keep them from being learned by heart.
+        flip: Probability of mirroring.
         **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
 
     Raises:
@@ -85,6 +89,8 @@ class SplitBrainNetSupervisor(Supervisor):
         loss: Callable[..., Tensor] | None = None,
         *,
         target_size: TargetSize = None,
+        crop: tuple[float, float] | None = None,
+        flip: float = 0.0,
         **images: Unpack[ImageOptions],
     ) -> None:
         check_arguments(split_brain.RULES, locals())
@@ -92,10 +98,13 @@ class SplitBrainNetSupervisor(Supervisor):
         setup.check_lab("Split-brain predicts colours from lightness, and the reverse.")
         bins = LabBins(l_step, l_offset, ab_step, a_offset, b_offset)
         steps = (l_step, l_offset, ab_step, a_offset, b_offset)
+        crop, flip = checked_crop(crop), checked_flip(flip)
         super().__init__(
             # Differs from the paper: EfficientNets and decoders, not an AlexNet split along its channels
             network(setup, bins.counts, target_shape(target_size, *setup.preprocessing.resolution)),
-            setup.dataset(lambda opened: SplitBrainDataset(opened, *steps, target_size=target_size)),
+            setup.dataset(
+                lambda opened: SplitBrainDataset(opened, *steps, target_size=target_size, crop=crop, flip=flip)
+            ),
             # Differs from the paper: a full grid of wide bins; both losses weigh 1, classes are not rebalanced
             setup.criterion(lambda: GroupedLoss(groups=bins.counts)),
             setup=setup,
@@ -103,6 +112,8 @@ class SplitBrainNetSupervisor(Supervisor):
         self.l_step, self.l_offset = l_step, l_offset
         self.ab_step, self.a_offset, self.b_offset = ab_step, a_offset, b_offset
         self.target_size = target_size
+        self.crop = crop
+        self.flip = flip
         self.bins = bins
 
     def get_backbone(self, *, input: str = "rgb", output: Output | None = None, averaged: bool = False) -> nn.Module:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from skimage import color
+from torch.nn import functional as F
 
 from super_selfish.data import SplitBrainDataset
 from super_selfish.data.lab import LabBins, lab_of, roots
@@ -103,6 +104,22 @@ def test_sizes(target_size: Any, size: tuple[int, int], expected: tuple[int, int
     assert classes.shape == (2, *expected)
 
 
+def test_crops_and_mirroring() -> None:
+    images = pictures(32, 48)
+    whole, mirrored = SplitBrainDataset(images)[0], SplitBrainDataset(images, flip=1.0)[0]
+    assert torch.allclose(whole[0].flip(-1), mirrored[0], atol=1e-6)
+    assert torch.equal(whole[1].flip(-1), mirrored[1])
+    cropped = SplitBrainDataset(images, crop=(0.2, 0.5))
+    first, again, other = (cropped.sample(0, Stream(seed)) for seed in (0, 0, 1))
+    assert first[0].shape == (3, 32, 48)
+    assert first[1].shape == (2, 16, 16)
+    assert torch.equal(first[0], again[0])
+    assert not torch.equal(first[0], other[0])
+    assert not torch.equal(first[0], whole[0])
+    root = (first[0][0] + 1) * 50  # lightness and its classes are of one crop
+    assert (F.adaptive_avg_pool2d(root[None], 16)[0] / 2 - first[1][0]).abs().mean() < 1.5
+
+
 def test_palettes_are_means_or_middles() -> None:
     bins = LabBins()
     lab = torch.tensor([[10.5, 11.0, 99.0], [3.0, 5.0, -30.0], [4.0, 6.0, 50.0]]).view(1, 3, 1, 3)
@@ -124,8 +141,9 @@ def test_images_without_colours_are_told() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [{"l_step": 0}, {"l_offset": "0"}, {"ab_step": 1}, {"a_offset": float("nan")}, {"b_offset": None}]
-    + [{"target_size": size} for size in (0, (4,), (4, 0), 2.5, "16", True)],
+    + [{"target_size": size} for size in (0, (4,), (4, 0), 2.5, "16", True)]
+    + [{"crop": (0.0, 1.0)}, {"crop": 0.5}, {"flip": 2}],
 )
 def test_bad_arguments(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match=f"`{next(iter(arguments))}` is out of range. Expected: "):
+    with pytest.raises(ConfigurationError, match=f"`{next(iter(arguments))}` is .*Expected: "):
         SplitBrainDataset(plain((1, 2, 3)), **arguments)
