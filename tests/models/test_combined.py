@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -67,3 +69,39 @@ def test_save_and_load_are_all_or_nothing() -> None:
     assert all(torch.equal(value, other.state_dict()[key]) for key, value in before.items())
     with pytest.raises(CheckpointError, match="cannot be read"):
         other.load("store/absent")
+
+
+class OnGPU(torch.Tensor):
+    """A tensor that says it is on a GPU."""
+
+    is_cuda = True
+
+
+def test_data_parallel_on_a_cpu_is_the_plain_network() -> None:
+    torch.manual_seed(0)
+    plain = CombinedNet(SmallResNet(width=4), nn.Linear(32, 5))
+    shared = CombinedNet(plain.backbone, plain.predictor, distributed=True)
+    x = torch.rand(4, 3, 32, 32)
+    assert torch.equal(plain(x), shared(x))
+
+
+def test_data_parallel_splits_a_batch_over_two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as it can be seen without any: replicas get their part, and do not split it again."""
+    torch.manual_seed(0)
+    net = CombinedNet(SmallResNet(width=4), nn.Linear(32, 5), distributed=True).eval()
+    sizes: list[int] = []
+
+    def split(module: nn.Module, inputs: tuple[torch.Tensor]) -> torch.Tensor:
+        replica = copy.copy(module)
+        replica._is_replica = True
+        parts = inputs[0].chunk(2)
+        sizes.extend(map(len, parts))
+        return torch.cat([replica(part.as_subclass(OnGPU)) for part in parts])
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(nn.parallel, "data_parallel", split)
+    x = torch.rand(6, 3, 32, 32)
+    answer = net(x.as_subclass(OnGPU))
+    assert sizes == [3, 3]
+    net.distributed = False
+    assert torch.allclose(answer.as_subclass(torch.Tensor), net(x), atol=1e-6)
