@@ -6,6 +6,7 @@ srun python examples/multi_gpu.py photos/            # in a SLURM job, see examp
 """
 
 import argparse
+import os
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ supervisor.supervise(
     precision="bf16" if torch.cuda.is_available() else "32",
     name=given.name,
     resume="auto",
+    requeue="SLURM_JOB_ID" in os.environ,
     checkpoint_every="10min",
 )
 if rank() == 0:

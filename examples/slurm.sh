@@ -11,4 +11,5 @@
 #SBATCH --open-mode=append
 
 export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
-srun python examples/multi_gpu.py /data/photos --name "$HOME/store/moco-$SLURM_JOB_ID"
+# a process that fails ends the others; what is stopped at the limit is put back into the queue
+srun --kill-on-bad-exit=1 python examples/multi_gpu.py /data/photos --name "$HOME/store/moco-$SLURM_JOB_ID"

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from super_selfish.data.preprocessing import Preprocessing
-from super_selfish.errors import ConfigurationError, SuperSelfishError
+from super_selfish.errors import ConfigurationError, SuperSelfishError, check_argument, is_count
 from super_selfish.files import base_path, with_suffix, write_with
 from super_selfish.models.backbones import BackboneOutput, Trunk
 from super_selfish.models.modes import in_eval_mode
@@ -90,6 +90,7 @@ def export(
         raise ConfigurationError(
             "`format` is unknown.", expected=" or ".join(map(repr, FORMATS)), received=repr(format)
         )
+    check_argument(resolution is None or is_count(resolution, 1), "resolution", resolution, "a side in px, at least 1")
     supervisor = restore(name, all_supervisors(), given)
     base = base_path(name)
     target = Path(path) if path is not None else with_suffix(base, f"_backbone{FORMATS[format]}")

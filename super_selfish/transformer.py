@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +14,19 @@ import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
+from torch import nn
 from typing_extensions import Self
 
 from super_selfish.errors import ConfigurationError
-from super_selfish.supervisors import all_supervisors
+from super_selfish.supervisors import Supervisor, all_supervisors, persistence
+
+logger = logging.getLogger("super_selfish")
 
 
 class SelfSupervisedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Trains an algorithm on images, without their labels, and turns images into features.
+
+    Once fitted, it pickles as the file that ``supervisor_.save()`` writes, without the images.
 
     Args:
         algorithm: Its name, such as ``"rotate_net"``.
@@ -33,7 +41,7 @@ class SelfSupervisedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[m
         arguments: More arguments of the algorithm's class, by name.
 
     Attributes:
-        supervisor_: The trained supervisor, once fitted.
+        supervisor_: The trained supervisor, once fitted; without images, once unpickled.
         n_features_out_: Length of the features.
 
     Raises:
@@ -115,3 +123,75 @@ class SelfSupervisedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[m
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "supervisor_")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if "supervisor_" in state:
+            state["supervisor_"] = stored(state["supervisor_"])
+        return state
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        plain = {key: value for key, value in state.items() if key != "supervisor_"}
+        super().__setstate__(plain)
+        if "supervisor_" in state:
+            self.supervisor_ = rebuilt(**state["supervisor_"])
+            try:
+                self.supervisor_.to(self.device)
+            except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+                self.supervisor_.cpu()
+                logger.warning("%r cannot be used here: features are computed on the CPU. %s", self.device, error)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        twin = type(self).__new__(type(self))  # in memory nothing has to be rebuilt, and the images stay
+        memo[id(self)] = twin
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return twin
+
+
+def stored(supervisor: Supervisor) -> dict[str, Any]:
+    """A supervisor as its file, and the networks and functions of the user's own that the file is rebuilt with.
+
+    Raises:
+        ConfigurationError: If it could not be rebuilt.
+    """
+    given = supervisor._setup.given
+    own = {key: value for key, value in given.items() if value is not None and not isinstance(value, str)}
+    for key, value in own.items():
+        for name in names(value):
+            if "<" in name:
+                raise ConfigurationError(
+                    f"`{key}` cannot be pickled.",
+                    expected="classes and functions that a module has by name",
+                    received=name,
+                    fix="Define it at the top of a module, or keep the training alone: supervisor_.save(name).",
+                )
+    with tempfile.TemporaryDirectory() as folder:
+        artefact = persistence.save(supervisor, Path(folder, "features")).read_bytes()
+    found: dict[str, Any] = {"artefact": artefact, "given": own}
+    try:
+        rebuilt(**copy.deepcopy(found))
+    except Exception as error:
+        raise ConfigurationError(
+            f"The fitted features cannot be pickled, because they could not be rebuilt: {error}",
+            fix="Leave the networks of `supervisor_` as fit() built them.",
+        ) from error
+    return found
+
+
+def rebuilt(artefact: bytes, given: Mapping[str, Any]) -> Supervisor:
+    """The supervisor of a file's content, on the CPU, with the networks and functions that were given to it."""
+    own = {key: value.cpu() if isinstance(value, nn.Module) else value for key, value in given.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "features.safetensors").write_bytes(artefact)
+        return persistence.restore(Path(folder, "features"), all_supervisors(), own)
+
+
+def names(value: Any) -> Iterator[str]:
+    """What pickle finds a value again by: the names of its classes and functions."""
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from names(part)
+    elif isinstance(value, nn.Module):
+        yield from (type(part).__qualname__ for part in value.modules())
+    else:
+        yield getattr(value, "__qualname__", type(value).__qualname__)

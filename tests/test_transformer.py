@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import logging
+import pickle
+from typing import Any
+
+import joblib
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from torch import nn
 
 from super_selfish.errors import ConfigurationError
+from super_selfish.supervisors import all_supervisors
 from super_selfish.transformer import SelfSupervisedFeatures
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
+DAILY = ("rotate_net", "momentum_contrast")
+SMALL: dict[str, dict[str, Any]] = {"contrastive_predictive_coding": {"embedding_size": 16, "patch_size": 8}}
+
+
+def through_joblib(thing: Any) -> Any:
+    file = io.BytesIO()
+    joblib.dump(thing, file)
+    file.seek(0)
+    return joblib.load(file)
+
+
+def through_pickle(thing: Any) -> Any:
+    return pickle.loads(pickle.dumps(thing))
+
+
+def small_network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 5, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2))
+
+
+def fitted(algorithm: str = "rotate_net", **arguments: Any) -> SelfSupervisedFeatures:
+    return SelfSupervisedFeatures(algorithm, epochs=1, batch_size=6, **arguments).fit(IMAGES)
 
 
 def test_in_a_pipeline() -> None:
@@ -36,3 +66,65 @@ def test_mistakes() -> None:
         SelfSupervisedFeatures().transform(IMAGES)
     with pytest.raises(ConfigurationError, match="rotate_net"):
         SelfSupervisedFeatures("rotatenet").fit(IMAGES)
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [name if name in DAILY else pytest.param(name, marks=pytest.mark.slow) for name in sorted(all_supervisors())],
+)
+def test_a_fitted_one_can_be_stored(algorithm: str) -> None:
+    features = fitted(algorithm, arguments=SMALL.get(algorithm))
+    expected, labels = features.transform(IMAGES), np.arange(12) % 2
+    for copied in (through_pickle, through_joblib, copy.deepcopy):
+        twin = copied(features)
+        assert np.array_equal(twin.transform(IMAGES), expected), copied
+        assert np.array_equal(features.transform(IMAGES), expected), "the first is as before"
+        assert twin.get_params() == features.get_params()
+        assert twin.supervisor_.history == features.supervisor_.history
+        pipeline = make_pipeline(twin, LogisticRegression().fit(expected, labels))
+        assert np.array_equal(copied(pipeline).predict(IMAGES), pipeline.predict(IMAGES))
+    again = make_pipeline(through_pickle(features), LogisticRegression()).fit(IMAGES, labels)
+    assert np.array_equal(again[0].transform(IMAGES), expected), "it can be fitted, with the same seed"
+
+
+def test_one_without_training_can_be_stored() -> None:
+    twin = through_pickle(SelfSupervisedFeatures("pirl", epochs=3))
+    assert twin.get_params() == SelfSupervisedFeatures("pirl", epochs=3).get_params()
+    with pytest.raises(NotFittedError):
+        twin.transform(IMAGES)
+
+
+@pytest.mark.parametrize("copied", [through_pickle, through_joblib, copy.deepcopy])
+def test_own_networks_are_stored_too(copied: Any) -> None:
+    features = fitted(
+        backbone=small_network(), arguments={"predictor": nn.Linear(32, 4), "loss": nn.CrossEntropyLoss()}
+    )
+    twin = copied(features)
+    assert np.array_equal(twin.transform(IMAGES), features.transform(IMAGES))
+    assert twin.backbone is twin.supervisor_.model.backbone, "as in the first"
+    assert twin.arguments["predictor"] is twin.supervisor_.model.predictor
+    assert twin.backbone is not features.backbone
+
+
+def test_what_cannot_be_rebuilt_is_told_when_it_is_stored() -> None:
+    class Local(nn.Sequential):
+        """Pickle finds no class within a function."""
+
+    features = fitted(backbone=Local(small_network()))
+    with pytest.raises(ConfigurationError, match=r"`backbone` cannot be pickled.*Received: test_what.*\.Local\."):
+        pickle.dumps(features)
+    assert np.array_equal(copy.deepcopy(features).transform(IMAGES), features.transform(IMAGES))
+    with pytest.raises(ConfigurationError, match=r"`loss` cannot be pickled.*<lambda>"):
+        pickle.dumps(fitted(arguments={"loss": lambda logits, labels: logits.square().mean()}))
+    features = fitted(backbone=small_network())
+    features.supervisor_.model.predictor = nn.Linear(32, 4)
+    with pytest.raises(ConfigurationError, match="could not be rebuilt"):
+        pickle.dumps(features)
+
+
+def test_a_device_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
+    features = fitted().set_params(device="cuda:99")
+    with caplog.at_level(logging.WARNING):
+        twin = through_pickle(features)
+    assert "'cuda:99' cannot be used here" in caplog.text
+    assert np.array_equal(twin.transform(IMAGES), features.transform(IMAGES))

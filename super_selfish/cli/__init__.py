@@ -6,6 +6,7 @@ to stop, with 143 once everything is stored.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ from super_selfish.errors import SuperSelfishError
 DAMAGED = 1
 MISTAKE = 2
 INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words:
         complain(f"a COMMAND is needed: {', '.join(COMMANDS)} (see super-selfish --help)")
         return MISTAKE
+    if words in (["train"], ["preview"]):
+        complain(f"an ALGORITHM is needed (see super-selfish {words[0]} --help)")
+        return MISTAKE
     try:
         app = application(words)
         status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
@@ -41,10 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return launch(*split)  # the command itself has only made sure that all is sound
         return status if isinstance(status, int) else 0
     except CycloptsError as error:
-        known = [*words[:1], ""] if words[0] in COMMANDS else [""]
+        known = [*words[: 2 if words[0] in ("train", "preview") else 1], ""] if words[0] in COMMANDS else [""]
         complain(f"{' '.join(str(error).split())} (see super-selfish {' '.join(known)}--help)")
     except SuperSelfishError as error:
         complain(" ".join(str(error).split()))
+    except BrokenPipeError:  # who read what was printed has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import platform
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +16,13 @@ from cyclopts import App
 from super_selfish import __version__
 from super_selfish.cli.commands import FOLDER, say
 from super_selfish.cli.flags import documented, flag, flags, plain_text, value_of
+from super_selfish.distributed import rank, world
 from super_selfish.errors import ConfigurationError
 from super_selfish.files import base_path, check_writable, replacing, with_suffix
 from super_selfish.supervisors import Supervisor, all_supervisors
 from super_selfish.supervisors.loading import check_shares
 from super_selfish.supervisors.setup import IMAGE_DEFAULTS, ImageOptions
+from super_selfish.training.callbacks import Callback
 from super_selfish.training.lars import LARS
 from super_selfish.training.schedules import Schedule
 from super_selfish.training.settings import SETTINGS, Settings
@@ -122,7 +124,7 @@ def training_flags() -> list[inspect.Parameter]:
         ("tensorboard", str | None, None, "A folder for TensorBoard (needs the extra tensorboard)."),
         ("processes", int, 1, "Train in so many processes on this machine; --batch-size counts the images of all."),
         ("device", str, "auto", "cpu, cuda, cuda:1 ...; auto: a GPU if there is one."),
-        ("config", str | None, None, "A <name>.config.json: its arguments, where no flag says otherwise."),
+        ("config", str | None, None, "A NAME.config.json: its arguments, where no flag says otherwise."),
         ("quiet", bool, False, "Say nothing but warnings."),
     ]
     return found + [flag(name, kind, default, told, TRAINING) for name, kind, default, told in extra]
@@ -133,19 +135,60 @@ def run_training(algorithm: Algorithm, data: str, arguments: dict[str, Any], how
     if how["config"] is not None:
         data, arguments, how = configured(algorithm, data, arguments, how)
     check_writable(base_path(how["name"]))
-    device = how["device"]
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_of(how["device"])
     torch.manual_seed(how["seed"])  # of the initial weights
     supervisor = algorithm(data, **arguments)
     if how["processes"] != 1:
         check_processes(how, device, len(supervisor.dataset))
         return 0
     supervisor.to(device)
-    if os.environ.get("RANK", "0") == "0":
-        write_config(algorithm, data, arguments, how, device)
-    supervisor.supervise(**settings(how))
+    supervisor.supervise(**settings(how, Configuration(data, arguments, how)))
     return 0
+
+
+def device_of(word: str) -> str:
+    """A device by its name; ``"auto"``: a GPU if there is one.
+
+    Raises:
+        ConfigurationError: If there is none of that name.
+    """
+    if word == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    known = re.fullmatch(r"cpu|cuda(:\d+)?|mps", word)
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if known is None or not there[word.partition(":")[0]]:
+        raise ConfigurationError(
+            "`device` is not there.",
+            expected=", ".join(name for name, is_there in there.items() if is_there) + " or auto",
+            received=f"--device {word}",
+        )
+    return word
+
+
+class Configuration(Callback):
+    """Keeps every argument of a training in ``<name>.config.json``, once all are accepted, with what came of them."""
+
+    def __init__(self, data: str, arguments: dict[str, Any], how: dict[str, Any]) -> None:
+        self.data, self.arguments, self.how = data, arguments, how
+
+    def on_train_begin(self, run: Any) -> None:
+        """Write."""
+        supervisor = run.supervisor
+        if rank():
+            return
+        effective = supervisor.settings.as_json() if supervisor.settings is not None else {}
+        effective |= {"batch_size": run.loader.batch_size, "resolution": supervisor.preprocessing.resolution}
+        effective |= {"device": str(supervisor.device), "processes": world()}
+        content = {
+            "algorithm": supervisor.algorithm(),
+            "data": self.data,
+            "arguments": self.arguments,
+            "training": {key: value for key, value in self.how.items() if key not in ("config", "processes")},
+            "effective": effective,
+            "versions": {"super_selfish": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        }
+        with replacing(with_suffix(base_path(self.how["name"]), CONFIG)) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def check_processes(how: dict[str, Any], device: str, images: int) -> None:
@@ -167,7 +210,7 @@ def check_processes(how: dict[str, Any], device: str, images: int) -> None:
     Settings(**{key: value for key, value in given.arguments.items() if key in SETTINGS})
 
 
-def settings(how: dict[str, Any]) -> dict[str, Any]:
+def settings(how: dict[str, Any], *callbacks: Callback) -> dict[str, Any]:
     """What ``supervise`` gets."""
     own = {part.name for part in flags(Supervisor.supervise, {}, TRAINING)}
     found = {key: value_of(value) if key == "checkpoint_every" else value for key, value in how.items() if key in own}
@@ -176,25 +219,13 @@ def settings(how: dict[str, Any]) -> dict[str, Any]:
         found["optimizer"] = OPTIMIZERS[how["optimizer"]]
     if how["schedule"] == "cosine":
         found["lr_scheduler"] = Schedule("cosine", warm_up=0.1, most_epochs=10)
+    found["callbacks"] = [*callbacks]
     if how["tensorboard"] is not None:
         from super_selfish.training.tensorboard import TensorBoard
 
-        found["callbacks"] = [TensorBoard(how["tensorboard"])]
+        check_writable(Path(how["tensorboard"], "events"))
+        found["callbacks"].append(TensorBoard(how["tensorboard"]))
     return found
-
-
-def write_config(algorithm: Algorithm, data: str, arguments: dict[str, Any], how: dict[str, Any], device: str) -> None:
-    """Keep every argument as it came to be, in ``<name>.config.json``."""
-    content = {
-        "algorithm": algorithm.algorithm(),
-        "data": data,
-        "arguments": arguments,
-        "training": {key: value for key, value in how.items() if key not in ("config", "processes")},
-        "device": device,
-        "versions": {"super_selfish": __version__, "torch": torch.__version__, "python": platform.python_version()},
-    }
-    with replacing(with_suffix(base_path(how["name"]), CONFIG)) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def configured(

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from super_selfish import __version__
+from super_selfish.errors import check_argument
 
 DAMAGED = 1
 FOLDER = "dataset"
@@ -81,6 +82,7 @@ def check(data: str = FOLDER, /, *, max_pixels: int = 89_478_485) -> int:
     """
     from super_selfish.data.survey import survey
 
+    check_argument(max_pixels >= 1, "max_pixels", max_pixels, "at least 1")
     found = survey(data, max_pixels=max_pixels)
     say(str(found))
     return DAMAGED if found.unreadable else 0
@@ -108,7 +110,7 @@ def evaluate(
     """Score trained features on labelled images, beside untrained ones and beside pixels.
 
     kNN and a linear probe, on features that stay as they are; each image is read once, and a probe takes seconds to a
-    minute. The scores are kept in <name>.scores.json, for the report.
+    minute. The scores are kept in NAME.scores.json, for the report.
 
     Args:
         name: As given to training.
@@ -131,7 +133,7 @@ def report(name: str = NAME, data: str | None = None, /, *, output: str | None =
     Args:
         name: As given to training.
         data: Images for previews, neighbours and the map; those that were trained on if left out.
-        output: The file; <name>.html if left out.
+        output: The file; NAME.html if left out.
         images: How many are on the map. Each takes about 2 kB of the file.
     """
     from super_selfish.reports import report as write
@@ -154,7 +156,7 @@ def export(
         name: As given to training.
         format: safetensors or torch: weights under the names that torchvision or timm have; onnx: the network too, for
             images of any size, compared with torch in onnxruntime after it is written (needs the extra onnx).
-        output: The file; <name>_backbone with its suffix if left out.
+        output: The file; NAME_backbone with its suffix if left out.
         resolution: Side of the images that an ONNX file is tried with; that of the training if left out.
     """
     from super_selfish.export import export as write

@@ -20,7 +20,6 @@ COSTS = {
     "accumulate": "Memory shrinks by it; batch norm sees each part alone.",
     "polyak": "A copy of the weights, and a few percent of time.",
     "watch": "As many images through the backbone, twice an epoch.",
-    "compile": "Some minutes at the start, faster steps on a GPU.",
     "checkpoint_every": "A checkpoint has about three times the size of the weights.",
     "cache": "Disk space: three bytes a pixel.",
     "evaluate": "All these images through the backbone every ten epochs.",

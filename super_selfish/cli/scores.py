@@ -13,12 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.errors import DataError, check_argument
 from super_selfish.evaluation import extract_features, knn, linear_probe, quality, split
 from super_selfish.files import base_path, replacing, with_suffix
 from super_selfish.supervisors import all_supervisors
 from super_selfish.supervisors.persistence import restore
 from super_selfish.supervisors.setup import fresh_copy
+from super_selfish.training.inspection import digest_of
 
 SCORES = ".scores.json"
 _SIDE = 16
@@ -50,8 +51,8 @@ def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int 
         DataError: If images have no labels.
         CheckpointError: If there is no such training.
     """
-    if seeds < 1:
-        raise ConfigurationError("`seeds` is out of range.", expected="at least 1", received=f"seeds={seeds}")
+    check_argument(seeds >= 1, "seeds", seeds, "at least 1")
+    check_argument(num_workers >= 0, "num_workers", num_workers, "at least 0")
     supervisor = restore(name, all_supervisors(), {})
     backbone = supervisor.get_backbone()
     torch.manual_seed(0)
@@ -66,6 +67,7 @@ def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int 
         other = None if test is None else labelled(network, test, num_workers)
         rows[key] = means(x, y, other, seeds)
     found = {"data": train, "test": test, "protocol": protocol(test, seeds), "seeds": seeds, "scores": rows}
+    found["weights"] = digest_of(name)
     with replacing(with_suffix(base_path(name), SCORES)) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found

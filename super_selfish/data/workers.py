@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import functools
 import itertools
 import logging
+import os
 import signal
+import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -19,6 +24,7 @@ from super_selfish.errors import WorkerHung, WorkerKilled
 logger = logging.getLogger("super_selfish")
 
 _SHOWN = 16  # indices
+_SLICE = 2.0  # seconds
 _BUS_ERROR = getattr(signal, "SIGBUS", 7)
 _MEMORY = ("bus error", "shared memory", "unable to mmap", "too many open files")
 
@@ -142,7 +148,9 @@ def _some(images: list[int]) -> str:
 
 
 def _leave_signals_alone(_number: int) -> None:
-    """Ctrl-C and SIGUSR1, which a whole group of processes gets, are for the training's own process to answer."""
+    """Signals that a whole group of processes gets are for the training's own process to answer."""
+    with contextlib.suppress(AttributeError, OSError):  # Windows has no groups
+        os.setpgid(0, 0)
     for name in ("SIGINT", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -152,10 +160,23 @@ def _started(workers: DataLoader[Any]) -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Got pickle error")  # likewise
         batches = iter(workers)
+    if (look := getattr(type(batches), "_try_get_data", None)) is not None:
+        seen = weakref.ref(batches)  # or processes would live until the garbage is collected
+        batches._try_get_data = functools.partial(_looked_for, look, seen)  # type: ignore[attr-defined]
     if getattr(batches, "_worker_pids_set", False):  # else torch reports their deaths in the middle of anything
         torch._C._remove_worker_pids(id(batches))
         batches._worker_pids_set = False  # type: ignore[attr-defined]
     return batches
+
+
+def _looked_for(look: Callable[..., tuple[bool, Any]], seen: Any, timeout: float = 5.0) -> tuple[bool, Any]:
+    """Wait for a batch in slices: torch looks whether its processes live only when a wait is over."""
+    begun = time.monotonic()
+    while True:
+        left = timeout - (time.monotonic() - begun)
+        came, batch = look(seen(), max(0.0, min(_SLICE, left)))
+        if came or left <= _SLICE:
+            return came, batch
 
 
 def _is_of_processes(error: Exception, batches: Iterator[Any] | None, begun: bool) -> bool:

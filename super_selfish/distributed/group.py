@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ TIMEOUT = "SUPER_SELFISH_TIMEOUT"
 
 _FIRST_SECONDS = 1800.0  # until the first update: one process may prepare the images for all
 _PORTS = (20_000, 20_000)
-_BEAT = "super_selfish/step/"
-_BEAT_SECONDS = 1.0
+_ALIVE = "super_selfish/alive/"
+_ASK_SECONDS = 2.0
 
 
 @dataclass
@@ -47,7 +48,6 @@ class Group:
     local_rank: int = 0
     backend: str = ""
     step: int = 0
-    _told: float = 0.0
     _own: bool = False  # joined by us, who may say how long to wait
     _waits: float = _FIRST_SECONDS
 
@@ -57,13 +57,13 @@ class Group:
         return self.rank == 0
 
     def beat(self, step: int) -> None:
-        """Tell the others now and then how far this process has come."""
+        """An update is made: from now on the others are waited for no longer than they need."""
         self.step = step
         self.wait_for(patience())
-        if self.world > 1 and time.monotonic() - self._told > _BEAT_SECONDS:
-            self._told = time.monotonic()
-            with contextlib.suppress(RuntimeError):
-                store().set(f"{_BEAT}{self.rank}", str(step))
+
+    def be_patient(self) -> None:
+        """Wait for the others as long as before the first update."""
+        self.wait_for(max(_FIRST_SECONDS, patience()))
 
     def wait_for(self, seconds: float) -> None:
         """Give up on the others after so long from now on."""
@@ -90,16 +90,24 @@ class Group:
             raise self._lost(error) from error
 
     def _lost(self, error: BaseException) -> ProcessLost:
-        steps = {}
-        for other in range(self.world):
+        silent: list[int] | None = None
+
+        def ask() -> None:
+            nonlocal silent
             with contextlib.suppress(Exception):  # the store may be gone with the first process
-                key = f"{_BEAT}{other}"
-                steps[other] = int(store().get(key)) if store().check([key]) else 0
-        last = [other for other, step in steps.items() if step == min(steps.values())]
-        named = ", ".join(f"{other} (step {steps[other]})" for other in last)
-        told = f"furthest behind: rank {named}" if steps and len(last) < self.world else "it is not known which"
+                store().set(f"{_ALIVE}{self.rank}", "")
+                time.sleep(_ASK_SECONDS)
+                silent = [other for other in range(self.world) if not store().check([f"{_ALIVE}{other}"])]
+
+        asking = threading.Thread(target=ask, daemon=True)  # the store does not answer where the first process hangs
+        asking.start()
+        asking.join(2 * _ASK_SECONDS)
+        if silent is None:
+            silent = [] if self.is_first else [0]
+        told = ", ".join(map(str, silent))
         return ProcessLost(
-            f"Rank {self.rank} of {self.world}, step {self.step}: another process is gone or does not answer; {told}.",
+            f"Rank {self.rank} of {self.world}, step {self.step}: another process is gone or does not answer; "
+            + (f"no answer from rank {told}." if silent else "all answer, so a connection was lost."),
             received=" ".join(str(error).split())[:200],
             fix="Look at the output of that process. torchrun --max-restarts=3 starts all from the last checkpoint.",
         )
@@ -116,13 +124,13 @@ def current() -> Group:
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
-    return _group.rank
+    """The number of this process, from 0; before training, as torchrun or srun say."""
+    return _group.rank if _group.world > 1 else int(found(os.environ).get("RANK", 0))
 
 
 def world() -> int:
-    """How many processes train together."""
-    return _group.world
+    """How many processes train together; before training, as torchrun or srun say."""
+    return _group.world if _group.world > 1 else int(found(os.environ).get("WORLD_SIZE", 1))
 
 
 def store() -> Any:
@@ -186,7 +194,7 @@ def join(on_gpu: bool) -> Group:
     """
     global _group
     if _group.world > 1 and dist.is_initialized():
-        _group.wait_for(_FIRST_SECONDS)
+        _group.be_patient()
         return _group
     if dist.is_available() and dist.is_initialized():  # by the user's own script
         backend = dist.get_backend()
@@ -198,10 +206,13 @@ def join(on_gpu: bool) -> Group:
         _group = _alone
         return _group
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"  # a bank may be in main memory beside networks on GPUs
+    by_srun = "RANK" not in os.environ
     os.environ.update(told)
     number, size = int(told["RANK"]), int(told["WORLD_SIZE"])
     local = int(told.get("LOCAL_RANK", number))
-    if on_gpu:
+    if on_gpu and by_srun and torch.cuda.device_count() == 1:
+        local = 0  # srun --gpus-per-task=1 shows each process its own alone
+    if on_gpu and local < torch.cuda.device_count():
         torch.cuda.set_device(local)
     patience()  # a mistake in it is told now
     waits = datetime.timedelta(seconds=_FIRST_SECONDS)

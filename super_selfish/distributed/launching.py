@@ -43,7 +43,8 @@ def launch(words: Sequence[str], processes: int, *, restarts: int = RESTARTS) ->
         try:
             status = child.wait()
         except KeyboardInterrupt:  # the children got Ctrl-C too, and store what there is
-            status = child.wait()
+            child.wait()
+            raise
     return PREEMPTED if received else status
 
 

@@ -13,8 +13,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from super_selfish.distributed.group import current
 from super_selfish.distributed.tensors import gather
+from super_selfish.errors import ConfigurationError
 
 _local = False
+_BEHIND = ("drop", "act")
 Moments = tuple[Tensor, Tensor, float, int]
 """Mean and variance of each channel, what is added to the variance, and how many numbers they are of."""
 
@@ -50,6 +52,7 @@ class GlobalBatchNorm(_BatchNorm):
     """Normalises by the mean and the variance of all ranks' batches, which are of one size.
 
     Training networks get this class for the time of a run; outside of it, and in eval mode, they are what they were.
+    What timm's have behind the norm (``drop``, ``act``) follows here too.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -59,13 +62,20 @@ class GlobalBatchNorm(_BatchNorm):
         """The normalised batch."""
         group = current()
         if group.world == 1 or not self.training or _local:
-            return super().forward(input)
+            return self._behind(super().forward(input))
         values = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
         mean, variance, count = moments_of_all(values.detach())
         self._follow(mean, variance * count / max(1, count - 1))
         ones = values.new_ones(values.shape[1])
         weight, bias = (ones, torch.zeros_like(ones)) if self.weight is None else (self.weight, self.bias)
-        return cast(Tensor, _Normalise.apply(values, weight, bias, (mean, variance, self.eps, count))).to(input.dtype)
+        normalised = cast(Tensor, _Normalise.apply(values, weight, bias, (mean, variance, self.eps, count)))
+        return self._behind(normalised.to(input.dtype))
+
+    def _behind(self, normalised: Tensor) -> Tensor:
+        for name in _BEHIND:
+            behind = self._modules.get(name)
+            normalised = normalised if behind is None else behind(normalised)
+        return normalised
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
@@ -93,9 +103,22 @@ def moments_of_all(values: Tensor) -> tuple[Tensor, Tensor, int]:
 
 @contextlib.contextmanager
 def global_norms(network: nn.Module) -> Iterator[None]:
-    """Within the block, the batch norms of a network see the batch of all ranks."""
+    """Within the block, the batch norms of a network see the batch of all ranks.
+
+    Raises:
+        ConfigurationError: If one of them does more than can be done for it.
+    """
     norms = [part for part in network.modules() if isinstance(part, _BatchNorm)] if current().world > 1 else []
     before = [type(part) for part in norms]
+    for part in norms:
+        plain = type(part).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+        if not plain and (not set(_BEHIND) >= set(part._modules) or not part._modules):
+            raise ConfigurationError(
+                f"A {type(part).__name__} is more than a batch norm, and cannot see the batch of all processes.",
+                expected="torch's batch norms, or timm's with an activation behind",
+                received=f"{type(part).__module__}.{type(part).__qualname__}",
+                fix="sync_bn=False lets each process normalise its own part of a batch.",
+            )
     for part in norms:
         if not isinstance(part, nn.SyncBatchNorm):
             part.__class__ = GlobalBatchNorm

@@ -67,6 +67,14 @@ def mean_of_ranks(tensors: Sequence[Tensor]) -> None:
             tensor.copy_(part.view_as(tensor))
 
 
+def for_words(device: torch.device) -> torch.device:
+    """Where a number lies that the processes tell each other: in main memory, if gloo carries it from there.
+
+    Between GPUs it goes first so, and a process that is gone is noticed: NCCL would not say.
+    """
+    return torch.device("cpu") if "gloo" in current().backend else device
+
+
 @torch.no_grad()
 def same_everywhere(tensors: Iterable[Tensor]) -> None:
     """Give all ranks the first one's tensors."""

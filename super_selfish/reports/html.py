@@ -116,8 +116,10 @@ def advice_list(supervisor: Supervisor) -> str:
     return f'<ul class="advice">{"".join(items)}</ul>'
 
 
-def scores_table(scores: Mapping[str, Any], supervisor: Supervisor) -> str:
-    """Scores with their protocol; without any, how to get them."""
+def scores_table(scores: Mapping[str, Any], supervisor: Supervisor, *, stale: bool = False) -> str:
+    """Scores with their protocol; without any, or if there are only those of other weights, how to get them."""
+    if stale:
+        return note("Those that are stored are of other weights: run super-selfish evaluate NAME DATA again.")
     if not scores:
         last = supervisor.history[-1] if supervisor.history else {}
         kept = {key: last[key] for key in ("knn", "probe") if key in last}

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from super_selfish.data.preprocessing import ImageDataset
-from super_selfish.errors import CheckpointError, DataError, SuperSelfishError
+from super_selfish.errors import CheckpointError, DataError, SuperSelfishError, check_argument, is_count
 from super_selfish.files import base_path, replacing, with_suffix
 from super_selfish.models.modes import in_eval_mode
 from super_selfish.reports import html
@@ -25,6 +25,7 @@ from super_selfish.reports.pictures import displayable
 from super_selfish.supervisors import Supervisor, all_supervisors
 from super_selfish.supervisors.persistence import restore
 from super_selfish.supervisors.watching import features_of, ready
+from super_selfish.training.inspection import digest_of
 
 TEMPLATE = Path(__file__).with_name("page.html")
 _QUERIES, _NEAREST = 8, 6
@@ -45,6 +46,7 @@ class Content:
         scores: As ``super-selfish evaluate`` keeps them.
         config: As ``super-selfish train`` keeps it.
         why: Why there are no images.
+        stale: Whether the scores that are stored are of other weights.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Content:
     scores: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     why: str = ""
+    stale: bool = False
 
 
 def report(
@@ -85,15 +88,17 @@ def report(
         CheckpointError: If there is no such training, or the file cannot be written.
         DataError: If the images cannot be used.
     """
+    check_argument(is_count(count, 2), "images", count, "a number of images, at least 2")
     base = base_path(name)
     supervisor = restore(name, all_supervisors(), given)
     content = Content(base.name, supervisor)
     content.scores, content.config = (stored(base, suffix) for suffix in (".scores.json", ".config.json"))
+    if content.scores and content.scores.get("weights") != digest_of(base):
+        content.scores, content.stale = {}, True
+    if data is None and isinstance(data := content.config.get("data"), str) and not Path(data).exists():
+        content.why, data = f"{data} is gone: super-selfish report NAME DATA shows images from elsewhere.", None
     if data is None:
-        data = content.config.get("data")
-        data = data if isinstance(data, str) and Path(data).exists() else None
-    if data is None:
-        content.why = "No images were given: super-selfish report NAME DATA shows them."
+        content.why = content.why or "No images were given: super-selfish report NAME DATA shows them."
     else:
         look(content, data, count)
     target = with_suffix(base, ".html") if path is None else Path(path)
@@ -158,7 +163,7 @@ def page(content: Content, data: object) -> str:
         "title": html.escaped(f"{type(supervisor).__name__.removesuffix('Supervisor')}: {content.name}"),
         "summary": html.summary(supervisor),
         "advice": html.advice_list(supervisor),
-        "scores": html.scores_table(content.scores, supervisor),
+        "scores": html.scores_table(content.scores, supervisor, stale=content.stale),
         "curves": html.curves(supervisor),
         "exercise": exercise(content, data),
         "neighbours": html.gallery(content) if content.images else html.note(content.why),

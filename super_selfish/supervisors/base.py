@@ -151,7 +151,8 @@ class Supervisor(Trained):
             evaluate: Labelled images, scored by kNN and a linear probe every ten epochs into ``history``; or a
                 :class:`~super_selfish.supervisors.watching.Probe`, which says how often.
             watch: Images whose features are measured every epoch into ``history``, without labels (effective rank,
-                uniformity, alignment, consistency); None: at most 256, and a twentieth of an epoch's; 0: none.
+                uniformity, alignment, consistency); None: a twentieth of an epoch's, at most 256, or none if these are
+                less than 32; 0: none.
             on_error: ``"raise"`` at an unreadable image, or ``"skip"``: another takes its place; see ``skipped``.
             on_nonfinite: ``"raise"`` before an update whose loss or gradients are not finite, ``"skip"`` it, or
                 ``"ignore"``: do not look.

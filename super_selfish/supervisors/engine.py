@@ -27,6 +27,7 @@ from super_selfish.supervisors.watching import HistoryFile
 from super_selfish.training.advice import advice
 from super_selfish.training.artefact import stored_steps
 from super_selfish.training.callbacks import Callback
+from super_selfish.training.inspection import weights_at
 from super_selfish.training.progress import Progress, say
 from super_selfish.training.run import Run
 from super_selfish.training.settings import Settings
@@ -43,6 +44,7 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
     """Run the stages of ``supervise``; see :meth:`Supervisor.supervise`."""
     base = base_path(settings.name)
     group = processes.take_part(supervisor)
+    processes.check_alike(supervisor, settings)
     settings = processes.share(settings)
     if group.is_first:
         check_writable(base)
@@ -81,9 +83,10 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
             resumption.restore(supervisor, found, run, scheduler)
             if planned <= 0:
                 finished(supervisor, run, base)
+                processes.meet()
                 return
             logger.info("Continuing after step %d from %s.", supervisor.cursor.step, found.path)
-        processes.meet(supervisor)
+        processes.meet()
         carry_out(supervisor, run, scheduler, base)
 
 
@@ -114,8 +117,10 @@ def carry_out(supervisor: Supervisor, run: Run, scheduler: Any, base: Path) -> N
     with Stop() as run.stop:
         try:
             execute(supervisor, run, scheduler)
+            run.loader.skipped = processes.together(run.loader.skipped)
             run.keeper.write(run)
             store(supervisor, run, base)
+            processes.meet()
             if run.steps and supervisor.settings is not None and supervisor.settings.verbose:
                 for said in advice(supervisor.history, supervisor._expectation()):
                     say(said)
@@ -172,8 +177,14 @@ def execute(supervisor: Supervisor, run: Run, scheduler: Any) -> None:
 def finished(supervisor: Supervisor, run: Run, base: Path) -> None:
     """A training that has come to its end: make sure that its weights are stored too."""
     supervisor.eval()
-    logger.info("The training has come to its end at step %d: nothing is left to do.", supervisor.cursor.step)
-    if stored_steps(with_suffix(base, SUFFIX)) < supervisor.cursor.step:  # it was killed between the two writes
+    if rank():
+        return  # the first process writes
+    step, verbose = supervisor.cursor.step, supervisor.settings is not None and supervisor.settings.verbose
+    told = f"The training has had its epochs, at step {step}: nothing is left to do. More `epochs` continue it."
+    if verbose:
+        say(told)
+    weights = weights_at(base)
+    if weights is None or not weights.whole or weights.steps < step:  # damaged, or it was killed between the writes
         run.steps = supervisor.cursor.step
         store(supervisor, run, base)
 
@@ -196,10 +207,10 @@ def store(supervisor: Supervisor, run: Run, base: Path, *, interrupted: bool = F
 
     An interrupted run never takes the place of a longer training: it is stored as ``<name>.interrupted`` then.
     """
+    supervisor.skipped |= run.loader.skipped
     if rank():
         return  # the first process writes
     verbose = supervisor.settings is not None and supervisor.settings.verbose
-    supervisor.skipped |= run.loader.skipped
     if run.loader.skipped:
         logger.warning("%d unreadable images were skipped: see `supervisor.skipped`.", len(run.loader.skipped))
     if run.steps == 0:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DistributedSampler
 
 from super_selfish.data.buffers import Buffers
 from super_selfish.data.collate import Batch, Collate, batched_collate, to_device
@@ -68,7 +69,12 @@ def make_loader(
             received=f"accumulate={wanted}",
             fix="Lower `batch_size`, or train with a queue.",
         )
-    needed = largest(pieces_for_memory(supervisor, loader.batch_size))
+    # processes on GPUs have one each; those on CPUs are taken to share one machine's memory
+    seen = loader.batch_size // world() if supervisor.device.type == "cuda" else loader.batch_size
+    needed = largest(pieces_for_memory(supervisor, seen))
+    if wanted < needed and world() > 1 and loader.batch_size % world() == 0:
+        own = loader.batch_size // world()
+        needed = next(pieces for pieces in range(min(needed, own), own + 1) if own % pieces == 0)
     loader.pieces = min(loader.batch_size, max(wanted, needed))
     check_shares(loader.batch_size, loader.pieces, world())
     return loader
@@ -150,6 +156,12 @@ def data_and_optimizer(supervisor: Supervisor, settings: Settings) -> tuple[Trai
     )
     check_factories(supervisor, optimizer, scheduler)
     if not isinstance(loader, TrainLoader):
+        if world() > 1 and not isinstance(getattr(loader, "sampler", None), DistributedSampler):
+            raise ConfigurationError(
+                "Each process would train on the same batches of a loader of your own.",
+                expected="the library's loader, or one with a torch.utils.data.DistributedSampler",
+                received=type(loader).__name__,
+            )
         loader = ForeignLoader(loader, supervisor.cursor, preparer(supervisor), settings.seed)
     return loader, optimizer, scheduler
 

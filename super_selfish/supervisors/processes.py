@@ -74,18 +74,33 @@ def check_same_step(found: StoredCheckpoint | None) -> None:
         )
 
 
-def meet(supervisor: Supervisor) -> None:
-    """Wait until all processes are ready: none may tidy up what another still reads.
+def check_alike(supervisor: Supervisor, settings: Settings) -> None:
+    """Make sure that all processes are to do the same, before anything else is exchanged.
 
     Raises:
-        ConfigurationError: If they are not to do the same.
+        ConfigurationError: With what differs.
     """
     dataset = supervisor.dataset
-    told = (supervisor.cursor.step, len(dataset) if hasattr(dataset, "__len__") else None)
+    told = settings.as_json() | {"sync_bn": settings.sync_bn, "step": supervisor.cursor.step}
+    told |= {"images": len(dataset) if hasattr(dataset, "__len__") else None}
+    told |= {"weights": sum(value.numel() for value in supervisor.state_dict().values())}
     everywhere = all_of(told)
-    if len(set(everywhere)) > 1:
-        raise ConfigurationError(
-            "The processes do not see the same images.",
-            expected="one data set, in a folder that all machines share or that is the same on each",
-            received=", ".join(f"rank {number}: {seen} images" for number, (_, seen) in enumerate(everywhere)),
-        )
+    for key in told:
+        values = [other.get(key) for other in everywhere]
+        if any(value != values[0] for value in values):
+            raise ConfigurationError(
+                f"The processes are not to do the same: `{key}` differs.",
+                expected="one script with the same settings, and one data set that all machines see",
+                received=", ".join(f"rank {number}: {value}" for number, value in enumerate(values)),
+            )
+
+
+def meet() -> None:
+    """Wait for each other: none may tidy up what another still reads, or read what the first still writes."""
+    current().be_patient()
+    all_of(None)
+
+
+def together(skipped: dict[int, str]) -> dict[int, str]:
+    """The images that any of the processes has skipped, with the reasons."""
+    return {index: reason for part in all_of(skipped) for index, reason in part.items()}

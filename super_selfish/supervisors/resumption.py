@@ -12,9 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from super_selfish.distributed import world
+from super_selfish.distributed.tensors import all_of
 from super_selfish.errors import CheckpointError, CheckpointMismatch, DatasetChanged, SuperSelfishError
 from super_selfish.supervisors import persistence
 from super_selfish.supervisors.identity import describe
+from super_selfish.supervisors.loading import check_shares
 from super_selfish.training.artefact import Artefact
 from super_selfish.training.checkpoint import CheckpointFolder, StoredCheckpoint
 from super_selfish.training.run import Run
@@ -59,7 +62,7 @@ def find(base: Path, settings: Settings) -> StoredCheckpoint | None:
     Raises:
         CheckpointError: If there has to be one and is none, or all are damaged.
     """
-    if settings.resume is False and not was_restarted():
+    if settings.resume is False and not any(all_of(was_restarted())):  # torchrun counts on each machine for itself
         return None
     found = CheckpointFolder(base).newest_valid()
     if found is None and settings.resume is True:
@@ -180,6 +183,7 @@ def _restore(supervisor: Supervisor, found: StoredCheckpoint, run: Run, schedule
             fix="Continue with those that it was trained with, or begin anew with resume=False.",
         )
     run.loader.pieces = int(state["pieces"])  # as many as then: batch norm sees each alone
+    check_shares(run.loader.batch_size, run.loader.pieces, world())
     run.optimizer.load_state_dict(found.read("optimizer"))
     lay_out(run.optimizer)
     if hasattr(scheduler, "load_state_dict"):

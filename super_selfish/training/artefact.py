@@ -25,6 +25,7 @@ from super_selfish.files import SUFFIX, base_path, keep_previous, with_suffix, w
 FORMAT = 1
 _KEY = "super_selfish"
 _PREVIOUS = ".prev"
+_MEND = "Nothing was changed. Restore it from a copy; training with resume=True writes it anew from its checkpoints."
 _MANIFEST_LIMIT = 64 << 20
 
 
@@ -120,16 +121,14 @@ def read_artefact(name: str | os.PathLike[str]) -> Artefact:
             manifest_text = (file.metadata() or {}).get(_KEY)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
     except SafetensorError as error:
-        raise CheckpointCorrupt(
-            f"`{path}` is damaged: {error}.", fix="Restore it from a copy; nothing was changed."
-        ) from error
+        raise CheckpointCorrupt(f"`{path}` is damaged: {error}.", fix=_MEND) from error
     except OSError as error:
         raise CheckpointError(f"`{path}` cannot be read: {error.strerror or error}.") from error
     manifest = {} if manifest_text is None else _parse(manifest_text, path)
     if manifest and manifest.get("sha256") != digest(tensors):
         raise CheckpointCorrupt(
             f"`{path}` is damaged: its tensors do not match their checksum.",
-            fix="Restore it from a copy; nothing was changed.",
+            fix=_MEND,
         )
     return Artefact(path, tensors, manifest)
 

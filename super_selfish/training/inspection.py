@@ -90,16 +90,27 @@ def inspect(name: str | os.PathLike[str] = "store/base") -> Inspection:
         CheckpointError: If there is nothing.
     """
     base = base_path(name)
-    weights = with_suffix(base, SUFFIX)
-    found = _weights(weights) if weights.exists() else None
+    found = weights_at(base)
     steps = tuple(_checkpoint(path) for path in CheckpointFolder(base).stored())
     if found is None and not steps:
         raise CheckpointError(
-            f"There is neither `{weights}` nor a checkpoint in `{with_suffix(base, '.ckpt')}`.",
+            f"There is neither `{with_suffix(base, SUFFIX)}` nor a checkpoint in `{with_suffix(base, '.ckpt')}`.",
             expected="the `name` that training was given, without suffix",
             received=repr(os.fspath(name)),
         )
     return Inspection(found, steps)
+
+
+def weights_at(base: Path) -> Stored | None:
+    """The weights of a training, looked at; None: there are none."""
+    path = with_suffix(base, SUFFIX)
+    return _weights(path) if path.exists() else None
+
+
+def digest_of(name: str | os.PathLike[str]) -> str:
+    """The sha256 that the weights of a training bear; empty for none. What was measured on them can be told by it."""
+    found = weights_at(base_path(name))
+    return "" if found is None else str(found.manifest.get("sha256", ""))
 
 
 def _weights(path: Path) -> Stored:

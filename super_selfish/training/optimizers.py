@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
+from super_selfish.distributed import world
+from super_selfish.errors import ConfigurationError
 from super_selfish.training.settings import OptimizerFactory
 
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
@@ -50,3 +53,21 @@ def lay_out_gradients(optimizer: torch.optim.Optimizer) -> None:
                 strided = weight.grad is not None and weight.grad.layout == torch.strided
                 if strided and weight.grad.stride() != weight.stride():
                     weight.grad = torch.empty_like(weight).copy_(weight.grad)
+
+
+def refuse_closure(given: Sequence[Any] = (), named: Mapping[str, Any] | None = None) -> None:
+    """Refuse ``optimizer.step(closure)`` in several processes, whose gradients are exchanged before the step.
+
+    Args:
+        given: Arguments of the step.
+        named: The others, by name.
+
+    Raises:
+        ConfigurationError: If there is a closure among them.
+    """
+    if world() > 1 and any(map(callable, [*given, *(named or {}).values()])):
+        raise ConfigurationError(
+            "Of several processes, gradients are exchanged before `optimizer.step()`.",
+            expected="a step without a closure",
+            received="optimizer.step(closure)",
+        )

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from super_selfish.data.loader import Cursor, TrainLoader
 from super_selfish.distributed import current, mean_of_ranks, world
+from super_selfish.distributed.tensors import for_words
 from super_selfish.errors import ConfigurationError
 from super_selfish.training.callbacks import Callback, Keeper
 from super_selfish.training.clock import Clock
 from super_selfish.training.guard import Guard
-from super_selfish.training.optimizers import lay_out_gradients
+from super_selfish.training.optimizers import lay_out_gradients, refuse_closure
 from super_selfish.training.precision import Precision
 from super_selfish.training.signals import Stop
 
@@ -186,8 +187,7 @@ class Run:
 
     def seconds_left(self) -> float:
         """Time until the planned epochs are done, at the speed so far."""
-        elapsed = time.perf_counter() - self._begin
-        return elapsed / max(1, self.steps) * max(0, self.planned_steps - self.steps)
+        return (time.perf_counter() - self._begin) / max(1, self.steps) * max(0, self.planned_steps - self.steps)
 
     def emit(self, event: str) -> None:
         """Tell every callback.
@@ -195,8 +195,7 @@ class Run:
         The keeper hears of a step first, so that what a callback does cannot lose it, and of all else last, so that
         what callbacks add to the history is kept.
         """
-        first = event == "on_step_end"
-        for callback in (self.keeper, *self.callbacks) if first else (*self.callbacks, self.keeper):
+        for callback in (self.keeper, *self.callbacks) if event == "on_step_end" else (*self.callbacks, self.keeper):
             getattr(callback, event)(self)
 
     def exchange(self) -> None:
@@ -207,15 +206,16 @@ class Run:
         parameters = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         gradients = [weight.grad for weight in parameters if weight.grad is not None]
         device = gradients[0].device if gradients else torch.device("cpu")
-        asked = torch.tensor([float(self.stop.received is not None)], device=device)
+        asked = torch.tensor([float(self.stop.received is not None)], device=for_words(device))
         loss = torch.zeros((), device=device) if self.pending is None else self.pending.clone()
-        mean_of_ranks([*gradients, asked, loss])
+        mean_of_ranks([asked, *gradients, loss])
         self.pending = None if self.pending is None else loss
         if float(asked) > 0:
             self.agreed = True
             self.stop.received = self.stop.received or Signals.SIGTERM
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer, *given: Any) -> None:
+        refuse_closure(*given)
         self.exchange()
         lay_out_gradients(optimizer)
         if not self.guard.passes(self):

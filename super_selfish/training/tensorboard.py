@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from super_selfish.distributed import rank
 from super_selfish.errors import ConfigurationError
 from super_selfish.training.callbacks import Callback
 
@@ -35,10 +36,14 @@ class TensorBoard(Callback):
 
     def on_train_begin(self, run: Run) -> None:
         """Open the file; a training that continues leaves out what it does again."""
+        if rank():
+            return  # the first process writes
         self._writer = self._make(self.folder, purge_step=run.cursor.epoch + 1)
 
     def on_epoch_end(self, run: Run) -> None:
         """Write the epoch's entry."""
+        if self._writer is None:
+            return
         entry = run.supervisor.history[-1]
         for name, value in entry.items():
             if name != "epoch":

@@ -33,6 +33,8 @@ def test_from_check_to_verify(photos: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["train", "rotate_net", str(photos), *TRAIN, *more]) == 0
     config = json.loads(Path("store/a.config.json").read_text())
     assert (config["algorithm"], config["training"]["recipe"]) == ("rotate_net", "auto")
+    assert config["effective"]["optimizer"].startswith("AdamW(")
+    assert (config["effective"]["processes"], config["effective"]["resolution"]) == (1, [32, 32])
     assert config["arguments"]["rotations"] == [0, 180]
     assert main(["evaluate", "store/a", str(photos), "--seeds", "2"]) == 0
     scores = json.loads(Path("store/a.scores.json").read_text())
@@ -59,6 +61,41 @@ def test_a_config_stands_for_flags(photos: Path) -> None:
     assert main(["train", "byol", *again]) == 2
 
 
+def test_a_refused_training_leaves_everything_as_it_was(photos: Path) -> None:
+    assert main(["train", "rotate_net", str(photos), *TRAIN, "--quiet", "--name", "store/a"]) == 0
+    before = {path: path.read_bytes() for path in Path("store").rglob("*") if path.is_file()}
+    assert main(["train", "rotate_net", str(photos), *TRAIN, "--polyak", "3", "--name", "store/a"]) == 2
+    assert main(["train", "rotate_net", str(photos), *TRAIN, "--polyak", "3", "--name", "store/b"]) == 2
+    assert {path: path.read_bytes() for path in Path("store").rglob("*") if path.is_file()} == before
+
+
+def test_scores_are_of_the_weights_they_were_measured_on(photos: Path) -> None:
+    assert main(["train", "rotate_net", str(photos), *TRAIN, "--quiet", "--name", "store/a"]) == 0
+    assert main(["evaluate", "store/a", str(photos), "--seeds", "1"]) == 0
+    assert main(["report", "store/a"]) == 0
+    assert "of other weights" not in Path("store/a.html").read_text()
+    assert main(["train", "rotate_net", str(photos), *TRAIN, "--quiet", "--seed", "1", "--name", "store/a"]) == 0
+    assert main(["report", "store/a"]) == 0
+    assert "Those that are stored are of other weights" in Path("store/a.html").read_text()
+    photos.rename("elsewhere")
+    assert main(["report", "store/a"]) == 0
+    assert "photos is gone" in Path("store/a.html").read_text()
+
+
+def test_damaged_weights_come_back_from_the_checkpoint(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train = ["train", "rotate_net", str(photos), *TRAIN, "--name", "store/a"]
+    assert main(train) == 0
+    weights = Path("store/a.safetensors")
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    assert main(["verify", "store/a"]) == 1
+    assert main(["evaluate", "store/a", str(photos)]) == 2
+    assert "resume=True" in capsys.readouterr().err
+    assert main([*train, "--resume"]) == 0
+    assert "nothing is left to do" in capsys.readouterr().err
+    assert main(["verify", "store/a"]) == 0
+
+
 def test_previews_need_no_training(photos: Path) -> None:
     assert main(["preview", "jigsaw_net", str(photos), "--count", "2", "--resolution", "32"]) == 0
     assert Path("store/preview/jigsaw_net.png").stat().st_size > 1000
@@ -76,6 +113,13 @@ def test_previews_need_no_training(photos: Path) -> None:
         (["report", "store/nothing"], "store/nothing"),
         (["export", "store/nothing", "--format", "jpeg"], "jpeg"),
         (["train", "rotate_net", "--config", "nothing.json"], "nothing.json"),
+        (["train"], "an ALGORITHM is needed (see super-selfish train --help)"),
+        (["train", "rotate_net", "--lrr", "3"], "(see super-selfish train rotate_net --help)"),
+        (["train", "rotate_net", "nowhere", "--device", "foo"], "--device foo"),
+        (["check", "nowhere", "--max-pixels", "0"], "`max_pixels`"),
+        (["evaluate", "store/nothing", "--num-workers", "-1"], "`num_workers`"),
+        (["report", "store/nothing", "--images", "1"], "`images`"),
+        (["export", "store/nothing", "--resolution", "-5"], "`resolution`"),
     ],
 )
 def test_mistakes_are_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).parent))
 from worker import IMAGES, Losses, train
@@ -155,6 +155,47 @@ def full(folder: Path) -> None:
     sys.stdout.write(f"trained to step {supervisor.cursor.step}\n")
 
 
+class Activated(nn.BatchNorm2d):
+    """A batch norm with an activation behind it, as timm has them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.act = nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x))
+
+
+class Strange(nn.BatchNorm2d):
+    """A batch norm of which nobody knows what it does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) ** 2
+
+
+def norms(folder: Path, norm: type[nn.Module]) -> None:
+    """Two steps of plain gradient descent through such norms."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), norm(8), nn.Conv2d(8, 8, 3, 2), norm(8), nn.AdaptiveAvgPool2d(1))
+    supervisor = RotateNetSupervisor(IMAGES, backbone=nn.Sequential(net, nn.Flatten()), predictor=nn.Linear(8, 4))
+    supervisor.supervise(
+        lr=0.01, optimizer=torch.optim.SGD, epochs=1, batch_size=16, watch=0, name=folder / "run", verbose=False
+    )
+    torch.save(supervisor.state_dict(), folder / f"activated-{RANK}.pt")
+
+
+def foreign(folder: Path) -> None:
+    """A loader of the user's own, which knows nothing of processes."""
+
+    class Own(RotateNetSupervisor):
+        def _init_data_optimizer(self, *given: Any) -> Any:
+            _, optimizer, scheduler = super()._init_data_optimizer(*given)
+            return DataLoader(self.dataset, 4), optimizer, scheduler
+
+    supervisor = Own(IMAGES, backbone=SmallResNet(width=4, norm_type="layer"))
+    supervisor.supervise(epochs=1, batch_size=8, name=folder / "run", verbose=False)
+
+
 def part(folder: Path, name: str, of: str) -> None:
     """The first part of a training, the second, or the whole."""
     stop = [At(3, interrupt, 0)] if of == "first" else []
@@ -166,8 +207,16 @@ def part(folder: Path, name: str, of: str) -> None:
 SCENARIOS: dict[str, Callable[..., object]] = {
     "nan": nan,
     "killed": lambda folder: train_long(folder, At(3, lambda: os.kill(os.getpid(), signal.SIGKILL))),
-    "hangs": lambda folder: train_long(folder, Slow(folder), At(3, lambda: os.kill(os.getpid(), signal.SIGSTOP))),
-    "signal": lambda folder: train("rotate_net", "layer", folder, epochs=1000, callbacks=[Slow(folder)]),
+    "hangs": lambda folder, who: train_long(
+        folder, Slow(folder), At(3, lambda: os.kill(os.getpid(), signal.SIGSTOP), int(who))
+    ),
+    "seeds": lambda folder: train("rotate_net", "layer", folder, seed=RANK),
+    "activated": lambda folder: norms(folder, Activated),
+    "strange": lambda folder: norms(folder, Strange),
+    "foreign": foreign,
+    "signal": lambda folder, workers="0": train(
+        "rotate_net", "layer", folder, epochs=1000, callbacks=[Slow(folder)], num_workers=int(workers)
+    ),
     "uneven": lambda folder: train("rotate_net", "layer", folder, batch_size=15),
     "restart": restart,
     "order": lambda folder: torch.save(order(), folder / f"order-{RANK}.pt"),

@@ -132,10 +132,10 @@ def test_a_signal_to_the_command_stops_all(run: Run, number: signal.Signals) -> 
 
 @pytest.mark.faults
 @pytest.mark.promise(19)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_to_torchrun_stops_all(run: Run, number: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGUSR1, 0), (signal.SIGTERM, 2)])
+def test_a_signal_to_torchrun_stops_all(run: Run, number: signal.Signals, workers: int, tmp_path: Path) -> None:
     signals = ["--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"]  # torchrun leaves SIGUSR1 out
-    process = run([*TORCHRUN, *signals, str(HERE / "scenario.py"), "signal", str(tmp_path)])
+    process = run([*TORCHRUN, *signals, str(HERE / "scenario.py"), f"signal:{workers}", str(tmp_path)])
     wait_until(lambda: (tmp_path / "step-0").exists() and int((tmp_path / "step-0").read_text() or 0) >= 3)
     process.send_signal(number)
     said = process.communicate(timeout=60)[0]
