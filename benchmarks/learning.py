@@ -84,16 +84,17 @@ TRAININGS = {
     "jigsaw_net": Training(),
     "denoise_net": Training(lambda _: {"predictor": decoder()}),
     "context_net": Training(lambda _: {"predictor": decoder()}),
-    "split_brain_net": Training(),
+    "split_brain_net": Training(lambda _: {"crop": (0.3, 1.0), "flip": 0.5}),
     "bi_gan": Training(lambda _: {"rec_weight": 10.0, "d_lr": 1e-4}),
-    "instance_discrimination": Training(lambda _: {**BANK, "views": SHARP, "predictor": centred()}),
+    "instance_discrimination": Training(lambda _: {**BANK, "views": SHARP, "predictor": centred()}, batch_size=32),
     # batch norm would let patches tell of each other
     "contrastive_predictive_coding": Training(patches, batch_size=32, norm=LayerNorm2d),
     "momentum_contrast": Training(lambda _: {"queue_size": 2048, "m": 0.99, "views": SHARP}),
     "contrastive_multiview_coding": Training(lambda _: {**BANK, "memory_m": 1.0, "predictor": centred()}),
     "byol": Training(lambda _: {"m": 0.97, "hidden_size": 512, "views": (SHARP, SHARP)}, batch_size=32),
     "pirl": Training(
-        lambda _: {**BANK, "views": SHARP, "patch_views": MILD, "predictor": centred(), "predictor_g": centred()}
+        lambda _: {**BANK, "views": SHARP, "patch_views": MILD, "predictor": centred(), "predictor_g": centred()},
+        batch_size=32,
     ),
 }
 

@@ -76,7 +76,7 @@ def documented(text: str | None) -> dict[str, str]:
         r"\n\s*(?:Args|Attributes):\n(.*?)(?:\n\s*\n|\Z)", inspect.cleandoc(text or "") + "\n\n", re.DOTALL
     )
     found = re.findall(
-        r"^    (\w+): (.*?)(?=^    \w+: |\Z)", (section[1] if section else "") + "\n", re.DOTALL | re.MULTILINE
+        r"^    (\w+): (.*?)(?=^    \**\w+: |\Z)", (section[1] if section else "") + "\n", re.DOTALL | re.MULTILINE
     )
     return {name: plain_text(said) for name, said in found}
 

@@ -147,7 +147,7 @@ def test_values_that_are_written_down() -> None:
     assert value_of("store/base") == "store/base"
     assert flag_type(int | None) == int | None
     assert flag_type(int | tuple[int, int] | None) == str | None
-    assert documented("One.\n\nArgs:\n    a: First ``x``\n        and more.\n    b: Second.\n") == {
+    assert documented("One.\n\nArgs:\n    a: First ``x``\n        and more.\n    b: Second.\n    **c: Rest.\n") == {
         "a": "First x and more.",
         "b": "Second.",
     }

@@ -69,6 +69,7 @@ EXCLUDED = {
     "training": "on or off",
     "of_these_images": "decided anew by comparing the images",
     "tracked": "walked by itself",
+    "stored": "what the file that was read says of itself",
     "history": "rates and seconds; the rest is compared below",
 }
 """What is not in a checkpoint, and why."""
