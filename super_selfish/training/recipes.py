@@ -67,7 +67,7 @@ AUTO: Mapping[str, Recipe] = {
     "contrastive_predictive_coding": _adamw(2e-3, 32, clip_grad=0.01),
     "momentum_contrast": _adamw(3e-3),
     "contrastive_multiview_coding": _adamw(1e-3),
-    "byol": _adamw(1.5e-3, 32),
+    "byol": _adamw(8e-4, 32),
     "pirl": _adamw(3e-3),
 }
 
