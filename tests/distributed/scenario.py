@@ -118,6 +118,17 @@ def full_disk(folder: Path, filled: Sequence[int]) -> Any:
     return heard
 
 
+class Began(Callback):
+    """Tells the attempt and its first step in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_step_end(self, run: Any) -> None:
+        if not self.path.exists():
+            self.path.write_text(f"{os.environ['TORCHELASTIC_RESTART_COUNT']} {run.cursor.step}")
+
+
 def interrupt() -> None:
     raise KeyboardInterrupt
 
@@ -141,7 +152,7 @@ def nan(folder: Path) -> None:
 def restart(folder: Path) -> None:
     """The second process is killed at the fifth step of the first attempt."""
     first = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
-    die = [At(5, lambda: os.kill(os.getpid(), signal.SIGKILL))] if first else []
+    die = [At(5, lambda: os.kill(os.getpid(), signal.SIGKILL))] if first else [Began(folder / f"began-{RANK}")]
     supervisor, _ = train("momentum_contrast", "layer", folder, epochs=4, callbacks=die, checkpoint_every=2)
     torch.save(supervisor.state_dict(), folder / f"restarted-{RANK}.pt")
 
@@ -151,8 +162,7 @@ def full(folder: Path) -> None:
     filled: list[int] = []
     sys.addaudithook(full_disk(folder / "run", filled))
     fills = [At(3, lambda: filled.append(3), 0)]
-    supervisor, _ = train("rotate_net", "layer", folder / "run", epochs=3, callbacks=fills, checkpoint_every=2)
-    sys.stdout.write(f"trained to step {supervisor.cursor.step}\n")
+    train("rotate_net", "layer", folder / "run", epochs=3, callbacks=fills, checkpoint_every=2)
 
 
 class Activated(nn.BatchNorm2d):
