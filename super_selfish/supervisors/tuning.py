@@ -103,6 +103,8 @@ def momentum_hints(supervisor: Supervisor, settings: Settings) -> list[str]:
     if not isinstance(momentum, float) or not 0 < momentum < 1 or not updates or (1 - momentum) * updates >= 10:
         return []
     better = max(0.9, 1 - 20 / updates)
+    if momentum <= better:
+        return []
     return [
         f"m={momentum:g}: the moving copy lags {1 / (1 - momentum):,.0f} updates behind, and this run has {updates:,}. "
         f"Pass m={better:.2g} to the constructor, or train longer."
