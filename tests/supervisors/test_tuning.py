@@ -136,6 +136,10 @@ def test_a_target_that_is_too_slow_is_told(caplog: pytest.LogCaptureFixture) -> 
         supervisor.supervise(recipe="auto", epochs=1, **QUIET)
     assert "m=0.996" in caplog.text
     assert "m=0.9 " in caplog.text
+    caplog.clear()
+    fast = BYOLSupervisor(IMAGES, backbone=small(), embedding_size=8, hidden_size=8, m=0.9)
+    fast.supervise(recipe="auto", epochs=1, **QUIET)
+    assert "lags" not in caplog.text  # nothing better is known
 
 
 def test_what_the_defaults_lose_is_said_once(
