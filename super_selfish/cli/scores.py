@@ -19,7 +19,6 @@ from super_selfish.files import base_path, replacing, with_suffix
 from super_selfish.supervisors import all_supervisors
 from super_selfish.supervisors.persistence import restore
 from super_selfish.supervisors.setup import fresh_copy
-from super_selfish.training.inspection import digest_of
 
 SCORES = ".scores.json"
 _SIDE = 16
@@ -67,7 +66,7 @@ def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int 
         other = None if test is None else labelled(network, test, num_workers)
         rows[key] = means(x, y, other, seeds)
     found = {"data": train, "test": test, "protocol": protocol(test, seeds), "seeds": seeds, "scores": rows}
-    found["weights"] = digest_of(name)
+    found["weights"] = supervisor.stored.get("sha256")
     with replacing(with_suffix(base_path(name), SCORES)) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found

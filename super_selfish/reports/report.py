@@ -25,7 +25,6 @@ from super_selfish.reports.pictures import displayable
 from super_selfish.supervisors import Supervisor, all_supervisors
 from super_selfish.supervisors.persistence import restore
 from super_selfish.supervisors.watching import features_of, ready
-from super_selfish.training.inspection import digest_of
 
 TEMPLATE = Path(__file__).with_name("page.html")
 _QUERIES, _NEAREST = 8, 6
@@ -93,7 +92,7 @@ def report(
     supervisor = restore(name, all_supervisors(), given)
     content = Content(base.name, supervisor)
     content.scores, content.config = (stored(base, suffix) for suffix in (".scores.json", ".config.json"))
-    if content.scores and content.scores.get("weights") != digest_of(base):
+    if content.scores and content.scores.get("weights") != supervisor.stored.get("sha256"):
         content.scores, content.stale = {}, True
     if data is None and isinstance(data := content.config.get("data"), str) and not Path(data).exists():
         content.why, data = f"{data} is gone: super-selfish report NAME DATA shows images from elsewhere.", None

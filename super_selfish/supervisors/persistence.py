@@ -194,7 +194,7 @@ def _adopt(supervisor: Supervisor, artefact: Artefact) -> None:
     if supervisor.dataset is not None:
         supervisor.of_these_images = artefact.manifest.get("dataset") in (None, as_json(fingerprint(supervisor)))
     supervisor.run_id = str(artefact.manifest.get("run") or supervisor.run_id)
-    supervisor.stored = {key: artefact.manifest.get(key) for key in ("training", "versions")}
+    supervisor.stored = {key: artefact.manifest.get(key) for key in ("training", "versions", "sha256")}
 
 
 def parameters(supervisor: Supervisor) -> Mapping[str, inspect.Parameter]:

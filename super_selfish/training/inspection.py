@@ -107,12 +107,6 @@ def weights_at(base: Path) -> Stored | None:
     return _weights(path) if path.exists() else None
 
 
-def digest_of(name: str | os.PathLike[str]) -> str:
-    """The sha256 that the weights of a training bear; empty for none. What was measured on them can be told by it."""
-    found = weights_at(base_path(name))
-    return "" if found is None else str(found.manifest.get("sha256", ""))
-
-
 def _weights(path: Path) -> Stored:
     manifest: dict[str, Any] = {}
     try:

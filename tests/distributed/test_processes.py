@@ -129,7 +129,7 @@ def test_a_process_that_dies(start: Start, tmp_path: Path) -> None:
     assert processes[1].wait(120) == -signal.SIGKILL
     died = time.monotonic()
     said = processes[0].communicate(timeout=60)[0]
-    assert time.monotonic() - died < 25
+    assert time.monotonic() - died < 15
     assert processes[0].returncode not in (0, None)
     assert "ProcessLost: Rank 0 of 2, step 3: another process is gone" in said
 
@@ -198,30 +198,32 @@ def test_a_full_disk_stops_nobody(start: Start, tmp_path: Path) -> None:
     assert newest.step == 2
 
 
+def of_worlds(start: Start, folder: Path, what: str) -> list[list[Any]]:
+    """What each rank stores in a scenario of 1, of 2 and of 4 processes."""
+    made = []
+    for world in (1, 2, 4):
+        (folder / str(world)).mkdir()
+        finished(start(world, HERE / "scenario.py", what, folder / str(world)))
+        made.append([torch.load(folder / str(world) / f"{what}-{rank}.pt") for rank in range(world)])
+    return made
+
+
 @pytest.mark.faults
 @pytest.mark.promise(40)
 def test_each_image_once_and_as_many_steps(start: Start, tmp_path: Path) -> None:
-    for world in (1, 2, 4):
-        (tmp_path / str(world)).mkdir()
-        finished(start(world, HERE / "scenario.py", "order", tmp_path / str(world)))
-    steps = torch.load(tmp_path / "1" / "order-0.pt")
+    (steps,), *several = of_worlds(start, tmp_path, "order")
     assert [len(step) for step in steps] == [8] * 8
     for epoch in (steps[:4], steps[4:]):
         assert sorted(index for step in epoch for index in step) == list(range(32))
-    for world in (2, 4):
-        ranks = [torch.load(tmp_path / str(world) / f"order-{rank}.pt") for rank in range(world)]
+    for ranks in several:
         assert [list(itertools.chain(*parts)) for parts in zip(*ranks, strict=True)] == steps
 
 
 @pytest.mark.faults
 @pytest.mark.promise(40)
 def test_gradients_through_a_gather(start: Start, tmp_path: Path) -> None:
-    for world in (1, 2, 4):
-        (tmp_path / str(world)).mkdir()
-        finished(start(world, HERE / "scenario.py", "gradient", tmp_path / str(world)))
-    expected = torch.load(tmp_path / "1" / "gradient-0.pt")
-    for world in (2, 4):
-        parts = [torch.load(tmp_path / str(world) / f"gradient-{rank}.pt") for rank in range(world)]
+    (expected,), *several = of_worlds(start, tmp_path, "gradient")
+    for parts in several:
         assert float((torch.cat(parts) - expected).abs().max()) < 1e-12
 
 
