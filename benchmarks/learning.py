@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from learning_exams import EXAMS, OWN_CLASSES, examine
 from learning_floors import FLOORS
-from learning_table import table
+from learning_table import against, table
 from networks import SmallNet, scores
 from torch import nn
 
@@ -179,12 +179,14 @@ def main() -> None:
     if not file.is_file():
         print(f"Skipped: there is no {file}. Set SUPER_SELFISH_DATA to the folder that holds it, or pass --data.")
         return
-    path = KEPT / f"{file.stem}-{options.images}-{options.recipe}.jsonl"
+    path, auto = (KEPT / f"{file.stem}-{options.images}-{recipe}.jsonl" for recipe in (options.recipe, "auto"))
     if not options.table:
         fill(path, file, options)
     how = "defaults" if options.recipe == "plain" else f'recipe="{options.recipe}"'
     print(f"{file.name}, {how}, {options.images:,} images seen, torch {torch.__version__}\n")
     print(table(rows_of(path), EXAMS))
+    if options.recipe == "plain" and auto.exists():
+        print(f"\n{against(rows_of(path), rows_of(auto), EXAMS)}")
 
 
 def fill(path: Path, file: Path, options: argparse.Namespace) -> None:

@@ -31,6 +31,21 @@ def table(rows: Rows, exams: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", verdict(rows, exams)])
 
 
+def against(plain: Rows, auto: Rows, exams: Mapping[str, Any]) -> str:
+    """What the defaults of ``supervise()`` and ``recipe="auto"`` learned, where both have the same seeds."""
+    lines = ["| | defaults: kNN | linear probe | auto: kNN | linear probe | auto is ahead by | seeds |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for name in exams:
+        seeds = [seed for own, seed in sorted(plain) if own == name and (name, seed) in auto]
+        if not seeds:
+            continue
+        pair = [[rows[name, seed] for seed in seeds] for rows in (plain, auto)]
+        ahead = [100 * (better["probe"] - row["probe"]) for row, better in zip(*pair, strict=True)]
+        parts = [spread(rows, key) for rows in pair for key in ("knn", "probe")]
+        lines.append(f"| `{name}` | {' | '.join(parts)} | **{statistics.mean(ahead):+.1f}** | {len(seeds)} |")
+    return "\n".join(lines)
+
+
 def of(rows: Rows, name: str) -> list[Mapping[str, Any]]:
     """An algorithm's rows, a seed each."""
     return [row for (own, _), row in sorted(rows.items()) if own == name]
