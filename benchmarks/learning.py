@@ -4,7 +4,8 @@ A row is an algorithm with one seed. What the exercise asks is measured on image
 predictor that has learned nothing of single images. kNN (k = 20, t = .07) and a linear probe are fitted on all labelled
 training images and tested on the test images. Beside them stand pixels, principal components, histograms of gradients,
 each network before training, and the same network trained with labels for as many images. Rows are kept in
-build/learning; a run that was stopped goes on with those that are missing.
+build/learning; a run that was stopped goes on with those that are missing, or were made of other images, by other
+settings or another torch.
 
     python benchmarks/learning.py [--data cifar10_sub.npz] [--recipe auto] [--seeds 1] [--only pirl byol] [--table]
                                   [--device cuda] [--one SEED]
@@ -13,6 +14,7 @@ build/learning; a run that was stopped goes on with those that are missing.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -28,7 +30,8 @@ import numpy as np
 import torch
 from learning_exams import EXAMS, OWN_CLASSES, examine
 from learning_floors import FLOORS
-from learning_table import against, table
+from learning_images import coloured, digest, read
+from learning_table import against, made_with, table
 from networks import SmallNet, scores
 from torch import nn
 
@@ -36,10 +39,13 @@ from super_selfish.data import CPCRecipe, MoCoRecipe, PIRLColours
 from super_selfish.losses import CPCLoss
 from super_selfish.models import Classification, CombinedNet, LayerNorm2d, Upsampling
 from super_selfish.supervisors import LabelSupervisor, Supervisor, all_supervisors
+from super_selfish.supervisors.identity import describe
+from super_selfish.training.recipes import recipe_of
 
 SHARED = Path(os.environ.get("SUPER_SELFISH_DATA", Path(__file__).parents[2] / "shared" / "data"))
 KEPT = Path("build", "learning")
 SUPERVISED = "supervised"
+COLOURS = ("split_brain_net", "contrastive_multiview_coding")  # which need some
 
 
 class Training(NamedTuple):
@@ -122,7 +128,9 @@ def trained(name: str, images: dict[str, np.ndarray], budget: Budget) -> dict[st
     """The row of an algorithm."""
     how = TRAININGS[name]
     torch.manual_seed(budget.seed)
-    own = how.arguments(images["x_train"].shape[1])
+    own = dict(how.arguments(images["x_train"].shape[1]))
+    if "n_classes" in own:
+        own["n_classes"] = min(own["n_classes"], len(images["x_train"]))
     supervisor = all_supervisors()[name](images["x_train"], backbone=SmallNet(how.norm), **own)
     untrained = examine(supervisor, images)[0]
     before = scores(supervisor.get_backbone(), images)
@@ -157,18 +165,42 @@ def floor(name: str, images: dict[str, np.ndarray]) -> dict[str, Any]:
     return {"knn": knn, "probe": probe}
 
 
+def origin(name: str, images: dict[str, np.ndarray], budget: Budget) -> str:
+    """What a row depends on: images, settings, recipe and torch."""
+    how, side = TRAININGS.get(name, Training()), images["x_train"].shape[1]
+    own = {
+        key: value if isinstance(value, int | float) else describe(value) for key, value in how.arguments(side).items()
+    }
+    recipe = "auto" if name == SUPERVISED else budget.recipe
+    found = None if recipe is None else repr(recipe_of(recipe, name, budget.images // len(images["x_train"])))
+    what = [digest(images), own, how.batch_size, how.norm.__qualname__, found, torch.__version__]
+    return hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()[:12]
+
+
 def rows_of(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """What is there already, by name and seed."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return {(row["name"], row["seed"]): row for row in map(json.loads, lines)}
+    """What is there already, by name and seed; of two the later, and not what was cut off."""
+    rows = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        rows[row["name"], row["seed"]] = row
+    return rows
+
+
+def at_least_one(word: str) -> int:
+    if (number := int(word)) < 1:
+        raise argparse.ArgumentTypeError(f"{word} is less than 1")
+    return number
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     names = [*FLOORS, SUPERVISED, *TRAININGS]
     parser.add_argument("--data", default="cifar10_sub.npz", help="x_train, y_train, x_test, y_test (%(default)s)")
-    parser.add_argument("--images", type=int, default=100_000, help="that each training sees (%(default)s)")
-    parser.add_argument("--seeds", type=int, default=1, help="how many (%(default)s)")
+    parser.add_argument("--images", type=at_least_one, default=100_000, help="that each training sees (%(default)s)")
+    parser.add_argument("--seeds", type=at_least_one, default=1, help="how many (%(default)s)")
     parser.add_argument("--one", type=int, help="only this seed, to share the work out")
     parser.add_argument("--recipe", default="auto", choices=["auto", "paper", "plain"], help="%(default)s")
     parser.add_argument("--device", default="cpu", help="where networks are trained (%(default)s)")
@@ -176,30 +208,42 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the tables of what is there, and train nothing")
     options = parser.parse_args()
     file = Path(options.data) if Path(options.data).is_file() else SHARED / options.data
+    if not file.is_file() and SHARED.is_dir():
+        parser.error(f"there is no {options.data}, neither here nor in {SHARED}")
     if not file.is_file():
         print(f"Skipped: there is no {file}. Set SUPER_SELFISH_DATA to the folder that holds it, or pass --data.")
         return
     path, auto = (KEPT / f"{file.stem}-{options.images}-{recipe}.jsonl" for recipe in (options.recipe, "auto"))
     if not options.table:
         fill(path, file, options)
+    rows = rows_of(path)
     how = "defaults" if options.recipe == "plain" else f'recipe="{options.recipe}"'
-    print(f"{file.name}, {how}, {options.images:,} images seen, torch {torch.__version__}\n")
-    print(table(rows_of(path), EXAMS))
+    print(f"{file.name}, {how}, {options.images:,} images seen; {made_with(rows)}\n")
+    print(table(rows, EXAMS))
     if options.recipe == "plain" and auto.exists():
-        print(f"\n{against(rows_of(path), rows_of(auto), EXAMS)}")
+        print(f"\n{against(rows, rows_of(auto), EXAMS)}")
 
 
 def fill(path: Path, file: Path, options: argparse.Namespace) -> None:
     """Add the rows that are missing, those of the first seed first."""
-    images = {key: value for key, value in np.load(file).items() if key[:2] in ("x_", "y_")}
+    images = read(file)
     recipe = None if options.recipe == "plain" else options.recipe
-    machine = {"device": options.device, "threads": torch.get_num_threads()}
+    machine = {"device": options.device, "threads": torch.get_num_threads(), "torch": torch.__version__}
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.read_bytes().endswith(b"\n"):  # a line that was cut off
+        path.write_bytes(path.read_bytes() + b"\n")
     for seed in range(options.seeds) if options.one is None else [options.one]:
         budget = Budget(options.images, recipe, seed, options.device)
         for name in options.only:
-            if (name, seed) in rows_of(path) or (seed and name in FLOORS):
+            made = origin(name, images, budget)
+            known = rows_of(path).get((name, seed))
+            if (known and known.get("made") == made) or (seed and name in FLOORS):
                 continue
+            if name in COLOURS and not coloured(images):
+                print(f"{name}: left out, for {file.name} has no colours.", file=sys.stderr, flush=True)
+                continue
+            if known:
+                print(f"{name}, seed {seed}: its row is of other images or settings.", file=sys.stderr, flush=True)
             if name in FLOORS:
                 row = floor(name, images)
             elif name == SUPERVISED:
@@ -207,7 +251,7 @@ def fill(path: Path, file: Path, options: argparse.Namespace) -> None:
             else:
                 row = trained(name, images, budget)
             with path.open("a") as lines:
-                lines.write(json.dumps({"name": name, "seed": seed, **machine} | row) + "\n")
+                lines.write(json.dumps({"name": name, "seed": seed, "made": made, **machine} | row) + "\n")
             print(f"{name}, seed {seed}: kNN {row['knn']:.3f}, probe {row['probe']:.3f}", file=sys.stderr, flush=True)
 
 

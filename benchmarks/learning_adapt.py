@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from learning import SHARED, TRAININGS, Budget, Training, labelled, supervise
+from learning_images import read
 from networks import SmallNet, scores
 
 from super_selfish.supervisors import all_supervisors
@@ -55,12 +56,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--device", default="cpu", help="where networks are trained (%(default)s)")
-    parser.add_argument("--only", nargs="+", default=["momentum_contrast", "rotate_net"], metavar="NAME")
+    chosen = ["momentum_contrast", "rotate_net"]
+    parser.add_argument("--only", nargs="+", choices=list(TRAININGS), default=chosen, metavar="NAME")
     options = parser.parse_args()
     if not all((SHARED / f"{name}.npz").is_file() for name in SETS):
         print(f"Skipped: {SHARED} has no {' and '.join(SETS)}. Set SUPER_SELFISH_DATA.")
         return
-    sets = {name: dict(np.load(SHARED / f"{name}.npz").items()) for name in SETS}
+    sets = {name: read(SHARED / f"{name}.npz") for name in SETS}
     print("| from → to | | as it was | adapted | from scratch |\n|---|---|---|---|---|")
     for source, target in (SETS, SETS[::-1]):
         for name in options.only:

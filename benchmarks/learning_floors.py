@@ -21,7 +21,7 @@ def pixels(images: np.ndarray) -> np.ndarray:
 
 
 def gradients(images: np.ndarray) -> np.ndarray:
-    """Histograms of nine orientations in cells of 8 px, normalised in blocks of 2×2 cells."""
+    """Histograms of nine orientations in cells of a quarter of the side, normalised in blocks of 2×2 cells."""
     side = images.shape[1] // 4
     return np.stack([hog(image, 9, (side, side), (2, 2), channel_axis=-1) for image in images]).astype(np.float32)
 

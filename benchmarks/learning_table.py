@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Rows = Mapping[tuple[str, int], Mapping[str, Any]]
+LEAST_GAP = 0.02  # between untrained and trained with labels, to speak of a share of it
 WORDS = {
-    "pixels": "pixels, 16×16",
+    "pixels": "pixels, averaged to 16×16",
     "pca": "128 principal components of the pixels",
     "hog": "histograms of oriented gradients",
     "supervised": "the same network, trained with labels",
@@ -46,6 +47,13 @@ def against(plain: Rows, auto: Rows, exams: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def made_with(rows: Rows) -> str:
+    """Where rows were made, in words."""
+    found = {(row.get("device"), row.get("threads"), row.get("torch", "unknown")) for row in rows.values()}
+    words = [f"{device}, {threads} threads, torch {version}" for device, threads, version in sorted(found, key=str)]
+    return "; ".join(words) or "nothing yet"
+
+
 def of(rows: Rows, name: str) -> list[Mapping[str, Any]]:
     """An algorithm's rows, a seed each."""
     return [row for (own, _), row in sorted(rows.items()) if own == name]
@@ -68,7 +76,7 @@ def line(name: str, rows: Sequence[Mapping[str, Any]], exam: Any, top: float | N
     gains = [100 * (row["probe"] - row["probe_before"]) for row in rows]
     gain = f"**{statistics.mean(gains):+.1f}**" + (f" ± {statistics.stdev(gains):.1f}" if len(gains) > 1 else "")
     before = statistics.mean(row["probe_before"] for row in rows)
-    share = f"{statistics.mean(gains) / (top - before):.0f} %" if top else ""
+    share = f"{statistics.mean(gains) / (top - before):.0f} %" if top and top > before + LEAST_GAP else ""
     parts = [f"`{name}`", exam.what, f"{spread(rows, 'trivial')} ({exam.trivial})"]
     parts.append(f"{spread(rows, 'untrained')} → **{spread(rows, 'value')}**")
     parts += [f"{spread(rows, key + '_before')} → {spread(rows, key)}" for key in ("knn", "probe")]
