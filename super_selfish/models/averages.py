@@ -97,6 +97,10 @@ class MomentumSchedule:
         self.step += 1
         return momentum
 
+    def go_to(self, share: float) -> None:
+        """Be as far as a share of the training, in [0, 1]."""
+        self.step = round(share * self.total)
+
     def state_dict(self) -> dict[str, Any]:
         """What is stored: the updates so far."""
         return {"step": self.step}

@@ -144,5 +144,7 @@ def load_exactly(module: nn.Module, tensors: dict[str, Tensor], origin: str) -> 
         )
     for key, (part, name) in resized.items():
         empty = own[key].new_empty(tensors[key].shape)
-        setattr(part, name, nn.Parameter(empty) if name in part._parameters else empty)
+        replaced = getattr(part, name)
+        taken = isinstance(replaced, nn.Parameter)
+        setattr(part, name, nn.Parameter(empty, replaced.requires_grad) if taken else empty)
     module.load_state_dict(tensors)

@@ -143,9 +143,10 @@ class Supervisor(Trained):
             accumulate: Micro-batches that each batch is drawn in.
             clip_grad: Largest norm of the gradient.
             recipe: Sets ``lr``, ``optimizer``, ``lr_scheduler``, ``clip_grad`` and ``polyak`` where they have their
-                defaults: ``"auto"``, found on small images and fitted to batch and length of run; ``"paper"``;
-                ``"adapt"``, gently from ``weights=``. See :mod:`super_selfish.training.recipes`.
-            polyak: Decay of an average of all weights, in (0, 1), for ``get_backbone(averaged=True)``.
+                defaults, and ``lr`` only with ``optimizer``: ``"auto"``, found on small images and fitted to batch and
+                length of run; ``"paper"``; ``"adapt"``, gently from ``weights=``: those of the backbone are held still
+                at first, while batch norm already follows the images. See :mod:`super_selfish.training.recipes`.
+            polyak: Decay of an average of the weights of ``model``, in (0, 1), for ``get_backbone(averaged=True)``.
             scheduler_interval: Step the schedule every ``"step"`` or every ``"epoch"``.
             callbacks: Told of every step and epoch.
             evaluate: Labelled images, scored by kNN and a linear probe every ten epochs into ``history``; or a
@@ -161,11 +162,11 @@ class Supervisor(Trained):
             resume: Continue a training that was killed, bit for bit, from the newest whole checkpoint in
                 ``<name>.ckpt``: ``True``, or ``"auto"`` to begin anew where there is none. Epochs, workers and
                 callbacks may change; all else has to be as it was. ``epochs`` are those of the call that was killed:
-                a training that has had them returns at once.
+                a training that has had them returns at once, and a recipe's schedule is stretched to more of them.
             checkpoint_every: Steps between checkpoints, or a time such as ``"10min"``; None: each epoch; 0: none.
             keep: Checkpoints that stay.
-            allow_dataset_change: Continue with other images: the rest of the epoch is left out, and a bank keeps the
-                rows of files that are still there.
+            allow_dataset_change: Continue with other images: the rest of the epoch is left out, a bank keeps the rows
+                of files that are still there, and a recipe's schedule goes on by epochs (one of your own by steps).
             requeue: Put the SLURM job back into the queue when SIGTERM or SIGUSR1 stops it.
             compile: Compile networks with ``torch.compile``: some minutes at the start, then faster steps.
             sync_bn: Of several processes: batch norm over the batch of all; ``"auto"``: yes. MoCo shuffles its keys

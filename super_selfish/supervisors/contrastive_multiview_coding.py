@@ -238,8 +238,12 @@ def encoders(setup: Setup, embedding_size: int, size: int | tuple[int, int] | No
 
     def encoder(view: Literal["l", "ab"], **given: Any) -> CombinedNet:
         own = copy.deepcopy(given)
-        own["backbone"] = LabBranch(dataclasses.replace(setup, given=own).backbone("layer"), view)
-        with_own = dataclasses.replace(setup, given=own)
+        bare = dataclasses.replace(setup, given=own, weights=None)
+        branch = LabBranch(bare.backbone("layer"), view)
+        if setup.weights is not None:
+            part = "ab" if view == "ab" else ""
+            setup.weights.into_parts(branch, {part: branch.network}, part)
+        with_own = dataclasses.replace(bare, given=own | {"backbone": branch})
         return with_own.head((1024, 1024), embedding_size, norm_type="layer", size=size)
 
     first = {role: setup.given[role] for role in ("backbone", "predictor")}

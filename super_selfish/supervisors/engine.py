@@ -102,7 +102,7 @@ def told_of(
 def begin(supervisor: Supervisor, settings: Settings, found: StoredCheckpoint | None) -> Settings:
     """Take up weights and counts where they are to be found, and settle what a recipe says."""
     supervisor._load_pretrained(settings.name, settings.pretrained and found is None)
-    supervisor.settings = settings = tuning.resolve(supervisor, settings)
+    supervisor.settings = settings = tuning.resolve(supervisor, settings, resumed=found is not None)
     supervisor._setup.fingerprint = None  # the images may be others than last time
     if found is not None:
         resumption.adopt(supervisor, found, settings)

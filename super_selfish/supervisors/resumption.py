@@ -15,12 +15,14 @@ import torch
 from super_selfish.distributed import world
 from super_selfish.distributed.tensors import all_of
 from super_selfish.errors import CheckpointError, CheckpointMismatch, DatasetChanged, SuperSelfishError
+from super_selfish.models.averages import MomentumSchedule
 from super_selfish.supervisors import persistence
 from super_selfish.supervisors.identity import describe
 from super_selfish.supervisors.loading import check_shares
 from super_selfish.training.artefact import Artefact
 from super_selfish.training.checkpoint import CheckpointFolder, StoredCheckpoint
 from super_selfish.training.run import Run
+from super_selfish.training.schedules import Schedule
 from super_selfish.training.settings import Settings
 from super_selfish.training.signals import was_restarted
 
@@ -203,3 +205,18 @@ def _restore(supervisor: Supervisor, found: StoredCheckpoint, run: Run, schedule
         )
     for name, thing in supervisor.tracked.items():
         thing.load_state_dict(tracked[name])
+    if persistence.fingerprint(supervisor) != found.manifest.get("dataset"):
+        follow_epochs(supervisor, scheduler, int(state["begun_at"]))
+
+
+def follow_epochs(supervisor: Supervisor, scheduler: Any, begun_at: int) -> None:
+    """Place the library's own schedules by epochs: with other images, an epoch has another number of updates."""
+    settings = supervisor.settings
+    if settings is None or not settings.epochs:
+        return
+    share = min(1.0, (supervisor.cursor.epoch - begun_at) / settings.epochs)
+    if isinstance(settings.lr_scheduler, Schedule) and settings.scheduler_interval == "step":
+        settings.lr_scheduler.go_to(share, scheduler)
+    for thing in supervisor.tracked.values():
+        if isinstance(thing, MomentumSchedule):
+            thing.go_to(share)

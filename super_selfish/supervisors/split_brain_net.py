@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,7 @@ from super_selfish.losses import GroupedLoss
 from super_selfish.models.backbones import Output
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.decoders import resized_to
-from super_selfish.models.grouped import GroupedEfficientFeatures
+from super_selfish.models.grouped import GroupedBackbone, GroupedEfficientFeatures
 from super_selfish.models.lab import RGBInput, lab_to_rgb, plain_lab
 from super_selfish.models.shapes import check_decoded
 from super_selfish.models.split_brain import check_crossed, crossed_decoder, split_backbone
@@ -167,11 +168,7 @@ def network(setup: Setup, counts: tuple[int, int], target: tuple[int, int]) -> C
     Raises:
         ConfigurationError: If the networks fit neither the images nor each other.
     """
-    given = setup.given["backbone"]
-    efficient = setup.weights is None and (
-        given is None or (isinstance(given, str) and given.startswith("efficientnet-"))
-    )
-    backbone = GroupedEfficientFeatures(given or "efficientnet-b0") if efficient else split_backbone(setup.backbone)
+    backbone = halves(setup)
     shape = setup.map_shape(backbone)
     predictor = setup.given["predictor"]
     if predictor is None:
@@ -179,6 +176,24 @@ def network(setup: Setup, counts: tuple[int, int], target: tuple[int, int]) -> C
     check_decoded(predictor, shape, sum(counts))
     check_crossed(predictor, shape, counts[0])
     return CombinedNet(backbone, predictor, of_map=True)
+
+
+def halves(setup: Setup) -> GroupedBackbone:
+    """The backbone, with its ``weights`` if there are any: of two halves, or of one network that both begin with.
+
+    Raises:
+        ConfigurationError: If what was given is no backbone.
+        CheckpointMismatch: If the weights do not fit.
+    """
+    given, weights = setup.given["backbone"], setup.weights
+    backbone: GroupedBackbone | None = None
+    if given is None or (isinstance(given, str) and given.startswith("efficientnet-")):
+        backbone = GroupedEfficientFeatures(given or "efficientnet-b0")
+    if backbone is None or (weights is not None and not weights.covers(backbone)):
+        backbone = split_backbone(dataclasses.replace(setup, weights=None).backbone)
+    if weights is not None:
+        weights.into_parts(backbone, {f"branches.{half}": part for half, part in enumerate(backbone.branches)})
+    return backbone
 
 
 def entropy(classes: Tensor) -> float:

@@ -10,6 +10,7 @@ import torch
 
 from super_selfish.errors import ConfigurationError
 from super_selfish.models.combined import CombinedNet
+from super_selfish.supervisors.setup import LISTED
 from super_selfish.training.progress import say
 from super_selfish.training.recipes import PAPER, Recipe, optimizer_words, recipe_of
 from super_selfish.training.schedules import Schedule
@@ -25,8 +26,13 @@ LOSES: dict[str, float] = {}
 """Points of a linear probe by which ``recipe="auto"`` is ahead of plain ``supervise()``, where more than 3."""
 
 
-def resolve(supervisor: Supervisor, settings: Settings) -> Settings:
+def resolve(supervisor: Supervisor, settings: Settings, *, resumed: bool = False) -> Settings:
     """The settings with what a recipe has to say; arguments that differ from their defaults stay as they are.
+
+    Args:
+        supervisor: What is trained.
+        settings: As given.
+        resumed: Whether weights are going to be read from a checkpoint.
 
     Raises:
         ConfigurationError: If there is no such recipe for the algorithm, or nothing to adapt.
@@ -34,15 +40,17 @@ def resolve(supervisor: Supervisor, settings: Settings) -> Settings:
     if settings.recipe is None:
         tell_of_recipes(supervisor, settings)
         return settings
-    recipe = recipe_of(settings.recipe, supervisor.algorithm())
+    recipe = recipe_of(settings.recipe, supervisor.algorithm(), settings.epochs)
     if recipe is None:
         raise ConfigurationError(
-            f"There is no paper that {type(supervisor).__name__} follows.",
+            f"No recipe of a paper is known for {type(supervisor).__name__}.",
             expected=f"one of {', '.join(sorted(PAPER))}",
             received='recipe="paper"',
             fix='recipe="auto" works for every algorithm.',
         )
-    if settings.recipe == "adapt" and not (settings.pretrained or supervisor._setup.weights or supervisor.cursor.step):
+    takes_weights = supervisor.algorithm() in LISTED  # others are given a model, which may be trained
+    begun = settings.pretrained or resumed or supervisor._setup.weights or supervisor.cursor.step
+    if settings.recipe == "adapt" and takes_weights and not begun:
         raise ConfigurationError(
             'recipe="adapt" goes on from trained weights.',
             expected=f"{type(supervisor).__name__}(images, weights=...), or pretrained=True",
@@ -51,7 +59,7 @@ def resolve(supervisor: Supervisor, settings: Settings) -> Settings:
         )
     found = dataclasses.replace(settings, **changes(supervisor, settings, recipe))
     if settings.verbose:
-        say(words(found))
+        say(words(found, seen_batch(supervisor, found)))
         tell_of_centred_heads(supervisor, found)
     for hint in momentum_hints(supervisor, found):
         logger.warning(hint)
@@ -61,12 +69,13 @@ def resolve(supervisor: Supervisor, settings: Settings) -> Settings:
 def changes(supervisor: Supervisor, settings: Settings, recipe: Recipe) -> dict[str, Any]:
     """Arguments that the recipe sets."""
     made: dict[str, Any] = {}
+    images, batch = length(supervisor), seen_batch(supervisor, settings)
     if settings.optimizer is DEFAULT_OPTIMIZER:  # a rate belongs to its optimizer
         made["optimizer"] = recipe.optimizer
         if settings.lr == DEFAULT_LR:
-            made["lr"] = recipe.rate(settings.batch_size)
+            made["lr"] = recipe.rate(batch)
     if settings.lr_scheduler is constant_lr:
-        batches = max(1, length(supervisor) // settings.batch_size)
+        batches = max(1, images // batch)
         total, each = settings.epochs * batches, batches
         if settings.scheduler_interval == "epoch":
             total, each = settings.epochs, 1
@@ -83,13 +92,19 @@ def length(supervisor: Supervisor) -> int:
     return len(supervisor.dataset) if hasattr(supervisor.dataset, "__len__") else 0
 
 
-def words(settings: Settings) -> str:
-    """What a recipe has settled, in a line."""
+def seen_batch(supervisor: Supervisor, settings: Settings) -> int:
+    """Images of an update: no more than there are."""
+    return min(settings.batch_size, length(supervisor) or settings.batch_size)
+
+
+def words(settings: Settings, batch: int) -> str:
+    """What a recipe has settled for batches of so many images, in a line."""
     schedule = settings.lr_scheduler
+    own = "a schedule of your own" + (", so nothing is held still" if settings.recipe == "adapt" else "")
     parts = [
         f"{optimizer_words(settings.optimizer)} without weight decay on norms and biases",
-        f"lr={settings.lr:g} for batches of {settings.batch_size}",
-        schedule.words() if isinstance(schedule, Schedule) else "a schedule of your own",
+        f"lr={settings.lr:g} for batches of {batch}",
+        schedule.words() if isinstance(schedule, Schedule) else own,
     ]
     parts += [f"clip_grad={settings.clip_grad:g}"] if settings.clip_grad is not None else []
     parts += [f"polyak={settings.polyak:g}"] if settings.polyak is not None else []
@@ -99,7 +114,7 @@ def words(settings: Settings) -> str:
 def momentum_hints(supervisor: Supervisor, settings: Settings) -> list[str]:
     """Where a moving copy of the network is too slow for the length of the run."""
     momentum = getattr(supervisor, "m", None)
-    updates = settings.epochs * (length(supervisor) // settings.batch_size)
+    updates = settings.epochs * (length(supervisor) // seen_batch(supervisor, settings))
     if not isinstance(momentum, float) or not 0 < momentum < 1 or not updates or (1 - momentum) * updates >= 10:
         return []
     better = max(0.9, 1 - 20 / updates)
@@ -159,7 +174,7 @@ def split_groups(supervisor: Supervisor, groups: list[Any], settings: Settings) 
     """
     grouped = any(isinstance(group, dict) for group in groups)
     plain: list[dict[str, Any]] = list(groups) if grouped else [{"params": list(groups)}]
-    recipe = recipe_of(str(settings.recipe), supervisor.algorithm())
+    recipe = recipe_of(str(settings.recipe), supervisor.algorithm(), settings.epochs)
     held = backbone_parameters(supervisor) if settings.recipe == "adapt" else set()
     found = []
     for index, group in enumerate(plain):

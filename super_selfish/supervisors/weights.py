@@ -68,16 +68,21 @@ class StartingWeights:
             return preprocessing
         return dataclasses.replace(preprocessing, mean=stored.mean, std=stored.std)
 
-    def into(self, network: nn.Module) -> nn.Module:
+    def into(self, network: nn.Module, part: str = "") -> nn.Module:
         """Copy the weights into a network, all of its own or none; names may have prefixes on either side.
 
         The first convolution may have another number of channels in the file: the mean of these is taken then.
+
+        Args:
+            network: To copy into.
+            part: Where several networks of the file fit equally well, that whose prefix holds these names, such as
+                ``"branches.1"``, and then the outermost.
 
         Raises:
             CheckpointMismatch: With what is missing or of another shape.
         """
         own = network.state_dict()
-        found = self._matched(own)
+        found = self._matched(own, part)
         stem = first_convolution(network)
         stem_key = f"{stem[0]}.weight".lstrip(".") if stem else None
         problems = []
@@ -98,16 +103,41 @@ class StartingWeights:
         network.load_state_dict(own | found)
         return network
 
-    def _matched(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def covers(self, network: nn.Module, part: str = "") -> bool:
+        """Whether all tensors of a network are there, in its shapes."""
+        own = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
+        found = self._matched(own, part)
+        return all(key in found and found[key].shape == value.shape for key, value in own.items())
+
+    def into_parts(self, network: nn.Module, parts: Mapping[str, nn.Module], part: str = "") -> None:
+        """Copy the weights into a whole network if they are of such a one, else into each of its parts.
+
+        Args:
+            network: The whole.
+            parts: Its inner networks, by what :meth:`into` takes as ``part``.
+            part: The same for the whole.
+
+        Raises:
+            CheckpointMismatch: If they fit neither the whole nor the parts.
+        """
+        if self.covers(network, part):
+            self.into(network, part)
+        else:
+            for name, inner in parts.items():
+                self.into(inner, name)
+
+    def _matched(self, own: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
         """The file's tensors by the network's names, under those prefixes that explain most of them."""
-        best: dict[str, Tensor] = {}
+        best, rank = dict[str, Tensor](), (0, False, 0)
         for inner in common_prefixes(list(own)):
             probe = next(key for key in own if not key.endswith("num_batches_tracked")).removeprefix(inner)
             ends = [key for key in self.tensors if key == probe or key.endswith("." + probe)]
             for outer in (key.removesuffix(probe) for key in ends):
                 pairs = {key: outer + key.removeprefix(inner) for key in own}
                 found = {key: self.tensors[there] for key, there in pairs.items() if there in self.tensors}
-                best = max(best, found, key=len)
+                found_rank = (len(found), f".{part}." in f".{outer}", -outer.count("."))
+                if found_rank > rank:
+                    best, rank = found, found_rank
         return best
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -54,6 +55,11 @@ def _sgd(weight_decay: float = 0.0, *, nesterov: bool = False) -> Callable[..., 
     return functools.partial(torch.optim.SGD, momentum=0.9, weight_decay=weight_decay, nesterov=nesterov)
 
 
+def _lars(lr: float, weight_decay: float) -> Recipe:
+    schedule = Schedule("cosine", warm_up=0.25, most_epochs=10)  # ten epochs, of 40 and more
+    return Recipe(functools.partial(LARS, weight_decay=weight_decay), lr, 256, schedule=schedule)
+
+
 def _adam(betas: tuple[float, float], weight_decay: float = 0.0) -> Callable[..., torch.optim.Optimizer]:
     return functools.partial(torch.optim.Adam, betas=betas, weight_decay=weight_decay)
 
@@ -94,20 +100,26 @@ PAPER: Mapping[str, Recipe] = {
     "momentum_contrast": Recipe(_sgd(1e-4), 0.03, 256, schedule=Schedule("cosine")),
     # Tian et al., appendix: rate .03, ten times less after 120, 160 and 200 of 240 epochs
     "contrastive_multiview_coding": Recipe(_sgd(1e-4), 0.03, schedule=Schedule("steps", at=(0.5, 2 / 3, 5 / 6))),
-    # Grill et al., section 3.3: LARS, 10 of 1,000 epochs of warm-up
-    "byol": Recipe(
-        functools.partial(LARS, weight_decay=1.5e-6),
-        0.2,
-        256,
-        schedule=Schedule("cosine", warm_up=0.01, most_epochs=10),
-    ),
+    # Grill et al., section 3.3, of 1,000 epochs; BYOL below has those of shorter runs
+    "byol": _lars(0.2, 1.5e-6),
     # Misra and van der Maaten, section 4: cosine from .12 at 1,024 images to a thousandth of it
     "pirl": Recipe(_sgd(1e-4), 0.12, 1024, schedule=Schedule("cosine", end=1e-3)),
 }
 
 
-def recipe_of(recipe: str, algorithm: str) -> Recipe | None:
-    """A recipe by name and algorithm; None: the paper has none."""
+BYOL: Mapping[int, Recipe] = {
+    # Grill et al., appendix and code: by epochs
+    40: _lars(0.45, 1e-6),
+    100: _lars(0.45, 1e-6),
+    300: _lars(0.3, 1e-6),
+    1000: PAPER["byol"],
+}
+
+
+def recipe_of(recipe: str, algorithm: str, epochs: int = 1000) -> Recipe | None:
+    """A recipe by name, algorithm and length of the run in epochs; None: the paper has none."""
+    if recipe == "paper" and algorithm == "byol":
+        return BYOL[min(BYOL, key=lambda length: abs(math.log(length / max(1, epochs))))]
     if recipe == "paper":
         return PAPER.get(algorithm)
     found = AUTO.get(algorithm, OTHERS)

@@ -14,12 +14,13 @@ from torch.optim.lr_scheduler import LambdaLR
 class Schedule:
     """A factor of the learning rate, from the share of the run that is done; called with an optimizer.
 
-    Groups of the optimizer that are marked ``{"frozen": True}`` have rate 0 in the first part of the run.
+    Groups of the optimizer that are marked ``{"frozen": True}`` have rate 0 in the first part of the run, and their
+    warm-up after it.
 
     Attributes:
         curve: ``"constant"``, ``"cosine"``, ``"steps"`` or ``"exponential"``: what follows the warm-up.
         warm_up: Share of the run in which the rate rises from near 0, along a straight line.
-        most_epochs: How long the warm-up is at most, in epochs.
+        most_epochs: How long the warm-up is at most, and ``freeze`` as well, in epochs.
         at: Shares of the run after which the rate is multiplied by ``factor``, for ``"steps"``.
         factor: See ``at``.
         begin: Share of the run where the curve leaves 1, for ``"exponential"``.
@@ -53,7 +54,7 @@ class Schedule:
     @property
     def frozen_steps(self) -> int:
         """Updates that leave marked groups as they are."""
-        return round(self.freeze * self.total)
+        return round(min(self.freeze * self.total, self.most_epochs * self.batches))
 
     def at_step(self, step: int) -> float:
         """The factor for the update after ``step`` others."""
@@ -76,12 +77,20 @@ class Schedule:
             return self.at_step(step)
 
         def later(step: int) -> float:
-            return 0.0 if step < self.frozen_steps else self.at_step(step)
+            thawed = step - self.frozen_steps
+            return 0.0 if thawed < 0 else min(self.at_step(step), (thawed + 1) / (self.warm_up_steps + 1))
 
         chosen: list[Callable[[int], float]] = [
             later if group.get("frozen") else factor for group in optimizer.param_groups
         ]
         return LambdaLR(optimizer, chosen)
+
+    def go_to(self, share: float, scheduler: LambdaLR) -> None:
+        """Let what :meth:`__call__` gave, and its optimizer, be as far as a share of the run, in [0, 1]."""
+        step = scheduler.last_epoch = round(share * self.total)
+        parts = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+        for group, base, factor in parts:
+            group["lr"] = base * factor(step)
 
     def words(self) -> str:
         """The schedule in words."""
@@ -92,5 +101,5 @@ class Schedule:
             "steps": f"× {self.factor:g} at {', '.join(f'{place:.0%}' for place in self.at)} of {self.total} updates",
             "exponential": f"constant, then falling to {self.end:.0%} from {self.begin:.0%} of {self.total} updates",
         }
-        held = f", backbone held still for {self.frozen_steps} updates" if self.frozen_steps else ""
+        held = f", weights of the backbone held still for {self.frozen_steps} updates" if self.frozen_steps else ""
         return f"{warm}{curves[self.curve]}{held}"

@@ -155,6 +155,14 @@ def test_killed_again_and_again_between_checkpoints(train: Callable[..., Any]) -
     assert len(list(Path("store/test.ckpt").glob("step-*"))) == 2
 
 
+def test_an_average_of_the_weights_is_continued(train: Callable[..., Any]) -> None:
+    straight = train(name="store/straight", polyak=0.9)
+    assert any(key.startswith("supervisor.average.") for key in straight)
+    with pytest.raises(Killed):
+        train(polyak=0.9, checkpoint_every=2, callbacks=[KillAfter(7)])
+    assert equal(straight, train(polyak=0.9, resume=True)) == []
+
+
 def test_each_epoch_is_stored_unless_told_otherwise(train: Callable[..., Any]) -> None:
     straight = train()
     assert sorted(path.name for path in Path("store/test.ckpt").glob("step-*")) == [

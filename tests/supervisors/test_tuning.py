@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from super_selfish.models import CombinedNet, SmallResNet
 from super_selfish.supervisors import (
     BYOLSupervisor,
     ContextNetSupervisor,
+    ContrastiveMultiviewCodingSupervisor,
     RotateNetSupervisor,
     SplitBrainNetSupervisor,
     Supervisor,
@@ -81,6 +83,26 @@ def test_auto_fits_batch_and_length_and_is_stored() -> None:
     assert (stored["recipe"], stored["lr"], stored["optimizer"][:6]) == ("auto", settings.lr, "AdamW(")
 
 
+def test_the_rate_is_that_of_batches_that_there_are_images_for() -> None:
+    settings = rotate().supervise(recipe="auto", epochs=1, batch_size=1024, verbose=False).settings
+    assert settings is not None
+    assert settings.lr == pytest.approx(2e-3 * (12 / 64) ** 0.5, rel=1e-5)
+    for wrong in (0, -4, "8"):
+        with pytest.raises(ConfigurationError, match="`batch_size` is out of range"):
+            rotate().supervise(recipe="auto", batch_size=wrong)
+
+
+def test_byol_is_trained_as_long_as_its_authors_did() -> None:
+    found = {epochs: recipe_of("paper", "byol", epochs) for epochs in (1, 40, 120, 400, 1000, 5000)}
+    assert {epochs: recipe and recipe.lr for epochs, recipe in found.items()} == {
+        1: 0.45, 40: 0.45, 120: 0.45, 400: 0.3, 1000: 0.2, 5000: 0.2
+    }  # fmt: skip
+    for epochs in (40, 300, 1000):
+        recipe = found.get(epochs) or recipe_of("paper", "byol", epochs)
+        assert recipe is not None
+        assert replace(recipe.schedule, total=7 * epochs, batches=7).warm_up_steps == 70
+
+
 def test_what_was_given_stays() -> None:
     own = torch.optim.SGD
     settings = rotate().supervise(recipe="paper", optimizer=own, epochs=1, clip_grad=3.0, **QUIET).settings
@@ -98,7 +120,7 @@ def test_norms_and_biases_do_not_decay() -> None:
     supervisor.supervise(recipe="paper", epochs=1, callbacks=[watch], **QUIET)
     assert isinstance(watch.optimizer, LARS)
     groups = watch.optimizer.param_groups
-    assert [(group["weight_decay"], group["adapt"]) for group in groups] == [(1.5e-6, True), (0.0, False)]
+    assert [(group["weight_decay"], group["adapt"]) for group in groups] == [(1e-6, True), (0.0, False)]
     assert [{weight.ndim > 1 for weight in group["params"]} for group in groups] == [{True}, {False}]
     count = sum(len(group["params"]) for group in groups)
     assert count == len(supervisor.trainable_parameters())
@@ -120,12 +142,52 @@ def test_adapt_holds_the_backbone_still_at_first() -> None:
         rotate().supervise(recipe="adapt", **QUIET)
 
 
+def test_adapting_warms_the_backbone_up_once_it_moves() -> None:
+    watch = Watch()
+    rotate(weights=small()).supervise(recipe="adapt", epochs=20, callbacks=[watch], **QUIET)
+    frozen = [rates[-1] for rates in watch.rates]
+    held = sum(rate == 0 for rate in frozen[:30])
+    assert held == 5  # of 60 updates a tenth; rates are those of the next update
+    assert 0 < frozen[5] < frozen[6] < frozen[8] < max(rates[0] for rates in watch.rates)
+
+
+def test_adapting_goes_on_without_weights() -> None:
+    settings = {"recipe": "adapt", "epochs": 4, **QUIET}
+    rotate(weights=small()).supervise(**settings)
+    again = rotate().supervise(resume=True, **settings | {"epochs": 5})
+    assert again.cursor.epoch == 5
+
+
+def test_other_images_go_on_at_the_same_part_of_the_schedule() -> None:
+    class Stop(Callback):
+        def on_epoch_end(self, run: Any) -> None:
+            if run.cursor.epoch == 5:
+                raise KeyboardInterrupt
+
+    settings = {"recipe": "auto", "epochs": 10, **QUIET}
+    first, second, whole = Watch(), Watch(), Watch()
+    torch.manual_seed(0)
+    byol = {"backbone": None, "embedding_size": 8, "hidden_size": 8}
+    with pytest.raises(KeyboardInterrupt):
+        BYOLSupervisor(np.tile(IMAGES, (3, 1, 1, 1)), **byol | {"backbone": small()}).supervise(
+            callbacks=[first, Stop()], **settings
+        )
+    fewer = BYOLSupervisor(IMAGES, **byol | {"backbone": small()})
+    fewer.supervise(callbacks=[second], resume=True, allow_dataset_change=True, **settings)
+    straight = BYOLSupervisor(IMAGES, **byol | {"backbone": small()}).supervise(
+        callbacks=[whole], name="store/whole", **settings
+    )
+    assert len(second.rates) == 15
+    assert second.rates == whole.rates[15:]
+    assert fewer.momentum.step == straight.momentum.step == 30
+
+
 def test_recipes_that_do_not_exist() -> None:
     with pytest.raises(ConfigurationError, match="'auto' or 'paper' or 'adapt'"):
         rotate().supervise(recipe="best", **QUIET)
     data = TensorDataset(torch.rand(8, 3, 16, 16), torch.arange(8) % 2)
     own = Supervisor(CombinedNet(small(), nn.Linear(32, 2)), data)
-    with pytest.raises(ConfigurationError, match="no paper"):
+    with pytest.raises(ConfigurationError, match="No recipe of a paper"):
         own.supervise(recipe="paper", **QUIET)
     own.supervise(recipe="auto", epochs=1, **QUIET)
 
@@ -204,6 +266,39 @@ def test_weights_of_a_training() -> None:
     assert "weights" not in begun.hyperparameters()
     halves = SplitBrainNetSupervisor(IMAGES, backbone=small(), weights="store/first")
     assert halves.preprocessing.mean is None
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "size"), [(ContrastiveMultiviewCodingSupervisor, {"n": 5}), (SplitBrainNetSupervisor, {})]
+)
+def test_networks_of_two_branches_begin_with_their_own_or_with_one_for_both(algorithm: Any, size: Any) -> None:
+    trained = algorithm(IMAGES, backbone=small(), **size).supervise(epochs=2, name="store/two", polyak=0.5, **QUIET)
+    again = algorithm(IMAGES, backbone=small(), weights="store/two", **size)
+    own, theirs = trained.model.state_dict(), again.model.state_dict()
+    backbones = [key for key in own if "backbone." in key]
+    assert len(backbones) > 20
+    assert all(torch.equal(own[key], theirs[key]) for key in backbones)
+
+    rotated = rotate().supervise(epochs=1, name="store/one", **QUIET)
+    begun = algorithm(IMAGES, backbone=small(), weights="store/one", **size).model.state_dict()
+    stems = [key for key in begun if key.endswith("stem.0.weight")]
+    assert len(stems) == 2
+    assert all(torch.equal(begun[key], rotated.model.backbone.state_dict()["stem.0.weight"]) for key in stems)
+
+
+def test_the_default_halves_begin_with_their_own() -> None:
+    trained = SplitBrainNetSupervisor(IMAGES)
+    trained.save("store/halves")
+    again = SplitBrainNetSupervisor(IMAGES, weights="store/halves")
+    own, theirs = trained.model.backbone.state_dict(), again.model.backbone.state_dict()
+    assert all(torch.equal(own[key], theirs[key]) for key in own)
+
+
+def test_live_weights_are_taken_where_their_average_is_stored_too() -> None:
+    trained = rotate().supervise(epochs=2, name="store/averaged", polyak=0.9, **QUIET)
+    begun = rotate(weights="store/averaged")
+    assert torch.equal(next(begun.model.parameters()), next(trained.model.parameters()))
+    assert not torch.equal(next(begun.model.parameters()), next(trained.average.parameters()))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
