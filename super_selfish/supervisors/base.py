@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from super_selfish.supervisors.tuning import split_groups
 from super_selfish.training.callbacks import Callback
 from super_selfish.training.forecast import Forecast
 from super_selfish.training.optimizers import make_optimizer
+from super_selfish.training.recipes import Recipe
 from super_selfish.training.run import Run
 from super_selfish.training.settings import SETTINGS, OptimizerFactory, SchedulerFactory, Settings, constant_lr
 
@@ -48,11 +50,13 @@ class Supervisor(Trained):
         cursor: Epochs, batches, steps and samples over the supervisor's life.
         preprocessing: What every image becomes before it is used.
         forecast: What the last run of more than twenty steps was going to cost, told after them.
+        recipes: Of the class: what ``recipe=`` means for an algorithm of one's own, by name.
 
     Raises:
         ConfigurationError: If the model is no ``CombinedNet``.
     """
 
+    recipes: ClassVar[Mapping[str, Recipe]] = MappingProxyType({})
     images_per_sample = 1  # images that the network sees for one of the data set, in one batch
     seen_size: tuple[int, ...] | None = None  # their height and width; None: as the images are
 

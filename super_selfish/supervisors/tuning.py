@@ -40,13 +40,13 @@ def resolve(supervisor: Supervisor, settings: Settings, *, resumed: bool = False
     if settings.recipe is None:
         tell_of_recipes(supervisor, settings)
         return settings
-    recipe = recipe_of(settings.recipe, supervisor.algorithm(), settings.epochs)
+    recipe = recipe_of(settings.recipe, supervisor.algorithm(), settings.epochs, supervisor.recipes)
     if recipe is None:
         raise ConfigurationError(
             f"No recipe of a paper is known for {type(supervisor).__name__}.",
             expected=f"one of {', '.join(sorted(PAPER))}",
             received='recipe="paper"',
-            fix='recipe="auto" works for every algorithm.',
+            fix='recipe="auto" works for every algorithm. One of your own may have `recipes = {"paper": Recipe(...)}`.',
         )
     takes_weights = supervisor.algorithm() in LISTED  # others are given a model, which may be trained
     begun = settings.pretrained or resumed or supervisor._setup.weights or supervisor.cursor.step
@@ -174,7 +174,7 @@ def split_groups(supervisor: Supervisor, groups: list[Any], settings: Settings) 
     """
     grouped = any(isinstance(group, dict) for group in groups)
     plain: list[dict[str, Any]] = list(groups) if grouped else [{"params": list(groups)}]
-    recipe = recipe_of(str(settings.recipe), supervisor.algorithm(), settings.epochs)
+    recipe = recipe_of(str(settings.recipe), supervisor.algorithm(), settings.epochs, supervisor.recipes)
     held = backbone_parameters(supervisor) if settings.recipe == "adapt" else set()
     found = []
     for index, group in enumerate(plain):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Callback:
         """After the last update of an epoch; ``run.supervisor.history[-1]`` is its entry."""
 
     def on_train_end(self, run: Run) -> None:
-        """After the last epoch, or after an interruption."""
+        """After the last epoch, an interruption or an error; not if ``on_train_begin`` itself had one."""
 
 
 class Keeper(Callback):
@@ -38,3 +39,13 @@ class Keeper(Callback):
 
     def write(self, run: Run) -> None:
         """Store the state as it is."""
+
+
+def tell(callbacks: Iterable[Callback], event: str, run: Run, begun: list[Callback]) -> None:
+    """Call a method of each; ``begun`` keeps those whose ``on_train_begin`` came through, the only ones that end."""
+    for callback in callbacks:
+        if event == "on_train_end" and not any(callback is other for other in begun):
+            continue
+        getattr(callback, event)(run)
+        if event == "on_train_begin":
+            begun.append(callback)

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -42,6 +43,16 @@ class Recipe:
         """The learning rate for a batch."""
         return self.lr if self.images is None else float(f"{self.lr * (batch_size / self.images) ** self.power:.6g}")
 
+    def words(self) -> str:
+        """The recipe in words, for batches and runs of any length."""
+        parts = [optimizer_words(self.optimizer), f"lr {self.lr:g}", self.schedule.shape()]
+        if self.images is not None:
+            parts[1] += f" · {'' if self.power == 1 else '√'}(batch / {self.images})"
+        parts += [f"gradients clipped to {self.clip_grad:g}"] if self.clip_grad is not None else []
+        parts += [f"polyak {self.polyak:g}"] if self.polyak is not None else []
+        parts += [f"the discriminator at {self.judged:g} of the rate"] if self.judged != 1 else []
+        return "; ".join(parts)
+
 
 def _adamw(
     lr: float, images: int = 64, *, betas: tuple[float, float] = (0.9, 0.999), clip_grad: float | None = None
@@ -68,6 +79,12 @@ OTHERS = _adamw(2e-3)
 """``"auto"`` for classes that are in no table."""
 
 AUTO: Mapping[str, Recipe] = {
+    "exemplar_net": _adamw(2e-3),
+    "rotate_net": _adamw(2e-3),
+    "jigsaw_net": _adamw(2e-3),
+    "denoise_net": _adamw(2e-3),
+    "context_net": _adamw(2e-3),
+    "split_brain_net": _adamw(2e-3),
     "bi_gan": _adamw(1e-3, betas=(0.5, 0.999)),
     "instance_discrimination": _adamw(1.5e-3),
     "contrastive_predictive_coding": _adamw(2e-3, 32, clip_grad=0.01),
@@ -116,13 +133,24 @@ BYOL: Mapping[int, Recipe] = {
 }
 
 
-def recipe_of(recipe: str, algorithm: str, epochs: int = 1000) -> Recipe | None:
-    """A recipe by name, algorithm and length of the run in epochs; None: the paper has none."""
+def recipe_of(
+    recipe: str, algorithm: str, epochs: int = 1000, own: Mapping[str, Recipe] = MappingProxyType({})
+) -> Recipe | None:
+    """A recipe by name; None: there is none of a paper.
+
+    Args:
+        recipe: ``"auto"``, ``"paper"`` or ``"adapt"``, which is ``"auto"`` with a fifth of the rate.
+        algorithm: As :meth:`Supervisor.algorithm` names it.
+        epochs: Length of the run.
+        own: Recipes of an algorithm of one's own, which go before those here.
+    """
+    if recipe in own:
+        return own[recipe]
     if recipe == "paper" and algorithm == "byol":
         return BYOL[min(BYOL, key=lambda length: abs(math.log(length / max(1, epochs))))]
     if recipe == "paper":
         return PAPER.get(algorithm)
-    found = AUTO.get(algorithm, OTHERS)
+    found = own.get("auto") or AUTO.get(algorithm, OTHERS)
     if recipe == "adapt":
         slow = replace(found.schedule, warm_up=0.1, freeze=0.1)
         return replace(found, lr=found.lr / 5, schedule=slow)

@@ -19,7 +19,7 @@ from super_selfish.data.loader import Cursor, TrainLoader
 from super_selfish.distributed import current, mean_of_ranks, world
 from super_selfish.distributed.tensors import for_words
 from super_selfish.errors import ConfigurationError
-from super_selfish.training.callbacks import Callback, Keeper
+from super_selfish.training.callbacks import Callback, Keeper, tell
 from super_selfish.training.clock import Clock
 from super_selfish.training.guard import Guard
 from super_selfish.training.optimizers import lay_out_gradients, refuse_closure
@@ -125,14 +125,12 @@ class Run:
         self._begin = time.perf_counter()
         self._begun_at = loader.cursor.batch
         self.losses: Tensor | None = None
-        self.count = 0.0
         self.pending: Tensor | None = None
-        self.pending_count = 0.0
-        self._stepped = False
-        self._left_out = False
-        self._exchanged = False
+        self.count = self.pending_count = 0.0
+        self._stepped = self._left_out = self._exchanged = False
         self.agreed = False
         self._handles: list[Any] = []
+        self._begun: list[Callback] = []
         self.epoch_ended = False
         self.stored = False
 
@@ -195,8 +193,9 @@ class Run:
         The keeper hears of a step first, so that what a callback does cannot lose it, and of all else last, so that
         what callbacks add to the history is kept.
         """
-        for callback in (self.keeper, *self.callbacks) if event == "on_step_end" else (*self.callbacks, self.keeper):
-            getattr(callback, event)(self)
+        keeper_first = event == "on_step_end"
+        everybody = (self.keeper, *self.callbacks) if keeper_first else (*self.callbacks, self.keeper)
+        tell(everybody, event, self, self._begun)
 
     def exchange(self) -> None:
         """Among several processes: mean gradients and loss, and whether any of them is to stop; once an update."""

@@ -92,8 +92,21 @@ class Schedule:
         for group, base, factor in parts:
             group["lr"] = base * factor(step)
 
+    def shape(self) -> str:
+        """The schedule in words, for runs of any length."""
+        most = f", at most {self.most_epochs:g} epochs" if self.most_epochs < math.inf else ""
+        warm = f"warm-up over {100 * self.warm_up:.0f} % of the run{most}, then " if self.warm_up else ""
+        end, begin = (f"{100 * share:.0f} %" for share in (self.end, self.begin))
+        curves = {
+            "constant": "constant",
+            "cosine": f"cosine to {self.end:g}",
+            "steps": f"× {self.factor:g} at {', '.join(f'{100 * place:.0f} %' for place in self.at)} of the run",
+            "exponential": f"falling exponentially to {end} from {begin} of the run on",
+        }
+        return warm + curves[self.curve]
+
     def words(self) -> str:
-        """The schedule in words."""
+        """The schedule in words, with the updates of this run."""
         warm = f"{self.warm_up_steps} updates of warm-up, " if self.warm_up_steps else ""
         curves = {
             "constant": "then constant" if warm else "constant",

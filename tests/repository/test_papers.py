@@ -11,6 +11,7 @@ import pytest
 
 from super_selfish.supervisors import all_supervisors
 from super_selfish.supervisors.setup import ImageOptions
+from super_selfish.training.recipes import recipe_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "papers"
@@ -60,6 +61,15 @@ def test_every_parameter_with_its_default(name: str) -> None:
         assert re.search(rf"[`,(] ?{parameter.name}[`=]", told), parameter.name
         for default in re.findall(rf"`{parameter.name}=([^`]+)`", told)[:1]:
             assert ast.literal_eval(default) == parameter.default, parameter.name
+
+
+def test_recipes_are_those_of_the_code(name: str) -> None:
+    told = " ".join(section(name, "Training.").split())
+    for recipe in ("paper", "auto"):
+        found = recipe_of(recipe, name)
+        assert found is not None
+        optimizer, rest = found.words().split("; ", 1)
+        assert f'`recipe="{recipe}"`: `{optimizer}`; {rest}.' in told
 
 
 def test_departures_are_those_of_the_code(name: str) -> None:

@@ -15,6 +15,8 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from super_selfish.errors import ConfigurationError, NonFiniteLoss
 from super_selfish.models import CombinedNet, SmallResNet
 from super_selfish.supervisors import RotateNetSupervisor, Supervisor
+from super_selfish.training import Callback
+from super_selfish.training.recipes import Recipe
 
 QUIET = {"verbose": False, "batch_size": 4, "epochs": 2}
 
@@ -34,6 +36,45 @@ def test_a_data_set_of_tensors() -> None:
     assert first.feature_dim == 32
     second.load("store/base")
     assert all(torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items())
+
+
+def test_a_callback_that_could_not_begin_has_no_end() -> None:
+    class Told(Callback):
+        def __init__(self, fails: bool = False) -> None:
+            self.fails, self.ends = fails, 0
+
+        def on_train_begin(self, run: Any) -> None:
+            if self.fails:
+                raise RuntimeError("no connection")
+
+        def on_train_end(self, run: Any) -> None:
+            self.ends += 1
+
+    data = TensorDataset(torch.rand(8, 3, 16, 16), torch.arange(8) % 2)
+    before, broken, after = Told(), Told(fails=True), Told()
+    with pytest.raises(RuntimeError, match="no connection"):
+        Supervisor(net(), data).supervise(callbacks=[before, broken, after], **QUIET)
+    assert [told.ends for told in (before, broken, after)] == [1, 0, 0]
+
+
+def test_an_algorithm_of_ones_own_brings_its_recipes() -> None:
+    class Own(Supervisor):
+        recipes = {  # noqa: RUF012
+            "auto": Recipe(torch.optim.RMSprop, 0.01),
+            "paper": Recipe(torch.optim.SGD, 0.1, images=8),
+        }
+
+    data = TensorDataset(torch.rand(8, 3, 16, 16), torch.arange(8) % 2)
+    made = {}
+    for recipe in ("auto", "paper", "adapt"):
+        settings = Own(net(), data).supervise(recipe=recipe, **QUIET).settings
+        assert settings is not None
+        made[recipe] = (settings.optimizer, settings.lr)
+    assert made == {
+        "auto": (torch.optim.RMSprop, 0.01),
+        "paper": (torch.optim.SGD, 0.05),
+        "adapt": (torch.optim.RMSprop, 0.002),
+    }
 
 
 def test_uint8_tensors_are_scaled() -> None:
