@@ -126,21 +126,27 @@ def momentum_hints(supervisor: Supervisor, settings: Settings) -> list[str]:
     ]
 
 
+_told: set[tuple[str, str]] = set()
+
 BANKS = ("instance_discrimination", "contrastive_multiview_coding", "pirl")
 """Algorithms that learned more with centred embeddings (docs/learning.md)."""
 
 
 def tell_of_centred_heads(supervisor: Supervisor, settings: Settings) -> None:
-    """Say what helps an algorithm with a bank, where it is not used."""
+    """Say once a process what helps an algorithm with a bank, where it is not used."""
     norms = (part for part in supervisor.model.predictor.modules() if isinstance(part, torch.nn.BatchNorm1d))
-    if settings.recipe == "auto" and supervisor.algorithm() in BANKS and all(norm.affine for norm in norms):
+    known = ("centred", supervisor.algorithm()) in _told
+    if (
+        settings.recipe == "auto"
+        and supervisor.algorithm() in BANKS
+        and not known
+        and all(norm.affine for norm in norms)
+    ):
+        _told.add(("centred", supervisor.algorithm()))
         say(
             "With centred embeddings it learned more on small images (docs/learning.md): pass "
             'predictor=Classification([features, 512, embedding_size], norm_type="layer", centred=True).'
         )
-
-
-_told: set[str] = set()
 
 
 def tell_of_recipes(supervisor: Supervisor, settings: Settings) -> None:
@@ -152,10 +158,10 @@ def tell_of_recipes(supervisor: Supervisor, settings: Settings) -> None:
         or not plain
         or settings.lr != DEFAULT_LR
         or not settings.verbose
-        or supervisor.algorithm() in _told
+        or ("lost", supervisor.algorithm()) in _told
     ):
         return
-    _told.add(supervisor.algorithm())
+    _told.add(("lost", supervisor.algorithm()))
     say(
         f'Adam with a constant rate of {DEFAULT_LR:g}: on small images, recipe="auto" was {lost:.1f} points of a '
         "linear probe better after as many epochs (docs/learning.md)."

@@ -22,6 +22,7 @@ from super_selfish.supervisors import (
     BYOLSupervisor,
     ContextNetSupervisor,
     ContrastiveMultiviewCodingSupervisor,
+    InstanceDiscriminationSupervisor,
     RotateNetSupervisor,
     SplitBrainNetSupervisor,
     Supervisor,
@@ -215,6 +216,13 @@ def test_what_the_defaults_lose_is_said_once(
     told = capsys.readouterr().err
     assert told.count("4.2 points") == 1
     assert told.count('recipe="auto": AdamW') == 1
+
+
+def test_centred_heads_are_named_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(tuning, "_told", set())
+    for _ in range(2):
+        InstanceDiscriminationSupervisor(IMAGES, n=5, backbone=small()).supervise(recipe="auto", epochs=1, batch_size=4)
+    assert capsys.readouterr().err.count("centred=True") == 1
 
 
 def test_the_average_follows_each_update() -> None:
