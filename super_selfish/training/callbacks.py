@@ -41,11 +41,11 @@ class Keeper(Callback):
         """Store the state as it is."""
 
 
-def tell(callbacks: Iterable[Callback], event: str, run: Run, begun: list[Callback]) -> None:
-    """Call a method of each; ``begun`` keeps those whose ``on_train_begin`` came through, the only ones that end."""
+def tell(callbacks: Iterable[Callback], event: str, run: Run, listening: list[Callback]) -> None:
+    """Call a method of each; ``listening`` keeps those that have begun without an error: only they end."""
     for callback in callbacks:
-        if event == "on_train_end" and not any(callback is other for other in begun):
+        if event == "on_train_end" and not any(callback is other for other in listening):
             continue
         getattr(callback, event)(run)
         if event == "on_train_begin":
-            begun.append(callback)
+            listening.append(callback)

@@ -130,7 +130,7 @@ class Run:
         self._stepped = self._left_out = self._exchanged = False
         self.agreed = False
         self._handles: list[Any] = []
-        self._begun: list[Callback] = []
+        self._listening: list[Callback] = []
         self.epoch_ended = False
         self.stored = False
 
@@ -195,7 +195,7 @@ class Run:
         """
         keeper_first = event == "on_step_end"
         everybody = (self.keeper, *self.callbacks) if keeper_first else (*self.callbacks, self.keeper)
-        tell(everybody, event, self, self._begun)
+        tell(everybody, event, self, self._listening)
 
     def exchange(self) -> None:
         """Among several processes: mean gradients and loss, and whether any of them is to stop; once an update."""
