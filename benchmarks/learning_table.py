@@ -25,8 +25,8 @@ def table(rows: Rows, exams: Mapping[str, Any]) -> str:
         own = of(rows, name)
         lines.append(f"| {WORDS[name]} | {spread(own, 'knn')} | {spread(own, 'probe')} |")
     lines += ["", "| | on other images | without learning | untrained → trained | kNN | linear probe |"]
-    lines[-1] += " gain of the probe | share of the gap | epochs | seeds |"
-    lines.append("|---|---|---|---|---|---|---|---|---|---|")
+    lines[-1] += " gain of the probe | share of the gap | epochs | minutes | seeds |"
+    lines.append("|---|---|---|---|---|---|---|---|---|---|---|")
     top = statistics.mean(row["probe"] for row in of(rows, "supervised")) if "supervised" in names else None
     lines += [line(name, of(rows, name), exams[name], top) for name in exams if name in names]
     return "\n".join([*lines, "", verdict(rows, exams)])
@@ -50,7 +50,7 @@ def against(plain: Rows, auto: Rows, exams: Mapping[str, Any]) -> str:
 def made_with(rows: Rows) -> str:
     """Where rows were made, in words."""
     found = {(row.get("device"), row.get("threads"), row.get("torch", "unknown")) for row in rows.values()}
-    words = [f"{device}, {threads} threads, torch {version}" for device, threads, version in sorted(found, key=str)]
+    words = [f"{device}, threads: {threads}, torch {version}" for device, threads, version in sorted(found, key=str)]
     return "; ".join(words) or "nothing yet"
 
 
@@ -80,7 +80,8 @@ def line(name: str, rows: Sequence[Mapping[str, Any]], exam: Any, top: float | N
     parts = [f"`{name}`", exam.what, f"{spread(rows, 'trivial')} ({exam.trivial})"]
     parts.append(f"{spread(rows, 'untrained')} → **{spread(rows, 'value')}**")
     parts += [f"{spread(rows, key + '_before')} → {spread(rows, key)}" for key in ("knn", "probe")]
-    return f"| {' | '.join([*parts, gain, share, str(rows[0]['epochs']), str(len(rows))])} |"
+    minutes = f"{statistics.mean(row['minutes'] for row in rows):.1f}"
+    return f"| {' | '.join([*parts, gain, share, str(rows[0]['epochs']), minutes, str(len(rows))])} |"
 
 
 def verdict(rows: Rows, exams: Mapping[str, Any]) -> str:
