@@ -11,6 +11,7 @@ import pytest
 
 from super_selfish.supervisors import all_supervisors
 from super_selfish.supervisors.setup import ImageOptions
+from super_selfish.supervisors.tuning import LOSES
 from super_selfish.training.recipes import recipe_of
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,13 @@ def test_recipes_are_those_of_the_code(name: str) -> None:
         assert found is not None
         optimizer, rest = found.words().split("; ", 1)
         assert f'`recipe="{recipe}"`: `{optimizer}`; {rest}.' in told
+
+
+def test_what_the_defaults_lose_is_that_of_the_table(name: str) -> None:
+    text = (ROOT / "docs" / "learning.md").read_text(encoding="utf-8").split("## Defaults and recipes")[1]
+    found = re.search(rf"^\| `{name}`.* \| ([+-][\d.]+) \|$", text.split("\n## ")[0], re.MULTILINE)
+    assert found is not None
+    assert LOSES.get(name) == (float(found[1]) if float(found[1]) > 3 else None)
 
 
 def test_departures_are_those_of_the_code(name: str) -> None:
