@@ -25,7 +25,6 @@ DEFAULT_LR, DEFAULT_OPTIMIZER = 1e-3, torch.optim.Adam
 LOSES: dict[str, float] = {
     "byol": 3.8,
     "contrastive_multiview_coding": 3.3,
-    "contrastive_predictive_coding": 3.6,
     "instance_discrimination": 3.4,
 }
 """Points of a probe by which ``recipe="auto"`` is ahead of the defaults, where more than 3 (docs/learning.md)."""

@@ -76,8 +76,10 @@ def test_recipes_are_those_of_the_code(name: str) -> None:
 def test_what_the_defaults_lose_is_that_of_the_table(name: str) -> None:
     text = (ROOT / "docs" / "learning.md").read_text(encoding="utf-8").split("## Defaults and recipes")[1]
     found = re.search(rf"^\| `{name}`.* \| ([+-][\d.]+) \|$", text.split("\n## ")[0], re.MULTILINE)
-    assert found is not None
-    assert LOSES.get(name) == (float(found[1]) if float(found[1]) > 3 else None)
+    lost = float(found[1]) if found else 0.0
+    assert found or "BiGAN was not measured" in text
+    assert LOSES.get(name) == (lost if lost > 3 else None)
+    assert len(re.findall(r"^\| `", text.split("\n## ")[0], re.MULTILINE)) == len(all_supervisors()) - 1
 
 
 def test_departures_are_those_of_the_code(name: str) -> None:
