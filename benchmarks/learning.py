@@ -165,15 +165,15 @@ def floor(name: str, images: dict[str, np.ndarray]) -> dict[str, Any]:
     return {"knn": knn, "probe": probe}
 
 
-def origin(name: str, images: dict[str, np.ndarray], budget: Budget) -> str:
-    """What a row depends on: images, settings, recipe and torch."""
+def origin(name: str, images: dict[str, np.ndarray], seen: str, budget: Budget) -> str:
+    """What a row depends on: images, of which ``seen`` is the digest, settings, recipe and torch."""
     how, side = TRAININGS.get(name, Training()), images["x_train"].shape[1]
     own = {
         key: value if isinstance(value, int | float) else describe(value) for key, value in how.arguments(side).items()
     }
     recipe = "auto" if name == SUPERVISED else budget.recipe
     found = None if recipe is None else repr(recipe_of(recipe, name, budget.images // len(images["x_train"])))
-    what = [digest(images), own, how.batch_size, how.norm.__qualname__, found, torch.__version__]
+    what = [seen, own, how.batch_size, how.norm.__qualname__, found, torch.__version__]
     return hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()[:12]
 
 
@@ -227,6 +227,7 @@ def main() -> None:
 def fill(path: Path, file: Path, options: argparse.Namespace) -> None:
     """Add the rows that are missing, those of the first seed first."""
     images = read(file)
+    seen, has_colours = digest(images), coloured(images)
     recipe = None if options.recipe == "plain" else options.recipe
     machine = {"device": options.device, "threads": torch.get_num_threads(), "torch": torch.__version__}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -235,11 +236,11 @@ def fill(path: Path, file: Path, options: argparse.Namespace) -> None:
     for seed in range(options.seeds) if options.one is None else [options.one]:
         budget = Budget(options.images, recipe, seed, options.device)
         for name in options.only:
-            made = origin(name, images, budget)
+            made = origin(name, images, seen, budget)
             known = rows_of(path).get((name, seed))
             if (known and known.get("made") == made) or (seed and name in FLOORS):
                 continue
-            if name in COLOURS and not coloured(images):
+            if name in COLOURS and not has_colours:
                 print(f"{name}: left out, for {file.name} has no colours.", file=sys.stderr, flush=True)
                 continue
             if known:

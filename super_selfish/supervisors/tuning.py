@@ -132,6 +132,14 @@ def momentum_hints(supervisor: Supervisor, settings: Settings) -> list[str]:
 
 _told: set[tuple[str, str]] = set()
 
+
+def first_time(hint: str, supervisor: Supervisor) -> bool:
+    """Whether a hint was not yet given for an algorithm in this process; it counts as given from here on."""
+    known = len(_told)
+    _told.add((hint, supervisor.algorithm()))
+    return len(_told) > known
+
+
 BANKS = ("instance_discrimination", "contrastive_multiview_coding", "pirl")
 """Algorithms that learned more with centred embeddings (docs/learning.md)."""
 
@@ -139,14 +147,8 @@ BANKS = ("instance_discrimination", "contrastive_multiview_coding", "pirl")
 def tell_of_centred_heads(supervisor: Supervisor, settings: Settings) -> None:
     """Say once a process what helps an algorithm with a bank, where it is not used."""
     norms = (part for part in supervisor.model.predictor.modules() if isinstance(part, torch.nn.BatchNorm1d))
-    known = ("centred", supervisor.algorithm()) in _told
-    if (
-        settings.recipe == "auto"
-        and supervisor.algorithm() in BANKS
-        and not known
-        and all(norm.affine for norm in norms)
-    ):
-        _told.add(("centred", supervisor.algorithm()))
+    helps = settings.recipe == "auto" and supervisor.algorithm() in BANKS and all(norm.affine for norm in norms)
+    if helps and first_time("centred", supervisor):
         say(
             "With centred embeddings it learned more on small images (docs/learning.md): pass "
             'predictor=Classification([features, 512, embedding_size], norm_type="layer", centred=True).'
@@ -157,15 +159,10 @@ def tell_of_recipes(supervisor: Supervisor, settings: Settings) -> None:
     """Say once a process what the defaults lose, where all of them are used."""
     lost = LOSES.get(supervisor.algorithm())
     plain = settings.optimizer is DEFAULT_OPTIMIZER and settings.lr_scheduler is constant_lr
-    if (
-        lost is None
-        or not plain
-        or settings.lr != DEFAULT_LR
-        or not settings.verbose
-        or ("lost", supervisor.algorithm()) in _told
-    ):
+    if lost is None or not plain or settings.lr != DEFAULT_LR or not settings.verbose:
         return
-    _told.add(("lost", supervisor.algorithm()))
+    if not first_time("lost", supervisor):
+        return
     say(
         f'Adam with a constant rate of {DEFAULT_LR:g}: on small images, recipe="auto" was {lost:.1f} points of a '
         "linear probe better after as many epochs (docs/learning.md)."

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from super_selfish.data.loader import check_loading
 from super_selfish.errors import ConfigurationError
 from super_selfish.training.callbacks import Callback
 
@@ -68,7 +69,7 @@ class Settings:
     def __post_init__(self) -> None:
         _number("lr", self.lr, "a learning rate above 0", self.lr_is_sound)
         _integer("epochs", self.epochs, 0, "Pass how often to go through the images, epochs=10 say.")
-        _integer("batch_size", self.batch_size, 1, "It is the number of images an update.")
+        check_loading(self.batch_size, self.num_workers, self.on_error)
         _integer("accumulate", self.accumulate, 1, "It is the number of micro-batches a batch is drawn in.")
         _integer("seed", self.seed, None, "The default is 0.")
         if self.clip_grad is not None:

@@ -126,7 +126,7 @@ def test_a_predictor_of_ones_own() -> None:
         ({"epochs": 1.5}, "`epochs` is out of range"),
         ({"lr": 0}, "`lr` is out of range"),
         ({"lr": float("nan")}, "`lr` is out of range"),
-        ({"batch_size": 0}, "`batch_size` is out of range"),
+        ({"batch_size": 0}, "`batch_size` counts images"),
         ({"num_workers": -1}, "`num_workers` counts"),
         ({"optimizer": "adam"}, "`optimizer` must be a factory"),
         ({"name": ""}, "`name` is not the name of a file"),

@@ -89,7 +89,7 @@ def test_the_rate_is_that_of_batches_that_there_are_images_for() -> None:
     assert settings is not None
     assert settings.lr == pytest.approx(2e-3 * (12 / 64) ** 0.5, rel=1e-5)
     for wrong in (0, -4, "8"):
-        with pytest.raises(ConfigurationError, match="`batch_size` is out of range"):
+        with pytest.raises(ConfigurationError, match="`batch_size` counts images"):
             rotate().supervise(recipe="auto", batch_size=wrong)
 
 
@@ -166,18 +166,15 @@ def test_other_images_go_on_at_the_same_part_of_the_schedule() -> None:
                 raise KeyboardInterrupt
 
     settings = {"recipe": "auto", "epochs": 10, **QUIET}
-    first, second, whole = Watch(), Watch(), Watch()
-    torch.manual_seed(0)
-    byol = {"backbone": None, "embedding_size": 8, "hidden_size": 8}
+    second, whole = Watch(), Watch()
+
+    def byol(images: np.ndarray) -> BYOLSupervisor:
+        return BYOLSupervisor(images, backbone=small(), embedding_size=8, hidden_size=8)
+
     with pytest.raises(KeyboardInterrupt):
-        BYOLSupervisor(np.tile(IMAGES, (3, 1, 1, 1)), **byol | {"backbone": small()}).supervise(
-            callbacks=[first, Stop()], **settings
-        )
-    fewer = BYOLSupervisor(IMAGES, **byol | {"backbone": small()})
-    fewer.supervise(callbacks=[second], resume=True, allow_dataset_change=True, **settings)
-    straight = BYOLSupervisor(IMAGES, **byol | {"backbone": small()}).supervise(
-        callbacks=[whole], name="store/whole", **settings
-    )
+        byol(np.tile(IMAGES, (3, 1, 1, 1))).supervise(callbacks=[Stop()], **settings)
+    fewer = byol(IMAGES).supervise(callbacks=[second], resume=True, allow_dataset_change=True, **settings)
+    straight = byol(IMAGES).supervise(callbacks=[whole], name="store/whole", **settings)
     assert len(second.rates) == 15
     assert second.rates == whole.rates[15:]
     assert fewer.momentum.step == straight.momentum.step == 30
