@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: a GPU if there is one)")
     parser.add_argument("--smoke", action="store_true", help="a few random images instead of folders")
     given = parser.parse_args()
     data, labelled, tested = given.data, given.labelled, given.test or given.labelled
@@ -37,7 +37,8 @@ def main() -> None:
 
     name = f"store/base_{given.algorithm}"
     supervisor = all_supervisors()[given.algorithm](data, backbone=given.backbone, resolution=given.resolution)
-    supervisor.to(given.device)
+    if given.device is not None:
+        supervisor.to(given.device)
     supervisor.supervise(lr=given.lr, epochs=given.epochs, batch_size=given.batch_size, name=name)
     if labelled is None:
         return
@@ -46,7 +47,7 @@ def main() -> None:
     if None in labels:
         parser.error(f"--labelled {labelled}: a subfolder for each class is needed")
     classes = 1 + max(labels)
-    net = CombinedNet(supervisor.get_backbone(), nn.Linear(supervisor.feature_dim, classes)).to(given.device)
+    net = CombinedNet(supervisor.get_backbone(), nn.Linear(supervisor.feature_dim, classes))
     LabelSupervisor(net, labelled).supervise(lr=1e-3, epochs=given.epochs, name=f"{name}_head")
     print(f"{bcolors.OKGREEN}{test(net, tested)}{bcolors.ENDC}")
 

@@ -27,9 +27,7 @@ if given.smoke:
     epochs, batch_size, more = 1, 8, {"queue_size": 16, "backbone": "small_resnet"}
 
 supervisor = MomentumContrastSupervisor(data, **more)
-if torch.cuda.is_available():
-    supervisor.to("cuda")  # supervise() moves it to the GPU of its process
-supervisor.supervise(
+supervisor.supervise(  # on the GPU of each process, if there is one
     recipe=None if given.smoke else "auto",
     epochs=epochs,
     batch_size=batch_size,

@@ -4,7 +4,7 @@ A folder of images and two lines give a backbone worth transferring::
 
     from super_selfish.supervisors import RotateNetSupervisor
 
-    supervisor = RotateNetSupervisor("photos/")  # .to("cuda")
+    supervisor = RotateNetSupervisor("photos/")
     supervisor.supervise(lr=1e-3, epochs=50, batch_size=64, name="store/base")
     backbone = supervisor.get_backbone()
 

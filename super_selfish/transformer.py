@@ -18,6 +18,7 @@ from torch import nn
 from typing_extensions import Self
 
 from super_selfish.errors import ConfigurationError
+from super_selfish.models.placement import device_for_training
 from super_selfish.supervisors import Supervisor, all_supervisors, persistence
 
 logger = logging.getLogger("super_selfish")
@@ -36,7 +37,7 @@ class SelfSupervisedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[m
         recipe: As of ``supervise``.
         resolution: Side of the images in px; None: as they are, 225 for files.
         seed: Of initial weights and training.
-        device: ``"cpu"``, ``"cuda"`` ...
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ...; ``"auto"`` or None: a GPU if there is one, else the CPU.
         name: Where weights and checkpoints are stored; None: nowhere.
         arguments: More arguments of the algorithm's class, by name.
 
@@ -64,7 +65,7 @@ class SelfSupervisedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[m
         recipe: str | None = "auto",
         resolution: int | None = None,
         seed: int = 0,
-        device: str = "cpu",
+        device: str | None = "auto",
         name: str | None = None,
         arguments: dict[str, Any] | None = None,
     ) -> None:
@@ -96,7 +97,7 @@ class SelfSupervisedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[m
             supervisor = algorithms[self.algorithm](
                 X, backbone=self.backbone, resolution=self.resolution, **(self.arguments or {})
             )
-        self.supervisor_ = supervisor.to(self.device)
+        self.supervisor_ = supervisor if self.device in (None, "auto") else supervisor.to(self.device)
         size = min(self.batch_size, len(supervisor.dataset))
         settings: dict[str, Any] = {"epochs": self.epochs, "batch_size": size, "recipe": self.recipe, "seed": self.seed}
         with tempfile.TemporaryDirectory() as folder:
@@ -135,11 +136,14 @@ class SelfSupervisedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[m
         super().__setstate__(plain)
         if "supervisor_" in state:
             self.supervisor_ = rebuilt(**state["supervisor_"])
+            device = device_for_training(self.supervisor_) if self.device in (None, "auto") else self.device
+            if device is None:
+                return
             try:
-                self.supervisor_.to(self.device)
+                self.supervisor_.to(device)
             except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
                 self.supervisor_.cpu()
-                logger.warning("%r cannot be used here: features are computed on the CPU. %s", self.device, error)
+                logger.warning("%r cannot be used here: features are computed on the CPU. %s", str(device), error)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         twin = type(self).__new__(type(self))  # in memory nothing has to be rebuilt, and the images stay

@@ -60,6 +60,14 @@ def _seeded_in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture(autouse=True)
+def _no_gpu_unless_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train on the CPU on every machine; tests marked ``gpu`` choose their device."""
+    if request.node.get_closest_marker("gpu") is None:
+        monkeypatch.setattr("super_selfish.models.placement.available_gpu", lambda: None)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # of child processes
+
+
+@pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     connect = socket.socket.connect
 

@@ -11,6 +11,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -18,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from super_selfish.errors import ConfigurationError
-from super_selfish.supervisors import all_supervisors
+from super_selfish.supervisors import Supervisor, all_supervisors
 from super_selfish.transformer import SelfSupervisedFeatures
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
@@ -128,3 +129,27 @@ def test_a_device_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
         twin = through_pickle(features)
     assert "'cuda:99' cannot be used here" in caplog.text
     assert np.array_equal(twin.transform(IMAGES), features.transform(IMAGES))
+
+
+@pytest.mark.parametrize(("device", "moved"), [("auto", True), (None, True), ("cpu", False)])
+def test_cpu_means_the_cpu_and_auto_a_gpu_if_there_is_one(
+    device: str | None, moved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves: list[torch.device] = []
+    to = Supervisor.to
+
+    def recording(supervisor: Supervisor, target: torch.device | str) -> Supervisor:
+        if str(target) == "cuda":
+            moves.append(torch.device(target))
+            return supervisor
+        return to(supervisor, target)
+
+    monkeypatch.setattr("super_selfish.models.placement.available_gpu", lambda: torch.device("cuda"))
+    monkeypatch.setattr(Supervisor, "to", recording)
+    features = fitted(device=device)
+    assert (moves == [torch.device("cuda")]) == moved
+    moves.clear()
+    twin = through_pickle(features)
+    assert (moves == [torch.device("cuda")]) == moved
+    assert twin.get_params()["device"] == device
+    assert clone(features).get_params()["device"] == device

@@ -68,7 +68,8 @@ class Turned:
         mode = supervisor.training
         supervisor.eval()
         with torch.no_grad():
-            said = [supervisor.model(piece).argmax(1) for piece in torch.split(self.inputs.flatten(0, 1), 256)]
+            pieces = torch.split(self.inputs.flatten(0, 1), 256)
+            said = [supervisor.model(piece.to(supervisor.device)).argmax(1).cpu() for piece in pieces]
         supervisor.train(mode)
         return torch.cat(said).reshape(len(self.inputs), -1).numpy()
 

@@ -14,9 +14,10 @@ from super_selfish.errors import CheckpointError, CheckpointMismatch, Configurat
 from super_selfish.files import SUFFIX, base_path, with_suffix, write_with
 from super_selfish.models.backbones import map_of
 from super_selfish.models.lowered import lowered
+from super_selfish.models.placement import Placed
 
 
-class CombinedNet(nn.Module):
+class CombinedNet(Placed):
     """A backbone followed by a predictor.
 
     Args:

@@ -43,10 +43,11 @@ logger = logging.getLogger("super_selfish")
 def train(supervisor: Supervisor, settings: Settings) -> None:
     """Run the stages of ``supervise``; see :meth:`Supervisor.supervise`."""
     base = base_path(settings.name)
-    group = processes.take_part(supervisor)
+    group, gpu = processes.take_part(supervisor)
     processes.check_alike(supervisor, settings)
     settings = processes.share(settings)
     if group.is_first:
+        processes.log_device(gpu, settings.verbose)
         check_writable(base)
     if settings.requeue:
         slurm_job()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,34 +14,59 @@ import torch
 from super_selfish.distributed import Group, current, join, rank
 from super_selfish.distributed.tensors import all_of
 from super_selfish.errors import CheckpointMismatch, ConfigurationError
+from super_selfish.models.placement import device_for_training
 from super_selfish.training.callbacks import Callback
 from super_selfish.training.checkpoint import StoredCheckpoint
 from super_selfish.training.lock import RunLock
+from super_selfish.training.progress import say
 from super_selfish.training.settings import Settings
 
 if TYPE_CHECKING:
     from super_selfish.supervisors.base import Supervisor
 
+logger = logging.getLogger("super_selfish")
 
-def take_part(supervisor: Supervisor) -> Group:
-    """Join the other processes, if there are any, each on its own GPU.
+
+def take_part(supervisor: Supervisor) -> tuple[Group, torch.device | None]:
+    """Join the other processes, if there are any, and move the networks to the device that they are trained on.
+
+    Each of several processes uses its own GPU.
+
+    Returns:
+        The group, and the GPU if the library chose it: the networks were on the CPU, and the user never moved them.
 
     Raises:
         ConfigurationError: If there are more processes than GPUs.
         ProcessLost: If the others do not come.
     """
-    group = join(supervisor.device.type == "cuda")
-    if group.world > 1 and supervisor.device.type == "cuda":
+    device = device_for_training(supervisor)
+    chosen = device is not None and {parameter.device.type for parameter in supervisor.parameters()} == {"cpu"}
+    on_gpu = (supervisor.device if device is None else device).type == "cuda"
+    group = join(on_gpu)
+    if group.world > 1 and on_gpu:
         if group.local_rank >= torch.cuda.device_count():
             raise ConfigurationError(
                 f"Process {group.local_rank} of this machine has no GPU.",
                 expected=f"at most {torch.cuda.device_count()} processes a machine",
                 received=f"LOCAL_RANK={group.local_rank}",
-                fix="torchrun --nproc-per-node as many as there are GPUs.",
+                fix='Start one process per GPU (torchrun --nproc-per-node), or train on the CPU: supervisor.to("cpu").',
             )
         torch.cuda.set_device(group.local_rank)
-        supervisor.to(f"cuda:{group.local_rank}")
-    return group
+        device = torch.device("cuda", group.local_rank)
+    if device is not None:
+        supervisor.to(device)
+    return group, supervisor.device if chosen else None
+
+
+def log_device(device: torch.device | None, verbose: bool) -> None:
+    """Log the GPU that was chosen for a training; None: it was not chosen here."""
+    if device is None:
+        return
+    message = f'Training on {device}, a GPU that was found. To train on the CPU, call .to("cpu") first.'
+    if verbose:
+        say(message)
+    else:
+        logger.info(message)
 
 
 def share(settings: Settings) -> Settings:
@@ -82,6 +108,7 @@ def check_alike(supervisor: Supervisor, settings: Settings) -> None:
     """
     dataset = supervisor.dataset
     told = settings.as_json() | {"sync_bn": settings.sync_bn, "step": supervisor.cursor.step}
+    told |= {"device": supervisor.device.type}
     told |= {"images": len(dataset) if hasattr(dataset, "__len__") else None}
     told |= {"weights": sum(value.numel() for value in supervisor.state_dict().values())}
     everywhere = all_of(told)

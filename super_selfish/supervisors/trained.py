@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +17,7 @@ from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.evaluation.features import extract_named, preprocess_batch
 from super_selfish.models.backbones import BackboneOutput, Output
 from super_selfish.models.combined import CombinedNet
+from super_selfish.models.placement import Placed, device_for_training, mark_placed, was_placed
 from super_selfish.models.shapes import feature_shape
 from super_selfish.supervisors import exhibits
 from super_selfish.supervisors.identity import algorithm_name, description, full_signature, hyperparameters
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
 
     from super_selfish.supervisors.base import Supervisor
 
+logger = logging.getLogger("super_selfish")
 
-class Trained(nn.Module):
+
+class Trained(Placed):
     """A backbone and a predictor with the preprocessing of their images: what is trained, and what can be used.
 
     Args:
@@ -39,6 +43,7 @@ class Trained(nn.Module):
 
     dataset: Any = None
     calls_parts = False  # whether the step calls parts of the networks rather than the whole
+    _hinted = False  # whether the user was told of a GPU that is not used
     of_these_images = True  # whether what was remembered of single images is of those of the data set
 
     def __init_subclass__(cls) -> None:
@@ -87,6 +92,8 @@ class Trained(nn.Module):
         """A backbone in a form of output, in eval mode, with the preprocessing of its images attached."""
         chosen = backbone if output is None else BackboneOutput(backbone, output)
         object.__setattr__(chosen, "preprocessing", self.preprocessing)  # extract_features then treats images alike
+        if was_placed(self):
+            mark_placed(chosen)
         return chosen.eval()
 
     def get_predictor(self) -> nn.Module:
@@ -131,6 +138,9 @@ class Trained(nn.Module):
         Returns:
             Float32 features (N, D), maps averaged over space, and the name of each image (its path in the folder).
         """
+        if not self._hinted and (device := device_for_training(self)) is not None:
+            self._hinted = True
+            logger.warning('Features are computed on the CPU. To use the GPU, call .to("%s") first.', device)
         backbone = self.get_backbone()
         return extract_named(backbone, data, batch_size=batch_size, num_workers=num_workers, on_error=on_error)[::2]
 
@@ -177,11 +187,11 @@ class Trained(nn.Module):
         Raises:
             ConfigurationError: If there are no images.
         """
-        from super_selfish import reports
+        from super_selfish.reports import exhibit_sheet, save
 
-        figure = reports.exhibit_sheet(exhibits.exhibit(cast("Supervisor", self), images, count))
+        figure = exhibit_sheet(exhibits.exhibit(cast("Supervisor", self), images, count))
         if path is not None:
-            reports.save(figure, path)
+            save(figure, path)
         return figure
 
     def track(self, name: str, thing: Any) -> Any:

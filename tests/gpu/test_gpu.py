@@ -14,7 +14,13 @@ from torch import Tensor, nn
 
 import super_selfish
 from super_selfish.models import CombinedNet, SmallResNet
-from super_selfish.supervisors import MomentumContrastSupervisor, RotateNetSupervisor, Supervisor, all_supervisors
+from super_selfish.supervisors import (
+    LabelSupervisor,
+    MomentumContrastSupervisor,
+    RotateNetSupervisor,
+    Supervisor,
+    all_supervisors,
+)
 from super_selfish.training import Callback
 
 DEVICE = torch.device(os.environ.get("SUPER_SELFISH_DEVICE", "cuda"))
@@ -50,6 +56,17 @@ def test_every_algorithm_trains_there_as_on_a_cpu(name: str, tmp_path: Path) -> 
         assert {value.device.type for value in supervisor.state_dict().values()} == {device.type}
         losses.append(supervisor.history[0]["loss"])
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def test_a_gpu_is_used_unless_the_user_chose_the_cpu(tmp_path: Path) -> None:
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    supervisor = RotateNetSupervisor(IMAGES, backbone=SmallResNet(width=8)).supervise(**run(tmp_path))
+    assert {value.device.type for value in supervisor.state_dict().values()} == {expected}
+    net = CombinedNet(supervisor.get_backbone(output="pooled"), nn.Linear(64, 2))
+    LabelSupervisor(net, (IMAGES, np.arange(24) % 2)).supervise(**run(tmp_path))
+    assert {parameter.device.type for parameter in net.parameters()} == {expected}
+    stays = RotateNetSupervisor(IMAGES, backbone=SmallResNet(width=8)).to("cpu").supervise(**run(tmp_path))
+    assert stays.device.type == "cpu"
 
 
 @pytest.mark.parametrize("precision", ["bf16", "16"])

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from super_selfish.models import CombinedNet
 from super_selfish.supervisors import Supervisor, all_supervisors
 
 NONE = ("backbone", "predictor", "loss")
@@ -347,5 +348,7 @@ def test_colours_by_their_old_name() -> None:
     assert all(isinstance(getattr(colours, name), str) for name in ("OKBLUE", "OKGREEN", "WARNING", "FAIL", "ENDC"))
 
 
-def test_supervisors_go_where_they_are_sent_and_say_so() -> None:
-    assert Supervisor.to is nn.Module.to
+def test_moving_a_supervisor_returns_it() -> None:
+    supervisor = Supervisor(CombinedNet(nn.Flatten(), nn.Linear(2, 2)))
+    assert supervisor.to("cpu") is supervisor.cpu() is supervisor.to(torch.float64) is supervisor
+    assert supervisor.device == torch.device("cpu")

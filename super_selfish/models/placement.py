@@ -1,0 +1,111 @@
+"""Device placement: where networks are, whether the user put them there, and where they are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from typing_extensions import Self
+
+
+class Placed(nn.Module):
+    """A module that records whether it was moved to a device.
+
+    Attributes:
+        placed: Whether ``to(device)``, ``cpu()``, ``cuda()`` or ``to_empty()`` was called. A change of the dtype or of
+            the memory format alone does not count.
+    """
+
+    placed: bool = False
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move and cast parameters and buffers, as ``nn.Module.to`` does, and record the placement."""
+        moved = super().to(*args, **kwargs)
+        self.placed = self.placed or names_device(*args, **kwargs)
+        return moved
+
+    def cpu(self) -> Self:
+        """Move parameters and buffers to the CPU, and record the placement."""
+        moved = super().cpu()
+        self.placed = True
+        return moved
+
+    def cuda(self, device: int | torch.device | None = None) -> Self:
+        """Move parameters and buffers to a GPU, and record the placement."""
+        moved = super().cuda(device)
+        self.placed = True
+        return moved
+
+    def to_empty(self, *, device: str | int | torch.device | None, recurse: bool = True) -> Self:
+        """Allocate parameters and buffers on a device without values, and record the placement."""
+        moved = super().to_empty(device=device, recurse=recurse)
+        self.placed = True
+        return moved
+
+
+def names_device(*args: Any, **kwargs: Any) -> bool:
+    """Whether arguments of ``nn.Module.to`` name a device, directly or by a tensor.
+
+    Examples:
+        >>> names_device("cpu"), names_device(device="cpu"), names_device(torch.zeros(1))
+        (True, True, True)
+        >>> names_device(torch.float64), names_device(dtype=torch.float64), names_device(None, torch.float64)
+        (False, False, False)
+    """
+    first = args[0] if args else kwargs.get("device", kwargs.get("tensor"))
+    return first is not None and not isinstance(first, torch.dtype)
+
+
+def mark_placed(module: nn.Module) -> None:
+    """Let a network that is handed on keep the placement of the module it comes from."""
+    object.__setattr__(module, "placed", True)
+
+
+def was_placed(module: nn.Module) -> bool:
+    """Whether the module or a part of it was moved to a device."""
+    return any(vars(part).get("placed") is True for part in module.modules())
+
+
+def training_device(
+    present: Collection[torch.device], *, placed: bool, gpu: torch.device | None
+) -> torch.device | None:
+    """The device to move networks to before training; None: they stay where they are.
+
+    Networks on the CPU are moved to the GPU, unless the user placed them. Where one part is on an accelerator and
+    another on the CPU, all are joined on the accelerator. A model that is spread over several accelerators stays.
+
+    Args:
+        present: The devices of their parameters.
+        placed: Whether the user moved them to a device.
+        gpu: The GPU that could be used; None without one.
+
+    Examples:
+        >>> cpu, cuda = torch.device("cpu"), torch.device("cuda")
+        >>> training_device({cpu}, placed=False, gpu=cuda)
+        device(type='cuda')
+        >>> training_device({cpu}, placed=True, gpu=cuda)
+    """
+    accelerators = {device for device in present if device.type != "cpu"}
+    if len(accelerators) == 1 and len(set(present)) > 1:
+        return accelerators.pop()
+    if accelerators or placed or not present:
+        return None
+    return gpu
+
+
+def available_gpu() -> torch.device | None:
+    """The current CUDA device; None without one, or if this process has joined others over gloo, for CPU training."""
+    if not torch.cuda.is_available():
+        return None
+    if dist.is_available() and dist.is_initialized() and dist.get_backend() == "gloo":
+        return None
+    return torch.device("cuda")
+
+
+def device_for_training(module: nn.Module) -> torch.device | None:
+    """The device to move a module to before it is trained; None: it stays where it is."""
+    present = {parameter.device for parameter in module.parameters()}
+    return training_device(present, placed=was_placed(module), gpu=available_gpu())
