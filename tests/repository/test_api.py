@@ -352,3 +352,10 @@ def test_moving_a_supervisor_returns_it() -> None:
     supervisor = Supervisor(CombinedNet(nn.Flatten(), nn.Linear(2, 2)))
     assert supervisor.to("cpu") is supervisor.cpu() is supervisor.to(torch.float64) is supervisor
     assert supervisor.device == torch.device("cpu")
+
+
+def test_efficient_net_by_its_old_path() -> None:
+    package = importlib.import_module("super_selfish.efficientnet_pytorch")
+    module = importlib.import_module("super_selfish.efficientnet_pytorch.model")
+    dependency = importlib.import_module("efficientnet_pytorch")
+    assert package.EfficientNet is module.EfficientNet is dependency.EfficientNet

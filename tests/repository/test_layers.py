@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 LAYERS = [
     *["errors", "files", "seeding", "distributed", "losses", "models", "data", "memory", "evaluation"],
-    *["training", "supervisors", "transformer", "export", "reports", "cli", "utils"],
+    *["training", "supervisors", "transformer", "export", "reports", "cli", "utils", "efficientnet_pytorch"],
 ]
 BASES = {"bank", "base", "gan", "label", "setup"}  # the files of supervisors/ that an algorithm may import
 LOOP = {
