@@ -13,7 +13,7 @@ from torch import nn
 from super_selfish.data import open_source
 from super_selfish.models import CombinedNet
 from super_selfish.supervisors import LabelSupervisor, all_supervisors
-from super_selfish.utils import bcolors, test
+from super_selfish.utils import test
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
     classes = 1 + max(labels)
     net = CombinedNet(supervisor.get_backbone(), nn.Linear(supervisor.feature_dim, classes))
     LabelSupervisor(net, labelled).supervise(lr=1e-3, epochs=given.epochs, name=f"{name}_head")
-    print(f"{bcolors.OKGREEN}{test(net, tested)}{bcolors.ENDC}")
+    test(net, tested)  # prints the accuracy
 
 
 if __name__ == "__main__":

@@ -48,12 +48,10 @@ supervisor.supervise(recipe="auto", epochs=given.epochs, batch_size=given.batch,
 # A backbone that averages its map takes images of any size; larger ones show it the same things larger. Trained weights
 # get a low rate, fresh ones the recipe's own: a low one would hold them back.
 starts = {"fine_tuned": (supervisor.get_backbone(), {"lr": 1e-4}), "from_scratch": (fresh, {})}
-accuracy = {}
+print(f"Accuracy on images that were held out, after {given.tuning} epochs with {len(kept)} labels:")
 for start, (backbone, rate) in starts.items():
     net = CombinedNet(backbone, nn.Linear(512, 1 + int(labels.max())))
     tuned = LabelSupervisor(net, (images[kept], labels[kept]), resolution=given.large, finetune=True)
     tuned.supervise(recipe="auto", epochs=given.tuning, batch_size=given.batch, name=f"store/{start}", **rate)
     tuned.get_backbone()  # which from now on says that images are to be that large
-    accuracy[start] = test(net, (images[held_out], labels[held_out]))
-for start, value in accuracy.items():
-    print(f"{start}: {value} on images that were held out, after {given.tuning} epochs with {len(kept)} labels")
+    print(f"{start}: {test(net, (images[held_out], labels[held_out]), verbose=False)}")

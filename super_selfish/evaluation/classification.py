@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from super_selfish.data.collate import tree_map
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing
 from super_selfish.data.pretext import LabelledDataset, PretextDataset
 from super_selfish.data.sources import ImageSource, open_source
+from super_selfish.distributed import rank
 from super_selfish.errors import DataError
 from super_selfish.evaluation.score import Score
 from super_selfish.models.modes import in_eval_mode
@@ -40,8 +42,10 @@ def test(
     shuffle: bool = False,
     num_workers: int = 0,
     collate_fn: Callable[[list[Any]], Any] | None = None,
+    *,
+    verbose: bool = True,
 ) -> float:
-    """Mean of a measure over every sample of a data set, in eval mode, without gradient.
+    """Evaluate a network on every sample of a data set, in eval mode and without gradient; print the result.
 
     Args:
         model: Images to outputs; it is in the same mode afterwards.
@@ -52,6 +56,7 @@ def test(
         shuffle: Of no influence on the result of a mean.
         num_workers: Processes that read ahead.
         collate_fn: Makes a batch of items.
+        verbose: Print the result on stdout, in the first of several processes.
 
     Returns:
         The mean; an accuracy is a ``Score``, which prints its protocol.
@@ -70,9 +75,14 @@ def test(
             count += len(labels)
     if count == 0:
         raise DataError("There is nothing to test on.", expected="at least one sample", received="none")
-    if loss_f is not classification_loss:
-        return total / count
-    return Score(total / count, f"accuracy, eval mode, mean over {count} samples")
+    mean, protocol = total / count, f"eval mode, mean over {count} samples"
+    result = Score(mean, f"accuracy, {protocol}") if loss_f is classification_loss else mean
+    if verbose and rank() == 0:
+        name = getattr(loss_f, "__name__", type(loss_f).__name__)
+        line = str(result) if isinstance(result, Score) else f"{result:.4f} ({name}, {protocol})"
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    return result
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it
