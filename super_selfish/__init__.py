@@ -14,43 +14,38 @@ Later, in another process, ``super_selfish.load("store/base")`` gives the traine
 
 from __future__ import annotations
 
-import os
+import importlib
 from typing import TYPE_CHECKING, Any
 
+from super_selfish.version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from super_selfish.supervisors.base import Supervisor
-    from super_selfish.training.inspection import Inspection
+    from super_selfish.models.combined import CombinedNet as CombinedNet
+    from super_selfish.saved import load as load
+    from super_selfish.supervisors import *  # noqa: F403 - the names that dir() shows
+    from super_selfish.training.inspection import inspect as inspect
 
-__version__ = "0.1.0"
-__all__ = ["__version__", "inspect", "load"]
-
-
-def load(name: str | os.PathLike[str] = "store/base", **given: Any) -> Supervisor:
-    """The supervisor that was trained under a name: its class, networks, weights, preprocessing and history.
-
-    Args:
-        name: As given to ``supervise`` or ``save``.
-        **given: Networks of your own that it was made of, such as ``backbone=MyNet()``, and, to train on, ``dataset``.
-
-    Raises:
-        CheckpointError: If there is no such file, or it is damaged.
-        CheckpointMismatch: If it does not fit, or needs a network that was not given.
-    """
-    from super_selfish.supervisors import all_supervisors
-    from super_selfish.supervisors.persistence import restore
-
-    return restore(name, all_supervisors(), given)
+_MODULES = {
+    "CombinedNet": "super_selfish.models.combined",
+    "all_supervisors": "super_selfish.supervisors",
+    "inspect": "super_selfish.training.inspection",
+    "load": "super_selfish.saved",
+}
+_SUPERVISORS = "super_selfish.supervisors"
 
 
-def inspect(name: str | os.PathLike[str] = "store/base") -> Inspection:
-    """Everything that is stored under a name, and whether it is whole, without loading a tensor.
+def __getattr__(name: str) -> Any:
+    """A public name, imported when it is first used: ``import super_selfish`` alone does not import torch."""
+    if name == "__all__":
+        supervisors = importlib.import_module(_SUPERVISORS)
+        return sorted({"__version__", *_MODULES, *supervisors.__all__})
+    module = _MODULES.get(name, _SUPERVISORS if name.endswith("Supervisor") else None)
+    found = None if module is None else vars(importlib.import_module(module))
+    if found is None or name not in found:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found[name]
+    return found[name]
 
-    Args:
-        name: As given to ``supervise`` or ``save``.
 
-    Raises:
-        CheckpointError: If there is nothing.
-    """
-    from super_selfish.training.inspection import inspect as look
-
-    return look(name)
+def __dir__() -> list[str]:
+    return list(__getattr__("__all__"))

@@ -20,8 +20,7 @@ from super_selfish.errors import ConfigurationError, SuperSelfishError, check_ar
 from super_selfish.files import base_path, with_suffix, write_with
 from super_selfish.models.backbones import BackboneOutput, Trunk
 from super_selfish.models.modes import in_eval_mode
-from super_selfish.supervisors import all_supervisors
-from super_selfish.supervisors.persistence import restore
+from super_selfish.saved import load
 
 logger = logging.getLogger("super_selfish")
 
@@ -91,7 +90,7 @@ def export(
             "`format` is unknown.", expected=" or ".join(map(repr, FORMATS)), received=repr(format)
         )
     check_argument(resolution is None or is_count(resolution, 1), "resolution", resolution, "a side in px, at least 1")
-    supervisor = restore(name, all_supervisors(), given)
+    supervisor = load(name, **given)
     base = base_path(name)
     target = Path(path) if path is not None else with_suffix(base, f"_backbone{FORMATS[format]}")
     backbone = supervisor.get_backbone().cpu()

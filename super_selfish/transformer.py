@@ -19,6 +19,7 @@ from typing_extensions import Self
 
 from super_selfish.errors import ConfigurationError
 from super_selfish.models.placement import device_for_training
+from super_selfish.saved import load
 from super_selfish.supervisors import Supervisor, all_supervisors, persistence
 
 logger = logging.getLogger("super_selfish")
@@ -187,7 +188,7 @@ def rebuilt(artefact: bytes, given: Mapping[str, Any]) -> Supervisor:
     own = {key: value.cpu() if isinstance(value, nn.Module) else value for key, value in given.items()}
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "features.safetensors").write_bytes(artefact)
-        return persistence.restore(Path(folder, "features"), all_supervisors(), own)
+        return load(Path(folder, "features"), **own)
 
 
 def names(value: Any) -> Iterator[str]:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 from cyclopts import App
 
-from super_selfish import __version__
 from super_selfish.cli.commands import FOLDER, say
 from super_selfish.cli.flags import documented, flag, flags, plain_text, value_of
 from super_selfish.distributed import rank, world
@@ -26,6 +25,7 @@ from super_selfish.training.callbacks import Callback
 from super_selfish.training.lars import LARS
 from super_selfish.training.schedules import Schedule
 from super_selfish.training.settings import SETTINGS, Settings
+from super_selfish.version import __version__
 
 CONFIG = ".config.json"
 Algorithm = Any  # a class of this library, each with a signature of its own

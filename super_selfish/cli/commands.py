@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from super_selfish import __version__
 from super_selfish.errors import check_argument
+from super_selfish.version import __version__
 
 DAMAGED = 1
 FOLDER = "dataset"

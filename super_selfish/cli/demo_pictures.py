@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from super_selfish import reports
+import super_selfish.reports as reports
 from super_selfish.cli.demo_images import Part
 from super_selfish.cli.demo_scores import Views
 from super_selfish.cli.demo_training import Course, Turned

@@ -16,8 +16,7 @@ from torch import nn
 from super_selfish.errors import DataError, check_argument
 from super_selfish.evaluation import extract_features, knn, linear_probe, quality, split
 from super_selfish.files import base_path, replacing, with_suffix
-from super_selfish.supervisors import all_supervisors
-from super_selfish.supervisors.persistence import restore
+from super_selfish.saved import load
 from super_selfish.supervisors.setup import fresh_copy
 
 SCORES = ".scores.json"
@@ -52,7 +51,7 @@ def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int 
     """
     check_argument(seeds >= 1, "seeds", seeds, "at least 1")
     check_argument(num_workers >= 0, "num_workers", num_workers, "at least 0")
-    supervisor = restore(name, all_supervisors(), {})
+    supervisor = load(name)
     backbone = supervisor.get_backbone()
     torch.manual_seed(0)
     untrained = fresh_copy(backbone).eval()

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from super_selfish import files
 from super_selfish.data.folders import EXTENSIONS, Index, Paths, scan
 from super_selfish.data.images import printable
 from super_selfish.errors import CheckpointError
+from super_selfish.files import replacing
 
 CACHED_FROM = 10_000
 _MAGIC = b"super_selfish index 1\n"
@@ -70,7 +70,7 @@ def _save(target: Path, root: str, index: Index) -> None:
         "started_ns": index.started_ns,
     }
     try:
-        with files.replacing(target) as temporary, temporary.open("wb") as stream:
+        with replacing(target) as temporary, temporary.open("wb") as stream:
             stream.write(_MAGIC + json.dumps(header).encode("ascii") + b"\n")
             stream.writelines(parts)
     except (CheckpointError, OSError) as error:

@@ -24,12 +24,12 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 
-from super_selfish import __version__
 from super_selfish.data import functional
 from super_selfish.data.folder_cache import cache_folder
 from super_selfish.data.functional import Image
 from super_selfish.data.images import printable
 from super_selfish.errors import ConfigurationError
+from super_selfish.version import __version__
 
 try:
     import fcntl

@@ -23,3 +23,7 @@ __all__ = [
     "same_everywhere",
     "world",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

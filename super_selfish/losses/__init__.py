@@ -8,3 +8,7 @@ from super_selfish.losses.reconstruction import masked_mse
 from super_selfish.losses.regression import regression_loss
 
 __all__ = ["CPCLoss", "GroupedLoss", "NCELoss", "contrastive_logits", "info_nce", "masked_mse", "regression_loss"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -4,3 +4,7 @@ from super_selfish.memory.bank import BatchedMemory
 from super_selfish.memory.queue import BatchedQueue
 
 __all__ = ["BatchedMemory", "BatchedQueue"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -56,3 +56,7 @@ __all__ = [
     "named_backbone",
     "rgb_to_lab",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

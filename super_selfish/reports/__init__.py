@@ -21,3 +21,7 @@ __all__ = [
     "report",
     "save",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -14,10 +14,10 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from PIL import Image
 
-from super_selfish import __version__
 from super_selfish.reports.pictures import PALETTE
 from super_selfish.supervisors import Supervisor
 from super_selfish.training.advice import advice
+from super_selfish.version import __version__
 
 if TYPE_CHECKING:
     from super_selfish.reports.report import Content

@@ -1,26 +1,33 @@
-"""The algorithms."""
+"""The algorithms.
+
+An algorithm is a module of this package with a class that is ``@listed``. All are imported here, and every listed class
+is a public name; those that type checkers see are written out.
+"""
 
 import importlib
 import pkgutil
+from typing import TYPE_CHECKING
 
 from super_selfish.supervisors.bank import BankSupervisor
 from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.bi_gan import BiGanSupervisor
-from super_selfish.supervisors.byol import BYOLSupervisor
-from super_selfish.supervisors.context_net import ContextNetSupervisor
-from super_selfish.supervisors.contrastive_multiview_coding import ContrastiveMultiviewCodingSupervisor
-from super_selfish.supervisors.contrastive_predictive_coding import ContrastivePredictiveCodingSupervisor
-from super_selfish.supervisors.denoise_net import DenoiseNetSupervisor
-from super_selfish.supervisors.exemplar_net import ExemplarNetSupervisor
 from super_selfish.supervisors.gan import GanSupervisor
-from super_selfish.supervisors.instance_discrimination import InstanceDiscriminationSupervisor
-from super_selfish.supervisors.jigsaw_net import JigsawNetSupervisor
 from super_selfish.supervisors.label import LabelSupervisor
-from super_selfish.supervisors.momentum_contrast import MomentumContrastSupervisor
-from super_selfish.supervisors.pirl import PIRLSupervisor
-from super_selfish.supervisors.rotate_net import RotateNetSupervisor
 from super_selfish.supervisors.setup import LISTED
-from super_selfish.supervisors.split_brain_net import SplitBrainNetSupervisor
+
+if TYPE_CHECKING:
+    from super_selfish.supervisors.bi_gan import BiGanSupervisor
+    from super_selfish.supervisors.byol import BYOLSupervisor
+    from super_selfish.supervisors.context_net import ContextNetSupervisor
+    from super_selfish.supervisors.contrastive_multiview_coding import ContrastiveMultiviewCodingSupervisor
+    from super_selfish.supervisors.contrastive_predictive_coding import ContrastivePredictiveCodingSupervisor
+    from super_selfish.supervisors.denoise_net import DenoiseNetSupervisor
+    from super_selfish.supervisors.exemplar_net import ExemplarNetSupervisor
+    from super_selfish.supervisors.instance_discrimination import InstanceDiscriminationSupervisor
+    from super_selfish.supervisors.jigsaw_net import JigsawNetSupervisor
+    from super_selfish.supervisors.momentum_contrast import MomentumContrastSupervisor
+    from super_selfish.supervisors.pirl import PIRLSupervisor
+    from super_selfish.supervisors.rotate_net import RotateNetSupervisor
+    from super_selfish.supervisors.split_brain_net import SplitBrainNetSupervisor
 
 __all__ = [
     "BYOLSupervisor",
@@ -43,8 +50,14 @@ __all__ = [
     "all_supervisors",
 ]
 
-for _module in pkgutil.iter_modules(__path__):  # an algorithm is a file here with a class that is `@listed`
+for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
+globals().update({_algorithm.__name__: _algorithm for _algorithm in LISTED.values()})
+__all__ += sorted({_algorithm.__name__ for _algorithm in LISTED.values()} - set(__all__))
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def all_supervisors() -> dict[str, type[Supervisor]]:

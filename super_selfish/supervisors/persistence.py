@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from super_selfish import __version__
 from super_selfish.data.loader import Cursor
 from super_selfish.data.preprocessing import ImageDataset, Preprocessing
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch
@@ -22,6 +21,7 @@ from super_selfish.models.combined import load_exactly
 from super_selfish.supervisors.identity import as_json, describe, registered_class
 from super_selfish.training.artefact import Artefact, write_artefact
 from super_selfish.training.readable import read_any
+from super_selfish.version import __version__
 
 if TYPE_CHECKING:
     from super_selfish.supervisors.base import Supervisor

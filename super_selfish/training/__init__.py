@@ -4,3 +4,7 @@ from super_selfish.training.callbacks import Callback
 from super_selfish.training.progress import Progress
 
 __all__ = ["Callback", "Progress"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
