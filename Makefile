@@ -44,6 +44,7 @@ format: .venv/dev ## Rewrite the source files in the project's format
 learn: .venv/library .venv/test ## Train every algorithm until it has learned something (long)
 	@echo "Learning tests, then every algorithm on: $(LEARN)"
 	@$(PYTEST) -m learn || [ $$? -eq 5 ]  # 5: there are none
+	@echo "== plain defaults on photographs"; .venv/bin/python benchmarks/plain_defaults.py --table
 	@for data in $(LEARN); do echo "== $$data"; .venv/bin/python benchmarks/learning.py --data "$$data" || exit 1; done
 	@echo "== benchmarks/learning_adapt.py"; .venv/bin/python benchmarks/learning_adapt.py
 

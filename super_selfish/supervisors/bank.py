@@ -32,6 +32,7 @@ from super_selfish.errors import (
     is_count,
     is_number,
 )
+from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.losses import NCELoss, contrastive_logits
 from super_selfish.memory import BatchedMemory
 from super_selfish.models.combined import CombinedNet
@@ -155,8 +156,7 @@ class BankSupervisor(Supervisor):
                 expected="a data set with __len__ and __getitem__, whose items end in the index of the image",
                 received=type(dataset).__name__,
             )
-        images = len(dataset)
-        begins = self.cursor.step == 0
+        images, begins = len(dataset), self.cursor.step == 0
         others = self.banks()[0]
         if len(others) != images or not self.of_these_images:
             if not begins:
@@ -234,6 +234,11 @@ class BankSupervisor(Supervisor):
         others = max(1, len(self.memory) - 1)
         candidates = 1 + (min(self.n, others) if self.n else others)
         return of_temperature(self.t, 0.07, len(self.banks()) * math.log(candidates))
+
+    def _score_pretext(self, data: Any, draw_again: Callable[[], Any]) -> PretextScore:
+        again = draw_again()
+        queries, keys = (in_batches(lambda *parts: self.codes(parts)[0], *drawn) for drawn in (data, again))
+        return retrieval_score("another view", queries, keys, (data[0], again[0]))
 
     @torch.no_grad()
     def _embed_all(self, dataset: Any, train_loader: TrainLoader) -> None:

@@ -12,6 +12,7 @@ from typing_extensions import Unpack
 from super_selfish.data.bidirectional import BIDIRECTIONAL_RULES, BiDataset
 from super_selfish.data.exhibit import Exhibit, Panel
 from super_selfish.errors import ConfigurationError, Rule, check_arguments, is_number
+from super_selfish.evaluation.pretext import PretextScore, in_batches
 from super_selfish.models import Classification, EfficientFeatures, LatentNet, PairDiscriminator, ReshapeChannels
 from super_selfish.models.decoders import Upsampling, decoder_layers, resized_to
 from super_selfish.models.efficient import NormType
@@ -36,6 +37,9 @@ class BiGanSupervisor(GanSupervisor):
 
     An encoder E, the backbone, and a generator G, the predictor, play together against a discriminator of pairs. At
     the optimum each inverts the other, so codes say what is in an image.
+
+    ``evaluate_pretext`` gives the fraction of images x that are nearer to G(E(x)) than to G(E(y)) of another image y,
+    by mean squared error; the trivial baseline is chance level, one half.
 
     Args:
         dataset: A folder, a data set, an array, a tensor; None to load weights only.
@@ -118,6 +122,14 @@ class BiGanSupervisor(GanSupervisor):
 
     def _expectation(self) -> Expectation:
         return Expectation(falls=False)
+
+    def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
+        images = data[1]
+        rebuilt = in_batches(lambda part: resized_to(self.model(part), part.shape[-2:]), images)
+        own = (rebuilt - images).square().mean((1, 2, 3))
+        others = (rebuilt.roll(1, 0) - images).square().mean((1, 2, 3))
+        value = (own < others).double().mean().item()
+        return PretextScore("fraction of images nearer to G(E(x)) than to another's", value, 0.5, "chance level")
 
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         drawn, images = data

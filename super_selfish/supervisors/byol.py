@@ -16,6 +16,7 @@ from super_selfish.data.loader import TrainLoader
 from super_selfish.data.recipes import BYOLRecipe, is_size
 from super_selfish.data.views import Views, check_views, two_views
 from super_selfish.errors import COUNT, PROBABILITY, ConfigurationError, Rule, check_argument, check_arguments
+from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.losses import regression_loss
 from super_selfish.models.averages import MomentumSchedule, follow, inference, momentum_copy
 from super_selfish.models.batch_groups import in_groups
@@ -51,6 +52,9 @@ class BYOLSupervisor(Supervisor):
 
     There are no negatives. What keeps all embeddings from becoming one is that the predictor belongs to the trained
     network alone, and that the target, a moving average of backbone and projector, gets no gradient.
+
+    ``evaluate_pretext`` gives the accuracy of retrieving an image's other view, embedded by the target network, among
+    those of up to 250 images by the prediction from the first; the trivial baseline retrieves by mean colour.
 
     Args:
         dataset: A folder, a data set, an array, a tensor; None to load weights only.
@@ -179,6 +183,11 @@ class BYOLSupervisor(Supervisor):
 
     def _expectation(self) -> Expectation:
         return Expectation(falls=False)
+
+    def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
+        first, second = data[0], data[1]
+        predictions, targets = in_batches(self.model, first), in_batches(self.ema, second)
+        return retrieval_score("the other view", predictions, targets, (first, second))
 
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         first, second = data[0], data[1]

@@ -12,6 +12,7 @@ from typing_extensions import Unpack
 from super_selfish.data.context import CONTEXT_RULES, ContextDataset
 from super_selfish.data.exhibit import Exhibit, Panel
 from super_selfish.errors import PROBABILITY, SWITCH, check_arguments
+from super_selfish.evaluation.pretext import PretextScore, reconstruction_score
 from super_selfish.losses import masked_mse
 from super_selfish.models import ChannelwiseFC, Classification, CombinedNet
 from super_selfish.models.decoders import resized_to
@@ -30,6 +31,9 @@ LARGEST_GRID = 8  # sides of the map that the channel-wise layer connects; large
 @listed
 class ContextNetSupervisor(GanSupervisor):
     """Erase some blocks of each image and paint them again, judged by a discriminator too.
+
+    ``evaluate_pretext`` gives the mean squared error in the erased blocks; the trivial baseline is the better of what
+    they are filled with and the mean of the evaluated images.
 
     Args:
         dataset: A folder, a data set, an array, a tensor; None to load weights only.
@@ -119,6 +123,12 @@ class ContextNetSupervisor(GanSupervisor):
     def own_fake_loss(self) -> bool:
         """Whether the reconstruction has a criterion of the user's."""
         return self._setup.given.get("fake_loss") is not None
+
+    def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
+        def error(painted: Tensor, clean: Tensor) -> Tensor:
+            return masked_mse(painted, clean, data[2])
+
+        return reconstruction_score("mean squared error in the erased blocks", self.model, data, error)
 
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         corrupted, clean, mask = data

@@ -19,6 +19,7 @@ from super_selfish.data.multiview import AugmentationLabIndexedDataset, CMCRecip
 from super_selfish.data.recipes import is_size
 from super_selfish.data.views import Views, as_recipe
 from super_selfish.errors import Rule, check_argument, check_arguments
+from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.memory import BatchedMemory
 from super_selfish.models.backbones import Output
 from super_selfish.models.combined import CombinedNet
@@ -47,6 +48,9 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
     each image: the lightness has to find its colours in the bank of colours, and the colours their lightness.
 
     Fits colour images only. The normalisation is that of Lab, so there is no ``normalize=``.
+
+    ``evaluate_pretext`` gives the accuracy of retrieving an image's colours by its lightness among up to 250 images;
+    the trivial baseline is chance level.
 
     Args:
         dataset: A folder, a data set, an array, a tensor; None to load weights only.
@@ -199,6 +203,10 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
 
     def _expectation(self) -> Expectation:
         return Expectation(falls=False)
+
+    def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
+        lightness, colours = in_batches(lambda *parts: self.codes(parts), *data)
+        return retrieval_score("the colours", lightness, colours)
 
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         lab = plain_lab(torch.cat(list(data[:2]), dim=1), FULL_RANGE)

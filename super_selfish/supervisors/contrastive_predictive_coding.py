@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from super_selfish.data.recipes import is_size
 from super_selfish.data.views import Views
 from super_selfish.distributed import gather_with_gradient, rank, world
 from super_selfish.errors import COUNT, Rule, check_argument, check_arguments, is_count
+from super_selfish.evaluation.pretext import PretextScore
 from super_selfish.losses import CPCLoss
 from super_selfish.models.backbones import BackboneOutput
 from super_selfish.models.patches import PatchNet
@@ -62,6 +64,9 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
     The backbone turns each patch by itself into a latent. A context network of each side, which sees the latents up to
     a row and no further, predicts what lies beyond: the patch of the batch, of this image or another, whose target is
     most like the prediction. Each patch is augmented by itself, so colours and edges that continue do not tell.
+
+    ``evaluate_pretext`` gives the loss among the patches of up to 32 images; the trivial baseline is its chance level,
+    the same probability for every patch.
 
     Args:
         dataset: A folder, a data set, an array, a tensor; None to load weights only.
@@ -99,6 +104,8 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         Hénaff et al., "Data-Efficient Image Recognition with Contrastive Predictive Coding", 2020; van den Oord, Li and
         Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018.
     """
+
+    pretext_chunk = 32  # each image has dozens of patches
 
     def __init__(
         self,
@@ -185,6 +192,14 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         candidates = patches if self.loss.N is None else 1 + self.loss.N
         likely = "a learning rate that is too high, or gradients that are: lower `lr`, or set clip_grad=0.01."
         return Signs(likely, chance=(self.k - self.ignore) * math.log(candidates))
+
+    def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:
+        score = super()._score_pretext(data, draw_again)
+        if not isinstance(self.loss, CPCLoss):
+            return score
+        candidates = len(data[0].flatten(0, -4)) if self.loss.N is None else 1 + self.loss.N
+        chance = (self.k - self.ignore) * math.log(candidates)
+        return dataclasses.replace(score, name="cross entropy of predicted patches", trivial=chance)
 
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         patches = data[0].flatten(0, -4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,7 @@ from super_selfish.data import denoise
 from super_selfish.data.denoise import DenoiseDataset, Noise
 from super_selfish.data.exhibit import Exhibit, Panel
 from super_selfish.errors import Rule, check_arguments
+from super_selfish.evaluation.pretext import PretextScore, reconstruction_score
 from super_selfish.losses import masked_mse
 from super_selfish.models.decoders import resized_to
 from super_selfish.supervisors.base import Supervisor
@@ -29,6 +30,9 @@ class DenoiseNetSupervisor(Supervisor):
     Fits any images, of any number of channels. Single pixels are restored well from their neighbours, which teaches
     edges and texture but little of what a picture shows; larger blocks (``patch=8``, say) force the network to look
     further.
+
+    ``evaluate_pretext`` gives the mean squared error; the trivial baseline is the better of the corrupted input and the
+    mean of the evaluated images.
 
     Args:
         dataset: A folder, a data set, an array, a tensor; None to load weights only.
@@ -97,6 +101,9 @@ class DenoiseNetSupervisor(Supervisor):
         if self.loss is masked_mse:
             return masked_mse(reconstruction, clean, mask)
         return self.loss(torch.where(mask, reconstruction, clean), clean)
+
+    def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
+        return reconstruction_score("mean squared error", self.model, data, F.mse_loss)
 
     def _exhibit(self, data: tuple[Tensor, Tensor, Tensor]) -> Exhibit:
         corrupted, clean, _ = data

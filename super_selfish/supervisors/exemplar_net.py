@@ -17,6 +17,7 @@ from super_selfish.data.loader import TrainLoader
 from super_selfish.data.scaling import as_float
 from super_selfish.data.views import Views
 from super_selfish.errors import ConfigurationError, UnreadableImage, check_arguments
+from super_selfish.evaluation.pretext import PretextScore, classification_score
 from super_selfish.models.shapes import feature_shape, output_shape
 from super_selfish.seeding import Stream
 from super_selfish.supervisors.base import Supervisor
@@ -29,6 +30,10 @@ VERSIONS = 4  # of an image in the picture of the exercise
 @listed
 class ExemplarNetSupervisor(Supervisor):
     """Each image is a class of its own; learn to tell of which image a random version was made.
+
+    ``evaluate_pretext`` gives the accuracy on new random versions of the images that were trained on, since no other
+    image has a class; the trivial baseline is chance level. Its ``images`` are only used where the supervisor has no
+    data set, and then have to be the training images.
 
     Args:
         dataset: A folder, a data set, an array, a tensor; None to load weights only.
@@ -94,15 +99,7 @@ class ExemplarNetSupervisor(Supervisor):
     def _prepare(self, train_loader: TrainLoader) -> None:  # noqa: ARG002 - the hook's
         if not isinstance(self.dataset, ExemplarDataset) or self.feature_shape is None:
             return
-        (told,) = output_shape(self.model.predictor, self.feature_shape)
-        if told != len(self.dataset):
-            raise ConfigurationError(
-                "The head tells apart another number of images than the data set has.",
-                expected=f"the {told} images that it was trained on",
-                received=f"{len(self.dataset)} images",
-                fix="Train on with the same images, or begin anew with what was learned: "
-                f"{type(self).__name__}(images, backbone=supervisor.get_backbone()).",
-            )
+        self._check_classes(self.dataset)
         with contextlib.suppress(UnreadableImage):  # whether that is an error is said when training comes to it
             height, width, channels = self.dataset.sample(0, Stream("size"))[0].shape
             if feature_shape(self.model.backbone, channels, (height, width)) != self.feature_shape:
@@ -114,6 +111,22 @@ class ExemplarNetSupervisor(Supervisor):
                     fix="`transformations` has to keep the size of the images.",
                 )
 
+    def _check_classes(self, dataset: ExemplarDataset) -> None:
+        """Make sure that the head has a logit for each image.
+
+        Raises:
+            ConfigurationError: If it has not.
+        """
+        (outputs,) = output_shape(self.model.predictor, self.feature_shape or ())
+        if outputs != len(dataset):
+            raise ConfigurationError(
+                "The number of images differs from the number of classes of the head.",
+                expected=f"the {outputs} images that it was trained on",
+                received=f"{len(dataset)} images",
+                fix="Use the images that were trained on, or start over with the trained backbone: "
+                f"{type(self).__name__}(images, backbone=supervisor.get_backbone()).",
+            )
+
     def _forward(self, data: tuple[Tensor, Tensor]) -> Tensor:
         versions, labels = data  # (batch, C, H, W) and (batch,)
         logits = self.model(versions)
@@ -122,6 +135,14 @@ class ExemplarNetSupervisor(Supervisor):
     def _expectation(self) -> Expectation:
         stuck = "Every class is seen once an epoch, so it may take some epochs more; or lower `n_classes`."
         return Expectation(chance=math.log(max(2, min(self.n_classes, len(self.dataset or ())))), stuck=stuck)
+
+    def _pretext_dataset(self, images: Any) -> Any:
+        dataset = super()._pretext_dataset(images if self.dataset is None else None)
+        self._check_classes(dataset)
+        return dataset
+
+    def _score_pretext(self, data: tuple[Tensor, Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
+        return classification_score("accuracy on new versions of the training images", self.model, data)
 
     def _exhibit(self, data: tuple[Tensor, Tensor]) -> Exhibit:
         exercise = self.dataset if self._setup.shown is None else self._setup.shown

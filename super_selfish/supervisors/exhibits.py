@@ -52,7 +52,7 @@ def few(supervisor: Supervisor, images: object, count: int, seed: int = 0) -> An
     """
     check_argument(is_count(count, 1), "count", count, "an integer of at least 1")
     dataset = supervisor._setup.shown = exercise(supervisor, images)
-    own = own_collate(supervisor, supervisor.collate_fn)
+    own = own_collate(dataset, supervisor.collate_fn)
     keyed = KeyedDataset(dataset, seed, own, "raise")
     tried = [keyed[Ticket(0, index)] for index in evenly_spaced(len(dataset), min(count, len(dataset)))]
     items = [item for item in tried if item.sample is not None]

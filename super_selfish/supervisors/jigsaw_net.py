@@ -15,6 +15,7 @@ from super_selfish.data.jigsaw import JIGSAW_RULES, JigsawDataset, puzzle_panels
 from super_selfish.data.tiles import puzzle_size
 from super_selfish.data.views import Views
 from super_selfish.errors import check_arguments
+from super_selfish.evaluation.pretext import PretextScore, classification_score
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import ImageOptions, Setup, listed
 from super_selfish.training.advice import Expectation
@@ -31,6 +32,8 @@ class JigsawNetSupervisor(Supervisor):
 
     Everything but what is in the tiles would be a shortcut, and is taken away: see
     :class:`~super_selfish.data.JigsawDataset`.
+
+    ``evaluate_pretext`` gives the accuracy of the tile orders; the trivial baseline is chance level.
 
     Args:
         dataset: A folder, a data set, an array, a tensor; None to load weights only.
@@ -125,6 +128,9 @@ class JigsawNetSupervisor(Supervisor):
     def _expectation(self) -> Expectation:
         stuck = "Tiles may be too small to show anything (32 px is little), or `lr` is off by a factor of three."
         return Expectation(chance=math.log(self.total_perms), stuck=stuck)
+
+    def _score_pretext(self, data: tuple[Tensor, Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
+        return classification_score("accuracy of tile orders", self.model, data)
 
     def _exhibit(self, data: tuple[Tensor, Tensor]) -> Exhibit:
         puzzles, orders = data

@@ -50,7 +50,7 @@ def make_loader(
         preparer(supervisor),
         shuffle=shuffle,
         num_workers=num_workers,
-        collate_fn=own_collate(supervisor, collate_fn),
+        collate_fn=own_collate(supervisor.dataset, collate_fn),
         seed=0 if settings is None else settings.seed,
         on_error="raise" if settings is None else settings.on_error,
         pin=supervisor.device.type == "cuda",
@@ -97,9 +97,9 @@ def check_shares(batch_size: int, pieces: int, processes: int) -> None:
         )
 
 
-def own_collate(supervisor: Supervisor, collate_fn: Collate | None) -> Collate | None:
-    """A user's own collation; None where the data set's is ours."""
-    return None if collate_fn is batched_collate and getattr(supervisor.dataset, "batched", False) else collate_fn
+def own_collate(dataset: Any, collate_fn: Collate | None) -> Collate | None:
+    """A custom collation; None where the library's own is used for the data set."""
+    return None if collate_fn is batched_collate and getattr(dataset, "batched", False) else collate_fn
 
 
 def pieces_for_memory(supervisor: Supervisor, batch_size: int) -> int:

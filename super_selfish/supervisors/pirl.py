@@ -17,6 +17,7 @@ from super_selfish.data.pirl import CROPS, image_and_puzzle
 from super_selfish.data.recipes import is_size
 from super_selfish.data.views import Views, check_views
 from super_selfish.errors import PROBABILITY, Rule, check_argument, check_arguments
+from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.models.shapes import check_outputs, feature_shape
 from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
 from super_selfish.supervisors.setup import ImageOptions, Setup, fresh_copy, listed
@@ -42,6 +43,9 @@ class PIRLSupervisor(BankSupervisor):
 
     So features come to tell what is in the image, whatever was done to it. One backbone sees both; behind it, one head
     is for images and another for puzzles. The bank takes the embeddings of images alone.
+
+    ``evaluate_pretext`` gives the accuracy of retrieving the image of a puzzle among up to 250; the trivial baseline
+    retrieves by mean colour.
 
     Args:
         dataset: A folder, a data set, an array, a tensor; None to load weights only.
@@ -170,6 +174,11 @@ class PIRLSupervisor(BankSupervisor):
 
     def _expectation(self) -> Expectation:
         return Expectation(warm=5)
+
+    def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
+        images, puzzles = data[0], data[1]
+        queries, keys = in_batches(self._puzzle_codes, puzzles), in_batches(lambda part: self.codes((part,))[0], images)
+        return retrieval_score("the image of a puzzle", queries, keys, (puzzles, images))
 
     def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
         images, puzzles = data[0], data[1]

@@ -12,6 +12,7 @@ from typing_extensions import Unpack
 from super_selfish.data.collate import batched_collate
 from super_selfish.data.exhibit import Exhibit, Panel
 from super_selfish.data.rotate import QUARTER_TURNS, RotateDataset, checked_crop, checked_flip, checked_rotations
+from super_selfish.evaluation.pretext import PretextScore, classification_score
 from super_selfish.supervisors.base import Supervisor
 from super_selfish.supervisors.setup import ImageOptions, Setup, listed
 from super_selfish.training.advice import Expectation
@@ -28,6 +29,8 @@ class RotateNetSupervisor(Supervisor):
 
     Fits images that have an upright: photographs of things, people, scenes. It cannot learn from images without one
     (satellite, microscopy): its accuracy then stays at chance.
+
+    ``evaluate_pretext`` gives the accuracy of the rotation angles; the trivial baseline is chance level.
 
     Args:
         dataset: A folder, a data set, an array, a tensor; None to load weights only.
@@ -94,6 +97,9 @@ class RotateNetSupervisor(Supervisor):
             "another algorithm, such as momentum_contrast. If yours have one, lower or raise `lr` by a factor of three."
         )
         return Expectation(chance=math.log(len(self.rotations)), stuck=stuck)
+
+    def _score_pretext(self, data: tuple[Tensor, Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
+        return classification_score("accuracy of rotation angles", self.model, data)
 
     def _exhibit(self, data: tuple[Tensor, Tensor]) -> Exhibit:
         turned, rotation = data

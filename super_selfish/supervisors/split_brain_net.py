@@ -18,6 +18,7 @@ from super_selfish.data.lab import LabBins
 from super_selfish.data.rotate import checked_crop, checked_flip
 from super_selfish.data.split_brain import SplitBrainDataset, TargetSize, target_shape
 from super_selfish.errors import check_argument, check_arguments
+from super_selfish.evaluation.pretext import PretextScore, in_batches
 from super_selfish.losses import GroupedLoss
 from super_selfish.models.backbones import Output
 from super_selfish.models.combined import CombinedNet
@@ -40,6 +41,9 @@ class SplitBrainNetSupervisor(Supervisor):
     What either sees, the other has to predict, as bins. Together they are the backbone.
 
     Fits colour images only. The normalisation is that of Lab, so there is no ``normalize=``.
+
+    ``evaluate_pretext`` gives the cross entropy of the bins of L and of ab, added; the trivial baseline predicts how
+    often each bin occurs in the evaluated images.
 
     Args:
         dataset: A folder, a data set, an array, a tensor; None to load weights only.
@@ -134,6 +138,13 @@ class SplitBrainNetSupervisor(Supervisor):
         lab, classes = data  # (batch, 3, H, W) and (batch, 2, h, w)
         logits = resized_to(self.model(lab), classes.shape[-2:])  # of L decoded from ab, and of ab decoded from L
         return self.loss(logits, classes)
+
+    def _score_pretext(self, data: tuple[Tensor, Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
+        lab, classes = data
+        logits = in_batches(lambda images: resized_to(self.model(images), classes.shape[-2:]), lab)
+        value = GroupedLoss(groups=self.bins.counts)(logits, classes).item()
+        trivial = sum(entropy(part) for part in classes.unbind(1))
+        return PretextScore("cross entropy of L and ab bins", value, trivial, "bin frequencies", higher_is_better=False)
 
     def _exhibit(self, data: tuple[Tensor, Tensor]) -> Exhibit:
         lab, classes = plain_lab(data[0]), data[1]

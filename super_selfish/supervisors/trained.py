@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,11 +16,12 @@ from super_selfish.data.exhibit import Exhibit
 from super_selfish.data.loader import TrainLoader
 from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.evaluation.features import extract_named, preprocess_batch
+from super_selfish.evaluation.pretext import PretextScore
 from super_selfish.models.backbones import BackboneOutput, Output
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.placement import Placed, device_for_training, mark_placed, was_placed
 from super_selfish.models.shapes import feature_shape
-from super_selfish.supervisors import exhibits
+from super_selfish.supervisors import exhibits, pretext_evaluation
 from super_selfish.supervisors.identity import algorithm_name, description, full_signature, hyperparameters
 from super_selfish.supervisors.setup import Setup
 from super_selfish.training.advice import Expectation
@@ -42,6 +44,7 @@ class Trained(Placed):
     """
 
     dataset: Any = None
+    pretext_chunk = 250  # largest number of images that `evaluate_pretext` compares with each other
     calls_parts = False  # whether the step calls parts of the networks rather than the whole
     _hinted = False  # whether the user was told of a GPU that is not used
     of_these_images = True  # whether what was remembered of single images is of those of the data set
@@ -172,6 +175,47 @@ class Trained(Placed):
     def _exhibit(self, data: Any) -> Exhibit:
         """Hook: what :meth:`preview` shows of a batch; answers only if ``self.cursor.step`` tells of a training."""
         return exhibits.inputs_only(cast("Supervisor", self), data)
+
+    def _pretext_dataset(self, images: Any) -> Any:
+        """Hook: the pretext task on the images that are evaluated; None: on those of the supervisor."""
+        return pretext_evaluation.pretext_dataset(cast("Supervisor", self), images)
+
+    def _score_pretext(self, data: Any, draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002 - for two views
+        """Hook: the score of the pretext task on a batch, and that of the trivial baseline.
+
+        Without an override: the loss, beside the loss at chance level if :meth:`_expectation` has one.
+
+        Args:
+            data: A batch of at most ``pretext_chunk`` images, as ``_forward`` receives it.
+            draw_again: Returns the same images in another batch, with other random augmentations.
+        """
+        loss = pretext_evaluation.loss_of(cast("Supervisor", self), data)
+        return PretextScore("loss", loss, self._expectation().chance, "loss at chance level", higher_is_better=False)
+
+    def evaluate_pretext(
+        self, images: object = None, *, seed: int = 0, count: int = 2000, on_error: str = "raise"
+    ) -> PretextScore:
+        """Score the pretext task on held-out images, beside a trivial baseline.
+
+        Everything runs in eval mode and nothing of the supervisor changes, so this may be called during training. With
+        few images the score is noisy: the standard error of an accuracy of 50 % on 24 images is 10 points.
+
+        Args:
+            images: Held-out images: anything that a supervisor can be made of; None: those of the supervisor itself.
+            seed: Random seed for the choice of images and the augmentation.
+            count: Largest number of images to evaluate, at least 2. They are scored in equal chunks of at most
+                ``pretext_chunk`` (250) images and averaged.
+            on_error: ``"raise"`` or ``"skip"`` unreadable images.
+
+        Returns:
+            The metric of the algorithm, as described in its class, with the value of a trivial baseline: chance level,
+            the mean image, or class frequencies, say. ``print`` shows both; ``better_than_trivial`` compares them.
+
+        Raises:
+            ConfigurationError: If there are no images, or an argument is out of range.
+            DataError: If an image cannot be read, or there are fewer than two.
+        """
+        return pretext_evaluation.evaluate(cast("Supervisor", self), images, seed, count, on_error)
 
     def preview(self, images: object = None, *, count: int = 6, path: str | os.PathLike[str] | None = None) -> Figure:
         """Draw the exercise: what goes in, what the target is and, after training, what the network answers.

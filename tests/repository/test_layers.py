@@ -19,6 +19,7 @@ LOOP = {
     "loading",
     "performance",
     "persistence",
+    "pretext_evaluation",
     "processes",
     "resumption",
     "trained",
