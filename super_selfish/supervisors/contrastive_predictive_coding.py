@@ -100,6 +100,9 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018.
     """
 
+    aliases = ("cpc",)
+    relative_cost = 4.3
+
     def __init__(
         self,
         dataset: Any = None,
