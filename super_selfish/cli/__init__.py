@@ -28,28 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0; 1 if `check` or `verify` found damage; 2 after a mistake; 130 after Ctrl-C.
     """
-    from cyclopts import CycloptsError
-
-    from super_selfish.cli.commands import COMMANDS, application
-
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words:
-        complain(f"a COMMAND is needed: {', '.join(COMMANDS)} (see super-selfish --help)")
-        return MISTAKE
-    if words in (["train"], ["preview"]):
-        complain(f"an ALGORITHM is needed (see super-selfish {words[0]} --help)")
-        return MISTAKE
     try:
-        app = application(words)
-        status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
-        if words[0] == "train" and status == 0 and (split := processes_of(words)) is not None:
-            return launch(*split)  # the command itself has only made sure that all is sound
-        return status if isinstance(status, int) else 0
-    except CycloptsError as error:
-        known = [*words[: 2 if words[0] in ("train", "preview") else 1], ""] if words[0] in COMMANDS else [""]
-        complain(f"{' '.join(str(error).split())} (see super-selfish {' '.join(known)}--help)")
+        return run(words)
     except SuperSelfishError as error:
-        complain(" ".join(str(error).split()))
+        from super_selfish.cli.commands import arguments_of
+        from super_selfish.cli.names import with_flags
+
+        complain(with_flags(" ".join(str(error).split()), arguments_of(words)))
     except BrokenPipeError:  # who read what was printed has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
@@ -57,6 +43,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain("interrupted")
         return INTERRUPTED
     return MISTAKE
+
+
+def run(words: list[str]) -> int:
+    """Run a command, whose errors are the caller's.
+
+    Args:
+        words: What was typed; the name of an algorithm is replaced by the one that commands have.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        SuperSelfishError: Whatever the command raises.
+    """
+    from cyclopts import CycloptsError
+
+    from super_selfish.cli.commands import COMMANDS, application
+    from super_selfish.cli.names import algorithm_name
+
+    per_algorithm = words[:1] in (["train"], ["preview"])
+    if not words or (per_algorithm and len(words) == 1):
+        words.append("--help")
+    if per_algorithm and not words[1].startswith("-") and words != ["preview", "all", *words[2:]]:
+        words[1] = algorithm_name(words[1])
+    try:
+        status = application(words)(words, exit_on_error=False, print_error=False, result_action="return_value")
+        if words[0] == "train" and status == 0 and (split := processes_of(words)) is not None:
+            return launch(*split)  # the command itself has only made sure that all is sound
+        return status if isinstance(status, int) else 0
+    except CycloptsError as error:
+        known = [*words[: 2 if per_algorithm else 1], ""] if words[0] in COMMANDS else [""]
+        complain(f"{' '.join(str(error).split())} (see super-selfish {' '.join(known)}--help)")
+        return MISTAKE
 
 
 def processes_of(words: list[str]) -> tuple[list[str], int] | None:

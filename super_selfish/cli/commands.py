@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from super_selfish.cli.flags import command
 from super_selfish.errors import check_argument
 from super_selfish.version import __version__
 
@@ -15,7 +17,7 @@ DAMAGED = 1
 FOLDER = "dataset"
 NAME = "store/base"
 
-COMMANDS = ("demo", "check", "preview", "train", "evaluate", "report", "export", "verify")
+COMMANDS = ("demo", "list", "check", "preview", "train", "evaluate", "report", "export", "verify")
 
 Format = Literal["safetensors", "torch", "onnx"]
 
@@ -33,16 +35,18 @@ def application(words: Sequence[str] = ()) -> App:
         suppress_keyboard_interrupt=False,  # main() tells of it
     )
     app.register_install_completion_command(name="--install-completion")
-    for command in (demo, check, evaluate, report, export, verify):
-        app.command(command)
+    for function in FUNCTIONS:
+        app.command(command(function), name=function.__name__.removeprefix("show_"))
     shown = not words or words[0] not in ("train", "preview")
     if shown:
         app.command(App("train", help="Train an algorithm on a folder of images."))
-        app.command(App("preview", help="Draw the exercise of an algorithm, on your images."))
+        app.command(App("preview", help="Draw the pretext task of an algorithm on your images."))
     else:
         from super_selfish.cli import algorithms
+        from super_selfish.supervisors import all_supervisors
 
-        app.command(getattr(algorithms, words[0])())
+        known = all_supervisors()
+        app.command(getattr(algorithms, words[0])(set(words[1:2]) & set(known) or known))
     return app
 
 
@@ -50,6 +54,14 @@ def say(text: str) -> None:
     """A line on stdout."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+def show_list() -> int:
+    """List the algorithms: name, class, aliases, paper."""
+    from super_selfish.cli.names import algorithms_table
+
+    say(algorithms_table())
+    return 0
 
 
 def demo(*, folder: str = "store/demo", seconds: float | None = None, seed: int = 0, smoke: bool = False) -> int:
@@ -146,7 +158,7 @@ def export(
     name: str = NAME,
     /,
     *,
-    format: Annotated[Format, Parameter(name="--format")] = "safetensors",
+    format: Format = "safetensors",
     output: str | None = None,
     resolution: int | None = None,
 ) -> int:
@@ -163,3 +175,22 @@ def export(
 
     say(f"Written to {write(name, format, path=output, resolution=resolution)}.")
     return 0
+
+
+FUNCTIONS = (demo, show_list, check, evaluate, report, export, verify)
+"""The commands other than ``train`` and ``preview``."""
+
+
+def arguments_of(words: Sequence[str]) -> list[str]:
+    """The arguments of the command that was typed which are flags."""
+    if words[:1] in (["train"], ["preview"]) and len(words) > 1:
+        from super_selfish.cli import algorithms
+        from super_selfish.supervisors import all_supervisors
+
+        found = algorithms.training_flags() if words[0] == "train" else algorithms.preview_flags()
+        algorithm = all_supervisors().get(words[1])
+        found += [] if algorithm is None else algorithms.constructor_flags(algorithm)
+        return [flag.name for flag in found]
+    named = [function for function in FUNCTIONS if function.__name__.removeprefix("show_") in words[:1]]
+    parameters = [parameter for function in named for parameter in inspect.signature(function).parameters.values()]
+    return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]

@@ -1,16 +1,17 @@
-"""Flags off signatures: what of a constructor or of ``supervise`` can be said on a command line."""
+"""Command line flags from the signatures of functions."""
 
 from __future__ import annotations
 
-import ast
+import functools
 import inspect
 import re
-import types
 import typing
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, Union
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
+
+from super_selfish.cli.values import choices, is_closed, is_expressible, options, parse, to_text
 
 COSTS = {
     "resolution": "Time and memory grow with its square.",
@@ -29,45 +30,7 @@ COSTS = {
 }
 """What an argument costs, where that is not plain."""
 
-_PLAIN = (bool, int, float, str)
 _LEFT_OUT = {"dataset", "callbacks", "optimizer", "lr_scheduler", "verbose", "resume", "evaluate", "self"}
-
-
-def flag_type(annotation: Any) -> Any:
-    """The type of a flag; None if a command line cannot say it.
-
-    Numbers, words and choices are themselves; anything else that can be written down is a word, which
-    :func:`value_of` reads.
-    """
-    options = typing.get_args(annotation) if typing.get_origin(annotation) in (Union, types.UnionType) else [annotation]
-    plain = [option for option in options if option in _PLAIN or typing.get_origin(option) is Literal]
-    rows = [option for option in options if typing.get_origin(option) in (tuple, list) or "Sequence" in str(option)]
-    rows = [row for row in rows if not any(word in str(row) for word in ("Module", "Callable", "Views", "Callback"))]
-    words = [option for option in options if "PathLike" in str(option)]
-    if not plain and not rows and not words:
-        return None
-    optional = type(None) in options
-    if len(plain) == 1 and not rows:
-        return plain[0] | None if optional else plain[0]
-    return str | None if optional else str
-
-
-def value_of(text: Any) -> Any:
-    """A word as the value that it stands for.
-
-    Examples:
-        >>> value_of("96"), value_of("96x128"), value_of("0,90,180"), value_of("auto"), value_of("store/base")
-        (96, (96, 128), (0, 90, 180), 'auto', 'store/base')
-    """
-    if not isinstance(text, str):
-        return text
-    if re.fullmatch(r"\d+x\d+", text):
-        text = text.replace("x", ",")
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return tuple(text.split(",")) if re.fullmatch(r"\w+(,\w+)+", text) else text
-    return tuple(value) if isinstance(value, list) else value
 
 
 def documented(text: str | None) -> dict[str, str]:
@@ -88,20 +51,76 @@ def plain_text(said: str) -> str:
 
 
 def flags(function: Callable[..., Any], docs: dict[str, str], group: str) -> list[inspect.Parameter]:
-    """Keyword flags for those arguments of a function that can be written down."""
+    """Keyword flags for those arguments of a function that text can express."""
     hints = typing.get_type_hints(function)
     found = []
     for name, parameter in inspect.signature(function).parameters.items():
-        kind = flag_type(hints.get(name))
-        if name in _LEFT_OUT or kind is None or parameter.kind is inspect.Parameter.VAR_KEYWORD:
+        variadic = parameter.kind is inspect.Parameter.VAR_KEYWORD
+        if name in _LEFT_OUT or variadic or not is_expressible(hints.get(name)):
             continue
-        found.append(flag(name, kind, parameter.default, docs.get(name, ""), group))
+        found.append(flag(name, hints[name], parameter.default, docs.get(name, ""), group))
     return found
 
 
-def flag(name: str, kind: Any, default: Any, said: str, group: str) -> inspect.Parameter:
-    """A keyword flag with its help, and what it costs."""
-    default = ",".join(map(str, default)) if isinstance(default, tuple | list) else default
-    told = " ".join(part for part in (said, COSTS.get(name, "")) if part)
-    annotation = Annotated[kind, Parameter(help=told, group=group)]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+def flag(name: str, annotation: Any, default: Any, description: str, group: str | None = None) -> inspect.Parameter:
+    """A keyword flag, parsed by its annotation, with its help and what it costs."""
+    texts = [description, COSTS.get(name, "")]
+    shown: Any = cli_type(annotation)
+    if shown is str and len(choices(annotation)) > 1 and not is_closed(annotation):
+        texts.insert(1, f"Choices: {', '.join(choices(annotation))}.")
+    settings: dict[str, Any] = {"help": " ".join(text for text in texts if text)}
+    settings |= {} if group is None else {"group": group}
+    if shown is not bool:
+        settings |= {"converter": converter(annotation), "show_default": to_text if default is not None else False}
+    annotated = Annotated[shown, Parameter(**settings), ValueType(annotation)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotated)
+
+
+class ValueType(NamedTuple):
+    """The annotation that the values of a flag have, beside the type that help shows."""
+
+    annotation: Any
+
+
+def value_type(parameter: inspect.Parameter) -> Any:
+    """The annotation that the values of a flag have."""
+    return next(part.annotation for part in typing.get_args(parameter.annotation) if isinstance(part, ValueType))
+
+
+def cli_type(annotation: Any) -> Any:
+    """The type that help shows for an annotation: a switch, a choice, a number or text."""
+    if options(annotation) == [bool]:
+        return bool
+    if is_closed(annotation):
+        return Literal[tuple(choices(annotation))]
+    kinds = [option for option in options(annotation) if option is not type(None)]
+    return kinds[0] if len(kinds) == 1 and kinds[0] in (int, float) else str
+
+
+def converter(annotation: Any) -> Callable[[Any, Sequence[Token]], Any]:
+    """Reads the text of one flag by its annotation."""
+
+    def convert(_: Any, tokens: Sequence[Token]) -> Any:
+        return parse(annotation, tokens[-1].value)
+
+    return convert
+
+
+def command(function: Callable[..., int]) -> Callable[..., int]:
+    """A function whose keyword arguments are flags, parsed by their annotations."""
+    hints, texts = typing.get_type_hints(function), documented(function.__doc__)
+    signature = inspect.signature(function)
+    parameters = [
+        flag(name, hints[name], parameter.default, texts.get(name, ""))
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        else parameter.replace(annotation=hints[name])
+        for name, parameter in signature.parameters.items()
+    ]
+
+    @functools.wraps(function)
+    def call(*positional: Any, **given: Any) -> int:
+        return function(*positional, **given)
+
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {}
+    return call

@@ -212,7 +212,7 @@ def image_and_puzzle(
     """
     image: Recipe
     puzzle: Recipe
-    if isinstance(views, Sequence):
+    if isinstance(views, Sequence) and not isinstance(views, str):
         sound = len(views) == 2 and patch_views is None
         check_argument(sound, "views", views, "a recipe or callable, or a pair of them and no `patch_views`")
         image, puzzle = (as_recipe(part) for part in views)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from super_selfish.data.recipes import MoCoRecipe
 from super_selfish.errors import ConfigurationError
+
+Preset = Literal["natural", "grey", "xray", "satellite", "microscopy"]
 
 PRESETS = {
     "natural": MoCoRecipe(),

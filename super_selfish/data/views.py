@@ -15,14 +15,14 @@ from super_selfish.data.arrays import to_image
 from super_selfish.data.collate import foreign_sample
 from super_selfish.data.functional import Image
 from super_selfish.data.preprocessing import Preprocessing
-from super_selfish.data.presets import preset
+from super_selfish.data.presets import Preset, preset
 from super_selfish.data.pretext import PretextDataset, Sample, sample_key
 from super_selfish.data.recipes import Recipe
 from super_selfish.data.scaling import as_float
 from super_selfish.errors import ConfigurationError, DataError, UnreadableImage, check_argument
 from super_selfish.seeding import Stream, global_seed
 
-Views = Recipe | Callable[[Any], Any] | str
+Views = Recipe | Callable[[Any], Any] | Preset
 
 _SMALL = 64 * 64  # pixels
 

@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,14 @@ from super_selfish.training.forecast import Forecast
 from super_selfish.training.optimizers import make_optimizer
 from super_selfish.training.recipes import Recipe
 from super_selfish.training.run import Run
-from super_selfish.training.settings import SETTINGS, OptimizerFactory, SchedulerFactory, Settings, constant_lr
+from super_selfish.training.settings import (
+    SETTINGS,
+    OptimizerFactory,
+    SchedulerFactory,
+    Settings,
+    constant_lr,
+    records_explicit_arguments,
+)
 
 
 class Supervisor(Trained):
@@ -51,12 +58,17 @@ class Supervisor(Trained):
         preprocessing: What every image becomes before it is used.
         forecast: What the last run of more than twenty steps was going to cost, told after them.
         recipes: Of the class: what ``recipe=`` means for an algorithm of one's own, by name.
+        aliases: Of the class: other names of the algorithm on the command line.
+        relative_cost: Of the class: training time per image, relative to instance discrimination; None: not measured.
 
     Raises:
         ConfigurationError: If the model is no ``CombinedNet``.
     """
 
     recipes: ClassVar[Mapping[str, Recipe]] = MappingProxyType({})
+    aliases: ClassVar[tuple[str, ...]] = ()
+    relative_cost: ClassVar[float | None] = None
+    explicit_arguments: frozenset[str] = frozenset()  # of the last call of `supervise`, by name
     images_per_sample = 1  # images that the network sees for one of the data set, in one batch
     seen_size: tuple[int, ...] | None = None  # their height and width; None: as the images are
 
@@ -89,6 +101,7 @@ class Supervisor(Trained):
         self.run: Run | None = None
         self.forecast: Forecast | None = None
 
+    @records_explicit_arguments
     def supervise(
         self,
         lr: float = 1e-3,
@@ -102,26 +115,26 @@ class Supervisor(Trained):
         lr_scheduler: SchedulerFactory = constant_lr,
         *,
         seed: int = 0,
-        precision: str = "32",
+        precision: Literal["32", "bf16", "16"] = "32",
         accumulate: int = 1,
         clip_grad: float | None = None,
-        recipe: str | None = None,
+        recipe: Literal["auto", "paper", "adapt"] | None = None,
         polyak: float | None = None,
-        scheduler_interval: str = "step",
+        scheduler_interval: Literal["step", "epoch"] = "step",
         callbacks: Sequence[Callback] = (),
         evaluate: Any = None,
         watch: int | None = None,
-        on_error: str = "raise",
-        on_nonfinite: str = "raise",
+        on_error: Literal["raise", "skip"] = "raise",
+        on_nonfinite: Literal["raise", "skip", "ignore"] = "raise",
         nonfinite_limit: int = 3,
         worker_timeout: float | None = 600.0,
-        resume: bool | str = False,
+        resume: bool | Literal["auto"] = False,
         checkpoint_every: int | str | None = None,
         keep: int = 2,
         allow_dataset_change: bool = False,
         requeue: bool = False,
         compile: bool = False,
-        sync_bn: str | bool = "auto",
+        sync_bn: bool | Literal["auto"] = "auto",
         verbose: bool = True,
     ) -> Self:
         """Train, and store the weights under ``name`` at the end, or when asked to stop.
@@ -140,15 +153,16 @@ class Supervisor(Trained):
             num_workers: Processes that read images ahead. The result does not depend on it.
             name: Path of the files, without suffix; parent folders are made.
             pretrained: Start from the weights stored under ``name``.
-            lr_scheduler: Factory, called with the optimizer.
+            lr_scheduler: Factory, called with the optimizer. A :class:`~super_selfish.training.schedules.Schedule`
+                without ``total`` covers the whole run.
             seed: Of order, views and all else that is random here; initial weights are drawn by the constructor.
             precision: Of the layers of networks: ``"32"``, ``"bf16"`` or ``"16"``, with scaled losses. Weights, losses,
                 normalised embeddings, queue and bank are float32 in any case.
             accumulate: Micro-batches that each batch is drawn in.
             clip_grad: Largest norm of the gradient.
-            recipe: Sets ``lr``, ``optimizer``, ``lr_scheduler``, ``clip_grad`` and ``polyak`` where they have their
-                defaults, and ``lr`` only with ``optimizer``: ``"auto"``, found on small images and fitted to batch and
-                length of run; ``"paper"``; ``"adapt"``, gently from ``weights=``: those of the backbone are held still
+            recipe: Training recipe: sets those of ``lr``, ``optimizer``, ``lr_scheduler``, ``clip_grad`` and ``polyak``
+                that are not passed, and ``lr`` only with ``optimizer``: ``"auto"``, fitted to batch size and length of
+                run; ``"paper"``; ``"adapt"``, gently from ``weights=``: those of the backbone are held still
                 at first, while batch norm already follows the images. See :mod:`super_selfish.training.recipes`.
             polyak: Decay of an average of the weights of ``model``, in (0, 1), for ``get_backbone(averaged=True)``.
             scheduler_interval: Step the schedule every ``"step"`` or every ``"epoch"``.
@@ -191,7 +205,8 @@ class Supervisor(Trained):
             OutOfMemory: If a step does not fit the memory; it says what takes less.
             ProcessLost: If another process of several is gone.
         """
-        train(self, Settings(**{key: value for key, value in locals().items() if key in SETTINGS}))
+        given = {key: value for key, value in locals().items() if key in SETTINGS}
+        train(self, Settings(**given, explicit=self.explicit_arguments))
         return self
 
     def _load_pretrained(self, name: str | os.PathLike[str], pretrained: bool) -> None:

@@ -71,6 +71,8 @@ class BiGanSupervisor(GanSupervisor):
         Donahue, Krähenbühl and Darrell, "Adversarial Feature Learning", 2016.
     """
 
+    aliases = ("bigan",)
+    relative_cost = 5.1
     calls_parts = True
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +89,7 @@ class BYOLSupervisor(Supervisor):
         "Exploring Simple Siamese Representation Learning", 2021.
     """
 
+    relative_cost = 1.9
     images_per_sample = 2
 
     def __init__(
@@ -101,7 +102,7 @@ class BYOLSupervisor(Supervisor):
         predictor: nn.Sequential | None = None,
         loss: Callable[..., Tensor] | None = None,
         *,
-        m_schedule: str | None = "cosine",
+        m_schedule: Literal["cosine"] | None = "cosine",
         hidden_size: int = 1024,
         views: Views | Sequence[Views] | None = None,
         view_size: int | tuple[int, int] | None = None,

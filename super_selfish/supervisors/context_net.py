@@ -67,6 +67,9 @@ class ContextNetSupervisor(GanSupervisor):
         Pathak, Krähenbühl, Donahue, Darrell and Efros, "Context Encoders: Feature Learning by Inpainting", 2016.
     """
 
+    aliases = ("context_encoder",)
+    relative_cost = 3.6
+
     def __init__(
         self,
         dataset: Any = None,

@@ -95,6 +95,9 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         Tian, Krishnan and Isola, "Contrastive Multiview Coding", 2019.
     """
 
+    aliases = ("cmc",)
+    relative_cost = 2.3
+
     def __init__(
         self,
         dataset: Any = None,

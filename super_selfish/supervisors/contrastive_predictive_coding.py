@@ -105,6 +105,8 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018.
     """
 
+    aliases = ("cpc",)
+    relative_cost = 4.3
     pretext_chunk = 32  # each image has dozens of patches
 
     def __init__(

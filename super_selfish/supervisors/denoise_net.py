@@ -63,6 +63,9 @@ class DenoiseNetSupervisor(Supervisor):
         Vincent et al., "Extracting and Composing Robust Features with Denoising Autoencoders", 2008.
     """
 
+    aliases = ("denoising_autoencoder",)
+    relative_cost = 2.0
+
     def __init__(
         self,
         dataset: Any = None,

@@ -65,6 +65,9 @@ class ExemplarNetSupervisor(Supervisor):
         2014.
     """
 
+    aliases = ("exemplar", "exemplar_cnn")
+    relative_cost = 1.0
+
     def __init__(
         self,
         dataset: Any = None,

@@ -74,6 +74,9 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
         Wu, Xiong, Yu and Lin, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018.
     """
 
+    aliases = ("instdisc", "npid")
+    relative_cost = 1.0
+
     def __init__(
         self,
         dataset: Any = None,

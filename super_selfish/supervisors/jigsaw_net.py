@@ -72,6 +72,9 @@ class JigsawNetSupervisor(Supervisor):
         Noroozi and Favaro, "Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles", 2016.
     """
 
+    aliases = ("jigsaw",)
+    relative_cost = 1.0
+
     def __init__(
         self,
         dataset: Any = None,

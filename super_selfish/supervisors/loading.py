@@ -19,6 +19,7 @@ from super_selfish.distributed.tensors import largest
 from super_selfish.errors import ConfigurationError
 from super_selfish.models.backbones import channels_last_is_safe
 from super_selfish.training.memory import TRANSIENT, activation_bytes, available_bytes, pieces_that_fit
+from super_selfish.training.schedules import Schedule, fit_schedules
 
 if TYPE_CHECKING:
     from super_selfish.supervisors.base import Supervisor
@@ -163,6 +164,10 @@ def data_and_optimizer(supervisor: Supervisor, settings: Settings) -> tuple[Trai
                 received=type(loader).__name__,
             )
         loader = ForeignLoader(loader, supervisor.cursor, preparer(supervisor), settings.seed)
+    length = (settings.epochs, loader.batches, settings.scheduler_interval)
+    fit_schedules(scheduler, *length)
+    if isinstance(settings.lr_scheduler, Schedule):
+        settings.lr_scheduler.set_length(*length)
     return loader, optimizer, scheduler
 
 

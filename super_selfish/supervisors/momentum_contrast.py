@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +104,9 @@ class MomentumContrastSupervisor(Supervisor):
         Baselines with Momentum Contrastive Learning", 2020.
     """
 
+    aliases = ("moco",)
+    relative_cost = 1.1
+
     def __init__(
         self,
         dataset: Any = None,
@@ -118,7 +121,7 @@ class MomentumContrastSupervisor(Supervisor):
         *,
         queue_size: int | None = None,
         symmetric: bool = False,
-        bn_splits: int | str = "auto",
+        bn_splits: int | Literal["auto"] = "auto",
         views: Views | Sequence[Views] | None = None,
         view_size: int | tuple[int, int] | None = None,
         **images: Unpack[ImageOptions],

@@ -89,6 +89,7 @@ class PIRLSupervisor(BankSupervisor):
         Misra and van der Maaten, "Self-Supervised Learning of Pretext-Invariant Representations", 2020.
     """
 
+    relative_cost = 2.1
     calls_parts = True
 
     def __init__(

@@ -22,7 +22,7 @@ from super_selfish.supervisors.loading import check_shares
 from super_selfish.training.artefact import Artefact
 from super_selfish.training.checkpoint import CheckpointFolder, StoredCheckpoint
 from super_selfish.training.run import Run
-from super_selfish.training.schedules import Schedule
+from super_selfish.training.schedules import Schedule, refresh_schedules
 from super_selfish.training.settings import Settings
 from super_selfish.training.signals import was_restarted
 
@@ -132,15 +132,20 @@ def difference(supervisor: Supervisor, before: npt.NDArray[np.int64] | None) -> 
     return f": {len(new)} are new{f' ({named})' if named else ''}, {gone} are gone"
 
 
+def stored_settings(found: StoredCheckpoint) -> dict[str, Any]:
+    """The settings of the run that wrote a checkpoint."""
+    training = found.manifest.get("training")
+    stored = training.get("settings") if isinstance(training, dict) else None
+    return stored if isinstance(stored, dict) else {}
+
+
 def check_settings(supervisor: Supervisor, found: StoredCheckpoint, settings: Settings) -> None:
     """Compare what shapes the result with what the checkpoint was trained with.
 
     Raises:
         CheckpointMismatch: With everything that differs.
     """
-    training = found.manifest.get("training")
-    stored = training.get("settings") if isinstance(training, dict) else None
-    there: dict[str, Any] = stored if isinstance(stored, dict) else {}
+    there = stored_settings(found)
     here = settings.as_json()
     differing = [
         f"{key} is {here[key]!r} here and {there.get(key)!r} in the checkpoint"
@@ -190,6 +195,8 @@ def _restore(supervisor: Supervisor, found: StoredCheckpoint, run: Run, schedule
     lay_out(run.optimizer)
     if hasattr(scheduler, "load_state_dict"):
         scheduler.load_state_dict(found.read("scheduler"))
+    if stored_settings(found).get("epochs") != getattr(supervisor.settings, "epochs", None):
+        refresh_schedules(scheduler)  # the length of the run is another one
     losses = state["losses"]
     run.losses = losses.to(supervisor.device) if isinstance(losses, torch.Tensor) else None
     run.count = float(state["count"])

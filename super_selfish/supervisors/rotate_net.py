@@ -58,6 +58,9 @@ class RotateNetSupervisor(Supervisor):
         Gidaris, Singh and Komodakis, "Unsupervised Representation Learning by Predicting Image Rotations", 2018.
     """
 
+    aliases = ("rotation", "rotnet")
+    relative_cost = 2.4
+
     def __init__(
         self,
         dataset: Any = None,

@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict, TypeVar, cast
+from typing import Any, Literal, TypedDict, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +44,8 @@ class ImageOptions(TypedDict, total=False):
 
     resolution: int | tuple[int, int] | None
     channels: int | None
-    value_range: str | tuple[float, float]
-    normalize: str | tuple[Sequence[float], Sequence[float]] | None
+    value_range: Literal["auto"] | tuple[float, float]
+    normalize: Literal["dataset"] | tuple[Sequence[float], Sequence[float]] | None
     max_pixels: int
     cache: str | os.PathLike[str] | None
     weights: Weights | None

@@ -81,6 +81,9 @@ class SplitBrainNetSupervisor(Supervisor):
         Zhang, Isola and Efros, "Split-Brain Autoencoders: Unsupervised Learning by Cross-Channel Prediction", 2016.
     """
 
+    aliases = ("split_brain",)
+    relative_cost = 2.2
+
     def __init__(
         self,
         dataset: Any = None,

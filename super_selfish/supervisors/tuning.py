@@ -31,7 +31,9 @@ LOSES: dict[str, float] = {
 
 
 def resolve(supervisor: Supervisor, settings: Settings, *, resumed: bool = False) -> Settings:
-    """The settings with what a recipe has to say; arguments that differ from their defaults stay as they are.
+    """The settings with those of a recipe in place of the arguments that were not passed.
+
+    A schedule of the library gets the length of the run.
 
     Args:
         supervisor: What is trained.
@@ -43,7 +45,7 @@ def resolve(supervisor: Supervisor, settings: Settings, *, resumed: bool = False
     """
     if settings.recipe is None:
         tell_of_recipes(supervisor, settings)
-        return settings
+        return with_schedule_length(supervisor, settings)
     recipe = recipe_of(settings.recipe, supervisor.algorithm(), settings.epochs, supervisor.recipes)
     if recipe is None:
         raise ConfigurationError(
@@ -61,7 +63,7 @@ def resolve(supervisor: Supervisor, settings: Settings, *, resumed: bool = False
             received="a network with fresh weights",
             fix='Pass `weights` to the constructor, or use recipe="auto".',
         )
-    found = dataclasses.replace(settings, **changes(supervisor, settings, recipe))
+    found = with_schedule_length(supervisor, dataclasses.replace(settings, **changes(supervisor, settings, recipe)))
     if settings.verbose:
         say(words(found, seen_batch(supervisor, found)))
         tell_of_centred_heads(supervisor, found)
@@ -73,22 +75,21 @@ def resolve(supervisor: Supervisor, settings: Settings, *, resumed: bool = False
 def changes(supervisor: Supervisor, settings: Settings, recipe: Recipe) -> dict[str, Any]:
     """Arguments that the recipe sets."""
     made: dict[str, Any] = {}
-    images, batch = length(supervisor), seen_batch(supervisor, settings)
-    if settings.optimizer is DEFAULT_OPTIMIZER:  # a rate belongs to its optimizer
+    if "optimizer" not in settings.explicit:  # a rate belongs to its optimizer
         made["optimizer"] = recipe.optimizer
-        if settings.lr == DEFAULT_LR:
-            made["lr"] = recipe.rate(batch)
-    if settings.lr_scheduler is constant_lr:
-        batches = max(1, images // batch)
-        total, each = settings.epochs * batches, batches
-        if settings.scheduler_interval == "epoch":
-            total, each = settings.epochs, 1
-        made["lr_scheduler"] = dataclasses.replace(recipe.schedule, total=total, batches=each)
-    if settings.clip_grad is None:
-        made["clip_grad"] = recipe.clip_grad
-    if settings.polyak is None:
-        made["polyak"] = recipe.polyak
-    return made
+        made["lr"] = recipe.rate(seen_batch(supervisor, settings))
+    made |= {"lr_scheduler": recipe.schedule, "clip_grad": recipe.clip_grad, "polyak": recipe.polyak}
+    return {name: value for name, value in made.items() if name not in settings.explicit}
+
+
+def with_schedule_length(supervisor: Supervisor, settings: Settings) -> Settings:
+    """The settings with a schedule of the library that is as long as the run, unless it has its own length."""
+    schedule = settings.lr_scheduler
+    if not isinstance(schedule, Schedule):
+        return settings
+    batches = max(1, length(supervisor) // seen_batch(supervisor, settings))
+    fitted = schedule.for_run(settings.epochs, batches, settings.scheduler_interval)
+    return dataclasses.replace(settings, lr_scheduler=fitted)
 
 
 def length(supervisor: Supervisor) -> int:

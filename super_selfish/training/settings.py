@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 
@@ -18,6 +19,9 @@ from super_selfish.training.callbacks import Callback
 
 OptimizerFactory = Callable[..., torch.optim.Optimizer]
 RECIPES = ("auto", "paper", "adapt")
+P = ParamSpec("P")
+Result = TypeVar("Result")
+Subject = TypeVar("Subject")
 SchedulerFactory = Callable[[torch.optim.Optimizer], Any]
 
 
@@ -65,6 +69,8 @@ class Settings:
     compile: bool
     sync_bn: str | bool
     verbose: bool
+    explicit: frozenset[str] = frozenset()
+    """Names of the arguments that the caller passed."""
 
     def __post_init__(self) -> None:
         _number("lr", self.lr, "a learning rate above 0", self.lr_is_sound)
@@ -172,7 +178,22 @@ def interval(value: int | str | None) -> tuple[int, float]:
     return 0, seconds
 
 
-SETTINGS = frozenset(field.name for field in fields(Settings))
+SETTINGS = frozenset(field.name for field in fields(Settings)) - {"explicit"}
+
+
+def records_explicit_arguments(
+    supervise: Callable[Concatenate[Subject, P], Result],
+) -> Callable[Concatenate[Subject, P], Result]:
+    """Keep the names of the arguments of each call in ``explicit_arguments`` of its object."""
+    signature = inspect.signature(supervise)
+
+    @functools.wraps(supervise)
+    def call(self: Subject, /, *positional: P.args, **named: P.kwargs) -> Result:
+        bound = signature.bind(self, *positional, **named)
+        self.explicit_arguments = frozenset([*bound.arguments][1:])  # type: ignore[attr-defined]
+        return supervise(self, *positional, **named)
+
+    return call
 
 
 def _name(value: Any) -> str:
