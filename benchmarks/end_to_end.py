@@ -42,7 +42,7 @@ from timing import Spread, introduce, parser, ratios, table, table_row, take_tur
 from torch import nn  # noqa: E402
 from views import MEAN, STD, images_for  # noqa: E402
 
-from super_selfish.data.functional import fit  # noqa: E402
+from super_selfish.images.functional import fit  # noqa: E402
 from super_selfish.supervisors import BYOLSupervisor, MomentumContrastSupervisor, Supervisor  # noqa: E402
 from super_selfish.training import Callback  # noqa: E402
 

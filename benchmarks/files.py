@@ -34,9 +34,9 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file  # noqa: E402
 from views import CPU, DATA, MEAN, STD, photographs, v2_views  # noqa: E402
 
 from super_selfish.data import AugmentationDataset, ImageDataset, MoCoRecipe, Preprocessing, open_source  # noqa: E402
-from super_selfish.data.buffers import Buffers  # noqa: E402
-from super_selfish.data.collate import Collator, to_device  # noqa: E402
-from super_selfish.data.keyed import KeyedDataset, Ticket  # noqa: E402
+from super_selfish.images.buffers import Buffers  # noqa: E402
+from super_selfish.loading.collate import Collator, to_device  # noqa: E402
+from super_selfish.loading.keyed import KeyedDataset, Ticket  # noqa: E402
 
 SIZE = 224
 SETTLED = Preprocessing((225, 225), 3, None, MEAN, STD)

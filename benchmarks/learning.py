@@ -35,11 +35,11 @@ from networks import SmallNet, scores
 from torch import nn
 
 from super_selfish.data import CPCRecipe, MoCoRecipe, PIRLColours
+from super_selfish.engine.core.identity import describe
+from super_selfish.engine.optim.recipes import recipe_of
 from super_selfish.losses import CPCLoss
 from super_selfish.models import Classification, CombinedNet, LayerNorm2d, Upsampling
 from super_selfish.supervisors import LabelSupervisor, Supervisor, all_supervisors
-from super_selfish.supervisors.identity import describe
-from super_selfish.training.recipes import recipe_of
 
 SHARED = Path(os.environ.get("SUPER_SELFISH_DATA", Path(__file__).parents[2] / "shared" / "data"))
 KEPT = Path("build", "learning")

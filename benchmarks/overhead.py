@@ -29,10 +29,10 @@ from timing import Spread, introduce, parser, ratios, table, take_turns, write
 from torch import Tensor
 from torch.nn import functional as F
 
+from super_selfish.engine.checkpointer import Checkpoints
+from super_selfish.engine.loading import make_loader
 from super_selfish.models.batch_groups import in_groups
 from super_selfish.supervisors import MomentumContrastSupervisor
-from super_selfish.supervisors.checkpoints import Checkpoints
-from super_selfish.supervisors.loading import make_loader
 from super_selfish.training import Callback
 
 UNTIMED = 10

@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from timing import Spread, introduce, table, write
 
-from super_selfish.data.collate import Collator
-from super_selfish.data.keyed import KeyedDataset
+from super_selfish.engine import loading
+from super_selfish.engine.loop.run import Run
+from super_selfish.loading.collate import Collator
+from super_selfish.loading.keyed import KeyedDataset
 from super_selfish.memory import BatchedQueue
-from super_selfish.supervisors import MomentumContrastSupervisor, loading, momentum_contrast
+from super_selfish.supervisors import MomentumContrastSupervisor, momentum_contrast
 from super_selfish.training import Callback
-from super_selfish.training.run import Run
 
 LOOP = "loop, hooks, progress, cursor"
 WATCHED: tuple[tuple[Any, str, str], ...] = (

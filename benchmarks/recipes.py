@@ -38,8 +38,8 @@ from super_selfish.data import (
     RotateDataset,
     SplitBrainDataset,
 )
-from super_selfish.data.functional import fit
-from super_selfish.data.pirl import image_and_puzzle
+from super_selfish.images.functional import fit
+from super_selfish.pretext.pirl import image_and_puzzle
 
 SIZE = 225
 BILINEAR = InterpolationMode.BILINEAR

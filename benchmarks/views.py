@@ -36,12 +36,12 @@ from timing import introduce, ratios, write  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
 
 from super_selfish.data import AugmentationDataset, BYOLRecipe, ImageSource, MoCoRecipe, Preprocessing  # noqa: E402
-from super_selfish.data.buffers import Buffers  # noqa: E402
-from super_selfish.data.collate import Collator, to_device  # noqa: E402
-from super_selfish.data.functional import fit  # noqa: E402
-from super_selfish.data.images import Header  # noqa: E402
-from super_selfish.data.keyed import KeyedDataset, Ticket  # noqa: E402
-from super_selfish.data.pretext import PretextDataset  # noqa: E402
+from super_selfish.images.buffers import Buffers  # noqa: E402
+from super_selfish.images.functional import fit  # noqa: E402
+from super_selfish.images.image_files import Header  # noqa: E402
+from super_selfish.loading.collate import Collator, to_device  # noqa: E402
+from super_selfish.loading.keyed import KeyedDataset, Ticket  # noqa: E402
+from super_selfish.pretext.base import PretextDataset  # noqa: E402
 
 DATA = Path(os.environ.get("SUPER_SELFISH_DATA", ROOT.parent / "shared" / "data"))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -22,13 +22,13 @@ from super_selfish.version import __version__ as __version__
 if TYPE_CHECKING:
     from super_selfish.models.combined import CombinedNet as CombinedNet
     from super_selfish.saved import load as load
+    from super_selfish.storage.inspection import inspect as inspect
     from super_selfish.supervisors import *  # noqa: F403 - the names that dir() shows
-    from super_selfish.training.inspection import inspect as inspect
 
 _MODULES = {
     "CombinedNet": "super_selfish.models.combined",
     "all_supervisors": "super_selfish.supervisors",
-    "inspect": "super_selfish.training.inspection",
+    "inspect": "super_selfish.storage.inspection",
     "load": "super_selfish.saved",
 }
 _SUPERVISORS = "super_selfish.supervisors"

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from super_selfish.data.preprocessing import Preprocessing
+from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.errors import ConfigurationError, SuperSelfishError, check_argument, is_count
 from super_selfish.files import base_path, with_suffix, write_with
 from super_selfish.models.backbones import BackboneOutput, Trunk

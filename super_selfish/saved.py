@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from super_selfish.engine.persistence import restore
 from super_selfish.supervisors import Supervisor, all_supervisors
-from super_selfish.supervisors.persistence import restore
 
 
 def load(name: str | os.PathLike[str] = "store/base", **given: Any) -> Supervisor:

@@ -16,15 +16,15 @@ from super_selfish.cli.commands import FOLDER, say
 from super_selfish.cli.config_file import Arguments, ConfigurationFile, read
 from super_selfish.cli.flags import command as flagged
 from super_selfish.cli.flags import documented, flag, flags, plain_text
+from super_selfish.engine.core.callback import Callback
+from super_selfish.engine.core.settings import SETTINGS, SchedulerFactory, Settings, constant_lr
+from super_selfish.engine.core.setup import IMAGE_DEFAULTS, ImageOptions
+from super_selfish.engine.loading import check_shares
+from super_selfish.engine.optim.lars import LARS
+from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.errors import ConfigurationError
 from super_selfish.files import base_path, check_writable
 from super_selfish.supervisors import Supervisor, all_supervisors
-from super_selfish.supervisors.loading import check_shares
-from super_selfish.supervisors.setup import IMAGE_DEFAULTS, ImageOptions
-from super_selfish.training.callbacks import Callback
-from super_selfish.training.lars import LARS
-from super_selfish.training.schedules import Schedule
-from super_selfish.training.settings import SETTINGS, SchedulerFactory, Settings, constant_lr
 
 Algorithm = Any  # a class of this library, each with a signature of its own
 ALGORITHM, IMAGES, TRAINING = "Algorithm", "Images", "Training"
@@ -205,7 +205,7 @@ def settings(arguments: Arguments, *callbacks: Callback) -> dict[str, Any]:
         found["lr_scheduler"] = SCHEDULES[training["schedule"]]
     found["callbacks"] = [*callbacks]
     if training["tensorboard"] is not None:
-        from super_selfish.training.tensorboard import TensorBoard
+        from super_selfish.engine.callbacks.tensorboard import TensorBoard
 
         check_writable(Path(training["tensorboard"], "events"))
         found["callbacks"].append(TensorBoard(training["tensorboard"]))

@@ -92,7 +92,7 @@ def check(data: str = FOLDER, /, *, max_pixels: int = 89_478_485) -> int:
         data: A folder, or a CSV file of paths.
         max_pixels: Larger images are refused.
     """
-    from super_selfish.data.survey import survey
+    from super_selfish.datasets.survey import survey
 
     check_argument(max_pixels >= 1, "max_pixels", max_pixels, "at least 1")
     found = survey(data, max_pixels=max_pixels)
@@ -109,7 +109,7 @@ def verify(name: str = NAME, /) -> int:
     Args:
         name: As given to training.
     """
-    from super_selfish.training.inspection import inspect
+    from super_selfish.storage.inspection import inspect
 
     found = inspect(name)
     say(str(found))

@@ -14,9 +14,9 @@ import torch
 from super_selfish.cli.flags import value_type
 from super_selfish.cli.values import from_stored
 from super_selfish.distributed import rank, world
+from super_selfish.engine.core.callback import Callback
 from super_selfish.errors import ConfigurationError
 from super_selfish.files import base_path, replacing, with_suffix
-from super_selfish.training.callbacks import Callback
 from super_selfish.version import __version__
 
 CONFIG = ".config.json"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from super_selfish.data import functional
+from super_selfish.images import functional
 from super_selfish.seeding import Stream
 
 SIDE = 32

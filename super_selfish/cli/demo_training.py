@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from super_selfish.cli.demo_images import Images
-from super_selfish.data.rotate import RotateDataset
+from super_selfish.engine.loop.run import Run
+from super_selfish.pretext.rotation import RotateDataset
 from super_selfish.reports import Steps
 from super_selfish.supervisors import RotateNetSupervisor
 from super_selfish.training import Callback
-from super_selfish.training.run import Run
 
 WIDTH = 16
 BATCH = 32

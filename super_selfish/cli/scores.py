@@ -13,11 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from super_selfish.engine.core.setup import fresh_copy
 from super_selfish.errors import DataError, check_argument
 from super_selfish.evaluation import extract_features, knn, linear_probe, quality, split
 from super_selfish.files import base_path, replacing, with_suffix
 from super_selfish.saved import load
-from super_selfish.supervisors.setup import fresh_copy
 
 SCORES = ".scores.json"
 _SIDE = 16

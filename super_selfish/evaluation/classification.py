@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from super_selfish.data.collate import tree_map
-from super_selfish.data.preprocessing import ImageDataset, Preprocessing
-from super_selfish.data.pretext import LabelledDataset, PretextDataset
-from super_selfish.data.sources import ImageSource, open_source
+from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing
+from super_selfish.datasets.sources import ImageSource, open_source
 from super_selfish.distributed import rank
 from super_selfish.errors import DataError
 from super_selfish.evaluation.score import Score
+from super_selfish.loading.collate import tree_map
 from super_selfish.models.modes import in_eval_mode
+from super_selfish.pretext.base import LabelledDataset, PretextDataset
 
 
 def classification_loss(outputs: Tensor, labels: Tensor) -> Tensor:

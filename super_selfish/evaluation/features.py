@@ -12,11 +12,11 @@ from PIL import Image as PILImage
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from super_selfish.data.buffers import Buffers
-from super_selfish.data.collate import Batch, Collator, Item, to_device
-from super_selfish.data.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
-from super_selfish.data.sources import open_source
+from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
+from super_selfish.datasets.sources import open_source
 from super_selfish.errors import DataError, UnreadableImage
+from super_selfish.images.buffers import Buffers
+from super_selfish.loading.collate import Batch, Collator, Item, to_device
 from super_selfish.models.modes import in_eval_mode
 from super_selfish.models.shapes import expected_channels
 

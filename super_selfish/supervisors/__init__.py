@@ -8,11 +8,11 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING
 
-from super_selfish.supervisors.bank import BankSupervisor
-from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.gan import GanSupervisor
-from super_selfish.supervisors.label import LabelSupervisor
-from super_selfish.supervisors.setup import LISTED
+from super_selfish.engine.bank import BankSupervisor
+from super_selfish.engine.core.setup import LISTED
+from super_selfish.engine.gan import GanSupervisor
+from super_selfish.engine.label import LabelSupervisor
+from super_selfish.engine.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from super_selfish.supervisors.bi_gan import BiGanSupervisor

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from super_selfish.data.bidirectional import BIDIRECTIONAL_RULES, BiDataset
-from super_selfish.data.exhibit import Exhibit, Panel
+from super_selfish.engine.callbacks.diagnosis import Expectation
+from super_selfish.engine.core.setup import ImageOptions, Setup, Shape, listed
+from super_selfish.engine.gan import GanSupervisor, check_discriminator
 from super_selfish.errors import ConfigurationError, Rule, check_arguments, is_number
 from super_selfish.evaluation.pretext import PretextScore, in_batches
 from super_selfish.models import Classification, EfficientFeatures, LatentNet, PairDiscriminator, ReshapeChannels
 from super_selfish.models.decoders import Upsampling, decoder_layers, resized_to
 from super_selfish.models.efficient import NormType
 from super_selfish.models.shapes import check_decoded, feature_shape
-from super_selfish.supervisors.gan import GanSupervisor, check_discriminator
-from super_selfish.supervisors.setup import ImageOptions, Setup, Shape, listed
-from super_selfish.training.advice import Expectation
+from super_selfish.pretext.gan import BIDIRECTIONAL_RULES, BiDataset
+from super_selfish.pretext.preview import Exhibit, Panel
 
 RULES = {
     **BIDIRECTIONAL_RULES,
@@ -55,7 +55,7 @@ class BiGanSupervisor(GanSupervisor):
         rec_weight: Weight of the reconstruction; the paper has none.
         d_lr: Learning rate of the discriminator; None: that of the rest.
         d_steps: Updates of the discriminator for each of the rest.
-        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+        **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
         ConfigurationError: If an argument is out of range, or the networks do not fit.

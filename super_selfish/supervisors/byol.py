@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from super_selfish.data.exhibit import Exhibit, Panel
-from super_selfish.data.loader import TrainLoader
-from super_selfish.data.recipes import BYOLRecipe, is_size
-from super_selfish.data.views import Views, check_views, two_views
+from super_selfish.engine.callbacks.collapse import Signs
+from super_selfish.engine.callbacks.diagnosis import Expectation
+from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import COUNT, PROBABILITY, ConfigurationError, Rule, check_argument, check_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
+from super_selfish.loading.loader import TrainLoader
 from super_selfish.losses import regression_loss
 from super_selfish.models.averages import MomentumSchedule, follow, inference, momentum_copy
 from super_selfish.models.batch_groups import in_groups
@@ -24,10 +25,9 @@ from super_selfish.models.combined import CombinedNet
 from super_selfish.models.heads import Classification, SequentialUpTo
 from super_selfish.models.norms import has_batch_statistics
 from super_selfish.models.shapes import feature_shape, output_shape
-from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup, listed
-from super_selfish.training.advice import Expectation
-from super_selfish.training.collapse import Signs
+from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.views import Views, check_views, two_views
+from super_selfish.transforms.recipes import BYOLRecipe, is_size
 
 RULES = {
     "embedding_size": COUNT,
@@ -71,7 +71,7 @@ class BYOLSupervisor(Supervisor):
         views: A recipe, any callable that makes a view of an image, or a pair of them; None: the two of
             :class:`BYOLRecipe`.
         view_size: Side of the views in px, or (height, width); None: as large as the images.
-        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+        **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
         ConfigurationError: If an argument is out of range, or the networks do not fit.

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from super_selfish.data.context import CONTEXT_RULES, ContextDataset
-from super_selfish.data.exhibit import Exhibit, Panel
+from super_selfish.engine.core.setup import ImageOptions, Setup, Shape, listed
+from super_selfish.engine.gan import GanSupervisor, check_discriminator
 from super_selfish.errors import PROBABILITY, SWITCH, check_arguments
 from super_selfish.evaluation.pretext import PretextScore, reconstruction_score
 from super_selfish.losses import masked_mse
 from super_selfish.models import ChannelwiseFC, Classification, CombinedNet
 from super_selfish.models.decoders import resized_to
 from super_selfish.models.shapes import feature_shape
-from super_selfish.supervisors.gan import GanSupervisor, check_discriminator
-from super_selfish.supervisors.setup import ImageOptions, Setup, Shape, listed
+from super_selfish.pretext.inpainting import CONTEXT_RULES, ContextDataset
+from super_selfish.pretext.preview import Exhibit, Panel
 
 RULES = {**CONTEXT_RULES, "adversarial": SWITCH, "adv_weight": PROBABILITY}
 LARGEST_GRID = 8  # sides of the map that the channel-wise layer connects; larger maps are averaged to it
@@ -51,7 +51,7 @@ class ContextNetSupervisor(GanSupervisor):
         adv_weight: Share λ of the adversarial loss; the reconstruction has 1 - λ.
         d_lr: Learning rate of the discriminator; None: that of the rest.
         d_steps: Updates of the discriminator for each of the rest.
-        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+        **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
         ConfigurationError: If an argument is out of range, or the networks do not fit.

@@ -13,21 +13,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from super_selfish.data.exhibit import Exhibit, Panel
-from super_selfish.data.loader import TrainLoader
-from super_selfish.data.multiview import AugmentationLabIndexedDataset, CMCRecipe, check_lab_views
-from super_selfish.data.recipes import is_size
-from super_selfish.data.views import Views, as_recipe
+from super_selfish.engine.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
+from super_selfish.engine.callbacks.diagnosis import Expectation
+from super_selfish.engine.core.setup import ImageOptions, Setup, listed
 from super_selfish.errors import Rule, check_argument, check_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
+from super_selfish.loading.loader import TrainLoader
 from super_selfish.memory import BatchedMemory
 from super_selfish.models.backbones import Output
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.lab import FULL_RANGE, RGBInput, lab_to_rgb, plain_lab
 from super_selfish.models.multiview import BothViews, LabBranch, LabView, MultiviewNet
-from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
-from super_selfish.supervisors.setup import ImageOptions, Setup, listed
-from super_selfish.training.advice import Expectation
+from super_selfish.pretext.multiview import AugmentationLabIndexedDataset, CMCRecipe, check_lab_views
+from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.views import Views, as_recipe
+from super_selfish.transforms.recipes import is_size
 
 BRIGHT = 70.0  # lightness of mere colours in pictures
 
@@ -78,7 +78,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         views: A recipe, or any callable that makes a view of an image; None: :class:`~super_selfish.data.CMCRecipe`,
             which leaves colours alone.
         view_size: Side of the views in px, or (height, width); None: as large as the images.
-        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+        **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
         ConfigurationError: If an argument is out of range, the networks do not fit, or the images are not RGB.

@@ -12,23 +12,15 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from super_selfish.data import patches as pretext
-from super_selfish.data.collate import batched_collate
-from super_selfish.data.exhibit import Exhibit, Panel
-from super_selfish.data.loader import TrainLoader
-from super_selfish.data.patch_pictures import question, question_panels
-from super_selfish.data.patches import (
-    ContrastivePredictiveCodingDataset,
-    check_patches,
-    checked_grid,
-    grid_of,
-    seen_patch,
-)
-from super_selfish.data.recipes import is_size
-from super_selfish.data.views import Views
 from super_selfish.distributed import gather_with_gradient, rank, world
+from super_selfish.drawing.patches import question, question_panels
+from super_selfish.engine.callbacks.collapse import Signs
+from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import COUNT, Rule, check_argument, check_arguments, is_count
 from super_selfish.evaluation.pretext import PretextScore
+from super_selfish.loading.collate import batched_collate
+from super_selfish.loading.loader import TrainLoader
 from super_selfish.losses import CPCLoss
 from super_selfish.models.backbones import BackboneOutput
 from super_selfish.models.patches import PatchNet
@@ -40,9 +32,17 @@ from super_selfish.models.predictive import (
     to_frame,
 )
 from super_selfish.models.shapes import feature_shape, output_shape
-from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup, listed
-from super_selfish.training.collapse import Signs
+from super_selfish.pretext import patches as pretext
+from super_selfish.pretext.patches import (
+    ContrastivePredictiveCodingDataset,
+    check_patches,
+    checked_grid,
+    grid_of,
+    seen_patch,
+)
+from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.views import Views
+from super_selfish.transforms.recipes import is_size
 
 RULES = {
     **pretext.RULES,
@@ -87,7 +87,7 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         patch_size: Side in px, or (height, width), that patches are brought to; None: as they are cut, but enlarged
             where the short side is less than 32 px, which networks for photographs need.
         max_negatives: Of each prediction, to bound the memory of the default loss; None: all patches of the batch.
-        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+        **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
         ConfigurationError: If an argument is out of range, the grid is too small, or the networks do not fit.

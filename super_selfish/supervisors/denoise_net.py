@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from super_selfish.data import denoise
-from super_selfish.data.denoise import DenoiseDataset, Noise
-from super_selfish.data.exhibit import Exhibit, Panel
+from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import Rule, check_arguments
 from super_selfish.evaluation.pretext import PretextScore, reconstruction_score
 from super_selfish.losses import masked_mse
 from super_selfish.models.decoders import resized_to
-from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup, listed
+from super_selfish.pretext import denoising as denoise
+from super_selfish.pretext.denoising import DenoiseDataset, Noise
+from super_selfish.pretext.preview import Exhibit, Panel
 
 RULES = denoise.RULES | {"loss_on": Rule(lambda where: where in ("all", "masked"), '"all" or "masked"')}
 
@@ -46,7 +46,7 @@ class DenoiseNetSupervisor(Supervisor):
         patch: Side in px of the blocks that are corrupted as a whole.
         sigma: Standard deviation of the Gaussian noise, on the scale of 0 to 1.
         loss_on: ``"all"`` pixels, or the ``"masked"`` ones alone: the mean over those of each image.
-        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+        **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
         ConfigurationError: If an argument is out of range, or the networks do not fit.

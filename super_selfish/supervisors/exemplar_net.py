@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from super_selfish.data.exemplar import RULES, SEED, ExemplarDataset
-from super_selfish.data.exhibit import Exhibit, Panel
-from super_selfish.data.loader import TrainLoader
-from super_selfish.data.scaling import as_float
-from super_selfish.data.views import Views
+from super_selfish.datasets.scaling import as_float
+from super_selfish.engine.callbacks.diagnosis import Expectation
+from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import ConfigurationError, UnreadableImage, check_arguments
 from super_selfish.evaluation.pretext import PretextScore, classification_score
+from super_selfish.loading.loader import TrainLoader
 from super_selfish.models.shapes import feature_shape, output_shape
+from super_selfish.pretext.exemplar import RULES, SEED, ExemplarDataset
+from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.views import Views
 from super_selfish.seeding import Stream
-from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup, listed
-from super_selfish.training.advice import Expectation
 
 VERSIONS = 4  # of an image in the picture of the exercise
 
@@ -47,7 +47,7 @@ class ExemplarNetSupervisor(Supervisor):
         transformations: Makes the versions in place of ``n_trans``, ``max_elms`` and ``p``: a recipe, a transform of
             torchvision v2 or albumentations, or a function. It has to keep the size of the image.
         class_seed: Of the choice of images and of the operations of the recipes; training has a seed of its own.
-        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+        **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
         ConfigurationError: If an argument is out of range, or the networks do not fit.

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from super_selfish.data.exhibit import Exhibit
-from super_selfish.data.loader import TrainLoader
-from super_selfish.data.recipes import MoCoRecipe, is_size
-from super_selfish.data.views import AugmentationIndexedDataset, Views, as_recipe, check_views
+from super_selfish.engine.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
+from super_selfish.engine.callbacks.diagnosis import Expectation
+from super_selfish.engine.core.setup import ImageOptions, Setup, listed
 from super_selfish.errors import Rule, check_argument, check_arguments, is_number
-from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
-from super_selfish.supervisors.setup import ImageOptions, Setup, listed
-from super_selfish.training.advice import Expectation
+from super_selfish.loading.loader import TrainLoader
+from super_selfish.pretext.preview import Exhibit
+from super_selfish.pretext.views import AugmentationIndexedDataset, Views, as_recipe, check_views
+from super_selfish.transforms.recipes import MoCoRecipe, is_size
 
 RULES = {
     **BANK_RULES,
@@ -57,7 +57,7 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
         views: A recipe, or any callable that makes a view of an image; None: crops of a fifth to all of the image,
             mirrored, with strong jitter and grey, as in the paper's code.
         view_size: Side of the views in px, or (height, width); None: as large as the images.
-        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+        **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
         ConfigurationError: If an argument is out of range, or the networks do not fit.

@@ -10,15 +10,15 @@ from typing import Any
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from super_selfish.data.exhibit import Exhibit
-from super_selfish.data.jigsaw import JIGSAW_RULES, JigsawDataset, puzzle_panels, puzzle_table
-from super_selfish.data.tiles import puzzle_size
-from super_selfish.data.views import Views
+from super_selfish.engine.callbacks.diagnosis import Expectation
+from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import check_arguments
 from super_selfish.evaluation.pretext import PretextScore, classification_score
-from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup, listed
-from super_selfish.training.advice import Expectation
+from super_selfish.pretext.jigsaw import JIGSAW_RULES, JigsawDataset, puzzle_panels, puzzle_table
+from super_selfish.pretext.preview import Exhibit
+from super_selfish.pretext.tiles import puzzle_size
+from super_selfish.pretext.views import Views
 
 
 # Differs from the paper: 2 × 2 tiles and all their 24 orders
@@ -54,7 +54,7 @@ class JigsawNetSupervisor(Supervisor):
         grey: Share of images that are turned grey.
         normed: Normalise each tile by itself. ``normalize`` then says nothing of the puzzles, only how images come to
             the backbone afterwards; ``normalize="dataset"`` makes them more like what it has learned on.
-        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+        **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
         ConfigurationError: If an argument is out of range, tiles leave no room for the crop, or the networks do not

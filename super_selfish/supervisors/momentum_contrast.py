@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from super_selfish.data.exhibit import Exhibit, Panel
-from super_selfish.data.loader import TrainLoader
-from super_selfish.data.recipes import MoCoRecipe, is_size
-from super_selfish.data.views import Views, check_views, two_views
 from super_selfish.distributed import gather, own_part, rank, world
 from super_selfish.distributed.norms import each_for_itself, in_turn
+from super_selfish.engine.callbacks.collapse import Signs, of_temperature
+from super_selfish.engine.callbacks.diagnosis import Expectation
+from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import (
     COUNT,
     PROBABILITY,
@@ -29,15 +29,15 @@ from super_selfish.errors import (
     is_number,
 )
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
+from super_selfish.loading.loader import TrainLoader
 from super_selfish.losses import contrastive_logits
 from super_selfish.memory import BatchedQueue
 from super_selfish.models.averages import follow, inference, momentum_copy
 from super_selfish.models.batch_groups import in_groups
 from super_selfish.models.norms import has_batch_statistics
-from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup, listed
-from super_selfish.training.advice import Expectation
-from super_selfish.training.collapse import Signs, of_temperature
+from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.views import Views, check_views, two_views
+from super_selfish.transforms.recipes import MoCoRecipe, is_size
 
 GROUP = 32  # images that share batch statistics
 
@@ -86,7 +86,7 @@ class MomentumContrastSupervisor(Supervisor):
             of at most 32 images, at least two from four images on. With ``accumulate`` a batch is a micro-batch.
         views: A recipe, any callable that makes a view of an image, or a pair of them; None: :class:`MoCoRecipe`.
         view_size: Side of the views in px, or (height, width); None: as large as the images.
-        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+        **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
         ConfigurationError: If an argument is out of range, or the networks do not fit.

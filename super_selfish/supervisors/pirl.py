@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from super_selfish.data.exhibit import Exhibit, Panel
-from super_selfish.data.loader import TrainLoader
-from super_selfish.data.pirl import CROPS, image_and_puzzle
-from super_selfish.data.recipes import is_size
-from super_selfish.data.views import Views, check_views
+from super_selfish.engine.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
+from super_selfish.engine.callbacks.diagnosis import Expectation
+from super_selfish.engine.core.setup import ImageOptions, Setup, fresh_copy, listed
 from super_selfish.errors import PROBABILITY, Rule, check_argument, check_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
+from super_selfish.loading.loader import TrainLoader
 from super_selfish.models.shapes import check_outputs, feature_shape
-from super_selfish.supervisors.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
-from super_selfish.supervisors.setup import ImageOptions, Setup, fresh_copy, listed
-from super_selfish.training.advice import Expectation
+from super_selfish.pretext.pirl import CROPS, image_and_puzzle
+from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.views import Views, check_views
+from super_selfish.transforms.recipes import is_size
 
 RULES = BANK_RULES | {
     "lam": PROBABILITY._replace(fix="The paper uses 0.5."),
@@ -71,7 +71,7 @@ class PIRLSupervisor(BankSupervisor):
         bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory, unless all rows are negatives
             (n=0), which are read in 32 bits.
         view_size: Side of both views in px, or (height, width); None: as large as the images.
-        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+        **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
         ConfigurationError: If an argument is out of range, images are too small for their patches, or the networks do

@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from super_selfish.data.collate import batched_collate
-from super_selfish.data.exhibit import Exhibit, Panel
-from super_selfish.data.rotate import QUARTER_TURNS, RotateDataset, checked_crop, checked_flip, checked_rotations
+from super_selfish.engine.callbacks.diagnosis import Expectation
+from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.supervisor import Supervisor
 from super_selfish.evaluation.pretext import PretextScore, classification_score
-from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup, listed
-from super_selfish.training.advice import Expectation
+from super_selfish.loading.collate import batched_collate
+from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.rotation import QUARTER_TURNS, RotateDataset, checked_crop, checked_flip, checked_rotations
 
 
 # Differs from the paper: networks are those of this library
@@ -41,7 +41,7 @@ class RotateNetSupervisor(Supervisor):
         crop: Smallest and largest area of a random crop before turning; None for the square in the middle.
         flip: Probability of mirroring before turning.
         transform: Called on each image before all that, with H×W×C arrays in and out.
-        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+        **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
         ConfigurationError: If the angles make no task, or the networks do not fit.

@@ -12,11 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from super_selfish.data import split_brain
-from super_selfish.data.exhibit import Exhibit, Panel
-from super_selfish.data.lab import LabBins
-from super_selfish.data.rotate import checked_crop, checked_flip
-from super_selfish.data.split_brain import SplitBrainDataset, TargetSize, target_shape
+from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import check_argument, check_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches
 from super_selfish.losses import GroupedLoss
@@ -27,8 +24,11 @@ from super_selfish.models.grouped import GroupedBackbone, GroupedEfficientFeatur
 from super_selfish.models.lab import RGBInput, lab_to_rgb, plain_lab
 from super_selfish.models.shapes import check_decoded
 from super_selfish.models.split_brain import check_crossed, crossed_decoder, split_backbone
-from super_selfish.supervisors.base import Supervisor
-from super_selfish.supervisors.setup import ImageOptions, Setup, listed
+from super_selfish.pretext import split_brain
+from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.rotation import checked_crop, checked_flip
+from super_selfish.pretext.split_brain import SplitBrainDataset, TargetSize, target_shape
+from super_selfish.transforms.lab import LabBins
 
 BRIGHT, SHARP = 70.0, 0.38  # for pictures: lightness of mere colours; temperature of Zhang et al., 2016, "Colorful"
 
@@ -64,7 +64,7 @@ class SplitBrainNetSupervisor(Supervisor):
         crop: Smallest and largest share of the area of a random crop, scaled to the image's size; None: no crop. With
             a few thousand images, ``crop=(0.3, 1.0)`` and ``flip=0.5`` keep them from being learned by heart.
         flip: Probability of mirroring.
-        **images: See :class:`~super_selfish.supervisors.setup.ImageOptions`.
+        **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
         ConfigurationError: If an argument is out of range, the networks do not fit, or the images are not RGB.

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 import super_selfish
+from super_selfish.engine import processes
 from super_selfish.errors import ConfigurationError
 from super_selfish.models import CombinedNet
-from super_selfish.supervisors import LabelSupervisor, Supervisor, processes
+from super_selfish.supervisors import LabelSupervisor, Supervisor
 
 Make = Callable[..., Supervisor]
 GPU = torch.device("cuda")

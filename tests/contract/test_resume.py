@@ -18,9 +18,9 @@ from torch.optim.lr_scheduler import ConstantLR, ExponentialLR, OneCycleLR, Step
 from torchvision.transforms import v2
 
 from super_selfish.data import MoCoRecipe
+from super_selfish.engine.core.identity import describe
 from super_selfish.models import Classification, GroupedUpsampling, Upsampling
 from super_selfish.supervisors import Supervisor
-from super_selfish.supervisors.identity import describe
 from super_selfish.training import Callback
 
 STEPS = 12  # 3 epochs of 4 batches

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from super_selfish.engine.core.callback import Callback
+from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.errors import ConfigurationError
 from super_selfish.supervisors import RotateNetSupervisor, Supervisor
-from super_selfish.training.callbacks import Callback
-from super_selfish.training.schedules import Schedule
 
 RUN = {"batch_size": 4, "watch": 0, "verbose": False, "checkpoint_every": 0}
 LR = 1e-3

@@ -110,7 +110,7 @@ def test_a_loop_of_ones_own_gets_whole_batches(
 
     with pytest.raises(ValueError, match="`accumulate` needs the library's"):
         make(images(8), cls=Own).supervise(epochs=1, batch_size=4, accumulate=2, **QUIET)
-    monkeypatch.setattr("super_selfish.supervisors.loading.available_bytes", lambda _device: 1)
+    monkeypatch.setattr("super_selfish.engine.loading.available_bytes", lambda _device: 1)
     assert make(images(8), cls=Own).supervise(epochs=2, batch_size=4, **QUIET).cursor.epoch == 2
 
 

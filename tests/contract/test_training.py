@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from super_selfish.data import CPCRecipe, MoCoRecipe
-from super_selfish.data.keyed import KeyedDataset
+from super_selfish.loading.keyed import KeyedDataset
 from super_selfish.losses import CPCLoss
 from super_selfish.supervisors import all_supervisors
 from super_selfish.training import Callback

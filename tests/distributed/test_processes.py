@@ -18,8 +18,8 @@ from torch import Tensor
 
 from super_selfish.distributed.group import first_host, found
 from super_selfish.errors import ConfigurationError
+from super_selfish.storage.checkpoint import CheckpointFolder
 from super_selfish.supervisors import all_supervisors
-from super_selfish.training.checkpoint import CheckpointFolder
 
 HERE = Path(__file__).parent
 SHUFFLED = "momentum_contrast_shuffled"

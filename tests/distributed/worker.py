@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 from super_selfish.data import CPCRecipe
+from super_selfish.engine import loading
 from super_selfish.memory import bank
 from super_selfish.models import Classification, SmallResNet
-from super_selfish.supervisors import all_supervisors, loading
+from super_selfish.supervisors import all_supervisors
 from super_selfish.training import Callback
 
 COARSE = np.random.default_rng(0).integers(0, 256, (32, 4, 4, 3), np.uint8)

@@ -15,7 +15,7 @@ import pytest
 from toys import At, contents, run, toy
 
 from super_selfish.errors import CheckpointError
-from super_selfish.training.lock import SILENT, RunLock
+from super_selfish.storage.lock import SILENT, RunLock
 
 LOCK = Path("store/run.lock")
 
@@ -44,7 +44,7 @@ def test_38_the_second_run_is_refused_and_changes_nothing() -> None:
 
 def test_38_another_process_is_refused_while_it_lives_and_succeeded_when_it_is_killed(caplog: Any) -> None:
     LOCK.parent.mkdir()
-    script = "import sys, time; from pathlib import Path; from super_selfish.training.lock import RunLock\n"
+    script = "import sys, time; from pathlib import Path; from super_selfish.storage.lock import RunLock\n"
     script += "with RunLock(Path('store/run')): print('locked', flush=True); time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=with_library())
     try:
@@ -110,7 +110,7 @@ def test_a_damaged_lock_is_nobodys(text: str) -> None:
 
 
 def test_a_sign_of_life_is_given_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    from super_selfish.training import lock as module
+    from super_selfish.storage import lock as module
 
     monkeypatch.setattr(module, "BEAT", 0.0)
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from toys import At, digest, run, toy
 
+from super_selfish.engine.loop import signals
 from super_selfish.errors import ConfigurationError, Preempted
 from super_selfish.supervisors import MomentumContrastSupervisor
-from super_selfish.training import signals
 
 
 def send(number: int) -> Callable[[], None]:

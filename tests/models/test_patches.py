@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from super_selfish.engine.loop.memory import activation_bytes
 from super_selfish.errors import ConfigurationError
 from super_selfish.models import PatchNet
-from super_selfish.training.memory import activation_bytes
 
 
 def net() -> PatchNet:

@@ -1,39 +1,33 @@
-"""One total import order: a layer imports what stands left of it, and no algorithm imports another."""
+"""The layout: one total order of folders, no import circle of any kind, and folders that can be read at a glance."""
 
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 
-LAYERS = [
-    *["version", "errors", "files", "seeding", "distributed", "losses", "models", "data", "memory", "evaluation"],
-    *["training", "supervisors", "saved", "transformer", "export", "reports", "cli", "utils", "efficientnet_pytorch"],
+ORDER = [
+    *["version", "errors", "files", "seeding", "distributed", "losses", "models", "memory", "storage", "images"],
+    *["datasets", "transforms", "pretext", "loading", "evaluation", "drawing", "engine.core", "engine.optim"],
+    *["engine.loop", "engine.callbacks", "engine", "supervisors", "transformer", "export", "report", "cli"],
 ]
-BASES = {"bank", "base", "gan", "label", "setup"}  # the files of supervisors/ that an algorithm may import
-LOOP = {
-    "averaging",
-    "checkpoints",
-    "engine",
-    "exhibits",
-    "identity",
-    "loading",
-    "performance",
-    "persistence",
-    "pretext_evaluation",
-    "processes",
-    "resumption",
-    "trained",
-    "tuning",
-    "watching",
-    "weights",
-}  # the parts that the bases are made of
+"""Left may not import right."""
+
+FACADES = {"", "data", "training", "reports", "utils"}
+"""Names of earlier releases, for users: no file of the package imports them."""
+
+MOST_FILES = 16
+Sources = dict[str, ast.Module]
 
 
-def imports(path: str, tree: ast.AST) -> Iterator[tuple[list[str], int]]:
-    """Each module of the package that a file imports, as the parts after ``super_selfish``, with its line."""
-    package = path.removesuffix(".py").split("/")[:-1]
-    deferred = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "preview"]
-    allowed = {id(inner) for node in deferred for inner in ast.walk(node)} if "supervisors" in package else set()
+def module_of(path: str) -> str:
+    """The dotted name of a file below the package; the package itself is empty."""
+    return path.removeprefix("super_selfish/").removesuffix(".py").replace("/", ".").removesuffix("__init__").strip(".")
+
+
+def imports(path: str, tree: ast.AST, modules: set[str]) -> Iterator[tuple[str, int]]:
+    """Each module of the package that a file imports, deferred and type-checking imports included, with its line."""
+    package = ["super_selfish", *path.split("/")[1:-1]]
     for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -43,73 +37,97 @@ def imports(path: str, tree: ast.AST) -> Iterator[tuple[list[str], int]]:
             base = ".".join([*start, *([node.module] if node.module else [])])
             names = [f"{base}.{alias.name}" for alias in node.names]
         for name in names:
-            parts = name.split(".")
-            may_be_late = id(node) in allowed and parts[1:2] == ["reports"]
-            if parts[0] == "super_selfish" and not may_be_late:
-                yield parts[1:], node.lineno
+            if name.split(".")[0] != "super_selfish":
+                continue
+            parts = name.split(".")[1:]
+            while parts and ".".join(parts) not in modules:
+                parts.pop()
+            yield ".".join(parts), node.lineno
 
 
-def faults(path: str, tree: ast.AST) -> Iterator[str]:
-    layer, *inner = path.removesuffix(".py").split("/")[1:]
-    for target, line in imports(path, tree):
-        seen = target[0] if target else "__init__"
-        if seen not in LAYERS or LAYERS.index(seen) > LAYERS.index(layer):
-            yield f"{path}:{line} {layer} may not import {seen}"
-        if seen == layer == "supervisors" and inner != ["__init__"]:
-            allowed = BASES | LOOP if inner[0] in BASES | LOOP else BASES
-            if not set(target[1:2]) & allowed:
-                yield f"{path}:{line} {'.'.join(inner)} may not import {'.'.join(target)}"
+def layer_of(module: str) -> str | None:
+    """The entry of the order that a module belongs to."""
+    parts = module.split(".")
+    return next((name for size in (2, 1) if (name := ".".join(parts[:size])) in ORDER), None)
 
 
-def test_import_order(sources: dict[str, ast.Module]) -> None:
-    inner = {path: tree for path, tree in sources.items() if path.count("/") > 1 or "__" not in path}
-    assert [fault for path, tree in inner.items() for fault in faults(path, tree)] == []
+def graph_of(sources: Sources) -> dict[str, set[str]]:
+    modules = {module_of(path) for path in sources}
+    return {
+        module_of(path): {target for target, _ in imports(path, tree, modules)} - {module_of(path)}
+        for path, tree in sources.items()
+    }
 
 
-def test_every_file_belongs_to_a_layer(sources: dict[str, ast.Module]) -> None:
-    tops = {path.removesuffix(".py").split("/")[1] for path in sources}
-    assert tops - {"__init__", "__main__"} <= set(LAYERS)
+def circle_in(graph: dict[str, set[str]]) -> list[str]:
+    """The modules of all import circles: what is left when modules at either end are taken away."""
+    left = set(graph)
+    while left:
+        imported = {target for module in left for target in graph[module] if target in left}
+        ends = {module for module in left if module not in imported or not graph[module] & left}
+        if not ends:
+            break
+        left -= ends
+    return sorted(left)
 
 
-def test_the_order_is_enforced() -> None:
+def faults(path: str, tree: ast.AST, modules: set[str]) -> Iterator[str]:
+    """Every import of a file that the layout forbids."""
+    module = module_of(path)
+    layer = layer_of(module)
+    if module in FACADES or module == "__main__":
+        return
+    for target, line in imports(path, tree, modules):
+        seen = layer_of(target)
+        if target in FACADES:
+            yield f"{path}:{line} no file imports {target or 'the root'}"
+        elif layer is None or seen is None or ORDER.index(seen) > ORDER.index(layer):
+            yield f"{path}:{line} {module} may not import {target}"
+        elif seen == layer == "supervisors" and module != "supervisors" and target != module:
+            yield f"{path}:{line} {module} may not import another algorithm, {target}"
+
+
+def test_left_does_not_import_right(sources: Sources) -> None:
+    modules = {module_of(path) for path in sources}
+    assert [fault for path, tree in sources.items() for fault in faults(path, tree, modules)] == []
+
+
+def test_no_import_circle(sources: Sources) -> None:
+    assert circle_in(graph_of(sources)) == []
+
+
+def test_small_folders(sources: Sources) -> None:
+    sizes = Counter(path.rpartition("/")[0] for path in sources)
+    assert {folder: size for folder, size in sizes.items() if size > MOST_FILES} == {}
+
+
+def test_supervisors_holds_the_algorithms_alone(sources: Sources) -> None:
+    found = {module_of(path) for path in sources if path.startswith("super_selfish/supervisors/")} - {"supervisors"}
+    classes = {
+        module_of(path)
+        for path, tree in sources.items()
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Supervisor")
+    }
+    assert found <= classes
+
+
+def test_the_rules_find_what_they_forbid() -> None:
+    known = {"models.heads", "transforms", "pretext.views", "supervisors.byol", "supervisors.pirl", "engine.core.base"}
+    known |= {"engine.supervisor", "engine.gan", "supervisors", "cli", "data", ""}
+
     def check(path: str, code: str) -> list[str]:
-        return list(faults(f"super_selfish/{path}", ast.parse(code)))
+        return list(faults(f"super_selfish/{path}", ast.parse(code), known))
 
-    assert check("models/heads.py", "from ..data import views")
+    assert check("models/heads.py", "from ..pretext import views")
     assert check("models/heads.py", "def f():\n    import super_selfish.cli")
-    assert check("losses/nce.py", "from super_selfish import load")
-    assert check("supervisors/byol.py", "from .momentum_contrast import Queue")
-    assert check("supervisors/byol.py", "from .engine import Engine")
-    assert check("supervisors/base.py", "from . import byol")
-    assert check("supervisors/byol.py", "def other():\n    from ..reports import pictures")
-    assert not check("supervisors/base.py", "def preview():\n    from ..reports import pictures")
-    assert not check("supervisors/byol.py", "from .base import Supervisor\nfrom ..models import heads\nimport torch")
-    assert not check("supervisors/base.py", "from .engine import Engine")
-    assert not check("supervisors/__init__.py", "from .byol import BYOLSupervisor")
-    assert not check("training/checkpoint.py", "from super_selfish.version import __version__")
-
-
-def imports_root(node: ast.AST, path: str) -> bool:
-    """Whether an import statement of a file of the package names the package itself."""
-    if isinstance(node, ast.Import):
-        return any(alias.name == "super_selfish" for alias in node.names)
-    if not isinstance(node, ast.ImportFrom):
-        return False
-    return node.module == "super_selfish" if node.level == 0 else node.module is None and node.level == path.count("/")
-
-
-def test_no_module_imports_the_root(sources: dict[str, ast.Module]) -> None:
-    assert [
-        f"{path}:{node.lineno}" for path, tree in sources.items() for node in ast.walk(tree) if imports_root(node, path)
-    ] == []
-
-
-def test_imports_of_the_root_are_found() -> None:
-    def found(code: str, path: str = "super_selfish/data/images.py") -> bool:
-        return any(imports_root(node, path) for node in ast.walk(ast.parse(code)))
-
-    assert found("from super_selfish import files")
-    assert found("def f():\n    import super_selfish")
-    assert found("from .. import files")
-    assert not found("from . import sources")
-    assert not found("from ..files import replacing\nimport super_selfish.files as files")
+    assert check("models/heads.py", "if TYPE_CHECKING:\n    from super_selfish.supervisors import Supervisor")
+    assert check("models/heads.py", "from super_selfish import load")
+    assert check("supervisors/byol.py", "from super_selfish.data import MoCoRecipe")
+    assert check("supervisors/byol.py", "from .pirl import PIRLSupervisor")
+    assert check("engine/core/base.py", "from ..supervisor import Supervisor")
+    assert not check("engine/supervisor.py", "from .core.base import SupervisorBase")
+    assert not check("supervisors/byol.py", "from super_selfish.engine.supervisor import Supervisor\nimport torch")
+    assert not check("supervisors/__init__.py", "from super_selfish.supervisors.byol import BYOLSupervisor")
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})
+    assert not circle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()})

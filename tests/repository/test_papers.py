@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from super_selfish.engine.core.setup import ImageOptions
+from super_selfish.engine.optim.recipes import recipe_of
+from super_selfish.engine.optim.tuning import LOSES
 from super_selfish.supervisors import all_supervisors
-from super_selfish.supervisors.setup import ImageOptions
-from super_selfish.supervisors.tuning import LOSES
-from super_selfish.training.recipes import recipe_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "papers"
@@ -26,8 +26,8 @@ SECTIONS = (
     "Departures from the paper.",
 )
 ALSO = {
-    "exemplar_net": ("data/exemplar.py", "data/colour.py"),
-    "contrastive_predictive_coding": ("data/cpc_recipe.py",),
+    "exemplar_net": ("pretext/exemplar.py", "transforms/colour.py"),
+    "contrastive_predictive_coding": ("transforms/cpc.py",),
 }
 """Where an algorithm departs from its paper outside of its own file."""
 

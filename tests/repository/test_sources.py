@@ -95,7 +95,7 @@ def test_no_print_and_no_assert(sources: Sources) -> None:
 
 
 def test_opencv_is_imported_in_one_file(sources: Sources) -> None:
-    assert {line.split(":")[0] for line in lines(sources, imports_cv2)} == {"super_selfish/data/functional.py"}
+    assert {line.split(":")[0] for line in lines(sources, imports_cv2)} == {"super_selfish/images/functional.py"}
 
 
 def test_short_files(root: Path, sources: Sources) -> None:

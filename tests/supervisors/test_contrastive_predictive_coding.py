@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 import super_selfish
 from super_selfish.data import CPCRecipe
+from super_selfish.engine.previews import exhibit, few
 from super_selfish.errors import ConfigurationError
 from super_selfish.losses import CPCLoss
 from super_selfish.models import LayerNorm2d, MaskedCNN
 from super_selfish.models.predictive import SIDES, to_frame
 from super_selfish.supervisors import ContrastivePredictiveCodingSupervisor
-from super_selfish.supervisors.exhibits import exhibit, few
 
 QUIET = {"verbose": False, "name": "store/test", "checkpoint_every": 0}
 PLAIN = CPCRecipe(0, elastic=0.0, gamma=0.0, jitter_p=0.0, grey=0.0)

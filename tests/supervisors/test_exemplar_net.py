@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 import super_selfish
 from super_selfish.data import ExemplarDataset, ExemplarRecipe, MoCoRecipe
-from super_selfish.data.pretext import sample_key
 from super_selfish.errors import CheckpointMismatch, ConfigurationError
 from super_selfish.models import Classification, CombinedNet, SmallResNet
+from super_selfish.pretext.base import sample_key
 from super_selfish.seeding import Stream
 from super_selfish.supervisors import ExemplarNetSupervisor
 
@@ -199,7 +199,7 @@ def test_arguments_out_of_range(arguments: dict[str, Any]) -> None:
 
 
 def test_the_picture_of_the_exercise(monkeypatch: pytest.MonkeyPatch) -> None:
-    from super_selfish.supervisors import exhibits
+    from super_selfish.engine import previews as exhibits
 
     images = pictures(12)
     supervisor = make(images, n_classes=9)

@@ -13,10 +13,10 @@ from torch import nn
 
 import super_selfish
 from super_selfish.data import JigsawRecipe, permutation_table
+from super_selfish.engine.previews import exhibit, few
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.models import Classification, SmallResNet
 from super_selfish.supervisors import JigsawNetSupervisor
-from super_selfish.supervisors.exhibits import exhibit, few
 
 QUIET = {"verbose": False, "name": "store/test"}
 

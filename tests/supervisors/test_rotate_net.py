@@ -182,8 +182,8 @@ def test_epochs_zero_trains_and_stores_nothing(tmp_path: Any, caplog: pytest.Log
 def test_a_batch_that_does_not_fit_is_drawn_in_parts(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from super_selfish.supervisors import loading
-    from super_selfish.training.memory import SHARE, TRANSIENT
+    from super_selfish.engine import loading
+    from super_selfish.engine.loop.memory import SHARE, TRANSIENT
 
     sizes = []
 

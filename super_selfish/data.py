@@ -1,0 +1,80 @@
+"""Images and what is made of them."""
+
+from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
+from super_selfish.datasets.sources import ImageSource, open_source
+from super_selfish.drawing.visualize import visualize
+from super_selfish.images.image_files import read_header, read_image, to_image
+from super_selfish.loading.collate import batched_collate
+from super_selfish.pretext.base import LabelledDataset, PretextDataset
+from super_selfish.pretext.denoising import DenoiseDataset
+from super_selfish.pretext.exemplar import ExemplarDataset, ExemplarRecipe
+from super_selfish.pretext.gan import BiDataset
+from super_selfish.pretext.inpainting import ContextDataset
+from super_selfish.pretext.jigsaw import JigsawDataset, jigsaw
+from super_selfish.pretext.multiview import AugmentationLabIndexedDataset, CMCRecipe, LDataset
+from super_selfish.pretext.patches import ContrastivePredictiveCodingDataset, ContrastivePreditiveCodingDataset
+from super_selfish.pretext.permutations import permutation_table
+from super_selfish.pretext.pirl import PIRLAugmentations, PIRLColours, PIRLImageRecipe, PIRLRecipe
+from super_selfish.pretext.rotation import RotateDataset
+from super_selfish.pretext.split_brain import SplitBrainDataset
+from super_selfish.pretext.tiles import JigsawAugmentations, JigsawRecipe
+from super_selfish.pretext.views import AugmentationDataset, AugmentationIndexedDataset
+from super_selfish.transforms.cpc import ContrastivePredictiveCodingAugmentations, CPCRecipe
+from super_selfish.transforms.elastic import elastic_transform
+from super_selfish.transforms.recipes import (
+    BYOLAugmentations,
+    BYOLRecipe,
+    MoCoRecipe,
+    MomentumContrastAugmentations,
+    Recipe,
+)
+
+__all__ = [
+    "AugmentationDataset",
+    "AugmentationIndexedDataset",
+    "AugmentationLabIndexedDataset",
+    "BYOLAugmentations",
+    "BYOLRecipe",
+    "BiDataset",
+    "CMCRecipe",
+    "CPCRecipe",
+    "ContextDataset",
+    "ContrastivePredictiveCodingAugmentations",
+    "ContrastivePredictiveCodingDataset",
+    "ContrastivePreditiveCodingDataset",
+    "DenoiseDataset",
+    "ExemplarDataset",
+    "ExemplarRecipe",
+    "ImageDataset",
+    "ImageSource",
+    "JigsawAugmentations",
+    "JigsawDataset",
+    "JigsawRecipe",
+    "LDataset",
+    "LabelledDataset",
+    "MoCoRecipe",
+    "MomentumContrastAugmentations",
+    "PIRLAugmentations",
+    "PIRLColours",
+    "PIRLImageRecipe",
+    "PIRLRecipe",
+    "Preprocessing",
+    "PretextDataset",
+    "Recipe",
+    "RotateDataset",
+    "SplitBrainDataset",
+    "batched_collate",
+    "elastic_transform",
+    "fit_preprocessing",
+    "jigsaw",
+    "open_source",
+    "permutation_table",
+    "read_header",
+    "read_image",
+    "to_image",
+    "visualize",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

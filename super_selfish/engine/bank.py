@@ -1,0 +1,300 @@
+"""What algorithms with a memory bank share: find an image's own row among those of other images."""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from super_selfish.datasets.scaling import as_float
+from super_selfish.distributed import gather
+from super_selfish.engine.callbacks.collapse import Signs, of_temperature
+from super_selfish.engine.core.setup import Setup
+from super_selfish.engine.supervisor import Supervisor
+from super_selfish.errors import (
+    COUNT,
+    PROBABILITY,
+    SWITCH,
+    ConfigurationError,
+    Rule,
+    check_argument,
+    check_arguments,
+    is_count,
+    is_number,
+)
+from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
+from super_selfish.loading.collate import Collator
+from super_selfish.loading.keyed import KeyedDataset, Ticket
+from super_selfish.loading.loader import TrainLoader
+from super_selfish.losses import NCELoss, contrastive_logits
+from super_selfish.memory import BatchedMemory
+from super_selfish.models.combined import CombinedNet
+from super_selfish.models.modes import in_eval_mode
+from super_selfish.pretext.base import PretextDataset
+from super_selfish.pretext.indexed import check_indexed
+from super_selfish.pretext.preview import Panel
+from super_selfish.seeding import make_key
+
+logger = logging.getLogger("super_selfish")
+
+BANK_RULES = {
+    "embedding_size": COUNT,
+    "n": Rule(lambda n: is_count(n, 0), "an integer of at least 0; 0: all other images"),
+    "t": Rule(lambda t: is_number(t, 1e-6, math.inf), "a number above 0", "The papers use 0.07."),
+    "memory_m": PROBABILITY,
+    "loss_type": Rule(lambda kind: kind in ("info_nce", "nce"), '"info_nce" or "nce"'),
+    "shared_negatives": SWITCH,
+    "bank_init": Rule(lambda how: how in ("random", "forward"), '"random" or "forward"'),
+    "bank_precision": Rule(lambda kind: kind in ("32", "16"), '"32" or "16"'),
+}
+"""For the arguments that these algorithms have in common."""
+
+LossType = Literal["info_nce", "nce"]
+BankInit = Literal["random", "forward"]
+BankPrecision = Literal["32", "16"]
+
+
+class BankSupervisor(Supervisor):
+    """Trains embeddings to be alike to the bank's row of their own image, and unlike those of others.
+
+    A subclass says what goes into the banks (:meth:`codes`) and what is compared with them (:meth:`contrast`).
+
+    Args:
+        model: The network.
+        dataset: The exercises, whose items end in the index of the image.
+        loss: Criterion of (logits, index of the positive), which is 0; cross entropy if None.
+        embedding_size: Length of the embeddings.
+        n: Negatives of an anchor; 0, or as many as there are other images: all of them.
+        t: Temperature.
+        memory_m: Weight of the new embedding when a row is updated; the row it had has the rest.
+        loss_type: ``"info_nce"``, or ``"nce"``: noise-contrastive estimation with a constant Z.
+        shared_negatives: Draw n different rows a step for the whole batch, an anchor's own being left out; else n for
+            each anchor, with replacement, which costs many times as much.
+        bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained network gives, which takes one pass.
+        bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory, unless all rows are negatives
+            (n=0), which are read in 32 bits.
+        setup: Images and arguments.
+
+    Attributes:
+        memory: The bank.
+        constants: Of NCE, one module for each bank.
+    """
+
+    def __init__(
+        self,
+        model: CombinedNet,
+        dataset: Any = None,
+        loss: Callable[..., Tensor] | None = None,
+        *,
+        embedding_size: int,
+        n: int,
+        t: float,
+        memory_m: float,
+        loss_type: LossType,
+        shared_negatives: bool,
+        bank_init: BankInit,
+        bank_precision: BankPrecision,
+        setup: Setup,
+    ) -> None:
+        check_arguments(BANK_RULES, locals())
+        one_loss = loss_type == "info_nce" or loss is None
+        check_argument(one_loss, "loss", loss, 'None where loss_type="nce"', "Or leave `loss_type` out.")
+        super().__init__(model, dataset, loss, setup=setup)
+        self.embedding_size = embedding_size
+        self.n = n
+        self.t = t
+        self.memory_m = memory_m
+        self.loss_type = loss_type
+        self.shared_negatives = shared_negatives
+        self.bank_init = bank_init
+        self.bank_precision = bank_precision
+        self.constants = nn.ModuleList()
+        self.memory = self.new_bank()
+        self._told = False
+        self._new: list[tuple[Tensor, ...]] = []
+
+    def new_bank(self) -> BatchedMemory:
+        """A bank with a row for each image, and its constant."""
+        images = 0 if self.dataset is None else len(self.dataset)
+        if self.loss_type == "nce":
+            self.constants.append(NCELoss(max(1, images)))
+        dtype = torch.float16 if self.bank_precision == "16" else torch.float32
+        return BatchedMemory(images, self.embedding_size, momentum=self.memory_m, dtype=dtype)
+
+    def banks(self) -> tuple[BatchedMemory, ...]:
+        """All banks."""
+        return (self.memory,)
+
+    @abstractmethod
+    def codes(self, data: Any) -> tuple[Tensor, ...]:
+        """What the banks take of a batch: rows of length one (batch, embedding_size), a tensor for each bank."""
+
+    def _follow_images(self, before: npt.NDArray[np.int64] | None, now: npt.NDArray[np.int64] | None) -> None:
+        if before is None or now is None or len(before) != len(self.memory):
+            return  # the bank begins anew
+        _, theirs, ours = np.intersect1d(before, now, return_indices=True)
+        for bank in self.banks():
+            rows = bank.memory[torch.from_numpy(theirs).to(bank.memory.device)]
+            bank.resize(len(now))
+            bank.memory[torch.from_numpy(ours).to(bank.memory.device)] = rows
+        logger.warning("The bank keeps the rows of %d images; %d are new.", len(ours), len(now) - len(ours))
+        self.of_these_images = True
+
+    def _prepare(self, train_loader: TrainLoader) -> None:
+        self._new.clear()
+        dataset = self.dataset if train_loader.dataset is None else train_loader.dataset
+        if not hasattr(dataset, "__len__"):
+            raise ConfigurationError(
+                "The bank has a row for each image, and the data set does not say how many there are.",
+                expected="a data set with __len__ and __getitem__, whose items end in the index of the image",
+                received=type(dataset).__name__,
+            )
+        images, begins = len(dataset), self.cursor.step == 0
+        others = self.banks()[0]
+        if len(others) != images or not self.of_these_images:
+            if not begins:
+                logger.warning("The bank was of %d other images, and begins anew with %d.", len(others), images)
+            for bank in self.banks():
+                bank.resize(images)
+            for constant in self.constants:
+                constant.forget()  # type: ignore[operator]
+            begins = self.of_these_images = True
+        for constant in self.constants:
+            constant.images = images  # type: ignore[assignment]
+        if self.n >= images and not self._told:
+            self._told = True
+            logger.warning("n=%d negatives were asked for: there are %d other images.", self.n, images - 1)
+        check_indexed(dataset, images)
+        if begins and self.bank_init == "forward":
+            self._embed_all(dataset, train_loader)
+
+    def contrast(
+        self, anchors: Tensor, bank: BatchedMemory, indices: Tensor, positives: Tensor | None = None
+    ) -> Tensor:
+        """The loss of finding each anchor's own row of a bank among its negatives, mean over the batch.
+
+        Every call within a step uses the same negatives.
+
+        Args:
+            anchors: (batch, embedding_size), rows of length one.
+            bank: Of which the rows are constants.
+            indices: The anchors' images (batch,).
+            positives: What is to be found in place of the own rows (batch, embedding_size).
+        """
+        logits = self.logits(anchors, bank, indices, positives)
+        target = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+        if self.loss_type == "nce":
+            place = next(place for place, own in enumerate(self.banks()) if own is bank)
+            return self.constants[place](logits, target)  # type: ignore[no-any-return]
+        return self.loss(logits, target)
+
+    def logits(self, anchors: Tensor, bank: BatchedMemory, indices: Tensor, positives: Tensor | None = None) -> Tensor:
+        """Similarities (batch, 1 + negatives) over the temperature: the positive first, -∞ for what is no negative."""
+        key = make_key(0 if self.settings is None else self.settings.seed, self.cursor.step, "negatives")
+        own = bank[indices] if positives is None else positives
+        if not self.shared_negatives:
+            rows = bank.negatives_for_each(self.n, indices, key)
+            return contrastive_logits(anchors, own, bank[rows], self.t)
+        chosen = bank.negatives(self.n, key)
+        logits = contrastive_logits(anchors, own, bank.rows() if chosen is None else bank[chosen], self.t)
+        chosen = torch.arange(len(bank), device=indices.device) if chosen is None else chosen
+        logits[:, 1:].masked_fill_(chosen == indices[:, None], -math.inf)
+        return logits
+
+    def remember(self, codes: tuple[Tensor, ...], indices: Tensor) -> None:
+        """Let the banks take codes once the weights are updated.
+
+        Args:
+            codes: As :meth:`codes` gives them.
+            indices: Of their images (batch,).
+        """
+        if self.training:
+            self._new.append((*(gather(code.detach()) for code in codes), gather(indices)))
+
+    def _skip_update(self) -> None:
+        self._new.clear()
+
+    def _after_update(self) -> None:
+        if self._new:
+            *codes, indices = (torch.cat(parts) for parts in zip(*self._new, strict=True))
+            for bank, code in zip(self.banks(), codes, strict=True):
+                bank.update(code, indices)
+        self._new.clear()
+
+    def _collapse_signs(self) -> Signs | None:
+        if not isinstance(self.loss, nn.CrossEntropyLoss) or self.loss_type == "nce":
+            return None
+        others = max(1, len(self.memory) - 1)
+        candidates = 1 + (min(self.n, others) if self.n else others)
+        return of_temperature(self.t, 0.07, len(self.banks()) * math.log(candidates))
+
+    def _score_pretext(self, data: Any, draw_again: Callable[[], Any]) -> PretextScore:
+        again = draw_again()
+        queries, keys = (in_batches(lambda *parts: self.codes(parts)[0], *drawn) for drawn in (data, again))
+        return retrieval_score("another view", queries, keys, (data[0], again[0]))
+
+    @torch.no_grad()
+    def _embed_all(self, dataset: Any, train_loader: TrainLoader) -> None:
+        """Fill the banks with what the network gives now; images that cannot be read keep a random row."""
+        batched = isinstance(dataset, PretextDataset) and dataset.batched
+        keyed = KeyedDataset(dataset, train_loader.seed, self.collate_fn, "raise")
+        collate = Collator(batched, self.collate_fn)
+        count = max(1, train_loader.batch_size)
+        with in_eval_mode(self):
+            for first in range(0, len(dataset), count):
+                items = [keyed[Ticket(-1, index)] for index in range(first, min(first + count, len(dataset)))]
+                read = [item for item in items if item.sample is not None]
+                if read:
+                    data = train_loader.prepare(collate(read))
+                    for bank, code in zip(self.banks(), self.codes(data), strict=True):
+                        bank.memory[data[-1]] = code.to(bank.memory)
+
+    def beside_nearest(
+        self, shown: Sequence[tuple[str, Tensor]], anchors: Tensor, bank: BatchedMemory, indices: Tensor
+    ) -> tuple[list[list[Panel]], float | None]:
+        """Rows of a picture: what is shown of an image, the image, and after training those that are most like it.
+
+        Args:
+            shown: Captions with images (batch, C, H, W).
+            anchors: Embeddings (batch, embedding_size) of length one.
+            bank: Whose rows they are compared with; where other images than the supervisor's own are shown, which have
+                no rows, with each other.
+            indices: Of the images (batch,).
+
+        Returns:
+            The rows, and the share of anchors whose own row is the nearest, if there are such rows.
+        """
+        source = getattr(self._setup.shown, "images", None)
+        visible = [(caption, self.preprocessing.visible(images)) for caption, images in shown]
+        rows = [[Panel(images[place], caption) for caption, images in visible] for place in range(len(anchors))]
+        if source is None:
+            return rows, None
+
+        def panel(index: int, caption: str, right: bool | None = None) -> Panel:
+            return Panel(as_float(source.read(index)), caption, right)
+
+        own = len(bank) == len(source) and self._setup.shown is self.dataset and self.of_these_images
+        if self.cursor.step == 0 or len(anchors) < 2:
+            return [[*row, panel(int(i), "its image")] for row, i in zip(rows, indices, strict=True)], None
+        numbers = torch.arange(len(bank), device=indices.device) if own else indices
+        alike = anchors @ (bank.rows() if own else anchors).T  # (batch, rows)
+        is_own = numbers == indices[:, None]
+        if own and self.skipped:
+            alike[:, list(self.skipped)] = -math.inf  # cannot be shown
+        others = alike.masked_fill(is_own, -math.inf).topk(min(2, len(numbers) - 1))
+        cosines = alike[is_own]
+        found = cosines > others.values[:, 0]
+        for place, row in enumerate(rows):
+            mine = panel(int(indices[place]), "its image")
+            if own:
+                mine = mine._replace(caption=f"its image\n{cosines[place]:+.2f}", right=bool(found[place]))
+            nearest = zip(others.indices[place], others.values[place], strict=True)
+            row += [mine, *(panel(int(numbers[at]), f"another\n{cosine:+.2f}") for at, cosine in nearest)]
+        return rows, found.double().mean().item() if own else None

@@ -1,0 +1,1 @@
+"""What follows a training without changing it: progress, history, quality, diagnosis."""

@@ -1,0 +1,96 @@
+"""The progress of a run: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from colorama import Fore, Style, just_fix_windows_console
+from tqdm import tqdm
+
+from super_selfish.engine.core.callback import Callback
+
+if TYPE_CHECKING:
+    from super_selfish.engine.loop.run import Run
+
+BAR_SECONDS = 0.5
+LINE_SECONDS = 30.0
+
+
+class Progress(Callback):
+    """Show epoch, loss, images a second, share of time spent waiting for data, and time left on stderr.
+
+    On a terminal it is one bar for the whole run. Elsewhere (a log file, a notebook's log, CI) it is a plain line an
+    epoch, and one every half minute within long epochs.
+    """
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._shown = 0.0
+
+    def on_train_begin(self, run: Run) -> None:
+        """Open the bar."""
+        self._shown = time.monotonic()
+        if sys.stderr.isatty():
+            just_fix_windows_console()
+            total = run.epochs * run.loader.batches
+            layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+            self._bar = tqdm(total=total, unit="step", bar_format=layout, dynamic_ncols=True, file=sys.stderr)
+
+    def on_step_end(self, run: Run) -> None:
+        """Refresh now and then: reading the loss makes a GPU wait."""
+        if self._bar is not None:
+            self._bar.update(min(run.steps, self._bar.total) - self._bar.n)
+        if time.monotonic() - self._shown >= (LINE_SECONDS if self._bar is None else BAR_SECONDS):
+            self._show(run)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Show the finished epoch."""
+        self._show(run, finished=True)
+
+    def on_train_end(self, run: Run) -> None:  # noqa: ARG002 - the protocol's
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _show(self, run: Run, finished: bool = False) -> None:
+        self._shown = time.monotonic()
+        done = run.finished_epochs if finished else run.finished_epochs + 1
+        if finished:
+            entry = run.supervisor.history[-1]
+            loss, speed, wait = entry["loss"], entry["images_per_second"], entry["data_wait"]
+        else:
+            loss, speed, wait = run.mean_loss(), run.clock.images_per_second, run.clock.data_wait
+        numbers = f"loss {loss:.4f}, {speed:.{0 if speed >= 10 else 1}f} images/s, {wait:.0%} waiting for data"
+        if self._bar is not None:
+            self._bar.set_description_str(f"{Style.BRIGHT}epoch {min(done, run.epochs)}/{run.epochs}{Style.RESET_ALL}")
+            self._bar.set_postfix_str(f"{Fore.CYAN}{numbers}{Style.RESET_ALL}")
+            return
+        where = "" if finished else f" (batch {run.cursor.batch}/{run.loader.batches})"
+        sys.stderr.write(f"epoch {done}/{run.epochs}{where}: {numbers}, {in_words(run.seconds_left())} left\n")
+        sys.stderr.flush()
+
+
+def in_words(seconds: float) -> str:
+    """A length of time for people.
+
+    Examples:
+        >>> in_words(42.4), in_words(754), in_words(90000)
+        ('42 s', '12 min 34 s', '1 d 1 h')
+    """
+    whole = round(seconds)
+    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+    parts: list[str] = []
+    for size, unit in units:
+        if whole >= size or (unit == "s" and not parts):
+            parts.append(f"{whole // size} {unit}")
+            whole %= size
+    return " ".join(parts[:2])
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr, above the bar if there is one."""
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()

@@ -1,0 +1,138 @@
+"""The whole state of a training, written between steps."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from super_selfish.engine import persistence
+from super_selfish.engine.core.callback import Keeper
+from super_selfish.engine.core.settings import Settings, interval
+from super_selfish.engine.loop.run import Run
+from super_selfish.engine.resumption import begun_at, present_keys
+from super_selfish.errors import CheckpointError
+from super_selfish.storage.checkpoint import CheckpointFolder, StoredCheckpoint
+from super_selfish.storage.codec import encode
+
+if TYPE_CHECKING:
+    from super_selfish.engine.supervisor import Supervisor
+
+logger = logging.getLogger("super_selfish")
+
+
+class Checkpoints(Keeper):
+    """Writes ``NAME.ckpt`` when it is time, between two steps.
+
+    Args:
+        supervisor: What is trained.
+        base: The path without suffix.
+        settings: Of the run.
+        scheduler: Of the learning rate.
+        resumed: What the run continues from.
+    """
+
+    def __init__(
+        self, supervisor: Supervisor, base: Path, settings: Settings, scheduler: Any, resumed: StoredCheckpoint | None
+    ) -> None:
+        self.supervisor = supervisor
+        self.scheduler = scheduler
+        self.settings = settings
+        self.folder = CheckpointFolder(base)
+        self.steps, self.seconds = interval(settings.checkpoint_every)
+        self.begun_at = supervisor.cursor.epoch if resumed is None else begun_at(resumed)
+        self.written = supervisor.cursor.step
+        self.moment = time.monotonic()
+        self.fresh = resumed is None and not self._continues()
+        self.tried = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is ever written."""
+        return self.settings.checkpoint_every != 0
+
+    def _continues(self) -> bool:
+        """Whether the newest checkpoint is of this supervisor's own past."""
+        steps = self.folder.steps()
+        if not steps:
+            return True
+        if steps[0] > self.supervisor.cursor.step:
+            return False
+        try:
+            newest = self.folder.newest_valid("size")
+        except CheckpointError:  # none is whole: that is no reason not to train
+            return False
+        return newest is not None and newest.manifest.get("run") == self.supervisor.run_id
+
+    def on_train_begin(self, run: Run) -> None:  # noqa: ARG002 - the protocol's
+        """Tidy up, and say what becomes of an older training."""
+        if not self.wanted:
+            return
+        self.folder.clean()
+        if self.fresh:
+            self.supervisor.run_id = secrets.token_hex(8)
+            logger.warning(
+                "`%s` holds an older training: it becomes `%s` after the first step of this one. "
+                'To continue it instead, call supervise(..., resume="auto").',
+                self.folder.path,
+                self.folder.previous,
+            )
+
+    def on_step_end(self, run: Run) -> None:
+        """Write if it is time, unless the epoch has ended, which is not closed yet."""
+        first = self.wanted and not self.tried
+        if first:  # what cannot be stored is found after one step, not after hours
+            self.tried = True
+            encode(self.parts(run), "state")
+        if not run.epoch_ended and (self._due(run) or (first and self.fresh)):  # nobody shall continue the older one
+            self.write(run)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Write if it is time."""
+        if self.settings.checkpoint_every is None or self._due(run):
+            self.write(run)
+
+    def _due(self, run: Run) -> bool:
+        if self.steps:
+            return run.cursor.step % self.steps == 0
+        return self.seconds > 0 and time.monotonic() - self.moment >= self.seconds
+
+    def write(self, run: Run) -> None:
+        """Store the state as it is, unless it is stored already; a full disk is a warning."""
+        if not self.wanted or self.written == run.cursor.step:
+            return
+        manifest = persistence.manifest(self.supervisor)
+        try:
+            self.folder.write(run.cursor.step, self.parts(run), manifest, self.settings.keep, fresh=self.fresh)
+        except CheckpointError as error:
+            logger.warning("Training goes on without a checkpoint of step %d. %s", run.cursor.step, error)
+            return
+        finally:
+            self.moment = time.monotonic()
+        self.written = run.cursor.step
+
+    def parts(self, run: Run) -> dict[str, Any]:
+        """Everything that the next step depends on, by name."""
+        losses = None if run.losses is None else run.losses.detach()
+        keys = present_keys(self.supervisor)
+        return {
+            "model": persistence.public_state(self.supervisor),
+            "optimizer": run.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if hasattr(self.scheduler, "state_dict") else None,
+            "run": {
+                "kinds": [type(run.optimizer).__name__, type(self.scheduler).__name__],
+                "pieces": run.loader.pieces,
+                "begun_at": self.begun_at,
+                "losses": losses,
+                "count": run.count,
+                "skipped": dict(run.loader.skipped),
+                "precision": run.precision.state_dict(),
+                "skipped_updates": run.guard.skipped,
+            },
+            "tracked": {name: thing.state_dict() for name, thing in self.supervisor.tracked.items()},
+            "images": {"keys": None if keys is None else torch.from_numpy(keys.copy())},
+        }

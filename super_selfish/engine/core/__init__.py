@@ -1,0 +1,1 @@
+"""What the parts of the engine agree on: settings, callbacks, and the base of all supervisors."""

@@ -1,0 +1,102 @@
+"""What a supervisor says of itself: its class in the library, its name, its hyperparameters."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from super_selfish.engine.core.setup import IMAGE_DEFAULTS, ImageOptions
+
+if TYPE_CHECKING:
+    from super_selfish.engine.core.base import Trained
+
+_PACKAGE = "super_selfish."
+
+
+def registered_class(cls: type[Trained]) -> type[Any]:
+    """The class of this library that ``cls`` is, or derives from."""
+    return next(base for base in cls.__mro__ if base.__module__.startswith(_PACKAGE))
+
+
+def algorithm_name(cls: type[Trained]) -> str:
+    """The class name in snake case without "Supervisor"."""
+    name = registered_class(cls).__name__.removesuffix("Supervisor")
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() or "supervisor"
+
+
+def hyperparameters(supervisor: Trained) -> dict[str, Any]:
+    """The constructor's arguments that are plain values, read off its signature, and the image options given."""
+    setup = supervisor._setup
+    networks = {"model", "discriminator", "loss", "fake_loss"}
+    skipped = {"self", "dataset", "collate_fn", "setup", *networks, *setup.given}
+    signature = inspect.signature(registered_class(type(supervisor)).__init__)
+    plain = {
+        name: getattr(supervisor, name)
+        for name, parameter in signature.parameters.items()
+        if name not in skipped and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+    return plain | dict(setup.options.items())
+
+
+def full_signature(cls: type[Trained]) -> inspect.Signature:
+    """The constructor's signature with the image options written out instead of ``**images``."""
+    signature = inspect.signature(cls.__init__)
+    parameters = []
+    for parameter in list(signature.parameters.values())[1:]:
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD and parameter.name == "images":
+            parameters += [
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+                for (name, annotation), default in zip(
+                    ImageOptions.__annotations__.items(), IMAGE_DEFAULTS, strict=True
+                )
+            ]
+        else:
+            parameters.append(parameter)
+    return inspect.Signature(parameters)
+
+
+def description(supervisor: Trained) -> str:
+    """One line: class, arguments, images."""
+    given = {key: value for key, value in supervisor._setup.given.items() if value is not None}
+    named = {key: value if isinstance(value, str) else type(value).__name__ for key, value in given.items()}
+    arguments = ", ".join(f"{key}={value!r}" for key, value in (hyperparameters(supervisor) | named).items())
+    if supervisor.dataset is not None and supervisor._setup.images is None:
+        return f"{type(supervisor).__name__}({arguments}) on a {type(supervisor.dataset).__name__}"
+    images = "no images" if supervisor.dataset is None else f"{len(supervisor.dataset)} images"
+    return f"{type(supervisor).__name__}({arguments}) on {images}, {supervisor.preprocessing.describe()}"
+
+
+def describe(value: Any) -> Any:
+    """A network or callable as JSON: None and names as they are, a network or a function by its name.
+
+    Criteria, transforms and recipes, which have no weights, are described by their settings.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, tuple | list):
+        return [describe(part) for part in value]
+    if isinstance(value, nn.Module) and next(value.parameters(), None) is not None:
+        return {"own": type(value).__qualname__}
+    said = getattr(value, "__qualname__", None) or " ".join(without_addresses(repr(value)).split())
+    if isinstance(value, nn.Module):
+        plain = {key: part for key, part in vars(value).items() if isinstance(part, int | float | str)}
+        said += "".join(f" {key}={plain[key]!r}" for key in sorted(plain) if key[0] != "_" and key != "training")
+    return {"own": said}
+
+
+def without_addresses(text: str) -> str:
+    """A repr that is the same in another process."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+
+
+def as_json(value: Any) -> Any:
+    """Plain values as JSON has them: tuples become lists."""
+    if isinstance(value, dict):
+        return {key: as_json(part) for key, part in value.items()}
+    if isinstance(value, np.ndarray | np.generic | Tensor):
+        return as_json(value.tolist())
+    return [as_json(part) for part in value] if isinstance(value, tuple | list) else value

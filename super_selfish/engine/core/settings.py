@@ -1,0 +1,220 @@
+"""The settings of one run, checked before anything else happens."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import torch
+
+from super_selfish.engine.core.callback import Callback
+from super_selfish.errors import ConfigurationError
+from super_selfish.loading.loader import check_loading
+
+OptimizerFactory = Callable[..., torch.optim.Optimizer]
+RECIPES = ("auto", "paper", "adapt")
+P = ParamSpec("P")
+Result = TypeVar("Result")
+Subject = TypeVar("Subject")
+SchedulerFactory = Callable[[torch.optim.Optimizer], Any]
+
+
+def constant_lr(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    """The default schedule: the learning rate stays as it is."""
+    return torch.optim.lr_scheduler.StepLR(optimizer, step_size=100, gamma=1.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of ``supervise``; see there.
+
+    Raises:
+        ConfigurationError: If one is out of range.
+    """
+
+    lr: float
+    optimizer: OptimizerFactory
+    epochs: int
+    batch_size: int
+    shuffle: bool
+    num_workers: int
+    name: str | os.PathLike[str]
+    pretrained: bool
+    lr_scheduler: SchedulerFactory
+    seed: int
+    precision: str
+    accumulate: int
+    clip_grad: float | None
+    recipe: str | None
+    polyak: float | None
+    scheduler_interval: str
+    callbacks: Sequence[Callback]
+    evaluate: Any
+    watch: int | None
+    on_error: str
+    on_nonfinite: str
+    nonfinite_limit: int
+    worker_timeout: float | None
+    resume: bool | str
+    checkpoint_every: int | str | None
+    keep: int
+    allow_dataset_change: bool
+    requeue: bool
+    compile: bool
+    sync_bn: str | bool
+    verbose: bool
+    explicit: frozenset[str] = frozenset()
+    """Names of the arguments that the caller passed."""
+
+    def __post_init__(self) -> None:
+        _number("lr", self.lr, "a learning rate above 0", self.lr_is_sound)
+        _integer("epochs", self.epochs, 0, "Pass how often to go through the images, epochs=10 say.")
+        check_loading(self.batch_size, self.num_workers, self.on_error)
+        _integer("accumulate", self.accumulate, 1, "It is the number of micro-batches a batch is drawn in.")
+        _integer("seed", self.seed, None, "The default is 0.")
+        if self.clip_grad is not None:
+            _number("clip_grad", self.clip_grad, "None, or the largest gradient norm, above 0", self.clip_is_sound)
+        if self.recipe is not None:
+            _choice("recipe", self.recipe, RECIPES)
+        if self.polyak is not None:
+            _number("polyak", self.polyak, "None, or a decay between 0 and 1 such as 0.999", self.polyak_is_sound)
+        for parameter in ("optimizer", "lr_scheduler"):
+            if not callable(getattr(self, parameter)):
+                raise ConfigurationError(
+                    f"`{parameter}` must be a factory.",
+                    expected="torch.optim.Adam, say" if parameter == "optimizer" else "a function of the optimizer",
+                    received=repr(getattr(self, parameter)),
+                )
+        _choice("precision", self.precision, ("32", "bf16", "16"))
+        _choice("compile", self.compile, (False, True))
+        _choice("sync_bn", self.sync_bn, ("auto", False, True))
+        _choice("scheduler_interval", self.scheduler_interval, ("step", "epoch"))
+        _choice("on_nonfinite", self.on_nonfinite, ("raise", "skip", "ignore"))
+        _integer("nonfinite_limit", self.nonfinite_limit, 0, "It is the number of updates that may be skipped.")
+        if self.worker_timeout is not None:
+            _number("worker_timeout", self.worker_timeout, "None, or seconds above 0", self.timeout_is_sound)
+        _choice("allow_dataset_change", self.allow_dataset_change, (False, True))
+        _choice("requeue", self.requeue, (False, True))
+        _choice("resume", self.resume, (False, "auto", True))
+        interval(self.checkpoint_every)
+        if self.watch is not None:
+            _integer("watch", self.watch, 0, "It is the number of images that are measured each epoch.")
+        _integer("keep", self.keep, 1, "It is the number of checkpoints that stay.")
+        for callback in self.callbacks:
+            if not isinstance(callback, Callback):
+                raise ConfigurationError(
+                    "`callbacks` are told what happens.",
+                    expected="instances of super_selfish.training.Callback",
+                    received=repr(callback),
+                )
+
+    def lr_is_sound(self) -> bool:
+        """Positive and finite."""
+        return math.isfinite(self.lr) and self.lr > 0
+
+    def clip_is_sound(self) -> bool:
+        """Positive."""
+        return self.clip_grad is not None and self.clip_grad > 0
+
+    def polyak_is_sound(self) -> bool:
+        """Between 0 and 1."""
+        return self.polyak is not None and 0 < self.polyak < 1
+
+    def timeout_is_sound(self) -> bool:
+        """Positive and finite."""
+        return self.worker_timeout is not None and 0 < self.worker_timeout < math.inf
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings that shape the result, as JSON values."""
+        return {
+            "lr": self.lr,
+            "optimizer": _name(self.optimizer),
+            "lr_scheduler": _name(self.lr_scheduler),
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "seed": self.seed,
+            "precision": self.precision,
+            "accumulate": self.accumulate,
+            "clip_grad": self.clip_grad,
+            "recipe": self.recipe,
+            "polyak": self.polyak,
+            "scheduler_interval": self.scheduler_interval,
+            "compile": self.compile,
+        }
+
+
+def interval(value: int | str | None) -> tuple[int, float]:
+    """How often to write a checkpoint: in steps, and in seconds; 0 where the other counts.
+
+    Args:
+        value: ``checkpoint_every`` of ``supervise``.
+
+    Raises:
+        ConfigurationError: If it is none.
+
+    Examples:
+        >>> interval("10min"), interval(500), interval(None)
+        ((0, 600.0), (500, 0.0), (0, 0.0))
+    """
+    if value is None:
+        return 0, 0.0
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value, 0.0
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h)\s*", value) if isinstance(value, str) else None
+    seconds = float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]] if found else 0.0
+    if not seconds:
+        raise ConfigurationError(
+            "`checkpoint_every` is out of range.",
+            expected='None (each epoch), a number of steps, 0 (never), or a time such as "30s", "10min" or "2h"',
+            received=f"checkpoint_every={value!r}",
+        )
+    return 0, seconds
+
+
+SETTINGS = frozenset(field.name for field in fields(Settings)) - {"explicit"}
+
+
+def records_explicit_arguments(
+    supervise: Callable[Concatenate[Subject, P], Result],
+) -> Callable[Concatenate[Subject, P], Result]:
+    """Keep the names of the arguments of each call in ``explicit_arguments`` of its object."""
+    signature = inspect.signature(supervise)
+
+    @functools.wraps(supervise)
+    def call(self: Subject, /, *positional: P.args, **named: P.kwargs) -> Result:
+        bound = signature.bind(self, *positional, **named)
+        self.explicit_arguments = frozenset([*bound.arguments][1:])  # type: ignore[attr-defined]
+        return supervise(self, *positional, **named)
+
+    return call
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, functools.partial):
+        given = [*map(repr, value.args), *(f"{key}={_name(part)}" for key, part in sorted(value.keywords.items()))]
+        return f"{_name(value.func)}({', '.join(given)})"
+    return str(getattr(value, "__qualname__", None) or re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)))
+
+
+def _number(name: str, value: Any, expected: str, sound: Callable[[], bool]) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not sound():
+        raise ConfigurationError(f"`{name}` is out of range.", expected=expected, received=f"{name}={value!r}")
+
+
+def _integer(name: str, value: Any, least: int | None, fix: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
+        expected = "an integer" if least is None else f"an integer of at least {least}"
+        raise ConfigurationError(f"`{name}` is out of range.", expected=expected, received=f"{name}={value!r}", fix=fix)
+
+
+def _choice(name: str, value: Any, allowed: Sequence[str | bool]) -> None:
+    if not any(value == choice and type(value) is type(choice) for choice in allowed):
+        expected = " or ".join(map(repr, allowed))
+        raise ConfigurationError(f"`{name}` is unknown.", expected=expected, received=f"{name}={value!r}")

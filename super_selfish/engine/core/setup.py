@@ -1,0 +1,293 @@
+"""What every constructor does first: open the images, settle what they mean, and build networks that fit them."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
+from super_selfish.datasets.resized_cache import chosen_folder
+from super_selfish.datasets.sources import open_source
+from super_selfish.engine.core.starting_weights import StartingWeights, Weights
+from super_selfish.errors import ConfigurationError, UnreadableImage
+from super_selfish.images.image_files import MAX_PIXELS
+from super_selfish.models.backbones import BackboneOutput, default_backbone, named_backbone
+from super_selfish.models.combined import CombinedNet
+from super_selfish.models.decoders import Upsampling, decoder_layers
+from super_selfish.models.efficient import NormType
+from super_selfish.models.heads import Classification
+from super_selfish.models.shapes import check_decoded, check_outputs, expected_channels, feature_shape
+
+
+class ImageOptions(TypedDict, total=False):
+    """What an image means; keyword arguments of every constructor.
+
+    Attributes:
+        resolution: Side in px, or (height, width): images are scaled to cover it and cropped in the middle. None:
+            225 for files; arrays, tensors and data sets of one size stay as they are, but at least 32.
+        channels: None: that of the images if all are alike, else 3. Grey is repeated, colour averaged, alpha dropped.
+        value_range: (low, high) that become 0 and 1 in images that are not uint8; ``"auto"``: from a sample.
+        normalize: None, ``"dataset"``, or (means, standard deviations) per channel on the scale of 0 to 1.
+        max_pixels: Larger images are refused before they are decoded.
+        cache: ``"resized"``: keep 8-bit images of files on disk once they are scaled and cropped, in the user's cache
+            folder; a path: in this folder. No part of what is trained or stored: other runs may do without.
+        weights: Where the backbone starts: the name of a training, a file of weights, a ``state_dict()`` or a network.
+            No part of what is stored either.
+    """
+
+    resolution: int | tuple[int, int] | None
+    channels: int | None
+    value_range: Literal["auto"] | tuple[float, float]
+    normalize: Literal["dataset"] | tuple[Sequence[float], Sequence[float]] | None
+    max_pixels: int
+    cache: str | os.PathLike[str] | None
+    weights: Weights | None
+
+
+IMAGE_DEFAULTS = (None, None, "auto", None, MAX_PIXELS, None, None)
+"""In the order of :class:`ImageOptions`."""
+
+Shape = tuple[int, int, int]
+"""Channels, height and width."""
+
+
+_Class = TypeVar("_Class", bound=type[Any])
+
+LISTED: dict[str, Any] = {}
+"""Algorithms by name."""
+
+
+def listed(cls: _Class) -> _Class:
+    """Enter a class of this package among the algorithms."""
+    LISTED[cls.algorithm()] = cls
+    return cls
+
+
+@dataclass
+class Setup:
+    """The images and what was given to a constructor.
+
+    Attributes:
+        images: The opened images, or None without a data set.
+        preprocessing: What every image becomes.
+        options: The image options as given, but for ``cache`` and ``weights``, which change no image.
+        given: Networks, criteria and callables as given, by parameter name.
+        complaint: About a file that could not be read; raised by ``supervise`` unless it is told to skip such files.
+        fingerprint: What the images are recognised by, once that is known.
+        make: Makes the exercise of images.
+        shown: The exercise that a picture is being drawn of.
+        weights: Where backbones start.
+    """
+
+    images: ImageDataset | None
+    preprocessing: Preprocessing
+    options: ImageOptions
+    given: dict[str, Any] = field(default_factory=dict)
+    complaint: UnreadableImage | None = None
+    fingerprint: dict[str, int | str] | None = None
+    make: Callable[[ImageDataset], Any] | None = None
+    shown: Any = None
+    weights: StartingWeights | None = None
+
+    @classmethod
+    def of(cls, dataset: object, options: ImageOptions, **given: Any) -> Setup:
+        """Open a data set and settle resolution, channels and value range.
+
+        Args:
+            dataset: Anything that :func:`super_selfish.data.open_source` accepts, or None.
+            options: The image options as given.
+            **given: Networks, criteria and callables of the constructor.
+
+        Raises:
+            DataError: If the images cannot be used.
+            ConfigurationError: If an option is unknown or out of range.
+        """
+        unknown = set(options) - set(ImageOptions.__annotations__)
+        if unknown:
+            raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
+        options = cast(ImageOptions, {key: value for key, value in options.items() if value is not None})
+        folder = chosen_folder(options.pop("cache", None))
+        weights = StartingWeights(options.pop("weights")) if "weights" in options else None
+        settled: dict[str, Any] = dict(options)
+        backbone = given.get("backbone")
+        if dataset is None and settled.get("channels") is None and isinstance(backbone, nn.Module):
+            settled["channels"] = expected_channels(backbone)
+        source = None
+        if dataset is not None:
+            source = open_source(dataset, max_pixels=settled.get("max_pixels", MAX_PIXELS), minimum=2)
+        complaint = None
+        try:
+            preprocessing = fit_preprocessing(source, **settled)
+        except UnreadableImage as error:  # supervise(on_error="skip") may still train on the others
+            complaint = error
+            preprocessing = fit_preprocessing(source, on_error="skip", **settled)
+        if weights is not None and "normalize" not in options:
+            preprocessing = weights.scaled(preprocessing)
+        images = None if source is None else ImageDataset(source, preprocessing, folder)
+        return cls(images, preprocessing, options, given, complaint, weights=weights)
+
+    @classmethod
+    def bare(cls) -> Setup:
+        """Nothing given: RGB at 225 px."""
+        return cls(None, fit_preprocessing(None), {})
+
+    def use(self, preprocessing: Preprocessing) -> None:
+        """Take the preprocessing that a trained backbone brings."""
+        self.preprocessing = preprocessing
+        if self.images is not None:
+            self.images.preprocessing = preprocessing
+
+    def dataset(self, make: Callable[[ImageDataset], Any]) -> Any:
+        """The pretext data set, if there are images."""
+        self.make = make
+        return None if self.images is None else make(self.images)
+
+    def backbone(self, norm_type: NormType = "batch", flat: bool = True) -> nn.Module:
+        """The backbone that was given, by module or name, or the default one.
+
+        Raises:
+            ConfigurationError: If what was given is no backbone.
+        """
+        given = self.given.get("backbone")
+        channels = self.preprocessing.channels
+        if given is None:
+            found: nn.Module = default_backbone(channels, norm_type, flat)
+        elif isinstance(given, str):
+            found = named_backbone(given, channels)
+        elif isinstance(given, nn.Module):
+            found = given
+        else:
+            raise ConfigurationError(
+                "`backbone` is no network.", expected="an nn.Module or a name", received=repr(given)
+            )
+        return found if self.weights is None else self.weights.into(found)
+
+    def head(
+        self,
+        hidden: Sequence[int],
+        outputs: int,
+        *,
+        norm_type: NormType = "batch",
+        size: int | tuple[int, int] | None = None,
+        of_map: bool = False,
+        resizable: bool = False,
+        last_bias: bool = True,
+    ) -> CombinedNet:
+        """The backbone with a perceptron behind it, sized by what comes out of the backbone.
+
+        Args:
+            hidden: Sizes of the hidden layers of the default head.
+            outputs: Number of logits, or length of the embedding.
+            norm_type: Of the default networks: ``"layer"`` where nothing may depend on the rest of the batch.
+            size: Side of what the network sees, or (height, width); None: as the images are.
+            of_map: Give the head the backbone's map, which says where things are, also where the backbone averages it.
+            resizable: Whether the number of outputs follows from the images. The default head then takes that of a file
+                that is loaded, and without images, a predictor that was given may have any.
+            last_bias: Add a bias in the last layer of the default head.
+
+        Raises:
+            ConfigurationError: If the networks fit neither the images nor each other.
+        """
+        backbone = self.backbone(norm_type)
+        seen = self.preprocessing.resolution if size is None else (size, size) if isinstance(size, int) else size
+        source = BackboneOutput(backbone, "map") if of_map else backbone
+        shape = feature_shape(source, self.preprocessing.channels, seen)
+        predictor = self.given.get("predictor")
+        if predictor is None:
+            sizes = [int(torch.Size(shape).numel()), *hidden, outputs]
+            perceptron = Classification(sizes, norm_type=norm_type, resizable=resizable, last_bias=last_bias)
+            return CombinedNet(backbone, perceptron, of_map=of_map)
+        net = CombinedNet(backbone, predictor, of_map=of_map)
+        check_outputs(net.predictor, shape, None if resizable and self.images is None else outputs)
+        return net
+
+    def check_lab(self, why: str) -> None:
+        """Make sure that the images can be taken to Lab: that they are RGB, and not normalised.
+
+        Raises:
+            ConfigurationError: If they are not, with the reason ``why`` they have to be.
+        """
+        channels = self.preprocessing.channels
+        if channels != 3:
+            raise ConfigurationError(
+                why,
+                expected="RGB images",
+                received=f"{channels} channel{'s' if channels > 1 else ''}",
+                fix="If only some of the images are grey, pass channels=3. Other kinds need another algorithm.",
+            )
+        if self.weights is not None and "normalize" not in self.options:  # scaled as these are; Lab has its own
+            self.use(dataclasses.replace(self.preprocessing, mean=None, std=None))
+        if self.preprocessing.mean is not None:
+            raise ConfigurationError(
+                "`normalize` has no place here: the network sees Lab, which is scaled by its own range.",
+                expected="normalize=None",
+                received=f"normalize={self.options.get('normalize')!r}",
+            )
+
+    def map_shape(self, backbone: nn.Module) -> Shape:
+        """Channels, height and width of a backbone's map of the images; a vector counts as a 1×1 map."""
+        channels, height, width = feature_shape(
+            BackboneOutput(backbone, "map"), self.preprocessing.channels, self.preprocessing.resolution
+        )
+        return channels, height, width
+
+    def another_backbone(self, norm_type: NormType = "batch") -> nn.Module:
+        """A backbone like the supervisor's, with weights of its own."""
+        given = self.given.get("backbone")
+        if not isinstance(given, nn.Module):
+            return self.backbone(norm_type)
+        twin = fresh_copy(given)
+        return twin if self.weights is None else self.weights.into(twin)
+
+    def autoencoder(
+        self, outputs: int, bottleneck: Callable[[Shape], tuple[nn.Module, Shape]] | None = None
+    ) -> CombinedNet:
+        """The backbone with a decoder behind its map, which brings it back to about the size of the images.
+
+        Args:
+            outputs: Channels of the decoder's images.
+            bottleneck: Makes what stands between map and decoder, of the map's shape, and tells the shape behind it.
+
+        Raises:
+            ConfigurationError: If the networks fit neither the images nor each other.
+        """
+        backbone = self.backbone()
+        shape = self.map_shape(backbone)
+        predictor = self.given.get("predictor")
+        if predictor is None:
+            between, shape = (None, shape) if bottleneck is None else bottleneck(shape)
+            layers = decoder_layers(shape[1:], self.preprocessing.resolution, shape[0], outputs)
+            decoder: nn.Module = Upsampling(layers, out_resolution=None)
+            return CombinedNet(backbone, decoder if between is None else nn.Sequential(between, decoder), of_map=True)
+        net = CombinedNet(backbone, predictor, of_map=True)
+        check_decoded(net.predictor, shape, outputs)
+        return net
+
+    def criterion(self, default: Callable[[], nn.Module]) -> Callable[..., Tensor]:
+        """The loss that was given, or a fresh default."""
+        given = self.given.get("loss")
+        return default() if given is None else given
+
+
+def fresh_copy(network: nn.Module) -> nn.Module:
+    """A copy of a network with initial weights of its own, as far as its layers can draw them."""
+    twin = copy.deepcopy(network)
+    for module in twin.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+    return twin
+
+
+def overlaid(stored: Preprocessing, setup: Setup) -> Preprocessing:
+    """A trained backbone's preprocessing, with the options that were given in its place."""
+    fields = {"normalize": ("mean", "std")}
+    given = [name for option in setup.options for name in fields.get(option, (option,))]
+    return dataclasses.replace(stored, **{name: getattr(setup.preprocessing, name) for name in given})

@@ -1,0 +1,109 @@
+"""Transfer: a head on a frozen backbone, or the fine-tuning of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from typing_extensions import Self, Unpack
+
+from super_selfish.datasets.preprocessing import Preprocessing
+from super_selfish.engine.core.setup import ImageOptions, Setup, overlaid
+from super_selfish.engine.supervisor import Supervisor
+from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.models.combined import CombinedNet
+from super_selfish.models.shapes import output_shape
+from super_selfish.pretext.base import LabelledDataset, PretextDataset
+
+
+class LabelSupervisor(Supervisor):
+    """Train a network with labels; by default only the predictor, on a backbone that stays as it is.
+
+    The frozen backbone runs in eval mode without gradient: its weights, batch statistics and ``requires_grad`` flags
+    are as before when training is over.
+
+    Args:
+        model: A backbone with a predictor behind it.
+        dataset: Labelled images: a folder with a subfolder a class, a data set of (image, label), or (images, labels).
+        loss: Criterion of (predictions, labels); cross entropy if None.
+        finetune: Train the backbone too.
+        **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`. A backbone from
+            ``supervisor.get_backbone()`` brings the preprocessing that it was trained with.
+
+    Raises:
+        DataError: If the images have no labels.
+
+    Examples:
+        >>> import numpy as np
+        >>> images, labels = np.zeros((8, 32, 32, 3), np.uint8), np.arange(8) % 2
+        >>> net = CombinedNet(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
+        >>> supervisor = LabelSupervisor(net, (images, labels))
+    """
+
+    calls_parts = True  # where the backbone is frozen
+
+    def __init__(
+        self,
+        model: CombinedNet,
+        dataset: Any = None,
+        loss: Callable[..., Tensor] | None = None,
+        *,
+        finetune: bool = False,
+        **images: Unpack[ImageOptions],
+    ) -> None:
+        if not isinstance(model, CombinedNet):
+            raise ConfigurationError(
+                "A supervisor trains a backbone with a predictor behind it.",
+                expected="model=CombinedNet(backbone, predictor)",
+                received=type(model).__name__,
+            )
+        setup = Setup.of(dataset, images, backbone=model.backbone, predictor=model.predictor, loss=loss)
+        stored = getattr(model.backbone, "preprocessing", None)
+        if isinstance(stored, Preprocessing):
+            setup.use(overlaid(stored, setup))
+        wrapped = setup.dataset(LabelledDataset)
+        if wrapped is not None and wrapped.images.label(0) is None:
+            raise DataError(
+                "The images have no labels.",
+                expected="a folder with a subfolder for each class, a data set of (image, label), or (images, labels)",
+                received=type(dataset).__name__ if not isinstance(dataset, str) else repr(dataset),
+            )
+        super().__init__(model, wrapped, setup.criterion(nn.CrossEntropyLoss), setup=setup)
+        self.finetune = finetune
+        if wrapped is not None and loss is None:
+            self._check_labels(wrapped)
+
+    def _check_labels(self, dataset: PretextDataset) -> None:
+        outputs = output_shape(self.model.predictor, self.feature_shape or ())[-1]
+        if dataset.images.kind == "dataset":
+            return  # each label would cost an image
+        labels = {dataset.images.label(index) for index in range(len(dataset))}
+        wrong = sorted(label for label in labels if label is not None and not 0 <= label < outputs)
+        if wrong or None in labels:
+            raise DataError(
+                f"The labels do not fit the predictor, which has {outputs} outputs.",
+                expected=f"labels from 0 to {outputs - 1} for every image",
+                received=f"labels such as {wrong[-1]}" if wrong else "images without a label",
+                fix=f"Size its last layer by the number of classes: {1 + wrong[-1]}."
+                if max(wrong, default=0) > 0
+                else None,
+            )
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """The predictor's parameters; with ``finetune`` the backbone's too."""
+        part = self.model if self.finetune else self.model.predictor
+        return [parameter for parameter in part.parameters() if parameter.requires_grad]
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, in which a frozen backbone stays in eval mode."""
+        super().train(mode)
+        if not self.finetune:
+            self.model.backbone.eval()
+        return self
+
+    def _forward(self, data: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = data
+        if self.finetune:
+            return self.loss(self.model(images), labels)
+        return self.loss(self.model.with_frozen_backbone(images), labels)

@@ -1,0 +1,105 @@
+"""What is done about losses and gradients that are infinite or not a number."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from super_selfish.distributed.tensors import all_of
+from super_selfish.errors import NonFiniteLoss
+
+if TYPE_CHECKING:
+    from super_selfish.engine.loop.run import Run
+
+logger = logging.getLogger("super_selfish")
+
+_SHOWN = 16  # indices
+
+
+class Guard:
+    """Looks at the loss and the gradients before each update: one question to the device a step.
+
+    Batch statistics are written in the forward pass already: where updates may be left out, those of the last good
+    update are kept, and come back.
+
+    Args:
+        policy: ``"raise"``, ``"skip"`` the update, or ``"ignore"``: do not look.
+        limit: Updates that may be skipped.
+        networks: Whose buffers come back when an update is left out.
+
+    Attributes:
+        skipped: Updates that were.
+    """
+
+    def __init__(self, policy: str, limit: int, networks: Sequence[nn.Module] = ()) -> None:
+        self.policy = policy
+        self.limit = limit
+        self.networks = networks
+        self.skipped = 0
+        self._kept: list[tuple[Tensor, Tensor]] = []
+
+    def remember(self) -> None:
+        """Keep the buffers of the networks as they are now."""
+        self._kept = [(buffer, buffer.clone()) for network in self.networks for buffer in network.buffers()]
+
+    def bring_back(self) -> None:
+        """Give the buffers what they held when :meth:`remember` was called last."""
+        for buffer, kept in self._kept:
+            buffer.copy_(kept)
+
+    def passes(self, run: Run) -> bool:
+        """Whether the update may be made; where it is skipped, its gradients are gone.
+
+        Raises:
+            NonFiniteLoss: If it may not, and is not to be skipped, or too many were.
+        """
+        if self.policy == "ignore" or _is_sound(run):
+            return True
+        self.judge(run)
+        for group in run.optimizer.param_groups:
+            for weight in group["params"]:
+                weight.grad = None
+        return False
+
+    def judge(self, run: Run) -> None:
+        """Count an update whose loss or gradients are not finite.
+
+        Raises:
+            NonFiniteLoss: If it may not be skipped, or too many were.
+        """
+        indices = [index for part in all_of(run.loader.last_indices) for index in part]
+        where = (
+            f"The loss or its gradients are not finite in epoch {run.cursor.epoch + 1}, batch {run.cursor.batch + 1}, "
+            f"step {run.cursor.step + 1} (mean loss of the epoch {run.mean_loss():.4g})"
+        )
+        images = f"images {indices[:_SHOWN]}" + (f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else "")
+        remedy = "Lower `lr`, or set `clip_grad=1.0`."
+        if self.policy == "raise":
+            raise NonFiniteLoss(
+                f"{where}.",
+                received=images,
+                fix=f"The weights are those before the step, and nothing was saved. {remedy}",
+            )
+        self.skipped += 1
+        if self.skipped > self.limit:
+            raise NonFiniteLoss(
+                f"{where}, and {self.limit} updates were skipped already.",
+                received=images,
+                fix=f"The weights are those before the step. {remedy} Or raise `nonfinite_limit`.",
+            )
+        logger.warning("%s: the update is skipped (%d of at most %d). %s.", where, self.skipped, self.limit, images)
+
+
+def _is_sound(run: Run) -> bool:
+    groups = run.optimizer.param_groups
+    gradients = [weight.grad for group in groups for weight in group["params"] if weight.grad is not None]
+    numbers = [torch.nn.utils.get_total_norm(gradients)] if gradients else []
+    numbers += [] if run.pending is None else [run.pending]
+    if not numbers:
+        return True
+    device = numbers[0].device
+    return bool(torch.isfinite(torch.stack([number.detach().float().to(device) for number in numbers]).sum()))

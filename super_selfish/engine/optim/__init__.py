@@ -1,0 +1,1 @@
+"""Optimizers, schedules, training recipes and averages of weights."""

@@ -1,0 +1,40 @@
+"""Polyak averaging: a second set of weights that follows the trained ones and is often the better one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from super_selfish.models.averages import follow, momentum_copy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from super_selfish.engine.supervisor import Supervisor
+
+
+def averaging(supervisor: Supervisor, polyak: float | None) -> Callable[[], None] | None:
+    """Give a supervisor its average, or take it away; returns what is to be called after each update."""
+    if polyak is None:
+        supervisor.average = None
+        return None
+    if supervisor.average is None:
+        supervisor.average = momentum_copy(supervisor.model)
+
+    def update() -> None:
+        average = supervisor.average
+        if average is not None:
+            done = supervisor.cursor.step
+            follow(average, supervisor.model, min(polyak, (1 + done) / (10 + done)))
+            copy_buffers(average, supervisor.model)
+
+    return update
+
+
+@torch.no_grad()
+def copy_buffers(average: nn.Module, network: nn.Module) -> None:
+    """Give a network the buffers, such as batch statistics, of another one."""
+    for own, other in zip(average.buffers(), network.buffers(), strict=True):
+        own.copy_(other)

@@ -1,0 +1,160 @@
+"""What makes a run fast, and what is said where it cannot be: precision, compilation, memory, cost."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from super_selfish.engine.callbacks.collapse import CollapseWatch
+from super_selfish.engine.callbacks.forecast import Circumstances, Forecaster, cores_to_use
+from super_selfish.engine.callbacks.quality import QualityWatch, as_probe, images_to_watch
+from super_selfish.engine.core.callback import Callback
+from super_selfish.engine.core.settings import Settings
+from super_selfish.engine.loop.guard import Guard
+from super_selfish.engine.loop.precision import Precision
+from super_selfish.engine.loop.run import Run
+from super_selfish.errors import ConfigurationError, OutOfMemory
+from super_selfish.models.combined import CombinedNet
+from super_selfish.pretext.base import PretextDataset
+
+if TYPE_CHECKING:
+    from super_selfish.engine.supervisor import Supervisor
+    from super_selfish.loading.loader import TrainLoader
+
+logger = logging.getLogger("super_selfish")
+
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def precision_of(supervisor: Supervisor, settings: Settings) -> Precision:
+    """The precision of a run.
+
+    Raises:
+        ConfigurationError: If the device, or a user's own update, cannot work with it.
+    """
+    precision = Precision(settings.precision, supervisor.device)
+    if precision.scaler is not None and not supervisor.updates_as_planned:
+        raise ConfigurationError(
+            'precision="16" needs the library\'s own `_update`, which scales the loss.',
+            expected='precision="bf16", which needs no scaling, or "32"',
+            received=f'precision="16", and {type(supervisor).__name__}._update',
+        )
+    return precision
+
+
+def guard_of(supervisor: Supervisor, settings: Settings) -> Guard:
+    """What looks at losses and gradients; it keeps batch statistics where updates may be left out."""
+    leaves_out = settings.on_nonfinite == "skip" or settings.precision == "16"
+    return Guard(settings.on_nonfinite, settings.nonfinite_limit, compilable(supervisor) if leaves_out else ())
+
+
+@contextlib.contextmanager
+def compiled(supervisor: Supervisor) -> Iterator[None]:
+    """Within the block networks are compiled, if the run is to be.
+
+    Raises:
+        ConfigurationError: If they cannot be.
+    """
+    settings = supervisor.settings
+    if settings is None or not settings.compile:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    networks = compilable(supervisor)
+    if supervisor.calls_parts:
+        logger.warning("compile=True: networks that this algorithm calls in parts are not compiled.")
+    try:
+        for network in networks:
+            network.compile()
+        yield
+    except TorchDynamoException as error:
+        reason = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
+        raise ConfigurationError(
+            f"The networks cannot be compiled: {reason[:300].rstrip('.')}.",
+            received="compile=True",
+            fix="torch.compile needs a C++ compiler (g++) on a CPU. Or leave `compile` out.",
+        ) from error
+    finally:
+        for network in networks:
+            network._compiled_call_impl = None
+
+
+def compilable(supervisor: Supervisor) -> list[nn.Module]:
+    """The networks that are called as a whole: trained ones, moving averages, a discriminator."""
+    nets = [part for part in supervisor.children() if isinstance(part, CombinedNet)]
+    judge = getattr(supervisor, "discriminator", None)
+    return [*nets, judge] if isinstance(judge, nn.Module) else list(nets)
+
+
+@contextlib.contextmanager
+def memory_advice(supervisor: Supervisor, run: Run) -> Iterator[None]:
+    """Within the block, running out of memory is told with what takes less of it.
+
+    Raises:
+        OutOfMemory: In place of what torch or numpy raise.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, OutOfMemory) or not is_out_of_memory(error):
+            raise
+        size, pieces = run.loader.batch_size, run.loader.pieces
+        parts = f"in {pieces} micro-batches" if pieces > 1 else "at once"
+        fixes = [f"`batch_size` (now {size})", f"`resolution` (now {supervisor.preprocessing.resolution})"]
+        fix = f"Lower {' or '.join(fixes)}"
+        if supervisor.accumulates and supervisor.decomposable and pieces < size:
+            fix = (
+                f"Set accumulate={2 * pieces}: gradients of parts add up (batch norm sees each alone). Or lower "
+                + " or ".join(fixes)
+            )
+        if supervisor.device.type == "cuda" and run.precision.dtype is None:
+            fix += ', or set precision="bf16"'
+        raise OutOfMemory(
+            f"The memory of `{supervisor.device}` does not suffice for step {run.cursor.step + 1}.",
+            received=f"{size} images {parts}: {str(error).strip().splitlines()[0] if str(error) else 'MemoryError'}",
+            fix=f"{fix}.",
+        ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        words in str(error) for words in _MEMORY_WORDS
+    )
+
+
+def watches(supervisor: Supervisor, loader: TrainLoader, settings: Settings) -> list[Callback]:
+    """What tells the cost of a run, whether its embeddings collapse, and what its features are like."""
+    found: list[Callback] = [forecaster(supervisor, loader, settings)]
+    found.append(CollapseWatch(supervisor.model, supervisor._collapse_signs))
+    if count := images_to_watch(supervisor, settings.watch):
+        found.append(QualityWatch(supervisor, count))
+    if (probe := as_probe(settings.evaluate)) is not None:
+        found.append(probe)
+    return found
+
+
+def forecaster(supervisor: Supervisor, loader: TrainLoader, settings: Settings) -> Forecaster:
+    """What tells the cost of a run."""
+    supervisor.forecast = None
+    setup, dataset = supervisor._setup, supervisor.dataset
+    here = Circumstances(
+        device=supervisor.device.type,
+        files=setup.images is not None and setup.images.kind == "files",
+        cached=setup.images is not None and setup.images.cached,
+        foreign=not isinstance(dataset, PretextDataset) or dataset.foreign,
+        num_workers=settings.num_workers,
+        cores=cores_to_use(),
+        threads=torch.get_num_threads(),
+        precision=settings.precision,
+        side=min(supervisor.seen_size or supervisor.preprocessing.resolution),
+        shares=supervisor.accumulates and supervisor.decomposable and loader.pieces < loader.batch_size,
+        pieces=loader.pieces,
+    )
+    return Forecaster(here, supervisor.device, settings.verbose)

@@ -1,0 +1,122 @@
+"""Evaluation of the pretext task on held-out images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from super_selfish.datasets.preprocessing import ImageDataset
+from super_selfish.engine.loading import own_collate, preparer
+from super_selfish.engine.trainer import own_randomness
+from super_selfish.errors import ConfigurationError, DataError, UnreadableImage, check_argument, is_count
+from super_selfish.evaluation.pretext import PretextScore
+from super_selfish.loading.collate import Collator
+from super_selfish.loading.keyed import KeyedDataset, Ticket
+from super_selfish.models.modes import in_eval_mode
+from super_selfish.pretext.base import PretextDataset
+from super_selfish.seeding import make_key
+
+if TYPE_CHECKING:
+    from super_selfish.engine.supervisor import Supervisor
+
+
+def evaluate(supervisor: Supervisor, images: object, seed: int, count: int, on_error: str) -> PretextScore:
+    """The mean score over chunks of the images; see :meth:`Supervisor.evaluate_pretext`."""
+    check_argument(is_count(seed, 0), "seed", seed, "an integer of at least 0")
+    check_argument(is_count(count, 2), "count", count, "an integer of at least 2")
+    check_argument(on_error in ("raise", "skip"), "on_error", on_error, '"raise" or "skip"')
+    with own_randomness(seed, supervisor.device), in_eval_mode(supervisor), torch.no_grad():
+        dataset = supervisor._pretext_dataset(images)
+        chosen = readable(supervisor, dataset, seed, count, on_error)
+        chunks = np.array_split(chosen, -(-len(chosen) // supervisor.pretext_chunk))
+        return mean_score([chunk_score(supervisor, dataset, chunk.tolist(), seed) for chunk in chunks])
+
+
+def chunk_score(supervisor: Supervisor, dataset: Any, indices: list[int], seed: int) -> PretextScore:
+    """The score of some images."""
+
+    def draw(key: str) -> Any:
+        return batch(supervisor, dataset, indices, make_key(seed, key))
+
+    score = supervisor._score_pretext(draw("first"), lambda: draw("again"))
+    return dataclasses.replace(score, images=len(indices))
+
+
+def pretext_dataset(supervisor: Supervisor, images: object) -> Any:
+    """The supervisor's own pretext data set, or the same pretext task on other images.
+
+    Raises:
+        ConfigurationError: If there are no images, or the pretext task is a custom data set and cannot be rebuilt.
+    """
+    if images is None and supervisor.dataset is not None:
+        return supervisor.dataset
+    make = supervisor._setup.make
+    if images is not None and make is not None:
+        return make(ImageDataset.from_(images, supervisor.preprocessing))
+    if images is not None and hasattr(images, "__getitem__") and hasattr(images, "__len__"):
+        return images  # a custom data set, as the supervisor's own is
+    raise ConfigurationError(
+        "There are no images to evaluate the pretext task on.",
+        expected="images" if make is not None else "a map-style data set like the one that was trained on",
+        received=f"images={images!r}",
+        fix=f'For instance {type(supervisor).__name__}("photos/").evaluate_pretext("held_out_photos/").',
+    )
+
+
+def readable(supervisor: Supervisor, dataset: Any, seed: int, count: int, on_error: str) -> list[int]:
+    """Indices of at most ``count`` images, in random order, without unreadable ones if these are to be skipped.
+
+    Raises:
+        DataError: If fewer than two images are left.
+    """
+    order: list[int] = (
+        np.random.default_rng(make_key(seed, "evaluated images")).permutation(len(dataset))[:count].tolist()
+    )
+    if on_error == "skip":
+        items = keyed(supervisor, dataset, make_key(seed, "first"))
+        order = [index for index in order if items[Ticket(0, index)].sample is not None]
+    if len(order) < 2:
+        raise DataError("There are too few images to evaluate.", expected="at least 2", received=str(len(order)))
+    return order
+
+
+def keyed(supervisor: Supervisor, dataset: Any, key: int) -> KeyedDataset:
+    """The data set with randomness that is a function of the key and the index."""
+    return KeyedDataset(dataset, key, own_collate(dataset, supervisor.collate_fn), "raise")
+
+
+def batch(supervisor: Supervisor, dataset: Any, indices: Sequence[int], key: int) -> Any:
+    """A batch as ``_forward`` receives it.
+
+    Raises:
+        UnreadableImage: If an image cannot be read.
+    """
+    samples = keyed(supervisor, dataset, key)
+    items = [samples[Ticket(0, int(index))] for index in indices]
+    failures = [reason for item in items for _, reason in item.failures]
+    if failures:
+        raise UnreadableImage(f"An image cannot be evaluated: {failures[0]}", fix='Remove it, or pass on_error="skip".')
+    batched = isinstance(dataset, PretextDataset) and dataset.batched
+    collate = Collator(batched, own_collate(dataset, supervisor.collate_fn))
+    return preparer(supervisor)(collate(items))
+
+
+def loss_of(supervisor: Supervisor, data: Any) -> float:
+    """The loss of a batch, which is not added to the mean loss of a training in progress."""
+    return type(supervisor)._forward(supervisor, data).item()
+
+
+def mean_score(scores: Sequence[PretextScore]) -> PretextScore:
+    """The mean of scores of chunks, weighted by their images."""
+    images = [score.images for score in scores]
+    baselines = [score.trivial for score in scores if score.trivial is not None]
+    return dataclasses.replace(
+        scores[0],
+        value=float(np.average([score.value for score in scores], weights=images)),
+        trivial=float(np.average(baselines, weights=images)) if len(baselines) == len(scores) else None,
+        images=sum(images),
+    )

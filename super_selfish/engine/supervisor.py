@@ -1,0 +1,299 @@
+"""The base of all algorithms: five stages that can each be overridden, and one loop."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from super_selfish.engine import persistence
+from super_selfish.engine.callbacks.forecast import Forecast
+from super_selfish.engine.core.base import Trained
+from super_selfish.engine.core.callback import Callback
+from super_selfish.engine.core.settings import (
+    SETTINGS,
+    OptimizerFactory,
+    SchedulerFactory,
+    Settings,
+    constant_lr,
+    records_explicit_arguments,
+)
+from super_selfish.engine.core.setup import Setup
+from super_selfish.engine.loading import make_loader
+from super_selfish.engine.loop.run import Run
+from super_selfish.engine.optim.optimizers import make_optimizer
+from super_selfish.engine.optim.recipes import Recipe
+from super_selfish.engine.optim.tuning import split_groups
+from super_selfish.engine.trainer import train
+from super_selfish.errors import ConfigurationError, check_argument
+from super_selfish.loading.collate import Collate
+from super_selfish.loading.loader import Cursor
+from super_selfish.models.combined import CombinedNet
+
+
+class Supervisor(Trained):
+    """Trains a backbone by an exercise that needs no labels.
+
+    ``supervise`` calls five stages, in this order, each of which a subclass may override with the same signature:
+    ``_load_pretrained``, ``_init_data_optimizer``, ``_epochs``, and, once a batch, ``_forward`` and ``_update``. Two
+    hooks stand beside them: ``_prepare`` sizes buffers before the first epoch, ``_after_update`` follows every update.
+
+    Args:
+        model: The network that is trained, called once a batch.
+        dataset: The exercises: a map-style data set.
+        loss: The criterion; cross entropy if None.
+        collate_fn: Makes a batch of items; None joins them as the data set asks.
+        setup: Images and arguments, from the subclasses of this library.
+
+    Attributes:
+        history: An entry an epoch: epoch, loss, images_per_second, data_wait.
+        skipped: Unreadable images by index, with the reason.
+        cursor: Epochs, batches, steps and samples over the supervisor's life.
+        preprocessing: What every image becomes before it is used.
+        forecast: What the last run of more than twenty steps was going to cost, told after them.
+        recipes: Of the class: what ``recipe=`` means for an algorithm of one's own, by name.
+        aliases: Of the class: other names of the algorithm on the command line.
+        relative_cost: Of the class: training time per image, relative to instance discrimination; None: not measured.
+
+    Raises:
+        ConfigurationError: If the model is no ``CombinedNet``.
+    """
+
+    recipes: ClassVar[Mapping[str, Recipe]] = MappingProxyType({})
+    aliases: ClassVar[tuple[str, ...]] = ()
+    relative_cost: ClassVar[float | None] = None
+    explicit_arguments: frozenset[str] = frozenset()  # of the last call of `supervise`, by name
+    images_per_sample = 1  # images that the network sees for one of the data set, in one batch
+    seen_size: tuple[int, ...] | None = None  # their height and width; None: as the images are
+
+    def __init__(
+        self,
+        model: CombinedNet,
+        dataset: Any = None,
+        loss: Callable[..., Tensor] | None = None,
+        collate_fn: Collate | None = None,
+        *,
+        setup: Setup | None = None,
+    ) -> None:
+        if not isinstance(model, CombinedNet):
+            raise ConfigurationError(
+                "A supervisor trains a backbone with a predictor behind it.",
+                expected="model=CombinedNet(backbone, predictor)",
+                received=type(model).__name__,
+            )
+        usable = loss is None or (callable(loss) and not isinstance(loss, type))
+        check_argument(usable, "loss", loss, "None, a criterion such as nn.CrossEntropyLoss(), or a function")
+        super().__init__(model, setup)
+        self.dataset = dataset
+        self.loss = nn.CrossEntropyLoss() if loss is None else loss
+        self.collate_fn = collate_fn
+        self.history: list[dict[str, Any]] = []
+        self.cursor = Cursor()
+        self.skipped: dict[int, str] = {}
+        self.run_id = secrets.token_hex(8)
+        self.settings: Settings | None = None
+        self.run: Run | None = None
+        self.forecast: Forecast | None = None
+
+    @records_explicit_arguments
+    def supervise(
+        self,
+        lr: float = 1e-3,
+        optimizer: OptimizerFactory = torch.optim.Adam,
+        epochs: int = 10,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        num_workers: int = 0,
+        name: str | os.PathLike[str] = "store/base",
+        pretrained: bool = False,
+        lr_scheduler: SchedulerFactory = constant_lr,
+        *,
+        seed: int = 0,
+        precision: Literal["32", "bf16", "16"] = "32",
+        accumulate: int = 1,
+        clip_grad: float | None = None,
+        recipe: Literal["auto", "paper", "adapt"] | None = None,
+        polyak: float | None = None,
+        scheduler_interval: Literal["step", "epoch"] = "step",
+        callbacks: Sequence[Callback] = (),
+        evaluate: Any = None,
+        watch: int | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        on_nonfinite: Literal["raise", "skip", "ignore"] = "raise",
+        nonfinite_limit: int = 3,
+        worker_timeout: float | None = 600.0,
+        resume: bool | Literal["auto"] = False,
+        checkpoint_every: int | str | None = None,
+        keep: int = 2,
+        allow_dataset_change: bool = False,
+        requeue: bool = False,
+        compile: bool = False,
+        sync_bn: bool | Literal["auto"] = "auto",
+        verbose: bool = True,
+    ) -> Self:
+        """Train, and store the weights under ``name`` at the end, or when asked to stop.
+
+        SIGTERM, SIGUSR1 (both then end the process with exit status 143) and Ctrl-C finish the step and save; a second
+        Ctrl-C leaves at once. A failure stores nothing; an image that cannot be read, a checkpoint. What a run replaces
+        is kept as ``*.prev``; an interrupted one replaces no longer one.
+        After twenty steps it tells what the run is going to cost (:attr:`forecast`).
+
+        Args:
+            lr: Learning rate.
+            optimizer: Factory, called as ``optimizer(parameters, lr=lr)``.
+            epochs: Passes over the data set, at least 0.
+            batch_size: Images an update. Only full batches are trained; the rest is shuffled into the next epoch.
+            shuffle: Draw a new order every epoch.
+            num_workers: Processes that read images ahead. The result does not depend on it.
+            name: Path of the files, without suffix; parent folders are made.
+            pretrained: Start from the weights stored under ``name``.
+            lr_scheduler: Factory, called with the optimizer. A :class:`~super_selfish.engine.optim.schedules.Schedule`
+                without ``total`` covers the whole run.
+            seed: Of order, views and all else that is random here; initial weights are drawn by the constructor.
+            precision: Of the layers of networks: ``"32"``, ``"bf16"`` or ``"16"``, with scaled losses. Weights, losses,
+                normalised embeddings, queue and bank are float32 in any case.
+            accumulate: Micro-batches that each batch is drawn in.
+            clip_grad: Largest norm of the gradient.
+            recipe: Training recipe: sets those of ``lr``, ``optimizer``, ``lr_scheduler``, ``clip_grad`` and ``polyak``
+                that are not passed, and ``lr`` only with ``optimizer``: ``"auto"``, fitted to batch size and length of
+                run; ``"paper"``; ``"adapt"``, gently from ``weights=``: those of the backbone are held still
+                at first, while batch norm already follows the images. See :mod:`super_selfish.engine.optim.recipes`.
+            polyak: Decay of an average of the weights of ``model``, in (0, 1), for ``get_backbone(averaged=True)``.
+            scheduler_interval: Step the schedule every ``"step"`` or every ``"epoch"``.
+            callbacks: Told of every step and epoch.
+            evaluate: Labelled images, scored by kNN and a linear probe every ten epochs into ``history``; or a
+                :class:`~super_selfish.engine.callbacks.quality.Probe`, which says how often.
+            watch: Images whose features are measured every epoch into ``history``, without labels (effective rank,
+                uniformity, alignment, consistency); None: a twentieth of an epoch's, at most 256, or none if these are
+                less than 32; 0: none.
+            on_error: ``"raise"`` at an unreadable image, or ``"skip"``: another takes its place; see ``skipped``.
+            on_nonfinite: ``"raise"`` before an update whose loss or gradients are not finite, ``"skip"`` it, or
+                ``"ignore"``: do not look.
+            nonfinite_limit: Updates that may be skipped; the next raises.
+            worker_timeout: Seconds that training waits for a process that reads; None: for ever.
+            resume: Continue a training that was killed, bit for bit, from the newest whole checkpoint in
+                ``<name>.ckpt``: ``True``, or ``"auto"`` to begin anew where there is none. Epochs, workers and
+                callbacks may change; all else has to be as it was. ``epochs`` are those of the call that was killed:
+                a training that has had them returns at once, and a recipe's schedule is stretched to more of them.
+            checkpoint_every: Steps between checkpoints, or a time such as ``"10min"``; None: each epoch; 0: none.
+            keep: Checkpoints that stay.
+            allow_dataset_change: Continue with other images: the rest of the epoch is left out, a bank keeps the rows
+                of files that are still there, and a recipe's schedule goes on by epochs (one of your own by steps).
+            requeue: Put the SLURM job back into the queue when SIGTERM or SIGUSR1 stops it.
+            compile: Compile networks with ``torch.compile``: some minutes at the start, then faster steps.
+            sync_bn: Of several processes: batch norm over the batch of all; ``"auto"``: yes. MoCo shuffles its keys
+                among them instead.
+            verbose: Show progress on stderr.
+
+        Returns:
+            The supervisor, in eval mode.
+
+        Raises:
+            ConfigurationError: If an argument or a network cannot work; before training.
+            DataError: If there are no usable images, or one cannot be read.
+            CheckpointError: If the weights cannot be read or written, or there is nothing to resume.
+            CheckpointMismatch: If the checkpoint is of another training.
+            DatasetChanged: If it is of other images.
+            WorkerHung: If a process that reads does not answer.
+            NonFiniteLoss: If the loss or a gradient is infinite or not a number.
+            OutOfMemory: If a step does not fit the memory; it says what takes less.
+            ProcessLost: If another process of several is gone.
+        """
+        given = {key: value for key, value in locals().items() if key in SETTINGS}
+        train(self, Settings(**given, explicit=self.explicit_arguments))
+        return self
+
+    def _load_pretrained(self, name: str | os.PathLike[str], pretrained: bool) -> None:
+        """Stage 1: load weights from ``name`` if ``pretrained``."""
+        if pretrained:
+            self.load(name)
+
+    def _init_data_optimizer(
+        self,
+        optimizer: OptimizerFactory,
+        batch_size: int,
+        shuffle: bool,
+        num_workers: int,
+        collate_fn: Collate | None,
+        lr: float,
+        lr_scheduler: SchedulerFactory,
+    ) -> tuple[Any, torch.optim.Optimizer, Any]:
+        """Stage 2: make the loader, the optimizer and the schedule, returned in this order."""
+        loader = make_loader(self, batch_size, shuffle, num_workers, collate_fn)
+        scaled = not self.updates_as_planned or (self.settings is not None and self.settings.precision == "16")
+        groups = self.parameter_groups(lr)
+        if self.settings is not None and self.settings.recipe is not None:
+            groups = split_groups(self, groups, self.settings)
+        made = make_optimizer(optimizer, groups, lr, scaled)
+        return loader, made, lr_scheduler(made)
+
+    def _epochs(
+        self, epochs: int, train_loader: Iterable[Any], optimizer: torch.optim.Optimizer, lr_scheduler: Any
+    ) -> None:
+        """Stage 3: the loop over the epochs that are left; ``self.cursor.epoch`` counts over the supervisor's life."""
+        for _ in range(epochs):
+            for data in train_loader:
+                loss = self._forward(data)
+                self._update(loss, optimizer, lr_scheduler)
+
+    def _forward(self, data: Any) -> Tensor:
+        """Stage 4: the loss of one batch, which is on the device."""
+        inputs, targets = data
+        return self.loss(self.model(inputs), targets)
+
+    def _update(self, loss: Tensor, optimizer: torch.optim.Optimizer, lr_scheduler: Any) -> None:
+        """Stage 5: gradients, and once the whole batch has been seen, the step of optimizer and schedule."""
+        run, settings = self.run, self.settings
+        if run is None or settings is None:
+            raise ConfigurationError("`_update` works within `supervise()` only.")
+        run.precision.backward(loss * run.loader.share)
+        if not run.loader.in_last_piece:
+            return
+        run.exchange()
+        if settings.clip_grad is not None:
+            run.precision.unscale(optimizer)
+            for player in self.players():
+                nn.utils.clip_grad_norm_(player, settings.clip_grad)
+        stepped = run.precision.step(optimizer)
+        optimizer.zero_grad(set_to_none=True)
+        if not stepped:
+            run.overflowed()
+        if stepped if settings.scheduler_interval == "step" else run.epoch_ended or run.loader.ends_untrained:
+            lr_scheduler.step()
+
+    @property
+    def updates_as_planned(self) -> bool:
+        """Whether updates are the library's own."""
+        return type(self)._update is Supervisor._update
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether the loop can take a batch in parts; a user's own ``_epochs`` or ``_update`` need not."""
+        return self.updates_as_planned and type(self)._epochs is Supervisor._epochs
+
+    def save(self, name: str | os.PathLike[str] = "store/base") -> Self:
+        """Write ``<name>.safetensors`` and ``<name>.json``, each whole or not at all.
+
+        Raises:
+            CheckpointError: If they cannot be written.
+        """
+        persistence.save(self, name, keep=True)
+        return self
+
+    def load(self, name: str | os.PathLike[str] = "store/base") -> Self:
+        """Read what :meth:`save` or :meth:`supervise` wrote: weights, preprocessing and history; all or nothing.
+
+        No data set is needed; networks whose sizes follow from the images are rebuilt.
+
+        Raises:
+            CheckpointError: If there is no such file, or it is damaged.
+            CheckpointMismatch: If it belongs to another class, other networks or other settings.
+        """
+        persistence.load(self, name)
+        return self

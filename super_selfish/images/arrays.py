@@ -1,0 +1,199 @@
+"""From anything that holds one image in memory to the canonical array.
+
+The canonical image is H×W×C, C-contiguous, of type uint8, uint16 or float32, with 1 to 64 channels, in memory of its
+own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image as Pillow
+
+from super_selfish.errors import DataError
+from super_selfish.images.functional import Image
+
+MAX_CHANNELS = 64
+ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV"})
+_ORIENTATION = 0x0112
+GREY_MODES = frozenset({"1", "L", "LA", "La"})
+
+
+def channels_last(shape: Sequence[int], default_last: bool) -> bool:
+    """Tell whether three axes are H×W×C (True) or C×H×W (False), by their sizes.
+
+    In this order: a legal number of channels; a square image; 1, 3 or 4 channels; at most 16 channels; the default.
+
+    Args:
+        shape: The sizes of the three axes.
+        default_last: What to assume where the sizes leave it open.
+
+    Raises:
+        DataError: If neither end can be the channels.
+    """
+    first, middle, last = shape
+
+    def rank(channels: int, square: bool) -> tuple[bool, bool, bool, bool]:
+        return (not 1 <= channels <= MAX_CHANNELS, not square, channels not in (1, 3, 4), channels > 16)
+
+    rank_first, rank_last = rank(first, middle == last), rank(last, first == middle)
+    if rank_first[0] and rank_last[0]:
+        raise DataError(
+            "No axis of the image can be its channels.",
+            expected=f"H×W×C or C×H×W with 1 to {MAX_CHANNELS} channels",
+            received=f"an image of shape {tuple(shape)}",
+        )
+    return default_last if rank_first == rank_last else rank_last < rank_first
+
+
+def canonical_values(array: npt.NDArray[np.generic]) -> Image:
+    """Bring any real dtype to uint8, uint16 or float32 without clipping a value.
+
+    Booleans become 0 and 255. Other integers become uint16 where every value fits, else float32.
+
+    Raises:
+        DataError: If the dtype is not a real number.
+    """
+    kind = array.dtype.kind
+    if kind == "b":
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype == np.uint8:
+        return np.asarray(array)
+    if array.dtype.newbyteorder("=") == np.uint16:
+        return array.astype(np.uint16, copy=False)
+    if kind in "iu":
+        fits = array.size > 0 and int(array.min()) >= 0 and int(array.max()) <= 65535
+        return array.astype(np.uint16 if fits else np.float32)
+    if kind == "f":
+        with np.errstate(over="ignore"):  # infinities are refused by name later, where the file is known
+            return array.astype(np.float32, copy=False)
+    raise DataError("Pixels must be real numbers.", received=f"an array of type {array.dtype}")
+
+
+def canonical(array: npt.NDArray[np.generic]) -> Image:
+    """An H×W or H×W×C array of any real dtype as a canonical image with memory of its own.
+
+    Raises:
+        DataError: If it is empty, has more than 64 channels or another number of axes.
+    """
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or 0 in array.shape or array.shape[2] > MAX_CHANNELS:
+        raise DataError(
+            "This is not an image.",
+            expected=f"H×W or H×W×C with at least one pixel and 1 to {MAX_CHANNELS} channels",
+            received=f"shape {array.shape}",
+        )
+    values = canonical_values(array)
+    if np.may_share_memory(values, array):
+        return np.array(values, order="C", copy=True)
+    return np.ascontiguousarray(values)
+
+
+def from_pillow(picture: Pillow.Image) -> Image:
+    """A Pillow image as a canonical image: alpha dropped, palette, CMYK, YCbCr and HSV converted to RGB.
+
+    Raises:
+        DataError: If the mode has no stated conversion (CIE Lab for one).
+    """
+    mode = picture.mode
+    if mode in ("1", "L", "RGB", "I", "F") or mode.startswith("I;16"):
+        return canonical(np.asarray(picture))
+    if mode in ("LA", "La"):
+        return canonical(np.asarray(picture)[:, :, 0])
+    if mode in ("RGBA", "RGBX"):
+        return canonical(np.asarray(picture)[:, :, :3])
+    if mode in ("P", "PA", "RGBa"):  # by way of RGBA, or Pillow blends or warns about transparent colours
+        return canonical(np.asarray(picture.convert("RGBA"))[:, :, :3])
+    if mode in COLOUR_MODES:
+        return canonical(np.asarray(picture.convert("RGB")))
+    raise DataError(
+        f"Images of colour mode {mode} are not supported.",
+        expected="grey, RGB, palette, CMYK, YCbCr or HSV, with or without alpha",
+        fix="Convert them to RGB first.",
+    )
+
+
+def upright(image: Image, orientation: int) -> Image:
+    """Undo an EXIF orientation: 1 as is, 2 mirrored, 3 upside down, 4 flipped, 5 to 8 the same with axes exchanged."""
+    if orientation in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return image if image.flags.owndata and image.flags.c_contiguous else np.array(image, order="C")
+
+
+def exif_orientation(picture: Pillow.Image) -> int:
+    """The EXIF orientation of a Pillow image, 1 to 8; 1 where there is none."""
+    try:  # the method of the base class: the one of PNG decodes the whole image to find a late chunk
+        value = Pillow.Image.getexif(picture).get(_ORIENTATION, 1)
+    except Exception:  # a picture with damaged metadata is still a picture
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def to_numpy(tensor: torch.Tensor) -> npt.NDArray[np.generic]:
+    """A tensor of any device as an array; bfloat16, which numpy lacks, as float32."""
+    tensor = tensor.detach().cpu()
+    array: npt.NDArray[np.generic] = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+    return array
+
+
+def to_image(value: object) -> Image:
+    """Bring one image in memory to the canonical form.
+
+    Args:
+        value: A PIL image, a tensor (C×H×W or H×W) or an array (H×W×C or H×W); where the sizes say clearly that the
+            channels are at the other end, they are taken from there. Booleans, integers and floats of any width.
+
+    Returns:
+        H×W×C, C-contiguous, uint8, uint16 or float32, in memory of its own. Values keep their scale.
+
+    Raises:
+        DataError: If it is something else.
+
+    Examples:
+        >>> import numpy as np
+        >>> to_image(np.zeros((3, 40, 50), np.float64)).shape
+        (40, 50, 3)
+    """
+    if isinstance(value, Pillow.Image):
+        return upright(from_pillow(value), exif_orientation(value))
+    if isinstance(value, torch.Tensor):
+        array, default_last = to_numpy(value), False
+    elif isinstance(value, np.ndarray):
+        array, default_last = value, True
+    else:
+        raise DataError(
+            "This is not an image.",
+            expected="a PIL image, a tensor (C×H×W or H×W) or an array (H×W×C or H×W)",
+            received=f"{type(value).__module__}.{type(value).__qualname__}",
+        )
+    if array.ndim == 3 and 0 not in array.shape and not channels_last(array.shape, default_last):
+        array = np.moveaxis(array, 0, -1)
+    return canonical(array)
+
+
+def check_white(value: object, image: Image) -> None:
+    """Refuse numbers of which nothing says what white is.
+
+    Args:
+        value: As it was given.
+        image: The same as a canonical image.
+
+    Raises:
+        DataError: If it is neither uint8, uint16 nor floats in [0, 1].
+    """
+    kind = str(getattr(value, "dtype", "uint8")).removeprefix("torch.")
+    sound = kind in ("uint8", "uint16", "bool")
+    if "float" in kind:
+        sound = bool(image.min() >= -1e-3 and image.max() <= 1.001)
+    if not sound:
+        received = f"{kind} from {image.min():g} to {image.max():g}"
+        raise DataError("These numbers are no image.", expected="uint8, uint16, or floats in [0, 1]", received=received)

@@ -1,0 +1,224 @@
+"""From samples to a batch, and from a batch to the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as PILImage
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from super_selfish.datasets.preprocessing import Preprocessing
+from super_selfish.datasets.scaling import scaled, without_uint16
+from super_selfish.errors import DataError
+from super_selfish.images.buffers import Buffers
+from super_selfish.images.image_files import to_image
+from super_selfish.pretext.base import PretextDataset, Sample, current_stream
+
+Collate = Callable[[list[Any]], Any]
+
+
+@dataclass
+class Room:
+    """Where the images of a batch lie side by side.
+
+    Attributes:
+        array: A place for each item along the first axis.
+        whole: Whether every item's image is in its place.
+    """
+
+    array: np.ndarray[Any, Any]
+    whole: bool = True
+
+
+@dataclass
+class Item:
+    """What one position of a batch became: a sample, or the reasons why there is none.
+
+    Attributes:
+        index: Of the image.
+        sample: The exercise, or None.
+        failures: Images that could not be read, with the reason.
+        rooms: For each field of the sample, where it lies among those of the batch, if it does.
+    """
+
+    index: int
+    sample: Any = None
+    failures: list[tuple[int, str]] = field(default_factory=list)
+    rooms: list[Room | None] = field(default_factory=list)
+
+
+@dataclass
+class Batch:
+    """A collated batch on its way to the device.
+
+    Attributes:
+        data: What ``_forward`` gets, still on the CPU.
+        images: For each field, whether it holds channels-last images that are yet to be scaled.
+        indices: Of the images that the batch was made of.
+        failures: Images that could not be read, with the reason.
+    """
+
+    data: Any
+    images: tuple[bool, ...]
+    indices: list[int]
+    failures: list[tuple[int, str]]
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory (called by the data loader)."""
+        self.data = tree_map(lambda tensor: tensor.pin_memory(), self.data)
+        return self
+
+
+def batched_collate(items: Sequence[Sample]) -> tuple[Any, ...]:
+    """Join samples that are little batches themselves along their first axis.
+
+    Examples:
+        >>> x, y = batched_collate([(torch.zeros(4, 3, 8, 8), torch.arange(4))] * 2)
+        >>> x.shape, y
+        (torch.Size([8, 3, 8, 8]), tensor([0, 1, 2, 3, 0, 1, 2, 3]))
+    """
+    return tuple(torch.cat([torch.as_tensor(part) for part in parts]) for parts in zip(*items, strict=True))
+
+
+class Collator:
+    """Make a :class:`Batch` of items; picklable for spawned workers.
+
+    Args:
+        batched: Join samples along their first axis instead of stacking them.
+        collate_fn: A user's own collation instead of ours.
+        pin: Put images into page-locked memory, which torch gives out anew once the device has taken them.
+    """
+
+    def __init__(self, batched: bool = False, collate_fn: Collate | None = None, pin: bool = False) -> None:
+        self.batched = batched
+        self.collate_fn = collate_fn
+        self.pin = pin
+        self.buffers = Buffers()
+
+    def __call__(self, items: list[Item]) -> Batch:
+        """Collate items; if one has no sample the batch carries only the failures."""
+        indices = [item.index for item in items]
+        failures = [failure for item in items for failure in item.failures]
+        if any(item.sample is None for item in items):
+            return Batch(None, (), indices, failures)
+        samples = [item.sample for item in items]
+        if self.collate_fn is not None:
+            return Batch(self.collate_fn(samples), (), indices, failures)
+        if isinstance(samples[0], np.ndarray):
+            return Batch(self._join(samples), (True,), indices, failures)
+        if not isinstance(samples[0], tuple):
+            return Batch(default_collate(samples), (), indices, failures)
+        rooms = items[0].rooms if all(item.rooms is items[0].rooms for item in items) else []
+        fields = [self._join(list(parts), room) for parts, room in zip_longest(zip(*samples, strict=True), rooms)]
+        images = tuple(isinstance(part, np.ndarray) for part in samples[0])
+        return Batch(tuple(fields), images, indices, failures)
+
+    def _join(self, parts: list[Any], room: Room | None = None) -> Any:
+        whole = room is not None and room.whole and len(room.array) == len(parts) and room.array.dtype == np.uint8
+        if room is not None and whole and not self.pin:
+            return torch.from_numpy(room.array.reshape(-1, *room.array.shape[2:]) if self.batched else room.array)
+        if isinstance(parts[0], np.ndarray):
+            return _join_images(parts, self.batched, None if self.pin else self.buffers)
+        if self.batched:
+            return torch.cat([torch.as_tensor(part) for part in parts])
+        return default_collate(parts)
+
+
+def _join_images(parts: list[Any], batched: bool, buffers: Buffers | None) -> Tensor:
+    """One tensor of all images, in memory of the buffers, or page-locked without them."""
+    shapes = {part.shape[-3:] for part in parts}
+    if len(shapes) > 1:
+        sizes = ", ".join("×".join(map(str, shape)) for shape in sorted(shapes))
+        raise DataError(
+            "The images of a batch differ in size.",
+            expected="one height, width and channel count (H×W×C)",
+            received=sizes,
+            fix="Set `resolution=` and `channels=` when the supervisor is made; images are then scaled and cropped.",
+        )
+    parts = [without_uint16(part) for part in parts]
+    if len({part.dtype for part in parts}) > 1:  # 8-bit files among deeper ones
+        parts = [np.float32(part / 255.0) if part.dtype == np.uint8 else np.float32(part) for part in parts]
+    shape = parts[0].shape
+    size = (sum(map(len, parts)), *shape[1:]) if batched else (len(parts), *shape)
+    if buffers is None:
+        tensor = torch.empty(size, dtype=torch.from_numpy(parts[0]).dtype, pin_memory=True)
+    else:
+        tensor = torch.from_numpy(buffers.empty(size, parts[0].dtype))
+    joined = tensor.numpy()
+    np.concatenate(parts, out=joined if batched else joined.reshape(-1, *shape[1:]))
+    return tensor
+
+
+def foreign_sample(item: Any) -> Any:
+    """A user's item as a sample: PIL images and H×W×C uint8 arrays are images, everything else is what it is."""
+    if isinstance(item, PILImage.Image):
+        return to_image(item)
+    if isinstance(item, np.ndarray) and not (item.dtype == np.uint8 and item.ndim == 3):
+        return torch.from_numpy(item)
+    if isinstance(item, tuple | list):
+        return tuple(foreign_sample(part) for part in item)
+    return item
+
+
+def sample_of(dataset: Any, index: int, collate_fn: Collate | None) -> Any:
+    """What the collator needs of one index: raw arrays where we collate, public items where the user does."""
+    if collate_fn is None and isinstance(dataset, PretextDataset):
+        return dataset.sample(index, current_stream())
+    item = dataset[index]
+    if collate_fn is not None:
+        return item
+    return foreign_sample(item)
+
+
+def to_device(
+    batch: Batch,
+    device: torch.device,
+    preprocessing: Preprocessing | None = None,
+    finish: Callable[[Tensor], Tensor] | None = None,
+    buffers: Buffers | None = None,
+) -> Any:
+    """What ``_forward`` gets: tensors on the device, images float32 N×C×H×W in [0, 1] (or normalised).
+
+    Args:
+        batch: The collated batch.
+        device: Where to.
+        preprocessing: Its mean and standard deviation are applied to images, if it has them.
+        finish: Applied to images after that.
+        buffers: Memory of images on a CPU.
+    """
+
+    def move(tensor: Tensor) -> Tensor:
+        moved = tensor.to(device, non_blocking=True)
+        return moved.to(torch.float32).div_(255.0) if moved.dtype == torch.uint8 and moved.ndim > 2 else moved
+
+    def scale(images: Tensor) -> Tensor:
+        floats = scaled(images.to(device, non_blocking=True), preprocessing, buffers)
+        return floats if finish is None else finish(floats)
+
+    if not batch.images:
+        return tree_map(move, batch.data)
+    if isinstance(batch.data, Tensor):
+        return scale(batch.data)
+    return tuple(
+        scale(value) if is_image else tree_map(move, value)
+        for value, is_image in zip(batch.data, batch.images, strict=True)
+    )
+
+
+def tree_map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Apply a function to every tensor in nested tuples, lists and dictionaries."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(tree_map(function, part) for part in value))
+    if isinstance(value, tuple | list):
+        return type(value)(tree_map(function, part) for part in value)
+    if isinstance(value, dict):
+        return {key: tree_map(function, part) for key, part in value.items()}
+    return value

@@ -1,0 +1,247 @@
+"""The training loader: an order that is a function of (seed, epoch), and a cursor that only committed batches move.
+
+The loader is the heart-beat of a run. Reading a batch does not advance anything; the optimizer's step does, by calling
+:meth:`TrainLoader.commit`. A batch that was only looked at is read again.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from super_selfish.distributed import own_part, world
+from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages, UnreadableImage
+from super_selfish.loading.collate import Batch, Collate, Collator
+from super_selfish.loading.keyed import KeyedDataset, Ticket
+from super_selfish.loading.prefetch import open_loader, reading_threads
+from super_selfish.pretext.base import PretextDataset
+from super_selfish.seeding import make_key, seed_everything
+
+logger = logging.getLogger("super_selfish")
+
+
+@dataclass
+class Cursor:
+    """How far training has come over the supervisor's life.
+
+    Attributes:
+        epoch: Finished epochs.
+        batch: Global batches trained in the epoch under way.
+        step: Updates of the weights.
+        samples: Images seen, before views and rotations are counted.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    samples: int = 0
+
+
+class _Tickets:
+    """The micro-batches of the rest of an epoch; asked anew by the data loader at every pass."""
+
+    def __init__(self, loader: TrainLoader) -> None:
+        self.loader: TrainLoader = weakref.proxy(loader)  # processes that read need 10 s to end if they are in a cycle
+
+    def __iter__(self) -> Iterator[list[Ticket]]:
+        loader = self.loader
+        epoch, first = loader.cursor.epoch, loader.cursor.batch
+        order = loader.order(epoch)
+        for batch in range(first, loader.batches):
+            members = order[batch * loader.batch_size : (batch + 1) * loader.batch_size]
+            for part in torch.tensor_split(members, loader.pieces):
+                yield [Ticket(epoch, index) for index in own_part(part).tolist()]
+
+    def __len__(self) -> int:
+        return self.loader.batches * self.loader.pieces
+
+
+class TrainLoader:
+    """Batches for training, on the device, from where the cursor stands.
+
+    One pass yields what is left of the current epoch: only full global batches, the remainder of the data set being
+    shuffled into the next epoch anew. ``_forward`` gets what a pass yields.
+
+    Args:
+        dataset: A pretext data set, or any map-style data set.
+        batch_size: Images an update; larger than the data set, it is shrunk with a warning.
+        cursor: Where training stands; moved by :meth:`commit`.
+        prepare: From a CPU batch to what ``_forward`` gets.
+        shuffle: Draw the order anew every epoch, or keep the data set's.
+        num_workers: Processes that read ahead; the batches do not depend on it.
+        collate_fn: A user's own collation.
+        seed: Of order, views and everything else.
+        on_error: ``"raise"`` or ``"skip"`` unreadable images.
+        pieces: Micro-batches that each global batch is drawn in.
+        ahead: Batches that threads read while one is used, where they read at all; the batches do not depend on it.
+        pin: Collate into page-locked memory, from which a GPU takes batches while it computes.
+        timeout: Seconds to wait for a process that reads; None: for ever.
+
+    Raises:
+        ConfigurationError: If a setting is out of range.
+        DataError: If the data set has fewer than two images.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        cursor: Cursor,
+        prepare: Callable[[Batch], Any],
+        *,
+        shuffle: bool = True,
+        num_workers: int = 0,
+        collate_fn: Collate | None = None,
+        seed: int = 0,
+        on_error: str = "raise",
+        pieces: int = 1,
+        ahead: int = 2,
+        pin: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        check_loading(batch_size, num_workers, on_error)
+        if not hasattr(dataset, "__len__"):
+            raise ConfigurationError(
+                "The data set has to be readable by index.",
+                expected="`__len__` and `__getitem__`",
+                received=type(dataset).__name__,
+                fix="Turn a stream into a list, or return a loader of your own from `_init_data_optimizer`.",
+            )
+        size = len(dataset)
+        if size < 2:
+            raise DataError("There are too few images to train.", expected="at least 2", received=f"{size}")
+        if batch_size > size:
+            logger.warning("The data set has %d images: batch_size=%d is reduced to %d.", size, batch_size, size)
+        self.dataset = dataset
+        self.batch_size = min(batch_size, size)
+        self.cursor = cursor
+        self.prepare = prepare
+        self.shuffle = shuffle
+        self.seed = seed
+        self.pieces = pieces
+        self.batches = size // self.batch_size
+        self.skipped: dict[int, str] = {}
+        self.last_indices: list[int] = []
+        self.pass_ended = False
+        self._read, self._committed = 0, False
+        batched = isinstance(dataset, PretextDataset) and dataset.batched
+        keyed = KeyedDataset(dataset, seed, collate_fn, on_error)
+        threads = 1 if keyed.foreign or collate_fn is not None else reading_threads(dataset.images)
+        collator = Collator(batched, collate_fn, pin=pin and num_workers == 0)  # else it runs where there is no GPU
+        reading: dict[str, Any] = {"num_workers": num_workers, "threads": threads, "ahead": ahead, "pin": pin}
+        self._loader = open_loader(keyed, _Tickets(self), collator, timeout=timeout, **reading)
+
+    def __len__(self) -> int:
+        """Micro-batches in a whole epoch."""
+        return self.batches * self.pieces
+
+    def order(self, epoch: int) -> torch.Tensor:
+        """The order of images in an epoch: a function of (seed, epoch) alone."""
+        if not self.shuffle:
+            return torch.arange(len(self.dataset))
+        generator = torch.Generator().manual_seed(make_key(self.seed, epoch, "order") >> 1)
+        return torch.randperm(len(self.dataset), generator=generator)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._read, self._committed = 0, False
+        for batch in self._loader:
+            self._account(batch)
+            self._read += 1
+            self._seed_step()
+            yield self.prepare(batch)
+        self._close_pass()
+
+    def _close_pass(self) -> None:
+        """At the end of a pass whose last batches were read but not trained, go on to the next epoch all the same."""
+        if self._read and self._committed:
+            self.cursor.epoch += 1
+            self.cursor.batch = 0
+            self.pass_ended = True
+
+    def _seed_step(self) -> None:
+        """Make what is drawn in a step (dropout, stochastic depth) a function of (seed, step, piece)."""
+        seed_everything(make_key(self.seed, self.cursor.step, self._read, "step"))
+
+    def peek(self) -> Any:
+        """The next batch, without moving the cursor."""
+        position = next(iter(_Tickets(self)))
+        keyed = self._loader.dataset
+        batch = self._loader.collate_fn([keyed[ticket] for ticket in position])
+        before = self.last_indices
+        self._account(batch)
+        self.last_indices = before
+        return self.prepare(batch)
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether nothing was read since the last update."""
+        return self._read == 0
+
+    @property
+    def in_last_piece(self) -> bool:
+        """Whether the batch just read completes a global batch."""
+        return self._read % self.pieces == 0
+
+    @property
+    def share(self) -> float:
+        """The part of its global batch that the batch just read makes up."""
+        return 1.0 if self.pieces == 1 else world() * len(self.last_indices) / self.batch_size
+
+    @property
+    def ends_untrained(self) -> bool:
+        """Whether the epoch is over though no update followed on the batch just read."""
+        return self._committed and self._read > 0 and self.cursor.batch + self._read // self.pieces >= self.batches
+
+    def commit(self) -> bool:
+        """Count what was read since the last update as trained; true if that ended the epoch."""
+        batches = max(1, self._read // self.pieces) if self._read else 0  # own loops may update seldom, or twice
+        self._read, self._committed = 0, True
+        self.cursor.step += 1
+        self.cursor.batch += batches
+        self.cursor.samples += batches * self.batch_size
+        if self.cursor.batch < self.batches:
+            return False
+        self.cursor.epoch += 1
+        self.cursor.batch = 0
+        return True
+
+    def _account(self, batch: Batch) -> None:
+        self.last_indices = batch.indices
+        for index, reason in batch.failures:
+            if index not in self.skipped:
+                self.skipped[index] = reason
+                if batch.data is not None:
+                    logger.warning("Image %d is skipped, another takes its place: %s", index, reason)
+        if batch.data is None:
+            raise UnreadableImage(batch.failures[-1][1])
+        limit = max(10, len(self.dataset) // 100)
+        if len(self.skipped) > limit:
+            raise TooManyBadImages(
+                f"{len(self.skipped)} of {len(self.dataset)} images cannot be read.",
+                expected=f"at most {limit}",
+                received="the first: " + "; ".join(list(self.skipped.values())[:3]),
+                fix="Remove or repair them.",
+            )
+
+
+def check_loading(batch_size: int, num_workers: int, on_error: str) -> None:
+    """Refuse settings that cannot load anything.
+
+    Raises:
+        ConfigurationError: With what was expected and what came.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ConfigurationError(
+            "`batch_size` counts images an update.", expected="an integer of at least 1", received=f"{batch_size!r}"
+        )
+    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
+        raise ConfigurationError(
+            "`num_workers` counts reading processes.", expected="an integer of at least 0", received=f"{num_workers!r}"
+        )
+    if on_error not in ("raise", "skip"):
+        raise ConfigurationError("`on_error` is unknown.", expected="'raise' or 'skip'", received=f"{on_error!r}")

@@ -1,0 +1,217 @@
+"""Reading batches by a few threads of this process: no copies of the data set, nothing to start or to pickle.
+
+Decoding and resampling release the interpreter lock, so threads share that work. What is Python stays one at a time.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from super_selfish.datasets.image_source import ImageSource
+from super_selfish.datasets.memory_sources import evenly_spaced
+from super_selfish.datasets.preprocessed import ImageDataset
+from super_selfish.errors import DataError
+from super_selfish.loading.gather import Gatherer
+from super_selfish.loading.workers import WorkerLoader, tell_too_many
+
+THREAD_NAME = "super_selfish_reader"
+_MOST_THREADS = 8
+_LOOKS = 8
+_SMALL = 128 * 128  # pixels; what is done to a smaller image is mostly Python's work, and threads wait for each other
+
+
+def reading_threads(source: ImageSource) -> int:
+    """How many threads are to read a source: as many as there are cores to use, up to eight; 1 if they do not pay."""
+    if _pixels(source) < _SMALL:
+        return 1
+    return min(_MOST_THREADS, usable_cores())
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _pixels(source: ImageSource) -> int:
+    """Of one image, which stands for all; of files that are decoded each time, as they are stored."""
+    if isinstance(source, ImageDataset) and source.kind == "files" and not source.cached:
+        source = source.source
+    for index in evenly_spaced(len(source), _LOOKS):
+        with contextlib.suppress(DataError):  # told when it is read
+            header = source.header(index)
+            return header.height * header.width
+    return 0
+
+
+def open_loader(
+    dataset: Any,
+    batch_sampler: Iterable[Sequence[Any]],
+    collate_fn: Callable[[list[Any]], Any],
+    *,
+    num_workers: int,
+    threads: int,
+    ahead: int,
+    pin: bool = False,
+    timeout: float | None = None,
+) -> DataLoader[Any] | ThreadedLoader | WorkerLoader:
+    """What reads the batches: processes if they are asked for, else threads if there are several, else whoever asks.
+
+    Args:
+        dataset: Read by ticket.
+        batch_sampler: Asked anew for batches of tickets at every pass.
+        collate_fn: From the items of a batch to the batch.
+        num_workers: How many processes.
+        threads: How many threads where there are no processes, or where they cannot work.
+        ahead: Batches that threads read ahead.
+        pin: Whether batches of processes are to be in page-locked memory.
+        timeout: Seconds to wait for a process; None: for ever.
+    """
+
+    def by_this_process(tickets: Iterable[Sequence[Any]]) -> DataLoader[Any] | ThreadedLoader:
+        if threads > 1:
+            return ThreadedLoader(dataset, tickets, collate_fn, threads=threads, ahead=ahead)
+        return DataLoader(
+            dataset,
+            batch_sampler=tickets,  # type: ignore[arg-type]  # it needs no length
+            collate_fn=collate_fn,
+            generator=torch.Generator(),  # or every pass would draw from the user's global generator
+        )
+
+    if num_workers == 0:
+        return by_this_process(batch_sampler)
+    tell_too_many(num_workers, usable_cores())
+    by_processes: dict[str, Any] = {"num_workers": num_workers, "pin": pin, "timeout": timeout}
+    return WorkerLoader(dataset, batch_sampler, collate_fn, instead=by_this_process, **by_processes)
+
+
+class ThreadedLoader:
+    """Like a ``DataLoader`` with workers, but with threads: the same batches, in the same order.
+
+    Each batch is read in as many parts as there are threads, so that one batch alone keeps all of them busy. It is
+    collated by whoever asks for it. An exception comes out at the batch that it belongs to. No thread outlives a pass,
+    also if the pass is given up, and none waits for work: they end when nothing is left to be read.
+
+    Args:
+        dataset: Read by ticket, by several threads at once.
+        batch_sampler: Asked anew for batches of tickets at every pass.
+        collate_fn: From the items of a batch to the batch.
+        threads: How many read, at least 1.
+        ahead: How many batches are under way beside the one that was asked for last; 0: nothing is read while that one
+            is used.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_sampler: Iterable[Sequence[Any]],
+        collate_fn: Callable[[list[Any]], Any],
+        *,
+        threads: int,
+        ahead: int,
+    ) -> None:
+        self.dataset = dataset
+        self.batch_sampler = batch_sampler
+        self.collate_fn = collate_fn
+        self.threads = threads
+        self.ahead = ahead
+        self._gatherers: collections.deque[Gatherer] = collections.deque()  # with their memory, for any thread
+
+    def __iter__(self) -> Iterator[Any]:
+        asked: collections.deque[list[_Part]] = collections.deque()
+        readers = _Readers(self.dataset, self.threads, self._gatherers)
+        try:
+            for tickets in self.batch_sampler:
+                asked.append(readers.ask(tickets))
+                if len(asked) > self.ahead:
+                    yield self._collated(asked.popleft())
+            while asked:
+                yield self._collated(asked.popleft())
+        finally:
+            readers.close()
+
+    def _collated(self, parts: list[_Part]) -> Any:
+        return self.collate_fn([item for part in parts for item in part.result()])
+
+
+class _Part(Future[list[Any]]):
+    """Some tickets of a batch, to be read by one thread."""
+
+    def __init__(self, tickets: Sequence[Any]) -> None:
+        super().__init__()
+        self.tickets = tickets
+
+
+class _Readers:
+    """The threads of one pass."""
+
+    def __init__(self, dataset: Any, threads: int, gatherers: collections.deque[Gatherer]) -> None:
+        self.dataset = dataset
+        self.threads = threads
+        self.gatherers = gatherers
+        self._asked: collections.deque[_Part] = collections.deque()
+        self._running = 0
+        self._started: list[threading.Thread] = []
+        self._closed = False
+        self._lock = threading.Lock()  # not for close(), which the garbage collector may call in the middle of anything
+
+    def ask(self, tickets: Sequence[Any]) -> list[_Part]:
+        """Have a batch read, in parts of nearly equal length, and see to it that there are threads to do it."""
+        bounds = [len(tickets) * place // self.threads for place in range(self.threads + 1)]
+        parts = [_Part(tickets[start:end]) for start, end in itertools.pairwise(bounds) if start < end]
+        with self._lock:
+            self._asked.extend(parts)
+            missing = min(len(self._asked), self.threads - self._running)
+            self._running += missing
+        self._started = [thread for thread in self._started if thread.is_alive()]
+        for _ in range(missing):
+            thread = threading.Thread(target=self._work, name=THREAD_NAME)
+            self._started.append(thread)
+            thread.start()
+        return parts
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._asked:
+                    self._running -= 1
+                    return
+                part = self._asked.popleft()
+            self._read(part)
+            del part  # it may hold an exception, which holds this frame
+
+    def _read(self, part: _Part) -> None:
+        try:
+            wanted = itertools.takewhile(lambda _: not self._closed, part.tickets)
+            gatherer = self._gatherer()
+            several = getattr(self.dataset, "items", None)
+            made = (self.dataset[ticket] for ticket in wanted) if several is None else several(wanted)
+            items = gatherer(made, len(part.tickets))
+            self.gatherers.append(gatherer)
+            part.set_result(items)
+        except BaseException as error:
+            part.set_exception(error)
+            del part
+
+    def _gatherer(self) -> Gatherer:
+        try:
+            return self.gatherers.pop()
+        except IndexError:
+            return Gatherer()
+
+    def close(self) -> None:
+        """Forget what has not begun, and wait for the images that are being read right now."""
+        self._closed = True
+        for thread in self._started:
+            own = thread is threading.current_thread()  # whoever it is that collects garbage
+            if not own and thread.ident is not None:
+                thread.join()

@@ -1,0 +1,1 @@
+"""What each algorithm is fed: one file per pretext task."""

@@ -1,0 +1,89 @@
+"""The denoising autoencoder's exercise: what was there before the noise?"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from super_selfish.errors import COUNT, PROBABILITY, Rule, check_arguments, is_number
+from super_selfish.images.functional import Image, peak, repeated
+from super_selfish.pretext.base import PretextDataset, Sample
+from super_selfish.seeding import Stream
+
+Noise = Literal["mask", "gaussian", "saltpepper"]
+
+RULES = {
+    "p": PROBABILITY._replace(fix="The default is 0.7."),
+    "noise": Rule(lambda kind: kind in ("mask", "gaussian", "saltpepper"), '"mask", "gaussian" or "saltpepper"'),
+    "patch": COUNT._replace(fix="1 corrupts pixel by pixel, 16 in blocks of 16×16."),
+    "sigma": Rule(lambda sigma: is_number(sigma, 0, 1e6), "a number of at least 0"),
+}
+
+
+class DenoiseDataset(PretextDataset):
+    """Each image with a part of its pixels corrupted, and as it was.
+
+    Item: (corrupted C×H×W, clean C×H×W, mask 1×H×W). The mask is boolean, true where a pixel is corrupted, in all of
+    its channels. All other pixels are the same bit for bit.
+
+    Args:
+        dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
+        p: Probability that a pixel is corrupted, in [0, 1].
+        noise: ``"mask"``: corrupted pixels become 0; ``"saltpepper"``: black or white; ``"gaussian"``: noise is added
+            to them, and the sum clipped.
+        patch: Side in px of the blocks that are corrupted as a whole; those at the right and lower edge are cut off.
+        sigma: Standard deviation of the Gaussian noise, on the scale of 0 to 1.
+
+    Raises:
+        ConfigurationError: If an argument is out of range.
+
+    Examples:
+        >>> corrupted, clean, mask = DenoiseDataset(np.full((2, 32, 48, 3), 200, np.uint8), p=0.5)[0]
+        >>> corrupted.shape, mask.shape, bool((corrupted[:, mask[0]] == 0).all())
+        (torch.Size([3, 32, 48]), torch.Size([1, 32, 48]), True)
+
+    References:
+        Vincent et al., "Extracting and Composing Robust Features with Denoising Autoencoders", 2008.
+    """
+
+    def __init__(
+        self, dataset: object, p: float = 0.7, *, noise: Noise = "mask", patch: int = 1, sigma: float = 0.25
+    ) -> None:
+        check_arguments(RULES, locals())
+        super().__init__(dataset)
+        self.p = p
+        self.noise = noise
+        self.patch = patch
+        self.sigma = sigma
+
+    def sample(self, index: int, stream: Stream) -> Sample:
+        """The corrupted image, the image, and the mask."""
+        clean = self.images.read(index)
+        height, width = clean.shape[:2]
+        blocks = -(-height // self.patch), -(-width // self.patch)
+        draw = np.random.Generator(np.random.SFC64(stream.bits())).random(blocks, np.float32)
+        mask = self._as_pixels(draw < self.p, height, width)
+        wide = repeated(mask.view(np.uint8), clean.shape[2])
+        if self.noise == "mask":
+            return clean * (wide ^ 1), clean, torch.from_numpy(mask)[None]
+        if self.noise == "gaussian":
+            noise = self._noisy(clean, stream)
+        else:
+            white = self._as_pixels(draw < self.p / 2, height, width)
+            noise = (white * peak(clean)).astype(clean.dtype)[:, :, None]
+        return np.where(wide.view(np.bool_), noise, clean), clean, torch.from_numpy(mask)[None]
+
+    def _as_pixels(self, blocks: npt.NDArray[np.bool_], height: int, width: int) -> npt.NDArray[np.bool_]:
+        if self.patch > 1:
+            blocks = blocks.repeat(self.patch, axis=0)[:height].repeat(self.patch, axis=1)[:, :width]
+        return np.ascontiguousarray(blocks)
+
+    def _noisy(self, image: Image, stream: Stream) -> Image:
+        top = peak(image)
+        drawn = np.random.Generator(np.random.SFC64(stream.bits())).standard_normal(image.shape, np.float32)
+        drawn *= np.float32(self.sigma * top)
+        noisy: Image = np.clip(image + drawn, 0, top)
+        return (noisy if image.dtype == np.float32 else np.rint(noisy)).astype(image.dtype)

@@ -1,0 +1,71 @@
+"""The material of BiGAN: images, and codes that are drawn at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from super_selfish.errors import ConfigurationError, Rule, check_arguments, is_count
+from super_selfish.pretext.base import PretextDataset, Sample
+from super_selfish.seeding import Stream, global_seed
+
+BIDIRECTIONAL_RULES = {
+    "shape": Rule(
+        lambda shape: (
+            shape is None
+            or (isinstance(shape, tuple | list) and len(shape) == 3 and all(is_count(side, 1) for side in shape))
+        ),
+        "None, or (channels, height, width)",
+    ),
+    "rand_gen": Rule(lambda draw: draw is None or callable(draw), "None, or a function of the shape's numbers"),
+}
+
+
+class BiDataset(PretextDataset):
+    """Each image beside a random code: item (code, image C×H×W).
+
+    Args:
+        dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
+        shape: Of a code: channels, height and width.
+        rand_gen: Draws a code, called as ``rand_gen(*shape)`` like ``np.random.rand``, with the global generators
+            seeded; None: uniform in [-1, 1).
+
+    Raises:
+        ConfigurationError: If an argument is out of range, or what was drawn has another shape.
+
+    Examples:
+        >>> code, image = BiDataset(np.zeros((2, 64, 64, 3), np.uint8), shape=(32, 2, 2))[0]
+        >>> code.shape, image.shape
+        (torch.Size([32, 2, 2]), torch.Size([3, 64, 64]))
+    """
+
+    def __init__(
+        self, dataset: object, shape: tuple[int, int, int] = (32, 7, 7), rand_gen: Callable[..., Any] | None = None
+    ) -> None:
+        check_arguments(BIDIRECTIONAL_RULES, locals())
+        super().__init__(dataset)
+        self.shape = tuple(shape)
+        self.rand_gen = rand_gen
+
+    @property
+    def foreign(self) -> bool:
+        """Whether reading an image runs a user's code, which may draw from global generators."""
+        return self.rand_gen is not None or super().foreign
+
+    def sample(self, index: int, stream: Stream) -> Sample:
+        """The code and the image."""
+        return self._code(stream), self.images.read(index)
+
+    def _code(self, stream: Stream) -> torch.Tensor:
+        if self.rand_gen is None:
+            return torch.from_numpy((2.0 * stream.uniforms(*self.shape) - 1.0).astype(np.float32))
+        with global_seed(stream.bits()):
+            code = torch.as_tensor(self.rand_gen(*self.shape), dtype=torch.float32)
+        if tuple(code.shape) != self.shape:
+            raise ConfigurationError(
+                "`rand_gen` draws codes of another shape.", expected=f"{self.shape}", received=f"{tuple(code.shape)}"
+            )
+        return code

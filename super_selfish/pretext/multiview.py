@@ -1,0 +1,155 @@
+"""The exercise of contrastive multiview coding: the lightness of an image apart from its colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from super_selfish.datasets.preprocessing import Preprocessing
+from super_selfish.errors import ConfigurationError, DataError, UnreadableImage
+from super_selfish.images.functional import Image
+from super_selfish.loading.collate import foreign_sample
+from super_selfish.models.lab import FULL_RANGE
+from super_selfish.pretext.base import PretextDataset, Sample, sample_key
+from super_selfish.pretext.views import AugmentationIndexedDataset
+from super_selfish.seeding import Stream
+from super_selfish.transforms.lab import normalised_lab_of, roots
+from super_selfish.transforms.recipes import CropColourRecipe
+
+
+@dataclass(frozen=True)
+class CMCRecipe(CropColourRecipe):
+    """The views of contrastive multiview coding: a crop of a fifth to all of the image, mirrored or not.
+
+    Colours stay as they are: grey would leave nothing of them, and jitter would part them from the lightness.
+
+    Examples:
+        >>> CMCRecipe(size=32)(torch.rand(3, 48, 64)).shape
+        torch.Size([3, 32, 32])
+
+    References:
+        Tian, Krishnan and Isola, "Contrastive Multiview Coding", 2019.
+    """
+
+    _: KW_ONLY
+    jitter_p: float = 0.0
+    grey: float = 0.0
+    blur: float | None = 0.0
+
+
+def lab_planes(image: Image, name: str) -> tuple[Tensor, Tensor]:
+    """Lightness (1, H, W) and colours (2, H, W) of an RGB image, in [-1, 1].
+
+    Args:
+        image: H×W×3.
+        name: What to call it in an error.
+
+    Raises:
+        DataError: If it has not three channels.
+    """
+    if image.shape[2] != 3:
+        raise DataError(
+            f"{name} has no lightness apart from colours.",
+            expected="an RGB image",
+            received=f"{image.shape[2]} channel{'s' if image.shape[2] > 1 else ''}",
+        )
+    lab = torch.from_numpy(np.moveaxis(normalised_lab_of(roots(image), FULL_RANGE), 2, 0))
+    return lab[:1], lab[1:]
+
+
+class AugmentationLabIndexedDataset(AugmentationIndexedDataset):
+    """Lightness and colours of two views of each image: item (L, ab, L, ab, index).
+
+    L (1×H×W) is (L - 50) / 50; ab (2×H×W) is (a - 6.025) / 92.208 and (b + 6.69) / 101.168. All that a screen can show
+    is then in [-1, 1].
+
+    Args:
+        dataset: RGB images; anything that :func:`super_selfish.data.open_source` accepts.
+        transformations: Makes the views: a recipe, or a callable as described at
+            :class:`~super_selfish.pretext.views.ForeignRecipe`.
+        transformations2: Makes the second view; None: as the first.
+        clean1: Leave the first view as the image is.
+        clean2: Leave the second view as the image is.
+        views: 1 for items (L, ab, index).
+
+    Raises:
+        ConfigurationError: If the transformations cannot be called, or ``views`` is neither 1 nor 2.
+        DataError: When a view is made that has not three channels.
+
+    Examples:
+        >>> white = np.full((9, 48, 32, 3), 255, np.uint8)
+        >>> lightness, colours, index = AugmentationLabIndexedDataset(white, CMCRecipe(), views=1)[8]
+        >>> lightness.shape, colours.shape, index, round(lightness.mean().item(), 3)
+        (torch.Size([1, 48, 32]), torch.Size([2, 48, 32]), 8, 1.0)
+
+    References:
+        Tian, Krishnan and Isola, "Contrastive Multiview Coding", 2019.
+    """
+
+    def finish(self, begun: Sequence[Any]) -> list[Sample]:
+        """Lightness and colours of the views, followed by the index."""
+        return [
+            (*(plane for view in views for plane in lab_planes(view, f"A view of {self.images.name(index)}")), index)
+            for *views, index in super().finish(begun)
+        ]
+
+
+class LDataset(PretextDataset):
+    """The lightness of labelled images: item (L, label), with L (1×H×W) as (L - 50) / 50.
+
+    Args:
+        dataset: RGB images; anything that :func:`super_selfish.data.open_source` accepts.
+
+    Raises:
+        DataError: When an image is read that has not three channels.
+
+    Examples:
+        >>> lightness, label = LDataset((np.zeros((4, 32, 32, 3), np.uint8), [0, 1, 0, 1]))[1]
+        >>> lightness.shape, round(lightness.mean().item(), 3), label
+        (torch.Size([1, 32, 32]), -1.0, 1)
+    """
+
+    def sample(self, index: int, stream: Stream) -> Sample:  # noqa: ARG002 - nothing is random here
+        """Lightness and label."""
+        image, label = self.images.item(index)
+        return lab_planes(image, self.images.name(index))[0], label
+
+
+def check_lab_views(dataset: Any, preprocessing: Preprocessing, size: int | tuple[int, int] | None) -> None:
+    """Make sure, before training, that items are of lightness and colours, as large as the networks were built for.
+
+    Args:
+        dataset: Of items (L, ab, index) or (L, ab, L, ab, index).
+        preprocessing: Of the images.
+        size: Side or (height, width) that was announced; None: that of the images.
+
+    Raises:
+        ConfigurationError: If they are not.
+    """
+    if not hasattr(dataset, "__getitem__"):
+        return  # of a loader of the user's own
+    try:
+        with sample_key(0, 0, 0):
+            item = foreign_sample(dataset[0])
+    except UnreadableImage:
+        return  # whether that is an error is said when training comes to it
+    fields = item[:-1] if isinstance(item, tuple) else ()
+    height, width = preprocessing.resolution if size is None else (size, size) if isinstance(size, int) else size
+    wanted = [(1, height, width), (2, height, width)] * max(1, len(fields) // 2)
+    found = [tuple(field.shape) if isinstance(field, Tensor) else type(field).__name__ for field in fields]
+    if found != wanted or len(found) > 4:
+        sizes = {shape[1:] for shape in found if len(shape) == 3 and isinstance(shape, tuple)}
+        only_size = len(sizes) == 1 and [shape[0] for shape in found] == [shape[0] for shape in wanted]
+        raise ConfigurationError(
+            "The data set does not make what the networks take: the lightness and the colours of views.",
+            expected=f"items (L, ab, index) or (L, ab, L, ab, index), with L of {wanted[0]} and ab of {wanted[1]}",
+            received=", ".join(map(str, found)) + " before the index" if found else type(item).__name__,
+            fix=f"Pass view_size={sizes.pop()}."
+            if only_size
+            else "For instance AugmentationLabIndexedDataset(images, recipe).",
+        )

@@ -1,0 +1,173 @@
+"""RotateNet's exercise: by which angle was the image turned?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from super_selfish.errors import ConfigurationError
+from super_selfish.images import functional
+from super_selfish.images.image_files import to_image
+from super_selfish.images.rectangles import center_crop
+from super_selfish.pretext.base import PretextDataset, Sample
+from super_selfish.seeding import Stream, global_seed
+from super_selfish.transforms import warps
+
+QUARTER_TURNS = (0.0, 90.0, 180.0, -90.0)
+
+
+class RotateDataset(PretextDataset):
+    """Each image turned by each of some angles.
+
+    Item: (images R×C×S×S, rotation ids 0 .. R-1), or with ``r_all=False`` one rotation drawn at random:
+    (image C×S×S, rotation id). S is the image's short side, which is cropped from the middle before turning: a
+    non-square image turned in place would give its angle away by black bars. Multiples of 90° move pixels and change
+    none. If any angle is not a multiple of 90°, *all* classes, 0° included, are cropped to the square that holds only
+    original pixels at every angle, and scaled back to S.
+
+    Args:
+        dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
+        rotations: Angles in degrees, counter-clockwise; at least two, all different modulo 360.
+        r_all: All rotations of an image at once, as in the paper.
+        crop: Smallest and largest area of a random crop before turning, relative to the square in the middle, with
+            aspect ratios from 3/4 to 4/3, taken from the whole image; None: the square in the middle itself.
+        flip: Probability of mirroring the image before turning.
+        transform: Called on each image before all that, with H×W×C arrays in and out; global generators are seeded for
+            each call.
+
+    Raises:
+        ConfigurationError: If there are not two different finite angles, or ``crop`` or ``flip`` is out of range.
+
+    Examples:
+        >>> images, ids = RotateDataset(np.zeros((2, 32, 48, 3), np.uint8))[0]
+        >>> images.shape, ids
+        (torch.Size([4, 3, 32, 32]), tensor([0, 1, 2, 3]))
+
+    References:
+        Gidaris, Singh and Komodakis, "Unsupervised Representation Learning by Predicting Image Rotations", 2018.
+    """
+
+    def __init__(
+        self,
+        dataset: object,
+        rotations: Sequence[float] = QUARTER_TURNS,
+        r_all: bool = True,
+        *,
+        crop: tuple[float, float] | None = None,
+        flip: float = 0.0,
+        transform: Callable[[Any], Any] | None = None,
+    ) -> None:
+        super().__init__(dataset)
+        self.rotations = checked_rotations(rotations)
+        self.crop = checked_crop(crop)
+        self.flip = checked_flip(flip)
+        self.r_all = r_all
+        self.transform = transform
+        self.batched = r_all
+
+    @property
+    def foreign(self) -> bool:
+        """Whether reading an image runs a user's code, which may draw from global generators."""
+        return self.transform is not None or super().foreign
+
+    def sample(self, index: int, stream: Stream) -> Sample:
+        """The turned images and their ids."""
+        image = self.images.read(index)
+        if self.transform is not None:
+            with global_seed(stream.bits()):
+                image = to_image(self.transform(image))
+        image = self._cropped(image, stream)
+        if self.r_all:
+            turned = np.stack([self._turn(image, angle) for angle in self.rotations])
+            return turned, torch.arange(len(self.rotations))
+        chosen = stream.integer(len(self.rotations))
+        return np.ascontiguousarray(self._turn(image, self.rotations[chosen])), chosen
+
+    def _cropped(self, image: functional.Image, stream: Stream) -> functional.Image:
+        side = min(image.shape[:2])
+        if self.crop is None:
+            image = center_crop(image, side, side)
+        else:
+            area = side * side * stream.uniform(*self.crop)
+            stretch = math.exp(stream.uniform(-1, 1) * math.log(4 / 3) / 2)
+            height, width = (min(side, math.sqrt(area) * factor) for factor in (stretch, 1 / stretch))
+            top, left = (stream.uniform(0, space) for space in (image.shape[0] - height, image.shape[1] - width))
+            image = warps.zoom(image, top, left, height, width, (side, side))
+        return image[:, ::-1] if stream.chance(self.flip) else image
+
+    def _turn(self, image: functional.Image, angle: float) -> functional.Image:
+        turned = warps.rotate(image, angle)
+        if all(other % 90.0 == 0 for other in self.rotations):
+            return turned
+        side = image.shape[0]
+        inner = min(inscribed_side(side, other) for other in self.rotations)
+        return functional.resize(center_crop(turned, inner, inner), side, side)
+
+
+def inscribed_side(side: int, angle: float) -> int:
+    """Side of the largest centred upright square that holds only original pixels after rotating by ``angle`` degrees.
+
+    A square of side s rotated by a has an inscribed upright square of side s / (|sin a| + |cos a|).
+    """
+    radians = math.radians(angle % 90.0)
+    return max(1, math.floor(side / (abs(math.sin(radians)) + abs(math.cos(radians))) + 1e-9))
+
+
+def checked_crop(crop: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The range of areas, if it is one.
+
+    Raises:
+        ConfigurationError: If it is not None or 0 < smallest ≤ largest ≤ 1.
+    """
+    if crop is None:
+        return None
+    try:
+        smallest, largest = (float(area) for area in crop)
+    except (TypeError, ValueError):
+        smallest, largest = 1.0, 0.0
+    if not 0 < smallest <= largest <= 1:
+        raise ConfigurationError(
+            "`crop` is no range of areas.",
+            expected="None, or (smallest, largest) with 0 < smallest <= largest <= 1",
+            received=f"crop={crop!r}",
+        )
+    return smallest, largest
+
+
+def checked_flip(flip: float) -> float:
+    """The probability, if it is one.
+
+    Raises:
+        ConfigurationError: If it is not in [0, 1].
+    """
+    if isinstance(flip, bool) or not isinstance(flip, int | float) or not 0 <= flip <= 1:
+        raise ConfigurationError("`flip` is no probability.", expected="a number in [0, 1]", received=f"flip={flip!r}")
+    return float(flip)
+
+
+def checked_rotations(rotations: Sequence[float]) -> tuple[float, ...]:
+    """The angles as floats, if they make a task.
+
+    Raises:
+        ConfigurationError: If there are not at least two finite angles, all different modulo 360.
+    """
+    try:
+        angles = tuple(float(angle) for angle in rotations)
+    except (TypeError, ValueError):
+        angles = ()
+    if (
+        len(angles) < 2
+        or not np.isfinite(angles).all()
+        or len({round(angle % 360.0, 6) for angle in angles}) < len(angles)
+    ):
+        raise ConfigurationError(
+            "`rotations` makes no task.",
+            expected="at least two finite angles in degrees, all different modulo 360",
+            received=f"rotations={rotations!r}",
+            fix="The paper uses (0, 90, 180, -90).",
+        )
+    return angles

@@ -1,0 +1,255 @@
+"""Two views of each image: the exercise of contrastive algorithms."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as Pillow
+from torch import Tensor
+
+from super_selfish.datasets.preprocessing import Preprocessing
+from super_selfish.datasets.scaling import as_float
+from super_selfish.errors import ConfigurationError, DataError, UnreadableImage, check_argument
+from super_selfish.images.arrays import to_image
+from super_selfish.images.functional import Image
+from super_selfish.loading.collate import foreign_sample
+from super_selfish.pretext.base import PretextDataset, Sample, sample_key
+from super_selfish.seeding import Stream, global_seed
+from super_selfish.transforms.presets import Preset, preset
+from super_selfish.transforms.recipes import Recipe
+
+Views = Recipe | Callable[[Any], Any] | Preset
+
+_SMALL = 64 * 64  # pixels
+
+
+class ForeignRecipe(Recipe):
+    """A user's own callable as a recipe, with every generator that it may draw from seeded by the key.
+
+    Transforms of torchvision v2 get a C×H×W tensor, those of albumentations an H×W×C array, and anything else a PIL
+    image where the image is 8-bit grey or RGB, else a C×H×W tensor. Tensors are uint8, or floats in [0, 1].
+
+    Args:
+        transform: Called with an image; returns a PIL image, a tensor C×H×W or an array H×W×C.
+
+    Raises:
+        ConfigurationError: If it cannot be called.
+    """
+
+    foreign = True
+
+    def __init__(self, transform: Callable[..., Any]) -> None:
+        if not callable(transform) or isinstance(transform, type):
+            raise ConfigurationError(
+                "`views` make a view of an image.",
+                expected="a recipe such as MoCoRecipe(), a transform of torchvision v2 or albumentations, a function",
+                received=repr(transform),
+            )
+        self.transform = transform
+        origins = [base.__module__ for base in type(transform).__mro__]
+        self.named = any(origin.startswith("albumentations") for origin in origins)
+        self.tensors = any(origin.startswith("torchvision.transforms.v2") for origin in origins)
+
+    def __repr__(self) -> str:
+        return f"ForeignRecipe({self.transform!r})"
+
+    def augment(self, image: Image, stream: Stream) -> Image:
+        """The view that the callable makes."""
+        key = stream.bits()
+        reseed = getattr(self.transform, "set_random_seed", None)  # albumentations has generators of its own
+        with global_seed(key):
+            if reseed is not None:
+                reseed(key & 0x7FFFFFFF)
+            view = self.transform(image=image)["image"] if self.named else self.transform(self._given(image))
+        try:
+            return to_image(view)
+        except DataError as error:
+            raise DataError(f"`views` made no image of an image. {error}") from error
+
+    def _given(self, image: Image) -> Any:
+        if image.dtype == np.uint8 and image.shape[2] in (1, 3) and not self.tensors:
+            return Pillow.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+        if image.dtype == np.uint8:
+            return torch.from_numpy(np.moveaxis(image, -1, 0).copy())
+        return as_float(image)
+
+
+def as_recipe(views: Views) -> Recipe:
+    """A recipe as it is, a preset by its name, any other callable as one."""
+    if isinstance(views, str):
+        return preset(views)
+    return views if isinstance(views, Recipe) else ForeignRecipe(views)
+
+
+class AugmentationDataset(PretextDataset):
+    """Two views of each image: item (first view C×H×W, second view C×H×W).
+
+    Args:
+        dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
+        transformations: Makes the views: a recipe, or a callable as described at :class:`ForeignRecipe`.
+        transformations2: Makes the second view; None: as the first.
+        clean1: Leave the first view as the image is.
+        clean2: Leave the second view as the image is.
+
+    Raises:
+        ConfigurationError: If the transformations cannot be called.
+
+    Examples:
+        >>> from super_selfish.data import MoCoRecipe
+        >>> first, second = AugmentationDataset(np.zeros((2, 48, 32, 3), np.uint8), MoCoRecipe())[0]
+        >>> first.shape, second.shape
+        (torch.Size([3, 48, 32]), torch.Size([3, 48, 32]))
+    """
+
+    def __init__(
+        self,
+        dataset: object,
+        transformations: Views,
+        transformations2: Views | None = None,
+        clean1: bool = False,
+        clean2: bool = False,
+    ) -> None:
+        super().__init__(dataset)
+        first = as_recipe(transformations)
+        second = first if transformations2 is None else as_recipe(transformations2)
+        self.recipes: tuple[Recipe | None, ...] = (None if clean1 else first, None if clean2 else second)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether reading an image runs a user's code, which may draw from global generators."""
+        return super().foreign or any(recipe is not None and recipe.foreign for recipe in self.recipes)
+
+    def sample(self, index: int, stream: Stream) -> Sample:
+        """The two views; the second is drawn after the first."""
+        return self.finish([self.begin(index, stream)])[0]
+
+    @property
+    def together(self) -> int:
+        """How many images are begun before they are finished: dozens of small ones; a large one stays in the cache."""
+        with contextlib.suppress(DataError):  # told when it is read
+            header = self.images.header(0)
+            return 32 if header.height * header.width <= _SMALL else 1
+        return 1
+
+    def begin(self, index: int, stream: Stream) -> Any:
+        """The image, and what is random about its views."""
+        image = self.images.read(index)
+        height, width = image.shape[:2]
+        return image, [None if recipe is None else recipe.plan(height, width, stream) for recipe in self.recipes]
+
+    def finish(self, begun: Sequence[Any]) -> list[Sample]:
+        """The views."""
+        images = [image for image, _ in begun]
+        views = [
+            images if recipe is None else recipe.make_all(images, [plans[place] for _, plans in begun])
+            for place, recipe in enumerate(self.recipes)
+        ]
+        return list(zip(*views, strict=True))
+
+
+class AugmentationIndexedDataset(AugmentationDataset):
+    """Two views of each image and where the image stands in the data set: item (first view, second view, index).
+
+    Args:
+        dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
+        transformations: Makes the views: a recipe, or a callable as described at :class:`ForeignRecipe`.
+        transformations2: Makes the second view; None: as the first.
+        clean1: Leave the first view as the image is.
+        clean2: Leave the second view as the image is.
+        views: 1 for items (view, index).
+
+    Raises:
+        ConfigurationError: If the transformations cannot be called, or ``views`` is neither 1 nor 2.
+
+    Examples:
+        >>> from super_selfish.data import MoCoRecipe
+        >>> images = AugmentationIndexedDataset(np.zeros((9, 48, 32, 3), np.uint8), MoCoRecipe(), views=1)
+        >>> view, index = images[8]
+        >>> view.shape, index
+        (torch.Size([3, 48, 32]), 8)
+    """
+
+    def __init__(
+        self,
+        dataset: object,
+        transformations: Views,
+        transformations2: Views | None = None,
+        clean1: bool = False,
+        clean2: bool = False,
+        *,
+        views: int = 2,
+    ) -> None:
+        check_argument(views in (1, 2), "views", views, "1 or 2")
+        super().__init__(dataset, transformations, transformations2, clean1, clean2)
+        self.recipes = self.recipes[:views]
+
+    def begin(self, index: int, stream: Stream) -> Any:
+        """The index and the image, and what is random about its views."""
+        return index, super().begin(index, stream)
+
+    def finish(self, begun: Sequence[Any]) -> list[Sample]:
+        """The views, each followed by the index."""
+        views = super().finish([image for _, image in begun])
+        return [(*sample, index) for sample, (index, _) in zip(views, begun, strict=True)]
+
+
+def two_views(views: Views | Sequence[Views]) -> Callable[[object], AugmentationDataset]:
+    """What makes a data set of views of a data set of images.
+
+    Args:
+        views: One recipe or callable for both views, or a pair.
+
+    Raises:
+        ConfigurationError: If it is neither.
+    """
+    pair = tuple(views) if isinstance(views, tuple | list) else (views, views)
+    if len(pair) != 2:
+        raise ConfigurationError(
+            "`views` make two views of an image.", expected="one recipe or callable, or a pair", received=repr(views)
+        )
+    first, second = (as_recipe(part) for part in pair)
+    return lambda images: AugmentationDataset(images, first, second)
+
+
+def check_views(dataset: Any, preprocessing: Preprocessing, size: int | tuple[int, int] | None, count: int = 2) -> None:
+    """Make sure, before training, that views are as large as the network was built for.
+
+    Args:
+        dataset: Of items that begin with views.
+        preprocessing: Of the images.
+        size: Side or (height, width) that was announced; None: that of the images.
+        count: How many views.
+
+    Raises:
+        ConfigurationError: If an item has too few views, or they differ from what was announced.
+    """
+    if not hasattr(dataset, "__getitem__"):
+        return  # of a loader of the user's own
+    try:
+        with sample_key(0, 0, 0):
+            item = foreign_sample(dataset[0])
+    except UnreadableImage:
+        return  # whether that is an error is said when training comes to it
+    parts = item[:count] if isinstance(item, tuple | list) else (item,)
+    views = [as_float(part) if isinstance(part, np.ndarray) else part for part in parts]
+    if len(views) < count or any(not isinstance(view, Tensor) or view.ndim != 3 for view in views):
+        raise ConfigurationError(
+            f"The data set makes no {'view' if count == 1 else 'two views'} of an image.",
+            expected=f"items ({'view, ...' if count == 1 else 'view, view'}) of tensors C×H×W or PIL images",
+            received=", ".join(type(part).__name__ for part in parts),
+        )
+    height, width = preprocessing.resolution if size is None else (size, size) if isinstance(size, int) else size
+    for view in views:
+        if tuple(view.shape) != (preprocessing.channels, height, width):
+            raise ConfigurationError(
+                "The views are not as large as the network was built for.",
+                expected="×".join(map(str, (preprocessing.channels, height, width))),
+                received="×".join(map(str, view.shape)),
+                fix=f"Pass view_size={tuple(view.shape[1:])}."
+                if view.shape[0] == preprocessing.channels
+                else "Views must keep the number of channels.",
+            )

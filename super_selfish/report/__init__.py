@@ -1,0 +1,1 @@
+"""A training in one HTML file."""

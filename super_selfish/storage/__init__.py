@@ -1,0 +1,1 @@
+"""Everything that touches the formats on disk: weights files, checkpoints, locks."""

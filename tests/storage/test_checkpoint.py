@@ -1,0 +1,748 @@
+"""Whatever happens while a checkpoint is written, a whole one is there afterwards."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from super_selfish.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch, ConfigurationError
+from super_selfish.storage import checkpoint as module
+from super_selfish.storage.checkpoint import CheckpointFolder, StoredCheckpoint
+
+FILES = ["manifest.json", "trees.json", "model.safetensors", "optimizer.safetensors"]
+
+
+def state(step: int) -> dict[str, Any]:
+    weights = torch.full((3, 4), float(step))
+    return {
+        "model": {"weight": weights, "bias": -weights[0]},
+        "optimizer": {"state": {0: {"step": torch.tensor(step)}}},
+        "cursor": {"epoch": 2, "best": float("inf")},
+    }
+
+
+def at(base: str = "store/base") -> CheckpointFolder:
+    return CheckpointFolder(Path(base))
+
+
+def write(step: int, folder: CheckpointFolder | None = None, mark: str = "", **options: Any) -> Path:
+    return (folder or at()).write(step, state(step), {"supervisor": "rotate_net", "mark": mark}, **options)
+
+
+def check(checkpoint: StoredCheckpoint | None, step: int) -> None:
+    """The checkpoint holds exactly what `state` gave at this step."""
+    assert checkpoint is not None
+    assert checkpoint.step == step
+    assert set(checkpoint.parts) == set(state(step))
+    model, expected = checkpoint.read("model"), state(step)["model"]
+    assert all(torch.equal(model[key], expected[key]) for key in expected)
+    assert int(checkpoint.read("optimizer")["state"][0]["step"]) == step
+    assert checkpoint.read("cursor") == state(step)["cursor"]
+
+
+def tree(root: str | Path = "store") -> dict[str, bytes | None]:
+    """All that is below a folder, with its content."""
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(Path(root).rglob("*"))}
+
+
+def names(root: str = "store/base.ckpt") -> set[str]:
+    return {path.name for path in Path(root).iterdir()}
+
+
+class Killed(BaseException):
+    """The process is gone: no handler of it does anything any more."""
+
+
+class FileSystem:
+    """Sees every call that changes the disk, and lets those from the n-th on fail."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
+        self.fault: Callable[[int, str], BaseException | None] | None = None
+
+    def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.fault is None:
+            return
+        if event == "open":
+            writes = isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            if writes:
+                self.note("open", str(arguments[0]))
+        elif event in {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.link"}:
+            self.note(event.removeprefix("os."), str(arguments[1] if event == "os.rename" else arguments[0]))
+
+    def fsync(self, handle: int) -> None:
+        if self.fault is not None:
+            self.note("fsync folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "fsync file", "")
+
+    def note(self, event: str, path: str) -> None:
+        assert self.fault is not None
+        self.events.append((event, path))
+        if error := self.fault(len(self.events), event):
+            raise error
+
+
+DISK = FileSystem()
+sys.addaudithook(DISK.audit)  # cannot be taken away again, and does nothing outside `watched`
+
+
+@contextmanager
+def watched(fault: Callable[[int, str], BaseException | None] = lambda *_: None) -> Iterator[list[tuple[str, str]]]:
+    DISK.events, DISK.fault = [], fault
+    try:
+        yield DISK.events
+    finally:
+        DISK.fault = None
+
+
+@pytest.fixture(autouse=True)
+def _fsync_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", DISK.fsync)  # and not done: the disks of test machines are slow
+
+
+def killed_at_every_call(action: Callable[[], object], look: Callable[[], object]) -> int:
+    """Run an action on the same disk again and again, each time killed one call later."""
+    shutil.copytree("store", "before", symlinks=True)
+    for n in range(1, 1000):
+        shutil.rmtree("store")
+        shutil.copytree("before", "store", symlinks=True)
+        with watched(lambda number, _event, n=n: Killed() if number >= n else None):
+            try:
+                action()
+            except Killed:
+                pass
+            else:
+                return n
+        look()
+    raise AssertionError("never came to an end")
+
+
+def test_what_is_written_is_read() -> None:
+    folder = at()
+    assert folder.newest_valid() is None
+    assert folder.steps() == []
+    folder.clean()
+    assert not Path("store").exists()
+    assert write(5, folder) == Path("store/base.ckpt/step-000000000005")
+    assert write(12, folder) == Path("store/base.ckpt/step-000000000012")
+    assert folder.steps() == [12, 5]
+    assert names() == {"step-000000000012", "step-000000000005", "LATEST"}
+    assert Path("store/base.ckpt/LATEST").read_text() == "step-000000000012\n"
+    for verify in ("full", "size"):
+        checkpoint = at().newest_valid(verify)
+        check(checkpoint, 12)
+    assert checkpoint.path == Path("store/base.ckpt/step-000000000012")
+    assert checkpoint.manifest["supervisor"] == "rotate_net"
+    assert checkpoint.manifest["previous"] == 5
+    assert checkpoint.manifest["seconds"] >= 0
+    assert {path.name for path in checkpoint.path.iterdir()} == set(FILES)
+
+
+def test_the_manifest_names_every_file_and_then_itself() -> None:
+    path = write(5, mark="ü")
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert list(manifest)[-1] == "sha256"
+    assert set(manifest["files"]) == {"trees.json", "model.safetensors", "optimizer.safetensors"}
+    for name, said in manifest["files"].items():
+        content = (path / name).read_bytes()
+        assert said == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def test_a_manifest_of_odd_values_stays_valid() -> None:
+    odd = {"loss": float("nan"), "rates": {10: (1, 2), 9: None}, "format": 99, "step": 3, "sha256": "x", "files": {}}
+    at().write(5, state(5), odd)
+    found = at().newest_valid()
+    check(found, 5)
+    assert found is not None
+    assert found.manifest["rates"] == {"10": [1, 2], "9": None}
+
+
+def test_what_is_read_does_not_hold_on_to_the_file() -> None:
+    path = at().write(5, {"model": torch.ones(100_000)}, {}) / "model.safetensors"
+    found = at().newest_valid()
+    assert found is not None
+    weights = found.read("model")
+    with path.open("rb+") as file:  # safetensors maps the file into memory
+        file.write(bytes(path.stat().st_size))
+    assert torch.equal(weights, torch.ones(100_000))
+
+
+@pytest.mark.promise(39)
+def test_only_the_newest_are_kept() -> None:
+    folder = at()
+    for step in range(1, 6):
+        write(step, folder, keep=3)
+    assert folder.steps() == [5, 4, 3]
+    write(6, folder, keep=1)
+    assert names() == {"step-000000000006", "LATEST"}
+
+
+def test_wrong_arguments_change_nothing() -> None:
+    for options in ({"step": -1}, {"keep": 0}):
+        with pytest.raises(ConfigurationError, match="needs a step from 0"):
+            write(**({"step": 1} | options))
+    for part in ("../x", "a/b", "", "A", "manifest.json"):
+        with pytest.raises(ConfigurationError, match="name of a part"):
+            at().write(1, {part: 1}, {})
+    with pytest.raises(TypeError, match=r"`own\.hook` is of type function"):
+        at().write(1, {"model": torch.ones(1), "own": {"hook": lambda: 0}}, {})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        at().write(1, {}, {"x": object()})
+    with pytest.raises(ConfigurationError, match="`verify` is unknown"):
+        at().newest_valid("no")  # type: ignore[arg-type]
+    assert tree() == {}
+
+
+@pytest.mark.promise(5)
+def test_the_order_of_a_write() -> None:
+    folder = at()
+    write(1, folder, keep=1)
+    with watched() as events:
+        write(2, folder, keep=1)
+    happened = [event if event.startswith("fsync") else f"{event} {Path(path).name}" for event, path in events]
+    commit = happened.index("rename step-000000000002")
+    latest = happened.index("rename LATEST")
+    files = [index for index, event in enumerate(happened[:commit]) if event == "fsync file"]
+    writes = [index for index, event in enumerate(happened[:commit]) if event.startswith("open")]
+    assert len(files) == len(FILES)
+    assert max(writes) < max(files) < happened.index("fsync folder") < commit
+    assert happened[commit + 1] == "fsync folder"
+    assert commit + 1 < latest
+    removed = [index for index, event in enumerate(happened) if event.startswith("rename .trash-step-000000000001")]
+    assert len(removed) == 1
+    assert removed[0] > latest
+    assert not any(event.startswith("open") and "step-" in path for event, path in events)  # only ever by rename
+
+
+def whole(steps: set[int], new: int) -> None:
+    """After a kill there is a whole checkpoint, before and after tidying up; the next write works; nothing is left."""
+    found = at().newest_valid()
+    assert found is not None
+    assert found.step in steps
+    check(found, found.step)
+    folder = at()
+    folder.clean()
+    again = folder.newest_valid()
+    assert again is not None
+    assert again.step in {found.step, new}
+    check(again, again.step)
+    assert not [name for name in names() if name.startswith(".") or name.endswith(".new")]
+    assert not Path("store/base.ckpt.new").exists()
+    write(new + 1, folder)
+    check(at().newest_valid(), new + 1)
+
+
+@pytest.mark.promise(3)
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_kill_at_any_call_of_a_write(keep: int, caplog: pytest.LogCaptureFixture) -> None:
+    for step in (1, 2):
+        write(step, keep=keep)
+    calls = killed_at_every_call(lambda: write(3, keep=keep), lambda: whole({2, 3}, 3))
+    assert calls > 20
+    assert caplog.text == ""
+
+
+@pytest.mark.promise(3)
+def test_a_kill_at_any_call_of_the_first_write() -> None:
+    def look() -> None:
+        folder = at()
+        found = folder.newest_valid()
+        assert found is None or found.step == 1
+        folder.clean()
+        write(2, folder)
+        assert set(folder.steps()) in ({2}, {1, 2})
+        assert names() == {"LATEST", *(f"step-{step:012d}" for step in folder.steps())}
+
+    Path("store").mkdir()
+    assert killed_at_every_call(lambda: write(1), look) > 15
+
+
+@pytest.mark.promise(3)
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_kill_at_any_call_of_a_repeated_step(damaged: bool) -> None:
+    write(1, keep=1)
+    path = write(2, keep=2 if damaged else 1)
+    if damaged:
+        (path / "model.safetensors").unlink()
+
+    def again() -> None:
+        folder = at()
+        found = folder.newest_valid()
+        assert found is not None
+        assert found.step == (1 if damaged else 2)
+        write(2, folder, mark="repeated", keep=1)
+
+    assert killed_at_every_call(again, lambda: whole({1, 2} if damaged else {2}, 2)) > 20
+    folder = at()
+    assert folder.steps() == [2]
+    found = folder.newest_valid()
+    assert found is not None
+    assert found.manifest["mark"] == "repeated"
+
+
+def set_aside_is_whole() -> None:
+    """One of the three folders is always whole; the older training is never lost before the new one is there."""
+    shown = {}
+    for name in ("base.ckpt", "base.ckpt.new", "base.ckpt.prev"):
+        for path in sorted(Path("store", name).glob("step-*")):
+            shown[name] = StoredCheckpoint(path).manifest["mark"]
+    assert "old" in shown.values()
+    assert "new" in shown.values() or shown == {"base.ckpt": "old", "base.ckpt.prev": "oldest"}
+    found = at().newest_valid()
+    assert found is not None
+    folder = at()
+    folder.clean()
+    assert not Path("store/base.ckpt.new").exists()
+    after = folder.newest_valid()
+    assert after is not None
+    if after.manifest["mark"] == "old":
+        assert "new" not in shown.values()
+        write(1, folder, mark="new", fresh=True)
+    assert {name for name in os.listdir("store")} == {"base.ckpt", "base.ckpt.prev"}  # noqa: C416, PTH208
+    check(folder.newest_valid(), 1)
+    assert StoredCheckpoint(Path("store/base.ckpt.prev/step-000000000009")).manifest["mark"] == "old"
+    assert names() <= {"step-000000000001", "LATEST"}
+
+
+def older_trainings() -> None:
+    write(7, mark="oldest")
+    write(9, mark="old", fresh=True)
+
+
+def test_an_older_training_is_set_aside() -> None:
+    folder = at()
+    assert write(5, folder, fresh=True).is_dir()
+    assert names("store") == {"base.ckpt"}  # nothing was there
+    write(7, folder)
+    folder = at()
+    write(2, folder, mark="new", fresh=True)
+    assert names("store") == {"base.ckpt", "base.ckpt.prev"}
+    assert folder.steps() == [2]
+    found = folder.newest_valid()
+    check(found, 2)
+    assert found is not None
+    assert found.manifest["previous"] is None
+    assert names("store/base.ckpt.prev") == {"LATEST", "step-000000000005", "step-000000000007"}
+    write(3, folder, fresh=True)  # of the same training
+    assert folder.steps() == [3, 2]
+    write(1, fresh=True)
+    assert names("store/base.ckpt.prev") == {"LATEST", "step-000000000002", "step-000000000003"}
+
+
+@pytest.mark.promise(3)
+def test_a_kill_at_any_call_of_setting_aside() -> None:
+    older_trainings()
+    assert killed_at_every_call(lambda: write(1, mark="new", fresh=True), set_aside_is_whole) > 25
+
+
+@pytest.mark.promise(3)
+def test_a_kill_while_the_wreckage_of_a_kill_is_tidied_up() -> None:
+    older_trainings()
+    with pytest.raises(Killed), watched(lambda _number, event: Killed() if event == "fsync folder" else None):
+        write(1, mark="new", fresh=True)
+    assert killed_at_every_call(lambda: at().clean(), set_aside_is_whole) > 1
+    shutil.rmtree("before")
+    shutil.rmtree("store")
+    older_trainings()
+    renames: list[int] = []
+
+    def after_the_first_swap(_number: int, event: str) -> BaseException | None:
+        renames.extend([1] if event == "rename" else [])
+        return Killed() if len(renames) >= 4 else None
+
+    with pytest.raises(Killed), watched(after_the_first_swap):
+        write(1, mark="new", fresh=True)
+    assert names("store") == {"base.ckpt.new", "base.ckpt.prev"}
+    assert killed_at_every_call(lambda: at().clean(), set_aside_is_whole) > 2
+
+
+def test_a_lock_made_in_between_is_no_older_training() -> None:
+    older_trainings()
+    write(1, mark="new", fresh=True)
+    Path("store/base.ckpt").rename("store/base.ckpt.new")  # as a kill leaves it
+    Path("store/base.ckpt").mkdir()
+    Path("store/base.ckpt/LOCK").write_text("1")
+    at().clean()
+    check(at().newest_valid(), 1)
+    assert StoredCheckpoint(Path("store/base.ckpt.prev/step-000000000009")).manifest["mark"] == "old"
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) * 2 // 3] ^= 4
+    path.write_bytes(content)
+
+
+def folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "flip": flip,
+    "truncate": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "empty": lambda path: path.write_bytes(b""),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "delete": lambda path: path.unlink(),
+    "folder": folder_instead,
+    "link": lambda path: path.rename("elsewhere") and path.symlink_to(Path("elsewhere").resolve()),
+}
+
+
+@pytest.mark.promise(6)
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_noticed_and_passed_over(name: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    write(1)
+    path = write(2) / name
+    DAMAGE[kind](path)
+    before = tree()
+    folder = at()
+    check(folder.newest_valid(), 1)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert str(path) in caplog.text
+    shutil.rmtree("store/base.ckpt/step-000000000001")
+    before = tree()
+    with pytest.raises(CheckpointCorrupt, match=rf"No checkpoint in .* is whole.*{name}"):
+        folder.newest_valid()
+    assert tree() == before
+    folder.clean()
+    assert tree() == before
+
+
+@pytest.mark.promise(6)
+def test_any_flipped_bit_of_the_manifest_is_noticed() -> None:
+    path = write(1) / "manifest.json"
+    good = path.read_bytes()
+    for position in range(0, len(good), 3):
+        damaged = bytearray(good)
+        damaged[position] ^= 1 << position % 7
+        path.write_bytes(damaged)
+        if json.loads(good) != _parsed(damaged):  # white space may change
+            with pytest.raises(CheckpointCorrupt):
+                StoredCheckpoint(path.parent)
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def test_sizes_alone_are_enough_if_asked_for() -> None:
+    write(1)
+    path = write(2)
+    flip(path / "model.safetensors")
+    found = at().newest_valid("size")
+    assert found is not None
+    assert found.step == 2
+    (path / "model.safetensors").write_bytes(b"short")
+    check(at().newest_valid("size"), 1)
+
+
+def test_a_damaged_step_does_not_push_out_a_whole_one() -> None:
+    write(1)
+    flip(write(5) / "model.safetensors")
+    folder = at()
+    check(folder.newest_valid(), 1)
+    write(2, folder, keep=2)  # the run goes on from step 1
+    assert folder.steps() == [5, 2, 1]
+    check(folder.newest_valid(), 2)
+    write(6, folder, keep=2)
+    assert folder.steps() == [6, 5, 2]
+    write(7, folder, keep=2)
+    assert folder.steps() == [7, 6]
+
+
+def test_a_damaged_step_is_replaced_when_it_comes_again() -> None:
+    write(1)
+    flip(write(5) / "model.safetensors")
+    folder = at()
+    check(folder.newest_valid(), 1)
+    write(5, folder, keep=1)
+    assert folder.steps() == [5]
+    check(folder.newest_valid(), 5)
+    write(2, folder, keep=1)  # whatever the reason, what was just written stays
+    assert folder.steps() == [5, 2]
+
+
+def pending(damaged: bool) -> Path:
+    """A replacement of step 2 that a kill interrupted."""
+    write(2, mark="new").rename("pending")
+    path = write(2, mark="old")
+    replacement = Path("pending").rename(f"{path}.new")
+    if damaged:
+        flip(replacement / "model.safetensors")
+    return path
+
+
+def test_a_pending_replacement_is_used_and_finished() -> None:
+    path = pending(damaged=False)
+    assert at().steps() == [2]
+    found = at().newest_valid()
+    assert found is not None
+    assert found.manifest["mark"] == "new"
+    at().clean()
+    assert StoredCheckpoint(path).manifest["mark"] == "new"
+    assert names() == {"LATEST", path.name}
+
+
+def test_a_damaged_replacement_replaces_nothing() -> None:
+    path = pending(damaged=True)
+    found = at().newest_valid()
+    assert found is not None
+    assert found.manifest["mark"] == "old"
+    at().clean()
+    assert StoredCheckpoint(path).manifest["mark"] == "old"
+    assert names() == {"LATEST", path.name}
+
+
+def test_a_damaged_new_training_sets_nothing_aside() -> None:
+    new = write(3)
+    flip(new / "model.safetensors")
+    Path("store/base.ckpt").rename("store/base.ckpt.new")
+    write(2, at("store/other"))
+    Path("store/other.ckpt").rename("store/base.ckpt")
+    at().clean()
+    check(at().newest_valid(), 2)
+    assert Path("store/base.ckpt.new", new.name).is_dir()
+    shutil.rmtree("store/base.ckpt")
+    at().clean()  # it is all there is
+    with pytest.raises(CheckpointCorrupt, match=r"base\.ckpt/step-000000000003/model"):
+        at().newest_valid()
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    """Change a manifest, with a checksum that fits."""
+    file = path / "manifest.json"
+    manifest = {key: value for key, value in json.loads(file.read_text()).items() if key != "sha256"} | changes
+    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    file.write_text(json.dumps(manifest | {"sha256": digest}))
+
+
+@pytest.mark.promise(36)
+def test_a_newer_format_is_told() -> None:
+    write(1)
+    rewrite(write(2), format=2)
+    with pytest.raises(CheckpointMismatch, match=r"newer release.*format 2.*Upgrade"):
+        at().newest_valid()
+
+
+@pytest.mark.promise(33)
+def test_a_manifest_leads_nowhere_else() -> None:
+    path = write(1)
+    files = json.loads((path / "manifest.json").read_text())["files"]
+    secret = Path("store/base.ckpt/x.safetensors")
+    shutil.copy(path / "model.safetensors", secret)
+    for name in ("../x.safetensors", str(secret.resolve()), "a/../../x.safetensors", "x", "", "..", "LATEST"):
+        rewrite(path, files=files | {name: files["model.safetensors"]})
+        with pytest.raises(CheckpointCorrupt, match="no file of a checkpoint"):
+            StoredCheckpoint(path)
+    for wrong in (None, [], {}, {"model.safetensors": files["model.safetensors"]}, files | {"trees.json": 3}):
+        rewrite(path, files=wrong)
+        with pytest.raises(CheckpointCorrupt, match="damaged"):
+            StoredCheckpoint(path)
+    rewrite(path, files=files, step=2)
+    with pytest.raises(CheckpointCorrupt, match="of another step"):
+        StoredCheckpoint(path)
+
+
+def forge(path: Path, name: str, text: str) -> StoredCheckpoint:
+    (path / name).write_text(text)
+    said = {"bytes": len(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    rewrite(path, files=json.loads((path / "manifest.json").read_text())["files"] | {name: said})
+    return StoredCheckpoint(path)
+
+
+@pytest.mark.promise(32)
+def test_forged_trees_are_refused() -> None:
+    path = write(1)
+    shutil.copy(path / "model.safetensors", "store/base.ckpt/model.safetensors")
+    found = forge(
+        path, "trees.json", json.dumps({"../model": {"$t": "weight"}, "model": {"$t": "absent"}, "x": {"$y": 1}})
+    )
+    for part in found.parts:
+        with pytest.raises(CheckpointCorrupt, match="The skeleton of a checkpoint is damaged"):
+            found.read(part)
+    with pytest.raises(CheckpointMismatch, match="has no part 'cursor'"):
+        found.read("cursor")
+    for text in ("[" * 100_000, "[]", "nonsense"):
+        with pytest.raises(CheckpointCorrupt, match=r"trees.json` is damaged"):
+            _ = forge(path, "trees.json", text).parts
+    found = forge(path, "trees.json", json.dumps({"model": {"$t": "weight"}}))
+    for text in ("", "nonsense" * 9, "\xff" * 9):
+        with pytest.raises(CheckpointCorrupt, match=r"model.safetensors` is damaged"):
+            forge(path, "model.safetensors", text.encode("ascii", "replace").decode()).read("model")
+
+
+@pytest.mark.promise(32)
+def test_large_text_is_neither_read_nor_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(1)
+    monkeypatch.setattr("super_selfish.storage.stored._JSON_LIMIT", 2000)
+    with pytest.raises(CheckpointError, match=r"trees.json` would be larger.*Keep long lists as arrays or tensors"):
+        at().write(2, {"list": list(range(5000))}, {})
+    assert names() == {"LATEST", path.name}
+    monkeypatch.setattr("super_selfish.storage.stored._JSON_LIMIT", 100)
+    with pytest.raises(CheckpointCorrupt, match="is larger than"):
+        StoredCheckpoint(path)
+
+
+@pytest.mark.promise(7)
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_full_disk_leaves_everything_as_it_was(fresh: bool, caplog: pytest.LogCaptureFixture) -> None:
+    def full(number: int, event: str) -> BaseException | None:
+        return OSError(errno.ENOSPC, "No space left") if number >= n and event not in {"remove", "rmdir"} else None
+
+    outcomes = []
+    for n in range(1, 100):
+        folder = at()
+        older = {write(1, folder), write(2, folder)}
+        before, folder = tree(), at()
+        with watched(full) as events:
+            try:
+                write(3, folder, fresh=fresh)
+            except CheckpointError as error:
+                outcomes.append(str(error))
+        found = folder.newest_valid()
+        check(found, 3 if len(outcomes) < n else found.step if found else 0)
+        if len(outcomes) < n and all(event in {"remove", "rmdir"} for event, _ in events[n - 1 :]):
+            break
+        if len(outcomes) < n:
+            outcomes.append("a warning")
+            assert "is stored, but" in caplog.text
+        elif tree() != before:  # the disk was full after the one rename that counts
+            assert any(event == "rename" for event, _ in events[: n - 1])
+            assert not [path for path in tree() if "/.tmp-" in path]
+        caplog.clear()
+        write(4, folder, fresh=fresh)  # there is room again
+        check(folder.newest_valid(), 4)
+        if fresh:
+            older = {Path("store/base.ckpt.prev", path.name) for path in older}
+            assert set(Path("store/base.ckpt.prev").glob("step-*")) == older
+        shutil.rmtree("store")
+    assert "a warning" in outcomes
+    refused = [outcome for outcome in outcomes if outcome != "a warning"]
+    assert len(refused) > 10
+    assert all("could not be written: No space left. Earlier checkpoints are unchanged" in text for text in refused)
+
+
+@pytest.mark.promise(7)
+def test_tensors_that_do_not_fit_leave_everything_as_it_was() -> None:
+    resource = pytest.importorskip("resource")
+    write(1)
+    before = tree()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(CheckpointError, match="File too large"):
+            at().write(2, {"model": torch.zeros(100_000)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert tree() == before
+
+
+@pytest.mark.promise(8)
+def test_a_folder_that_cannot_be_written_is_told() -> None:
+    Path("store").mkdir()
+    Path("store/base.ckpt").write_text("a file")
+    for call in (lambda: write(1), lambda: at().newest_valid(), lambda: at().steps(), lambda: at().clean()):
+        with pytest.raises(CheckpointError, match=r"base\.ckpt"):
+            call()
+    assert Path("store/base.ckpt").read_text() == "a file"
+
+
+def test_the_mode_follows_the_umask() -> None:
+    before = os.umask(0o027)
+    try:
+        path = write(1)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.iterdir()} == {0o640}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o750
+
+
+@pytest.mark.promise(3)
+def test_only_wreckage_of_the_dead_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(process: int, signal: int) -> None:
+        assert signal == 0
+        if process != alive:
+            raise PermissionError if process == foreign else ProcessLookupError
+
+    monkeypatch.setattr(os, "kill", kill)
+    write(1)
+    root, here = Path("store/base.ckpt"), module._HOST
+    alive, foreign, gone = 10_000_001, 10_000_002, 10_000_003  # larger than any process id of Linux
+    kept = [
+        f".tmp-3-{alive}-{here}-00000000",
+        f".trash-step-000000000003-{alive}-{here}-00000000",
+        f".tmp-3-{foreign}-{here}-00000000",
+        f".tmp-3-{gone}-ffffffff-00000000",
+        ".tmp-of-somebody",
+        "notes",
+        "step-3",
+    ]
+    removed = [
+        f".tmp-3-{os.getpid()}-{here}-00000000",
+        f".tmp-3-{gone}-{here}-00000000",
+        f".trash-step-000000000003-{gone}-{here}-00000000",
+        f".tmp-3-{gone}-eeeeeeee-00000000",
+    ]
+    for name in (*kept, *removed):
+        (root / name).mkdir()
+        (root / name / "file").write_text("x")
+    os.utime(root / removed[-1], (0, 0))  # another computer left it long ago
+    (root / ".LATEST.abc.tmp").write_text("x")
+    at().clean()
+    assert names() == {*kept, "LATEST", "step-000000000001"}
+
+
+def test_what_cannot_be_removed_is_a_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def busy(*_arguments: Any, **_options: Any) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    write(1, keep=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", busy)
+        check(StoredCheckpoint(write(2, keep=1)), 2)
+    assert "cannot be removed: Device or resource busy" in caplog.text
+    at().clean()
+    assert names() == {"LATEST", "step-000000000002"}
+
+
+def test_latest_is_not_trusted() -> None:
+    write(1)
+    write(2)
+    for text in ("step-000000000001", "../../elsewhere", ""):
+        Path("store/base.ckpt/LATEST").write_text(text)
+        check(at().newest_valid(), 2)
+
+
+def test_a_checkpoint_that_a_running_training_replaces_is_no_damage(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(1, keep=1)
+    reader, before = at(), module._stored_in
+    pending = [lambda: write(2, keep=1)]
+
+    def slow(root: Path) -> list[Path]:
+        found = before(root)
+        if pending:
+            pending.pop()()  # between the reader's look and its opening of the files
+        return found
+
+    monkeypatch.setattr(module, "_stored_in", slow)
+    check(reader.newest_valid(), 2)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

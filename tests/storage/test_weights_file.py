@@ -1,0 +1,125 @@
+"""The file of weights: it says what it is, notices damage, and is no program."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import super_selfish
+from super_selfish.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch
+from super_selfish.models import SmallResNet
+from super_selfish.storage.weights_file import read_artefact, write_artefact
+from super_selfish.supervisors import RotateNetSupervisor
+
+
+@pytest.fixture
+def stored() -> Path:
+    write_artefact(
+        "store/x", {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3)}, {"supervisor": "rotate_net"}
+    )
+    return Path("store/x.safetensors")
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    manifest = read_artefact("store/x").manifest | changes
+    save_file(load_file(path), path, metadata={"super_selfish": json.dumps(manifest)})
+
+
+def test_what_is_written_is_read(stored: Path) -> None:
+    artefact = read_artefact("store/x.safetensors")
+    assert artefact.path == stored
+    assert artefact.manifest["supervisor"] == "rotate_net"
+    assert torch.equal(artefact.tensors["a"], torch.arange(6.0).reshape(2, 3))
+    assert json.loads(Path("store/x.json").read_text()) == artefact.manifest
+
+
+@pytest.mark.promise(6)
+def test_every_flipped_bit_of_the_tensors_is_noticed(stored: Path) -> None:
+    good = stored.read_bytes()
+    for position in range(len(good) - 32, len(good)):
+        damaged = bytearray(good)
+        damaged[position] ^= 1 << position % 8
+        stored.write_bytes(damaged)
+        with pytest.raises(CheckpointCorrupt):
+            read_artefact("store/x")
+
+
+@pytest.mark.promise(6)
+def test_any_flipped_byte_of_the_header_is_refused_or_harmless(stored: Path) -> None:
+    good, intact = stored.read_bytes(), read_artefact("store/x")
+    for position in range(0, len(good) - 32, 7):
+        damaged = bytearray(good)
+        damaged[position] ^= 1 << position % 8
+        stored.write_bytes(damaged)
+        try:
+            artefact = read_artefact("store/x")
+        except CheckpointError:
+            continue
+        assert torch.equal(artefact.tensors["a"], intact.tensors["a"])
+
+
+@pytest.mark.promise(33)
+def test_strange_manifests_are_refused(stored: Path) -> None:
+    rewrite(stored, format=2)
+    with pytest.raises(CheckpointMismatch, match="newer release"):
+        read_artefact("store/x")
+    save_file({"a": torch.zeros(1)}, stored, metadata={"super_selfish": "[" * 100_000})
+    with pytest.raises(CheckpointCorrupt, match="not JSON"):
+        read_artefact("store/x")
+    save_file({"a": torch.zeros(1)}, stored, metadata={"super_selfish": "[1]"})
+    with pytest.raises(CheckpointCorrupt, match="no format"):
+        read_artefact("store/x")
+
+
+@pytest.mark.promise(33)
+def test_a_file_names_no_code() -> None:
+    images = np.zeros((4, 32, 32, 3), np.uint8)
+    RotateNetSupervisor(images, backbone="small_resnet").save("store/x")
+    path = Path("store/x.safetensors")
+    good = read_artefact("store/x").manifest
+    rewrite(path, supervisor="os.system")
+    with pytest.raises(CheckpointMismatch, match="does not say which algorithm"):
+        super_selfish.load("store/x")
+    rewrite(path, **(good | {"arguments": good["arguments"] | {"dataset": "/etc", "transform": "os.system"}}))
+    loaded = super_selfish.load("store/x")
+    assert loaded.dataset is None
+    rewrite(path, **(good | {"networks": {"backbone": "timm:../../x"}}))
+    with pytest.raises((CheckpointError, ValueError)):
+        super_selfish.load("store/x")
+    rewrite(path, **(good | {"preprocessing": {"resolution": [10**9, 10**9]}}))
+    with pytest.raises(CheckpointError, match="preprocessing is damaged"):
+        super_selfish.load("store/x")
+
+
+@pytest.mark.promise(32)
+def test_a_plain_state_dict_is_read_and_a_program_is_not() -> None:
+    first, second = (RotateNetSupervisor(backbone=SmallResNet(width=4)) for _ in range(2))
+    Path("store").mkdir()
+    state = {f"module.{key.removeprefix('model.')}": value for key, value in first.state_dict().items()}
+    torch.save(state, "store/old.pt")
+    second.load("store/old")
+    assert all(torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items())
+
+    class Payload:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path("payload").touch, ()
+
+    with Path("store/evil.pt").open("wb") as file:
+        pickle.dump({"weights": Payload()}, file)
+    with pytest.raises(CheckpointCorrupt, match="no plain state_dict"):
+        second.load("store/evil")
+    assert not Path("payload").exists()
+
+
+def test_a_missing_file_names_its_neighbours(stored: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"There is no `store/y.safetensors`.*In that folder: x\."):
+        read_artefact("store/y")
+    with pytest.raises(CheckpointError, match="elsewhere does not exist"):
+        read_artefact("elsewhere/y")

@@ -1,0 +1,198 @@
+"""Recipes draw what the papers say, and apply what was drawn."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+
+from super_selfish.data import BYOLAugmentations, BYOLRecipe, MoCoRecipe, MomentumContrastAugmentations
+from super_selfish.errors import DataError
+from super_selfish.images import functional
+from super_selfish.images.rectangles import random_rectangle
+from super_selfish.seeding import Stream
+from super_selfish.transforms import operations, recipes
+from super_selfish.transforms.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, adjust
+from super_selfish.transforms.recipes import CropColourRecipe, Drawn
+
+
+def photo(height: int = 48, width: int = 40, channels: int = 3, dtype: Any = np.uint8) -> np.ndarray:
+    """Smooth, so that resampling does not matter much."""
+    generator = np.random.default_rng(0)
+    rough = generator.random((6, 6, channels)).astype(np.float32)
+    smooth = np.clip(functional.resize(rough, height, width), 0, 1)
+    return smooth if dtype == np.float32 else np.rint(smooth * np.iinfo(dtype).max).astype(dtype)
+
+
+def draws(recipe: CropColourRecipe, count: int = 4000, height: int = 100, width: int = 80) -> list[Drawn]:
+    return [recipe.draw(Stream(0, index), height, width) for index in range(count)]
+
+
+def share(events: list[bool]) -> float:
+    return sum(events) / len(events)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "scale", "jitter", "blur", "solarize"),
+    [
+        (MoCoRecipe(), (0.2, 1.0), (0.4, 0.4, 0.4, 0.1), 0.5, 0.0),
+        (BYOLRecipe(), (0.08, 1.0), (0.4, 0.4, 0.2, 0.1), 1.0, 0.0),
+        (BYOLRecipe(view=2), (0.08, 1.0), (0.4, 0.4, 0.2, 0.1), 0.1, 0.2),
+    ],
+)
+def test_parameters_are_drawn_as_in_the_papers(
+    recipe: CropColourRecipe, scale: tuple[float, float], jitter: tuple[float, ...], blur: float, solarize: float
+) -> None:
+    drawn = draws(recipe)
+    assert share([view.mirrored for view in drawn]) == pytest.approx(0.5, abs=0.03)
+    assert share([view.sigma > 0 for view in drawn]) == pytest.approx(blur, abs=0.03)
+    assert share([view.solarized for view in drawn]) == pytest.approx(solarize, abs=0.03)
+    assert share([view.steps[-1:] == ((SATURATION, 0.0),) for view in drawn]) == pytest.approx(0.2, abs=0.03)
+    jittered = [view.steps[:4] for view in drawn if len(view.steps) >= 4]
+    assert len(jittered) / len(drawn) == pytest.approx(0.8, abs=0.03)
+    assert len({tuple(kind for kind, _ in steps) for steps in jittered}) == 24
+    for kind, strength in zip((BRIGHTNESS, CONTRAST, SATURATION, HUE), jitter, strict=True):
+        values = [value for steps in jittered for found, value in steps if found == kind]
+        middle = 0.0 if kind == HUE else 1.0
+        assert middle - strength <= min(values) < middle - 0.98 * strength
+        assert middle + 0.98 * strength < max(values) <= middle + strength
+        assert np.mean(values) == pytest.approx(middle, abs=0.02)
+    sigmas = [view.sigma for view in drawn if view.sigma]
+    assert 0.1 <= min(sigmas) < 0.15
+    assert 1.95 < max(sigmas) <= 2.0
+    areas = [view.rectangle[2] * view.rectangle[3] / 8000 for view in drawn]
+    shapes = [view.rectangle[3] / view.rectangle[2] for view in drawn]
+    assert scale[0] * 0.95 <= min(areas) < scale[0] + 0.05
+    assert max(areas) <= 1
+    assert 0.72 < min(shapes) < 0.8
+    assert 1.25 < max(shapes) < 1.37
+
+
+def test_rectangles_lie_within_the_image_and_everywhere() -> None:
+    found = [random_rectangle(Stream(1, index), 30, 50, (0.2, 1.0), (0.75, 4 / 3)) for index in range(3000)]
+    for top, left, height, width in found:
+        assert 0 <= top <= 30 - height
+        assert 0 <= left <= 50 - width
+    assert {row[0] for row in found} >= set(range(12))
+    assert {row[1] for row in found} >= set(range(30))
+
+
+def test_images_too_narrow_for_any_crop_give_the_nearest_one() -> None:
+    assert random_rectangle(Stream(0), 100, 10, (0.9, 1.0), (0.75, 4 / 3)) == (43, 0, 13, 10)
+    assert random_rectangle(Stream(0), 10, 100, (0.9, 1.0), (0.75, 4 / 3)) == (0, 43, 10, 13)
+    assert random_rectangle(Stream(0), 1, 1, (0.1, 0.2), (0.75, 4 / 3)) == (0, 0, 1, 1)
+
+
+def test_what_was_drawn_is_applied() -> None:
+    image = photo()
+    recipe = MoCoRecipe(size=(36, 24))
+    steps = ((BRIGHTNESS, 0.8), (HUE, 0.05), (SATURATION, 0.5))
+    view = recipe.apply(image, Drawn((5, 6, 40, 30), steps, True, 1.2, True))
+    step = functional.resample(functional.flip(image[5:45, 6:36]), (36, 24))
+    step = operations.solarize(functional.blur(adjust(step, steps), 1.2), 0.5)
+    assert np.array_equal(view, step)
+    nothing = Drawn((0, 0, 48, 40), (), False, 0.0, False)
+    assert np.array_equal(MoCoRecipe().apply(image, nothing), image)
+
+
+def test_colours_may_change_before_the_crop_is_enlarged() -> None:
+    image = photo()
+    steps = ((CONTRAST, 1.3), (SATURATION, 0.6))
+    view = MoCoRecipe().apply(image, Drawn((4, 4, 20, 20), steps, False, 0.0, False))
+    after = adjust(functional.resample(image[4:24, 4:24], (48, 40)), steps)
+    difference = np.abs(view.astype(int) - after)
+    assert difference.mean() < 1
+    assert difference.max() <= 4
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 13])
+def test_any_type_and_number_of_channels(dtype: Any, channels: int) -> None:
+    image = photo(channels=channels, dtype=dtype)
+    before = image.copy()
+    for recipe in (MoCoRecipe(), BYOLRecipe(size=20, view=2, solarize=1.0), MoCoRecipe(size=64)):
+        for index in range(10):
+            view = recipe.augment(image, Stream(index))
+            assert view.dtype == dtype
+            assert view.shape[2] == channels
+            assert view.shape[:2] == ((recipe.size,) * 2 if recipe.size else (48, 40))
+            if dtype == np.float32:
+                assert view.min() >= 0
+                assert view.max() <= 1
+    assert np.array_equal(image, before)
+
+
+def test_what_needs_colour_is_left_out_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    recipes._told.clear()
+    image = photo(channels=5)
+    with caplog.at_level(logging.INFO):
+        for index in range(5):
+            MoCoRecipe().augment(image, Stream(index))
+    assert caplog.text.count("5 channels") == 1
+    grey = MoCoRecipe(scale=(1, 1), ratio=(5 / 6, 5 / 6), flip=0, jitter_p=0, grey=1.0, blur=0)
+    assert np.array_equal(grey.augment(image, Stream(0)), image)
+
+
+def test_a_view_is_a_function_of_its_key() -> None:
+    image, recipe = photo(), MoCoRecipe()
+    first, again, other = (recipe.augment(image, Stream(0, 1, key)) for key in (7, 7, 8))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("recipe", [MomentumContrastAugmentations, BYOLAugmentations])
+def test_called_by_hand_the_kind_stays(recipe: CropColourRecipe) -> None:
+    array = photo()
+    torch.manual_seed(3)
+    picture = recipe(Pillow.fromarray(array))
+    torch.manual_seed(3)
+    tensor = recipe(torch.from_numpy(array).permute(2, 0, 1))
+    torch.manual_seed(3)
+    view = recipe(array)
+    assert isinstance(picture, Pillow.Image)
+    assert tensor.dtype == torch.uint8
+    assert np.array_equal(np.asarray(picture), view)
+    assert np.array_equal(tensor.permute(1, 2, 0).numpy(), view)
+    floats = recipe(torch.rand(3, 20, 30, dtype=torch.float64))
+    assert floats.dtype == torch.float64
+    assert floats.shape == (3, 20, 30)
+    assert recipe(Pillow.fromarray(array[:, :, 0])).mode == "L"
+    assert not np.array_equal(recipe(array), recipe(array))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("scale", (0.5, 0.2)),
+        ("scale", (0.5, 1.2)),
+        ("ratio", (0.0, 1.0)),
+        ("sigma", (2.0, 1.0)),
+        ("flip", 1.5),
+        ("blur", -0.1),
+        ("jitter", (0.4, 0.4, 0.4, 0.6)),
+        ("jitter", (0.4, 0.4, 0.4)),
+        ("size", 0),
+        ("size", (10, 10, 3)),
+    ],
+)
+def test_arguments_out_of_range(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` is out of range"):
+        MoCoRecipe(**{name: value})
+
+
+def test_byol_has_two_views() -> None:
+    with pytest.raises(ValueError, match="`view` is out of range"):
+        BYOLRecipe(view=3)
+    assert BYOLRecipe(view=2, blur=0.7).blur == 0.7
+
+
+@pytest.mark.parametrize(
+    "image", [255 * np.random.default_rng(0).random((32, 32, 3)), torch.full((3, 32, 32), 200), -np.ones((32, 32, 3))]
+)
+def test_numbers_without_a_white_are_refused(image: Any) -> None:
+    with pytest.raises(DataError, match=r"Expected: uint8, uint16, or floats in \[0, 1\]"):
+        MoCoRecipe()(image)
