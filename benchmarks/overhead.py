@@ -31,7 +31,7 @@ from torch.nn import functional as F
 
 from super_selfish.engine.checkpointer import Checkpoints
 from super_selfish.engine.loading import make_loader
-from super_selfish.models.batch_groups import in_groups
+from super_selfish.models.norms import in_groups
 from super_selfish.supervisors import MomentumContrastSupervisor
 from super_selfish.training import Callback
 

@@ -7,27 +7,25 @@ from super_selfish.images.image_files import read_header, read_image, to_image
 from super_selfish.loading.collate import batched_collate
 from super_selfish.pretext.base import LabelledDataset, PretextDataset
 from super_selfish.pretext.denoising import DenoiseDataset
-from super_selfish.pretext.exemplar import ExemplarDataset, ExemplarRecipe
+from super_selfish.pretext.exemplar import ExemplarDataset
 from super_selfish.pretext.gan import BiDataset
 from super_selfish.pretext.inpainting import ContextDataset
 from super_selfish.pretext.jigsaw import JigsawDataset, jigsaw
-from super_selfish.pretext.multiview import AugmentationLabIndexedDataset, CMCRecipe, LDataset
+from super_selfish.pretext.multiview import AugmentationLabIndexedDataset, LDataset
 from super_selfish.pretext.patches import ContrastivePredictiveCodingDataset, ContrastivePreditiveCodingDataset
 from super_selfish.pretext.permutations import permutation_table
 from super_selfish.pretext.pirl import PIRLAugmentations, PIRLColours, PIRLImageRecipe, PIRLRecipe
 from super_selfish.pretext.rotation import RotateDataset
 from super_selfish.pretext.split_brain import SplitBrainDataset
-from super_selfish.pretext.tiles import JigsawAugmentations, JigsawRecipe
 from super_selfish.pretext.views import AugmentationDataset, AugmentationIndexedDataset
+from super_selfish.transforms.base import Recipe
+from super_selfish.transforms.byol import BYOLAugmentations, BYOLRecipe
+from super_selfish.transforms.cmc import CMCRecipe
 from super_selfish.transforms.cpc import ContrastivePredictiveCodingAugmentations, CPCRecipe
 from super_selfish.transforms.elastic import elastic_transform
-from super_selfish.transforms.recipes import (
-    BYOLAugmentations,
-    BYOLRecipe,
-    MoCoRecipe,
-    MomentumContrastAugmentations,
-    Recipe,
-)
+from super_selfish.transforms.exemplar import ExemplarRecipe
+from super_selfish.transforms.jigsaw import JigsawAugmentations, JigsawRecipe
+from super_selfish.transforms.moco import MoCoRecipe, MomentumContrastAugmentations
 
 __all__ = [
     "AugmentationDataset",

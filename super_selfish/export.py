@@ -19,7 +19,7 @@ from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.errors import ConfigurationError, SuperSelfishError, check_argument, is_count
 from super_selfish.files import base_path, with_suffix, write_with
 from super_selfish.models.backbones import BackboneOutput, Trunk
-from super_selfish.models.modes import in_eval_mode
+from super_selfish.models.combined import in_eval_mode
 from super_selfish.saved import load
 
 logger = logging.getLogger("super_selfish")

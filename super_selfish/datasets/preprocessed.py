@@ -26,7 +26,7 @@ from super_selfish.images.rectangles import center_crop
 MINIMUM_SIDE = 32
 _DAMAGED = "The stored preprocessing is damaged."
 _BILINEAR_UP_TO = 1.75  # shrinking: nearer to Lanczos than an average over areas up to 1.5, and several times faster
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
 
 
 logger = logging.getLogger("super_selfish")
@@ -155,7 +155,7 @@ class Preprocessing:
             return image
         if found == 1:
             return np.repeat(image, self.channels, axis=2)
-        grey: Image = (image.astype(np.float32) @ _LUMA)[:, :, None]
+        grey: Image = (image.astype(np.float32) @ LUMA)[:, :, None]
         if image.dtype == np.uint8:
             return np.rint(grey).astype(np.uint8)
         return np.clip(grey, 0.0, 1.0)

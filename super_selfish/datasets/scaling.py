@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,11 +12,20 @@ from torch import Tensor
 from super_selfish.images.buffers import Buffers
 from super_selfish.images.functional import Image
 
-if TYPE_CHECKING:
-    from super_selfish.datasets.preprocessed import Preprocessing
-
 _LONG = 1 << 13  # numbers that make a long enough row
 _BLOCK = 1 << 17  # numbers that are converted at a time on a CPU: they stay in its cache between the passes
+
+
+class Moments(Protocol):
+    """Mean and standard deviation per channel, on the scale [0, 1]; None: images are not normalised."""
+
+    @property
+    def mean(self) -> tuple[float, ...] | None:
+        """One number per channel."""
+
+    @property
+    def std(self) -> tuple[float, ...] | None:
+        """One number per channel, positive."""
 
 
 def without_uint16(image: Image) -> Image:
@@ -24,12 +33,12 @@ def without_uint16(image: Image) -> Image:
     return (image / 65535.0).astype(np.float32) if image.dtype == np.uint16 else image
 
 
-def as_float(image: Image, preprocessing: Preprocessing | None = None) -> Tensor:
+def as_float(image: Image, preprocessing: Moments | None = None) -> Tensor:
     """An image (..., H, W, C) as a float32 tensor (..., C, H, W): in [0, 1], or normalised."""
     return scaled(torch.from_numpy(np.ascontiguousarray(without_uint16(image))), preprocessing)
 
 
-def scaled(images: Tensor, preprocessing: Preprocessing | None = None, buffers: Buffers | None = None) -> Tensor:
+def scaled(images: Tensor, preprocessing: Moments | None = None, buffers: Buffers | None = None) -> Tensor:
     """Channels-last images as a network takes them.
 
     Args:

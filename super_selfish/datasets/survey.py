@@ -12,14 +12,13 @@ import numpy.typing as npt
 
 from super_selfish.datasets.file_sources import FileSource
 from super_selfish.datasets.image_source import ImageSource
-from super_selfish.datasets.preprocessed import MINIMUM_SIDE
+from super_selfish.datasets.preprocessed import LUMA, MINIMUM_SIDE
 from super_selfish.datasets.scaling import without_uint16
 from super_selfish.datasets.sources import open_source
 from super_selfish.errors import DataError
 from super_selfish.images import functional, jpeg
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import MAX_PIXELS
-from super_selfish.transforms.colour import LUMA
 
 _THUMB = 16  # px of a side of what images are compared by
 _SEEN = 128  # px that an image is at least read at
@@ -117,7 +116,7 @@ def survey(data: object, *, max_pixels: int = MAX_PIXELS) -> Survey:
         if values.max() - values.min() <= _FLAT:
             found.constant.append(name)
         else:
-            grey = values @ np.array(LUMA, np.float32) if values.shape[2] == 3 else values.mean(axis=2)
+            grey = values @ LUMA if values.shape[2] == 3 else values.mean(axis=2)
             thumbs.append(functional.resize(np.ascontiguousarray(grey[:, :, None]), _THUMB, _THUMB)[:, :, 0])
             names.append(name)
         moments = np.stack([values.mean((0, 1)), np.square(values).mean((0, 1))]).astype(np.float64)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from super_selfish.datasets.scaling import as_float
 from super_selfish.errors import DataError, check_argument, is_count
-from super_selfish.loading.collate import foreign_sample
+from super_selfish.pretext.base import foreign_sample
 
 
 def visualize(

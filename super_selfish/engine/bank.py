@@ -35,10 +35,8 @@ from super_selfish.loading.keyed import KeyedDataset, Ticket
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.losses import NCELoss, contrastive_logits
 from super_selfish.memory import BatchedMemory
-from super_selfish.models.combined import CombinedNet
-from super_selfish.models.modes import in_eval_mode
-from super_selfish.pretext.base import PretextDataset
-from super_selfish.pretext.indexed import check_indexed
+from super_selfish.models.combined import CombinedNet, in_eval_mode
+from super_selfish.pretext.base import PretextDataset, check_indexed
 from super_selfish.pretext.preview import Panel
 from super_selfish.seeding import make_key
 

@@ -16,7 +16,7 @@ from super_selfish.errors import ConfigurationError, DataError, UnreadableImage,
 from super_selfish.evaluation.pretext import PretextScore
 from super_selfish.loading.collate import Collator
 from super_selfish.loading.keyed import KeyedDataset, Ticket
-from super_selfish.models.modes import in_eval_mode
+from super_selfish.models.combined import in_eval_mode
 from super_selfish.pretext.base import PretextDataset
 from super_selfish.seeding import make_key
 

@@ -14,7 +14,7 @@ from super_selfish.engine.trainer import own_randomness
 from super_selfish.errors import ConfigurationError, check_argument, is_count
 from super_selfish.loading.collate import Collator
 from super_selfish.loading.keyed import KeyedDataset, Ticket
-from super_selfish.models.modes import in_eval_mode
+from super_selfish.models.combined import in_eval_mode
 from super_selfish.pretext.base import PretextDataset
 from super_selfish.pretext.preview import Exhibit, Panel
 

@@ -16,7 +16,7 @@ from super_selfish.distributed import rank
 from super_selfish.errors import DataError
 from super_selfish.evaluation.score import Score
 from super_selfish.loading.collate import tree_map
-from super_selfish.models.modes import in_eval_mode
+from super_selfish.models.combined import in_eval_mode
 from super_selfish.pretext.base import LabelledDataset, PretextDataset
 
 

@@ -17,7 +17,7 @@ from super_selfish.datasets.sources import open_source
 from super_selfish.errors import DataError, UnreadableImage
 from super_selfish.images.buffers import Buffers
 from super_selfish.loading.collate import Batch, Collator, Item, to_device
-from super_selfish.models.modes import in_eval_mode
+from super_selfish.models.combined import in_eval_mode
 from super_selfish.models.shapes import expected_channels
 
 logger = logging.getLogger("super_selfish")

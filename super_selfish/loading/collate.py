@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image as PILImage
 from torch import Tensor
 from torch.utils.data import default_collate
 
@@ -17,8 +16,7 @@ from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.datasets.scaling import scaled, without_uint16
 from super_selfish.errors import DataError
 from super_selfish.images.buffers import Buffers
-from super_selfish.images.image_files import to_image
-from super_selfish.pretext.base import PretextDataset, Sample, current_stream
+from super_selfish.pretext.base import PretextDataset, Sample, current_stream, foreign_sample
 
 Collate = Callable[[list[Any]], Any]
 
@@ -153,17 +151,6 @@ def _join_images(parts: list[Any], batched: bool, buffers: Buffers | None) -> Te
     joined = tensor.numpy()
     np.concatenate(parts, out=joined if batched else joined.reshape(-1, *shape[1:]))
     return tensor
-
-
-def foreign_sample(item: Any) -> Any:
-    """A user's item as a sample: PIL images and H×W×C uint8 arrays are images, everything else is what it is."""
-    if isinstance(item, PILImage.Image):
-        return to_image(item)
-    if isinstance(item, np.ndarray) and not (item.dtype == np.uint8 and item.ndim == 3):
-        return torch.from_numpy(item)
-    if isinstance(item, tuple | list):
-        return tuple(foreign_sample(part) for part in item)
-    return item
 
 
 def sample_of(dataset: Any, index: int, collate_fn: Collate | None) -> Any:

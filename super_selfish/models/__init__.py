@@ -7,15 +7,14 @@ from super_selfish.models.bidirectional import LatentNet, PairDiscriminator
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.decoders import ChannelwiseFC, GroupedUpsampling, Upsampling
 from super_selfish.models.efficient import EfficientFeatures, ReshapeChannels
-from super_selfish.models.grouped import GroupedBackbone, GroupedEfficientFeatures
-from super_selfish.models.heads import Classification, ResizableLinear, SequentialUpTo
+from super_selfish.models.heads import Classification, ResizableLinear, SequentialUpTo, View
 from super_selfish.models.lab import RGBInput, lab_to_rgb, rgb_to_lab
 from super_selfish.models.multiview import BothViews, LabBranch, MultiviewNet
 from super_selfish.models.norms import LayerNorm2d, PositionNorm2d
 from super_selfish.models.patches import PatchNet
 from super_selfish.models.predictive import Batch2Image, ConvMasked2d, MaskedCNN
 from super_selfish.models.shapes import feature_shape
-from super_selfish.models.view import View
+from super_selfish.models.split_brain import GroupedBackbone, GroupedEfficientFeatures
 
 __all__ = [
     "BackboneOutput",

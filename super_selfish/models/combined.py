@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -149,3 +151,15 @@ def load_exactly(module: nn.Module, tensors: dict[str, Tensor], origin: str) -> 
         taken = isinstance(replaced, nn.Parameter)
         setattr(part, name, nn.Parameter(empty, replaced.requires_grad) if taken else empty)
     module.load_state_dict(tensors)
+
+
+@contextlib.contextmanager
+def in_eval_mode(network: nn.Module) -> Iterator[None]:
+    """Within the block the network is in eval mode; afterwards every part of it is in the mode it was in."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

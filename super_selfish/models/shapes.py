@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from super_selfish.errors import ConfigurationError
 from super_selfish.models.backbones import first_convolution
-from super_selfish.models.modes import in_eval_mode
+from super_selfish.models.combined import in_eval_mode
 
 
 def feature_shape(backbone: nn.Module, channels: int, resolution: tuple[int, int]) -> tuple[int, ...]:

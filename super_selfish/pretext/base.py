@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
+import torch
+from PIL import Image as PILImage
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from super_selfish.datasets.preprocessing import ImageDataset
 from super_selfish.datasets.scaling import as_float
 from super_selfish.datasets.sources import open_source
+from super_selfish.errors import ConfigurationError, is_count
 from super_selfish.images.functional import Image
+from super_selfish.images.image_files import to_image
 from super_selfish.seeding import Stream, stream_from_torch
+
+logger = logging.getLogger("super_selfish")
 
 Sample = tuple[Any, ...]
 
@@ -105,3 +113,41 @@ class LabelledDataset(PretextDataset):
 def is_image(field: object) -> TypeGuard[Image]:
     """Whether a field of a sample is an image: an array; tensors and numbers are something else."""
     return isinstance(field, np.ndarray)
+
+
+def check_indexed(dataset: Any, images: int) -> None:
+    """Make sure, before training, that items tell which image they are of: the first two and the last are tried.
+
+    Raises:
+        ConfigurationError: If the last field of an item is not its own index.
+    """
+    if not hasattr(dataset, "__getitem__"):
+        return
+    for index in sorted({0, min(1, images - 1), images - 1}):
+        try:
+            with sample_key(0, 0, index):
+                item = dataset[index]
+        except Exception:  # a user's data set may raise anything: training says so when it comes to it, or skips it
+            logger.debug("Item %d cannot be read.", index, exc_info=True)
+            continue
+        last = item[-1] if isinstance(item, Sequence) and item else None
+        if isinstance(last, Tensor | np.generic) and last.ndim == 0:
+            last = last.item()
+        if not is_count(last, 0) or last != index:
+            raise ConfigurationError(
+                "The bank has to know which image an item is of.",
+                expected=f"items that end in the index of the image, from 0 to {images - 1}: item {index} in {index}",
+                received=f"an item that ends in {last if is_count(last, 0) else type(last).__name__}",
+                fix="For instance AugmentationIndexedDataset(images, recipe).",
+            )
+
+
+def foreign_sample(item: Any) -> Any:
+    """A user's item as a sample: PIL images and H×W×C uint8 arrays are images, everything else is what it is."""
+    if isinstance(item, PILImage.Image):
+        return to_image(item)
+    if isinstance(item, np.ndarray) and not (item.dtype == np.uint8 and item.ndim == 3):
+        return torch.from_numpy(item)
+    if isinstance(item, tuple | list):
+        return tuple(foreign_sample(part) for part in item)
+    return item

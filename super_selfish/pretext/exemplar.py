@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
 
-from super_selfish.errors import PROBABILITY, Rule, check_argument, check_arguments, is_count
+from super_selfish.errors import PROBABILITY, Rule, check_arguments, is_count
 from super_selfish.images.functional import Image
 from super_selfish.pretext.base import PretextDataset, Sample
 from super_selfish.pretext.views import Views, as_recipe
 from super_selfish.seeding import Stream, make_key, splitmix64
-from super_selfish.transforms import warps
-from super_selfish.transforms.pool import POOL, Operation, Uniform, deform
-from super_selfish.transforms.recipes import Recipe
+from super_selfish.transforms.base import Recipe
+from super_selfish.transforms.exemplar import OPERATIONS, ExemplarRecipe
 
 RULES = {
     "n_classes": Rule(lambda count: is_count(count, 2), "an integer of at least 2"),
@@ -27,63 +25,12 @@ RULES = {
 }
 SEED = Rule(lambda seed: isinstance(seed, int) and not isinstance(seed, bool), "an integer")
 
-# Differs from the paper: AutoAugment's operations, elastic deformation, sharpness and occlusion come in addition
-OPERATIONS: dict[str, Operation] = {
-    **{name: POOL[name] for name in ("translate", "scale", "shear_x", "shear_y", "elastic", "hue", "sharpness")},
-    **{name: POOL[name] for name in ("autocontrast", "equalize", "principal_contrast", "gamma", "colour", "grey")},
-    **{name: POOL[name] for name in ("saturation_value", "cutout", "invert", "solarize", "posterize")},
-    "rotate": POOL["rotate"]._replace(draw=Uniform("angle", -20.0, 20.0)),
-    "contrast": POOL["contrast"]._replace(draw=Uniform("factor", 0.5, 2.0, log=True)),
-    "brightness": POOL["brightness"]._replace(draw=Uniform("factor", 0.7, 1.4, log=True)),
-}
-"""What recipes are made of, within the paper's ranges where it has any."""
 
 _KINDS = {
     kind: tuple(name for name, operation in OPERATIONS.items() if operation.kind == kind)
     for kind in dict.fromkeys(operation.kind for operation in OPERATIONS.values())
 }
 _SHARES = {"inversion": 0.15, "posterization": 0.15}  # of the weight of other kinds
-
-
-@dataclass(frozen=True)
-class ExemplarRecipe(Recipe):
-    """Some operations, each time with other magnitudes.
-
-    Shifts, rotation, scaling and shear are done in one warp, before all else.
-
-    Args:
-        names: Of :data:`OPERATIONS`, at most one of a kind.
-
-    Raises:
-        ConfigurationError: If an operation is unknown, or two are of one kind.
-
-    Examples:
-        >>> ExemplarRecipe(("rotate", "hue")).augment(np.zeros((8, 9, 3), np.uint8), Stream(0)).shape
-        (8, 9, 3)
-    """
-
-    names: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        kinds = [OPERATIONS[name].kind for name in self.names if name in OPERATIONS]
-        sound = len(kinds) == len(self.names) == len(set(kinds))
-        check_argument(sound, "names", self.names, f"some of {', '.join(OPERATIONS)}, at most one of a kind")
-
-    def augment(self, image: Image, stream: Stream) -> Image:
-        """A version of an image; without operations, the image itself."""
-        chosen = [OPERATIONS[name] for name in self.names]
-        affine = [operation for operation in chosen if operation.apply is warps.affine]
-        placed = {key: value for operation in affine for key, value in operation.draw(stream, image.shape).items()}
-        version = image
-        for operation in chosen:  # all geometry is one warp, where it comes first
-            if operation.apply is deform:
-                origin = warps.origin_of(image.shape, **placed)
-                version, placed = deform(image, origin=origin, **operation.draw(stream, image.shape)), {}
-        version = warps.affine(image, **placed) if placed else version
-        for operation in chosen:
-            if operation.apply not in (warps.affine, deform):
-                version = operation(version, stream)
-        return version
 
 
 class ExemplarDataset(PretextDataset):

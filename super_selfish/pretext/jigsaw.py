@@ -27,11 +27,12 @@ from super_selfish.images.arrays import to_image
 from super_selfish.pretext.base import PretextDataset, Sample, current_stream
 from super_selfish.pretext.permutations import Table, permutation_table, read_table
 from super_selfish.pretext.preview import Panel
-from super_selfish.pretext.tiles import JigsawRecipe, cell_and_crop, normalised, relaid, shuffled, without_fringe
+from super_selfish.pretext.tiles import cell_and_crop, normalised, relaid, shuffled, without_fringe
 from super_selfish.pretext.views import Views, as_recipe
 from super_selfish.seeding import Stream, make_key, splitmix64
+from super_selfish.transforms.base import Recipe, is_size
 from super_selfish.transforms.colour import to_grey
-from super_selfish.transforms.recipes import Recipe, is_size
+from super_selfish.transforms.jigsaw import JigsawRecipe
 
 _TILE_COLOURS = JigsawRecipe(grey=0.0)  # grey is for whole images
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,33 +12,11 @@ from torch import Tensor
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.errors import ConfigurationError, DataError, UnreadableImage
 from super_selfish.images.functional import Image
-from super_selfish.loading.collate import foreign_sample
 from super_selfish.models.lab import FULL_RANGE
-from super_selfish.pretext.base import PretextDataset, Sample, sample_key
+from super_selfish.pretext.base import PretextDataset, Sample, foreign_sample, sample_key
 from super_selfish.pretext.views import AugmentationIndexedDataset
 from super_selfish.seeding import Stream
 from super_selfish.transforms.lab import normalised_lab_of, roots
-from super_selfish.transforms.recipes import CropColourRecipe
-
-
-@dataclass(frozen=True)
-class CMCRecipe(CropColourRecipe):
-    """The views of contrastive multiview coding: a crop of a fifth to all of the image, mirrored or not.
-
-    Colours stay as they are: grey would leave nothing of them, and jitter would part them from the lightness.
-
-    Examples:
-        >>> CMCRecipe(size=32)(torch.rand(3, 48, 64)).shape
-        torch.Size([3, 32, 32])
-
-    References:
-        Tian, Krishnan and Isola, "Contrastive Multiview Coding", 2019.
-    """
-
-    _: KW_ONLY
-    jitter_p: float = 0.0
-    grey: float = 0.0
-    blur: float | None = 0.0
 
 
 def lab_planes(image: Image, name: str) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,8 @@ from super_selfish.images import functional
 from super_selfish.pretext.base import PretextDataset, Sample
 from super_selfish.pretext.views import Views, as_recipe
 from super_selfish.seeding import Stream
+from super_selfish.transforms.base import is_size
 from super_selfish.transforms.cpc import ContrastivePredictiveCodingAugmentations
-from super_selfish.transforms.recipes import is_size
 
 RULES = {
     "half_crop_size": Rule(is_size, "None, half a side in px, or (height, width)"),

@@ -16,9 +16,9 @@ from super_selfish.images.rectangles import random_rectangle
 from super_selfish.pretext.tiles import SHARE, alike, cell_and_crop
 from super_selfish.pretext.views import AugmentationIndexedDataset, Views, as_recipe
 from super_selfish.seeding import Stream
+from super_selfish.transforms.base import Recipe, is_range, is_size, tell_left_out
 from super_selfish.transforms.colour import SATURATION, adjust, is_jitter, jitter
 from super_selfish.transforms.operations import autocontrast, posterize, sharpness, solarize
-from super_selfish.transforms.recipes import Recipe, is_range, is_size, tell_left_out
 
 CROPS = Rule(lambda crops: is_count(crops, 2), "an integer of at least 2", "3 makes 3 × 3 patches, as the paper has.")
 

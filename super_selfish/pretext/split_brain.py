@@ -12,8 +12,8 @@ from super_selfish.images import functional
 from super_selfish.pretext.base import PretextDataset, Sample
 from super_selfish.pretext.rotation import checked_crop, checked_flip
 from super_selfish.seeding import Stream
+from super_selfish.transforms.crop_and_colour import CropColourRecipe
 from super_selfish.transforms.lab import LabBins, lab_of, normalised_lab_of, roots
-from super_selfish.transforms.recipes import CropColourRecipe
 
 TargetSize = int | tuple[int, int] | None
 

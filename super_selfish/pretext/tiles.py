@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from super_selfish.errors import PROBABILITY, ConfigurationError, DataError, Rule, check_arguments
+from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.images import functional
 from super_selfish.images.functional import Image
 from super_selfish.seeding import Stream
-from super_selfish.transforms.colour import SATURATION, adjust, is_jitter, jitter
-from super_selfish.transforms.recipes import Recipe, tell_left_out
+from super_selfish.transforms.base import Recipe
 
 SHARE = 0.85
 """Of a cell's sides: what is cropped unless told otherwise."""
@@ -24,50 +22,6 @@ SMALLEST_CELL = 4
 
 _FRINGE = np.array((-1.0, 2.0, -1.0))  # green against magenta, where lenses leave coloured fringes
 _WITHOUT_FRINGE = np.hstack([np.eye(3) - np.outer(_FRINGE, _FRINGE) / (_FRINGE @ _FRINGE), np.zeros((3, 1))])
-
-_COLOURS = {
-    "jitter": Rule(is_jitter, "four strengths of at least 0, that of the hue at most 0.5"),
-    "jitter_p": PROBABILITY,
-    "grey": PROBABILITY,
-}
-
-
-@dataclass(frozen=True)
-class JigsawRecipe(Recipe):
-    """The colours of a jigsaw puzzle: jitter and grey, and every pixel in its place.
-
-    Args:
-        jitter: Strength of brightness, contrast, saturation and hue, as in :class:`CropColourRecipe`.
-        jitter_p: Probability of the jitter.
-        grey: Probability of greyscale.
-
-    Raises:
-        ConfigurationError: If a probability or a strength makes no sense.
-
-    Examples:
-        >>> grey = JigsawRecipe(grey=1.0)(np.array([[[9, 90, 30]]], np.uint8))
-        >>> len(set(grey.ravel().tolist()))
-        1
-    """
-
-    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
-    _: KW_ONLY
-    jitter_p: float = 1.0
-    grey: float = 0.3
-
-    def __post_init__(self) -> None:
-        check_arguments(_COLOURS, vars(self))
-
-    def augment(self, image: Image, stream: Stream) -> Image:
-        """The image in other colours."""
-        if image.shape[2] != 3:
-            tell_left_out(image.shape[2])
-        jittered, grey, *draws = stream.sixteen()[:7]
-        steps = jitter(self.jitter, draws) if jittered < self.jitter_p else ()
-        return adjust(image, (*steps, (SATURATION, 0.0)) if grey < self.grey else steps)
-
-
-JigsawAugmentations = JigsawRecipe()
 
 
 def puzzle_size(size: tuple[int, int], crops: int) -> tuple[int, int]:

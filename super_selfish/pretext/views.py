@@ -16,11 +16,10 @@ from super_selfish.datasets.scaling import as_float
 from super_selfish.errors import ConfigurationError, DataError, UnreadableImage, check_argument
 from super_selfish.images.arrays import to_image
 from super_selfish.images.functional import Image
-from super_selfish.loading.collate import foreign_sample
-from super_selfish.pretext.base import PretextDataset, Sample, sample_key
+from super_selfish.pretext.base import PretextDataset, Sample, foreign_sample, sample_key
 from super_selfish.seeding import Stream, global_seed
+from super_selfish.transforms.base import Recipe
 from super_selfish.transforms.presets import Preset, preset
-from super_selfish.transforms.recipes import Recipe
 
 Views = Recipe | Callable[[Any], Any] | Preset
 

@@ -22,7 +22,7 @@ from super_selfish.engine.callbacks.quality import features_of, ready
 from super_selfish.engine.persistence import restore
 from super_selfish.errors import CheckpointError, DataError, SuperSelfishError, check_argument, is_count
 from super_selfish.files import base_path, replacing, with_suffix
-from super_selfish.models.modes import in_eval_mode
+from super_selfish.models.combined import in_eval_mode
 from super_selfish.report import html
 from super_selfish.supervisors import Supervisor, all_supervisors
 

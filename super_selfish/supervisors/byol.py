@@ -20,14 +20,14 @@ from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.losses import regression_loss
 from super_selfish.models.averages import MomentumSchedule, follow, inference, momentum_copy
-from super_selfish.models.batch_groups import in_groups
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.heads import Classification, SequentialUpTo
-from super_selfish.models.norms import has_batch_statistics
+from super_selfish.models.norms import has_batch_statistics, in_groups
 from super_selfish.models.shapes import feature_shape, output_shape
 from super_selfish.pretext.preview import Exhibit, Panel
 from super_selfish.pretext.views import Views, check_views, two_views
-from super_selfish.transforms.recipes import BYOLRecipe, is_size
+from super_selfish.transforms.base import is_size
+from super_selfish.transforms.byol import BYOLRecipe
 
 RULES = {
     "embedding_size": COUNT,

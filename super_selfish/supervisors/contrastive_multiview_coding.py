@@ -24,10 +24,11 @@ from super_selfish.models.backbones import Output
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.lab import FULL_RANGE, RGBInput, lab_to_rgb, plain_lab
 from super_selfish.models.multiview import BothViews, LabBranch, LabView, MultiviewNet
-from super_selfish.pretext.multiview import AugmentationLabIndexedDataset, CMCRecipe, check_lab_views
+from super_selfish.pretext.multiview import AugmentationLabIndexedDataset, check_lab_views
 from super_selfish.pretext.preview import Exhibit, Panel
 from super_selfish.pretext.views import Views, as_recipe
-from super_selfish.transforms.recipes import is_size
+from super_selfish.transforms.base import is_size
+from super_selfish.transforms.cmc import CMCRecipe
 
 BRIGHT = 70.0  # lightness of mere colours in pictures
 

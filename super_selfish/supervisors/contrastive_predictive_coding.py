@@ -42,7 +42,7 @@ from super_selfish.pretext.patches import (
 )
 from super_selfish.pretext.preview import Exhibit, Panel
 from super_selfish.pretext.views import Views
-from super_selfish.transforms.recipes import is_size
+from super_selfish.transforms.base import is_size
 
 RULES = {
     **pretext.RULES,

@@ -17,7 +17,8 @@ from super_selfish.errors import Rule, check_argument, check_arguments, is_numbe
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.pretext.preview import Exhibit
 from super_selfish.pretext.views import AugmentationIndexedDataset, Views, as_recipe, check_views
-from super_selfish.transforms.recipes import MoCoRecipe, is_size
+from super_selfish.transforms.base import is_size
+from super_selfish.transforms.moco import MoCoRecipe
 
 RULES = {
     **BANK_RULES,

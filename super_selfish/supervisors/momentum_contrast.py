@@ -33,11 +33,11 @@ from super_selfish.loading.loader import TrainLoader
 from super_selfish.losses import contrastive_logits
 from super_selfish.memory import BatchedQueue
 from super_selfish.models.averages import follow, inference, momentum_copy
-from super_selfish.models.batch_groups import in_groups
-from super_selfish.models.norms import has_batch_statistics
+from super_selfish.models.norms import has_batch_statistics, in_groups
 from super_selfish.pretext.preview import Exhibit, Panel
 from super_selfish.pretext.views import Views, check_views, two_views
-from super_selfish.transforms.recipes import MoCoRecipe, is_size
+from super_selfish.transforms.base import is_size
+from super_selfish.transforms.moco import MoCoRecipe
 
 GROUP = 32  # images that share batch statistics
 

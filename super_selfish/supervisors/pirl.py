@@ -21,7 +21,7 @@ from super_selfish.models.shapes import check_outputs, feature_shape
 from super_selfish.pretext.pirl import CROPS, image_and_puzzle
 from super_selfish.pretext.preview import Exhibit, Panel
 from super_selfish.pretext.views import Views, check_views
-from super_selfish.transforms.recipes import is_size
+from super_selfish.transforms.base import is_size
 
 RULES = BANK_RULES | {
     "lam": PROBABILITY._replace(fix="The paper uses 0.5."),

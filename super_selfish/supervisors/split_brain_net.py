@@ -20,10 +20,15 @@ from super_selfish.losses import GroupedLoss
 from super_selfish.models.backbones import Output
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.decoders import resized_to
-from super_selfish.models.grouped import GroupedBackbone, GroupedEfficientFeatures
 from super_selfish.models.lab import RGBInput, lab_to_rgb, plain_lab
 from super_selfish.models.shapes import check_decoded
-from super_selfish.models.split_brain import check_crossed, crossed_decoder, split_backbone
+from super_selfish.models.split_brain import (
+    GroupedBackbone,
+    GroupedEfficientFeatures,
+    check_crossed,
+    crossed_decoder,
+    split_backbone,
+)
 from super_selfish.pretext import split_brain
 from super_selfish.pretext.preview import Exhibit, Panel
 from super_selfish.pretext.rotation import checked_crop, checked_flip

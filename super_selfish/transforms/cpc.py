@@ -8,9 +8,9 @@ from super_selfish.errors import PROBABILITY, Rule, check_arguments, is_count
 from super_selfish.images.functional import Image
 from super_selfish.seeding import Stream
 from super_selfish.transforms import warps
+from super_selfish.transforms.base import Recipe, tell_left_out
 from super_selfish.transforms.colour import SATURATION, adjust, is_jitter, jitter
 from super_selfish.transforms.pool import AUTOAUGMENT, POOL, Operation
-from super_selfish.transforms.recipes import Recipe, tell_left_out
 
 _OPERATIONS = tuple(AUTOAUGMENT.values())
 _WITHOUT_RGB = tuple(operation for operation in _OPERATIONS if not operation.rgb)

@@ -8,8 +8,8 @@ from super_selfish.errors import check_argument, is_number
 from super_selfish.images.functional import Image
 from super_selfish.seeding import Stream
 from super_selfish.transforms import warps
+from super_selfish.transforms.base import AnyImage, Recipe
 from super_selfish.transforms.pool import Deformation
-from super_selfish.transforms.recipes import AnyImage, Recipe
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from super_selfish.errors import ConfigurationError
-from super_selfish.transforms.recipes import MoCoRecipe
+from super_selfish.transforms.moco import MoCoRecipe
 
 Preset = Literal["natural", "grey", "xray", "satellite", "microscopy"]
 

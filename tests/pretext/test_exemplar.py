@@ -12,9 +12,10 @@ import torch
 
 from super_selfish.data import ExemplarDataset, ExemplarRecipe
 from super_selfish.errors import ConfigurationError
-from super_selfish.pretext.exemplar import OPERATIONS, draw_recipe
+from super_selfish.pretext.exemplar import draw_recipe
 from super_selfish.seeding import Stream
 from super_selfish.transforms import operations, warps
+from super_selfish.transforms.exemplar import OPERATIONS
 from super_selfish.transforms.pool import POOL
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from super_selfish.errors import ConfigurationError
 from super_selfish.supervisors import MomentumContrastSupervisor
+from super_selfish.transforms.moco import MoCoRecipe
 from super_selfish.transforms.presets import PRESETS, preset
-from super_selfish.transforms.recipes import MoCoRecipe
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
 

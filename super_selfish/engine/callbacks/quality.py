@@ -23,7 +23,7 @@ from super_selfish.evaluation.quality import quality
 from super_selfish.evaluation.splits import split
 from super_selfish.files import replacing, with_suffix
 from super_selfish.loading.collate import Collator, Item, to_device
-from super_selfish.models.modes import in_eval_mode
+from super_selfish.models.combined import in_eval_mode
 
 if TYPE_CHECKING:
     from super_selfish.engine.loop.run import Run

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from super_selfish.models.modes import in_eval_mode
+from super_selfish.models.combined import in_eval_mode
 
 logger = logging.getLogger("super_selfish")
 

@@ -17,7 +17,7 @@ from super_selfish.images.rectangles import random_rectangle
 from super_selfish.seeding import Stream
 from super_selfish.transforms import operations, recipes
 from super_selfish.transforms.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, adjust
-from super_selfish.transforms.recipes import CropColourRecipe, Drawn
+from super_selfish.transforms.crop_and_colour import CropColourRecipe, Drawn
 
 
 def photo(height: int = 48, width: int = 40, channels: int = 3, dtype: Any = np.uint8) -> np.ndarray:

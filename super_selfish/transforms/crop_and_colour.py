@@ -1,84 +1,19 @@
-"""Recipes: what a view is made of. Parameters are drawn from a key, then applied to the pixels.
-
-A recipe is made once and called often. The training loader gives it an H×W×C array and a stream keyed by (seed, epoch,
-index), and nothing but the view is built. Called by hand it takes a PIL image, a tensor or an array, returns the same
-kind, and draws from torch's global generator.
-"""
+"""Random crop, flip, colour jitter, grey scale and blur: what most contrastive transforms are made of."""
 
 from __future__ import annotations
 
-import logging
-import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
-import numpy as np
-import torch
-from PIL import Image as Pillow
-from torch import Tensor
-
-from super_selfish.errors import check_argument, is_count, is_number
+from super_selfish.errors import is_number
 from super_selfish.images import functional
-from super_selfish.images.arrays import check_white, to_image
 from super_selfish.images.functional import Image
 from super_selfish.images.rectangles import random_rectangle, rectangle_of
-from super_selfish.seeding import Stream, stream_from_torch
+from super_selfish.seeding import Stream
 from super_selfish.transforms import operations
+from super_selfish.transforms.base import Recipe, _check, is_range, is_size, tell_left_out
 from super_selfish.transforms.colour import SATURATION, adjust, is_jitter, jitter
-
-_told: set[int] = set()
-
-AnyImage = TypeVar("AnyImage", Pillow.Image, Tensor, Image)
-
-logger = logging.getLogger("super_selfish")
-
-
-class Recipe(ABC):
-    """Makes random views of images; a subclass implements :meth:`augment`."""
-
-    foreign = False
-    """Whether a user's code is called, which may draw from global generators."""
-
-    @abstractmethod
-    def augment(self, image: Image, stream: Stream) -> Image:
-        """A random view of an image, H×W×C; a function of the image and the stream's key.
-
-        Args:
-            image: H×W×C of uint8, uint16 or float32; it is not changed.
-            stream: The only source of randomness.
-        """
-
-    def plan(self, height: int, width: int, stream: Stream) -> Any:  # noqa: ARG002 - for those who need them
-        """What is random about a view of an image of ``height`` × ``width`` px: what :meth:`make_all` needs."""
-        return Stream(stream.bits())
-
-    def make_all(self, images: Sequence[Image], plans: Sequence[Any]) -> list[Image]:
-        """The views of images that were planned."""
-        return [self.augment(image, plan) for image, plan in zip(images, plans, strict=True)]
-
-    def __call__(self, image: AnyImage) -> AnyImage:
-        """A random view, drawn from torch's global generator.
-
-        Args:
-            image: A PIL image, a tensor C×H×W or an array H×W×C: uint8, uint16, or floats in [0, 1].
-
-        Returns:
-            The view, of the same kind and type of numbers; of a PIL image with a palette or alpha, in RGB.
-
-        Raises:
-            DataError: If it is no image, or of other numbers.
-        """
-        given = to_image(image)
-        check_white(image, given)
-        view = np.ascontiguousarray(self.augment(given, stream_from_torch()))
-        if isinstance(image, Pillow.Image):
-            return Pillow.fromarray(view[:, :, 0] if view.shape[2] == 1 else view)
-        if isinstance(image, Tensor):
-            moved = torch.from_numpy(view).movedim(-1, 0).contiguous().to(image.device)
-            return moved.to(image.dtype) if image.is_floating_point() else moved
-        return view.astype(image.dtype, copy=False) if image.dtype.kind == "f" else view
 
 
 class Drawn(NamedTuple):
@@ -200,61 +135,6 @@ class CropColourRecipe(Recipe):
         return self.apply(image, self.draw(stream, *image.shape[:2]))
 
 
-@dataclass(frozen=True)
-class MoCoRecipe(CropColourRecipe):
-    """The views of MoCo v2: crops of a fifth to all of the image, strong jitter, grey, blur.
-
-    Examples:
-        >>> MoCoRecipe(size=32)(torch.rand(3, 48, 64)).shape
-        torch.Size([3, 32, 32])
-
-    References:
-        Chen, Fan, Girshick and He, "Improved Baselines with Momentum Contrastive Learning", 2020.
-    """
-
-
-@dataclass(frozen=True)
-class BYOLRecipe(CropColourRecipe):
-    """The views of BYOL, which differ: the first is always blurred, the second seldom, but sometimes solarized.
-
-    Args:
-        size: Side of the view in px, or (height, width); None: as large as the image.
-        view: 1 or 2. Sets ``blur`` to 1.0 or 0.1 and ``solarize`` to 0.0 or 0.2, unless they are given.
-
-    The other arguments are those of :class:`CropColourRecipe`. Crops are resampled bilinearly; ``cubic=True``
-    is as in the paper, and a fifth slower.
-
-    Raises:
-        ConfigurationError: If an argument makes no sense.
-
-    References:
-        Grill et al., "Bootstrap Your Own Latent", 2020, appendix B.
-    """
-
-    optional = True
-    view: int = 1
-    _: KW_ONLY
-    scale: tuple[float, float] = (0.08, 1.0)
-    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)
-    blur: float | None = None
-    solarize: float | None = None
-
-    def __post_init__(self) -> None:
-        _check(self, "view", self.view in (1, 2), "1 or 2")
-        super().__post_init__()
-
-    def chances(self) -> tuple[float, float]:
-        """Probabilities of blur and solarization: as given, or those of the view."""
-        blur, solarize = ((1.0, 0.0), (0.1, 0.2))[self.view - 1]
-        return blur if self.blur is None else self.blur, solarize if self.solarize is None else self.solarize
-
-
-def is_size(value: object) -> bool:
-    """Whether a value is None, a side in px, or (height, width)."""
-    sides = value if isinstance(value, tuple | list) and len(value) == 2 else (value,)
-    return value is None or all(is_count(side, 1) for side in sides)
-
-
 def _cut(image: Image, drawn: Drawn) -> Image:
     """What a view shows of an image."""
     top, left, height, width = drawn.rectangle
@@ -265,27 +145,3 @@ def _changed(part: Image, drawn: Drawn) -> Image:
     """A view mirrored, or not, and in other colours."""
     part = functional.flip(part) if drawn.mirrored else part
     return adjust(part[::-1] if drawn.upside_down else part, drawn.steps)
-
-
-def _is_row(value: Any, length: int) -> bool:
-    return isinstance(value, tuple | list) and len(value) == length and all(is_number(x, 0, math.inf) for x in value)
-
-
-def is_range(value: Any, largest: float = math.inf) -> bool:
-    """Whether a value is a pair of numbers with 0 < smallest <= largest."""
-    return _is_row(value, 2) and 0 < value[0] <= value[1] <= largest
-
-
-def _check(recipe: Any, name: str, sound: bool, expected: str) -> None:
-    check_argument(sound, name, getattr(recipe, name), expected)
-
-
-def tell_left_out(channels: int) -> None:
-    """Say once, for a number of channels other than three, what is left out."""
-    if channels not in _told:
-        _told.add(channels)
-        logger.info("Images have %d channels: saturation, hue and grey, which need RGB, are left out.", channels)
-
-
-MomentumContrastAugmentations = MoCoRecipe()
-BYOLAugmentations = BYOLRecipe()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from super_selfish.models import SmallResNet, batch_groups
-from super_selfish.models.batch_groups import in_groups
+from super_selfish.models.norms import in_groups
 
 
 class Doubling(nn.Module):

@@ -1,0 +1,47 @@
+"""The augmentations of BYOL: one for each of the two views."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+
+from super_selfish.transforms.base import _check
+from super_selfish.transforms.crop_and_colour import CropColourRecipe
+
+
+@dataclass(frozen=True)
+class BYOLRecipe(CropColourRecipe):
+    """The views of BYOL, which differ: the first is always blurred, the second seldom, but sometimes solarized.
+
+    Args:
+        size: Side of the view in px, or (height, width); None: as large as the image.
+        view: 1 or 2. Sets ``blur`` to 1.0 or 0.1 and ``solarize`` to 0.0 or 0.2, unless they are given.
+
+    The other arguments are those of :class:`CropColourRecipe`. Crops are resampled bilinearly; ``cubic=True``
+    is as in the paper, and a fifth slower.
+
+    Raises:
+        ConfigurationError: If an argument makes no sense.
+
+    References:
+        Grill et al., "Bootstrap Your Own Latent", 2020, appendix B.
+    """
+
+    optional = True
+    view: int = 1
+    _: KW_ONLY
+    scale: tuple[float, float] = (0.08, 1.0)
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)
+    blur: float | None = None
+    solarize: float | None = None
+
+    def __post_init__(self) -> None:
+        _check(self, "view", self.view in (1, 2), "1 or 2")
+        super().__post_init__()
+
+    def chances(self) -> tuple[float, float]:
+        """Probabilities of blur and solarization: as given, or those of the view."""
+        blur, solarize = ((1.0, 0.0), (0.1, 0.2))[self.view - 1]
+        return blur if self.blur is None else self.blur, solarize if self.solarize is None else self.solarize
+
+
+BYOLAugmentations = BYOLRecipe()

@@ -1,0 +1,27 @@
+"""The augmentation of Contrastive Multiview Coding."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+
+from super_selfish.transforms.crop_and_colour import CropColourRecipe
+
+
+@dataclass(frozen=True)
+class CMCRecipe(CropColourRecipe):
+    """The views of contrastive multiview coding: a crop of a fifth to all of the image, mirrored or not.
+
+    Colours stay as they are: grey would leave nothing of them, and jitter would part them from the lightness.
+
+    Examples:
+        >>> CMCRecipe(size=32)(torch.rand(3, 48, 64)).shape
+        torch.Size([3, 32, 32])
+
+    References:
+        Tian, Krishnan and Isola, "Contrastive Multiview Coding", 2019.
+    """
+
+    _: KW_ONLY
+    jitter_p: float = 0.0
+    grey: float = 0.0
+    blur: float | None = 0.0

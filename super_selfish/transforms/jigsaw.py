@@ -1,0 +1,56 @@
+"""The colour changes of jigsaw puzzles."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+
+from super_selfish.errors import PROBABILITY, Rule, check_arguments
+from super_selfish.images.functional import Image
+from super_selfish.seeding import Stream
+from super_selfish.transforms.base import Recipe, tell_left_out
+from super_selfish.transforms.colour import SATURATION, adjust, is_jitter, jitter
+
+
+@dataclass(frozen=True)
+class JigsawRecipe(Recipe):
+    """The colours of a jigsaw puzzle: jitter and grey, and every pixel in its place.
+
+    Args:
+        jitter: Strength of brightness, contrast, saturation and hue, as in :class:`CropColourRecipe`.
+        jitter_p: Probability of the jitter.
+        grey: Probability of greyscale.
+
+    Raises:
+        ConfigurationError: If a probability or a strength makes no sense.
+
+    Examples:
+        >>> grey = JigsawRecipe(grey=1.0)(np.array([[[9, 90, 30]]], np.uint8))
+        >>> len(set(grey.ravel().tolist()))
+        1
+    """
+
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
+    _: KW_ONLY
+    jitter_p: float = 1.0
+    grey: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_arguments(_COLOURS, vars(self))
+
+    def augment(self, image: Image, stream: Stream) -> Image:
+        """The image in other colours."""
+        if image.shape[2] != 3:
+            tell_left_out(image.shape[2])
+        jittered, grey, *draws = stream.sixteen()[:7]
+        steps = jitter(self.jitter, draws) if jittered < self.jitter_p else ()
+        return adjust(image, (*steps, (SATURATION, 0.0)) if grey < self.grey else steps)
+
+
+_COLOURS = {
+    "jitter": Rule(is_jitter, "four strengths of at least 0, that of the hue at most 0.5"),
+    "jitter_p": PROBABILITY,
+    "grey": PROBABILITY,
+}
+
+
+JigsawAugmentations = JigsawRecipe()

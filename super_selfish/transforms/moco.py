@@ -1,0 +1,23 @@
+"""The augmentation of MoCo v2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from super_selfish.transforms.crop_and_colour import CropColourRecipe
+
+
+@dataclass(frozen=True)
+class MoCoRecipe(CropColourRecipe):
+    """The views of MoCo v2: crops of a fifth to all of the image, strong jitter, grey, blur.
+
+    Examples:
+        >>> MoCoRecipe(size=32)(torch.rand(3, 48, 64)).shape
+        torch.Size([3, 32, 32])
+
+    References:
+        Chen, Fan, Girshick and He, "Improved Baselines with Momentum Contrastive Learning", 2020.
+    """
+
+
+MomentumContrastAugmentations = MoCoRecipe()
