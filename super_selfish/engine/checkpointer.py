@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from super_selfish.engine import persistence
-from super_selfish.engine.core.callback import Keeper
+from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.settings import Settings, interval
 from super_selfish.engine.loop.run import Run
 from super_selfish.engine.resumption import begun_at, present_keys
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("super_selfish")
 
 
-class Checkpoints(Keeper):
+class Checkpoints(Callback):
     """Writes ``NAME.ckpt`` when it is time, between two steps.
 
     Args:

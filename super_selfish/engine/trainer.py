@@ -73,7 +73,7 @@ def train(supervisor: Supervisor, settings: Settings) -> None:
             optimizer,
             max(0, planned),
             told_of(supervisor, loader, settings, base, lock),
-            keeper=keeper,
+            checkpointer=keeper,
             precision=precision,
             guard=guard_of(supervisor, settings),
             averaging=averaging(supervisor, settings.polyak),
@@ -121,7 +121,7 @@ def carry_out(supervisor: Supervisor, run: Run, scheduler: Any, base: Path) -> N
         try:
             execute(supervisor, run, scheduler)
             run.loader.skipped = processes.together(run.loader.skipped)
-            run.keeper.write(run)
+            run.checkpointer.write(run)
             store(supervisor, run, base)
             processes.meet()
             if run.steps and supervisor.settings is not None and supervisor.settings.verbose:
@@ -132,7 +132,7 @@ def carry_out(supervisor: Supervisor, run: Run, scheduler: Any, base: Path) -> N
             raise
         except (DataError, WorkerHung, WorkerKilled):  # the images are to blame: between two steps, all else is whole
             if run.steps and run.loader.between_steps:
-                run.keeper.write(run)
+                run.checkpointer.write(run)
             raise
         run.stop.obey()
 
@@ -143,7 +143,7 @@ def leave(supervisor: Supervisor, run: Run, base: Path) -> None:
         logger.warning("Left at once: nothing was stored since the last checkpoint.")
         return
     if run.loader.between_steps:
-        run.keeper.write(run)
+        run.checkpointer.write(run)
     store(supervisor, run, base, interrupted=True)
     if run.stop.received not in (None, Signals.SIGINT):
         logger.warning(

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from super_selfish.models import SmallResNet, batch_groups
+from super_selfish.models import SmallResNet
+from super_selfish.models import norms as batch_groups
 from super_selfish.models.norms import in_groups
 
 

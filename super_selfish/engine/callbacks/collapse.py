@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from super_selfish.engine.core.callback import Callback
-
-if TYPE_CHECKING:
-    from super_selfish.engine.loop.run import Run
+from super_selfish.engine.core.callback import Callback, RunView
 
 logger = logging.getLogger("super_selfish")
 
@@ -116,7 +113,7 @@ class CollapseWatch(Callback):
         self._last: Tensor | None = None
         self._handle: Any = None
 
-    def on_train_begin(self, run: Run) -> None:  # noqa: ARG002 - the protocol's
+    def on_train_begin(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
         """Look at what the network gives."""
         signs = self.ask()
         if signs is None:
@@ -126,13 +123,13 @@ class CollapseWatch(Callback):
         note = torch.compiler.disable(self._note) if compiled else self._note  # type: ignore[no-untyped-call]
         self._handle = self.network.register_forward_hook(note)
 
-    def on_train_end(self, run: Run) -> None:  # noqa: ARG002 - the protocol's
+    def on_train_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
         """Look no more."""
         if self._handle is not None:
             self._handle.remove()
         self._last = None
 
-    def on_epoch_end(self, run: Run) -> None:
+    def on_epoch_end(self, run: RunView) -> None:
         """Measure the last batch, and warn."""
         if self._last is None or len(self._last) < _FEWEST:
             return

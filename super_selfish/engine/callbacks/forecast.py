@@ -6,16 +6,12 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from super_selfish.engine.callbacks.progress import in_words, say
-from super_selfish.engine.core.callback import Callback
+from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.engine.loop.memory import available_bytes
-
-if TYPE_CHECKING:
-    from super_selfish.engine.loop.run import Run
 
 STEPS = 20
 """Of a run, after which its cost is told."""
@@ -133,11 +129,11 @@ class Forecaster(Callback):
         self._mark = (self._begin, 0)
         self._waited = 0.0
 
-    def on_train_begin(self, run: Run) -> None:  # noqa: ARG002 - the protocol's
+    def on_train_begin(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
         """Start the watch."""
         self._begin = time.perf_counter()
 
-    def on_step_end(self, run: Run) -> None:
+    def on_step_end(self, run: RunView) -> None:
         """Measure from step :data:`WARM_UP` to step :data:`STEPS`."""
         if run.steps == WARM_UP:
             self._mark = (time.perf_counter(), run.cursor.samples)
@@ -148,7 +144,7 @@ class Forecaster(Callback):
             if self.verbose:
                 say(str(told))
 
-    def _measured(self, run: Run) -> Forecast:
+    def _measured(self, run: RunView) -> Forecast:
         now = time.perf_counter()
         begin, samples = self._mark
         lasted = max(now - begin, 1e-9)

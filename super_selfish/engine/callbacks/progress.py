@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from colorama import Fore, Style, just_fix_windows_console
 from tqdm import tqdm
 
-from super_selfish.engine.core.callback import Callback
-
-if TYPE_CHECKING:
-    from super_selfish.engine.loop.run import Run
+from super_selfish.engine.core.callback import Callback, RunView
 
 BAR_SECONDS = 0.5
 LINE_SECONDS = 30.0
@@ -29,7 +26,7 @@ class Progress(Callback):
         self._bar: Any = None
         self._shown = 0.0
 
-    def on_train_begin(self, run: Run) -> None:
+    def on_train_begin(self, run: RunView) -> None:
         """Open the bar."""
         self._shown = time.monotonic()
         if sys.stderr.isatty():
@@ -38,24 +35,24 @@ class Progress(Callback):
             layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
             self._bar = tqdm(total=total, unit="step", bar_format=layout, dynamic_ncols=True, file=sys.stderr)
 
-    def on_step_end(self, run: Run) -> None:
+    def on_step_end(self, run: RunView) -> None:
         """Refresh now and then: reading the loss makes a GPU wait."""
         if self._bar is not None:
             self._bar.update(min(run.steps, self._bar.total) - self._bar.n)
         if time.monotonic() - self._shown >= (LINE_SECONDS if self._bar is None else BAR_SECONDS):
             self._show(run)
 
-    def on_epoch_end(self, run: Run) -> None:
+    def on_epoch_end(self, run: RunView) -> None:
         """Show the finished epoch."""
         self._show(run, finished=True)
 
-    def on_train_end(self, run: Run) -> None:  # noqa: ARG002 - the protocol's
+    def on_train_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
         """Close the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
-    def _show(self, run: Run, finished: bool = False) -> None:
+    def _show(self, run: RunView, finished: bool = False) -> None:
         self._shown = time.monotonic()
         done = run.finished_epochs if finished else run.finished_epochs + 1
         if finished:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from super_selfish.datasets.memory_sources import evenly_spaced
-from super_selfish.engine.core.callback import Callback
+from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.errors import CheckpointError, DataError, check_argument, is_count
 from super_selfish.evaluation.features import extract_features, pooled
 from super_selfish.evaluation.knn import knn
@@ -26,7 +26,6 @@ from super_selfish.loading.collate import Collator, Item, to_device
 from super_selfish.models.combined import in_eval_mode
 
 if TYPE_CHECKING:
-    from super_selfish.engine.loop.run import Run
     from super_selfish.engine.supervisor import Supervisor
 
 logger = logging.getLogger("super_selfish")
@@ -50,7 +49,7 @@ class HistoryFile(Callback):
     def __init__(self, base: Path) -> None:
         self.path = with_suffix(base, HISTORY)
 
-    def on_epoch_end(self, run: Run) -> None:
+    def on_epoch_end(self, run: RunView) -> None:
         """Write it anew; a full disk is a warning."""
         history = run.supervisor.history
         names = list(dict.fromkeys(key for entry in history for key in entry))
@@ -86,7 +85,7 @@ class QualityWatch(Callback):
         self.count = count
         self._images: Tensor | None = None
 
-    def on_epoch_end(self, run: Run) -> None:
+    def on_epoch_end(self, run: RunView) -> None:
         """Measure."""
         if self._images is None:
             self._images = some_images(self.supervisor, self.count)
@@ -178,11 +177,11 @@ class Probe(Callback):
         check_argument(is_count(every, 1), "every", every, "a number of epochs, at least 1")
         self.data, self.test, self.every, self.linear = data, test, every, linear
 
-    def on_train_begin(self, run: Run) -> None:
+    def on_train_begin(self, run: RunView) -> None:
         """Score what there is before training: bad data are told now."""
         self.before = self.scores(run.supervisor)
 
-    def on_epoch_end(self, run: Run) -> None:
+    def on_epoch_end(self, run: RunView) -> None:
         """Score, if it is time."""
         if run.finished_epochs % self.every == 0 or run.finished_epochs == run.epochs:
             run.supervisor.history[-1].update(self.scores(run.supervisor))

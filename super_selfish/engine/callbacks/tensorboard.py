@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from super_selfish.distributed import rank
-from super_selfish.engine.core.callback import Callback
+from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from super_selfish.engine.loop.run import Run
 
 
 class TensorBoard(Callback):
@@ -34,13 +31,13 @@ class TensorBoard(Callback):
         self._writer: Any = None
         self.folder = os.fspath(folder)
 
-    def on_train_begin(self, run: Run) -> None:
+    def on_train_begin(self, run: RunView) -> None:
         """Open the file; a training that continues leaves out what it does again."""
         if rank():
             return  # the first process writes
         self._writer = self._make(self.folder, purge_step=run.cursor.epoch + 1)
 
-    def on_epoch_end(self, run: Run) -> None:
+    def on_epoch_end(self, run: RunView) -> None:
         """Write the epoch's entry."""
         if self._writer is None:
             return
@@ -49,7 +46,7 @@ class TensorBoard(Callback):
             if name != "epoch":
                 self._writer.add_scalar(name, float(value), entry["epoch"])
 
-    def on_train_end(self, run: Run) -> None:  # noqa: ARG002 - the protocol's
+    def on_train_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
         """Close the file."""
         if self._writer is not None:
             self._writer.close()

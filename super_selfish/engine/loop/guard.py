@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from super_selfish.distributed.tensors import all_of
+from super_selfish.engine.core.callback import RunView
 from super_selfish.errors import NonFiniteLoss
-
-if TYPE_CHECKING:
-    from super_selfish.engine.loop.run import Run
 
 logger = logging.getLogger("super_selfish")
 
@@ -51,13 +48,17 @@ class Guard:
         for buffer, kept in self._kept:
             buffer.copy_(kept)
 
-    def passes(self, run: Run) -> bool:
-        """Whether the update may be made; where it is skipped, its gradients are gone.
+    def passes(self, run: RunView, loss: Tensor | None) -> bool:
+        """Whether the update may be made; where it is skipped, its gradients are set to None.
+
+        Args:
+            run: The run whose optimizer is about to step.
+            loss: The loss of the batch, if it is known.
 
         Raises:
             NonFiniteLoss: If it may not, and is not to be skipped, or too many were.
         """
-        if self.policy == "ignore" or _is_sound(run):
+        if self.policy == "ignore" or _is_finite(run.optimizer, loss):
             return True
         self.judge(run)
         for group in run.optimizer.param_groups:
@@ -65,7 +66,7 @@ class Guard:
                 weight.grad = None
         return False
 
-    def judge(self, run: Run) -> None:
+    def judge(self, run: RunView) -> None:
         """Count an update whose loss or gradients are not finite.
 
         Raises:
@@ -94,11 +95,11 @@ class Guard:
         logger.warning("%s: the update is skipped (%d of at most %d). %s.", where, self.skipped, self.limit, images)
 
 
-def _is_sound(run: Run) -> bool:
-    groups = run.optimizer.param_groups
+def _is_finite(optimizer: torch.optim.Optimizer, loss: Tensor | None) -> bool:
+    groups = optimizer.param_groups
     gradients = [weight.grad for group in groups for weight in group["params"] if weight.grad is not None]
     numbers = [torch.nn.utils.get_total_norm(gradients)] if gradients else []
-    numbers += [] if run.pending is None else [run.pending]
+    numbers += [] if loss is None else [loss]
     if not numbers:
         return True
     device = numbers[0].device

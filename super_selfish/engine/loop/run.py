@@ -17,8 +17,8 @@ from torch import Tensor
 
 from super_selfish.distributed import current, mean_of_ranks, world
 from super_selfish.distributed.tensors import for_words
-from super_selfish.engine.core.callback import Callback, Keeper, tell
-from super_selfish.engine.loop.clock import Clock
+from super_selfish.engine.core.callback import Callback, call_all
+from super_selfish.engine.core.clock import Clock
 from super_selfish.engine.loop.guard import Guard
 from super_selfish.engine.loop.precision import Precision
 from super_selfish.engine.loop.signals import Stop
@@ -81,7 +81,7 @@ class Run:
         optimizer: Whose steps are the heart-beat.
         epochs: Planned in this call.
         callbacks: Told of every step and epoch.
-        keeper: The callback that writes checkpoints.
+        checkpointer: The callback that writes checkpoints.
         precision: In which networks compute.
         guard: Looks at losses and gradients before each update.
         stop: Tells whether the run is to stop.
@@ -103,7 +103,7 @@ class Run:
         epochs: int,
         callbacks: Sequence[Callback],
         *,
-        keeper: Keeper | None = None,
+        checkpointer: Callback | None = None,
         precision: Precision | None = None,
         guard: Guard | None = None,
         stop: Stop | None = None,
@@ -114,7 +114,7 @@ class Run:
         self.optimizer = optimizer
         self.epochs = epochs
         self.callbacks = tuple(callbacks)
-        self.keeper = Keeper() if keeper is None else keeper
+        self.checkpointer = Callback() if checkpointer is None else checkpointer
         self.precision = Precision("32", torch.device("cpu")) if precision is None else precision
         self.guard = Guard("raise", 0) if guard is None else guard
         self.stop = Stop() if stop is None else stop
@@ -130,7 +130,7 @@ class Run:
         self._stepped = self._left_out = self._exchanged = False
         self.agreed = False
         self._handles: list[Any] = []
-        self._listening: list[Callback] = []
+        self._begun_callbacks: list[Callback] = []
         self.epoch_ended = False
         self.stored = False
 
@@ -188,14 +188,14 @@ class Run:
         return (time.perf_counter() - self._begin) / max(1, self.steps) * max(0, self.planned_steps - self.steps)
 
     def emit(self, event: str) -> None:
-        """Tell every callback.
+        """Invoke every callback.
 
-        The keeper hears of a step first, so that what a callback does cannot lose it, and of all else last, so that
-        what callbacks add to the history is kept.
+        The checkpointer comes first after a step, so that an error in a callback cannot lose the step, and last after
+        every other event, so that what callbacks add to the history is stored.
         """
-        keeper_first = event == "on_step_end"
-        everybody = (self.keeper, *self.callbacks) if keeper_first else (*self.callbacks, self.keeper)
-        tell(everybody, event, self, self._listening)
+        first = event == "on_step_end"
+        order = (self.checkpointer, *self.callbacks) if first else (*self.callbacks, self.checkpointer)
+        call_all(order, event, self, self._begun_callbacks)
 
     def exchange(self) -> None:
         """Among several processes: mean gradients and loss, and whether any of them is to stop; once an update."""
@@ -217,7 +217,7 @@ class Run:
         refuse_closure(*given)
         self.exchange()
         lay_out_gradients(optimizer)
-        if not self.guard.passes(self):
+        if not self.guard.passes(self, self.pending):
             self.leave_out()
             self._left_out = True
 
