@@ -149,3 +149,13 @@ def global_seed(key: int) -> Iterator[None]:
 def stream_from_torch() -> Stream:
     """A stream keyed by torch's global generator: how recipes draw when no loader gave them a key."""
     return Stream(int(torch.randint(0, 2**63 - 1, ()).item()))
+
+
+@contextlib.contextmanager
+def keyed_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Within the block all global generators are seeded; the user's states are restored afterwards."""
+    key = make_key(seed, "run")
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), global_seed(key):
+        seed_everything(key)
+        yield

@@ -160,7 +160,7 @@ def stored(supervisor: Supervisor) -> dict[str, Any]:
     Raises:
         ConfigurationError: If it could not be rebuilt.
     """
-    given = supervisor._setup.given
+    given = supervisor.user_arguments
     own = {key: value for key, value in given.items() if value is not None and not isinstance(value, str)}
     for key, value in own.items():
         for name in names(value):

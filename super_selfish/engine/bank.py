@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from super_selfish.datasets.scaling import as_float
 from super_selfish.distributed import gather
-from super_selfish.engine.callbacks.collapse import Signs, of_temperature
+from super_selfish.engine.core.expectations import Signs, of_temperature
 from super_selfish.engine.core.setup import Setup
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import (
@@ -269,7 +269,7 @@ class BankSupervisor(Supervisor):
         Returns:
             The rows, and the share of anchors whose own row is the nearest, if there are such rows.
         """
-        source = getattr(self._setup.shown, "images", None)
+        source = getattr(self._shown, "images", None)
         visible = [(caption, self.preprocessing.visible(images)) for caption, images in shown]
         rows = [[Panel(images[place], caption) for caption, images in visible] for place in range(len(anchors))]
         if source is None:
@@ -278,7 +278,7 @@ class BankSupervisor(Supervisor):
         def panel(index: int, caption: str, right: bool | None = None) -> Panel:
             return Panel(as_float(source.read(index)), caption, right)
 
-        own = len(bank) == len(source) and self._setup.shown is self.dataset and self.of_these_images
+        own = len(bank) == len(source) and self._shown is self.dataset and self.of_these_images
         if self.cursor.step == 0 or len(anchors) < 2:
             return [[*row, panel(int(i), "its image")] for row, i in zip(rows, indices, strict=True)], None
         numbers = torch.arange(len(bank), device=indices.device) if own else indices

@@ -6,26 +6,24 @@ import logging
 import secrets
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from super_selfish.engine import persistence
-from super_selfish.engine.core.callback import Callback
+from super_selfish.engine.core.base import SupervisorBase
+from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.engine.core.settings import Settings, interval
 from super_selfish.engine.loop.run import Run
-from super_selfish.engine.resumption import begun_at, present_keys
+from super_selfish.engine.persistence import Persistence
+from super_selfish.engine.resumption import Resumption, present_keys
 from super_selfish.errors import CheckpointError
-from super_selfish.storage.checkpoint import CheckpointFolder, StoredCheckpoint
+from super_selfish.storage.checkpoint import CheckpointFolder
 from super_selfish.storage.codec import encode
-
-if TYPE_CHECKING:
-    from super_selfish.engine.supervisor import Supervisor
 
 logger = logging.getLogger("super_selfish")
 
 
-class Checkpoints(Callback):
+class Checkpointer(Callback):
     """Writes ``NAME.ckpt`` when it is time, between two steps.
 
     Args:
@@ -37,14 +35,14 @@ class Checkpoints(Callback):
     """
 
     def __init__(
-        self, supervisor: Supervisor, base: Path, settings: Settings, scheduler: Any, resumed: StoredCheckpoint | None
+        self, supervisor: SupervisorBase, base: Path, settings: Settings, scheduler: Any, resumed: Resumption | None
     ) -> None:
         self.supervisor = supervisor
         self.scheduler = scheduler
         self.settings = settings
         self.folder = CheckpointFolder(base)
         self.steps, self.seconds = interval(settings.checkpoint_every)
-        self.begun_at = supervisor.cursor.epoch if resumed is None else begun_at(resumed)
+        self.begun_at = supervisor.cursor.epoch if resumed is None else resumed.begun_at
         self.written = supervisor.cursor.step
         self.moment = time.monotonic()
         self.fresh = resumed is None and not self._continues()
@@ -68,7 +66,7 @@ class Checkpoints(Callback):
             return False
         return newest is not None and newest.manifest.get("run") == self.supervisor.run_id
 
-    def on_train_begin(self, run: Run) -> None:  # noqa: ARG002 - the protocol's
+    def on_train_begin(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
         """Tidy up, and say what becomes of an older training."""
         if not self.wanted:
             return
@@ -82,7 +80,7 @@ class Checkpoints(Callback):
                 self.folder.previous,
             )
 
-    def on_step_end(self, run: Run) -> None:
+    def on_step_end(self, run: RunView) -> None:
         """Write if it is time, unless the epoch has ended, which is not closed yet."""
         first = self.wanted and not self.tried
         if first:  # what cannot be stored is found after one step, not after hours
@@ -91,7 +89,7 @@ class Checkpoints(Callback):
         if not run.epoch_ended and (self._due(run) or (first and self.fresh)):  # nobody shall continue the older one
             self.write(run)
 
-    def on_epoch_end(self, run: Run) -> None:
+    def on_epoch_end(self, run: RunView) -> None:
         """Write if it is time."""
         if self.settings.checkpoint_every is None or self._due(run):
             self.write(run)
@@ -105,7 +103,7 @@ class Checkpoints(Callback):
         """Store the state as it is, unless it is stored already; a full disk is a warning."""
         if not self.wanted or self.written == run.cursor.step:
             return
-        manifest = persistence.manifest(self.supervisor)
+        manifest = Persistence(self.supervisor).manifest()
         try:
             self.folder.write(run.cursor.step, self.parts(run), manifest, self.settings.keep, fresh=self.fresh)
         except CheckpointError as error:
@@ -120,7 +118,7 @@ class Checkpoints(Callback):
         losses = None if run.losses is None else run.losses.detach()
         keys = present_keys(self.supervisor)
         return {
-            "model": persistence.public_state(self.supervisor),
+            "model": Persistence(self.supervisor).tensors(),
             "optimizer": run.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if hasattr(self.scheduler, "state_dict") else None,
             "run": {

@@ -67,6 +67,10 @@ class GanSupervisor(Supervisor):
         self.d_lr = d_lr
         self.d_steps = d_steps
 
+    def networks(self) -> list[nn.Module]:
+        """Those of every supervisor, and the discriminator."""
+        return super().networks() + ([] if self.discriminator is None else [self.discriminator])
+
     def players(self) -> list[list[nn.Parameter]]:
         """Parameters by the loss that trains them: of all else, then of the discriminator."""
         judge = [] if self.discriminator is None else list(self.discriminator.parameters())

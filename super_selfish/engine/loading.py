@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from torch.utils.data import DistributedSampler
 
 from super_selfish.distributed import world
 from super_selfish.distributed.tensors import largest
+from super_selfish.engine.core.base import SupervisorBase
+from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loop.memory import TRANSIENT, activation_bytes, available_bytes, pieces_that_fit
 from super_selfish.engine.optim.schedules import Schedule, fit_schedules
 from super_selfish.errors import ConfigurationError
@@ -21,15 +23,11 @@ from super_selfish.loading.custom_loader import ForeignLoader
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.models.backbones import channels_last_is_safe
 
-if TYPE_CHECKING:
-    from super_selfish.engine.core.settings import Settings
-    from super_selfish.engine.supervisor import Supervisor
-
 logger = logging.getLogger("super_selfish")
 
 
 def make_loader(
-    supervisor: Supervisor, batch_size: int, shuffle: bool, num_workers: int, collate_fn: Collate | None
+    supervisor: SupervisorBase, batch_size: int, shuffle: bool, num_workers: int, collate_fn: Collate | None
 ) -> TrainLoader:
     """The training loader over the supervisor's data set.
 
@@ -103,9 +101,9 @@ def own_collate(dataset: Any, collate_fn: Collate | None) -> Collate | None:
     return None if collate_fn is batched_collate and getattr(dataset, "batched", False) else collate_fn
 
 
-def pieces_for_memory(supervisor: Supervisor, batch_size: int) -> int:
+def pieces_for_memory(supervisor: SupervisorBase, batch_size: int) -> int:
     """In how many micro-batches a batch fits the device's memory; says so if that is more than one."""
-    if supervisor._setup.images is None:
+    if supervisor.image_dataset is None:
         return 1  # what the network sees is only known to the user's own data set
     available = available_bytes(supervisor.device)
     shape = supervisor.preprocessing
@@ -136,7 +134,7 @@ def pieces_for_memory(supervisor: Supervisor, batch_size: int) -> int:
     return pieces
 
 
-def preparer(supervisor: Supervisor) -> Callable[[Batch], Any]:
+def preparer(supervisor: SupervisorBase) -> Callable[[Batch], Any]:
     """From a CPU batch to what ``_forward`` gets: on the device, scaled, normalised."""
     device, preprocessing = supervisor.device, supervisor.preprocessing
     finish = None if channels_last_is_safe(supervisor) else Tensor.contiguous
@@ -144,7 +142,7 @@ def preparer(supervisor: Supervisor) -> Callable[[Batch], Any]:
     return lambda batch: to_device(batch, device, preprocessing, finish, buffers)
 
 
-def data_and_optimizer(supervisor: Supervisor, settings: Settings) -> tuple[TrainLoader, Any, Any]:
+def data_and_optimizer(supervisor: SupervisorBase, settings: Settings) -> tuple[TrainLoader, Any, Any]:
     """What the stage gives, a loader of the user's own made to count."""
     loader, optimizer, scheduler = supervisor._init_data_optimizer(
         settings.optimizer,
@@ -171,7 +169,7 @@ def data_and_optimizer(supervisor: Supervisor, settings: Settings) -> tuple[Trai
     return loader, optimizer, scheduler
 
 
-def check_factories(supervisor: Supervisor, optimizer: Any, scheduler: Any) -> None:
+def check_factories(supervisor: SupervisorBase, optimizer: Any, scheduler: Any) -> None:
     """Make sure that the library's own ``_update`` can drive an optimizer and a schedule.
 
     Raises:

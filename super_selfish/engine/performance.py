@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.callbacks.collapse import CollapseWatch
 from super_selfish.engine.callbacks.forecast import Circumstances, Forecaster, cores_to_use
 from super_selfish.engine.callbacks.quality import QualityWatch, as_probe, images_to_watch
@@ -22,16 +22,12 @@ from super_selfish.errors import ConfigurationError, OutOfMemory
 from super_selfish.models.combined import CombinedNet
 from super_selfish.pretext.base import PretextDataset
 
-if TYPE_CHECKING:
-    from super_selfish.engine.supervisor import Supervisor
-    from super_selfish.loading.loader import TrainLoader
-
 logger = logging.getLogger("super_selfish")
 
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
-def precision_of(supervisor: Supervisor, settings: Settings) -> Precision:
+def precision_of(supervisor: SupervisorBase, settings: Settings) -> Precision:
     """The precision of a run.
 
     Raises:
@@ -47,26 +43,25 @@ def precision_of(supervisor: Supervisor, settings: Settings) -> Precision:
     return precision
 
 
-def guard_of(supervisor: Supervisor, settings: Settings) -> Guard:
+def guard_of(supervisor: SupervisorBase, settings: Settings) -> Guard:
     """What looks at losses and gradients; it keeps batch statistics where updates may be left out."""
     leaves_out = settings.on_nonfinite == "skip" or settings.precision == "16"
-    return Guard(settings.on_nonfinite, settings.nonfinite_limit, compilable(supervisor) if leaves_out else ())
+    return Guard(settings.on_nonfinite, settings.nonfinite_limit, supervisor.networks() if leaves_out else ())
 
 
 @contextlib.contextmanager
-def compiled(supervisor: Supervisor) -> Iterator[None]:
+def compiled(supervisor: SupervisorBase, settings: Settings) -> Iterator[None]:
     """Within the block networks are compiled, if the run is to be.
 
     Raises:
         ConfigurationError: If they cannot be.
     """
-    settings = supervisor.settings
-    if settings is None or not settings.compile:
+    if not settings.compile:
         yield
         return
     from torch._dynamo.exc import TorchDynamoException
 
-    networks = compilable(supervisor)
+    networks = supervisor.networks()
     if supervisor.calls_parts:
         logger.warning("compile=True: networks that this algorithm calls in parts are not compiled.")
     try:
@@ -85,15 +80,8 @@ def compiled(supervisor: Supervisor) -> Iterator[None]:
             network._compiled_call_impl = None
 
 
-def compilable(supervisor: Supervisor) -> list[nn.Module]:
-    """The networks that are called as a whole: trained ones, moving averages, a discriminator."""
-    nets = [part for part in supervisor.children() if isinstance(part, CombinedNet)]
-    judge = getattr(supervisor, "discriminator", None)
-    return [*nets, judge] if isinstance(judge, nn.Module) else list(nets)
-
-
 @contextlib.contextmanager
-def memory_advice(supervisor: Supervisor, run: Run) -> Iterator[None]:
+def memory_advice(supervisor: SupervisorBase, run: Run) -> Iterator[None]:
     """Within the block, running out of memory is told with what takes less of it.
 
     Raises:
@@ -129,7 +117,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def watches(supervisor: Supervisor, loader: TrainLoader, settings: Settings) -> list[Callback]:
+def monitors(supervisor: SupervisorBase, loader: TrainLoader, settings: Settings) -> list[Callback]:
     """What tells the cost of a run, whether its embeddings collapse, and what its features are like."""
     found: list[Callback] = [forecaster(supervisor, loader, settings)]
     found.append(CollapseWatch(supervisor.model, supervisor._collapse_signs))
@@ -140,14 +128,14 @@ def watches(supervisor: Supervisor, loader: TrainLoader, settings: Settings) -> 
     return found
 
 
-def forecaster(supervisor: Supervisor, loader: TrainLoader, settings: Settings) -> Forecaster:
+def forecaster(supervisor: SupervisorBase, loader: TrainLoader, settings: Settings) -> Forecaster:
     """What tells the cost of a run."""
     supervisor.forecast = None
-    setup, dataset = supervisor._setup, supervisor.dataset
+    images, dataset = supervisor.image_dataset, supervisor.dataset
     here = Circumstances(
         device=supervisor.device.type,
-        files=setup.images is not None and setup.images.kind == "files",
-        cached=setup.images is not None and setup.images.cached,
+        files=images is not None and images.kind == "files",
+        cached=images is not None and images.cached,
         foreign=not isinstance(dataset, PretextDataset) or dataset.foreign,
         num_workers=settings.num_workers,
         cores=cores_to_use(),

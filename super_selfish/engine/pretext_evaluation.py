@@ -4,39 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from super_selfish.datasets.preprocessing import ImageDataset
-from super_selfish.engine.loading import own_collate, preparer
-from super_selfish.engine.trainer import own_randomness
-from super_selfish.errors import ConfigurationError, DataError, UnreadableImage, check_argument, is_count
-from super_selfish.evaluation.pretext import PretextScore
 from super_selfish.loading.collate import Collator
 from super_selfish.loading.keyed import KeyedDataset, Ticket
-from super_selfish.models.combined import in_eval_mode
+from super_selfish.datasets.preprocessing import ImageDataset
 from super_selfish.pretext.base import PretextDataset
-from super_selfish.seeding import make_key
+from super_selfish.engine.core.base import SupervisorBase
+from super_selfish.errors import ConfigurationError, DataError, UnreadableImage, check_argument, is_count
+from super_selfish.evaluation.pretext import PretextScore
+from super_selfish.models.combined import in_eval_mode
+from super_selfish.seeding import keyed_randomness, make_key
+from super_selfish.engine.loading import own_collate, preparer
 
-if TYPE_CHECKING:
-    from super_selfish.engine.supervisor import Supervisor
 
-
-def evaluate(supervisor: Supervisor, images: object, seed: int, count: int, on_error: str) -> PretextScore:
+def evaluate(supervisor: SupervisorBase, images: object, seed: int, count: int, on_error: str) -> PretextScore:
     """The mean score over chunks of the images; see :meth:`Supervisor.evaluate_pretext`."""
     check_argument(is_count(seed, 0), "seed", seed, "an integer of at least 0")
     check_argument(is_count(count, 2), "count", count, "an integer of at least 2")
     check_argument(on_error in ("raise", "skip"), "on_error", on_error, '"raise" or "skip"')
-    with own_randomness(seed, supervisor.device), in_eval_mode(supervisor), torch.no_grad():
+    with keyed_randomness(seed, supervisor.device), in_eval_mode(supervisor), torch.no_grad():
         dataset = supervisor._pretext_dataset(images)
         chosen = readable(supervisor, dataset, seed, count, on_error)
         chunks = np.array_split(chosen, -(-len(chosen) // supervisor.pretext_chunk))
         return mean_score([chunk_score(supervisor, dataset, chunk.tolist(), seed) for chunk in chunks])
 
 
-def chunk_score(supervisor: Supervisor, dataset: Any, indices: list[int], seed: int) -> PretextScore:
+def chunk_score(supervisor: SupervisorBase, dataset: Any, indices: list[int], seed: int) -> PretextScore:
     """The score of some images."""
 
     def draw(key: str) -> Any:
@@ -46,28 +43,7 @@ def chunk_score(supervisor: Supervisor, dataset: Any, indices: list[int], seed: 
     return dataclasses.replace(score, images=len(indices))
 
 
-def pretext_dataset(supervisor: Supervisor, images: object) -> Any:
-    """The supervisor's own pretext data set, or the same pretext task on other images.
-
-    Raises:
-        ConfigurationError: If there are no images, or the pretext task is a custom data set and cannot be rebuilt.
-    """
-    if images is None and supervisor.dataset is not None:
-        return supervisor.dataset
-    make = supervisor._setup.make
-    if images is not None and make is not None:
-        return make(ImageDataset.from_(images, supervisor.preprocessing))
-    if images is not None and hasattr(images, "__getitem__") and hasattr(images, "__len__"):
-        return images  # a custom data set, as the supervisor's own is
-    raise ConfigurationError(
-        "There are no images to evaluate the pretext task on.",
-        expected="images" if make is not None else "a map-style data set like the one that was trained on",
-        received=f"images={images!r}",
-        fix=f'For instance {type(supervisor).__name__}("photos/").evaluate_pretext("held_out_photos/").',
-    )
-
-
-def readable(supervisor: Supervisor, dataset: Any, seed: int, count: int, on_error: str) -> list[int]:
+def readable(supervisor: SupervisorBase, dataset: Any, seed: int, count: int, on_error: str) -> list[int]:
     """Indices of at most ``count`` images, in random order, without unreadable ones if these are to be skipped.
 
     Raises:
@@ -84,12 +60,12 @@ def readable(supervisor: Supervisor, dataset: Any, seed: int, count: int, on_err
     return order
 
 
-def keyed(supervisor: Supervisor, dataset: Any, key: int) -> KeyedDataset:
+def keyed(supervisor: SupervisorBase, dataset: Any, key: int) -> KeyedDataset:
     """The data set with randomness that is a function of the key and the index."""
     return KeyedDataset(dataset, key, own_collate(dataset, supervisor.collate_fn), "raise")
 
 
-def batch(supervisor: Supervisor, dataset: Any, indices: Sequence[int], key: int) -> Any:
+def batch(supervisor: SupervisorBase, dataset: Any, indices: Sequence[int], key: int) -> Any:
     """A batch as ``_forward`` receives it.
 
     Raises:
@@ -103,11 +79,6 @@ def batch(supervisor: Supervisor, dataset: Any, indices: Sequence[int], key: int
     batched = isinstance(dataset, PretextDataset) and dataset.batched
     collate = Collator(batched, own_collate(dataset, supervisor.collate_fn))
     return preparer(supervisor)(collate(items))
-
-
-def loss_of(supervisor: Supervisor, data: Any) -> float:
-    """The loss of a batch, which is not added to the mean loss of a training in progress."""
-    return type(supervisor)._forward(supervisor, data).item()
 
 
 def mean_score(scores: Sequence[PretextScore]) -> PretextScore:

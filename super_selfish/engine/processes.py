@@ -7,10 +7,10 @@ import dataclasses
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
+from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.distributed import Group, current, join, rank
 from super_selfish.distributed.tensors import all_of
 from super_selfish.engine.callbacks.progress import say
@@ -21,19 +21,9 @@ from super_selfish.models.placement import device_for_training
 from super_selfish.storage.checkpoint import StoredCheckpoint
 from super_selfish.storage.lock import RunLock
 
-if TYPE_CHECKING:
-    from super_selfish.engine.supervisor import Supervisor
 
-logger = logging.getLogger("super_selfish")
-
-
-def take_part(supervisor: Supervisor) -> tuple[Group, torch.device | None]:
-    """Join the other processes, if there are any, and move the networks to the device that they are trained on.
-
-    Each of several processes uses its own GPU.
-
-    Returns:
-        The group, and the GPU if the library chose it: the networks were on the CPU, and the user never moved them.
+def take_part(supervisor: SupervisorBase) -> Group:
+    """Join the other processes, if there are any, each on its own GPU.
 
     Raises:
         ConfigurationError: If there are more processes than GPUs.
@@ -100,7 +90,7 @@ def check_same_step(found: StoredCheckpoint | None) -> None:
         )
 
 
-def check_alike(supervisor: Supervisor, settings: Settings) -> None:
+def check_alike(supervisor: SupervisorBase, settings: Settings) -> None:
     """Make sure that all processes are to do the same, before anything else is exchanged.
 
     Raises:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,20 +14,18 @@ import torch
 
 from super_selfish.distributed import world
 from super_selfish.distributed.tensors import all_of
-from super_selfish.engine import persistence
+from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.identity import describe
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loading import check_shares
 from super_selfish.engine.loop.run import Run
 from super_selfish.engine.loop.signals import was_restarted
 from super_selfish.engine.optim.schedules import Schedule, refresh_schedules
+from super_selfish.engine.persistence import Persistence
 from super_selfish.errors import CheckpointError, CheckpointMismatch, DatasetChanged, SuperSelfishError
 from super_selfish.models.averages import MomentumSchedule
 from super_selfish.storage.checkpoint import CheckpointFolder, StoredCheckpoint
 from super_selfish.storage.weights_file import Artefact
-
-if TYPE_CHECKING:
-    from super_selfish.engine.supervisor import Supervisor
 
 logger = logging.getLogger("super_selfish")
 
@@ -36,28 +34,8 @@ _BEFORE = {"precision": "32", "compile": False}  # what checkpoints that do not 
 _FREE = {"epochs"}  # settings that may change when a training continues
 
 
-@contextlib.contextmanager
-def understood(found: StoredCheckpoint) -> Iterator[None]:
-    """Refuse a checkpoint whose hashes are right, but whose words make no sense here."""
-    try:
-        yield
-    except SuperSelfishError:
-        raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise CheckpointMismatch(
-            f"`{found.path}` cannot be understood: {type(error).__name__}: {error}.",
-            fix="Continue with the optimizer, schedule and tracked things that it was trained with, or begin anew.",
-        ) from error
-
-
-def begun_at(found: StoredCheckpoint) -> int:
-    """The epoch at which the training began that is continued."""
-    with understood(found):
-        return int(found.read("run")["begun_at"])
-
-
 def find(base: Path, settings: Settings) -> StoredCheckpoint | None:
-    """The checkpoint that ``resume`` asks to continue from; None: begin anew.
+    """The checkpoint that ``resume`` asks to continue from; None: start over.
 
     A job that SLURM or torchrun has started again continues in any case.
 
@@ -73,96 +51,189 @@ def find(base: Path, settings: Settings) -> StoredCheckpoint | None:
         raise CheckpointError(
             f"There is no training to continue in `{folder.path}`.",
             received="resume=True",
-            fix=f'resume="auto" begins anew where there is none.{hint}',
+            fix=f'resume="auto" starts over where there is none.{hint}',
         )
     return found
 
 
-def adopt(supervisor: Supervisor, found: StoredCheckpoint, settings: Settings) -> None:
-    """Take weights, cursor and history from a checkpoint, all or nothing.
+class Resumption:
+    """Brings a supervisor and its run to the state of a checkpoint.
 
-    Raises:
-        CheckpointMismatch: If it was trained with other settings or images.
+    Args:
+        supervisor: The supervisor.
+        found: The checkpoint.
+        settings: Of the run that continues.
     """
-    with understood(found):
-        _adopt(supervisor, found, settings)
+
+    def __init__(self, supervisor: SupervisorBase, found: StoredCheckpoint, settings: Settings) -> None:
+        self.supervisor = supervisor
+        self.found = found
+        self.settings = settings
+
+    @property
+    def begun_at(self) -> int:
+        """The epoch at which the training began that is continued."""
+        with self._understood():
+            return int(self.found.read("run")["begun_at"])
+
+    @contextlib.contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Refuse a checkpoint whose hashes are right, but whose content makes no sense here."""
+        try:
+            yield
+        except SuperSelfishError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise CheckpointMismatch(
+                f"`{self.found.path}` cannot be understood: {type(error).__name__}: {error}.",
+                fix="Continue with the optimizer, schedule and tracked things that it was trained with, or start over.",
+            ) from error
+
+    def adopt(self) -> None:
+        """Take weights, progress and history from the checkpoint, all or nothing.
+
+        Raises:
+            CheckpointMismatch: If it was trained with other settings.
+            DatasetChanged: If it was trained on other images.
+        """
+        with self._understood():
+            self._check_settings()
+            self._adopt()
+
+    def _adopt(self) -> None:
+        supervisor, found = self.supervisor, self.found
+        changed = self._dataset_changed()
+        before = self._stored_keys()
+        if changed and not self.settings.allow_dataset_change:
+            raise DatasetChanged(
+                f"`{found.path}` was trained on other images{self._difference(before)}.",
+                expected=f"{found.manifest.get('dataset')}",
+                received=f"{supervisor.fingerprint()}",
+                fix="Continue with the same images, or with these by allow_dataset_change=True, or start over.",
+            )
+        Persistence(supervisor).adopt(Artefact(found.path, found.read("model"), found.manifest))
+        if changed:
+            logger.warning("Training continues with other images%s.", self._difference(before))
+            supervisor._follow_images(before, present_keys(supervisor))
+            if supervisor.cursor.batch:  # the order of the epoch was another
+                supervisor.cursor.epoch, supervisor.cursor.batch = supervisor.cursor.epoch + 1, 0
+
+    def _dataset_changed(self) -> bool:
+        return self.supervisor.fingerprint() != self.found.manifest.get("dataset")
+
+    def _stored_keys(self) -> npt.NDArray[np.int64] | None:
+        """The keys of the images that the checkpoint was trained on, if it has them."""
+        keys = self.found.read("images")["keys"] if "images" in self.found.parts else None
+        return keys.numpy() if isinstance(keys, torch.Tensor) else None
+
+    def _difference(self, before: npt.NDArray[np.int64] | None) -> str:
+        """How the images differ from those before, in words; empty if nothing is known of them."""
+        now, images = present_keys(self.supervisor), self.supervisor.image_dataset
+        if before is None or now is None or images is None:
+            return ""
+        new = np.flatnonzero(~np.isin(now, before))
+        gone = int((~np.isin(before, now)).sum())
+        named = ", ".join(images.name(int(index)) for index in new[:_SHOWN])
+        if not len(new) and not gone:
+            return ": the same names, with other contents"
+        return f": {len(new)} are new{f' ({named})' if named else ''}, {gone} are gone"
+
+    def _stored_settings(self) -> dict[str, Any]:
+        """The settings of the run that wrote the checkpoint."""
+        training = self.found.manifest.get("training")
+        stored = training.get("settings") if isinstance(training, dict) else None
+        return stored if isinstance(stored, dict) else {}
+
+    def _check_settings(self) -> None:
+        """Compare what shapes the result with what the checkpoint was trained with.
+
+        Raises:
+            CheckpointMismatch: With everything that differs.
+        """
+        here, there = self.settings.as_json(), self._stored_settings()
+        differing = [
+            f"{key} is {here[key]!r} here and {there.get(key)!r} in the checkpoint"
+            for key in here
+            if key not in _FREE and here[key] != there.get(key, _BEFORE.get(key))
+        ]
+        networks = self.found.manifest.get("networks")
+        differing += [
+            f"{key} is {described!r} here and {networks[key]!r} in the checkpoint"
+            for key, value in self.supervisor.user_arguments.items()
+            if isinstance(networks, dict) and key in networks and (described := describe(value)) != networks[key]
+        ]
+        if differing:
+            raise CheckpointMismatch(
+                f"`{self.found.path}` cannot be continued: {'; '.join(differing)}.",
+                fix="Continue with the settings of the checkpoint, or start over with resume=False.",
+            )
+
+    def restore(self, run: Run, scheduler: Any) -> None:
+        """Bring optimizer, schedule, counts and tracked things to the state that they had.
+
+        Raises:
+            CheckpointMismatch: If they are of another kind.
+        """
+        with self._understood():
+            self._restore(run, scheduler)
+
+    def _restore(self, run: Run, scheduler: Any) -> None:
+        found, supervisor = self.found, self.supervisor
+        kinds = [type(run.optimizer).__name__, type(scheduler).__name__]
+        state = found.read("run")
+        if kinds != state["kinds"]:
+            raise CheckpointMismatch(
+                f"`{found.path}` was trained by another optimizer or schedule.",
+                expected=" with ".join(state["kinds"]),
+                received=" with ".join(kinds),
+                fix="Continue with those that it was trained with, or start over with resume=False.",
+            )
+        run.loader.pieces = int(state["pieces"])  # as many as then: batch norm sees each alone
+        check_shares(run.loader.batch_size, run.loader.pieces, world())
+        run.optimizer.load_state_dict(found.read("optimizer"))
+        lay_out(run.optimizer)
+        if hasattr(scheduler, "load_state_dict"):
+            scheduler.load_state_dict(found.read("scheduler"))
+        if self._stored_settings().get("epochs") != self.settings.epochs:
+            refresh_schedules(scheduler)  # the length of the run is another one
+        losses = state["losses"]
+        run.losses = losses.to(supervisor.device) if isinstance(losses, torch.Tensor) else None
+        run.count = float(state["count"])
+        run.precision.load_state_dict(state.get("precision", {}))
+        run.guard.skipped = int(state.get("skipped_updates", 0))
+        run.loader.skipped.update({int(index): str(reason) for index, reason in state["skipped"].items()})
+        self._restore_tracked()
+        if self._dataset_changed():
+            self._follow_epochs(scheduler, int(state["begun_at"]))
+
+    def _restore_tracked(self) -> None:
+        tracked, own = self.found.read("tracked"), self.supervisor.tracked
+        if set(tracked) != set(own):
+            raise CheckpointMismatch(
+                f"`{self.found.path}` has the state of other tracked things.",
+                expected=", ".join(sorted(own)) or "none",
+                received=", ".join(sorted(tracked)) or "none",
+            )
+        for name, thing in own.items():
+            thing.load_state_dict(tracked[name])
+
+    def _follow_epochs(self, scheduler: Any, begun_at: int) -> None:
+        """Place the library's own schedules by epochs: with other images, an epoch has another number of updates."""
+        settings = self.settings
+        if not settings.epochs:
+            return
+        share = min(1.0, (self.supervisor.cursor.epoch - begun_at) / settings.epochs)
+        if isinstance(settings.lr_scheduler, Schedule) and settings.scheduler_interval == "step":
+            settings.lr_scheduler.go_to(share, scheduler)
+        for thing in self.supervisor.tracked.values():
+            if isinstance(thing, MomentumSchedule):
+                thing.go_to(share)
 
 
-def _adopt(supervisor: Supervisor, found: StoredCheckpoint, settings: Settings) -> None:
-    check_settings(supervisor, found, settings)
-    changed = persistence.fingerprint(supervisor) != found.manifest.get("dataset")
-    before = stored_keys(found)
-    if changed and not settings.allow_dataset_change:
-        raise DatasetChanged(
-            f"`{found.path}` was trained on other images{difference(supervisor, before)}.",
-            expected=f"{found.manifest.get('dataset')}",
-            received=f"{persistence.fingerprint(supervisor)}",
-            fix="Continue with the same images, or with these by allow_dataset_change=True, or begin anew.",
-        )
-    persistence.adopt(supervisor, Artefact(found.path, found.read("model"), found.manifest))
-    if changed:
-        logger.warning("Training goes on with other images%s.", difference(supervisor, before))
-        supervisor._follow_images(before, present_keys(supervisor))
-        if supervisor.cursor.batch:  # the order of the epoch was another
-            supervisor.cursor.epoch, supervisor.cursor.batch = supervisor.cursor.epoch + 1, 0
-
-
-def present_keys(supervisor: Supervisor) -> npt.NDArray[np.int64] | None:
+def present_keys(supervisor: SupervisorBase) -> npt.NDArray[np.int64] | None:
     """The keys of the supervisor's images, if they have names."""
-    images = supervisor._setup.images
+    images = supervisor.image_dataset
     return None if images is None else images.keys()
-
-
-def stored_keys(found: StoredCheckpoint) -> npt.NDArray[np.int64] | None:
-    """The keys of the images that a checkpoint was trained on, if it has them."""
-    keys = found.read("images")["keys"] if "images" in found.parts else None
-    return keys.numpy() if isinstance(keys, torch.Tensor) else None
-
-
-def difference(supervisor: Supervisor, before: npt.NDArray[np.int64] | None) -> str:
-    """How the images differ from those before, in words; empty if nothing is known of them."""
-    now, images = present_keys(supervisor), supervisor._setup.images
-    if before is None or now is None or images is None:
-        return ""
-    new = np.flatnonzero(~np.isin(now, before))
-    gone = int((~np.isin(before, now)).sum())
-    named = ", ".join(images.name(int(index)) for index in new[:_SHOWN])
-    if not len(new) and not gone:
-        return ": the same names, with other contents"
-    return f": {len(new)} are new{f' ({named})' if named else ''}, {gone} are gone"
-
-
-def stored_settings(found: StoredCheckpoint) -> dict[str, Any]:
-    """The settings of the run that wrote a checkpoint."""
-    training = found.manifest.get("training")
-    stored = training.get("settings") if isinstance(training, dict) else None
-    return stored if isinstance(stored, dict) else {}
-
-
-def check_settings(supervisor: Supervisor, found: StoredCheckpoint, settings: Settings) -> None:
-    """Compare what shapes the result with what the checkpoint was trained with.
-
-    Raises:
-        CheckpointMismatch: With everything that differs.
-    """
-    there = stored_settings(found)
-    here = settings.as_json()
-    differing = [
-        f"{key} is {here[key]!r} here and {there.get(key)!r} in the checkpoint"
-        for key in here
-        if key not in _FREE and here[key] != there.get(key, _BEFORE.get(key))
-    ]
-    networks = found.manifest.get("networks")
-    differing += [
-        f"{key} is {described!r} here and {networks[key]!r} in the checkpoint"
-        for key, value in supervisor._setup.given.items()
-        if isinstance(networks, dict) and key in networks and (described := describe(value)) != networks[key]
-    ]
-    if differing:
-        raise CheckpointMismatch(
-            f"`{found.path}` cannot be continued: {'; '.join(differing)}.",
-            fix="Continue with the settings of the checkpoint, or begin anew with resume=False.",
-        )
 
 
 def lay_out(optimizer: torch.optim.Optimizer) -> None:
@@ -171,59 +242,3 @@ def lay_out(optimizer: torch.optim.Optimizer) -> None:
         for key, value in state.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                 state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-
-def restore(supervisor: Supervisor, found: StoredCheckpoint, run: Run, scheduler: Any) -> None:
-    """Give optimizer, schedule, counts and tracked things the state that they had."""
-    with understood(found):
-        _restore(supervisor, found, run, scheduler)
-
-
-def _restore(supervisor: Supervisor, found: StoredCheckpoint, run: Run, scheduler: Any) -> None:
-    kinds = [type(run.optimizer).__name__, type(scheduler).__name__]
-    state = found.read("run")
-    if kinds != state["kinds"]:
-        raise CheckpointMismatch(
-            f"`{found.path}` was trained by another optimizer or schedule.",
-            expected=" with ".join(state["kinds"]),
-            received=" with ".join(kinds),
-            fix="Continue with those that it was trained with, or begin anew with resume=False.",
-        )
-    run.loader.pieces = int(state["pieces"])  # as many as then: batch norm sees each alone
-    check_shares(run.loader.batch_size, run.loader.pieces, world())
-    run.optimizer.load_state_dict(found.read("optimizer"))
-    lay_out(run.optimizer)
-    if hasattr(scheduler, "load_state_dict"):
-        scheduler.load_state_dict(found.read("scheduler"))
-    if stored_settings(found).get("epochs") != getattr(supervisor.settings, "epochs", None):
-        refresh_schedules(scheduler)  # the length of the run is another one
-    losses = state["losses"]
-    run.losses = losses.to(supervisor.device) if isinstance(losses, torch.Tensor) else None
-    run.count = float(state["count"])
-    run.precision.load_state_dict(state.get("precision", {}))
-    run.guard.skipped = int(state.get("skipped_updates", 0))
-    run.loader.skipped.update({int(index): str(reason) for index, reason in state["skipped"].items()})
-    tracked = found.read("tracked")
-    if set(tracked) != set(supervisor.tracked):
-        raise CheckpointMismatch(
-            f"`{found.path}` has the state of other tracked things.",
-            expected=", ".join(sorted(supervisor.tracked)) or "none",
-            received=", ".join(sorted(tracked)) or "none",
-        )
-    for name, thing in supervisor.tracked.items():
-        thing.load_state_dict(tracked[name])
-    if persistence.fingerprint(supervisor) != found.manifest.get("dataset"):
-        follow_epochs(supervisor, scheduler, int(state["begun_at"]))
-
-
-def follow_epochs(supervisor: Supervisor, scheduler: Any, begun_at: int) -> None:
-    """Place the library's own schedules by epochs: with other images, an epoch has another number of updates."""
-    settings = supervisor.settings
-    if settings is None or not settings.epochs:
-        return
-    share = min(1.0, (supervisor.cursor.epoch - begun_at) / settings.epochs)
-    if isinstance(settings.lr_scheduler, Schedule) and settings.scheduler_interval == "step":
-        settings.lr_scheduler.go_to(share, scheduler)
-    for thing in supervisor.tracked.values():
-        if isinstance(thing, MomentumSchedule):
-            thing.go_to(share)

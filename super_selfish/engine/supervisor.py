@@ -12,25 +12,19 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from super_selfish.engine import persistence
 from super_selfish.engine.callbacks.forecast import Forecast
-from super_selfish.engine.core.base import Trained
+from super_selfish.engine.trained import Trained
 from super_selfish.engine.core.callback import Callback
-from super_selfish.engine.core.settings import (
-    SETTINGS,
-    OptimizerFactory,
-    SchedulerFactory,
-    Settings,
-    constant_lr,
-    records_explicit_arguments,
-)
+from super_selfish.engine.core.settings import SETTINGS, Settings
+from super_selfish.engine.optim.schedules import SchedulerFactory, constant_lr
+from super_selfish.engine.optim.optimizers import OptimizerFactory
 from super_selfish.engine.core.setup import Setup
 from super_selfish.engine.loading import make_loader
 from super_selfish.engine.loop.run import Run
 from super_selfish.engine.optim.optimizers import make_optimizer
 from super_selfish.engine.optim.recipes import Recipe
-from super_selfish.engine.optim.tuning import split_groups
-from super_selfish.engine.trainer import train
+from super_selfish.engine.tuning import split_groups
+from super_selfish.engine.trainer import Trainer
 from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.loading.collate import Collate
 from super_selfish.loading.loader import Cursor
@@ -65,43 +59,6 @@ class Supervisor(Trained):
         ConfigurationError: If the model is no ``CombinedNet``.
     """
 
-    recipes: ClassVar[Mapping[str, Recipe]] = MappingProxyType({})
-    aliases: ClassVar[tuple[str, ...]] = ()
-    relative_cost: ClassVar[float | None] = None
-    explicit_arguments: frozenset[str] = frozenset()  # of the last call of `supervise`, by name
-    images_per_sample = 1  # images that the network sees for one of the data set, in one batch
-    seen_size: tuple[int, ...] | None = None  # their height and width; None: as the images are
-
-    def __init__(
-        self,
-        model: CombinedNet,
-        dataset: Any = None,
-        loss: Callable[..., Tensor] | None = None,
-        collate_fn: Collate | None = None,
-        *,
-        setup: Setup | None = None,
-    ) -> None:
-        if not isinstance(model, CombinedNet):
-            raise ConfigurationError(
-                "A supervisor trains a backbone with a predictor behind it.",
-                expected="model=CombinedNet(backbone, predictor)",
-                received=type(model).__name__,
-            )
-        usable = loss is None or (callable(loss) and not isinstance(loss, type))
-        check_argument(usable, "loss", loss, "None, a criterion such as nn.CrossEntropyLoss(), or a function")
-        super().__init__(model, setup)
-        self.dataset = dataset
-        self.loss = nn.CrossEntropyLoss() if loss is None else loss
-        self.collate_fn = collate_fn
-        self.history: list[dict[str, Any]] = []
-        self.cursor = Cursor()
-        self.skipped: dict[int, str] = {}
-        self.run_id = secrets.token_hex(8)
-        self.settings: Settings | None = None
-        self.run: Run | None = None
-        self.forecast: Forecast | None = None
-
-    @records_explicit_arguments
     def supervise(
         self,
         lr: float = 1e-3,
@@ -205,8 +162,7 @@ class Supervisor(Trained):
             OutOfMemory: If a step does not fit the memory; it says what takes less.
             ProcessLost: If another process of several is gone.
         """
-        given = {key: value for key, value in locals().items() if key in SETTINGS}
-        train(self, Settings(**given, explicit=self.explicit_arguments))
+        Trainer(self, Settings(**{key: value for key, value in locals().items() if key in SETTINGS})).train()
         return self
 
     def _load_pretrained(self, name: str | os.PathLike[str], pretrained: bool) -> None:
@@ -276,24 +232,3 @@ class Supervisor(Trained):
     def accumulates(self) -> bool:
         """Whether the loop can take a batch in parts; a user's own ``_epochs`` or ``_update`` need not."""
         return self.updates_as_planned and type(self)._epochs is Supervisor._epochs
-
-    def save(self, name: str | os.PathLike[str] = "store/base") -> Self:
-        """Write ``<name>.safetensors`` and ``<name>.json``, each whole or not at all.
-
-        Raises:
-            CheckpointError: If they cannot be written.
-        """
-        persistence.save(self, name, keep=True)
-        return self
-
-    def load(self, name: str | os.PathLike[str] = "store/base") -> Self:
-        """Read what :meth:`save` or :meth:`supervise` wrote: weights, preprocessing and history; all or nothing.
-
-        No data set is needed; networks whose sizes follow from the images are rebuilt.
-
-        Raises:
-            CheckpointError: If there is no such file, or it is damaged.
-            CheckpointMismatch: If it belongs to another class, other networks or other settings.
-        """
-        persistence.load(self, name)
-        return self

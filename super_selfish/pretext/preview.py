@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 
 class Panel(NamedTuple):
     """An image with a caption.
@@ -31,3 +33,11 @@ class Exhibit(NamedTuple):
     title: str
     note: str
     rows: list[list[Panel]]
+
+
+def inputs_only(name: str, data: Any) -> Exhibit:
+    """The preview of an algorithm that defines none: the images of a batch."""
+    fields = data if isinstance(data, tuple | list) else (data,)
+    shown = [field for field in fields if isinstance(field, Tensor) and field.ndim == 4 and field.shape[1] <= 64]
+    rows = [[Panel(field[index]) for field in shown] for index in range(len(shown[0]) if shown else 0)]
+    return Exhibit(f"{name}: what the network sees", "", rows)

@@ -263,7 +263,7 @@ def feature_map(content: Content) -> str:
 def settings_table(supervisor: Supervisor, config: Mapping[str, Any]) -> str:
     """The algorithm's arguments, and those of the last training."""
     rows: list[list[object]] = [[key, _value(value)] for key, value in supervisor.hyperparameters().items()]
-    rows += [[key, _value(value)] for key, value in supervisor._setup.given.items() if isinstance(value, str)]
+    rows += [[key, _value(value)] for key, value in supervisor.user_arguments.items() if isinstance(value, str)]
     trained = stored_settings(supervisor)
     rows += [[f"supervise: {key}", _value(value)] for key, value in trained.items()]
     rows += [[f"command: {key}", _value(config[key])] for key in ("data", "device") if key in config]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from super_selfish.engine.callbacks.diagnosis import Expectation
+from super_selfish.engine.core.expectations import Expectation
 from super_selfish.engine.core.setup import ImageOptions, Setup, Shape, listed
 from super_selfish.engine.gan import GanSupervisor, check_discriminator
 from super_selfish.errors import ConfigurationError, Rule, check_arguments, is_number

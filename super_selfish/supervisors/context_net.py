@@ -125,7 +125,7 @@ class ContextNetSupervisor(GanSupervisor):
     @property
     def own_fake_loss(self) -> bool:
         """Whether the reconstruction has a criterion of the user's."""
-        return self._setup.given.get("fake_loss") is not None
+        return self.user_arguments.get("fake_loss") is not None
 
     def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
         def error(painted: Tensor, clean: Tensor) -> Tensor:

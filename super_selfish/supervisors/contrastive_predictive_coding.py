@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 
 from super_selfish.distributed import gather_with_gradient, rank, world
 from super_selfish.drawing.patches import question, question_panels
-from super_selfish.engine.callbacks.collapse import Signs
+from super_selfish.engine.core.expectations import Signs
 from super_selfish.engine.core.setup import ImageOptions, Setup, listed
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import COUNT, Rule, check_argument, check_arguments, is_count

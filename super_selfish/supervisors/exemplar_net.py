@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from super_selfish.datasets.scaling import as_float
-from super_selfish.engine.callbacks.diagnosis import Expectation
+from super_selfish.engine.core.expectations import Expectation
 from super_selfish.engine.core.setup import ImageOptions, Setup, listed
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import ConfigurationError, UnreadableImage, check_arguments
@@ -148,7 +148,7 @@ class ExemplarNetSupervisor(Supervisor):
         return classification_score("accuracy on new versions of the training images", self.model, data)
 
     def _exhibit(self, data: tuple[Tensor, Tensor]) -> Exhibit:
-        exercise = self.dataset if self._setup.shown is None else self._setup.shown
+        exercise = self.dataset if self._shown is None else self._shown
         if not isinstance(exercise, ExemplarDataset):
             return super()._exhibit(data)
         labels = data[1].tolist()

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from super_selfish.engine.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
-from super_selfish.engine.callbacks.diagnosis import Expectation
+from super_selfish.engine.core.expectations import Expectation
 from super_selfish.engine.core.setup import ImageOptions, Setup, listed
 from super_selfish.errors import Rule, check_argument, check_arguments, is_number
 from super_selfish.loading.loader import TrainLoader

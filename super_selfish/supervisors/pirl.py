@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from super_selfish.engine.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
-from super_selfish.engine.callbacks.diagnosis import Expectation
+from super_selfish.engine.core.expectations import Expectation
 from super_selfish.engine.core.setup import ImageOptions, Setup, fresh_copy, listed
 from super_selfish.errors import PROBABILITY, Rule, check_argument, check_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from super_selfish.engine.callbacks.diagnosis import Expectation
+from super_selfish.engine.core.expectations import Expectation
 from super_selfish.engine.core.setup import ImageOptions, Setup, listed
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.evaluation.pretext import PretextScore, classification_score

@@ -11,7 +11,7 @@ import pytest
 
 from super_selfish.engine.core.setup import ImageOptions
 from super_selfish.engine.optim.recipes import recipe_of
-from super_selfish.engine.optim.tuning import LOSES
+from super_selfish.engine.tuning import LOSES
 from super_selfish.supervisors import all_supervisors
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from super_selfish.images import functional
 from super_selfish.images.rectangles import random_rectangle
 from super_selfish.seeding import Stream
 from super_selfish.transforms import crop_and_colour as recipes
-from super_selfish.transforms import operations
+from super_selfish.transforms import base, operations
 from super_selfish.transforms.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, adjust
 from super_selfish.transforms.crop_and_colour import CropColourRecipe, Drawn
 
@@ -128,7 +128,7 @@ def test_any_type_and_number_of_channels(dtype: Any, channels: int) -> None:
 
 
 def test_what_needs_colour_is_left_out_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    recipes._told.clear()
+    base._told.clear()
     image = photo(channels=5)
     with caplog.at_level(logging.INFO):
         for index in range(5):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from super_selfish.engine.core.callback import Callback, RunView
+from super_selfish.engine.core.expectations import Signs
 
 logger = logging.getLogger("super_selfish")
 
@@ -25,37 +26,11 @@ _STEPS = 50  # before which little spread is not a verdict: untrained networks h
 _EPOCHS = 5  # the same for algorithms whose bank begins with random rows
 _IN_A_ROW = 3
 _CHANCE, _NEAR_CHANCE = 0.99, 0.95
-_HOT = 2.0  # a temperature above which the best and the worst similarity differ by less than one nat
 _FEWEST = 4  # rows that say something of a spread
 
 
-@dataclass(frozen=True)
-class Signs:
-    """How the embeddings of an algorithm become alike.
-
-    Attributes:
-        likely: What usually leads to that, and the remedy.
-        cause: A setting of this run that leads to it, and the remedy; None if there is none.
-        chance: The loss where images are not told apart; None where the loss does not show it.
-    """
-
-    likely: str
-    cause: str | None = None
-    chance: float | None = None
 
 
-def of_temperature(t: float, usual: float, chance: float) -> Signs:
-    """The signs of an algorithm that finds embeddings among others by their similarity over a temperature."""
-    cause = None
-    if t > _HOT:
-        cause = (
-            f"t={t:g}: similarities of at most 1, divided by it, are hardly different, so that the loss says little. "
-            f"The paper uses t={usual}."
-        )
-    likely = (
-        "a learning rate that is too high, or views that show too little of an image. Lower `lr`; look at preview()."
-    )
-    return Signs(likely, cause, chance)
 
 
 def spread(embeddings: Tensor) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from super_selfish.engine.core.expectations import Expectation
 
 History = Sequence[Mapping[str, Any]]
 
@@ -16,23 +17,6 @@ _WAITING = 0.3
 _WORSE = 1.1
 
 
-@dataclass(frozen=True)
-class Expectation:
-    """How the loss of an algorithm behaves in a healthy training.
-
-    Attributes:
-        falls: Whether it falls as features get better; otherwise it says nothing of them.
-        chance: The loss of a guess, where one is fixed.
-        stuck: Why a loss may stay there, and what to do.
-        warm: Epochs in which it may rise.
-    """
-
-    falls: bool = True
-    chance: float | None = None
-    stuck: str = (
-        "Lower or raise `lr` by a factor of three; look at preview() whether the exercise can be solved at all."
-    )
-    warm: int = 1
 
 
 def advice(history: History, expected: Expectation | None = None) -> list[str]:

@@ -7,12 +7,13 @@ import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.datasets.memory_sources import evenly_spaced
 from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.errors import CheckpointError, DataError, check_argument, is_count
@@ -24,9 +25,6 @@ from super_selfish.evaluation.splits import split
 from super_selfish.files import replacing, with_suffix
 from super_selfish.loading.collate import Collator, Item, to_device
 from super_selfish.models.combined import in_eval_mode
-
-if TYPE_CHECKING:
-    from super_selfish.engine.supervisor import Supervisor
 
 logger = logging.getLogger("super_selfish")
 
@@ -80,7 +78,7 @@ class QualityWatch(Callback):
         Wang and Isola, "Understanding contrastive representation learning through alignment and uniformity", 2020.
     """
 
-    def __init__(self, supervisor: Supervisor, count: int) -> None:
+    def __init__(self, supervisor: SupervisorBase, count: int) -> None:
         self.supervisor = supervisor
         self.count = count
         self._images: Tensor | None = None
@@ -93,9 +91,9 @@ class QualityWatch(Callback):
             run.supervisor.history[-1].update(measured(self.supervisor, self._images))
 
 
-def images_to_watch(supervisor: Supervisor, asked: int | None) -> int:
+def images_to_watch(supervisor: SupervisorBase, asked: int | None) -> int:
     """How many images to measure each epoch: as asked, or by default at most a twentieth of an epoch; 0: none."""
-    images = supervisor._setup.images
+    images = supervisor.image_dataset
     if images is None:
         return 0
     if asked is not None:
@@ -104,9 +102,9 @@ def images_to_watch(supervisor: Supervisor, asked: int | None) -> int:
     return allowed if allowed >= _FEWEST else 0
 
 
-def some_images(supervisor: Supervisor, count: int) -> Tensor:
+def some_images(supervisor: SupervisorBase, count: int) -> Tensor:
     """Images evenly spaced over the data set, as the network takes them (n, C, H, W); unreadable ones are left out."""
-    images = supervisor._setup.images
+    images = supervisor.image_dataset
     found = []
     for index in evenly_spaced(len(images), count) if images is not None else []:
         try:
@@ -116,7 +114,7 @@ def some_images(supervisor: Supervisor, count: int) -> Tensor:
     return ready(supervisor, found) if found else torch.zeros(0)
 
 
-def ready(supervisor: Supervisor, images: Sequence[Any]) -> Tensor:
+def ready(supervisor: SupervisorBase, images: Sequence[Any]) -> Tensor:
     """Images that were read, as the network takes them (n, C, H, W), on the CPU."""
     batch = Collator()([Item(index, (image,)) for index, image in enumerate(images)])
     made: Tensor = to_device(batch, torch.device("cpu"), supervisor.preprocessing)[0]
@@ -132,7 +130,7 @@ def altered(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measured(supervisor: Supervisor, images: Tensor) -> dict[str, float]:
+def measured(supervisor: SupervisorBase, images: Tensor) -> dict[str, float]:
     """The measures of :class:`QualityWatch` by name."""
     with in_eval_mode(supervisor):
         backbone = supervisor.get_backbone()

@@ -1,51 +1,52 @@
-"""What a supervisor consists of: networks and what is stored with them, and what images mean to them."""
+"""The base of all supervisors: their networks, data set and progress."""
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+import inspect
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from super_selfish.engine import pretext_evaluation
-from super_selfish.engine import previews as exhibits
-from super_selfish.engine.callbacks.collapse import Signs
-from super_selfish.engine.callbacks.diagnosis import Expectation
-from super_selfish.engine.core.identity import algorithm_name, description, full_signature, hyperparameters
-from super_selfish.engine.core.setup import Setup
+from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing
+from super_selfish.engine.core.identity import algorithm_name, full_signature, library_class
+from super_selfish.engine.core.settings import Settings
+from super_selfish.engine.core.setup import ImageOptions, Setup
+from super_selfish.engine.core.stages import Stages
+from super_selfish.engine.optim.recipes import Recipe
 from super_selfish.errors import ConfigurationError, check_argument
-from super_selfish.evaluation.features import extract_named, preprocess_batch
-from super_selfish.evaluation.pretext import PretextScore
-from super_selfish.loading.loader import TrainLoader
-from super_selfish.models.backbones import BackboneOutput, Output
+from super_selfish.loading.collate import Collate
+from super_selfish.loading.loader import Cursor
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.placement import Placed, device_for_training, mark_placed, was_placed
 from super_selfish.models.shapes import feature_shape
-from super_selfish.pretext.preview import Exhibit
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from super_selfish.engine.supervisor import Supervisor
 
 logger = logging.getLogger("super_selfish")
 
-
-class Trained(Placed):
-    """A backbone and a predictor with the preprocessing of their images: what is trained, and what can be used.
+class SupervisorBase(Stages):
+    """Networks, data set and progress of a supervisor; :class:`~super_selfish.engine.supervisor.Supervisor` trains them.
 
     Args:
-        model: The networks.
-        setup: Images and arguments.
+        model: The network that is trained.
+        dataset: The pretext task: a map-style data set.
+        loss: The criterion; cross entropy if None.
+        collate_fn: Makes a batch of items; None: the default of the data set.
+        setup: Images and constructor arguments, from the subclasses of this library.
+
+    Raises:
+        ConfigurationError: If the model is no ``CombinedNet``, or the loss no callable.
     """
 
-    dataset: Any = None
-    pretext_chunk = 250  # largest number of images that `evaluate_pretext` compares with each other
+    recipes: ClassVar[Mapping[str, Recipe]] = MappingProxyType({})
+    network_arguments: ClassVar[tuple[str, ...]] = ("backbone", "predictor")
+    """Constructor arguments that are networks: a weights file cannot be loaded without those that the user built."""
+
+    images_per_sample = 1  # images that the network sees for one of the data set, in one batch
+    seen_size: tuple[int, ...] | None = None  # their height and width; None: as the images are
     calls_parts = False  # whether the step calls parts of the networks rather than the whole
     _hinted = False  # whether the user was told of a GPU that is not used
     of_these_images = True  # whether what was remembered of single images is of those of the data set
@@ -54,11 +55,28 @@ class Trained(Placed):
         super().__init_subclass__()
         cls.__signature__ = full_signature(cls)  # type: ignore[attr-defined]  # what help() and the flags show
 
-    def __init__(self, model: CombinedNet, setup: Setup | None) -> None:
+    def __init__(
+        self,
+        model: CombinedNet,
+        dataset: Any = None,
+        loss: Callable[..., Tensor] | None = None,
+        collate_fn: Collate | None = None,
+        *,
+        setup: Setup | None = None,
+    ) -> None:
+        if not isinstance(model, CombinedNet):
+            raise ConfigurationError(
+                "A supervisor trains a backbone with a predictor behind it.",
+                expected="model=CombinedNet(backbone, predictor)",
+                received=type(model).__name__,
+            )
+        usable = loss is None or (callable(loss) and not isinstance(loss, type))
+        check_argument(usable, "loss", loss, "None, a criterion such as nn.CrossEntropyLoss(), or a function")
         super().__init__()
         self.model = model
         self.average: CombinedNet | None = None
         self._setup = Setup.bare() if setup is None else setup
+        self._shown: Any = None
         self.preprocessing = self._setup.preprocessing
         self.feature_shape: tuple[int, ...] | None = None
         self.tracked: dict[str, Any] = {}
@@ -67,184 +85,194 @@ class Trained(Placed):
             self.feature_shape = feature_shape(
                 model.backbone, setup.preprocessing.channels, setup.preprocessing.resolution
             )
+        self.dataset = dataset
+        self.loss = nn.CrossEntropyLoss() if loss is None else loss
+        self.collate_fn = collate_fn
+        self.history: list[dict[str, Any]] = []
+        self.cursor = Cursor()
+        self.skipped: dict[int, str] = {}
+        self.run_id = secrets.token_hex(8)
+        self.settings: Settings | None = None
+        self.run: Any = None
+        self.forecast: Any = None
 
-    def get_backbone(self, *, output: Output | None = None, averaged: bool = False) -> nn.Module:
-        """The live backbone, in eval mode; it takes what :meth:`preprocess` returns.
-
-        Args:
-            output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: as the backbone is.
-            averaged: With the average of its weights that ``supervise(polyak=...)`` follows.
-
-        Raises:
-            ConfigurationError: If there is no average.
-        """
-        return self._presented(self._networks(averaged).backbone, output)
-
-    def _networks(self, averaged: bool) -> CombinedNet:
-        """The trained networks, or their average."""
-        if not averaged:
-            return self.model
-        if self.average is None:
-            raise ConfigurationError(
-                "There is no average of the weights.",
-                expected="a supervisor trained with supervise(polyak=0.999), say",
-                received="averaged=True",
-            )
-        return self.average
-
-    def _presented(self, backbone: nn.Module, output: Output | None) -> nn.Module:
-        """A backbone in a form of output, in eval mode, with the preprocessing of its images attached."""
-        chosen = backbone if output is None else BackboneOutput(backbone, output)
-        object.__setattr__(chosen, "preprocessing", self.preprocessing)  # extract_features then treats images alike
-        if was_placed(self):
-            mark_placed(chosen)
-        return chosen.eval()
-
-    def get_predictor(self) -> nn.Module:
-        """The live predictor, in eval mode."""
-        return self.model.predictor.eval()
-
-    @property
-    def feature_dim(self) -> int:
-        """Length of the backbone's flattened features: the input size of a head behind it."""
-        settled = self.preprocessing
-        shape = self.feature_shape or feature_shape(self.model.backbone, settled.channels, settled.resolution)
-        return int(np.prod(shape))
+    # What the supervisor is made of
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
 
-    def preprocess(self, images: object) -> Tensor:
-        """Images as the backbone takes them.
-
-        Args:
-            images: One image (a path, a PIL image, an H×W[×C] array, a C×H×W tensor), a list of these, or a batch
-                (N×H×W×C array, N×C×H×W tensor). Tensors and float arrays are in the value range of the training data.
-
-        Returns:
-            Float32 (N, C, H, W) on the supervisor's device, in [0, 1], or normalised if the supervisor does that.
-        """
-        return preprocess_batch(images, self.preprocessing).to(self.device)
-
-    def extract(
-        self, data: object, *, batch_size: int = 64, num_workers: int = 0, on_error: str = "raise"
-    ) -> tuple[npt.NDArray[np.float32], list[str]]:
-        """Features of images, with the preprocessing of the training.
-
-        Args:
-            data: Anything that a supervisor can be made of.
-            batch_size: Images at a time.
-            num_workers: Processes that read ahead.
-            on_error: ``"raise"`` or ``"skip"`` unreadable images, which then have no row.
-
-        Returns:
-            Float32 features (N, D), maps averaged over space, and the name of each image (its path in the folder).
-        """
-        if not self._hinted and (device := device_for_training(self)) is not None:
-            self._hinted = True
-            logger.warning('Features are computed on the CPU. To use the GPU, call .to("%s") first.', device)
-        backbone = self.get_backbone()
-        return extract_named(backbone, data, batch_size=batch_size, num_workers=num_workers, on_error=on_error)[::2]
+    @property
+    def image_dataset(self) -> ImageDataset | None:
+        """The opened images; None without images, or with a custom data set of a bare ``Supervisor``."""
+        return self._setup.images
 
     @property
-    def decomposable(self) -> bool:
-        """Whether the loss of a batch is the mean of the losses of its parts."""
-        return True
+    def image_options(self) -> ImageOptions:
+        """The image options that the constructor was given, without ``cache`` and ``weights``."""
+        return self._setup.options
 
-    def _collapse_signs(self) -> Signs | None:
-        """Hook: how embeddings become alike, for algorithms that compare them; None: they cannot."""
-        return None
+    @property
+    def user_arguments(self) -> dict[str, Any]:
+        """Networks, criteria and callables as the constructor was given them, by parameter name."""
+        return self._setup.given
 
-    def _expectation(self) -> Expectation:
-        """Hook: how the loss behaves in a healthy training."""
-        return Expectation()
+    @property
+    def has_starting_weights(self) -> bool:
+        """Whether the constructor was given ``weights``."""
+        return self._setup.weights is not None
 
-    def _prepare(self, train_loader: TrainLoader) -> None:
-        """Hook: size what depends on the loader, before the first epoch."""
-
-    def _after_update(self) -> None:
-        """Hook: follow an update of the weights (moving averages, queues, banks)."""
-
-    def _skip_update(self) -> None:
-        """Hook: an update is left out: forget what :meth:`_after_update` was going to use."""
-
-    def _follow_images(self, before: npt.NDArray[np.int64] | None, now: npt.NDArray[np.int64] | None) -> None:
-        """Hook: training goes on with other images than before; keys of both, where they have names."""
-
-    def _exhibit(self, data: Any) -> Exhibit:
-        """Hook: what :meth:`preview` shows of a batch; answers only if ``self.cursor.step`` tells of a training."""
-        return exhibits.inputs_only(cast("Supervisor", self), data)
-
-    def _pretext_dataset(self, images: Any) -> Any:
-        """Hook: the pretext task on the images that are evaluated; None: on those of the supervisor."""
-        return pretext_evaluation.pretext_dataset(cast("Supervisor", self), images)
-
-    def _score_pretext(self, data: Any, draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002 - for two views
-        """Hook: the score of the pretext task on a batch, and that of the trivial baseline.
-
-        Without an override: the loss, beside the loss at chance level if :meth:`_expectation` has one.
-
-        Args:
-            data: A batch of at most ``pretext_chunk`` images, as ``_forward`` receives it.
-            draw_again: Returns the same images in another batch, with other random augmentations.
-        """
-        loss = pretext_evaluation.loss_of(cast("Supervisor", self), data)
-        return PretextScore("loss", loss, self._expectation().chance, "loss at chance level", higher_is_better=False)
-
-    def evaluate_pretext(
-        self, images: object = None, *, seed: int = 0, count: int = 2000, on_error: str = "raise"
-    ) -> PretextScore:
-        """Score the pretext task on held-out images, beside a trivial baseline.
-
-        Everything runs in eval mode and nothing of the supervisor changes, so this may be called during training. With
-        few images the score is noisy: the standard error of an accuracy of 50 % on 24 images is 10 points.
-
-        Args:
-            images: Held-out images: anything that a supervisor can be made of; None: those of the supervisor itself.
-            seed: Random seed for the choice of images and the augmentation.
-            count: Largest number of images to evaluate, at least 2. They are scored in equal chunks of at most
-                ``pretext_chunk`` (250) images and averaged.
-            on_error: ``"raise"`` or ``"skip"`` unreadable images.
-
-        Returns:
-            The metric of the algorithm, as described in its class, with the value of a trivial baseline: chance level,
-            the mean image, or class frequencies, say. ``print`` shows both; ``better_than_trivial`` compares them.
+    def check_readable(self) -> None:
+        """Raise the error of a file that could not be read when the images were opened, if there was one.
 
         Raises:
-            ConfigurationError: If there are no images, or an argument is out of range.
-            DataError: If an image cannot be read, or there are fewer than two.
+            UnreadableImage: That error.
         """
-        return pretext_evaluation.evaluate(cast("Supervisor", self), images, seed, count, on_error)
+        if self._setup.complaint is not None:
+            raise self._setup.complaint
 
-    def preview(self, images: object = None, *, count: int = 6, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Draw the exercise: what goes in, what the target is and, after training, what the network answers.
+    def fingerprint(self, *, renew: bool = False) -> dict[str, int | str] | None:
+        """What the images are recognised by; of a custom data set, its length.
 
         Args:
-            images: Other images than the supervisor's own: anything that a supervisor can be made of.
-            count: How many of them, evenly spaced over the data set.
-            path: Where to write the picture too: a file that ends in .png, .pdf or .svg.
+            renew: Look at the images again, which may have changed since the last call.
+        """
+        setup = self._setup
+        if renew:
+            setup.fingerprint = None
+        elif setup.fingerprint is None and setup.images is not None:
+            setup.fingerprint = setup.images.fingerprint()
+        elif setup.fingerprint is None and hasattr(self.dataset, "__len__"):
+            setup.fingerprint = {"length": len(self.dataset)}
+        return setup.fingerprint
 
-        Returns:
-            A picture of matplotlib.
+    def pretext_dataset(self, images: object = None) -> Any:
+        """The supervisor's own data set, or the same pretext task on other images.
+
+        Args:
+            images: Anything that a supervisor can be made of; where the data set is a custom one, another such.
 
         Raises:
             ConfigurationError: If there are no images.
         """
-        from super_selfish.reports import exhibit_sheet, save
+        make = self._setup.make
+        if images is None and self.dataset is not None:
+            return self.dataset
+        if images is not None and make is not None:
+            return make(ImageDataset.from_(images, self.preprocessing))
+        if not isinstance(images, str) and hasattr(images, "__getitem__") and hasattr(images, "__len__"):
+            return images
+        raise ConfigurationError(
+            "There are no images for the pretext task.",
+            expected="a supervisor with a data set, or images" if make else "a map-style data set like the trained one",
+            received=f"images={images!r}",
+            fix=f'For instance {type(self).__name__}("photos/").preview().',
+        )
 
-        figure = exhibit_sheet(exhibits.exhibit(cast("Supervisor", self), images, count))
-        if path is not None:
-            save(figure, path)
-        return figure
+    def _pretext_dataset(self, images: object) -> Any:
+        """Hook: the pretext task that :meth:`evaluate_pretext` scores."""
+        return self.pretext_dataset(images)
+
+    @contextmanager
+    def showing(self, dataset: Any) -> Iterator[None]:
+        """Within the block, previews are of this data set."""
+        self._shown = dataset
+        try:
+            yield
+        finally:
+            self._shown = None
+
+    def use_preprocessing(self, stored: Preprocessing, twin: SupervisorBase | None = None) -> None:
+        """Take the preprocessing of a weights file, and networks that fit it.
+
+        Args:
+            stored: The preprocessing.
+            twin: A supervisor whose networks and pretext task were built for it; None: those that are here fit.
+        """
+        setup = self._setup
+        if twin is not None:
+            for key, child in twin.named_children():
+                setattr(self, key, child)
+            self.feature_shape, self.seen_size = twin.feature_shape, twin.seen_size
+            setup.make = twin._setup.make
+        self.preprocessing = setup.preprocessing = stored
+        if isinstance(setup.images, ImageDataset):
+            setup.images.preprocessing = stored
+            if twin is not None and setup.make is not None:
+                self.dataset = setup.make(setup.images)
+
+    def rebuilt_for(self, stored: Preprocessing) -> SupervisorBase:
+        """A supervisor with the same arguments, whose networks fit another resolution and number of channels."""
+        arguments: dict[str, Any] = {
+            key: value for key, value in self.hyperparameters().items() if key not in self.image_options
+        }
+        arguments |= {"resolution": stored.resolution, "channels": stored.channels, **self.user_arguments}
+        with torch.random.fork_rng(devices=[]):
+            twin: SupervisorBase = library_class(type(self))(**arguments)
+        return twin.to(self.device)
+
+    # What it says of itself
+
+    @classmethod
+    def algorithm(cls) -> str:
+        """The algorithm's name, such as ``rotate_net``: the class name in snake case without "Supervisor"."""
+        return algorithm_name(cls)
+
+    @classmethod
+    def takes_model(cls) -> bool:
+        """Whether the constructor takes finished networks, rather than building them to fit the images."""
+        return "model" in inspect.signature(library_class(cls).__init__).parameters
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """The constructor's arguments that are plain values, by name, and the image options that were given."""
+        skipped = {"self", "dataset", "collate_fn", "setup", "model", "discriminator", "loss", "fake_loss"}
+        signature = inspect.signature(library_class(type(self)).__init__)
+        plain = {
+            name: getattr(self, name)
+            for name, parameter in signature.parameters.items()
+            if name not in skipped | set(self.user_arguments) and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        }
+        return plain | dict(self.image_options.items())
+
+    def __repr__(self) -> str:
+        given = {key: value for key, value in self.user_arguments.items() if value is not None}
+        named = {key: value if isinstance(value, str) else type(value).__name__ for key, value in given.items()}
+        arguments = ", ".join(f"{key}={value!r}" for key, value in (self.hyperparameters() | named).items())
+        if self.dataset is not None and self.image_dataset is None:
+            return f"{type(self).__name__}({arguments}) on a {type(self.dataset).__name__}"
+        images = "no images" if self.dataset is None else f"{len(self.dataset)} images"
+        return f"{type(self).__name__}({arguments}) on {images}, {self.preprocessing.describe()}"
+
+    # What is trained
+
+    def networks(self) -> list[nn.Module]:
+        """The networks that are called as a whole: the trained ones, moving averages, a discriminator."""
+        return [part for part in self.children() if isinstance(part, CombinedNet)]
+
+    def backbones(self) -> list[nn.Module]:
+        """The backbones that are trained: one, unless views have encoders of their own."""
+        return [self.model.backbone]
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Every parameter that requires a gradient."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def players(self) -> list[list[nn.Parameter]]:
+        """Trainable parameters by the loss that trains them: one list, unless networks are trained against each other."""
+        return [self.trainable_parameters()]
+
+    def parameter_groups(self, lr: float) -> list[Any]:  # noqa: ARG002 - for those with a rate of their own
+        """What the optimizer gets."""
+        return self.trainable_parameters()
 
     def track(self, name: str, thing: Any) -> Any:
         """Store something with every checkpoint: what has state, and is neither a module nor a buffer.
 
         Args:
-            name: What to call it.
-            thing: With ``state_dict()``, of tensors, numbers, words, lists and dictionaries, and ``load_state_dict()``.
+            name: Its name in the checkpoint.
+            thing: With ``state_dict()``, of tensors, numbers, strings, lists and dictionaries, and
+                ``load_state_dict()``.
 
         Returns:
             The thing.
@@ -257,27 +285,3 @@ class Trained(Placed):
         check_argument(self.tracked.get(name, thing) is thing, "name", name, "a name that is not taken")
         self.tracked[name] = thing
         return thing
-
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """Every parameter that requires a gradient."""
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
-
-    def players(self) -> list[list[nn.Parameter]]:
-        """Trainable parameters by the loss that trains them: one list, unless networks play against each other."""
-        return [self.trainable_parameters()]
-
-    def parameter_groups(self, lr: float) -> list[Any]:  # noqa: ARG002 - for those with a rate of their own
-        """What the optimizer gets."""
-        return self.trainable_parameters()
-
-    @classmethod
-    def algorithm(cls) -> str:
-        """The algorithm's name, such as ``rotate_net``: the class name in snake case without "Supervisor"."""
-        return algorithm_name(cls)
-
-    def hyperparameters(self) -> dict[str, Any]:
-        """The constructor's arguments that are plain values, by name, and the image options that were given."""
-        return hyperparameters(self)
-
-    def __repr__(self) -> str:
-        return description(self)

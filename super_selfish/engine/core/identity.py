@@ -1,48 +1,31 @@
-"""What a supervisor says of itself: its class in the library, its name, its hyperparameters."""
+"""Names and arguments of supervisor classes, in the form in which they are stored."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from super_selfish.engine.core.setup import IMAGE_DEFAULTS, ImageOptions
 
-if TYPE_CHECKING:
-    from super_selfish.engine.core.base import Trained
-
 _PACKAGE = "super_selfish."
 
 
-def registered_class(cls: type[Trained]) -> type[Any]:
+def library_class(cls: type[nn.Module]) -> type[Any]:
     """The class of this library that ``cls`` is, or derives from."""
     return next(base for base in cls.__mro__ if base.__module__.startswith(_PACKAGE))
 
 
-def algorithm_name(cls: type[Trained]) -> str:
+def algorithm_name(cls: type[nn.Module]) -> str:
     """The class name in snake case without "Supervisor"."""
-    name = registered_class(cls).__name__.removesuffix("Supervisor")
+    name = library_class(cls).__name__.removesuffix("Supervisor")
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() or "supervisor"
 
 
-def hyperparameters(supervisor: Trained) -> dict[str, Any]:
-    """The constructor's arguments that are plain values, read off its signature, and the image options given."""
-    setup = supervisor._setup
-    networks = {"model", "discriminator", "loss", "fake_loss"}
-    skipped = {"self", "dataset", "collate_fn", "setup", *networks, *setup.given}
-    signature = inspect.signature(registered_class(type(supervisor)).__init__)
-    plain = {
-        name: getattr(supervisor, name)
-        for name, parameter in signature.parameters.items()
-        if name not in skipped and parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    }
-    return plain | dict(setup.options.items())
-
-
-def full_signature(cls: type[Trained]) -> inspect.Signature:
+def full_signature(cls: type[nn.Module]) -> inspect.Signature:
     """The constructor's signature with the image options written out instead of ``**images``."""
     signature = inspect.signature(cls.__init__)
     parameters = []
@@ -57,17 +40,6 @@ def full_signature(cls: type[Trained]) -> inspect.Signature:
         else:
             parameters.append(parameter)
     return inspect.Signature(parameters)
-
-
-def description(supervisor: Trained) -> str:
-    """One line: class, arguments, images."""
-    given = {key: value for key, value in supervisor._setup.given.items() if value is not None}
-    named = {key: value if isinstance(value, str) else type(value).__name__ for key, value in given.items()}
-    arguments = ", ".join(f"{key}={value!r}" for key, value in (hyperparameters(supervisor) | named).items())
-    if supervisor.dataset is not None and supervisor._setup.images is None:
-        return f"{type(supervisor).__name__}({arguments}) on a {type(supervisor.dataset).__name__}"
-    images = "no images" if supervisor.dataset is None else f"{len(supervisor.dataset)} images"
-    return f"{type(supervisor).__name__}({arguments}) on {images}, {supervisor.preprocessing.describe()}"
 
 
 def describe(value: Any) -> Any:

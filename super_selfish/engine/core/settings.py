@@ -16,18 +16,12 @@ import torch
 from super_selfish.engine.core.callback import Callback
 from super_selfish.errors import ConfigurationError
 from super_selfish.loading.loader import check_loading
+from super_selfish.engine.optim.optimizers import OptimizerFactory
+from super_selfish.engine.optim.schedules import SchedulerFactory
 
-OptimizerFactory = Callable[..., torch.optim.Optimizer]
 RECIPES = ("auto", "paper", "adapt")
-P = ParamSpec("P")
-Result = TypeVar("Result")
-Subject = TypeVar("Subject")
-SchedulerFactory = Callable[[torch.optim.Optimizer], Any]
 
 
-def constant_lr(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-    """The default schedule: the learning rate stays as it is."""
-    return torch.optim.lr_scheduler.StepLR(optimizer, step_size=100, gamma=1.0)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,6 @@ class Setup:
         complaint: About a file that could not be read; raised by ``supervise`` unless it is told to skip such files.
         fingerprint: What the images are recognised by, once that is known.
         make: Makes the exercise of images.
-        shown: The exercise that a picture is being drawn of.
         weights: Where backbones start.
     """
 
@@ -93,7 +92,6 @@ class Setup:
     complaint: UnreadableImage | None = None
     fingerprint: dict[str, int | str] | None = None
     make: Callable[[ImageDataset], Any] | None = None
-    shown: Any = None
     weights: StartingWeights | None = None
 
     @classmethod

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from super_selfish.distributed import world
-from super_selfish.engine.core.settings import OptimizerFactory
+
 from super_selfish.errors import ConfigurationError
+from collections.abc import Callable
 
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
 _OWN_CHOICE = {"fused", "foreach", "differentiable", "capturable"}
@@ -71,3 +72,6 @@ def refuse_closure(given: Sequence[Any] = (), named: Mapping[str, Any] | None = 
             expected="a step without a closure",
             received="optimizer.step(closure)",
         )
+
+
+OptimizerFactory = Callable[..., torch.optim.Optimizer]

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from super_selfish.engine.callbacks.collapse import Signs, has_collapsed, spread
+from super_selfish.engine.callbacks.collapse import has_collapsed, spread
+from super_selfish.engine.core.expectations import Signs
 from super_selfish.models import SequentialUpTo, SmallResNet
 from super_selfish.supervisors import BYOLSupervisor, MomentumContrastSupervisor, all_supervisors
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from super_selfish.engine.callbacks.diagnosis import Expectation, advice
+from super_selfish.engine.callbacks.diagnosis import advice
+from super_selfish.engine.core.expectations import Expectation
 
 
 def course(losses: list[float], **more: Any) -> list[dict[str, Any]]:

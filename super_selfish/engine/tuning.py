@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.callbacks.progress import say
-from super_selfish.engine.core.settings import Settings, constant_lr
+from super_selfish.engine.core.settings import Settings
+from super_selfish.engine.optim.schedules import constant_lr
 from super_selfish.engine.core.setup import LISTED
 from super_selfish.engine.optim.recipes import PAPER, Recipe, optimizer_words, recipe_of
 from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.errors import ConfigurationError
 from super_selfish.models.combined import CombinedNet
-
-if TYPE_CHECKING:
-    from super_selfish.engine.supervisor import Supervisor
 
 logger = logging.getLogger("super_selfish")
 
@@ -30,10 +29,8 @@ LOSES: dict[str, float] = {
 """Points of a probe by which ``recipe="auto"`` is ahead of the defaults, where more than 3 (docs/learning.md)."""
 
 
-def resolve(supervisor: Supervisor, settings: Settings, *, resumed: bool = False) -> Settings:
-    """The settings with those of a recipe in place of the arguments that were not passed.
-
-    A schedule of the library gets the length of the run.
+def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = False) -> Settings:
+    """The settings with what a recipe has to say; arguments that differ from their defaults stay as they are.
 
     Args:
         supervisor: What is trained.
@@ -72,7 +69,7 @@ def resolve(supervisor: Supervisor, settings: Settings, *, resumed: bool = False
     return found
 
 
-def changes(supervisor: Supervisor, settings: Settings, recipe: Recipe) -> dict[str, Any]:
+def changes(supervisor: SupervisorBase, settings: Settings, recipe: Recipe) -> dict[str, Any]:
     """Arguments that the recipe sets."""
     made: dict[str, Any] = {}
     if "optimizer" not in settings.explicit:  # a rate belongs to its optimizer
@@ -92,12 +89,12 @@ def with_schedule_length(supervisor: Supervisor, settings: Settings) -> Settings
     return dataclasses.replace(settings, lr_scheduler=fitted)
 
 
-def length(supervisor: Supervisor) -> int:
+def length(supervisor: SupervisorBase) -> int:
     """Images of an epoch; 0 if that is not known."""
     return len(supervisor.dataset) if hasattr(supervisor.dataset, "__len__") else 0
 
 
-def seen_batch(supervisor: Supervisor, settings: Settings) -> int:
+def seen_batch(supervisor: SupervisorBase, settings: Settings) -> int:
     """Images of an update: no more than there are."""
     return min(settings.batch_size, length(supervisor) or settings.batch_size)
 
@@ -116,7 +113,7 @@ def words(settings: Settings, batch: int) -> str:
     return f'recipe="{settings.recipe}": {"; ".join(parts)}'
 
 
-def momentum_hints(supervisor: Supervisor, settings: Settings) -> list[str]:
+def momentum_hints(supervisor: SupervisorBase, settings: Settings) -> list[str]:
     """Where a moving copy of the network is too slow for the length of the run."""
     momentum = getattr(supervisor, "m", None)
     updates = settings.epochs * (length(supervisor) // seen_batch(supervisor, settings))
@@ -134,7 +131,7 @@ def momentum_hints(supervisor: Supervisor, settings: Settings) -> list[str]:
 _told: set[tuple[str, str]] = set()
 
 
-def first_time(hint: str, supervisor: Supervisor) -> bool:
+def first_time(hint: str, supervisor: SupervisorBase) -> bool:
     """Whether a hint was not yet given for an algorithm in this process; it counts as given from here on."""
     known = len(_told)
     _told.add((hint, supervisor.algorithm()))
@@ -145,7 +142,7 @@ BANKS = ("instance_discrimination", "contrastive_multiview_coding", "pirl")
 """Algorithms that learned more with centred embeddings (docs/learning.md)."""
 
 
-def tell_of_centred_heads(supervisor: Supervisor, settings: Settings) -> None:
+def tell_of_centred_heads(supervisor: SupervisorBase, settings: Settings) -> None:
     """Say once a process what helps an algorithm with a bank, where it is not used."""
     norms = (part for part in supervisor.model.predictor.modules() if isinstance(part, torch.nn.BatchNorm1d))
     helps = settings.recipe == "auto" and supervisor.algorithm() in BANKS and all(norm.affine for norm in norms)
@@ -156,7 +153,7 @@ def tell_of_centred_heads(supervisor: Supervisor, settings: Settings) -> None:
         )
 
 
-def tell_of_recipes(supervisor: Supervisor, settings: Settings) -> None:
+def tell_of_recipes(supervisor: SupervisorBase, settings: Settings) -> None:
     """Say once a process what the defaults lose, where all of them are used."""
     lost = LOSES.get(supervisor.algorithm())
     plain = settings.optimizer is DEFAULT_OPTIMIZER and settings.lr_scheduler is constant_lr
@@ -170,7 +167,7 @@ def tell_of_recipes(supervisor: Supervisor, settings: Settings) -> None:
     )
 
 
-def split_groups(supervisor: Supervisor, groups: list[Any], settings: Settings) -> list[dict[str, Any]]:
+def split_groups(supervisor: SupervisorBase, groups: list[Any], settings: Settings) -> list[dict[str, Any]]:
     """An optimizer's groups, with norms, biases and all else that is no matrix in groups without weight decay.
 
     With ``recipe="adapt"`` the backbone's are apart as well, to be held still at first.
@@ -201,7 +198,7 @@ def split_groups(supervisor: Supervisor, groups: list[Any], settings: Settings) 
     return found
 
 
-def backbone_parameters(supervisor: Supervisor) -> set[int]:
+def backbone_parameters(supervisor: SupervisorBase) -> set[int]:
     """What belongs to the backbones, by identity."""
     other = getattr(supervisor.model, "ab", None)
     nets = [supervisor.model, *([other] if isinstance(other, CombinedNet) else [])]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.models.averages import follow, momentum_copy
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from super_selfish.engine.supervisor import Supervisor
 
 
-def averaging(supervisor: Supervisor, polyak: float | None) -> Callable[[], None] | None:
+def averaging(supervisor: SupervisorBase, polyak: float | None) -> Callable[[], None] | None:
     """Give a supervisor its average, or take it away; returns what is to be called after each update."""
     if polyak is None:
         supervisor.average = None

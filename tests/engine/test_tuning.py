@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import super_selfish
-from super_selfish.engine.optim import tuning
+from super_selfish.engine import tuning
 from super_selfish.engine.optim.lars import LARS
 from super_selfish.engine.optim.recipes import PAPER, recipe_of
 from super_selfish.engine.optim.schedules import Schedule

@@ -1,0 +1,118 @@
+"""The five stages of training, and the hooks beside them: everything that a subclass may override."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from super_selfish.engine.core.expectations import Expectation, Signs
+from super_selfish.engine.optim.optimizers import OptimizerFactory
+from super_selfish.engine.optim.schedules import SchedulerFactory
+from super_selfish.evaluation.pretext import PretextScore, loss_score
+from super_selfish.loading.collate import Collate
+from super_selfish.loading.loader import TrainLoader
+from super_selfish.pretext.preview import Exhibit, inputs_only
+
+
+class Stages(nn.Module):
+    """Stages and hooks by name; :class:`~super_selfish.engine.supervisor.Supervisor` implements the stages."""
+
+    @abstractmethod
+    def _load_pretrained(self, name: str | os.PathLike[str], pretrained: bool) -> None:
+        """Stage 1: load weights from ``name`` if ``pretrained``."""
+
+    @abstractmethod
+    def _init_data_optimizer(
+        self,
+        optimizer: OptimizerFactory,
+        batch_size: int,
+        shuffle: bool,
+        num_workers: int,
+        collate_fn: Collate | None,
+        lr: float,
+        lr_scheduler: SchedulerFactory,
+    ) -> tuple[Any, torch.optim.Optimizer, Any]:
+        """Stage 2: make the loader, the optimizer and the schedule, returned in this order."""
+
+    @abstractmethod
+    def _epochs(
+        self, epochs: int, train_loader: Iterable[Any], optimizer: torch.optim.Optimizer, lr_scheduler: Any
+    ) -> None:
+        """Stage 3: the loop over epochs and batches."""
+
+    @abstractmethod
+    def _forward(self, data: Any) -> Tensor:
+        """Stage 4: the loss of one batch, which is on the device."""
+
+    @abstractmethod
+    def _update(self, loss: Tensor, optimizer: torch.optim.Optimizer, lr_scheduler: Any) -> None:
+        """Stage 5: gradients, and once the whole batch has been seen, the step of optimizer and schedule."""
+
+    @property
+    @abstractmethod
+    def updates_as_planned(self) -> bool:
+        """Whether ``_update`` is the library's own."""
+
+    @property
+    @abstractmethod
+    def accumulates(self) -> bool:
+        """Whether a batch can be split into micro-batches; a custom ``_epochs`` or ``_update`` cannot."""
+
+    pretext_chunk = 250  # largest number of images that `evaluate_pretext` compares with each other
+
+    @property
+    def decomposable(self) -> bool:
+        """Whether the loss of a batch is the mean of the losses of its parts."""
+        return True
+
+    def _collapse_signs(self) -> Signs | None:
+        """Hook: how embeddings collapse, for algorithms that compare them; None: they cannot."""
+        return None
+
+    def _expectation(self) -> Expectation:
+        """Hook: how the loss behaves in a healthy training."""
+        return Expectation()
+
+    def _hints(self, recipe: str | None, updates: int) -> list[str]:  # noqa: ARG002 - for subclasses
+        """Hook: warnings about settings that do not suit a run.
+
+        Args:
+            recipe: The training recipe, if there is one.
+            updates: Updates of the run; 0 if that is not known.
+        """
+        return []
+
+    def _prepare(self, train_loader: TrainLoader) -> None:
+        """Hook: size what depends on the loader, before the first epoch."""
+
+    def _after_update(self) -> None:
+        """Hook: follow an update of the weights (moving averages, queues, banks)."""
+
+    def _skip_update(self) -> None:
+        """Hook: an update is left out: forget what :meth:`_after_update` was going to use."""
+
+    def _follow_images(self, before: npt.NDArray[np.int64] | None, now: npt.NDArray[np.int64] | None) -> None:
+        """Hook: training continues with other images than before; keys of both, where they have names."""
+
+    def _score_pretext(self, data: Any, draw_again: Callable[[], Any]) -> PretextScore:
+        """Hook: the score of the pretext task on a batch, and that of the trivial baseline.
+
+        Without an override: the loss, beside the loss at chance level if :meth:`_expectation` has one.
+
+        Args:
+            data: A batch of at most ``pretext_chunk`` images, as ``_forward`` receives it.
+            draw_again: Returns the same images in another batch, with other random augmentations.
+        """
+        loss = type(self)._forward(self, data).item()  # not the loss of a training in progress
+        return loss_score(loss, self._expectation().chance)
+
+    def _exhibit(self, data: Any) -> Exhibit:
+        """Hook: what :meth:`preview` shows of a batch; answers only if ``self.cursor.step`` is above 0."""
+        return inputs_only(type(self).__name__, data)
