@@ -63,7 +63,9 @@ def measure(name: str, images: dict[str, np.ndarray], updates: int) -> dict[str,
     begin, error = time.perf_counter(), None
     with tempfile.TemporaryDirectory() as folder:
         try:
-            supervisor.supervise(epochs=round(updates / batches), name=Path(folder, "run"), verbose=False, checkpoint_every=0)
+            supervisor.supervise(
+                epochs=round(updates / batches), name=Path(folder, "run"), verbose=False, checkpoint_every=0
+            )
         except NonFiniteLoss as caught:
             error = str(caught)
     minutes = (time.perf_counter() - begin) / 60
