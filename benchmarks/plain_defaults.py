@@ -57,13 +57,15 @@ def photographs(smoke: bool) -> dict[str, np.ndarray]:
 def measure(name: str, images: dict[str, np.ndarray], updates: int) -> dict[str, Any]:
     """The row of an algorithm."""
     torch.manual_seed(0)
-    supervisor = all_supervisors()[name](images["train"])
+    batches = min(updates, len(images["train"]) // BATCH)
+    supervisor = all_supervisors()[name](images["train"][: batches * BATCH])
     untrained = supervisor.evaluate_pretext(images["test"])
-    epochs = max(1, round(updates / (len(images["train"]) // BATCH)))
     begin, error = time.perf_counter(), None
     with tempfile.TemporaryDirectory() as folder:
         try:
-            supervisor.supervise(epochs=epochs, name=Path(folder, "run"), verbose=False, checkpoint_every=0)
+            supervisor.supervise(
+                epochs=round(updates / batches), name=Path(folder, "run"), verbose=False, checkpoint_every=0
+            )
         except NonFiniteLoss as caught:
             error = str(caught)
     minutes = (time.perf_counter() - begin) / 60

@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 from typing_extensions import Self
 
-from super_selfish.engine import persistence
+from super_selfish.engine.persistence import Persistence
 from super_selfish.errors import ConfigurationError
 from super_selfish.models.placement import device_for_training
 from super_selfish.saved import load
@@ -172,7 +172,7 @@ def stored(supervisor: Supervisor) -> dict[str, Any]:
                     fix="Define it at the top of a module, or keep the training alone: supervisor_.save(name).",
                 )
     with tempfile.TemporaryDirectory() as folder:
-        artefact = persistence.save(supervisor, Path(folder, "features")).read_bytes()
+        artefact = Persistence(supervisor).save(Path(folder, "features")).read_bytes()
     found: dict[str, Any] = {"artefact": artefact, "given": own}
     try:
         rebuilt(**copy.deepcopy(found))

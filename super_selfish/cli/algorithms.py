@@ -17,11 +17,11 @@ from super_selfish.cli.config_file import Arguments, ConfigurationFile, read
 from super_selfish.cli.flags import command as flagged
 from super_selfish.cli.flags import documented, flag, flags, plain_text
 from super_selfish.engine.core.callback import Callback
-from super_selfish.engine.core.settings import SETTINGS, SchedulerFactory, Settings, constant_lr
+from super_selfish.engine.core.settings import SETTINGS, Settings
 from super_selfish.engine.core.setup import IMAGE_DEFAULTS, ImageOptions
 from super_selfish.engine.loading import check_shares
 from super_selfish.engine.optim.lars import LARS
-from super_selfish.engine.optim.schedules import Schedule
+from super_selfish.engine.optim.schedules import Schedule, SchedulerFactory, constant_lr
 from super_selfish.errors import ConfigurationError
 from super_selfish.files import base_path, check_writable
 from super_selfish.supervisors import Supervisor, all_supervisors

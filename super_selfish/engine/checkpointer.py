@@ -34,6 +34,8 @@ class Checkpointer(Callback):
         resumed: What the run continues from.
     """
 
+    run: Run  # set before the training begins
+
     def __init__(
         self, supervisor: SupervisorBase, base: Path, settings: Settings, scheduler: Any, resumed: Resumption | None
     ) -> None:
@@ -80,32 +82,32 @@ class Checkpointer(Callback):
                 self.folder.previous,
             )
 
-    def on_step_end(self, run: RunView) -> None:
+    def on_step_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
         """Write if it is time, unless the epoch has ended, which is not closed yet."""
         first = self.wanted and not self.tried
         if first:  # what cannot be stored is found after one step, not after hours
             self.tried = True
-            encode(self.parts(run), "state")
-        if not run.epoch_ended and (self._due(run) or (first and self.fresh)):  # nobody shall continue the older one
-            self.write(run)
+            encode(self.parts(), "state")
+        if not self.run.epoch_ended and (self._due() or (first and self.fresh)):  # nobody shall continue the older one
+            self.write()
 
-    def on_epoch_end(self, run: RunView) -> None:
+    def on_epoch_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
         """Write if it is time."""
-        if self.settings.checkpoint_every is None or self._due(run):
-            self.write(run)
+        if self.settings.checkpoint_every is None or self._due():
+            self.write()
 
-    def _due(self, run: Run) -> bool:
+    def _due(self) -> bool:
         if self.steps:
-            return run.cursor.step % self.steps == 0
+            return self.supervisor.cursor.step % self.steps == 0
         return self.seconds > 0 and time.monotonic() - self.moment >= self.seconds
 
-    def write(self, run: Run) -> None:
+    def write(self) -> None:
         """Store the state as it is, unless it is stored already; a full disk is a warning."""
-        if not self.wanted or self.written == run.cursor.step:
+        if not self.wanted or self.written == self.run.cursor.step:
             return
-        manifest = Persistence(self.supervisor).manifest()
+        run, manifest = self.run, Persistence(self.supervisor).manifest()
         try:
-            self.folder.write(run.cursor.step, self.parts(run), manifest, self.settings.keep, fresh=self.fresh)
+            self.folder.write(run.cursor.step, self.parts(), manifest, self.settings.keep, fresh=self.fresh)
         except CheckpointError as error:
             logger.warning("Training goes on without a checkpoint of step %d. %s", run.cursor.step, error)
             return
@@ -113,8 +115,9 @@ class Checkpointer(Callback):
             self.moment = time.monotonic()
         self.written = run.cursor.step
 
-    def parts(self, run: Run) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
         """Everything that the next step depends on, by name."""
+        run = self.run
         losses = None if run.losses is None else run.losses.detach()
         keys = present_keys(self.supervisor)
         return {

@@ -7,19 +7,18 @@ import logging
 from collections.abc import Iterator
 
 import torch
-from torch import nn
 
-from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.callbacks.collapse import CollapseWatch
 from super_selfish.engine.callbacks.forecast import Circumstances, Forecaster, cores_to_use
 from super_selfish.engine.callbacks.quality import QualityWatch, as_probe, images_to_watch
+from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loop.guard import Guard
 from super_selfish.engine.loop.precision import Precision
 from super_selfish.engine.loop.run import Run
 from super_selfish.errors import ConfigurationError, OutOfMemory
-from super_selfish.models.combined import CombinedNet
+from super_selfish.loading.loader import TrainLoader
 from super_selfish.pretext.base import PretextDataset
 
 logger = logging.getLogger("super_selfish")

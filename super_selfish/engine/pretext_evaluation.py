@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from super_selfish.engine.core.base import SupervisorBase
+from super_selfish.engine.loading import own_collate, preparer
+from super_selfish.errors import DataError, UnreadableImage, check_argument, is_count
+from super_selfish.evaluation.pretext import PretextScore
 from super_selfish.loading.collate import Collator
 from super_selfish.loading.keyed import KeyedDataset, Ticket
-from super_selfish.datasets.preprocessing import ImageDataset
-from super_selfish.pretext.base import PretextDataset
-from super_selfish.engine.core.base import SupervisorBase
-from super_selfish.errors import ConfigurationError, DataError, UnreadableImage, check_argument, is_count
-from super_selfish.evaluation.pretext import PretextScore
 from super_selfish.models.combined import in_eval_mode
+from super_selfish.pretext.base import PretextDataset
 from super_selfish.seeding import keyed_randomness, make_key
-from super_selfish.engine.loading import own_collate, preparer
 
 
 def evaluate(supervisor: SupervisorBase, images: object, seed: int, count: int, on_error: str) -> PretextScore:

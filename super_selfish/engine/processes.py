@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.distributed import Group, current, join, rank
 from super_selfish.distributed.tensors import all_of
 from super_selfish.engine.callbacks.progress import say
+from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.settings import Settings
 from super_selfish.errors import CheckpointMismatch, ConfigurationError
@@ -21,9 +21,16 @@ from super_selfish.models.placement import device_for_training
 from super_selfish.storage.checkpoint import StoredCheckpoint
 from super_selfish.storage.lock import RunLock
 
+logger = logging.getLogger("super_selfish")
 
-def take_part(supervisor: SupervisorBase) -> Group:
-    """Join the other processes, if there are any, each on its own GPU.
+
+def take_part(supervisor: SupervisorBase) -> tuple[Group, torch.device | None]:
+    """Join the other processes, if there are any, and move the networks to the device that they are trained on.
+
+    Each of several processes uses its own GPU.
+
+    Returns:
+        The group, and the GPU if the library chose it: the networks were on the CPU, and the user never moved them.
 
     Raises:
         ConfigurationError: If there are more processes than GPUs.

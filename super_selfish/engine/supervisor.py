@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from super_selfish.engine.callbacks.forecast import Forecast
-from super_selfish.engine.trained import Trained
 from super_selfish.engine.core.callback import Callback
-from super_selfish.engine.core.settings import SETTINGS, Settings
-from super_selfish.engine.optim.schedules import SchedulerFactory, constant_lr
-from super_selfish.engine.optim.optimizers import OptimizerFactory
-from super_selfish.engine.core.setup import Setup
+from super_selfish.engine.core.settings import Settings, records_explicit_arguments
 from super_selfish.engine.loading import make_loader
-from super_selfish.engine.loop.run import Run
-from super_selfish.engine.optim.optimizers import make_optimizer
-from super_selfish.engine.optim.recipes import Recipe
-from super_selfish.engine.tuning import split_groups
+from super_selfish.engine.optim.optimizers import OptimizerFactory, make_optimizer
+from super_selfish.engine.optim.schedules import SchedulerFactory, constant_lr
+from super_selfish.engine.trained import Trained
 from super_selfish.engine.trainer import Trainer
-from super_selfish.errors import ConfigurationError, check_argument
+from super_selfish.engine.tuning import split_groups
+from super_selfish.errors import ConfigurationError
 from super_selfish.loading.collate import Collate
-from super_selfish.loading.loader import Cursor
-from super_selfish.models.combined import CombinedNet
 
 
 class Supervisor(Trained):
@@ -59,6 +50,9 @@ class Supervisor(Trained):
         ConfigurationError: If the model is no ``CombinedNet``.
     """
 
+    explicit_arguments: frozenset[str] = frozenset()  # of the last call of `supervise`, by name
+
+    @records_explicit_arguments
     def supervise(
         self,
         lr: float = 1e-3,
@@ -162,7 +156,13 @@ class Supervisor(Trained):
             OutOfMemory: If a step does not fit the memory; it says what takes less.
             ProcessLost: If another process of several is gone.
         """
-        Trainer(self, Settings(**{key: value for key, value in locals().items() if key in SETTINGS})).train()
+        settings = Settings(
+            *(lr, optimizer, epochs, batch_size, shuffle, num_workers, name, pretrained, lr_scheduler, seed, precision),
+            *(accumulate, clip_grad, recipe, polyak, scheduler_interval, callbacks, evaluate, watch, on_error),
+            *(on_nonfinite, nonfinite_limit, worker_timeout, resume, checkpoint_every, keep, allow_dataset_change),
+            *(requeue, compile, sync_bn, verbose, self.explicit_arguments),
+        )
+        Trainer(self, settings).train()
         return self
 
     def _load_pretrained(self, name: str | os.PathLike[str], pretrained: bool) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from signal import Signals
 from typing import Any
 
@@ -34,6 +33,7 @@ from super_selfish.errors import ConfigurationError, DataError, NonFiniteLoss, P
 from super_selfish.files import SUFFIX, base_path, check_writable, with_suffix
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.seeding import keyed_randomness
+from super_selfish.storage.checkpoint import StoredCheckpoint
 from super_selfish.storage.inspection import weights_at
 from super_selfish.storage.weights_file import stored_steps
 
@@ -94,6 +94,7 @@ class Trainer:
                 guard=guard_of(supervisor, self.settings),
                 averaging=averaging(supervisor, self.settings.polyak),
             )
+            self.checkpointer.run = self.run
             supervisor._prepare(loader)
             if self.settings.verbose:
                 say(f"{supervisor!r}")
@@ -114,7 +115,7 @@ class Trainer:
         callbacks += [HistoryFile(self.base)] if rank() == 0 else []
         return callbacks + ([Progress()] if self.settings.verbose else [])
 
-    def _begin(self, found: resumption.StoredCheckpoint | None) -> Resumption | None:
+    def _begin(self, found: StoredCheckpoint | None) -> Resumption | None:
         """Load weights and progress from where they are, and settle what a training recipe sets."""
         supervisor, settings = self.supervisor, self.settings
         supervisor._load_pretrained(settings.name, settings.pretrained and found is None)
@@ -135,7 +136,7 @@ class Trainer:
             try:
                 self._execute()
                 run.loader.skipped = processes.together(run.loader.skipped)
-                self.checkpointer.write(run)
+                self.checkpointer.write()
                 self._store()
                 processes.meet()
                 if run.steps and self.settings.verbose:
@@ -146,7 +147,7 @@ class Trainer:
                 raise
             except (DataError, WorkerHung, WorkerKilled):  # the fault is in the images: between two steps, all is whole
                 if run.steps and run.loader.between_steps:
-                    self.checkpointer.write(run)
+                    self.checkpointer.write()
                 raise
             run.stop.obey()
 
@@ -178,7 +179,7 @@ class Trainer:
             logger.warning("Forced exit. Progress since the last checkpoint is lost.")
             return
         if run.loader.between_steps:
-            self.checkpointer.write(run)
+            self.checkpointer.write()
         self._store(interrupted=True)
         if run.stop.received not in (None, Signals.SIGINT):
             logger.warning(
@@ -252,7 +253,9 @@ class Trainer:
             raise ConfigurationError(
                 "Two parts of the supervisor would have the same name in the file.",
                 expected="no attribute called backbone or predictor beside those of `model`",
-                received=", ".join(name for name, _ in supervisor.named_children() if name in ("backbone", "predictor")),
+                received=", ".join(
+                    name for name, _ in supervisor.named_children() if name in ("backbone", "predictor")
+                ),
             )
         try:
             json.dumps(self.persistence.manifest())

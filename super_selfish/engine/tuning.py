@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 
-from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.callbacks.progress import say
+from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.settings import Settings
-from super_selfish.engine.optim.schedules import constant_lr
 from super_selfish.engine.core.setup import LISTED
 from super_selfish.engine.optim.recipes import PAPER, Recipe, optimizer_words, recipe_of
-from super_selfish.engine.optim.schedules import Schedule
+from super_selfish.engine.optim.schedules import Schedule, constant_lr
 from super_selfish.errors import ConfigurationError
 from super_selfish.models.combined import CombinedNet
 
@@ -30,7 +29,9 @@ LOSES: dict[str, float] = {
 
 
 def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = False) -> Settings:
-    """The settings with what a recipe has to say; arguments that differ from their defaults stay as they are.
+    """The settings with those of a recipe in place of the arguments that were not passed.
+
+    A schedule of the library gets the length of the run.
 
     Args:
         supervisor: What is trained.
@@ -52,7 +53,7 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
             fix='recipe="auto" works for every algorithm. One of your own may have `recipes = {"paper": Recipe(...)}`.',
         )
     takes_weights = supervisor.algorithm() in LISTED  # others are given a model, which may be trained
-    begun = settings.pretrained or resumed or supervisor._setup.weights or supervisor.cursor.step
+    begun = settings.pretrained or resumed or supervisor.has_starting_weights or supervisor.cursor.step
     if settings.recipe == "adapt" and takes_weights and not begun:
         raise ConfigurationError(
             'recipe="adapt" goes on from trained weights.',
@@ -79,7 +80,7 @@ def changes(supervisor: SupervisorBase, settings: Settings, recipe: Recipe) -> d
     return {name: value for name, value in made.items() if name not in settings.explicit}
 
 
-def with_schedule_length(supervisor: Supervisor, settings: Settings) -> Settings:
+def with_schedule_length(supervisor: SupervisorBase, settings: Settings) -> Settings:
     """The settings with a schedule of the library that is as long as the run, unless it has its own length."""
     schedule = settings.lr_scheduler
     if not isinstance(schedule, Schedule):

@@ -76,6 +76,11 @@ def mean_colours(images: Tensor) -> Tensor:
     return means - means.mean(0)
 
 
+def loss_score(loss: float, chance: float | None) -> PretextScore:
+    """A loss beside the loss at chance level, where that is known."""
+    return PretextScore("loss", loss, chance, "loss at chance level", higher_is_better=False)
+
+
 def classification_score(name: str, model: nn.Module, data: Sequence[Tensor]) -> PretextScore:
     """Accuracy of a classifier on (images, labels) beside chance level, one over the number of classes."""
     logits = in_batches(model, data[0])

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from super_selfish.engine.core.expectations import Signs
-from super_selfish.engine.core.expectations import Expectation
+from super_selfish.engine.core.expectations import Expectation, Signs
 from super_selfish.engine.core.setup import ImageOptions, Setup, listed
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import COUNT, PROBABILITY, ConfigurationError, Rule, check_argument, check_arguments

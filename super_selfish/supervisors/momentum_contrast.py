@@ -13,8 +13,7 @@ from typing_extensions import Unpack
 
 from super_selfish.distributed import gather, own_part, rank, world
 from super_selfish.distributed.norms import each_for_itself, in_turn
-from super_selfish.engine.core.expectations import Signs, of_temperature
-from super_selfish.engine.core.expectations import Expectation
+from super_selfish.engine.core.expectations import Expectation, Signs, of_temperature
 from super_selfish.engine.core.setup import ImageOptions, Setup, listed
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import (

@@ -15,7 +15,6 @@ from super_selfish.errors import DataError
 from super_selfish.images import functional
 from super_selfish.images.rectangles import random_rectangle
 from super_selfish.seeding import Stream
-from super_selfish.transforms import crop_and_colour as recipes
 from super_selfish.transforms import base, operations
 from super_selfish.transforms.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, adjust
 from super_selfish.transforms.crop_and_colour import CropColourRecipe, Drawn

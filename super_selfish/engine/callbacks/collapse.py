@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,10 +26,6 @@ _EPOCHS = 5  # the same for algorithms whose bank begins with random rows
 _IN_A_ROW = 3
 _CHANCE, _NEAR_CHANCE = 0.99, 0.95
 _FEWEST = 4  # rows that say something of a spread
-
-
-
-
 
 
 def spread(embeddings: Tensor) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
 from super_selfish.engine.core.expectations import Expectation
 
 History = Sequence[Mapping[str, Any]]
@@ -15,8 +15,6 @@ _PERCENT = 0.01
 _SPREAD = 0.05  # of embeddings that are different again
 _WAITING = 0.3
 _WORSE = 1.1
-
-
 
 
 def advice(history: History, expected: Expectation | None = None) -> list[str]:

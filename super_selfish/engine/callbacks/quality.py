@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.datasets.memory_sources import evenly_spaced
+from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.errors import CheckpointError, DataError, check_argument, is_count
 from super_selfish.evaluation.features import extract_features, pooled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import secrets
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -22,13 +23,11 @@ from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.loading.collate import Collate
 from super_selfish.loading.loader import Cursor
 from super_selfish.models.combined import CombinedNet
-from super_selfish.models.placement import Placed, device_for_training, mark_placed, was_placed
 from super_selfish.models.shapes import feature_shape
 
-logger = logging.getLogger("super_selfish")
 
 class SupervisorBase(Stages):
-    """Networks, data set and progress of a supervisor; :class:`~super_selfish.engine.supervisor.Supervisor` trains them.
+    """Networks, data set and progress of a supervisor; a :class:`~super_selfish.engine.supervisor.Supervisor` trains.
 
     Args:
         model: The network that is trained.
@@ -44,6 +43,12 @@ class SupervisorBase(Stages):
     recipes: ClassVar[Mapping[str, Recipe]] = MappingProxyType({})
     network_arguments: ClassVar[tuple[str, ...]] = ("backbone", "predictor")
     """Constructor arguments that are networks: a weights file cannot be loaded without those that the user built."""
+
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """Other names of the algorithm on the command line."""
+
+    relative_cost: ClassVar[float | None] = None
+    """Training time per image, relative to instance discrimination; None: not measured."""
 
     images_per_sample = 1  # images that the network sees for one of the data set, in one batch
     seen_size: tuple[int, ...] | None = None  # their height and width; None: as the images are
@@ -246,6 +251,10 @@ class SupervisorBase(Stages):
 
     # What is trained
 
+    @abstractmethod
+    def get_backbone(self) -> nn.Module:
+        """The live backbone, in eval mode."""
+
     def networks(self) -> list[nn.Module]:
         """The networks that are called as a whole: the trained ones, moving averages, a discriminator."""
         return [part for part in self.children() if isinstance(part, CombinedNet)]
@@ -259,7 +268,7 @@ class SupervisorBase(Stages):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def players(self) -> list[list[nn.Parameter]]:
-        """Trainable parameters by the loss that trains them: one list, unless networks are trained against each other."""
+        """Trainable parameters by the loss that trains them: one list, unless networks compete."""
         return [self.trainable_parameters()]
 
     def parameter_groups(self, lr: float) -> list[Any]:  # noqa: ARG002 - for those with a rate of their own

@@ -1,8 +1,8 @@
 """What an algorithm says of a healthy training, so that diagnostics can tell when one is not."""
 
 from __future__ import annotations
-from dataclasses import dataclass
 
+from dataclasses import dataclass
 
 _HOT = 2.0  # a temperature above which the best and the worst similarity differ by less than one nat
 
@@ -24,6 +24,7 @@ class Expectation:
         "Lower or raise `lr` by a factor of three; look at preview() whether the exercise can be solved at all."
     )
     warm: int = 1
+
 
 @dataclass(frozen=True)
 class Signs:

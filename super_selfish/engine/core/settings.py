@@ -11,17 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import torch
-
 from super_selfish.engine.core.callback import Callback
-from super_selfish.errors import ConfigurationError
-from super_selfish.loading.loader import check_loading
 from super_selfish.engine.optim.optimizers import OptimizerFactory
 from super_selfish.engine.optim.schedules import SchedulerFactory
+from super_selfish.errors import ConfigurationError
+from super_selfish.loading.loader import check_loading
 
 RECIPES = ("auto", "paper", "adapt")
-
-
+P = ParamSpec("P")
+Result = TypeVar("Result")
+Subject = TypeVar("Subject")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from super_selfish.engine.core.expectations import Expectation, Signs
 from super_selfish.engine.optim.optimizers import OptimizerFactory
@@ -18,10 +18,11 @@ from super_selfish.engine.optim.schedules import SchedulerFactory
 from super_selfish.evaluation.pretext import PretextScore, loss_score
 from super_selfish.loading.collate import Collate
 from super_selfish.loading.loader import TrainLoader
+from super_selfish.models.placement import Placed
 from super_selfish.pretext.preview import Exhibit, inputs_only
 
 
-class Stages(nn.Module):
+class Stages(Placed):
     """Stages and hooks by name; :class:`~super_selfish.engine.supervisor.Supervisor` implements the stages."""
 
     @abstractmethod
@@ -101,7 +102,7 @@ class Stages(nn.Module):
     def _follow_images(self, before: npt.NDArray[np.int64] | None, now: npt.NDArray[np.int64] | None) -> None:
         """Hook: training continues with other images than before; keys of both, where they have names."""
 
-    def _score_pretext(self, data: Any, draw_again: Callable[[], Any]) -> PretextScore:
+    def _score_pretext(self, data: Any, draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
         """Hook: the score of the pretext task on a batch, and that of the trivial baseline.
 
         Without an override: the loss, beside the loss at chance level if :meth:`_expectation` has one.

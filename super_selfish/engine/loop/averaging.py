@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.models.averages import follow, momentum_copy
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from super_selfish.engine.supervisor import Supervisor
 
 
 def averaging(supervisor: SupervisorBase, polyak: float | None) -> Callable[[], None] | None:

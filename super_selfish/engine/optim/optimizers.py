@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from super_selfish.distributed import world
-
 from super_selfish.errors import ConfigurationError
-from collections.abc import Callable
+
+OptimizerFactory = Callable[..., torch.optim.Optimizer]
+"""Called as ``factory(parameters, lr=lr)``."""
 
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
 _OWN_CHOICE = {"fused", "foreach", "differentiable", "capturable"}
@@ -72,6 +73,3 @@ def refuse_closure(given: Sequence[Any] = (), named: Mapping[str, Any] | None = 
             expected="a step without a closure",
             received="optimizer.step(closure)",
         )
-
-
-OptimizerFactory = Callable[..., torch.optim.Optimizer]

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from typing import Any
 
 from super_selfish.errors import ConfigurationError
 
@@ -191,6 +190,55 @@ class Schedule:
         }
         held = f", weights of the backbone held still for {self.frozen_steps} updates" if self.frozen_steps else ""
         return f"{warm}{curves[self.curve]}{held}"
+
+
+def fit_schedules(scheduler: Any, epochs: int, batches: int, interval: str) -> None:
+    """Give the length of a run to those schedules of the library that follow it, and to their optimizers.
+
+    Args:
+        scheduler: What ``_init_data_optimizer`` returned: a scheduler, or several in a list, tuple or dictionary.
+        epochs: See :meth:`Schedule.for_run`.
+        batches: See :meth:`Schedule.for_run`.
+        interval: See :meth:`Schedule.for_run`.
+    """
+    made = list(_lambda_schedulers(scheduler))
+    before = [_lengths(each) for each in made]  # schedulers of two optimizers may share a schedule
+    for schedule in (schedule for each in made for schedule in _schedules(each)):
+        schedule.set_length(epochs, batches, interval)
+    for each, length in zip(made, before, strict=True):
+        if _lengths(each) != length:
+            refresh(each)
+
+
+def refresh_schedules(scheduler: Any) -> None:
+    """As :func:`refresh`, of those schedules of the library that follow the run."""
+    for each in _lambda_schedulers(scheduler):
+        if any(schedule.follows_run for schedule in _schedules(each)):
+            refresh(each)
+
+
+def refresh(scheduler: LambdaLR) -> None:
+    """Give the optimizer the rates of the step that its schedule has reached."""
+    parts = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    for group, base, factor in parts:
+        group["lr"] = base * factor(scheduler.last_epoch)
+
+
+def _schedules(scheduler: LambdaLR) -> list[Schedule]:
+    bound = [factor.args[0] for factor in scheduler.lr_lambdas if isinstance(factor, functools.partial) and factor.args]
+    return [schedule for schedule in bound if isinstance(schedule, Schedule)]
+
+
+def _lengths(scheduler: LambdaLR) -> list[tuple[int | None, int | None]]:
+    return [(schedule.total, schedule.batches) for schedule in _schedules(scheduler)]
+
+
+def _lambda_schedulers(scheduler: Any) -> Iterator[LambdaLR]:
+    if isinstance(scheduler, LambdaLR):
+        yield scheduler
+    elif isinstance(scheduler, list | tuple | Mapping):
+        for part in scheduler.values() if isinstance(scheduler, Mapping) else scheduler:
+            yield from _lambda_schedulers(part)
 
 
 SchedulerFactory = Callable[[torch.optim.Optimizer], Any]
