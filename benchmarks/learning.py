@@ -36,7 +36,6 @@ from torch import nn
 
 from super_selfish.data import CPCRecipe, MoCoRecipe, PIRLColours
 from super_selfish.engine.core.identity import describe
-from super_selfish.engine.optim.recipes import recipe_of
 from super_selfish.losses import CPCLoss
 from super_selfish.models import Classification, CombinedNet, LayerNorm2d, Upsampling
 from super_selfish.supervisors import LabelSupervisor, Supervisor, all_supervisors
@@ -167,6 +166,11 @@ def floor(name: str, images: dict[str, np.ndarray]) -> dict[str, Any]:
     return {"knn": knn, "probe": probe}
 
 
+def class_of(name: str) -> type[Supervisor]:
+    """The class that a row is trained by."""
+    return all_supervisors().get(name, LabelSupervisor)
+
+
 def origin(name: str, images: dict[str, np.ndarray], seen: str, budget: Budget) -> str:
     """What a row depends on: images, of which ``seen`` is the digest, settings, recipe and torch."""
     how, side = TRAININGS.get(name, Training()), images["x_train"].shape[1]
@@ -174,7 +178,11 @@ def origin(name: str, images: dict[str, np.ndarray], seen: str, budget: Budget) 
         key: value if isinstance(value, int | float) else describe(value) for key, value in how.arguments(side).items()
     }
     recipe = "auto" if name == SUPERVISED else budget.recipe
-    found = None if recipe is None else repr(recipe_of(recipe, name, budget.images // len(images["x_train"])))
+    found = (
+        None
+        if recipe is None
+        else repr(class_of(name).training_recipe(recipe, budget.images // len(images["x_train"])))
+    )
     what = [seen, own, how.batch_size, how.norm.__qualname__, found, torch.__version__]
     what += ["evaluate_pretext"] if name in TRAININGS else []  # rows of other metrics are measured again
     return hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()[:12]

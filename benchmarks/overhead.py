@@ -29,7 +29,7 @@ from timing import Spread, introduce, parser, ratios, table, take_turns, write
 from torch import Tensor
 from torch.nn import functional as F
 
-from super_selfish.engine.checkpointer import Checkpoints
+from super_selfish.engine.checkpointer import Checkpointer
 from super_selfish.engine.loading import make_loader
 from super_selfish.models.norms import in_groups
 from super_selfish.supervisors import MomentumContrastSupervisor
@@ -119,7 +119,7 @@ def loop_overhead(size: int, batch: int, backbone: Callable[[], Any], steps: int
 def timed(event: Callable[..., None], seconds: dict[str, float]) -> Callable[..., None]:
     """An event of a callback that adds up what it takes."""
 
-    def call(keeper: Checkpoints, run: Any) -> None:
+    def call(keeper: Checkpointer, run: Any) -> None:
         begin = time.perf_counter()
         event(keeper, run)
         seconds[event.__name__] = seconds.get(event.__name__, 0.0) + time.perf_counter() - begin
@@ -134,8 +134,8 @@ def checkpoint_cost(count: int, rounds: int) -> tuple[dict[str, list[float]], di
 
     def epoch(every: int | None) -> float:
         spent: dict[str, float] = {}
-        events = {name: timed(getattr(Checkpoints, name), spent) for name in shares}
-        with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(Checkpoints, **events):
+        events = {name: timed(getattr(Checkpointer, name), spent) for name in shares}
+        with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(Checkpointer, **events):
             begin = time.perf_counter()
             supervise(supervisor, 64, folder, checkpoint_every=every)
             seconds = time.perf_counter() - begin

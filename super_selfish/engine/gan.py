@@ -81,7 +81,11 @@ class GanSupervisor(Supervisor):
 
     def parameter_groups(self, lr: float) -> list[Any]:
         """A group for each player."""
-        rates = (lr, lr if self.d_lr is None else self.d_lr)
+        settings = self.settings
+        named = settings is not None and settings.recipe is not None
+        recipe = self.training_recipe(str(settings.recipe), settings.epochs) if named and settings else None
+        share = 1.0 if recipe is None else recipe.judged
+        rates = (lr, lr * share if self.d_lr is None else self.d_lr)
         return [{"params": player, "lr": rate} for player, rate in zip(self.players(), rates, strict=False)]
 
     @property

@@ -11,21 +11,13 @@ import torch
 from super_selfish.engine.callbacks.progress import say
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.settings import Settings
-from super_selfish.engine.core.setup import LISTED
-from super_selfish.engine.optim.recipes import PAPER, Recipe, optimizer_words, recipe_of
+from super_selfish.engine.optim.recipes import Recipe, optimizer_words
 from super_selfish.engine.optim.schedules import Schedule, constant_lr
 from super_selfish.errors import ConfigurationError
-from super_selfish.models.combined import CombinedNet
 
 logger = logging.getLogger("super_selfish")
 
 DEFAULT_LR, DEFAULT_OPTIMIZER = 1e-3, torch.optim.Adam
-LOSES: dict[str, float] = {
-    "byol": 3.8,
-    "contrastive_multiview_coding": 3.3,
-    "instance_discrimination": 3.4,
-}
-"""Points of a probe by which ``recipe="auto"`` is ahead of the defaults, where more than 3 (docs/learning.md)."""
 
 
 def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = False) -> Settings:
@@ -44,17 +36,16 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
     if settings.recipe is None:
         tell_of_recipes(supervisor, settings)
         return with_schedule_length(supervisor, settings)
-    recipe = recipe_of(settings.recipe, supervisor.algorithm(), settings.epochs, supervisor.recipes)
+    recipe = supervisor.training_recipe(settings.recipe, settings.epochs)
     if recipe is None:
         raise ConfigurationError(
             f"No recipe of a paper is known for {type(supervisor).__name__}.",
-            expected=f"one of {', '.join(sorted(PAPER))}",
+            expected='recipe="auto", or a class with `recipes = {"paper": Recipe(...)}`',
             received='recipe="paper"',
-            fix='recipe="auto" works for every algorithm. One of your own may have `recipes = {"paper": Recipe(...)}`.',
+            fix='recipe="auto" works for every algorithm.',
         )
-    takes_weights = supervisor.algorithm() in LISTED  # others are given a model, which may be trained
     begun = settings.pretrained or resumed or supervisor.has_starting_weights or supervisor.cursor.step
-    if settings.recipe == "adapt" and takes_weights and not begun:
+    if settings.recipe == "adapt" and not supervisor.takes_model() and not begun:
         raise ConfigurationError(
             'recipe="adapt" goes on from trained weights.',
             expected=f"{type(supervisor).__name__}(images, weights=...), or pretrained=True",
@@ -64,9 +55,10 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
     found = with_schedule_length(supervisor, dataclasses.replace(settings, **changes(supervisor, settings, recipe)))
     if settings.verbose:
         say(words(found, seen_batch(supervisor, found)))
-        tell_of_centred_heads(supervisor, found)
-    for hint in momentum_hints(supervisor, found):
-        logger.warning(hint)
+    updates = found.epochs * (length(supervisor) // seen_batch(supervisor, found))
+    for hint in supervisor._hints(found.recipe, updates):
+        if first_time(hint, supervisor):
+            logger.warning(hint)
     return found
 
 
@@ -114,21 +106,6 @@ def words(settings: Settings, batch: int) -> str:
     return f'recipe="{settings.recipe}": {"; ".join(parts)}'
 
 
-def momentum_hints(supervisor: SupervisorBase, settings: Settings) -> list[str]:
-    """Where a moving copy of the network is too slow for the length of the run."""
-    momentum = getattr(supervisor, "m", None)
-    updates = settings.epochs * (length(supervisor) // seen_batch(supervisor, settings))
-    if not isinstance(momentum, float) or not 0 < momentum < 1 or not updates or (1 - momentum) * updates >= 10:
-        return []
-    better = max(0.9, 1 - 20 / updates)
-    if momentum <= better:
-        return []
-    return [
-        f"m={momentum:g}: the moving copy lags {1 / (1 - momentum):,.0f} updates behind, and this run has {updates:,}. "
-        f"Pass m={better:.2g} to the constructor, or train longer."
-    ]
-
-
 _told: set[tuple[str, str]] = set()
 
 
@@ -139,24 +116,9 @@ def first_time(hint: str, supervisor: SupervisorBase) -> bool:
     return len(_told) > known
 
 
-BANKS = ("instance_discrimination", "contrastive_multiview_coding", "pirl")
-"""Algorithms that learned more with centred embeddings (docs/learning.md)."""
-
-
-def tell_of_centred_heads(supervisor: SupervisorBase, settings: Settings) -> None:
-    """Say once a process what helps an algorithm with a bank, where it is not used."""
-    norms = (part for part in supervisor.model.predictor.modules() if isinstance(part, torch.nn.BatchNorm1d))
-    helps = settings.recipe == "auto" and supervisor.algorithm() in BANKS and all(norm.affine for norm in norms)
-    if helps and first_time("centred", supervisor):
-        say(
-            "With centred embeddings it learned more on small images (docs/learning.md): pass "
-            'predictor=Classification([features, 512, embedding_size], norm_type="layer", centred=True).'
-        )
-
-
 def tell_of_recipes(supervisor: SupervisorBase, settings: Settings) -> None:
     """Say once a process what the defaults lose, where all of them are used."""
-    lost = LOSES.get(supervisor.algorithm())
+    lost = supervisor.auto_gain
     plain = settings.optimizer is DEFAULT_OPTIMIZER and settings.lr_scheduler is constant_lr
     if lost is None or not plain or settings.lr != DEFAULT_LR or not settings.verbose:
         return
@@ -180,13 +142,10 @@ def split_groups(supervisor: SupervisorBase, groups: list[Any], settings: Settin
     """
     grouped = any(isinstance(group, dict) for group in groups)
     plain: list[dict[str, Any]] = list(groups) if grouped else [{"params": list(groups)}]
-    recipe = recipe_of(str(settings.recipe), supervisor.algorithm(), settings.epochs, supervisor.recipes)
     held = backbone_parameters(supervisor) if settings.recipe == "adapt" else set()
     found = []
-    for index, group in enumerate(plain):
+    for group in plain:
         rest: dict[str, Any] = {key: value for key, value in group.items() if key != "params"}
-        if index and recipe is not None and "lr" in rest and getattr(supervisor, "d_lr", None) is None:
-            rest["lr"] *= recipe.judged
         for frozen in (False, True):
             own = [weight for weight in group["params"] if (id(weight) in held) is frozen]
             marked = {"frozen": True} if frozen else {}
@@ -200,8 +159,5 @@ def split_groups(supervisor: SupervisorBase, groups: list[Any], settings: Settin
 
 
 def backbone_parameters(supervisor: SupervisorBase) -> set[int]:
-    """What belongs to the backbones, by identity."""
-    other = getattr(supervisor.model, "ab", None)
-    nets = [supervisor.model, *([other] if isinstance(other, CombinedNet) else [])]
-    parts = [net.backbone for net in nets]
-    return {id(weight) for part in parts for weight in part.parameters()}
+    """The parameters of the backbones, by identity."""
+    return {id(weight) for backbone in supervisor.backbones() for weight in backbone.parameters()}

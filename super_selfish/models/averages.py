@@ -47,6 +47,24 @@ def follow(average: nn.Module, network: nn.Module, momentum: float) -> None:
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - momentum)
 
 
+def momentum_hint(momentum: float, updates: int) -> list[str]:
+    """A warning if a moving average is too slow for the length of a run, else nothing.
+
+    Args:
+        momentum: Of the average.
+        updates: Of the run; 0 if that is not known.
+    """
+    if not 0 < momentum < 1 or not updates or (1 - momentum) * updates >= 10:
+        return []
+    better = max(0.9, 1 - 20 / updates)
+    if momentum <= better:
+        return []
+    return [
+        f"m={momentum:g}: the moving average lags {1 / (1 - momentum):,.0f} updates behind, in a run of {updates:,}. "
+        f"Pass m={better:.2g} to the constructor, or train longer."
+    ]
+
+
 def cosine_momentum(step: int, total: int, start: float) -> float:
     """A momentum that rises from ``start`` to 1 along half a cosine: slow at both ends.
 

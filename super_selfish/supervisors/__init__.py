@@ -1,7 +1,7 @@
 """The algorithms.
 
-An algorithm is a module of this package with a class that is ``@listed``. All are imported here, and every listed class
-is a public name; those that type checkers see are written out.
+Every file of this folder holds one algorithm: a subclass of ``Supervisor``. The folder is scanned, so a new file is
+found everywhere that the others are; the names that type checkers see are written out.
 """
 
 import importlib
@@ -9,7 +9,6 @@ import pkgutil
 from typing import TYPE_CHECKING
 
 from super_selfish.engine.bank import BankSupervisor
-from super_selfish.engine.core.setup import LISTED
 from super_selfish.engine.gan import GanSupervisor
 from super_selfish.engine.label import LabelSupervisor
 from super_selfish.engine.supervisor import Supervisor
@@ -50,10 +49,13 @@ __all__ = [
     "all_supervisors",
 ]
 
+_ALGORITHMS: dict[str, type[Supervisor]] = {}
 for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
-globals().update({_algorithm.__name__: _algorithm for _algorithm in LISTED.values()})
-__all__ += sorted({_algorithm.__name__ for _algorithm in LISTED.values()} - set(__all__))
+    for _found in list(vars(importlib.import_module(f"{__name__}.{_module.name}")).values()):
+        if isinstance(_found, type) and issubclass(_found, Supervisor) and _found.__module__.endswith(_module.name):
+            _ALGORITHMS[_found.algorithm()] = _found
+globals().update({_algorithm.__name__: _algorithm for _algorithm in _ALGORITHMS.values()})
+__all__ += sorted({_algorithm.__name__ for _algorithm in _ALGORITHMS.values()} - set(__all__))
 
 
 def __dir__() -> list[str]:
@@ -67,4 +69,4 @@ def all_supervisors() -> dict[str, type[Supervisor]]:
         >>> all_supervisors()["rotate_net"].__name__
         'RotateNetSupervisor'
     """
-    return dict(LISTED)
+    return dict(_ALGORITHMS)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from super_selfish.engine.core.expectations import Expectation
-from super_selfish.engine.core.setup import ImageOptions, Setup, Shape, listed
+from super_selfish.engine.core.facts import Paper
+from super_selfish.engine.core.setup import ImageOptions, Setup, Shape
 from super_selfish.engine.gan import GanSupervisor, check_discriminator
+from super_selfish.engine.optim.recipes import Recipe, adam, adamw_recipe
+from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.errors import ConfigurationError, Rule, check_arguments, is_number
 from super_selfish.evaluation.pretext import PretextScore, in_batches
 from super_selfish.models import Classification, EfficientFeatures, LatentNet, PairDiscriminator, ReshapeChannels
@@ -31,7 +34,6 @@ CODE_CHANNELS = 32
 # Differs from the paper: codes are maps, not vectors
 # Differs from the paper: networks are those of the other algorithms, not AlexNet and DCGAN
 # Differs from the paper: the discriminator has layer norm, not batch norm
-@listed
 class BiGanSupervisor(GanSupervisor):
     """Pairs of (image, its code) and of (generated image, code it was made from) should be told apart by no network.
 
@@ -73,6 +75,19 @@ class BiGanSupervisor(GanSupervisor):
 
     aliases = ("bigan",)
     relative_cost = 5.1
+    paper = Paper(
+        "Donahue, Krähenbühl and Darrell",
+        "Adversarial Feature Learning",
+        2016,
+        "1605.09782",
+    )
+    family = "generative"
+    network_arguments = ("backbone", "predictor", "discriminator")
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "auto": adamw_recipe(1e-3, betas=(0.5, 0.999)),
+        # Donahue et al., appendix C: rate falling exponentially over the second half
+        "paper": Recipe(adam((0.5, 0.999), 2.5e-5), 2e-4, schedule=Schedule("exponential", begin=0.5, end=0.01)),
+    }
     calls_parts = True
 
     def __init__(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +12,15 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from super_selfish.engine.core.expectations import Expectation, Signs
-from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.core.facts import Needs, Paper
+from super_selfish.engine.core.setup import ImageOptions, Setup
+from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, lars_recipe
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import COUNT, PROBABILITY, ConfigurationError, Rule, check_argument, check_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.losses import regression_loss
-from super_selfish.models.averages import MomentumSchedule, follow, inference, momentum_copy
+from super_selfish.models.averages import MomentumSchedule, follow, inference, momentum_copy, momentum_hint
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.heads import Classification, SequentialUpTo
 from super_selfish.models.norms import has_batch_statistics, in_groups
@@ -42,10 +44,17 @@ RULES = {
     "data_augmentation": Rule(lambda make: make is None or callable(make), "None, or a function of the data set"),
 }
 
+LENGTHS: Mapping[int, Recipe] = {  # Grill et al., appendix and code: by epochs
+    40: lars_recipe(0.45, 1e-6),
+    100: lars_recipe(0.45, 1e-6),
+    300: lars_recipe(0.3, 1e-6),
+    1000: lars_recipe(0.2, 1.5e-6),
+}
+"""The paper's training recipe by length of the run, in epochs."""
+
 
 # Differs from the paper: crops are resampled bilinearly
 # Differs from the paper: the blur reaches 2.5 σ, and colours between two hue steps are one matrix
-@listed
 class BYOLSupervisor(Supervisor):
     """From one view of an image, the network predicts a slower copy's embedding of the other view.
 
@@ -89,6 +98,20 @@ class BYOLSupervisor(Supervisor):
     """
 
     relative_cost = 1.9
+    paper = Paper(
+        "Grill et al.",
+        "Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning",
+        2020,
+        "2006.07733",
+    )
+    family = "contrastive"
+    needs = Needs(batch=2)
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "auto": adamw_recipe(8e-4, 32),
+        # Grill et al., section 3.3, of 1,000 epochs; LENGTHS has those of shorter runs
+        "paper": LENGTHS[1000],
+    }
+    auto_gain = 3.8
     images_per_sample = 2
 
     def __init__(
@@ -180,6 +203,16 @@ class BYOLSupervisor(Supervisor):
             )
         likely = "a learning rate that is too high, or a momentum that is too low. Lower `lr`, or use m=0.996."
         return Signs(likely, cause)
+
+    @classmethod
+    def training_recipe(cls, name: str, epochs: int = 1000) -> Recipe | None:
+        """That of every algorithm; the paper's depends on the length of the run, in epochs."""
+        if name == "paper" and cls.recipes is BYOLSupervisor.recipes:
+            return LENGTHS[min(LENGTHS, key=lambda length: abs(math.log(length / max(1, epochs))))]
+        return super().training_recipe(name, epochs)
+
+    def _hints(self, recipe: str | None, updates: int) -> list[str]:  # noqa: ARG002 - of every algorithm
+        return momentum_hint(self.m, updates)
 
     def _expectation(self) -> Expectation:
         return Expectation(falls=False)

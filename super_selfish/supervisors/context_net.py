@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from super_selfish.engine.core.setup import ImageOptions, Setup, Shape, listed
+from super_selfish.engine.core.facts import Paper
+from super_selfish.engine.core.setup import ImageOptions, Setup, Shape
 from super_selfish.engine.gan import GanSupervisor, check_discriminator
+from super_selfish.engine.optim.recipes import Recipe, adam, adamw_recipe
 from super_selfish.errors import PROBABILITY, SWITCH, check_arguments
 from super_selfish.evaluation.pretext import PretextScore, reconstruction_score
 from super_selfish.losses import masked_mse
@@ -28,7 +30,6 @@ LARGEST_GRID = 8  # sides of the map that the channel-wise layer connects; large
 # Differs from the paper: the discriminator has layer norm, and is updated in the same step
 # Differs from the paper: blocks may cover more than a quarter of the image
 # Differs from the paper: no heavier weight where block and surroundings meet
-@listed
 class ContextNetSupervisor(GanSupervisor):
     """Erase some blocks of each image and paint them again, judged by a discriminator too.
 
@@ -69,6 +70,19 @@ class ContextNetSupervisor(GanSupervisor):
 
     aliases = ("context_encoder",)
     relative_cost = 3.6
+    paper = Paper(
+        "Pathak, Krähenbühl, Donahue, Darrell and Efros",
+        "Context Encoders: Feature Learning by Inpainting",
+        2016,
+        "1604.07379",
+    )
+    family = "generative"
+    network_arguments = ("backbone", "predictor", "discriminator")
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "auto": adamw_recipe(2e-3),
+        # Pathak et al., section 4 and code: the discriminator at a tenth of the rate
+        "paper": Recipe(adam((0.5, 0.999)), 2e-3, judged=0.1),
+    }
 
     def __init__(
         self,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,10 @@ from typing_extensions import Unpack
 
 from super_selfish.engine.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
 from super_selfish.engine.core.expectations import Expectation
-from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.core.facts import Needs, Paper
+from super_selfish.engine.core.setup import ImageOptions, Setup
+from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
+from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.errors import Rule, check_argument, check_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.loader import TrainLoader
@@ -41,7 +44,6 @@ RULES = {
 
 
 # Differs from the paper: negatives are shared by the batch and all different
-@listed
 class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
     """An image's lightness and its colours should be embedded alike, and unlike those of other images.
 
@@ -98,6 +100,21 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
 
     aliases = ("cmc",)
     relative_cost = 2.3
+    paper = Paper(
+        "Tian, Krishnan and Isola",
+        "Contrastive Multiview Coding",
+        2019,
+        "1906.05849",
+    )
+    family = "contrastive"
+    needs = Needs(rgb=True)
+    network_arguments = ("backbone", "predictor", "backbone_ab", "predictor_ab")
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "auto": adamw_recipe(1e-3),
+        # Tian et al., appendix: rate .03, ten times less after 120, 160 and 200 of 240 epochs
+        "paper": Recipe(sgd(1e-4), 0.03, schedule=Schedule("steps", at=(0.5, 2 / 3, 5 / 6))),
+    }
+    auto_gain = 3.3
 
     def __init__(
         self,
@@ -170,6 +187,10 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         backbones = {"l": networks.backbone, "ab": networks.ab.backbone}
         backbone = BothViews(*backbones.values()) if view == "both" else backbones[view]
         return self._presented(RGBInput(backbone, FULL_RANGE) if input == "rgb" else backbone, output)
+
+    def backbones(self) -> list[nn.Module]:
+        """The backbone of lightness and the backbone of colours."""
+        return [self.model.backbone, cast(MultiviewNet, self.model).ab.backbone]
 
     def banks(self) -> tuple[BatchedMemory, ...]:
         """The bank of lightness and the bank of colours."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,9 @@ from typing_extensions import Unpack
 from super_selfish.distributed import gather_with_gradient, rank, world
 from super_selfish.drawing.patches import question, question_panels
 from super_selfish.engine.core.expectations import Signs
-from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.core.facts import Paper
+from super_selfish.engine.core.setup import ImageOptions, Setup
+from super_selfish.engine.optim.recipes import Recipe, adam, adamw_recipe
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import COUNT, Rule, check_argument, check_arguments, is_count
 from super_selfish.evaluation.pretext import PretextScore
@@ -57,7 +59,6 @@ RULES = {
 # Differs from the paper: masked convolutions as context networks, which see their own row too
 # Differs from the paper: the grid follows from the image
 # Differs from the paper: EfficientNet-B0 with a bottleneck to 64 channels
-@listed
 class ContrastivePredictiveCodingSupervisor(Supervisor):
     """Cut each image into overlapping patches; from those on one side, tell which patch comes some steps further.
 
@@ -107,6 +108,18 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
 
     aliases = ("cpc",)
     relative_cost = 4.3
+    paper = Paper(
+        "Hénaff et al.",
+        "Data-Efficient Image Recognition with Contrastive Predictive Coding",
+        2020,
+        "1905.09272",
+    )
+    family = "contrastive"
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "auto": adamw_recipe(2e-3, 32, clip_grad=0.01),
+        # Hénaff et al., appendix A
+        "paper": Recipe(adam((0.8, 0.999)), 4e-4, clip_grad=0.01, polyak=0.9999),
+    }
     pretext_chunk = 32  # each image has dozens of patches
 
     def __init__(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.core.facts import Paper
+from super_selfish.engine.core.setup import ImageOptions, Setup
+from super_selfish.engine.optim.recipes import Recipe, adamw_recipe
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import Rule, check_arguments
 from super_selfish.evaluation.pretext import PretextScore, reconstruction_score
@@ -23,7 +25,6 @@ from super_selfish.pretext.preview import Exhibit, Panel
 RULES = denoise.RULES | {"loss_on": Rule(lambda where: where in ("all", "masked"), '"all" or "masked"')}
 
 
-@listed
 class DenoiseNetSupervisor(Supervisor):
     """Corrupt a part of each image, and learn to restore what was there.
 
@@ -65,6 +66,18 @@ class DenoiseNetSupervisor(Supervisor):
 
     aliases = ("denoising_autoencoder",)
     relative_cost = 2.0
+    paper = Paper(
+        "Vincent et al.",
+        "Extracting and Composing Robust Features with Denoising Autoencoders",
+        2008,
+        url="https://www.cs.toronto.edu/~larocheh/publications/icml-2008-denoising-autoencoders.pdf",
+    )
+    family = "generative"
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "auto": adamw_recipe(2e-3),
+        # Vincent et al.: plain SGD, constant
+        "paper": Recipe(torch.optim.SGD, 0.01),
+    }
 
     def __init__(
         self,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,10 @@ from typing_extensions import Unpack
 
 from super_selfish.datasets.scaling import as_float
 from super_selfish.engine.core.expectations import Expectation
-from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.core.facts import Paper
+from super_selfish.engine.core.setup import ImageOptions, Setup
+from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
+from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import ConfigurationError, UnreadableImage, check_arguments
 from super_selfish.evaluation.pretext import PretextScore, classification_score
@@ -27,7 +30,6 @@ from super_selfish.seeding import Stream
 VERSIONS = 4  # of an image in the picture of the exercise
 
 
-@listed
 class ExemplarNetSupervisor(Supervisor):
     """Each image is a class of its own; learn to tell of which image a random version was made.
 
@@ -67,6 +69,18 @@ class ExemplarNetSupervisor(Supervisor):
 
     aliases = ("exemplar", "exemplar_cnn")
     relative_cost = 1.0
+    paper = Paper(
+        "Dosovitskiy et al.",
+        "Discriminative Unsupervised Feature Learning with Exemplar Convolutional Neural Networks",
+        2014,
+        "1406.6909",
+    )
+    family = "predictive"
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "auto": adamw_recipe(2e-3),
+        # Dosovitskiy et al., section 3: SGD with momentum, rate cut when the error stands still
+        "paper": Recipe(sgd(), 0.01, 128, schedule=Schedule("steps", at=(0.4, 0.7, 0.9))),
+    }
 
     def __init__(
         self,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,7 +12,10 @@ from typing_extensions import Unpack
 
 from super_selfish.engine.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
 from super_selfish.engine.core.expectations import Expectation
-from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.core.facts import Paper
+from super_selfish.engine.core.setup import ImageOptions, Setup
+from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
+from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.errors import Rule, check_argument, check_arguments, is_number
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.pretext.preview import Exhibit
@@ -30,7 +33,6 @@ RULES = {
 
 # Differs from the paper: InfoNCE unless loss_type="nce"
 # Differs from the paper: negatives are shared by the batch and all different
-@listed
 class InstanceDiscriminationSupervisor(BankSupervisor):
     """Every image is a class of its own, and what stands for the class is a memory of the image's embeddings.
 
@@ -77,6 +79,19 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
 
     aliases = ("instdisc", "npid")
     relative_cost = 1.0
+    paper = Paper(
+        "Wu, Xiong, Yu and Lin",
+        "Unsupervised Feature Learning via Non-Parametric Instance Discrimination",
+        2018,
+        "1805.01978",
+    )
+    family = "contrastive"
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "auto": adamw_recipe(1.5e-3),
+        # Wu et al., section 4: batches of 256, rate .03, ten times less after 120 and 160 of 200 epochs
+        "paper": Recipe(sgd(1e-4), 0.03, 256, schedule=Schedule("steps", at=(0.6, 0.8))),
+    }
+    auto_gain = 3.4
 
     def __init__(
         self,

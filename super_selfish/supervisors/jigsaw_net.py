@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from super_selfish.engine.core.expectations import Expectation
-from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.core.facts import Paper
+from super_selfish.engine.core.setup import ImageOptions, Setup
+from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
+from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import check_arguments
 from super_selfish.evaluation.pretext import PretextScore, classification_score
@@ -26,7 +29,6 @@ from super_selfish.pretext.views import Views
 # Differs from the paper: crops are enlarged to the tile again
 # Differs from the paper: tiles are normalised by channel, with a standard deviation of at least 1/255
 # Differs from the paper: channels are shifted and projected, and colours jittered
-@listed
 class JigsawNetSupervisor(Supervisor):
     """Cut each image into tiles, lay them in another order, and learn to tell which order of a table it was.
 
@@ -74,6 +76,18 @@ class JigsawNetSupervisor(Supervisor):
 
     aliases = ("jigsaw",)
     relative_cost = 1.0
+    paper = Paper(
+        "Noroozi and Favaro",
+        "Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles",
+        2016,
+        "1603.09246",
+    )
+    family = "patch"
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "auto": adamw_recipe(2e-3),
+        # Noroozi and Favaro, code: batches of 256, rate cut every 100,000 of 350,000 updates
+        "paper": Recipe(sgd(5e-4), 0.01, 256, schedule=Schedule("steps", at=(2 / 7, 4 / 7, 6 / 7))),
+    }
 
     def __init__(
         self,

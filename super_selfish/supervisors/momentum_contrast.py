@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,10 @@ from typing_extensions import Unpack
 from super_selfish.distributed import gather, own_part, rank, world
 from super_selfish.distributed.norms import each_for_itself, in_turn
 from super_selfish.engine.core.expectations import Expectation, Signs, of_temperature
-from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.core.facts import Paper
+from super_selfish.engine.core.setup import ImageOptions, Setup
+from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
+from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import (
     COUNT,
@@ -31,7 +34,7 @@ from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.losses import contrastive_logits
 from super_selfish.memory import BatchedQueue
-from super_selfish.models.averages import follow, inference, momentum_copy
+from super_selfish.models.averages import follow, inference, momentum_copy, momentum_hint
 from super_selfish.models.norms import has_batch_statistics, in_groups
 from super_selfish.pretext.preview import Exhibit, Panel
 from super_selfish.pretext.views import Views, check_views, two_views
@@ -58,7 +61,6 @@ RULES = {
 # Differs from the paper: crops that are shrunk by less than two are resampled without antialiasing
 # Differs from the paper: the blur reaches 2.5 σ, and colours between two hue steps are one matrix
 # Differs from the paper: colours change before a crop is enlarged, or after it is shrunk
-@listed
 class MomentumContrastSupervisor(Supervisor):
     """Two views of an image should be alike, and unlike the views of other images that a queue remembers.
 
@@ -105,6 +107,18 @@ class MomentumContrastSupervisor(Supervisor):
 
     aliases = ("moco",)
     relative_cost = 1.1
+    paper = Paper(
+        "Chen, Fan, Girshick and He",
+        "Improved Baselines with Momentum Contrastive Learning",
+        2020,
+        "2003.04297",
+    )
+    family = "contrastive"
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "auto": adamw_recipe(3e-3),
+        # Chen et al., "Improved Baselines with Momentum Contrastive Learning"
+        "paper": Recipe(sgd(1e-4), 0.03, 256, schedule=Schedule("cosine")),
+    }
 
     def __init__(
         self,
@@ -229,6 +243,9 @@ class MomentumContrastSupervisor(Supervisor):
         batch = 1 if self.settings is None else self.settings.batch_size
         candidates = 1 + len(self.queue) if self.queue_size != 0 else batch
         return of_temperature(self.t, 0.2, (1 + self.symmetric) * math.log(candidates))
+
+    def _hints(self, recipe: str | None, updates: int) -> list[str]:  # noqa: ARG002 - of every algorithm
+        return momentum_hint(self.m, updates)
 
     def _expectation(self) -> Expectation:
         return Expectation(warm=5)

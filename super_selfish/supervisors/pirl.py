@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,10 @@ from typing_extensions import Unpack
 
 from super_selfish.engine.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
 from super_selfish.engine.core.expectations import Expectation
-from super_selfish.engine.core.setup import ImageOptions, Setup, fresh_copy, listed
+from super_selfish.engine.core.facts import Paper
+from super_selfish.engine.core.setup import ImageOptions, Setup, fresh_copy
+from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
+from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.errors import PROBABILITY, Rule, check_argument, check_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.loader import TrainLoader
@@ -37,7 +40,6 @@ RULES = BANK_RULES | {
 # Differs from the paper: a patch takes 0.85 of a cell's sides
 # Differs from the paper: colours change before a part is enlarged, or after it is shrunk
 # Differs from the paper: the bank is written after the update, with the embeddings of before
-@listed
 class PIRLSupervisor(BankSupervisor):
     """An image and a puzzle of its patches should both be found among many images that a memory bank remembers.
 
@@ -90,6 +92,19 @@ class PIRLSupervisor(BankSupervisor):
     """
 
     relative_cost = 2.1
+    paper = Paper(
+        "Misra and van der Maaten",
+        "Self-Supervised Learning of Pretext-Invariant Representations",
+        2020,
+        "1912.01991",
+    )
+    family = "contrastive"
+    network_arguments = ("backbone", "predictor", "predictor_g")
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "auto": adamw_recipe(3e-3),
+        # Misra and van der Maaten, section 4: cosine from .12 at 1,024 images to a thousandth of it
+        "paper": Recipe(sgd(1e-4), 0.12, 1024, schedule=Schedule("cosine", end=1e-3)),
+    }
     calls_parts = True
 
     def __init__(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from super_selfish.engine.core.expectations import Expectation
-from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.core.facts import Needs, Paper
+from super_selfish.engine.core.setup import ImageOptions, Setup
+from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
+from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.evaluation.pretext import PretextScore, classification_score
 from super_selfish.loading.collate import batched_collate
@@ -19,7 +22,6 @@ from super_selfish.pretext.rotation import QUARTER_TURNS, RotateDataset, checked
 
 
 # Differs from the paper: networks are those of this library
-@listed
 class RotateNetSupervisor(Supervisor):
     """Turn each image by every angle, and learn to tell which angle it was.
 
@@ -60,6 +62,19 @@ class RotateNetSupervisor(Supervisor):
 
     aliases = ("rotation", "rotnet")
     relative_cost = 2.4
+    paper = Paper(
+        "Gidaris, Singh and Komodakis",
+        "Unsupervised Representation Learning by Predicting Image Rotations",
+        2018,
+        "1803.07728",
+    )
+    family = "predictive"
+    needs = Needs(canonical_orientation=True)
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "auto": adamw_recipe(2e-3),
+        # Gidaris et al., code for ImageNet: batches of 192, rate cut after 15, 30 and 45 of 50 epochs
+        "paper": Recipe(sgd(5e-4, nesterov=True), 0.01, 192, schedule=Schedule("steps", at=(0.3, 0.6, 0.9))),
+    }
 
     def __init__(
         self,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from super_selfish.engine.core.setup import ImageOptions, Setup, listed
+from super_selfish.engine.core.facts import Needs, Paper
+from super_selfish.engine.core.setup import ImageOptions, Setup
+from super_selfish.engine.optim.recipes import Recipe, adam, adamw_recipe
+from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import check_argument, check_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches
@@ -38,7 +41,6 @@ from super_selfish.transforms.lab import LabBins
 BRIGHT, SHARP = 70.0, 0.38  # for pictures: lightness of mere colours; temperature of Zhang et al., 2016, "Colorful"
 
 
-@listed
 class SplitBrainNetSupervisor(Supervisor):
     """Predict each image's colours from its lightness, and its lightness from its colours.
 
@@ -88,6 +90,19 @@ class SplitBrainNetSupervisor(Supervisor):
 
     aliases = ("split_brain",)
     relative_cost = 2.2
+    paper = Paper(
+        "Zhang, Isola and Efros",
+        "Split-Brain Autoencoders: Unsupervised Learning by Cross-Channel Prediction",
+        2016,
+        "1611.09842",
+    )
+    family = "generative"
+    needs = Needs(rgb=True)
+    recipes: ClassVar[Mapping[str, Recipe]] = {
+        "auto": adamw_recipe(2e-3),
+        # Zhang et al., "Colorful Image Colorization", the optimizer that split-brain takes over
+        "paper": Recipe(adam((0.9, 0.99), 1e-3), 3e-5, schedule=Schedule("steps", at=(0.45, 0.84), factor=0.32)),
+    }
 
     def __init__(
         self,

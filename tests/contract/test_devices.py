@@ -92,7 +92,7 @@ def test_a_loaded_supervisor_is_trained_on_the_gpu_too(
     make: Make, images: Callable[..., np.ndarray], moves: list[torch.device]
 ) -> None:
     supervisor = make(images(8)).to("cpu").save("run")
-    given = {key: value for key, value in supervisor._setup.given.items() if isinstance(value, nn.Module)}
+    given = {key: value for key, value in supervisor.user_arguments.items() if isinstance(value, nn.Module)}
     loaded = super_selfish.load("run", dataset=images(8), **given)
     loaded.supervise(**RUN)
     again = make(images(8)).to("cpu").load("run").supervise(**RUN)

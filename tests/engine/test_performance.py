@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from super_selfish.engine.performance import compilable
 from super_selfish.errors import ConfigurationError, OutOfMemory
 from super_selfish.models import SmallResNet
 from super_selfish.supervisors import BYOLSupervisor, MomentumContrastSupervisor, RotateNetSupervisor, Supervisor
@@ -82,7 +81,7 @@ def test_trained_networks_and_averages_are_compiled_for_the_run_alone(
     monkeypatch.setattr(torch, "compile", compile_)
     torch.manual_seed(0)
     supervisor = BYOLSupervisor(IMAGES, backbone=SmallResNet(width=4), embedding_size=8, hidden_size=8)
-    assert compilable(supervisor) == [supervisor.model, supervisor.ema]
+    assert supervisor.networks() == [supervisor.model, supervisor.ema]
     supervisor.supervise(compile=True, **quiet(tmp_path))
     assert calls == ["CombinedNet"] * 8  # two batches, two views, two networks
     supervisor.model(torch.rand(2, 3, 32, 32))

@@ -18,7 +18,7 @@ from torch.utils.data import TensorDataset
 import super_selfish
 from super_selfish.engine import tuning
 from super_selfish.engine.optim.lars import LARS
-from super_selfish.engine.optim.recipes import PAPER, recipe_of
+from super_selfish.engine.optim.recipes import Recipe
 from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.errors import CheckpointError, CheckpointMismatch, ConfigurationError
 from super_selfish.models import CombinedNet, SmallResNet
@@ -64,8 +64,8 @@ def rotate(**arguments: Any) -> RotateNetSupervisor:
 
 
 def test_every_algorithm_has_a_recipe_of_its_paper() -> None:
-    assert set(PAPER) == set(all_supervisors())
-    assert {type(recipe_of("auto", name)) for name in all_supervisors()} == {type(PAPER["byol"])}
+    recipes = [cls.training_recipe(name) for cls in all_supervisors().values() for name in ("paper", "auto", "adapt")]
+    assert {type(recipe) for recipe in recipes} == {Recipe}
 
 
 def test_auto_fits_batch_and_length_and_is_stored() -> None:
@@ -94,12 +94,14 @@ def test_the_rate_is_that_of_batches_that_there_are_images_for() -> None:
 
 
 def test_byol_is_trained_as_long_as_its_authors_did() -> None:
-    found = {epochs: recipe_of("paper", "byol", epochs) for epochs in (1, 40, 120, 400, 1000, 5000)}
+    found = {
+        epochs: all_supervisors()["byol"].training_recipe("paper", epochs) for epochs in (1, 40, 120, 400, 1000, 5000)
+    }
     assert {epochs: recipe and recipe.lr for epochs, recipe in found.items()} == {
         1: 0.45, 40: 0.45, 120: 0.45, 400: 0.3, 1000: 0.2, 5000: 0.2
     }  # fmt: skip
     for epochs in (40, 300, 1000):
-        recipe = found.get(epochs) or recipe_of("paper", "byol", epochs)
+        recipe = found.get(epochs) or all_supervisors()["byol"].training_recipe("paper", epochs)
         assert recipe is not None
         assert replace(recipe.schedule, total=7 * epochs, batches=7).warm_up_steps == 70
 
@@ -190,7 +192,8 @@ def test_recipes_that_do_not_exist() -> None:
     own.supervise(recipe="auto", epochs=1, **QUIET)
 
 
-def test_a_target_that_is_too_slow_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_target_that_is_too_slow_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "_told", set())
     supervisor = BYOLSupervisor(IMAGES, backbone=small(), embedding_size=8, hidden_size=8)
     with caplog.at_level(logging.WARNING):
         supervisor.supervise(recipe="auto", epochs=1, **QUIET)
@@ -205,7 +208,7 @@ def test_a_target_that_is_too_slow_is_told(caplog: pytest.LogCaptureFixture) -> 
 def test_what_the_defaults_lose_is_said_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tuning, "LOSES", {"rotate_net": 4.2})
+    monkeypatch.setattr(RotateNetSupervisor, "auto_gain", 4.2)
     monkeypatch.setattr(tuning, "_told", set())
     for _ in range(2):
         rotate().supervise(epochs=1, batch_size=4)
@@ -215,11 +218,11 @@ def test_what_the_defaults_lose_is_said_once(
     assert told.count('recipe="auto": AdamW') == 1
 
 
-def test_centred_heads_are_named_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_centred_heads_are_named_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(tuning, "_told", set())
     for _ in range(2):
         InstanceDiscriminationSupervisor(IMAGES, n=5, backbone=small()).supervise(recipe="auto", epochs=1, batch_size=4)
-    assert capsys.readouterr().err.count("centred=True") == 1
+    assert caplog.text.count("centred=True") == 1
 
 
 def test_the_average_follows_each_update() -> None:

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from super_selfish.engine.core.setup import ImageOptions
-from super_selfish.engine.optim.recipes import recipe_of
-from super_selfish.engine.tuning import LOSES
 from super_selfish.supervisors import all_supervisors
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +65,7 @@ def test_every_parameter_with_its_default(name: str) -> None:
 def test_recipes_are_those_of_the_code(name: str) -> None:
     told = " ".join(section(name, "Training.").split())
     for recipe in ("paper", "auto"):
-        found = recipe_of(recipe, name)
+        found = all_supervisors()[name].training_recipe(recipe)
         assert found is not None
         optimizer, rest = found.words().split("; ", 1)
         assert f'`recipe="{recipe}"`: `{optimizer}`; {rest}.' in told
@@ -78,7 +76,7 @@ def test_what_the_defaults_lose_is_that_of_the_table(name: str) -> None:
     found = re.search(rf"^\| `{name}`.* \| ([+-][\d.]+) \|$", text.split("\n## ")[0], re.MULTILINE)
     lost = float(found[1]) if found else 0.0
     assert found or "BiGAN was not measured" in text
-    assert LOSES.get(name) == (lost if lost > 3 else None)
+    assert all_supervisors()[name].auto_gain == (lost if lost > 3 else None)
     assert len(re.findall(r"^\| `", text.split("\n## ")[0], re.MULTILINE)) == len(all_supervisors()) - 1
 
 

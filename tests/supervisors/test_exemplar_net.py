@@ -229,6 +229,6 @@ def test_the_picture_of_the_exercise(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(row) for row in other.rows] == [5, 5]
     assert all(panel.right is None for row in other.rows for panel in row)
     assert "No answers" in other.note
-    assert supervisor._setup.shown is None
+    assert supervisor._shown is None
     loaded = make(n_classes=9).load("store/test")
     assert "No answers" in exhibits.exhibit(loaded, pictures(5), 2).note

@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 import secrets
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,6 @@ from super_selfish.engine.core.identity import algorithm_name, full_signature, l
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.core.stages import Stages
-from super_selfish.engine.optim.recipes import Recipe
 from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.loading.collate import Collate
 from super_selfish.loading.loader import Cursor
@@ -39,16 +37,6 @@ class SupervisorBase(Stages):
     Raises:
         ConfigurationError: If the model is no ``CombinedNet``, or the loss no callable.
     """
-
-    recipes: ClassVar[Mapping[str, Recipe]] = MappingProxyType({})
-    network_arguments: ClassVar[tuple[str, ...]] = ("backbone", "predictor")
-    """Constructor arguments that are networks: a weights file cannot be loaded without those that the user built."""
-
-    aliases: ClassVar[tuple[str, ...]] = ()
-    """Other names of the algorithm on the command line."""
-
-    relative_cost: ClassVar[float | None] = None
-    """Training time per image, relative to instance discrimination; None: not measured."""
 
     images_per_sample = 1  # images that the network sees for one of the data set, in one batch
     seen_size: tuple[int, ...] | None = None  # their height and width; None: as the images are

@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict, TypeVar, cast
+from typing import Any, Literal, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -56,18 +56,6 @@ IMAGE_DEFAULTS = (None, None, "auto", None, MAX_PIXELS, None, None)
 
 Shape = tuple[int, int, int]
 """Channels, height and width."""
-
-
-_Class = TypeVar("_Class", bound=type[Any])
-
-LISTED: dict[str, Any] = {}
-"""Algorithms by name."""
-
-
-def listed(cls: _Class) -> _Class:
-    """Enter a class of this package among the algorithms."""
-    LISTED[cls.algorithm()] = cls
-    return cls
 
 
 @dataclass

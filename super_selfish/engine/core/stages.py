@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from super_selfish.engine.core.expectations import Expectation, Signs
+from super_selfish.engine.core.facts import Facts
 from super_selfish.engine.optim.optimizers import OptimizerFactory
 from super_selfish.engine.optim.schedules import SchedulerFactory
 from super_selfish.evaluation.pretext import PretextScore, loss_score
 from super_selfish.loading.collate import Collate
 from super_selfish.loading.loader import TrainLoader
-from super_selfish.models.placement import Placed
 from super_selfish.pretext.preview import Exhibit, inputs_only
 
 
-class Stages(Placed):
+class Stages(Facts):
     """Stages and hooks by name; :class:`~super_selfish.engine.supervisor.Supervisor` implements the stages."""
 
     @abstractmethod
