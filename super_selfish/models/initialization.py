@@ -9,8 +9,9 @@ from torch import nn
 def keep_variance(module: nn.Module, fan_in: int | None = None) -> None:
     """Initialise the convolutions of a module, in place, so that outputs have about the variance of the inputs.
 
-    Weights are drawn from a truncated normal distribution of variance 1 / fan-in, biases are zero. The default of torch
-    has a third of that variance, which shrinks the output of each layer that no normalisation follows.
+    Weights are drawn from a normal distribution of variance 1 / fan-in, truncated at two deviations; biases are zero.
+    The default of torch has a third of that variance, which shrinks the output of each layer that no normalisation
+    follows.
 
     Args:
         module: Its ``nn.Conv2d`` layers are initialised.
@@ -19,8 +20,8 @@ def keep_variance(module: nn.Module, fan_in: int | None = None) -> None:
     Examples:
         >>> convolution = nn.Conv2d(256, 64, 1)
         >>> keep_variance(convolution)
-        >>> round(convolution.weight.std().item(), 2)  # 1 / 16, less the tails
-        0.06
+        >>> round(16 * convolution.weight.std().item(), 1)  # 1, less the tails
+        0.9
 
     References:
         LeCun et al., "Efficient BackProp", 1998, section 4.6.
