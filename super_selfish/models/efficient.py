@@ -10,7 +10,7 @@ from efficientnet_pytorch.model import VALID_MODELS
 from torch import Tensor, nn
 
 from super_selfish.errors import ConfigurationError
-from super_selfish.models.norms import replace_batch_norm
+from super_selfish.models.norms import LayerNorm2d, replace_batch_norm
 
 NormType = Literal["batch", "layer"]
 _PADDING_SIZE = 224  # paddings as for this size give a grid of floor(side / 32) at every resolution
@@ -74,7 +74,16 @@ class EfficientFeatures(nn.Module):
                 module.static_padding = nn.Identity()
         if norm_type == "layer":
             replace_batch_norm(self)
+            self._initialise_layer_norms(pretrained)
         self.to(memory_format=torch.channels_last)
+
+    def _initialise_layer_norms(self, pretrained: bool) -> None:
+        """Start with gradients on one scale: nothing couples the scales of layers here as batch statistics do."""
+        cast(LayerNorm2d, self.stem[1]).break_symmetry()
+        for block in self.blocks if not pretrained else ():  # pretrained residual branches take part from the start
+            arguments = block._block_args
+            if block.id_skip and arguments.stride == 1 and arguments.input_filters == arguments.output_filters:
+                block._bn2.start_at_zero()
 
     def forward(self, x: Tensor, endpoints: bool = False) -> Tensor | list[Tensor]:
         """Compute the feature map.

@@ -26,8 +26,36 @@ class LayerNorm2d(nn.GroupNorm):
         Ba, Kiros and Hinton, "Layer Normalization", 2016; Wu and He, "Group Normalization", 2018 (one group).
     """
 
+    initial_scale = 1.0
+    initial_shift_deviation = 0.0
+
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__(1, channels, eps=eps)
+
+    def reset_parameters(self) -> None:
+        """Draw initial scales and shifts, as :meth:`break_symmetry` and :meth:`start_at_zero` set them."""
+        nn.init.constant_(self.weight, self.initial_scale)
+        nn.init.normal_(self.bias, std=self.initial_shift_deviation)
+
+    def break_symmetry(self) -> None:
+        """Draw the initial shifts from a normal distribution of deviation 0.1, for the first layer of a network.
+
+        Layer norm multiplies the gradient of a constant input by 1 / √eps. An image that is black all over stays zero
+        through convolutions without bias and layer norms without shift, so that the factors of all layers are
+        multiplied with each other and the gradient overflows. With different shifts only the first layer sees a
+        constant.
+        """
+        self.initial_shift_deviation = 0.1
+        self.reset_parameters()
+
+    def start_at_zero(self) -> None:
+        """Set the initial scales to zero, for the last layer of a residual branch: the block starts as the identity.
+
+        References:
+            Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017, section 5.1.
+        """
+        self.initial_scale = 0.0
+        self.reset_parameters()
 
 
 class PositionNorm2d(nn.LayerNorm):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from super_selfish.errors import ConfigurationError
 from super_selfish.models.heads import check_layers
+from super_selfish.models.initialization import keep_variance
 from super_selfish.models.norms import PositionNorm2d
 from super_selfish.models.shapes import output_shape
 
@@ -151,6 +152,7 @@ class MaskedCNN(nn.Module):
             self.layers.append(ConvMasked2d(seen, inputs, outputs, size, stride, padding))
             if place < len(layers) - 2:
                 self.layers.extend([PositionNorm2d(outputs), activation()] if batchnorm else [activation()])
+        keep_variance(self.layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """The context (batch, layers[-1], rows, columns) of latents (batch, layers[0], rows, columns)."""
@@ -184,6 +186,9 @@ class SidePredictor(nn.Module):
         self.heads = nn.ModuleDict({side: nn.Conv2d(size, steps * predicted, 1) for side, size in channels.items()})
         # a bias would add the same to all products of a prediction, which a cross entropy does not see
         self.target: nn.Module = nn.Identity() if targets is None else nn.Conv2d(features, targets, 1, bias=False)
+        # with 64 features of variance 1, the factor 0.1 of the loss then gives logits of a deviation of about 1
+        keep_variance(self.heads)
+        keep_variance(self.target)
         self.steps = steps
 
     def forward(self, latents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -25,6 +25,8 @@ from super_selfish.loading.collate import batched_collate
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.losses import CPCLoss
 from super_selfish.models.backbones import BackboneOutput
+from super_selfish.models.efficient import ReshapeChannels
+from super_selfish.models.initialization import keep_variance
 from super_selfish.models.patches import PatchNet
 from super_selfish.models.predictive import (
     SIDES,
@@ -59,6 +61,7 @@ RULES = {
 # Differs from the paper: masked convolutions as context networks, which see their own row too
 # Differs from the paper: the grid follows from the image
 # Differs from the paper: EfficientNet-B0 with a bottleneck to 64 channels
+# Differs from the paper: initial weights, which it does not state, keep the variance
 class ContrastivePredictiveCodingSupervisor(Supervisor):
     """Cut each image into overlapping patches; from those on one side, tell which patch comes some steps further.
 
@@ -273,6 +276,8 @@ def network(
         ConfigurationError: If the networks do not fit each other.
     """
     backbone = setup.backbone("layer")
+    if setup.given["backbone"] is None and setup.weights is None and isinstance(backbone, ReshapeChannels):
+        keep_variance(backbone.conv, backbone.conv.in_channels)  # patches give 1×1 maps: the kernel's border sees zeros
     (features,) = feature_shape(BackboneOutput(backbone, "pooled"), setup.preprocessing.channels, seen)
     contexts, channels = context_networks(setup.given["predictor"], sides, features, embedding_size, grid)
     shaper = getattr(criterion, "target_shaper", None)

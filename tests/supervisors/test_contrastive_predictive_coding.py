@@ -17,7 +17,7 @@ from super_selfish.data import CPCRecipe
 from super_selfish.engine.previews import exhibit, few
 from super_selfish.errors import ConfigurationError
 from super_selfish.losses import CPCLoss
-from super_selfish.models import LayerNorm2d, MaskedCNN
+from super_selfish.models import LayerNorm2d, MaskedCNN, default_backbone
 from super_selfish.models.predictive import SIDES, to_frame
 from super_selfish.supervisors import ContrastivePredictiveCodingSupervisor
 
@@ -69,6 +69,24 @@ def test_the_first_loss_is_that_of_a_guess_and_equals_its_closed_form() -> None:
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
     assert supervisor._forward((patches,)).item() == pytest.approx(2 * math.log(4 * 49), rel=1e-6)
+
+
+def test_default_networks_start_with_products_of_a_scale_that_a_softmax_sees() -> None:
+    supervisor = ContrastivePredictiveCodingSupervisor(photos(2, 64, 64))
+    with torch.no_grad():
+        targets, predictions = supervisor.model(batch(supervisor, 2).flatten(0, -4))
+    assert 0.3 < targets.square().mean().sqrt().item() < 3
+    for predicted in predictions.values():
+        assert 0.3 < predicted.square().mean().sqrt().item() < 3
+        products = torch.einsum("bsdrc,nd->bsrcn", predicted, targets.movedim(1, -1).flatten(0, 2))
+        assert 0.03 < (supervisor.loss.scale * products).std().item() < 3
+
+
+def test_weights_of_a_backbone_are_kept_as_loaded() -> None:
+    weights = default_backbone(norm_type="layer").state_dict()
+    supervisor = ContrastivePredictiveCodingSupervisor(weights=weights)
+    loaded = supervisor.model.backbone.state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in weights.items())
 
 
 def test_the_loss_is_that_of_a_loop_over_everything() -> None:
