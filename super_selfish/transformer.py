@@ -17,9 +17,9 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 from typing_extensions import Self
 
+from super_selfish.distributed.placement import device_for_training
 from super_selfish.engine.persistence import Persistence
 from super_selfish.errors import ConfigurationError
-from super_selfish.models.placement import device_for_training
 from super_selfish.saved import load
 from super_selfish.supervisors import Supervisor, all_supervisors
 

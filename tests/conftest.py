@@ -63,7 +63,7 @@ def _seeded_in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def _no_gpu_unless_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train on the CPU on every machine; tests marked ``gpu`` choose their device."""
     if request.node.get_closest_marker("gpu") is None:
-        monkeypatch.setattr("super_selfish.models.placement.available_gpu", lambda: None)
+        monkeypatch.setattr("super_selfish.distributed.placement.available_gpu", lambda: None)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # of child processes
 
 

@@ -144,7 +144,7 @@ def test_cpu_means_the_cpu_and_auto_a_gpu_if_there_is_one(
             return supervisor
         return to(supervisor, target)
 
-    monkeypatch.setattr("super_selfish.models.placement.available_gpu", lambda: torch.device("cuda"))
+    monkeypatch.setattr("super_selfish.distributed.placement.available_gpu", lambda: torch.device("cuda"))
     monkeypatch.setattr(Supervisor, "to", recording)
     features = fitted(device=device)
     assert (moves == [torch.device("cuda")]) == moved

@@ -13,8 +13,7 @@ from super_selfish.engine.core.setup import Setup
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import COUNT, ConfigurationError, Rule, check_arguments, is_number
 from super_selfish.loading.collate import Collate
-from super_selfish.models.combined import CombinedNet, in_eval_mode
-from super_selfish.models.lowered import in_lower_precision
+from super_selfish.models.combined import CombinedNet, in_eval_mode, in_lower_precision
 
 RULES = {
     "d_lr": Rule(lambda lr: lr is None or (is_number(lr, 0, 1e6) and lr > 0), "None, or a learning rate above 0"),

@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 
 from super_selfish.distributed import Group, current, join, rank
+from super_selfish.distributed.placement import device_for_training
 from super_selfish.distributed.tensors import all_of
 from super_selfish.engine.callbacks.progress import say
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.settings import Settings
 from super_selfish.errors import CheckpointMismatch, ConfigurationError
-from super_selfish.models.placement import device_for_training
 from super_selfish.storage.checkpoint import StoredCheckpoint
 from super_selfish.storage.lock import RunLock
 

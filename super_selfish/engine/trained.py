@@ -11,6 +11,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from super_selfish.distributed.placement import device_for_training, mark_placed, was_placed
 from super_selfish.engine import pretext_evaluation, previews
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.persistence import Persistence
@@ -19,7 +20,6 @@ from super_selfish.evaluation.features import extract_named, preprocess_batch
 from super_selfish.evaluation.pretext import PretextScore
 from super_selfish.models.backbones import BackboneOutput, Output
 from super_selfish.models.combined import CombinedNet
-from super_selfish.models.placement import device_for_training, mark_placed, was_placed
 from super_selfish.models.shapes import feature_shape
 
 if TYPE_CHECKING:

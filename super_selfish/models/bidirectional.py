@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from super_selfish.models.backbones import map_of
-from super_selfish.models.combined import CombinedNet
-from super_selfish.models.lowered import lowered
+from super_selfish.models.combined import CombinedNet, lowered
 
 
 class LatentNet(CombinedNet):

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from super_selfish.models.backbones import BackboneOutput
-from super_selfish.models.combined import CombinedNet
-from super_selfish.models.lowered import lowered
+from super_selfish.models.combined import CombinedNet, lowered
 from super_selfish.models.predictive import Batch2Image
 
 

@@ -34,7 +34,7 @@ def moves(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
             return supervisor
         return to(supervisor, *args, **kwargs)
 
-    monkeypatch.setattr("super_selfish.models.placement.available_gpu", lambda: GPU)
+    monkeypatch.setattr("super_selfish.distributed.placement.available_gpu", lambda: GPU)
     monkeypatch.setattr(Supervisor, "to", recording)
     return recorded
 

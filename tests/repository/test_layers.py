@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 ORDER = [
     *["version", "errors", "files", "seeding", "distributed", "losses", "models", "memory", "storage", "images"],
-    *["datasets", "transforms", "pretext", "loading", "evaluation", "drawing", "engine.core", "engine.optim"],
-    *["engine.loop", "engine.callbacks", "engine", "supervisors", "transformer", "export", "report", "cli"],
+    *["datasets", "transforms", "pretext", "loading", "evaluation", "drawing", "engine.optim", "engine.core"],
+    *["engine.loop", "engine.callbacks", "engine", "supervisors", "saved", "transformer", "export", "report", "cli"],
 ]
 """Left may not import right."""
 
-FACADES = {"", "data", "training", "reports", "utils"}
+FACADES = {"", "data", "training", "reports", "utils", "efficientnet_pytorch", "efficientnet_pytorch.model"}
 """Names of earlier releases, for users: no file of the package imports them."""
 
 MOST_FILES = 16

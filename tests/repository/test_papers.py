@@ -24,7 +24,7 @@ SECTIONS = (
     "Departures from the paper.",
 )
 ALSO = {
-    "exemplar_net": ("pretext/exemplar.py", "transforms/colour.py"),
+    "exemplar_net": ("pretext/exemplar.py", "transforms/exemplar.py", "transforms/colour.py"),
     "contrastive_predictive_coding": ("transforms/cpc.py",),
 }
 """Where an algorithm departs from its paper outside of its own file."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
+from super_selfish.distributed.placement import Placed
 from super_selfish.engine.optim.recipes import DEFAULT, Recipe
-from super_selfish.models.placement import Placed
 
 Family = Literal["patch", "predictive", "generative", "contrastive"]
 """By pretext task: order of patches, a property of the image, its pixels, or agreement of embeddings."""

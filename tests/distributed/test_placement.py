@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from super_selfish.distributed.placement import available_gpu, device_for_training, training_device, was_placed
 from super_selfish.models import CombinedNet
-from super_selfish.models.placement import available_gpu, device_for_training, training_device, was_placed
 
 CPU, GPU, OTHER, META = (torch.device(name) for name in ("cpu", "cuda:0", "cuda:1", "meta"))
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from super_selfish.models import CombinedNet
-from super_selfish.models.lowered import in_lower_precision
+from super_selfish.models.combined import in_lower_precision
 
 
 class Told(nn.Linear):
