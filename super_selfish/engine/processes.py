@@ -15,7 +15,7 @@ from super_selfish.distributed.placement import device_for_training
 from super_selfish.distributed.tensors import all_of
 from super_selfish.engine.callbacks.progress import say
 from super_selfish.engine.core.base import SupervisorBase
-from super_selfish.engine.core.callback import Callback
+from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.engine.core.settings import Settings
 from super_selfish.errors import CheckpointMismatch, ConfigurationError
 from super_selfish.storage.checkpoint import StoredCheckpoint
@@ -71,6 +71,17 @@ def share(settings: Settings) -> Settings:
     return settings if current().is_first else dataclasses.replace(settings, verbose=False, checkpoint_every=0)
 
 
+class Heartbeat(Callback):
+    """Shows other computers between steps that the training is alive."""
+
+    def __init__(self, lock: RunLock) -> None:
+        self.lock = lock
+
+    def on_step_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
+        """Give a heartbeat if it is time."""
+        self.lock.beat()
+
+
 @contextlib.contextmanager
 def lock_of(base: Path) -> Iterator[Callback]:
     """The lock on the files of a training, which the first process has for all."""
@@ -78,7 +89,7 @@ def lock_of(base: Path) -> Iterator[Callback]:
         yield Callback()
         return
     with RunLock(base) as lock:
-        yield lock
+        yield Heartbeat(lock)
 
 
 def check_same_step(found: StoredCheckpoint | None) -> None:

@@ -1,193 +1,134 @@
-"""One run a name: two that write the same files would spoil each other's."""
+"""A lock on the name of a training, so that two trainings never write the same files."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import logging
-import math
 import os
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
+from filelock import FileLock, Timeout
 from typing_extensions import Self
 
-from super_selfish.engine.core.callback import Callback
 from super_selfish.errors import CheckpointError
 from super_selfish.files import with_suffix
 
-if TYPE_CHECKING:
-    from super_selfish.engine.loop.run import Run
-
 logger = logging.getLogger("super_selfish")
 
-BEAT = 30.0
-"""Seconds between signs of life."""
+HEARTBEAT = 30.0
+"""Seconds between two heartbeats."""
 
-SILENT = 600.0
-"""Seconds without one after which a run on another computer is held to be dead."""
+TIMEOUT = 600.0
+"""Seconds without a heartbeat after which a training on another computer counts as dead."""
 
-_LARGEST = 4096  # bytes
-_WRITING = 5.0  # seconds that the writing of a lock may take
+_MAX_BYTES = 4096
 
 
-class RunLock(Callback):
-    """Within the block the file ``NAME.lock`` says that a run writes under this name.
+class RunLock:
+    """While a training writes under a name, ``NAME.lock`` says which, and ``.NAME.lock`` is locked by the system.
 
-    A lock whose process is gone is taken over: on this computer at once, also if another process has its number now
-    (where nobody tells when processes began, after :data:`SILENT` seconds); of another computer after that time without
-    a sign of life, or at once if it is of an earlier start of the same SLURM job.
+    The operating system releases the lock of a process that ends in any way: on this computer, a training that was
+    killed is recognised at once. Another computer may not see that lock. There, a training is dead after
+    :data:`TIMEOUT` seconds without a heartbeat, or if it is an earlier start of the same SLURM job.
 
     Args:
         base: The path without suffix.
 
     Raises:
-        CheckpointError: On entering, if another run has the lock, or the file cannot be written.
+        CheckpointError: On entering, if another training holds the lock, or the file cannot be written.
     """
-
-    _held: set[Path] = set()  # noqa: RUF012 - of this process, for all locks
 
     def __init__(self, base: Path) -> None:
         self.path = with_suffix(base, ".lock").absolute()
-        self._beat = 0.0
+        self._system = FileLock(self.path.with_name(f".{self.path.name}"), timeout=0)
+        self._last_beat = 0.0
 
     def __enter__(self) -> Self:
-        for _ in range(8):  # two may find the same dead lock
-            if self._created():
-                self._held.add(self.path)
-                self._beat = time.monotonic()
-                return self
-            owner = _read(self.path)
-            if owner is not None:
-                if self._lives(owner):
-                    who = f"process {owner['pid']} on {owner['host']}" if owner else "it is just beginning"
-                    raise CheckpointError(
-                        f"Another training writes under this name: {who}.",
-                        fix=f"Choose another `name`, or wait. If that training is gone, delete `{self.path}`.",
-                    )
-                if self._set_aside(owner):
-                    logger.warning("A training under this name has died; its lock is taken over.")
-        raise CheckpointError(f"`{self.path}` cannot be taken.", fix="Delete it if no training uses this name.")
+        try:
+            self._system.acquire()
+        except Timeout:
+            self._refuse(_owner_of(self.path) or {})
+        except (OSError, NotImplementedError) as error:  # a file system without locks: the heartbeat decides
+            logger.debug("`%s` cannot be locked: %s", self._system.lock_file, error)
+        try:
+            self._write()
+        except BaseException:
+            self._release()
+            raise
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self._held.discard(self.path)
-        owner = _read(self.path)
-        if owner is not None and _is_ours(owner):
-            self._remove()
+        owner = _owner_of(self.path) or {}
+        if (owner.get("pid"), owner.get("host")) == (os.getpid(), socket.gethostname()):  # else in a forked process
+            self.path.unlink(missing_ok=True)
+            self._release()
 
-    def on_step_end(self, run: Run) -> None:  # noqa: ARG002 - the protocol's
-        """Give a sign of life now and then."""
-        if time.monotonic() - self._beat >= BEAT:
-            self._beat = time.monotonic()
+    def beat(self) -> None:
+        """Give a heartbeat if the last is :data:`HEARTBEAT` seconds ago."""
+        if time.monotonic() - self._last_beat >= HEARTBEAT:
+            self._last_beat = time.monotonic()
             with contextlib.suppress(OSError):  # somebody may have deleted it
                 os.utime(self.path)
 
-    def _created(self) -> bool:
-        """Whether the lock is ours now; it appears with its content, so that nobody reads half of it."""
-        own = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+    def _write(self) -> None:
+        """Write who holds the lock."""
+        owner = _owner_of(self.path)
+        if owner is not None and self._is_alive(owner):
+            self._refuse(owner)
         try:
-            own.write_text(json.dumps(_ourselves()), encoding="ascii")
-            try:
-                os.link(own, self.path)
-            except FileExistsError:
-                return False
-            except OSError:  # a file system without hard links
-                with self.path.open("x", encoding="ascii") as stream:
-                    stream.write(own.read_text(encoding="ascii"))
+            with self.path.open("x" if owner is None else "w", encoding="ascii") as stream:  # x: at most one computer
+                stream.write(json.dumps(_this_process()))
         except FileExistsError:
-            return False
+            self._refuse({})
         except OSError as error:
             raise CheckpointError(f"`{self.path}` could not be written: {error.strerror or error}.") from error
-        finally:
-            own.unlink(missing_ok=True)
-        return True
+        self._last_beat = time.monotonic()
+        if owner is not None:
+            logger.warning("A training under this name has died; its lock is taken over.")
 
-    def _set_aside(self, owner: dict[str, Any]) -> bool:
-        """Remove the lock if it is still the one that was read; another that has come in between goes back."""
-        aside = self.path.with_name(f"{self.path.name}.{os.getpid()}.dead")
-        try:
-            self.path.rename(aside)
-        except FileNotFoundError:
-            return False
-        try:
-            if _read(aside) == owner:
-                return True
-            with contextlib.suppress(OSError):
-                os.link(aside, self.path)
-            return False
-        finally:
-            aside.unlink(missing_ok=True)
+    def _refuse(self, owner: dict[str, Any]) -> NoReturn:
+        raise CheckpointError(
+            f"Another training writes under this name: process {owner.get('pid', '?')} on {owner.get('host', '?')}.",
+            fix=f"Choose another `name`, or wait. If that training is gone, delete `{self.path}`.",
+        )
 
-    def _remove(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
+    def _release(self) -> None:
+        if self._system.is_locked:
+            with contextlib.suppress(OSError):  # an open file cannot be removed on Windows
+                Path(self._system.lock_file).unlink(missing_ok=True)
+            self._system.release()
 
-    def _lives(self, owner: dict[str, Any]) -> bool:
-        if not owner:
-            return self._age() < _WRITING
-        if owner.get("host") == socket.gethostname():
-            if owner.get("pid") == os.getpid():
-                return self.path in self._held
-            known = bool(owner.get("begun"))  # when it began; else another process may have its number now
-            return _is_running(owner.get("pid"), owner.get("begun")) and (known or self._age() < SILENT)
-        ours = _ourselves()
-        if owner.get("job") and owner.get("job") == ours["job"] and owner.get("restart") != ours["restart"]:
+    def _is_alive(self, owner: dict[str, Any]) -> bool:
+        here = _this_process()
+        if self._system.is_locked and owner.get("host") == here["host"]:
+            return False  # else it would have the lock of the system
+        if owner.get("job") and owner.get("job") == here["job"] and owner.get("restart") != here["restart"]:
             return False  # it was put back into the queue
-        return self._age() < SILENT
-
-    def _age(self) -> float:
-        """Seconds since the last sign of life."""
-        try:
-            return time.time() - self.path.stat().st_mtime
-        except OSError:
-            return math.inf
+        with contextlib.suppress(OSError):
+            return time.time() - self.path.stat().st_mtime < TIMEOUT
+        return False
 
 
-def _ourselves() -> dict[str, Any]:
+def _this_process() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "host": socket.gethostname(),
-        "begun": _begun(os.getpid()),
         "job": os.environ.get("SLURM_JOB_ID", ""),
         "restart": os.environ.get("SLURM_RESTART_COUNT", "0"),
     }
 
 
-def _is_ours(owner: dict[str, Any]) -> bool:
-    return (owner.get("pid"), owner.get("host")) == (os.getpid(), socket.gethostname())
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """Who has the lock; None if nobody has; an empty answer if the file is damaged."""
+def _owner_of(path: Path) -> dict[str, Any] | None:
+    """Who holds the lock: None if nobody does, empty if the file is damaged."""
     try:
         with path.open("rb") as stream:
-            found = json.loads(stream.read(_LARGEST))
+            found = json.loads(stream.read(_MAX_BYTES))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) and {"pid", "host"} <= set(found) else {}
-
-
-def _is_running(process: object, begun: object) -> bool:
-    if not isinstance(process, int) or isinstance(process, bool) or process < 1:
-        return False
-    if os.name != "nt":  # there, os.kill would kill
-        try:
-            os.kill(process, 0)
-        except (ProcessLookupError, OverflowError):
-            return False
-        except PermissionError:
-            pass
-    now = _begun(process)
-    return not (begun and now) or begun == now
-
-
-def _begun(process: int) -> str:
-    """When a process began, in a form that can only be compared; empty where nobody tells."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
+    return found if isinstance(found, dict) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 from toys import At, contents, run, toy
 
 from super_selfish.errors import CheckpointError
-from super_selfish.storage.lock import SILENT, RunLock
+from super_selfish.storage.lock import TIMEOUT, RunLock
 
 LOCK = Path("store/run.lock")
 
@@ -78,7 +79,7 @@ def test_of_another_computer_what_is_silent_for_long_is_dead() -> None:
     lock(host="elsewhere", pid=1)
     with pytest.raises(CheckpointError, match="on elsewhere"), RunLock(Path("store/run")):
         pass
-    long_ago = time.time() - SILENT - 1
+    long_ago = time.time() - TIMEOUT - 1
     os.utime(LOCK, (long_ago, long_ago))
     with RunLock(Path("store/run")):
         pass
@@ -112,7 +113,7 @@ def test_a_damaged_lock_is_nobodys(text: str) -> None:
 def test_a_sign_of_life_is_given_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     from super_selfish.storage import lock as module
 
-    monkeypatch.setattr(module, "BEAT", 0.0)
+    monkeypatch.setattr(module, "HEARTBEAT", 0.0)
 
     def age() -> None:
         os.utime(LOCK, (1, 1))
@@ -121,3 +122,51 @@ def test_a_sign_of_life_is_given_between_steps(monkeypatch: pytest.MonkeyPatch) 
         assert LOCK.stat().st_mtime > 1
 
     run(toy(), epochs=1, callbacks=[At(2, age), At(3, look)])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_worker_that_outlives_its_training_does_not_hold_the_lock() -> None:
+    ready, tell_ready = os.pipe()
+    training = os.fork()
+    if training == 0:
+        with RunLock(LOCK.parent / "run"):
+            worker = os.fork()
+            if worker == 0:
+                time.sleep(60)
+                os._exit(0)
+            os.write(tell_ready, worker.to_bytes(4, "little"))
+            time.sleep(60)
+        os._exit(0)
+    worker = int.from_bytes(os.read(ready, 4), "little")
+    try:
+        os.kill(training, signal.SIGKILL)
+        os.waitpid(training, 0)
+        with RunLock(LOCK.parent / "run"):
+            pass
+    finally:
+        os.kill(worker, signal.SIGKILL)
+
+
+def test_a_file_system_without_locks_is_left_to_the_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with RunLock(Path("store/run")), pytest.raises(CheckpointError, match="delete"), RunLock(Path("store/run")):
+        pass
+    lock(pid=2**30)
+    with pytest.raises(CheckpointError), RunLock(Path("store/run")):
+        pass
+    os.utime(LOCK, (1, 1))
+    with RunLock(Path("store/run")):
+        pass
+
+
+def test_nothing_is_left_behind() -> None:
+    LOCK.parent.mkdir()
+    with RunLock(Path("store/run")):
+        assert LOCK.exists()
+        with pytest.raises(CheckpointError), RunLock(Path("store/run")):
+            pass
+        assert LOCK.exists()
+    assert not list(LOCK.parent.iterdir())
