@@ -20,8 +20,7 @@ from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch
 from super_selfish.loading.loader import Cursor
 from super_selfish.models.averages import momentum_copy
 from super_selfish.models.combined import load_exactly
-from super_selfish.storage.readable import read_any
-from super_selfish.storage.weights_file import Artefact, write_artefact
+from super_selfish.storage.weights_file import WeightsFile, read_newest, write_weights
 from super_selfish.version import __version__
 
 logger = logging.getLogger("super_selfish")
@@ -75,13 +74,13 @@ class Persistence:
 
     def save(self, name: str | os.PathLike[str], *, keep: bool = False) -> Path:
         """Write the file; with ``keep`` what stood there stays as ``*.prev``."""
-        return write_artefact(name, self.tensors(), self.manifest(), keep=keep)
+        return write_weights(name, self.tensors(), self.manifest(), keep=keep)
 
     def load(self, name: str | os.PathLike[str]) -> None:
         """Read a file; nothing of the supervisor changes unless everything fits."""
-        self.adopt(read_any(name))
+        self.adopt(read_newest(name))
 
-    def adopt(self, stored: Artefact) -> None:
+    def adopt(self, stored: WeightsFile) -> None:
         """Take weights, preprocessing and history from a file that was read, all or nothing."""
         before = self.supervisor.average
         try:
@@ -91,7 +90,7 @@ class Persistence:
             self.supervisor.average = before
             raise
 
-    def _adopt(self, stored: Artefact) -> None:
+    def _adopt(self, stored: WeightsFile) -> None:
         supervisor = self.supervisor
         if not stored.manifest:
             load_exactly(supervisor, private_names(supervisor, stored.tensors), str(stored.path))
@@ -112,7 +111,7 @@ class Persistence:
         supervisor.run_id = str(stored.manifest.get("run") or supervisor.run_id)
         supervisor.stored = {key: stored.manifest.get(key) for key in ("training", "versions", "sha256")}
 
-    def _check_same(self, stored: Artefact) -> None:
+    def _check_same(self, stored: WeightsFile) -> None:
         """Compare class and hyperparameters with the manifest.
 
         Raises:
@@ -157,7 +156,7 @@ def restore(
     name: str | os.PathLike[str], classes: Mapping[str, type[AnySupervisor]], given: Mapping[str, Any]
 ) -> AnySupervisor:
     """Build the supervisor that a file describes and load it; see :func:`super_selfish.load`."""
-    stored = read_any(name)
+    stored = read_newest(name)
     manifest = stored.manifest
     cls = classes.get(str(manifest.get("supervisor")))
     if manifest.get("supervisor") in ("label", "supervisor"):
@@ -185,7 +184,7 @@ def restore(
     return supervisor.eval()
 
 
-def build(cls: type[AnySupervisor], stored: Artefact, given: Mapping[str, Any]) -> AnySupervisor:
+def build(cls: type[AnySupervisor], stored: WeightsFile, given: Mapping[str, Any]) -> AnySupervisor:
     """A supervisor with the arguments of a file.
 
     Raises:
@@ -215,7 +214,7 @@ def build(cls: type[AnySupervisor], stored: Artefact, given: Mapping[str, Any]) 
         return cls(**{**plain, **sizes, **named, **given})
 
 
-def match_average(supervisor: SupervisorBase, stored: Artefact) -> None:
+def match_average(supervisor: SupervisorBase, stored: WeightsFile) -> None:
     """Give a supervisor an average of its weights if the file has one, and none if it has none."""
     has_average = any(key.startswith("average.") for key in stored.tensors)
     if has_average and supervisor.average is None:
@@ -230,7 +229,7 @@ def private_names(supervisor: SupervisorBase, tensors: dict[str, Tensor]) -> dic
     return {_MODEL + key if _MODEL + key in own or key not in own else key: value for key, value in tensors.items()}
 
 
-def read_progress(stored: Artefact) -> tuple[Cursor, list[dict[str, Any]]]:
+def read_progress(stored: WeightsFile) -> tuple[Cursor, list[dict[str, Any]]]:
     """Training progress and history from a manifest.
 
     Raises:

@@ -25,7 +25,7 @@ from super_selfish.engine.persistence import Persistence
 from super_selfish.errors import CheckpointError, CheckpointMismatch, DatasetChanged, SuperSelfishError
 from super_selfish.models.averages import MomentumSchedule
 from super_selfish.storage.checkpoint import CheckpointFolder, StoredCheckpoint
-from super_selfish.storage.weights_file import Artefact
+from super_selfish.storage.weights_file import WeightsFile
 
 logger = logging.getLogger("super_selfish")
 
@@ -111,7 +111,7 @@ class Resumption:
                 received=f"{supervisor.fingerprint()}",
                 fix="Continue with the same images, or with these by allow_dataset_change=True, or start over.",
             )
-        Persistence(supervisor).adopt(Artefact(found.path, found.read("model"), found.manifest))
+        Persistence(supervisor).adopt(WeightsFile(found.path, found.read("model"), found.manifest))
         if changed:
             logger.warning("Training continues with other images%s.", self._difference(before))
             supervisor._follow_images(before, present_keys(supervisor))

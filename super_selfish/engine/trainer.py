@@ -35,7 +35,7 @@ from super_selfish.loading.loader import TrainLoader
 from super_selfish.seeding import keyed_randomness
 from super_selfish.storage.checkpoint import StoredCheckpoint
 from super_selfish.storage.inspection import weights_at
-from super_selfish.storage.weights_file import stored_steps
+from super_selfish.storage.weights_file import trained_steps
 
 logger = logging.getLogger("super_selfish")
 
@@ -219,7 +219,7 @@ class Trainer:
             return
         if not self._weights_are_finite(interrupted):
             return
-        if interrupted and stored_steps(with_suffix(base, SUFFIX)) > supervisor.cursor.step:
+        if interrupted and trained_steps(with_suffix(base, SUFFIX)) > supervisor.cursor.step:
             base = with_suffix(base, ".interrupted")
         path = self.persistence.save(base, keep=not run.stored)
         run.stored = True

@@ -1,39 +1,28 @@
-"""What is stored under a name, and whether it is whole: by its hashes, without loading a tensor."""
+"""Inspection of everything that is stored under a name, with its hashes."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from super_selfish.errors import CheckpointCorrupt, CheckpointError
+from super_selfish.errors import CheckpointError
 from super_selfish.files import SUFFIX, base_path, with_suffix
 from super_selfish.storage.checkpoint import CheckpointFolder
 from super_selfish.storage.stored import StoredCheckpoint, step_of
-from super_selfish.storage.weights_file import manifest_in
-
-_HEADER_LIMIT = 128 << 20  # bytes
-_BLOCK = 1 << 20
-_TYPES = {
-    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U16": "uint16",
-    "U32": "uint32", "U64": "uint64", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
-    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
-}  # fmt: skip
+from super_selfish.storage.weights_file import verified
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One thing that is stored.
+    """A weights file or a checkpoint.
 
     Attributes:
-        path: A file of weights, or the folder of a checkpoint.
+        path: The file, or the folder of the checkpoint.
         bytes: Its size.
-        damage: What is wrong with it; empty if it is whole.
-        manifest: What it says of itself; empty where that cannot be read.
+        damage: Why it cannot be used; empty if it is whole.
+        manifest: Its manifest; empty if it is damaged.
     """
 
     path: Path
@@ -48,7 +37,7 @@ class Stored:
 
     @property
     def steps(self) -> int:
-        """Updates of the weights that it has seen."""
+        """Number of training steps."""
         training = self.manifest.get("training")
         return int(training.get("steps", 0)) if isinstance(training, dict) else 0
 
@@ -75,13 +64,13 @@ class Inspection:
         for each in (self.weights, *self.checkpoints):
             if each is not None:
                 supervisor = each.manifest.get("supervisor", "?")
-                said = f"{supervisor}, {each.steps} steps, {each.bytes / 1e6:.1f} MB"
-                lines.append(f"{'whole  ' if each.whole else 'DAMAGED'} {each.path}: {each.damage or said}")
+                content = f"{supervisor}, {each.steps} steps, {each.bytes / 1e6:.1f} MB"
+                lines.append(f"{'whole  ' if each.whole else 'DAMAGED'} {each.path}: {each.damage or content}")
         return "\n".join(lines)
 
 
 def inspect(name: str | os.PathLike[str] = "store/base") -> Inspection:
-    """Look at everything that is stored under a name; nothing is changed, and no tensor is loaded.
+    """Verify everything that is stored under a name. Nothing is changed, and nothing is copied into memory.
 
     Args:
         name: As given to ``supervise`` or ``save``.
@@ -102,24 +91,15 @@ def inspect(name: str | os.PathLike[str] = "store/base") -> Inspection:
 
 
 def weights_at(base: Path) -> Stored | None:
-    """The weights of a training, looked at; None: there are none."""
+    """The weights file of a training, verified, or None if there is none."""
     path = with_suffix(base, SUFFIX)
-    return _weights(path) if path.exists() else None
-
-
-def _weights(path: Path) -> Stored:
-    manifest: dict[str, Any] = {}
+    if not path.exists():
+        return None
+    size = path.stat().st_size if path.is_file() else 0
     try:
-        with path.open("rb") as stream:
-            header = _header(stream, path)
-            metadata = header.pop("__metadata__", None)
-            manifest = manifest_in(metadata if isinstance(metadata, dict) else {}, path)
-            if manifest and manifest.get("sha256") != _digest(stream, header):
-                raise CheckpointCorrupt("its tensors do not match their checksum")
-        return Stored(path, path.stat().st_size, "", manifest)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        size = path.stat().st_size if path.is_file() else 0
-        return Stored(path, size, str(error) or type(error).__name__, manifest)
+        return Stored(path, size, "", verified(path).manifest)
+    except CheckpointError as error:
+        return Stored(path, size, str(error), {})
 
 
 def _checkpoint(path: Path) -> Stored:
@@ -128,32 +108,3 @@ def _checkpoint(path: Path) -> Stored:
         return Stored(path, size, "", StoredCheckpoint(path, full=True).manifest)
     except OSError as error:
         return Stored(path, size, str(error), {"training": {"steps": step_of(path)}})
-
-
-def _header(stream: BinaryIO, path: Path) -> dict[str, Any]:
-    """The JSON that a safetensors file begins with; the stream then stands at the first tensor."""
-    (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\xff"))
-    if length > min(_HEADER_LIMIT, path.stat().st_size):
-        raise CheckpointCorrupt(f"`{path}` is damaged: it has no header.")
-    header = json.loads(stream.read(length))
-    if not isinstance(header, dict):
-        raise CheckpointCorrupt(f"`{path}` is damaged: its header is no list of tensors.")
-    return header
-
-
-def _digest(stream: BinaryIO, header: dict[str, Any]) -> str:
-    """As :func:`super_selfish.storage.weights_file.digest`, read in blocks from the file."""
-    total, start = hashlib.sha256(), stream.tell()
-    for name in sorted(header):
-        told = header[name]
-        shape = tuple(int(size) for size in told["shape"])
-        total.update(f"{name}|torch.{_TYPES[told['dtype']]}|{shape}|".encode())
-        begin, end = (int(offset) for offset in told["data_offsets"])
-        stream.seek(start + begin)
-        left = end - begin
-        while left > 0 and (block := stream.read(min(_BLOCK, left))):
-            total.update(block)
-            left -= len(block)
-        if left:
-            raise CheckpointCorrupt("it is cut short")
-    return total.hexdigest()

@@ -161,14 +161,26 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     rest = {key: value for key, value in manifest.items() if key != "sha256"} if isinstance(manifest, dict) else {}
     if not rest or manifest.get("sha256") != _digest(rest):
         raise CheckpointCorrupt(f"`{path}` is damaged: it does not match its sha256.")
-    if not isinstance(manifest.get("format"), int) or manifest["format"] > FORMAT:
+    check_format(manifest, FORMAT, path)
+    return rest
+
+
+def check_format(manifest: Any, newest: int, path: Path) -> None:
+    """Compare the format in a manifest with the newest that this release reads.
+
+    Raises:
+        CheckpointCorrupt: If there is none.
+        CheckpointMismatch: If it is from a newer release.
+    """
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+        raise CheckpointCorrupt(f"`{path}` is damaged: its manifest has no format.")
+    if manifest["format"] > newest:
         raise CheckpointMismatch(
             f"`{path}` was written by a newer release.",
-            expected=f"format {FORMAT}",
-            received=f"format {manifest.get('format')}",
+            expected=f"format {newest}",
+            received=f"format {manifest['format']}",
             fix="Upgrade super-selfish.",
         )
-    return rest
 
 
 def _files(manifest: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:

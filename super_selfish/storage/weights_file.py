@@ -1,8 +1,7 @@
-"""The public artefact: ``NAME.safetensors``, which says itself what it is, and ``NAME.json`` for people.
+"""The weights file ``NAME.safetensors`` with its manifest, and ``NAME.json``, which repeats the manifest for people.
 
-The manifest (class, settings, preprocessing, versions, history) stands in the header of the safetensors file, together
+The manifest (class, settings, preprocessing, versions, history) is in the header of the safetensors file, together
 with a sha256 of all tensors. One rename therefore replaces weights and manifest at once, and a flipped bit is noticed.
-``NAME.json`` repeats the manifest in readable form; nothing is read from it.
 """
 
 from __future__ import annotations
@@ -21,22 +20,24 @@ from torch import Tensor
 
 from super_selfish.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch
 from super_selfish.files import SUFFIX, base_path, keep_previous, with_suffix, write_text, write_with
+from super_selfish.storage.checkpoint import CheckpointFolder
+from super_selfish.storage.stored import check_format
 
 FORMAT = 1
 _KEY = "super_selfish"
 _PREVIOUS = ".prev"
-_MEND = "Nothing was changed. Restore it from a copy; training with resume=True writes it anew from its checkpoints."
-_MANIFEST_LIMIT = 64 << 20
+_FIX = "Nothing was changed. Restore it from a copy; training with resume=True writes it again from its checkpoints."
+_MAX_MANIFEST = 64 << 20  # characters
 
 
 @dataclass
-class Artefact:
-    """What a file of weights holds.
+class WeightsFile:
+    """The content of a weights file.
 
     Attributes:
         path: The file.
-        tensors: By name, on the CPU.
-        manifest: What the file says of itself; empty for a plain state_dict.
+        tensors: By name, on the CPU; mapped into memory, so that they are read when they are used.
+        manifest: JSON values; empty for a plain state_dict.
     """
 
     path: Path
@@ -44,46 +45,34 @@ class Artefact:
     manifest: dict[str, Any]
 
 
-def digest(tensors: dict[str, Tensor]) -> str:
-    """sha256 over names, types, shapes and contents, in the order of the names."""
-    total = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        total.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
-    return total.hexdigest()
-
-
-def write_artefact(
+def write_weights(
     name: str | os.PathLike[str], tensors: dict[str, Tensor], manifest: dict[str, Any], *, keep: bool = False
 ) -> Path:
-    """Write both files, each whole or not at all.
+    """Replace both files, each as a whole.
 
     Args:
         name: The path without suffix.
         tensors: By name.
         manifest: JSON values.
-        keep: Keep what stands there as ``*.prev``, unless what is kept there has seen more updates.
+        keep: Keep the present files as ``*.prev``, unless those that are kept there were trained for more steps.
 
     Raises:
         CheckpointError: If a file cannot be written.
     """
     base = base_path(name)
     weights, readable = with_suffix(base, SUFFIX), with_suffix(base, ".json")
-    own = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}  # no shared storage
-    full = {"format": FORMAT, **manifest, "sha256": digest(own)}
-    text = json.dumps(full, indent=1, allow_nan=True)
-    if keep and stored_steps(weights) >= stored_steps(weights, ".prev"):
+    copies = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}  # no shared storage
+    text = json.dumps({"format": FORMAT, **manifest, "sha256": _digest(copies)}, indent=1, allow_nan=True)
+    if keep and trained_steps(weights) >= trained_steps(with_suffix(weights, _PREVIOUS)):
         keep_previous(weights)
         keep_previous(readable)
-    write_text(readable, text + "\n")  # first: nothing is read from it, so it may run ahead of the weights
-    write_with(weights, lambda path: save_file(own, path, metadata={_KEY: text, "format": "pt"}))
+    write_text(readable, text + "\n")  # first: nothing is read from it, so it may be newer than the weights
+    write_with(weights, lambda path: save_file(copies, path, metadata={_KEY: text, "format": "pt"}))
     return weights
 
 
-def stored_steps(weights: Path, suffix: str = "") -> int:
-    """How many updates a file of weights has seen; 0 if it is none, -1 if it cannot be read."""
-    path = weights.with_name(weights.name + suffix)
+def trained_steps(path: Path) -> int:
+    """Number of steps that the weights in a file were trained for; 0 if there is no file, -1 if it cannot be read."""
     if not path.is_file():
         return 0
     try:
@@ -94,8 +83,22 @@ def stored_steps(weights: Path, suffix: str = "") -> int:
     return steps if isinstance(steps, int) else 0
 
 
-def read_artefact(name: str | os.PathLike[str]) -> Artefact:
-    """Read and verify a file of weights; ``NAME.prev`` is what the last training replaced.
+def read_newest(name: str | os.PathLike[str]) -> WeightsFile:
+    """The weights file of a training or, before there is one, the weights in its newest checkpoint.
+
+    Raises:
+        CheckpointError: If there is neither, or it is damaged.
+    """
+    base = base_path(name)
+    if not with_suffix(base, SUFFIX).is_file() and not with_suffix(base, ".pt").is_file():
+        found = CheckpointFolder(base).newest_valid()
+        if found is not None:
+            return WeightsFile(found.path, found.read("model"), found.manifest)
+    return read_weights(name)
+
+
+def read_weights(name: str | os.PathLike[str]) -> WeightsFile:
+    """Read and verify a weights file; ``NAME.prev`` is the one that the last training replaced.
 
     Raises:
         CheckpointError: If there is none, or it cannot be opened.
@@ -105,64 +108,50 @@ def read_artefact(name: str | os.PathLike[str]) -> Artefact:
     text = os.fspath(name)
     previous = _PREVIOUS if text.endswith(_PREVIOUS) else ""
     base = base_path(text.removesuffix(_PREVIOUS))
-    path = with_suffix(base, SUFFIX + previous)
-    if not path.is_file():
-        plain = with_suffix(base, ".pt")
-        if plain.is_file():
-            return Artefact(plain, _read_plain(plain), {})
-        raise CheckpointError(
-            f"There is no `{path}`.",
-            expected="the `name` that training was given, without suffix",
-            received=repr(os.fspath(name)),
-            fix=f"In that folder: {_neighbours(path)}.",
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            manifest_text = (file.metadata() or {}).get(_KEY)
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-    except SafetensorError as error:
-        raise CheckpointCorrupt(f"`{path}` is damaged: {error}.", fix=_MEND) from error
-    except OSError as error:
-        raise CheckpointError(f"`{path}` cannot be read: {error.strerror or error}.") from error
-    manifest = {} if manifest_text is None else _parse(manifest_text, path)
-    if manifest and manifest.get("sha256") != digest(tensors):
-        raise CheckpointCorrupt(
-            f"`{path}` is damaged: its tensors do not match their checksum.",
-            fix=_MEND,
-        )
-    return Artefact(path, tensors, manifest)
+    path, plain = with_suffix(base, SUFFIX + previous), with_suffix(base, ".pt")
+    if path.is_file():
+        return verified(path)
+    if plain.is_file():
+        return WeightsFile(plain, _read_plain(plain), {})
+    neighbours = sorted(other.name.removesuffix(SUFFIX) for other in path.parent.glob(f"*{SUFFIX}"))
+    raise CheckpointError(
+        f"There is no `{path}`.",
+        expected="the `name` that training was given, without suffix",
+        received=repr(text),
+        fix=f"In that folder: {', '.join(neighbours[:8]) or 'no weights'}.",
+    )
 
 
-def manifest_in(metadata: dict[str, str], path: Path) -> dict[str, Any]:
-    """What a file says of itself, from the metadata in its header; empty for a plain state_dict.
+def verified(path: Path) -> WeightsFile:
+    """A weights file, compared with its sha256.
 
     Raises:
+        CheckpointError: If it cannot be opened.
         CheckpointCorrupt: If it is damaged.
         CheckpointMismatch: If it is from a newer release.
     """
-    text = metadata.get(_KEY)
-    return {} if text is None else _parse(text, path)
-
-
-def _parse(text: str, path: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(text) if len(text) <= _MANIFEST_LIMIT else None
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    except SafetensorError as error:
+        raise CheckpointCorrupt(f"`{path}` is damaged: {error}.", fix=_FIX) from error
+    except OSError as error:
+        raise CheckpointError(f"`{path}` cannot be read: {error.strerror or error}.") from error
+    if text is None:
+        return WeightsFile(path, tensors, {})
+    try:
+        manifest: Any = json.loads(text) if len(text) <= _MAX_MANIFEST else None
     except (ValueError, RecursionError) as error:
-        raise CheckpointCorrupt(f"`{path}` is damaged: its manifest is not JSON.") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
-        raise CheckpointCorrupt(f"`{path}` is damaged: its manifest has no format.")
-    if manifest["format"] > FORMAT:
-        raise CheckpointMismatch(
-            f"`{path}` was written by a newer release.",
-            expected=f"format {FORMAT}",
-            received=f"format {manifest['format']}",
-            fix="Upgrade super-selfish.",
-        )
-    return manifest
+        raise CheckpointCorrupt(f"`{path}` is damaged: its manifest is not JSON.", fix=_FIX) from error
+    check_format(manifest, FORMAT, path)
+    if manifest.get("sha256") != _digest(tensors):
+        raise CheckpointCorrupt(f"`{path}` is damaged: its tensors do not match their sha256.", fix=_FIX)
+    return WeightsFile(path, tensors, manifest)
 
 
 def read_saved(path: Path) -> Any:
-    """What ``torch.save`` wrote, read without running code.
+    """Read a file of ``torch.save`` without running code.
 
     Raises:
         CheckpointError: If torch is too old to do that.
@@ -188,8 +177,11 @@ def _read_plain(path: Path) -> dict[str, Tensor]:
     return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
-def _neighbours(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f"nothing, {path.parent} does not exist"
-    names = sorted(other.name.removesuffix(SUFFIX) for other in path.parent.glob(f"*{SUFFIX}"))
-    return ", ".join(names[:8]) if names else "no weights"
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """Sha256 over names, types, shapes and contents, in the order of the names."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        total.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return total.hexdigest()

@@ -15,29 +15,27 @@ from safetensors.torch import load_file, save_file
 import super_selfish
 from super_selfish.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch
 from super_selfish.models import SmallResNet
-from super_selfish.storage.weights_file import read_artefact, write_artefact
+from super_selfish.storage.weights_file import read_weights, write_weights
 from super_selfish.supervisors import RotateNetSupervisor
 
 
 @pytest.fixture
 def stored() -> Path:
-    write_artefact(
-        "store/x", {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3)}, {"supervisor": "rotate_net"}
-    )
+    write_weights("store/x", {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3)}, {"supervisor": "rotate_net"})
     return Path("store/x.safetensors")
 
 
 def rewrite(path: Path, **changes: Any) -> None:
-    manifest = read_artefact("store/x").manifest | changes
+    manifest = read_weights("store/x").manifest | changes
     save_file(load_file(path), path, metadata={"super_selfish": json.dumps(manifest)})
 
 
 def test_what_is_written_is_read(stored: Path) -> None:
-    artefact = read_artefact("store/x.safetensors")
-    assert artefact.path == stored
-    assert artefact.manifest["supervisor"] == "rotate_net"
-    assert torch.equal(artefact.tensors["a"], torch.arange(6.0).reshape(2, 3))
-    assert json.loads(Path("store/x.json").read_text()) == artefact.manifest
+    found = read_weights("store/x.safetensors")
+    assert found.path == stored
+    assert found.manifest["supervisor"] == "rotate_net"
+    assert torch.equal(found.tensors["a"], torch.arange(6.0).reshape(2, 3))
+    assert json.loads(Path("store/x.json").read_text()) == found.manifest
 
 
 @pytest.mark.promise(6)
@@ -48,34 +46,34 @@ def test_every_flipped_bit_of_the_tensors_is_noticed(stored: Path) -> None:
         damaged[position] ^= 1 << position % 8
         stored.write_bytes(damaged)
         with pytest.raises(CheckpointCorrupt):
-            read_artefact("store/x")
+            read_weights("store/x")
 
 
 @pytest.mark.promise(6)
 def test_any_flipped_byte_of_the_header_is_refused_or_harmless(stored: Path) -> None:
-    good, intact = stored.read_bytes(), read_artefact("store/x")
+    good, intact = stored.read_bytes(), read_weights("store/x")
     for position in range(0, len(good) - 32, 7):
         damaged = bytearray(good)
         damaged[position] ^= 1 << position % 8
         stored.write_bytes(damaged)
         try:
-            artefact = read_artefact("store/x")
+            found = read_weights("store/x")
         except CheckpointError:
             continue
-        assert torch.equal(artefact.tensors["a"], intact.tensors["a"])
+        assert torch.equal(found.tensors["a"], intact.tensors["a"])
 
 
 @pytest.mark.promise(33)
 def test_strange_manifests_are_refused(stored: Path) -> None:
     rewrite(stored, format=2)
     with pytest.raises(CheckpointMismatch, match="newer release"):
-        read_artefact("store/x")
+        read_weights("store/x")
     save_file({"a": torch.zeros(1)}, stored, metadata={"super_selfish": "[" * 100_000})
     with pytest.raises(CheckpointCorrupt, match="not JSON"):
-        read_artefact("store/x")
+        read_weights("store/x")
     save_file({"a": torch.zeros(1)}, stored, metadata={"super_selfish": "[1]"})
     with pytest.raises(CheckpointCorrupt, match="no format"):
-        read_artefact("store/x")
+        read_weights("store/x")
 
 
 @pytest.mark.promise(33)
@@ -83,7 +81,7 @@ def test_a_file_names_no_code() -> None:
     images = np.zeros((4, 32, 32, 3), np.uint8)
     RotateNetSupervisor(images, backbone="small_resnet").save("store/x")
     path = Path("store/x.safetensors")
-    good = read_artefact("store/x").manifest
+    good = read_weights("store/x").manifest
     rewrite(path, supervisor="os.system")
     with pytest.raises(CheckpointMismatch, match="does not say which algorithm"):
         super_selfish.load("store/x")
@@ -120,6 +118,6 @@ def test_a_plain_state_dict_is_read_and_a_program_is_not() -> None:
 
 def test_a_missing_file_names_its_neighbours(stored: Path) -> None:
     with pytest.raises(CheckpointError, match=r"There is no `store/y.safetensors`.*In that folder: x\."):
-        read_artefact("store/y")
-    with pytest.raises(CheckpointError, match="elsewhere does not exist"):
-        read_artefact("elsewhere/y")
+        read_weights("store/y")
+    with pytest.raises(CheckpointError, match="no weights"):
+        read_weights("elsewhere/y")

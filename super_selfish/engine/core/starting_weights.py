@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.errors import CheckpointMismatch, ConfigurationError
 from super_selfish.models.backbones import first_convolution
-from super_selfish.storage.readable import read_any
-from super_selfish.storage.weights_file import read_saved
+from super_selfish.storage.weights_file import read_newest, read_saved
 
 Weights = Mapping[str, Tensor] | nn.Module | str | os.PathLike[str]
 
@@ -55,7 +54,7 @@ class StartingWeights:
 
     def _read(self, path: Path) -> dict[str, Tensor]:
         if path.suffix not in _FILES or not path.is_file():
-            artefact = read_any(path)
+            artefact = read_newest(path)
             if artefact.manifest:
                 self.preprocessing = Preprocessing.from_json(artefact.manifest.get("preprocessing"))
             return dict(artefact.tensors)
