@@ -24,8 +24,9 @@ from super_selfish.engine.optim.schedules import Schedule, refresh_schedules
 from super_selfish.engine.persistence import Persistence
 from super_selfish.errors import CheckpointError, CheckpointMismatch, DatasetChanged, SuperSelfishError
 from super_selfish.models.averages import MomentumSchedule
-from super_selfish.storage.checkpoint import CheckpointFolder, StoredCheckpoint
-from super_selfish.storage.weights_file import WeightsFile
+from super_selfish.storage.checkpoint import StoredCheckpoint
+from super_selfish.storage.checkpoint_folder import CheckpointFolder
+from super_selfish.storage.weights_file import weights_in
 
 logger = logging.getLogger("super_selfish")
 
@@ -111,7 +112,7 @@ class Resumption:
                 received=f"{supervisor.fingerprint()}",
                 fix="Continue with the same images, or with these by allow_dataset_change=True, or start over.",
             )
-        Persistence(supervisor).adopt(WeightsFile(found.path, found.read("model"), found.manifest))
+        Persistence(supervisor).adopt(weights_in(found))
         if changed:
             logger.warning("Training continues with other images%s.", self._difference(before))
             supervisor._follow_images(before, present_keys(supervisor))

@@ -1,284 +1,209 @@
-"""The folder ``NAME.ckpt`` with the whole state of a training, from which it continues.
+"""One checkpoint: the files of a step, how they are written, and how damage to them is noticed.
 
-Every ``step-000000012000/`` in it is complete, for it gets this name by one rename, after all of it is on the disk.
-``LATEST`` is for people: what counts is the newest step whose files match the sha256 in its ``manifest.json``.
-
-Something new takes the place of something old in this order: new is complete as ``X.new``; old is renamed; ``X.new``
-becomes ``X``. Readers know ``X.new``, so a kill in between loses neither. ``.tmp-*`` and ``.trash-*`` are never read.
+The tensors of each part are in ``PART.safetensors``; everything else is in ``trees.json``. ``manifest.json`` describes
+the checkpoint, with size and sha256 of each file; its last field is the sha256 of its other fields.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import logging
+import json
 import os
 import re
-import secrets
-import shutil
-import socket
+import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from super_selfish.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch, ConfigurationError
-from super_selfish.files import sync_folder, with_suffix, write_text
-from super_selfish.storage.stored import StoredCheckpoint, check_parts, step_of, write_stored
+from super_selfish.files import SUFFIX, sha256_of
+from super_selfish.storage.codec import decode, encode
 
-__all__ = ["CheckpointFolder", "StoredCheckpoint"]
-
-_NEW = ".new"
-_STEP = re.compile(r"step-\d{12,18}(?:\.new)?")
-_WRECKAGE = re.compile(r"\.(?:tmp|trash)-.+-([1-9]\d{0,8})-([0-9a-f]{8})-[0-9a-f]{8}")
-_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-_FORGOTTEN = 24 * 3600.0  # seconds after which wreckage of another computer is nobody's any more
-
-logger = logging.getLogger("super_selfish")
+FORMAT = 1
+_MANIFEST, _TREES = "manifest.json", "trees.json"
+_JSON_LIMIT = 64 << 20
+_PART = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
-class CheckpointFolder:
-    """All checkpoints of one training.
+class StoredCheckpoint:
+    """One complete checkpoint on the disk.
 
     Args:
-        base: The path without suffix, as from `super_selfish.files.base_path`.
+        path: Its folder.
+        full: Compare the content of each file with its sha256, not only its size.
 
     Attributes:
-        path: The folder ``NAME.ckpt``.
-        previous: Where an older training's folder is kept, ``NAME.ckpt.prev``.
+        path: Its folder.
+        step: Number of training steps.
+        manifest: JSON values that describe it.
+
+    Raises:
+        CheckpointCorrupt: If it is damaged; the message names the file.
+        CheckpointMismatch: If it is from a newer release.
     """
 
-    def __init__(self, base: Path) -> None:
-        self.path = with_suffix(base, ".ckpt")
-        self.previous = with_suffix(self.path, ".prev")
-        self._new = with_suffix(self.path, _NEW)
-        self._damaged: set[Path] = set()
-        self._begun = False  # whether something in the folder is ours
+    def __init__(self, path: Path, *, full: bool = True) -> None:
+        self.path = path
+        self.manifest = _read_manifest(path / _MANIFEST)
+        self.step = step_of(path)
+        if self.manifest.get("step") != self.step:
+            raise CheckpointCorrupt(f"`{path / _MANIFEST}` is damaged: it is of another step.")
+        for name, expected in _files(self.manifest, path).items():
+            file = path / name
+            if (size := _size(file)) != expected.get("bytes"):
+                raise CheckpointCorrupt(f"`{file}` is damaged: it has {size} bytes, not {expected.get('bytes')}.")
+            if full and sha256_of(file) != expected.get("sha256"):
+                raise CheckpointCorrupt(f"`{file}` is damaged: it does not match its sha256.")
 
-    def steps(self) -> list[int]:
-        """Steps that are stored, whole or damaged, the newest first."""
-        return list(dict.fromkeys(step_of(path) for path in self.stored()))
+    @cached_property
+    def _skeletons(self) -> dict[str, Any]:
+        trees = _read_json(self.path / _TREES)
+        if not isinstance(trees, dict):
+            raise CheckpointCorrupt(f"`{self.path / _TREES}` is damaged: it holds no parts.")
+        return trees
 
-    def newest_valid(self, verify: Literal["full", "size"] = "full") -> StoredCheckpoint | None:
-        """The newest checkpoint that is whole; None if there are no checkpoints. Nothing on the disk is changed.
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts."""
+        return tuple(self._skeletons)
 
-        Args:
-            verify: ``"size"`` trusts files that have the right size, where reading them all takes too long.
-
-        Raises:
-            CheckpointCorrupt: If there are checkpoints, but each of them is damaged.
-            CheckpointMismatch: If the newest is from a newer release.
-        """
-        if verify not in ("full", "size"):
-            raise ConfigurationError("`verify` is unknown.", expected="'full' or 'size'", received=repr(verify))
-        while True:
-            stored, reasons = self.stored(), []
-            for path in stored:
-                try:
-                    return StoredCheckpoint(path, full=verify == "full")
-                except CheckpointMismatch:
-                    raise
-                except OSError as error:  # CheckpointCorrupt is one
-                    if path.exists():  # a running training may have replaced it
-                        reasons.append(str(error))
-                        self._damaged.add(path)
-                        logger.warning("A checkpoint is passed over. %s", error)
-            if stored == self.stored():
-                break
-        if not stored:
-            return None
-        hint = f" An older training is in `{self.previous}`." if self.previous.is_dir() else ""
-        raise CheckpointCorrupt(
-            f"No checkpoint in `{self.path}` is whole. {' '.join(reasons)}",
-            fix=f"Restore the folder from a copy, or start anew; nothing was changed.{hint}",
-        )
-
-    def write(
-        self, step: int, parts: Mapping[str, Any], manifest: Mapping[str, Any], keep: int = 2, *, fresh: bool = False
-    ) -> Path:
-        """Store one step, then remove old ones.
-
-        Args:
-            step: How many updates have been made.
-            parts: Trees by name, of what `super_selfish.storage.codec.encode` takes.
-            manifest: JSON values that describe it.
-            keep: How many of the newest whole checkpoints stay, at least 1.
-            fresh: The training does not continue from this folder. When its first checkpoint is complete, what an
-                older training left becomes ``NAME.ckpt.prev``.
-
-        Returns:
-            The folder of the step.
+    def read(self, part: str) -> Any:
+        """The tree of one part, with copies of its tensors on the CPU.
 
         Raises:
-            CheckpointError: If it cannot be written; earlier checkpoints are then as before.
-            ConfigurationError: If an argument is wrong.
-            TypeError: If something in a part or in the manifest cannot be stored.
+            CheckpointMismatch: If there is no such part.
+            CheckpointCorrupt: If it is damaged.
         """
-        _check_arguments(step, parts, keep)
+        if part not in self._skeletons:
+            raise CheckpointMismatch(f"`{self.path}` has no part {part!r}.", expected=f"one of {', '.join(self.parts)}")
+        path, tensors = self.path / (part + SUFFIX), {}
         try:
-            self._finish_replacements()
-            fresh = fresh and not self._begun and bool(self.stored())
-            root = self._new if fresh else self.path
-            before = None if fresh else max((other for other in self.steps() if other < step), default=None)
-            target = self._commit(root, step, parts, {**manifest, "step": step, "previous": before})
-            if fresh:
-                self._set_aside()
-                target = self.path / target.name
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(
-                f"`{self.path}` could not be written: {str(getattr(error, 'strerror', None) or error).rstrip('.')}.",
-                fix="Earlier checkpoints are unchanged. Make room on the disk, or choose another `name`.",
-            ) from error
-        self._damaged.discard(target)
-        try:  # the checkpoint is safe: what fails from here on is no reason to stop
-            write_text(self.path / "LATEST", target.name + "\n")
-            self._remove_old(step, keep)
-        except OSError as error:
-            logger.warning("`%s` is stored, but `%s` could not be tidied up: %s", target.name, self.path, error)
-        return target
-
-    def clean(self) -> None:
-        """Finish or remove what a killed training left half done; to be called when a training starts.
-
-        Files of a process that lives are left alone.
-
-        Raises:
-            CheckpointError: If the folder cannot be changed.
-        """
-        try:
-            self._finish_replacements()
-            _sweep(self.path)
-        except OSError as error:
-            raise CheckpointError(f"`{self.path}` cannot be tidied up: {error.strerror or error}.") from error
-
-    def stored(self) -> list[Path]:
-        """Folders of steps, the newest first; a replacement that is under way comes before what it replaces."""
-        for root in (self.path, self._new, self.path):  # again, for a replacement may just have been finished
-            if found := _stored_in(root):
-                return found
-        return []
-
-    def _commit(self, root: Path, step: int, parts: Mapping[str, Any], manifest: dict[str, Any]) -> Path:
-        target = root / f"step-{step:012d}"
-        complete = with_suffix(target, _NEW)
-        with _removed_on_failure(_scratch(root, "tmp", str(step))) as temporary:
-            write_stored(temporary, parts, manifest)
-            sync_folder(temporary)
-            temporary.rename(complete if target.exists() else target)
-            self._begun = True
-        sync_folder(root)
-        sync_folder(root.parent)
-        if complete.exists():
-            _take_place(complete, target, aside=_scratch(root, "trash", target.name))
-        return target
-
-    def _set_aside(self) -> None:
-        """Make ``NAME.ckpt.new`` the folder, and what is in ``NAME.ckpt`` the previous one."""
-        aside = self.previous if _stored_in(self.path) else _scratch(self._new, "trash", "empty")
-        if aside.exists():
-            aside.rename(_scratch(self._new, "trash", "prev"))
-            sync_folder(self.path.parent)
-        _take_place(self._new, self.path, aside=aside)
-        self._damaged.clear()
-
-    def _finish_replacements(self) -> None:
-        """Bring to an end what a kill interrupted; of old and new, none that is whole is lost."""
-        if any(_is_whole(path, full=True) for path in _stored_in(self._new)) or not self.path.exists():
-            if self._new.is_dir():
-                self._set_aside()
-        else:
-            _sweep(self._new)
-            with contextlib.suppress(OSError):
-                self._new.rmdir()
-        for path in _stored_in(self.path):
-            target = path.with_suffix("")
-            if path.suffix == _NEW and target.exists() and not _is_whole(path, full=True):
-                path.rename(_scratch(self.path, "trash", path.name))
-            elif path.suffix == _NEW:
-                _take_place(path, target, aside=_scratch(self.path, "trash", target.name))
-
-    def _remove_old(self, step: int, keep: int) -> None:
-        """Remove what is older than the ``keep`` newest whole steps, counted from ``step`` down."""
-        stored = self.stored()
-        whole = [path for path in stored if step_of(path) <= step and path not in self._damaged and _is_whole(path)]
-        for path in stored:
-            if len(whole) >= keep and step_of(path) < step_of(whole[keep - 1]):
-                path.rename(_scratch(self.path, "trash", path.name))
-        _sweep(self.path)
+            if part + SUFFIX in self.manifest["files"]:  # these names have been checked, and cannot lead elsewhere
+                tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
+            return decode(self._skeletons[part], tensors)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointCorrupt(f"`{path}` is damaged: {error}.") from error
 
 
-def _check_arguments(step: int, parts: Mapping[str, Any], keep: int) -> None:
-    if not 0 <= step < 10**18 or keep < 1:
+def step_of(path: Path) -> int:
+    """The step in the name of a folder, ``step-000000012000`` or, for a replacement, ``step-000000012000.new``."""
+    return int(path.name.removeprefix("step-").removesuffix(".new"))
+
+
+def check_parts(parts: Mapping[str, Any]) -> None:
+    """Raise a ConfigurationError if the name of a part cannot be the name of a file."""
+    if wrong := [part for part in parts if not _PART.fullmatch(part)]:
         raise ConfigurationError(
-            "A checkpoint needs a step from 0, and at least one must be kept.", received=f"step={step}, keep={keep}"
+            "The name of a part is also the name of a file.", expected="a-z, 0-9, _ and -", received=repr(wrong[0])
         )
-    check_parts(parts)
 
 
-@contextlib.contextmanager
-def _removed_on_failure(temporary: Path) -> Iterator[Path]:
+def check_format(manifest: Any, newest: int, path: Path) -> None:
+    """Compare the format in a manifest with the newest that this release reads.
+
+    Raises:
+        CheckpointCorrupt: If there is none.
+        CheckpointMismatch: If it is from a newer release.
+    """
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+        raise CheckpointCorrupt(f"`{path}` is damaged: its manifest has no format.")
+    if manifest["format"] > newest:
+        raise CheckpointMismatch(
+            f"`{path}` was written by a newer release.",
+            expected=f"format {newest}",
+            received=f"format {manifest['format']}",
+            fix="Upgrade super-selfish.",
+        )
+
+
+def write_files(folder: Path, parts: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+    """Write all files into an empty folder and flush each to the disk; one part at a time is copied to memory.
+
+    Raises:
+        CheckpointError: If what is no tensor takes more than 64 MiB.
+        TypeError: If something in a part or in the manifest cannot be stored.
+    """
+    started = time.monotonic()
+    plain = json.loads(json.dumps(dict(manifest)))  # as it will be read: keys are text, tuples are lists
+    mode = stat.S_IMODE(folder.stat().st_mode) & 0o666  # follows the umask; safetensors takes 0600
+    skeletons: dict[str, Any] = {}
+    with ThreadPoolExecutor(max_workers=2) as pool:  # one part is flushed and hashed while the next is written
+        flushed: dict[str, Future[dict[str, Any]]] = {}
+        for part, tree in parts.items():
+            skeletons[part], tensors = encode(tree, part)
+            if tensors:
+                path = folder / (part + SUFFIX)
+                save_file(tensors, path, metadata={"format": "pt"})
+                path.chmod(mode)
+                flushed[path.name] = pool.submit(_flush, path)
+        files = {_TREES: _write_json(folder / _TREES, skeletons)}
+        files = {name: future.result() for name, future in flushed.items()} | files
+    plain |= {"format": FORMAT, "files": files, "seconds": round(time.monotonic() - started, 3)}
+    plain.pop("sha256", None)  # it has to be the last field
+    _write_json(folder / _MANIFEST, {**plain, "sha256": _digest(plain)}, indent=1)
+
+
+def _write_json(path: Path, content: dict[str, Any], indent: int | None = None) -> dict[str, Any]:
+    text = json.dumps(content, indent=indent)
+    if len(text) > _JSON_LIMIT:
+        raise CheckpointError(
+            f"`{path.name}` would be larger than {_JSON_LIMIT >> 20} MiB.", fix="Keep long lists as arrays or tensors."
+        )
+    path.write_text(text, encoding="ascii")
+    return _flush(path)
+
+
+def _flush(path: Path) -> dict[str, Any]:
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _read_json(path: Path) -> Any:
+    if _size(path) > _JSON_LIMIT:
+        raise CheckpointCorrupt(f"`{path}` is damaged: it is larger than {_JSON_LIMIT >> 20} MiB.")
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            temporary.parent.rmdir()  # only if nothing else is in it
-        raise
+        return json.loads(path.read_text(encoding="ascii"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointCorrupt(f"`{path}` is damaged: it is no JSON.") from error
 
 
-def _take_place(new: Path, current: Path, *, aside: Path) -> None:
-    if current.exists():
-        current.rename(aside)
-        sync_folder(current.parent)
-    new.rename(current)
-    sync_folder(current.parent)
+def _read_manifest(path: Path) -> dict[str, Any]:
+    manifest = _read_json(path)
+    rest = {key: value for key, value in manifest.items() if key != "sha256"} if isinstance(manifest, dict) else {}
+    if not rest or manifest.get("sha256") != _digest(rest):
+        raise CheckpointCorrupt(f"`{path}` is damaged: it does not match its sha256.")
+    check_format(rest, FORMAT, path)
+    return rest
 
 
-def _scratch(root: Path, kind: str, label: str) -> Path:
-    return root / f".{kind}-{label}-{os.getpid()}-{_HOST}-{secrets.token_hex(4)}"
+def _files(manifest: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of each file, from the manifest; a name cannot lead out of the folder."""
+    files = manifest.get("files")
+    if not isinstance(files, dict) or _TREES not in files:
+        raise CheckpointCorrupt(f"`{folder / _MANIFEST}` is damaged: it names no files.")
+    for name, expected in files.items():
+        known = name == _TREES or (name.endswith(SUFFIX) and _PART.fullmatch(name.removesuffix(SUFFIX)))
+        if not known or not isinstance(expected, dict):
+            raise CheckpointCorrupt(f"`{folder / _MANIFEST}` is damaged: {name[:80]!r} is no file of a checkpoint.")
+    return files
 
 
-def _sweep(root: Path) -> None:
-    """Remove the wreckage of processes that are gone, and our own; what resists is a warning."""
-    for path in root.iterdir() if root.is_dir() else ():
-        found = _WRECKAGE.fullmatch(path.name)
-        if not (_is_nobodys(path, int(found[1]), found[2]) if found else re.fullmatch(r"\.LATEST\..*\.tmp", path.name)):
-            continue
-        try:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        except OSError as error:
-            logger.warning("`%s` is of no use, but cannot be removed: %s.", path, error.strerror or error)
-
-
-def _is_nobodys(path: Path, process: int, host: str) -> bool:
-    if host == _HOST and process == os.getpid():
-        return True
-    if host == _HOST and os.name != "nt":  # there, os.kill would kill
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return True
-        except OSError:  # it lives, and is another user's
-            pass
-    return time.time() - path.lstat().st_mtime > _FORGOTTEN
-
-
-def _stored_in(root: Path) -> list[Path]:
+def _size(path: Path) -> int:
     try:
-        found = [path for path in root.iterdir() if _STEP.fullmatch(path.name)]
-    except FileNotFoundError:
-        return []
+        status = path.lstat()
     except OSError as error:
-        raise CheckpointError(f"`{root}` cannot be read: {error.strerror or error}.") from error
-    return sorted(found, key=lambda path: (-step_of(path), path.suffix != _NEW))
-
-
-def _is_whole(path: Path, *, full: bool = False) -> bool:
-    try:
-        StoredCheckpoint(path, full=full)
-    except OSError:
-        return False
-    return True
+        raise CheckpointCorrupt(f"`{path}` is missing: {error.strerror or error}.") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise CheckpointCorrupt(f"`{path}` is damaged: it is no plain file.")
+    return status.st_size

@@ -1,19 +1,19 @@
-"""Python state as JSON and tensors, and back; no pickle.
+"""Encoding of Python state as JSON and tensors, without pickle.
 
 A tree of plain values becomes a *skeleton*, which ``json`` can write, and its tensors by name, which ``safetensors``
-can write. What JSON cannot say is an object with one key out of a fixed set:
+can write. A value that JSON does not have becomes an object with one of these keys:
 
 ==================================  =================================================================
 ``{"$f": "nan"}``                   a float that is not finite
 ``{"$i": "0x1f"}``                  an int of more than 64 bits
 ``{"$tuple": [...]}``               a tuple; ``$size`` is a ``torch.Size``
-``{"$dict": [[key, value], ...]}``  a dict whose keys are no plain names; also ``$ordered``, ``$counter``
+``{"$dict": [[key, value], ...]}``  a dict with keys that are not plain text; also ``$ordered``, ``$counter``
 ``{"$t": name}``                    a tensor
 ``{"$np": [type, shape, name]}``    a numpy array, whose bytes are a tensor
 ``{"$np": [type, hex]}``            a numpy scalar
 ==================================  =================================================================
 
-Nothing that is read names anything to import.
+Decoding imports nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from super_selfish.errors import CheckpointCorrupt
 
 MAX_DEPTH = 32
-"""How deep containers may be nested."""
+"""Deepest nesting of containers."""
 
 _ALLOWED = (
     "None, bool, int, float, str, list, tuple, dict, OrderedDict, Counter, torch.Size, dense torch tensors, "
@@ -46,21 +46,21 @@ _TENSORS = [getattr(torch, name) for name in (*_SHARED, "bfloat16", "float8_e4m3
 
 
 def encode(tree: Any, name: str = "tree") -> tuple[Any, dict[str, Tensor]]:
-    """Take a tree apart.
+    """Encode a tree.
 
-    Types are taken literally: a subclass is refused, for it would come back as something else. Only ``nn.Parameter``
-    comes back as a tensor, and attributes of an ``OrderedDict`` (``_metadata`` of a ``state_dict``) are left out.
+    A subclass of an allowed type is refused: it would be decoded as something else. Two exceptions: ``nn.Parameter``
+    is decoded as a tensor, and attributes of an ``OrderedDict`` (``_metadata`` of a ``state_dict``) are left out.
 
     Args:
         tree: Nested containers, at most ``MAX_DEPTH`` deep.
-        name: What the tree is called in an error.
+        name: The name of the tree in error messages.
 
     Returns:
-        What ``json`` can write, and copies on the CPU of all tensors by name. Tensors that are the same memory are
-        stored once, and come back as one.
+        The skeleton, and copies of all tensors on the CPU, by name. Tensors that share the same memory are stored once
+        and decoded as one.
 
     Raises:
-        TypeError: If something in it cannot be stored; the message names where it is.
+        TypeError: If something in it cannot be stored; the message names its place.
 
     Examples:
         >>> encode({"lr": 0.1, "betas": (0.9, float("inf"))})
@@ -71,10 +71,10 @@ def encode(tree: Any, name: str = "tree") -> tuple[Any, dict[str, Tensor]]:
 
 
 def decode(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Put a tree together again; the opposite of `encode`.
+    """Decode a tree; the inverse of `encode`.
 
     Raises:
-        CheckpointCorrupt: If the skeleton is none, or names a tensor that is not there.
+        CheckpointCorrupt: If the skeleton is damaged, or names a tensor that is missing.
 
     Examples:
         >>> decode({"$tuple": [1, {"$f": "-inf"}]}, {})
@@ -162,17 +162,6 @@ class _Encoder:
 class _Decoder:
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors = tensors
-        self._tags: dict[str, Callable[[Any, int], Any]] = {
-            "$f": self._float,
-            "$i": self._int,
-            "$tuple": lambda content, depth: tuple(self._items(content, depth)),
-            "$size": self._size,
-            "$dict": lambda content, depth: dict(self._pairs(content, depth)),
-            "$ordered": lambda content, depth: OrderedDict(self._pairs(content, depth)),
-            "$counter": lambda content, depth: Counter(dict(self._pairs(content, depth))),
-            "$t": lambda content, _: self._tensor(content),
-            "$np": lambda content, _: self._array(content),
-        }
 
     def value(self, skeleton: Any, depth: int) -> Any:
         if depth > MAX_DEPTH:
@@ -186,34 +175,43 @@ class _Decoder:
         tag = next((key for key in skeleton if key.startswith("$")), None)
         if tag is None:
             return {key: self.value(value, depth + 1) for key, value in skeleton.items()}
-        if len(skeleton) != 1 or tag not in self._tags:
-            _fail(f"the tag {tag[:32]!r} is unknown or not alone")
-        return self._tags[tag](skeleton[tag], depth)
+        if len(skeleton) != 1:
+            _fail(f"the tag {tag[:32]!r} is not alone")
+        return self._tagged(tag, skeleton[tag], depth)
+
+    def _tagged(self, tag: str, content: Any, depth: int) -> Any:
+        for kind, known in _MAPPINGS.items():
+            if tag == known:
+                return kind(self._pairs(content, depth))
+        match tag:
+            case "$tuple":
+                return tuple(self._items(content, depth))
+            case "$size":
+                items = self._items(content, depth)
+                return torch.Size(items) if _is_shape(items) else _fail("a shape was expected")
+            case "$f":
+                return float(content) if content in ("nan", "inf", "-inf") else _fail("a float was expected")
+            case "$i":
+                valid = isinstance(content, str) and re.fullmatch("-?0x[0-9a-f]+", content)
+                return int(content, 16) if valid else _fail("an int was expected")
+            case "$t":
+                return self._tensor(content)
+            case "$np":
+                return self._array(content)
+        return _fail(f"the tag {tag[:32]!r} is unknown")
 
     def _items(self, content: Any, depth: int) -> list[Any]:
         if not isinstance(content, list):
             _fail("a list was expected")
         return [self.value(item, depth + 1) for item in content]
 
-    def _pairs(self, content: Any, depth: int) -> list[tuple[Any, Any]]:
+    def _pairs(self, content: Any, depth: int) -> dict[Any, Any]:
         if not isinstance(content, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in content):
             _fail("pairs were expected")
         pairs = [(self.value(key, depth + 1), self.value(value, depth + 1)) for key, value in content]
         if not all(_is_key(key) for key, _ in pairs) or len(dict(pairs)) != len(pairs):
-            _fail("a key is twice, or can be none")
-        return pairs
-
-    def _float(self, content: Any, _depth: int) -> float:
-        return float(content) if content in ("nan", "inf", "-inf") else _fail("a float was expected")
-
-    def _int(self, content: Any, _depth: int) -> int:
-        if not isinstance(content, str) or not re.fullmatch("-?0x[0-9a-f]+", content):
-            _fail("an int was expected")
-        return int(content, 16)
-
-    def _size(self, content: Any, depth: int) -> torch.Size:
-        items = self._items(content, depth)
-        return torch.Size(items) if _is_shape(items) else _fail("a shape was expected")
+            _fail("a key occurs twice, or has a type that no key can have")
+        return dict(pairs)
 
     def _tensor(self, name: Any) -> Tensor:
         if not isinstance(name, str) or name not in self.tensors:

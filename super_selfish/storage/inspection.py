@@ -9,8 +9,8 @@ from typing import Any
 
 from super_selfish.errors import CheckpointError
 from super_selfish.files import SUFFIX, base_path, with_suffix
-from super_selfish.storage.checkpoint import CheckpointFolder
-from super_selfish.storage.stored import StoredCheckpoint, step_of
+from super_selfish.storage.checkpoint import StoredCheckpoint, step_of
+from super_selfish.storage.checkpoint_folder import CheckpointFolder
 from super_selfish.storage.weights_file import verified
 
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from super_selfish.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch
 from super_selfish.files import SUFFIX, base_path, keep_previous, with_suffix, write_text, write_with
-from super_selfish.storage.checkpoint import CheckpointFolder
-from super_selfish.storage.stored import check_format
+from super_selfish.storage.checkpoint import StoredCheckpoint, check_format
+from super_selfish.storage.checkpoint_folder import CheckpointFolder
 
 FORMAT = 1
 _KEY = "super_selfish"
@@ -93,8 +93,13 @@ def read_newest(name: str | os.PathLike[str]) -> WeightsFile:
     if not with_suffix(base, SUFFIX).is_file() and not with_suffix(base, ".pt").is_file():
         found = CheckpointFolder(base).newest_valid()
         if found is not None:
-            return WeightsFile(found.path, found.read("model"), found.manifest)
+            return weights_in(found)
     return read_weights(name)
+
+
+def weights_in(checkpoint: StoredCheckpoint) -> WeightsFile:
+    """The weights in a checkpoint."""
+    return WeightsFile(checkpoint.path, checkpoint.read("model"), checkpoint.manifest)
 
 
 def read_weights(name: str | os.PathLike[str]) -> WeightsFile:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from starting import environment
 
 from super_selfish.cli import main
-from super_selfish.storage.checkpoint import CheckpointFolder
+from super_selfish.storage.checkpoint_folder import CheckpointFolder
 
 HERE = Path(__file__).parent
 TRAIN = ["train", "rotate_net", "photos", "--resolution", "32", "--backbone", "small_resnet", "--device", "cpu"]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from super_selfish.distributed.group import first_host, found
 from super_selfish.errors import ConfigurationError
-from super_selfish.storage.checkpoint import CheckpointFolder
+from super_selfish.storage.checkpoint_folder import CheckpointFolder
 from super_selfish.supervisors import all_supervisors
 
 HERE = Path(__file__).parent

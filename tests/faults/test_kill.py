@@ -15,7 +15,7 @@ import torch
 import torch._dynamo  # optimizers import it when they are made, which takes seconds in each child
 from toys import At, digest, run, toy
 
-from super_selfish.storage.checkpoint import CheckpointFolder
+from super_selfish.storage.checkpoint_folder import CheckpointFolder
 from super_selfish.supervisors import all_supervisors
 from super_selfish.training import Callback
 

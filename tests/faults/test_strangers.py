@@ -33,8 +33,8 @@ import super_selfish
 from super_selfish.errors import CheckpointError, DataError, SuperSelfishError
 from super_selfish.images.image_files import read_header, read_image
 from super_selfish.models import SmallResNet
-from super_selfish.storage.checkpoint import CheckpointFolder
-from super_selfish.storage.stored import StoredCheckpoint, _digest
+from super_selfish.storage.checkpoint import StoredCheckpoint, _digest
+from super_selfish.storage.checkpoint_folder import CheckpointFolder
 
 MANY = settings(
     max_examples=300, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)

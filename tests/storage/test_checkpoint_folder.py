@@ -19,8 +19,9 @@ import pytest
 import torch
 
 from super_selfish.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch, ConfigurationError
-from super_selfish.storage import checkpoint as module
-from super_selfish.storage.checkpoint import CheckpointFolder, StoredCheckpoint
+from super_selfish.storage import checkpoint_folder as module
+from super_selfish.storage.checkpoint import StoredCheckpoint
+from super_selfish.storage.checkpoint_folder import CheckpointFolder
 
 FILES = ["manifest.json", "trees.json", "model.safetensors", "optimizer.safetensors"]
 
@@ -591,11 +592,11 @@ def test_forged_trees_are_refused() -> None:
 @pytest.mark.promise(32)
 def test_large_text_is_neither_read_nor_written(monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(1)
-    monkeypatch.setattr("super_selfish.storage.stored._JSON_LIMIT", 2000)
+    monkeypatch.setattr("super_selfish.storage.checkpoint._JSON_LIMIT", 2000)
     with pytest.raises(CheckpointError, match=r"trees.json` would be larger.*Keep long lists as arrays or tensors"):
         at().write(2, {"list": list(range(5000))}, {})
     assert names() == {"LATEST", path.name}
-    monkeypatch.setattr("super_selfish.storage.stored._JSON_LIMIT", 100)
+    monkeypatch.setattr("super_selfish.storage.checkpoint._JSON_LIMIT", 100)
     with pytest.raises(CheckpointCorrupt, match="is larger than"):
         StoredCheckpoint(path)
 

@@ -1,0 +1,283 @@
+"""The folder ``NAME.ckpt`` with the checkpoints of a training, from which it resumes.
+
+Every ``step-000000012000/`` in it is complete: it gets this name by one rename, after all of it is on the disk.
+``LATEST`` is for people; a training resumes from the newest step whose files match the sha256 in its ``manifest.json``.
+
+A replacement takes three renames: the new folder is complete as ``X.new``; the old one is set aside; ``X.new`` becomes
+``X``. Readers know ``X.new``, so a kill in between loses neither. ``.tmp-*`` and ``.trash-*`` are never read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError
+
+from super_selfish.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch, ConfigurationError
+from super_selfish.files import sync_folder, with_suffix, write_text
+from super_selfish.storage.checkpoint import StoredCheckpoint, check_parts, step_of, write_files
+
+_NEW = ".new"
+_STEP = re.compile(r"step-\d{12,18}(?:\.new)?")
+_LEFTOVER = re.compile(r"\.(?:tmp|trash)-.+-([1-9]\d{0,8})-([0-9a-f]{8})-[0-9a-f]{8}")
+_LATEST = re.compile(r"\.LATEST\..*\.tmp")
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+_ABANDONED = 24 * 3600.0  # seconds after which the leftovers of another computer are removed
+
+logger = logging.getLogger("super_selfish")
+
+
+class CheckpointFolder:
+    """All checkpoints of one training.
+
+    Args:
+        base: The path without suffix, as from `super_selfish.files.base_path`.
+
+    Attributes:
+        path: The folder ``NAME.ckpt``.
+        previous: Where an older training's folder is kept, ``NAME.ckpt.prev``.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.path = with_suffix(base, ".ckpt")
+        self.previous = with_suffix(self.path, ".prev")
+        self._new = with_suffix(self.path, _NEW)
+        self._damaged: set[Path] = set()
+        self._written = False
+
+    def steps(self) -> list[int]:
+        """Stored steps, the newest first; they may be damaged."""
+        return list(dict.fromkeys(step_of(path) for path in self.stored()))
+
+    def newest_valid(self, verify: Literal["full", "size"] = "full") -> StoredCheckpoint | None:
+        """The newest undamaged checkpoint, or None if there are no checkpoints. Nothing on the disk is changed.
+
+        Args:
+            verify: ``"size"`` compares the sizes of files only, which is fast.
+
+        Raises:
+            CheckpointCorrupt: If there are checkpoints, but each of them is damaged.
+            CheckpointMismatch: If the newest is from a newer release.
+        """
+        if verify not in ("full", "size"):
+            raise ConfigurationError("`verify` is unknown.", expected="'full' or 'size'", received=repr(verify))
+        while True:
+            stored, reasons = self.stored(), []
+            for path in stored:
+                try:
+                    return StoredCheckpoint(path, full=verify == "full")
+                except CheckpointMismatch:
+                    raise
+                except OSError as error:  # CheckpointCorrupt is one
+                    if path.exists():  # a running training may have replaced it
+                        reasons.append(str(error))
+                        self._damaged.add(path)
+                        logger.warning("Skipping a damaged checkpoint. %s", error)
+            if stored == self.stored():
+                break
+        if not stored:
+            return None
+        hint = f" An older training is in `{self.previous}`." if self.previous.is_dir() else ""
+        raise CheckpointCorrupt(
+            f"No checkpoint in `{self.path}` is whole. {' '.join(reasons)}",
+            fix=f"Restore the folder from a copy, or start over; nothing was changed.{hint}",
+        )
+
+    def write(
+        self, step: int, parts: Mapping[str, Any], manifest: Mapping[str, Any], keep: int = 2, *, fresh: bool = False
+    ) -> Path:
+        """Write a checkpoint, then remove old ones.
+
+        Args:
+            step: Number of training steps.
+            parts: Trees by name, as `super_selfish.storage.codec.encode` takes them.
+            manifest: JSON values that describe the checkpoint.
+            keep: Number of undamaged checkpoints to keep, at least 1.
+            fresh: The training was not resumed from this folder. When its first checkpoint is complete, the folder
+                of the older training becomes ``NAME.ckpt.prev``.
+
+        Returns:
+            The folder of the checkpoint.
+
+        Raises:
+            CheckpointError: If it cannot be written; earlier checkpoints are then as before.
+            ConfigurationError: If an argument is wrong.
+            TypeError: If something in a part or in the manifest cannot be stored.
+        """
+        _check_arguments(step, parts, keep)
+        try:
+            self._finish_replacements()
+            fresh = fresh and not self._written and bool(self.stored())
+            root = self._new if fresh else self.path
+            before = None if fresh else max((other for other in self.steps() if other < step), default=None)
+            target = self._commit(root, step, parts, {**manifest, "step": step, "previous": before})
+            if fresh:
+                self._set_aside()
+                target = self.path / target.name
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(
+                f"`{self.path}` could not be written: {str(getattr(error, 'strerror', None) or error).rstrip('.')}.",
+                fix="Earlier checkpoints are unchanged. Make room on the disk, or choose another `name`.",
+            ) from error
+        self._damaged.discard(target)
+        try:  # the checkpoint is safe: training goes on whatever fails now
+            write_text(self.path / "LATEST", target.name + "\n")
+            self._remove_old(step, keep)
+        except OSError as error:
+            logger.warning("`%s` is stored, but `%s` could not be cleaned up: %s", target.name, self.path, error)
+        return target
+
+    def clean(self) -> None:
+        """Finish or remove what a killed training left; called when a training starts.
+
+        Files of running processes are not touched.
+
+        Raises:
+            CheckpointError: If the folder cannot be changed.
+        """
+        try:
+            self._finish_replacements()
+            _sweep(self.path)
+        except OSError as error:
+            raise CheckpointError(f"`{self.path}` cannot be cleaned up: {error.strerror or error}.") from error
+
+    def stored(self) -> list[Path]:
+        """Folders of checkpoints, the newest first; a replacement comes before what it replaces."""
+        for root in (self.path, self._new, self.path):  # again, for a replacement may just have been finished
+            if found := _stored_in(root):
+                return found
+        return []
+
+    def _commit(self, root: Path, step: int, parts: Mapping[str, Any], manifest: dict[str, Any]) -> Path:
+        target = root / f"step-{step:012d}"
+        complete = with_suffix(target, _NEW)
+        with _removed_on_failure(_scratch(root, "tmp", str(step))) as temporary:
+            write_files(temporary, parts, manifest)
+            sync_folder(temporary)
+            temporary.rename(complete if target.exists() else target)
+            self._written = True
+        sync_folder(root)
+        sync_folder(root.parent)
+        if complete.exists():
+            _take_place(complete, target, aside=_scratch(root, "trash", target.name))
+        return target
+
+    def _set_aside(self) -> None:
+        """Make ``NAME.ckpt.new`` the folder and ``NAME.ckpt`` the previous one."""
+        aside = self.previous if _stored_in(self.path) else _scratch(self._new, "trash", "empty")
+        if aside.exists():
+            aside.rename(_scratch(self._new, "trash", "prev"))
+            sync_folder(self.path.parent)
+        _take_place(self._new, self.path, aside=aside)
+        self._damaged.clear()
+
+    def _finish_replacements(self) -> None:
+        """Finish the replacements that a kill interrupted; no undamaged checkpoint is lost."""
+        if any(_is_whole(path, full=True) for path in _stored_in(self._new)) or not self.path.exists():
+            if self._new.is_dir():
+                self._set_aside()
+        else:
+            _sweep(self._new)
+            with contextlib.suppress(OSError):
+                self._new.rmdir()
+        for path in _stored_in(self.path):
+            target = path.with_suffix("")
+            if path.suffix == _NEW and target.exists() and not _is_whole(path, full=True):
+                path.rename(_scratch(self.path, "trash", path.name))
+            elif path.suffix == _NEW:
+                _take_place(path, target, aside=_scratch(self.path, "trash", target.name))
+
+    def _remove_old(self, step: int, keep: int) -> None:
+        """Remove checkpoints older than the ``keep`` newest undamaged ones, counted from ``step`` down."""
+        stored = self.stored()
+        whole = [path for path in stored if step_of(path) <= step and path not in self._damaged and _is_whole(path)]
+        for path in stored:
+            if len(whole) >= keep and step_of(path) < step_of(whole[keep - 1]):
+                path.rename(_scratch(self.path, "trash", path.name))
+        _sweep(self.path)
+
+
+def _check_arguments(step: int, parts: Mapping[str, Any], keep: int) -> None:
+    if not 0 <= step < 10**18 or keep < 1:
+        raise ConfigurationError(
+            "A checkpoint needs a step from 0, and at least one must be kept.", received=f"step={step}, keep={keep}"
+        )
+    check_parts(parts)
+
+
+@contextlib.contextmanager
+def _removed_on_failure(temporary: Path) -> Iterator[Path]:
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            temporary.parent.rmdir()  # only if nothing else is in it
+        raise
+
+
+def _take_place(new: Path, current: Path, *, aside: Path) -> None:
+    if current.exists():
+        current.rename(aside)
+        sync_folder(current.parent)
+    new.rename(current)
+    sync_folder(current.parent)
+
+
+def _scratch(root: Path, kind: str, label: str) -> Path:
+    return root / f".{kind}-{label}-{os.getpid()}-{_HOST}-{secrets.token_hex(4)}"
+
+
+def _sweep(root: Path) -> None:
+    """Remove the leftovers of dead processes and our own; log a warning for those that cannot be removed."""
+    for path in root.iterdir() if root.is_dir() else ():
+        found = _LEFTOVER.fullmatch(path.name)
+        if not (_is_abandoned(path, int(found[1]), found[2]) if found else _LATEST.fullmatch(path.name)):
+            continue
+        try:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        except OSError as error:
+            logger.warning("`%s` is a leftover that cannot be removed: %s.", path, error.strerror or error)
+
+
+def _is_abandoned(path: Path, process: int, host: str) -> bool:
+    if host == _HOST and process == os.getpid():
+        return True
+    if host == _HOST and os.name != "nt":  # there, os.kill would kill
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:  # it lives, and is another user's
+            pass
+    return time.time() - path.lstat().st_mtime > _ABANDONED
+
+
+def _stored_in(root: Path) -> list[Path]:
+    try:
+        found = [path for path in root.iterdir() if _STEP.fullmatch(path.name)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CheckpointError(f"`{root}` cannot be read: {error.strerror or error}.") from error
+    return sorted(found, key=lambda path: (-step_of(path), path.suffix != _NEW))
+
+
+def _is_whole(path: Path, *, full: bool = False) -> bool:
+    try:
+        StoredCheckpoint(path, full=full)
+    except OSError:
+        return False
+    return True
