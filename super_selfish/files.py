@@ -1,7 +1,7 @@
-"""Writing files so that a reader sees the old content or the new, never a part.
+"""Atomic file writes: a reader sees the old content or the new, never a part.
 
-Every write goes to a temporary file in the *same* folder, is flushed to disk, renamed over the old one, and the rename
-itself is flushed. Errors are raised, never swallowed.
+Every write goes to a temporary file in the same folder, is flushed to disk and renamed over the old file; then the
+rename is flushed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``target`` to write to; rename it over ``target`` if the block succeeds.
+    """Context manager: a temporary path that replaces ``target`` if the block succeeds.
 
     Raises:
         CheckpointError: If the folder cannot be written, or the disk is full. The old file is then untouched.
@@ -70,21 +70,21 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Replace a text file as a whole."""
+    """Replace a text file atomically."""
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_with(target: Path, write: Callable[[Path], object]) -> None:
-    """Replace a file as a whole with what ``write(path)`` produces."""
+    """Replace a file atomically by the one that ``write(path)`` writes."""
     with replacing(target) as temporary:
         write(temporary)
 
 
 def keep_previous(target: Path) -> Path | None:
-    """Keep the present content of ``target`` as ``<target>.prev``; at no moment is ``target`` missing.
+    """Keep the present content of ``target`` as ``<target>.prev``; ``target`` is never missing.
 
-    What cannot be kept is a warning: it must not stand in the way of what was just trained.
+    Failure is only a warning, because new weights are about to be written.
     """
     if not target.is_file():
         return None
@@ -106,11 +106,6 @@ def keep_previous(target: Path) -> Path | None:
 
 def sha256_of(path: Path) -> str:
     """Hex digest of a file's content."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(path)
-
-
-def _digest(path: Path) -> str:  # Python 3.10
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
@@ -136,12 +131,12 @@ def base_path(name: str | os.PathLike[str]) -> Path:
 
 
 def with_suffix(base: Path, suffix: str) -> Path:
-    """``store/v1.2`` and ``.json`` give ``store/v1.2.json`` (nothing is cut off at the dot)."""
+    """``store/v1.2`` and ``.json`` give ``store/v1.2.json`` (the dot of a version is no suffix)."""
     return base.with_name(base.name + suffix)
 
 
 def check_writable(base: Path) -> None:
-    """Try, before any training, that files of this name can be written.
+    """Check before training that files of this name can be written.
 
     Raises:
         ConfigurationError: If they cannot, with the reason.

@@ -20,7 +20,7 @@ from super_selfish.files import (
 )
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_litter() -> None:
+def test_failed_write_leaves_the_old_file_alone() -> None:
     target = Path("folder/file.txt")
     write_text(target, "old")
 
@@ -36,7 +36,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter() -> None:
 
 
 @pytest.mark.promise(5)
-def test_the_write_is_flushed_before_the_rename(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_is_flushed_before_the_rename(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     fsync, replace = os.fsync, Path.replace
 
@@ -55,7 +55,7 @@ def test_the_write_is_flushed_before_the_rename(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.promise(7)
-def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     write_text(Path("file.txt"), "old")
 
     def full(_handle: int) -> None:
@@ -68,7 +68,7 @@ def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.listdir() == ["file.txt"]  # noqa: PTH208
 
 
-def test_the_mode_follows_the_umask() -> None:
+def test_permissions_follow_the_umask() -> None:
     before = os.umask(0o027)
     try:
         write_text(Path("file.txt"), "x")
@@ -77,7 +77,7 @@ def test_the_mode_follows_the_umask() -> None:
     assert stat.S_IMODE(Path("file.txt").stat().st_mode) == 0o640
 
 
-def test_the_previous_content_is_kept() -> None:
+def test_keep_previous() -> None:
     target = Path("file.txt")
     assert keep_previous(target) is None
     for text in ("one", "two", "three"):
@@ -100,7 +100,7 @@ def test_names() -> None:
 
 
 @pytest.mark.promise(8)
-def test_what_cannot_be_written_is_told_before_training() -> None:
+def test_check_writable() -> None:
     Path("taken").write_text("a file, not a folder")
     with pytest.raises(ConfigurationError, match="`name` cannot be written"):
         check_writable(Path("taken/base"))

@@ -130,7 +130,7 @@ def killed_at_every_call(action: Callable[[], object], look: Callable[[], object
     raise AssertionError("never came to an end")
 
 
-def test_what_is_written_is_read() -> None:
+def test_write_then_read() -> None:
     folder = at()
     assert folder.newest_valid() is None
     assert folder.steps() == []
@@ -149,9 +149,12 @@ def test_what_is_written_is_read() -> None:
     assert checkpoint.manifest["previous"] == 5
     assert checkpoint.manifest["seconds"] >= 0
     assert {path.name for path in checkpoint.path.iterdir()} == set(FILES)
+    for text in ("step-000000000005", "../../elsewhere", ""):
+        Path("store/base.ckpt/LATEST").write_text(text)  # is for people alone
+        check(at().newest_valid(), 12)
 
 
-def test_the_manifest_names_every_file_and_then_itself() -> None:
+def test_manifest_has_hashes_of_all_files() -> None:
     path = write(5, mark="ü")
     manifest = json.loads((path / "manifest.json").read_text())
     assert list(manifest)[-1] == "sha256"
@@ -161,7 +164,7 @@ def test_the_manifest_names_every_file_and_then_itself() -> None:
         assert said == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def test_a_manifest_of_odd_values_stays_valid() -> None:
+def test_manifest_with_non_json_values_and_reserved_keys() -> None:
     odd = {"loss": float("nan"), "rates": {10: (1, 2), 9: None}, "format": 99, "step": 3, "sha256": "x", "files": {}}
     at().write(5, state(5), odd)
     found = at().newest_valid()
@@ -170,7 +173,7 @@ def test_a_manifest_of_odd_values_stays_valid() -> None:
     assert found.manifest["rates"] == {"10": [1, 2], "9": None}
 
 
-def test_what_is_read_does_not_hold_on_to_the_file() -> None:
+def test_read_copies_tensors() -> None:
     path = at().write(5, {"model": torch.ones(100_000)}, {}) / "model.safetensors"
     found = at().newest_valid()
     assert found is not None
@@ -181,7 +184,7 @@ def test_what_is_read_does_not_hold_on_to_the_file() -> None:
 
 
 @pytest.mark.promise(39)
-def test_only_the_newest_are_kept() -> None:
+def test_keep_limits_the_number_of_checkpoints() -> None:
     folder = at()
     for step in range(1, 6):
         write(step, folder, keep=3)
@@ -190,7 +193,7 @@ def test_only_the_newest_are_kept() -> None:
     assert names() == {"step-000000000006", "LATEST"}
 
 
-def test_wrong_arguments_change_nothing() -> None:
+def test_invalid_arguments_change_nothing() -> None:
     for options in ({"step": -1}, {"keep": 0}):
         with pytest.raises(ConfigurationError, match="needs a step from 0"):
             write(**({"step": 1} | options))
@@ -207,7 +210,7 @@ def test_wrong_arguments_change_nothing() -> None:
 
 
 @pytest.mark.promise(5)
-def test_the_order_of_a_write() -> None:
+def test_order_of_disk_operations() -> None:
     folder = at()
     write(1, folder, keep=1)
     with watched() as events:
@@ -247,7 +250,7 @@ def whole(steps: set[int], new: int) -> None:
 
 @pytest.mark.promise(3)
 @pytest.mark.parametrize("keep", [1, 2])
-def test_a_kill_at_any_call_of_a_write(keep: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_kill_during_a_write(keep: int, caplog: pytest.LogCaptureFixture) -> None:
     for step in (1, 2):
         write(step, keep=keep)
     calls = killed_at_every_call(lambda: write(3, keep=keep), lambda: whole({2, 3}, 3))
@@ -256,7 +259,7 @@ def test_a_kill_at_any_call_of_a_write(keep: int, caplog: pytest.LogCaptureFixtu
 
 
 @pytest.mark.promise(3)
-def test_a_kill_at_any_call_of_the_first_write() -> None:
+def test_kill_during_the_first_write() -> None:
     def look() -> None:
         folder = at()
         found = folder.newest_valid()
@@ -272,7 +275,7 @@ def test_a_kill_at_any_call_of_the_first_write() -> None:
 
 @pytest.mark.promise(3)
 @pytest.mark.parametrize("damaged", [False, True])
-def test_a_kill_at_any_call_of_a_repeated_step(damaged: bool) -> None:
+def test_kill_while_a_step_is_replaced(damaged: bool) -> None:
     write(1, keep=1)
     path = write(2, keep=2 if damaged else 1)
     if damaged:
@@ -322,7 +325,7 @@ def older_trainings() -> None:
     write(9, mark="old", fresh=True)
 
 
-def test_an_older_training_is_set_aside() -> None:
+def test_fresh_training_sets_the_older_one_aside() -> None:
     folder = at()
     assert write(5, folder, fresh=True).is_dir()
     assert names("store") == {"base.ckpt"}  # nothing was there
@@ -343,13 +346,13 @@ def test_an_older_training_is_set_aside() -> None:
 
 
 @pytest.mark.promise(3)
-def test_a_kill_at_any_call_of_setting_aside() -> None:
+def test_kill_while_an_older_training_is_set_aside() -> None:
     older_trainings()
     assert killed_at_every_call(lambda: write(1, mark="new", fresh=True), set_aside_is_whole) > 25
 
 
 @pytest.mark.promise(3)
-def test_a_kill_while_the_wreckage_of_a_kill_is_tidied_up() -> None:
+def test_kill_during_clean_after_a_kill() -> None:
     older_trainings()
     with pytest.raises(Killed), watched(lambda _number, event: Killed() if event == "fsync folder" else None):
         write(1, mark="new", fresh=True)
@@ -369,12 +372,12 @@ def test_a_kill_while_the_wreckage_of_a_kill_is_tidied_up() -> None:
     assert killed_at_every_call(lambda: at().clean(), set_aside_is_whole) > 2
 
 
-def test_a_lock_made_in_between_is_no_older_training() -> None:
+def test_folder_without_checkpoints_is_no_older_training() -> None:
     older_trainings()
     write(1, mark="new", fresh=True)
     Path("store/base.ckpt").rename("store/base.ckpt.new")  # as a kill leaves it
     Path("store/base.ckpt").mkdir()
-    Path("store/base.ckpt/LOCK").write_text("1")
+    Path("store/base.ckpt/notes").write_text("1")
     at().clean()
     check(at().newest_valid(), 1)
     assert StoredCheckpoint(Path("store/base.ckpt.prev/step-000000000009")).manifest["mark"] == "old"
@@ -405,7 +408,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 @pytest.mark.promise(6)
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_damage_is_noticed_and_passed_over(name: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_checkpoint_is_skipped(name: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     write(1)
     path = write(2) / name
     DAMAGE[kind](path)
@@ -424,7 +427,7 @@ def test_damage_is_noticed_and_passed_over(name: str, kind: str, caplog: pytest.
 
 
 @pytest.mark.promise(6)
-def test_any_flipped_bit_of_the_manifest_is_noticed() -> None:
+def test_flipped_bit_in_the_manifest_is_detected() -> None:
     path = write(1) / "manifest.json"
     good = path.read_bytes()
     for position in range(0, len(good), 3):
@@ -443,7 +446,7 @@ def _parsed(content: bytes) -> Any:
         return None
 
 
-def test_sizes_alone_are_enough_if_asked_for() -> None:
+def test_verify_size_compares_sizes_only() -> None:
     write(1)
     path = write(2)
     flip(path / "model.safetensors")
@@ -454,7 +457,7 @@ def test_sizes_alone_are_enough_if_asked_for() -> None:
     check(at().newest_valid("size"), 1)
 
 
-def test_a_damaged_step_does_not_push_out_a_whole_one() -> None:
+def test_damaged_checkpoint_does_not_count_as_kept() -> None:
     write(1)
     flip(write(5) / "model.safetensors")
     folder = at()
@@ -468,7 +471,7 @@ def test_a_damaged_step_does_not_push_out_a_whole_one() -> None:
     assert folder.steps() == [7, 6]
 
 
-def test_a_damaged_step_is_replaced_when_it_comes_again() -> None:
+def test_damaged_step_is_replaced() -> None:
     write(1)
     flip(write(5) / "model.safetensors")
     folder = at()
@@ -490,28 +493,19 @@ def pending(damaged: bool) -> Path:
     return path
 
 
-def test_a_pending_replacement_is_used_and_finished() -> None:
-    path = pending(damaged=False)
+@pytest.mark.parametrize(("damaged", "mark"), [(False, "new"), (True, "old")])
+def test_clean_finishes_a_replacement_only_if_it_is_undamaged(damaged: bool, mark: str) -> None:
+    path = pending(damaged)
     assert at().steps() == [2]
     found = at().newest_valid()
     assert found is not None
-    assert found.manifest["mark"] == "new"
+    assert found.manifest["mark"] == mark
     at().clean()
-    assert StoredCheckpoint(path).manifest["mark"] == "new"
+    assert StoredCheckpoint(path).manifest["mark"] == mark
     assert names() == {"LATEST", path.name}
 
 
-def test_a_damaged_replacement_replaces_nothing() -> None:
-    path = pending(damaged=True)
-    found = at().newest_valid()
-    assert found is not None
-    assert found.manifest["mark"] == "old"
-    at().clean()
-    assert StoredCheckpoint(path).manifest["mark"] == "old"
-    assert names() == {"LATEST", path.name}
-
-
-def test_a_damaged_new_training_sets_nothing_aside() -> None:
+def test_damaged_fresh_training_sets_nothing_aside() -> None:
     new = write(3)
     flip(new / "model.safetensors")
     Path("store/base.ckpt").rename("store/base.ckpt.new")
@@ -535,15 +529,15 @@ def rewrite(path: Path, **changes: Any) -> None:
 
 
 @pytest.mark.promise(36)
-def test_a_newer_format_is_told() -> None:
+def test_newer_format_is_refused() -> None:
     write(1)
     rewrite(write(2), format=2)
-    with pytest.raises(CheckpointMismatch, match=r"newer release.*format 2.*Upgrade"):
+    with pytest.raises(CheckpointMismatch, match="format 2"):
         at().newest_valid()
 
 
 @pytest.mark.promise(33)
-def test_a_manifest_leads_nowhere_else() -> None:
+def test_manifest_cannot_name_files_elsewhere() -> None:
     path = write(1)
     files = json.loads((path / "manifest.json").read_text())["files"]
     secret = Path("store/base.ckpt/x.safetensors")
@@ -590,10 +584,10 @@ def test_forged_trees_are_refused() -> None:
 
 
 @pytest.mark.promise(32)
-def test_large_text_is_neither_read_nor_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_size_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(1)
     monkeypatch.setattr("super_selfish.storage.checkpoint._JSON_LIMIT", 2000)
-    with pytest.raises(CheckpointError, match=r"trees.json` would be larger.*Keep long lists as arrays or tensors"):
+    with pytest.raises(CheckpointError, match="larger"):
         at().write(2, {"list": list(range(5000))}, {})
     assert names() == {"LATEST", path.name}
     monkeypatch.setattr("super_selfish.storage.checkpoint._JSON_LIMIT", 100)
@@ -603,7 +597,7 @@ def test_large_text_is_neither_read_nor_written(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.promise(7)
 @pytest.mark.parametrize("fresh", [False, True])
-def test_a_full_disk_leaves_everything_as_it_was(fresh: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_full_disk_at_any_call(fresh: bool, caplog: pytest.LogCaptureFixture) -> None:
     def full(number: int, event: str) -> BaseException | None:
         return OSError(errno.ENOSPC, "No space left") if number >= n and event not in {"remove", "rmdir"} else None
 
@@ -637,11 +631,11 @@ def test_a_full_disk_leaves_everything_as_it_was(fresh: bool, caplog: pytest.Log
     assert "a warning" in outcomes
     refused = [outcome for outcome in outcomes if outcome != "a warning"]
     assert len(refused) > 10
-    assert all("could not be written: No space left. Earlier checkpoints are unchanged" in text for text in refused)
+    assert all("No space left" in text for text in refused)
 
 
 @pytest.mark.promise(7)
-def test_tensors_that_do_not_fit_leave_everything_as_it_was() -> None:
+def test_tensors_that_do_not_fit_on_the_disk() -> None:
     resource = pytest.importorskip("resource")
     write(1)
     before = tree()
@@ -656,7 +650,7 @@ def test_tensors_that_do_not_fit_leave_everything_as_it_was() -> None:
 
 
 @pytest.mark.promise(8)
-def test_a_folder_that_cannot_be_written_is_told() -> None:
+def test_path_that_is_no_folder_is_an_error() -> None:
     Path("store").mkdir()
     Path("store/base.ckpt").write_text("a file")
     for call in (lambda: write(1), lambda: at().newest_valid(), lambda: at().steps(), lambda: at().clean()):
@@ -665,7 +659,7 @@ def test_a_folder_that_cannot_be_written_is_told() -> None:
     assert Path("store/base.ckpt").read_text() == "a file"
 
 
-def test_the_mode_follows_the_umask() -> None:
+def test_permissions_follow_the_umask() -> None:
     before = os.umask(0o027)
     try:
         path = write(1)
@@ -676,7 +670,7 @@ def test_the_mode_follows_the_umask() -> None:
 
 
 @pytest.mark.promise(3)
-def test_only_wreckage_of_the_dead_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clean_removes_leftovers_of_dead_processes_only(monkeypatch: pytest.MonkeyPatch) -> None:
     def kill(process: int, signal: int) -> None:
         assert signal == 0
         if process != alive:
@@ -710,7 +704,9 @@ def test_only_wreckage_of_the_dead_is_removed(monkeypatch: pytest.MonkeyPatch) -
     assert names() == {*kept, "LATEST", "step-000000000001"}
 
 
-def test_what_cannot_be_removed_is_a_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_leftover_that_cannot_be_removed_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def busy(*_arguments: Any, **_options: Any) -> None:
         raise OSError(errno.EBUSY, "Device or resource busy")
 
@@ -723,17 +719,7 @@ def test_what_cannot_be_removed_is_a_warning(monkeypatch: pytest.MonkeyPatch, ca
     assert names() == {"LATEST", "step-000000000002"}
 
 
-def test_latest_is_not_trusted() -> None:
-    write(1)
-    write(2)
-    for text in ("step-000000000001", "../../elsewhere", ""):
-        Path("store/base.ckpt/LATEST").write_text(text)
-        check(at().newest_valid(), 2)
-
-
-def test_a_checkpoint_that_a_running_training_replaces_is_no_damage(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_reading_while_a_training_writes(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     write(1, keep=1)
     reader, before = at(), module._stored_in
     pending = [lambda: write(2, keep=1)]

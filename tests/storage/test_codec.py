@@ -66,12 +66,12 @@ ARRAYS = [
 
 
 @pytest.mark.parametrize("tree", [*PLAIN, *TENSORS, *ARRAYS], ids=lambda tree: type(tree).__name__)
-def test_what_goes_in_comes_out(tree: Any) -> None:
+def test_round_trip(tree: Any) -> None:
     assert same(through_files(tree), tree)
     assert same(through_files([{"x": (tree,)}]), [{"x": (tree,)}])
 
 
-def test_copies_are_taken() -> None:
+def test_encode_copies() -> None:
     weights, numbers = nn.Parameter(torch.ones(2)), np.ones(2)
     skeleton, tensors = encode([weights, numbers])
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_copies_are_taken() -> None:
     assert second.tolist() == [1, 1]
 
 
-def test_the_same_memory_is_stored_once() -> None:
+def test_shared_memory_is_stored_once() -> None:
     tied = torch.ones(4)
     skeleton, tensors = encode({"a": tied, "b": [tied.view(4)], "part": tied[:2], "other": torch.ones(4)})
     assert list(tensors) == ["a", "part", "other"]
@@ -94,7 +94,7 @@ def test_the_same_memory_is_stored_once() -> None:
     assert same(through_files(views), views)
 
 
-def test_names_are_those_of_the_state_dict() -> None:
+def test_tensors_keep_the_names_of_the_state_dict() -> None:
     assert list(encode(nn.Linear(2, 2).state_dict())[1]) == ["weight", "bias"]
 
 
@@ -134,12 +134,12 @@ class Text(str):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.promise(34)
-def test_anything_else_is_refused_and_named(value: Any, kind: str) -> None:
+def test_unsupported_type_is_refused_with_its_path(value: Any, kind: str) -> None:
     with pytest.raises(TypeError, match=rf"`memory\.rows\.0` .*({kind}).*Allowed: None, bool"):
         encode({"rows": [value]}, "memory")
 
 
-def test_keys_are_values_too() -> None:
+def test_unsupported_keys_are_refused() -> None:
     for key in (torch.ones(1), frozenset({1}), (1, frozenset()), lambda: 0):
         with pytest.raises(TypeError, match="has a key of type"):
             encode({key: 1})
@@ -152,7 +152,7 @@ def nested(depth: int, leaf: Any = 0) -> Any:
 
 
 @pytest.mark.promise(32)
-def test_depth_is_limited_both_ways() -> None:
+def test_depth_limit() -> None:
     assert same(through_files(nested(MAX_DEPTH)), nested(MAX_DEPTH))
     with pytest.raises(TypeError, match="nested deeper than 32 levels"):
         encode(nested(MAX_DEPTH + 1))
@@ -183,7 +183,7 @@ def test_depth_is_limited_both_ways() -> None:
     ids=lambda skeleton: repr(skeleton)[:40],
 )
 @pytest.mark.promise(32)
-def test_a_damaged_skeleton_is_refused(skeleton: Any) -> None:
+def test_damaged_skeleton_is_refused(skeleton: Any) -> None:
     tensors = {"t": torch.zeros(4, dtype=torch.uint8), "float": torch.ones(4), "empty": torch.zeros(0).byte()}
     for tree in (skeleton, [skeleton], {"a": {"$tuple": [skeleton]}}):
         with pytest.raises(CheckpointCorrupt, match="The skeleton of a checkpoint is damaged"):
@@ -228,7 +228,7 @@ def train(table: nn.Embedding, optimizer: torch.optim.Optimizer, steps: int, sta
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_continues_exactly(name: str) -> None:
+def test_every_optimizer_resumes_exactly(name: str) -> None:
     tables = [nn.Embedding(4, 5, sparse=name == "SparseAdam") for _ in range(2)]
     first, second = (OPTIMIZERS[name](table.parameters(), lr=0.05) for table in tables)
     train(tables[0], first, 3)
@@ -276,13 +276,13 @@ SCHEDULERS: dict[str, Callable[[torch.optim.Optimizer], Any]] = {
 }
 
 
-def test_every_scheduler_is_tried() -> None:
+def test_all_schedulers_of_torch_are_tested() -> None:
     known = {name for name, kind in vars(S).items() if isinstance(kind, type) and issubclass(kind, S.LRScheduler)}
     assert known - {"LRScheduler", "_LRScheduler"} == {name.split(" ")[0] for name in SCHEDULERS}
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_every_scheduler_continues_exactly(name: str) -> None:
+def test_every_scheduler_resumes_exactly(name: str) -> None:
     def build() -> tuple[torch.optim.Optimizer, Any]:
         optimizer = torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1, momentum=0.9)
         return optimizer, SCHEDULERS[name](optimizer)

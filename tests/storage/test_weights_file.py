@@ -30,7 +30,7 @@ def rewrite(path: Path, **changes: Any) -> None:
     save_file(load_file(path), path, metadata={"super_selfish": json.dumps(manifest)})
 
 
-def test_what_is_written_is_read(stored: Path) -> None:
+def test_write_then_read(stored: Path) -> None:
     found = read_weights("store/x.safetensors")
     assert found.path == stored
     assert found.manifest["supervisor"] == "rotate_net"
@@ -39,7 +39,7 @@ def test_what_is_written_is_read(stored: Path) -> None:
 
 
 @pytest.mark.promise(6)
-def test_every_flipped_bit_of_the_tensors_is_noticed(stored: Path) -> None:
+def test_flipped_bit_in_the_tensors_is_detected(stored: Path) -> None:
     good = stored.read_bytes()
     for position in range(len(good) - 32, len(good)):
         damaged = bytearray(good)
@@ -50,7 +50,7 @@ def test_every_flipped_bit_of_the_tensors_is_noticed(stored: Path) -> None:
 
 
 @pytest.mark.promise(6)
-def test_any_flipped_byte_of_the_header_is_refused_or_harmless(stored: Path) -> None:
+def test_flipped_bit_in_the_header_is_detected_or_harmless(stored: Path) -> None:
     good, intact = stored.read_bytes(), read_weights("store/x")
     for position in range(0, len(good) - 32, 7):
         damaged = bytearray(good)
@@ -64,7 +64,7 @@ def test_any_flipped_byte_of_the_header_is_refused_or_harmless(stored: Path) -> 
 
 
 @pytest.mark.promise(33)
-def test_strange_manifests_are_refused(stored: Path) -> None:
+def test_invalid_manifest_is_refused(stored: Path) -> None:
     rewrite(stored, format=2)
     with pytest.raises(CheckpointMismatch, match="newer release"):
         read_weights("store/x")
@@ -77,7 +77,7 @@ def test_strange_manifests_are_refused(stored: Path) -> None:
 
 
 @pytest.mark.promise(33)
-def test_a_file_names_no_code() -> None:
+def test_manifest_cannot_name_code() -> None:
     images = np.zeros((4, 32, 32, 3), np.uint8)
     RotateNetSupervisor(images, backbone="small_resnet").save("store/x")
     path = Path("store/x.safetensors")
@@ -97,7 +97,7 @@ def test_a_file_names_no_code() -> None:
 
 
 @pytest.mark.promise(32)
-def test_a_plain_state_dict_is_read_and_a_program_is_not() -> None:
+def test_plain_state_dict_is_read_without_running_code() -> None:
     first, second = (RotateNetSupervisor(backbone=SmallResNet(width=4)) for _ in range(2))
     Path("store").mkdir()
     state = {f"module.{key.removeprefix('model.')}": value for key, value in first.state_dict().items()}
@@ -116,7 +116,7 @@ def test_a_plain_state_dict_is_read_and_a_program_is_not() -> None:
     assert not Path("payload").exists()
 
 
-def test_a_missing_file_names_its_neighbours(stored: Path) -> None:
+def test_error_for_a_missing_file_lists_the_others(stored: Path) -> None:
     with pytest.raises(CheckpointError, match=r"There is no `store/y.safetensors`.*In that folder: x\."):
         read_weights("store/y")
     with pytest.raises(CheckpointError, match="no weights"):
