@@ -17,7 +17,6 @@ from super_selfish.engine.loop.run import Run
 from super_selfish.engine.persistence import Persistence
 from super_selfish.engine.resumption import Resumption, present_keys
 from super_selfish.errors import CheckpointError
-from super_selfish.storage.checkpoint import StoredCheckpoint
 from super_selfish.storage.checkpoint_folder import CheckpointFolder
 from super_selfish.storage.codec import encode
 
