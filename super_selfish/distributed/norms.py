@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from super_selfish.distributed.group import current
 from super_selfish.distributed.tensors import gather
 from super_selfish.errors import ConfigurationError
 
-_local = False
-_BEHIND = ("drop", "act")
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+"""Layers that normalise by the statistics of the batch, and those derived from them."""
+
 Moments = tuple[Tensor, Tensor, float, int]
 """Mean and variance of each channel, what is added to the variance, and how many numbers they are of."""
 
@@ -48,44 +50,70 @@ class _Normalise(torch.autograd.Function):
         return own, to_weight, to_bias, None
 
 
-class GlobalBatchNorm(_BatchNorm):
-    """Normalises by the mean and the variance of all ranks' batches, which are of one size.
+class BatchNormAs(TorchFunctionMode):
+    """Within the block, another function takes the place of ``torch.nn.functional.batch_norm``.
 
-    Training networks get this class for the time of a run; outside of it, and in eval mode, they are what they were.
-    What timm's have behind the norm (``drop``, ``act``) follows here too.
+    No module is touched, so copies, hooks, state dicts and compiled networks are not affected. In nested blocks, the
+    inner function is called; its own calls of ``torch.nn.functional.batch_norm`` go to the outer one.
+
+    Args:
+        function: Has the signature of ``torch.nn.functional.batch_norm``.
     """
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        """Any number of dimensions."""
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
 
-    def forward(self, input: Tensor) -> Tensor:
-        """The normalised batch."""
-        group = current()
-        if group.world == 1 or not self.training or _local:
-            return self._behind(super().forward(input))
-        values = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
-        mean, variance, count = moments_of_all(values.detach())
-        self._follow(mean, variance * count / max(1, count - 1))
-        ones = values.new_ones(values.shape[1])
-        weight, bias = (ones, torch.zeros_like(ones)) if self.weight is None else (self.weight, self.bias)
-        normalised = cast(Tensor, _Normalise.apply(values, weight, bias, (mean, variance, self.eps, count)))
-        return self._behind(normalised.to(input.dtype))
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call the function, or what was to be called."""
+        return (self.function if func is F.batch_norm else func)(*args, **(kwargs or {}))
 
-    def _behind(self, normalised: Tensor) -> Tensor:
-        for name in _BEHIND:
-            behind = self._modules.get(name)
-            normalised = normalised if behind is None else behind(normalised)
-        return normalised
 
-    @torch.no_grad()
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
-        if not self.track_running_stats or self.running_mean is None or self.running_var is None:
-            return
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-        factor = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked or 1)
-        self.running_mean.lerp_(mean.to(self.running_mean), factor)
-        self.running_var.lerp_(variance.to(self.running_var), factor)
+def global_batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """``torch.nn.functional.batch_norm`` by the mean and variance of all ranks' batches, which are of one size."""
+    if not training:
+        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    values = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
+    mean, variance, count = moments_of_all(values.detach())
+    if running_mean is not None and running_var is not None:
+        with torch.no_grad():
+            running_mean.lerp_(mean.to(running_mean), momentum)
+            running_var.lerp_((variance * count / max(1, count - 1)).to(running_var), momentum)
+    ones = values.new_ones(values.shape[1])
+    weight, bias = (ones, torch.zeros_like(ones)) if weight is None or bias is None else (weight, bias)
+    return cast(Tensor, _Normalise.apply(values, weight, bias, (mean, variance, eps, count))).to(input.dtype)
+
+
+def own_batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """``torch.nn.functional.batch_norm`` of the own rank's batch, also within :func:`global_norms`."""
+    cudnn = torch.backends.cudnn.enabled
+    return torch.batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn)
+
+
+def is_standard(norm: nn.Module) -> bool:
+    """Whether a batch norm is torch's, or one of timm's with ``drop`` and ``act`` behind it."""
+    behind = {name for name, _ in norm.named_children()}
+    return type(norm).forward is nn.BatchNorm2d.forward or (bool(behind) and behind <= {"drop", "act"})
 
 
 def moments_of_all(values: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -103,30 +131,32 @@ def moments_of_all(values: Tensor) -> tuple[Tensor, Tensor, int]:
 
 @contextlib.contextmanager
 def global_norms(network: nn.Module) -> Iterator[None]:
-    """Within the block, the batch norms of a network see the batch of all ranks.
+    """Within the block, batch norms in training see the batch of all ranks.
+
+    Args:
+        network: Its batch norms are checked first.
 
     Raises:
-        ConfigurationError: If one of them does more than can be done for it.
+        ConfigurationError: If one of them cannot see the batch of all ranks.
     """
-    norms = [part for part in network.modules() if isinstance(part, _BatchNorm)] if current().world > 1 else []
-    before = [type(part) for part in norms]
-    for part in norms:
-        plain = type(part).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward)
-        if not plain and (not set(_BEHIND) >= set(part._modules) or not part._modules):
+    if current().world == 1:
+        yield
+        return
+    for part in network.modules():
+        if not isinstance(part, BATCH_NORMS) or type(part).forward is nn.SyncBatchNorm.forward:
+            continue
+        name = type(part).__name__
+        # in evaluation, `batch_norm` is called as in training where there are no running statistics
+        if not is_standard(part) or part.running_mean is None:
+            more = "keeps no running statistics" if is_standard(part) else "is more than a batch norm"
             raise ConfigurationError(
-                f"A {type(part).__name__} is more than a batch norm, and cannot see the batch of all processes.",
-                expected="torch's batch norms, or timm's with an activation behind",
+                f"A {name} {more}, and cannot see the batch of all processes.",
+                expected="torch's batch norms, or timm's with an activation behind, with running statistics",
                 received=f"{type(part).__module__}.{type(part).__qualname__}",
                 fix="sync_bn=False lets each process normalise its own part of a batch.",
             )
-    for part in norms:
-        if not isinstance(part, nn.SyncBatchNorm):
-            part.__class__ = GlobalBatchNorm
-    try:
+    with BatchNormAs(global_batch_norm):
         yield
-    finally:
-        for part, kind in zip(norms, before, strict=True):
-            part.__class__ = kind
 
 
 @contextlib.contextmanager
@@ -135,7 +165,7 @@ def in_turn(network: nn.Module, groups: int) -> Iterator[None]:
 
     Afterwards running means and variances are what one process would have that saw all groups, rank after rank.
     """
-    norms = [part for part in network.modules() if isinstance(part, _BatchNorm) and part.running_mean is not None]
+    norms = [part for part in network.modules() if isinstance(part, BATCH_NORMS) and part.running_mean is not None]
     buffers = [buffer for part in norms for buffer in (part.running_mean, part.running_var) if buffer is not None]
     before = [buffer.clone() for buffer in buffers]
     yield
@@ -157,12 +187,6 @@ def in_turn(network: nn.Module, groups: int) -> Iterator[None]:
             norm.num_batches_tracked.add_(groups * (current().world - 1))
 
 
-@contextlib.contextmanager
-def each_for_itself() -> Iterator[None]:
-    """Within the block, batch norms see the own rank's batch alone."""
-    global _local
-    before, _local = _local, True
-    try:
-        yield
-    finally:
-        _local = before
+def each_for_itself() -> BatchNormAs:
+    """A context in which batch norms see the own rank's batch alone."""
+    return BatchNormAs(own_batch_norm)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import types
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from super_selfish.distributed.norms import BATCH_NORMS, BatchNormAs, is_standard
 
 
 class LayerNorm2d(nn.GroupNorm):
@@ -92,7 +93,7 @@ def replace_batch_norm(module: nn.Module) -> None:
 
 def has_batch_statistics(module: nn.Module) -> bool:
     """Whether a layer below ``module`` normalises by the batch, so that images of a batch see each other."""
-    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+    return any(isinstance(part, BATCH_NORMS) for part in module.modules())
 
 
 _ELSEWHERE = ("memory_efficient", "grad_checkpointing", "gradient_checkpointing", "distributed")
@@ -132,30 +133,39 @@ def in_groups(network: nn.Module, images: Tensor, groups: int) -> Tensor:
 
 
 def _is_plain(network: nn.Module) -> bool:
-    """Whether layers may be exchanged for the time of a forward pass.
+    """Whether normalising group by group is the same as calling the network on each group.
 
-    Not where they are compiled, run again in the backward pass, or copied to other devices.
+    Not where layers are run again in the backward pass or copied to other devices, where they average over all batches
+    that they have seen, or where they do more than a batch norm.
     """
     for part in network.modules():
-        compiled = part._compiled_call_impl is not None or hasattr(part, "_orig_mod")
-        if compiled or any(getattr(part, name, False) is True for name in _ELSEWHERE):
+        if any(getattr(part, name, False) is True for name in _ELSEWHERE):
             return False
-    return True
+        if isinstance(part, BATCH_NORMS) and (part.momentum is None or not is_standard(part)):
+            return False
+    return len({counter.device for counter in _counters(network)}) < 2
+
+
+def _counters(network: nn.Module) -> list[Tensor]:
+    """How many batches each batch norm has seen."""
+    norms = [part for part in network.modules() if isinstance(part, BATCH_NORMS)]
+    return [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
 
 
 @contextlib.contextmanager
 def _norms_in_groups(network: nn.Module, sizes: Sequence[int]) -> Iterator[None]:
     total = sum(sizes)
 
-    def forward(norm: _BatchNorm, x: Tensor) -> Tensor:
-        rows = len(x) // total  # more than one where a network makes several of an image
-        return torch.cat([type(norm).forward(norm, part) for part in torch.split(x, [rows * size for size in sizes])])
+    def batch_norm(input: Tensor, *given: Any, **named: Any) -> Tensor:
+        rows = len(input) // total  # more than one where a network makes several of an image
+        parts = torch.split(input, [rows * size for size in sizes])
+        return torch.cat([F.batch_norm(part, *given, **named) for part in parts])
 
-    norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
-    try:
-        for norm in norms:
-            norm.__dict__["forward"] = types.MethodType(forward, norm)
+    counters = _counters(network)
+    before = torch.stack(counters) if counters else torch.zeros(0)
+    with BatchNormAs(batch_norm):
         yield
-    finally:
-        for norm in norms:
-            norm.__dict__.pop("forward", None)
+    if counters:
+        more = (torch.stack(counters) - before) * (len(sizes) - 1)
+        for counter, batches in zip(counters, more.unbind(), strict=True):
+            counter.add_(batches)

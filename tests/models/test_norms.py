@@ -8,9 +8,43 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from super_selfish.models import SmallResNet
-from super_selfish.models import norms as batch_groups
+from super_selfish.models import SmallResNet, norms
 from super_selfish.models.norms import in_groups
+
+
+class Squared(nn.BatchNorm2d):
+    """More than a batch norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) ** 2
+
+
+class Unregistered(nn.Module):
+    """Reads its norm's weight, and calls the norm through a plain list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.layers = [self.norm]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x) + x * self.norm.weight.view(1, -1, 1, 1)
+        return x.mean((2, 3))
+
+
+def network(norm: nn.Module) -> nn.Module:
+    return nn.Sequential(norm, nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+NETWORKS = [
+    lambda: SmallResNet(width=4),
+    lambda: Doubling(),
+    lambda: Unregistered(),
+    lambda: network(Squared(3)),
+    lambda: network(nn.BatchNorm2d(3, momentum=None)),
+    lambda: network(nn.BatchNorm2d(3, track_running_stats=False)),
+]
 
 
 class Doubling(nn.Module):
@@ -24,7 +58,7 @@ class Doubling(nn.Module):
         return self.norm(torch.stack([x, x.flip(-1)], dim=1).flatten(0, 1)).unflatten(0, (-1, 2)).mean((1, 3, 4))
 
 
-@pytest.mark.parametrize("make", [lambda: SmallResNet(width=4), Doubling])
+@pytest.mark.parametrize("make", NETWORKS)
 @pytest.mark.parametrize(("batch", "groups"), [(8, 2), (7, 2), (9, 3), (5, 1)])
 def test_outputs_gradients_and_statistics_are_those_of_the_groups(make, batch: int, groups: int) -> None:
     torch.manual_seed(0)
@@ -42,11 +76,31 @@ def test_outputs_gradients_and_statistics_are_those_of_the_groups(make, batch: i
         assert torch.allclose(a.float(), b.float(), atol=1e-5)
 
 
-def test_layers_are_themselves_again_also_after_an_error() -> None:
+def test_batch_norm_is_itself_again_after_an_error() -> None:
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Linear(5, 5))
+    images = torch.rand(4, 3, 8, 8)
+    expected = copy.deepcopy(net[0])(images)
     with pytest.raises(RuntimeError):
-        in_groups(net, torch.rand(4, 3, 8, 8), 2)
-    assert "forward" not in net[0].__dict__
+        in_groups(net, images, 2)
+    assert torch.equal(net[0](images), expected)
+
+
+def test_the_network_is_called_once() -> None:
+    calls: list[int] = []
+    net = SmallResNet(width=4)
+    net.register_forward_hook(lambda _module, inputs, _made: calls.append(len(inputs[0])))
+    in_groups(net, torch.rand(4, 3, 32, 32), 2)
+    assert calls == [4]
+
+
+@pytest.mark.slow
+def test_a_compiled_network_gives_the_same() -> None:
+    net = SmallResNet(width=4).train()
+    images = torch.rand(8, 3, 32, 32)
+    expected = in_groups(copy.deepcopy(net), images, 2)
+    net.compile(backend="aot_eager")
+    for _ in range(2):
+        assert torch.allclose(in_groups(net, images, 2), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["memory_efficient", "grad_checkpointing", "distributed"])
@@ -64,6 +118,6 @@ def test_large_groups_are_taken_one_by_one(monkeypatch: pytest.MonkeyPatch) -> N
     net = SmallResNet(width=4)
     net.register_forward_hook(lambda _module, inputs, _made: calls.append(len(inputs[0])))
     in_groups(net, torch.rand(4, 3, 32, 32), 2)
-    monkeypatch.setattr(batch_groups, "LARGE", 2000)
+    monkeypatch.setattr(norms, "LARGE", 2000)
     in_groups(net, torch.rand(4, 3, 32, 32), 2)
     assert calls == [4, 2, 2]
