@@ -1,11 +1,12 @@
 """Pictures of what was learned. Importing this loads matplotlib, but never its pyplot: no window, no global state."""
 
-from super_selfish.drawing.curves import Steps, loss_curve
+from super_selfish.drawing.curves import loss_curve
 from super_selfish.drawing.figures import displayable, save
 from super_selfish.drawing.grids import image_grid
 from super_selfish.drawing.maps import feature_map, project
 from super_selfish.drawing.neighbours import nearest, neighbours
 from super_selfish.drawing.previews import exhibit_sheet
+from super_selfish.engine.callbacks.losses import Steps
 from super_selfish.report.report import report
 
 __all__ = [

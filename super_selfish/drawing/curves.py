@@ -10,35 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from super_selfish.drawing.figures import RIGHT, WRONG, Picture, heading, heading_height
-from super_selfish.engine.core.callback import Callback
-from super_selfish.engine.loop.run import Run
 from super_selfish.errors import ConfigurationError
-
-
-class Steps(Callback):
-    """Records the loss every few steps, which is more than the history holds.
-
-    Args:
-        every: Steps between two points.
-
-    Attributes:
-        points: Pairs of the epoch (a fraction) and the mean loss since the last point.
-    """
-
-    def __init__(self, every: int = 10) -> None:
-        self.every = every
-        self.points: list[tuple[float, float]] = []
-        self._before = (0, 0.0)  # steps of this epoch, and the sum of their losses, at the last point
-
-    def on_step_end(self, run: Run) -> None:
-        """Record a point; an epoch's steps are summed anew."""
-        done = run.steps - run.finished_epochs * run.loader.batches
-        if done % self.every:
-            return
-        steps, total = self._before if self._before[0] < done else (0, 0.0)
-        now = run.mean_loss() * done
-        self.points.append((run.steps / run.loader.batches, (now - total) / (done - steps)))
-        self._before = (done, now)
 
 
 def loss_curve(

@@ -14,7 +14,6 @@ from PIL import Image
 
 from super_selfish.errors import CheckpointError, ConfigurationError, DataError
 from super_selfish.reports import (
-    Steps,
     displayable,
     feature_map,
     image_grid,
@@ -72,28 +71,6 @@ def test_loss_curve(tmp_path: Path) -> None:
     opened(loss_curve(history), tmp_path / "plain.png")
     with pytest.raises(ConfigurationError, match="no loss"):
         loss_curve([])
-
-
-def test_steps_average_between_points() -> None:
-    class Run:
-        class loader:  # noqa: N801 - an attribute
-            batches = 4
-
-        losses: list[float] = []  # noqa: RUF012
-        steps = finished_epochs = 0
-
-        def mean_loss(self) -> float:
-            return sum(self.losses) / len(self.losses)
-
-    run, steps = Run(), Steps(every=2)
-    for epoch in ([1.0, 3.0, 5.0, 7.0], [2.0, 4.0, 0.0, 0.0]):
-        run.losses = []
-        for loss in epoch:
-            run.losses.append(loss)
-            run.steps += 1
-            steps.on_step_end(run)  # type: ignore[arg-type]
-        run.finished_epochs += 1
-    assert steps.points == [(0.5, 2.0), (1.0, 6.0), (1.5, 3.0), (2.0, 0.0)]
 
 
 def test_feature_map(tmp_path: Path) -> None:
