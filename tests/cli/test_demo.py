@@ -12,8 +12,7 @@ from sklearn.datasets import load_digits
 
 import super_selfish
 from super_selfish.cli import main
-from super_selfish.cli.demo_images import photographs, scattered
-from super_selfish.cli.demo_training import TinyNet
+from super_selfish.cli.demo import photographs, scattered, tiny_net
 from super_selfish.errors import DataError
 from super_selfish.seeding import Stream
 
@@ -28,7 +27,7 @@ def test_the_demo_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixt
         assert line.count("±") == 2
         assert line.count("%") == 3
     assert max(map(len, lines)) <= 120
-    assert "guessing gives 25 %" in said
+    assert "chance level: 25 %" in said
     assert 'RotateNetSupervisor("photos/").supervise(' in said
     written = {file.name for file in folder.iterdir()}
     pictures = {"pretext.png", "loss.png", "neighbours.png", "map.png"}
@@ -39,7 +38,7 @@ def test_the_demo_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixt
         picture = Image.open(folder / name)
         picture.load()
         assert min(picture.size) > 600
-    assert len(super_selfish.load(folder / "rotate_net", backbone=TinyNet()).history) == 1
+    assert len(super_selfish.load(folder / "rotate_net", backbone=tiny_net()).history) == 1
     assert torch.get_num_threads() == threads
 
 
