@@ -1,4 +1,4 @@
-"""The report: one file, no network, points that answer."""
+"""The report: one file, no network access, a map that can be pointed at."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from super_selfish import load
 from super_selfish.errors import CheckpointError
+from super_selfish.report.gallery import Gallery
+from super_selfish.report.sections import MEASURES, curve
 from super_selfish.reports import report
 from super_selfish.supervisors import RotateNetSupervisor
 
@@ -35,16 +38,11 @@ def page() -> Path:
 def test_one_file_with_everything(page: Path) -> None:
     text = page.read_text()
     assert page == Path("store/base.html")
-    for words in (
-        "RotateNet: base",
-        "No better than a guess",
-        "Effective rank",
-        "supervise: batch_size",
-        "trained with torch",
-    ):
+    for words in ("RotateNet: base", "Effective rank", "supervise: batch_size", "trained with torch"):
         assert words in text
+    assert text.count('<li class="warn">') == 1, "the loss stays at the chance level"
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", text)
-    assert "http" not in text.replace("http://www.w3.org", "")
+    assert "://" not in text
     shown = json.loads(re.search(r'id="images">(.*?)</script>', text)[1])  # type: ignore[index]
     assert len(shown["images"]) == 10
     assert {label for _, label in shown["images"]} == {"a", "b"}
@@ -58,19 +56,51 @@ def test_without_images(page: Path) -> None:
     assert page.is_file()
 
 
-def test_names_cannot_break_the_page() -> None:
-    Path("bad").mkdir()
-    for number in range(4):
-        Image.new("RGB", (32, 32), (number * 60,) * 3).save(Path("bad", f"<b>&{number}.png"))
+def test_names_are_escaped() -> None:
+    folders = [Path("bad", name) for name in ("<i>&", "'\"<script>")]
+    for number, folder in enumerate(folders * 2):
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (number * 60,) * 3).save(folder / f'<b>&"{number}.png')
     RotateNetSupervisor("bad", resolution=32, backbone="small_resnet").supervise(epochs=1, batch_size=2, verbose=False)
     text = report("store/base", "bad").read_text()
-    assert "<b>&" not in text
-    assert "&lt;b&gt;&amp;0.png" in text
+    for raw in ("<b>", "<i>", '"<script>'):
+        assert raw not in text
+    assert "&lt;b&gt;&amp;&#34;0.png" in text
+    shown = json.loads(re.search(r'id="images">(.*?)</script>', text)[1])  # type: ignore[index]
+    assert {label for _, label in shown["images"]} == {folder.name for folder in folders}
 
 
 def test_nothing_there() -> None:
     with pytest.raises(CheckpointError, match="store/none"):
         report("store/none")
+
+
+def test_scores_are_percentages_of_these_weights(page: Path) -> None:
+    weights = load("store/base").stored["sha256"]
+    row = {"knn": {"mean": 0.5, "sd": 0.25, "protocol": "p"}, "probe": {"mean": 1.0, "sd": 0.0, "protocol": "p"}}
+    row["quality"] = {"effective_rank": 3.0, "dimensions": 8}
+    for hashed in (weights, "other"):
+        stored = {"weights": hashed, "protocol": "p", "scores": {"trained": row}}
+        Path("store/base.scores.json").write_text(json.dumps(stored))
+        text = report("store/base").read_text()
+        assert ("50.0 % ± 25.0" in text) == (hashed == weights)
+
+
+def test_a_plot_fits_its_axes() -> None:
+    for points in ([(3, 2.0)], [(1, 1.0), (2, 1.0)], [(1, 4.0), (2, -1e6), (9, 0.5)]):
+        drawn = curve(MEASURES["loss"], points, chance=2.0)
+        assert all(40 < x < 320 and 0 < y < 150 for x, y, _, _ in drawn.points)
+        assert drawn.chance is not None
+        assert 0 < drawn.chance[0] < 150
+
+
+def test_names_in_the_map_do_not_overlap() -> None:
+    labels = [f"class {number}" for number in range(10)] * 3
+    points = np.full((30, 2), 200.0) + np.arange(30)[:, None]
+    placed = Gallery([""] * 30, labels, "", 1, points, []).class_positions()
+    assert {name.text for name in placed} == set(labels)
+    assert min(np.diff([name.y for name in placed])) >= 12
+    assert Gallery([""] * 30, [], "", 1, points, []).class_positions() == []
 
 
 @pytest.fixture

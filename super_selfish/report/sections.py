@@ -1,0 +1,187 @@
+"""The sections of a report that need no images: diagnosis, scores, training curves, settings, versions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from super_selfish.engine.callbacks.diagnosis import advice, at_chance, collapsed, data_bound, too_fast
+from super_selfish.supervisors import Supervisor
+from super_selfish.version import __version__
+
+_LEFT, _TOP, _RIGHT, _BOTTOM = 58, 14, 308, 136  # of the axes, within 320 × 170
+
+
+class Measure(NamedTuple):
+    """A column of the history, as it is plotted.
+
+    Attributes:
+        title: Its name.
+        note: What it means.
+        is_share: Whether it is printed as a percentage.
+    """
+
+    title: str
+    note: str
+    is_share: bool = False
+
+    def format(self, value: float, digits: int = 4) -> str:
+        """A value as text."""
+        return f"{100 * value:.3g} %" if self.is_share else f"{value:.{digits}g}"
+
+
+_LABELLED = "accuracy on labelled images that are not used in training"
+MEASURES = {
+    "loss": Measure("Loss", "mean of an epoch"),
+    "consistency": Measure("Consistency", "how often an image's mirrored crop is its nearest neighbour", is_share=True),
+    "effective_rank": Measure("Effective rank", "number of dimensions that the features use"),
+    "uniformity": Measure("Uniformity", "lower: features are spread more evenly"),
+    "alignment": Measure("Alignment", "squared distance between an image and its mirrored crop"),
+    "spread": Measure("Spread of embeddings", "near 0: representation collapse"),
+    "knn": Measure("kNN", _LABELLED, is_share=True),
+    "probe": Measure("Linear probe", _LABELLED, is_share=True),
+    "images_per_second": Measure("Images per second", "training speed"),
+    "data_wait": Measure("Waiting for data", "fraction of the time", is_share=True),
+}
+
+
+class Table(NamedTuple):
+    """A table; with ``numeric``, all columns but the first are aligned to the right."""
+
+    head: list[str]
+    rows: list[list[str]]
+    numeric: bool = False
+
+
+class Scores(NamedTuple):
+    """Scores of the features, or how to get them.
+
+    Attributes:
+        notes: The protocol, or why there is no table.
+        table: One row for each kind of features.
+    """
+
+    notes: list[str]
+    table: Table | None = None
+
+
+class Curve(NamedTuple):
+    """A measure over the epochs, in the coordinates of the plot.
+
+    Attributes:
+        measure: What is plotted.
+        last: The last value.
+        high: Label of the upper end of the axis.
+        low: Label of the lower end.
+        epochs: The first epoch, and the last.
+        points: For each epoch its x, y, epoch and value.
+        chance: y of the chance level and its value; None: there is none.
+    """
+
+    measure: Measure
+    last: str
+    high: str
+    low: str
+    epochs: tuple[int, int]
+    points: list[tuple[float, float, int, str]]
+    chance: tuple[float, str] | None
+
+
+def summary(supervisor: Supervisor) -> str:
+    """What was trained on what, for how long."""
+    cursor = supervisor.cursor
+    epochs = "1 epoch" if cursor.epoch == 1 else f"{cursor.epoch:,} epochs"
+    return (
+        f"{epochs}, {cursor.step:,} steps, {cursor.samples:,} images seen. "
+        f"Images: {supervisor.preprocessing.describe()}. Features: {supervisor.feature_dim:,}."
+    )
+
+
+def diagnosis(supervisor: Supervisor) -> list[tuple[str, bool]]:
+    """Sentences on the course of the training, and whether each is a warning."""
+    history, expected = supervisor.history, supervisor._expectation()
+    warnings = {data_bound(history)}
+    if history:
+        warnings |= {rule(history, expected) for rule in (collapsed, at_chance, too_fast)}
+    lines = [(line, line in warnings) for line in advice(history, expected)]
+    if supervisor.skipped:
+        lines.append((f"Warning: {len(supervisor.skipped)} images could not be read and were left out.", True))
+    return lines
+
+
+def scores(stored: Mapping[str, Any], supervisor: Supervisor) -> Scores:
+    """Scores as ``super-selfish evaluate`` stored them; without any, those that were logged in training."""
+    if stored and stored.get("weights") != supervisor.stored.get("sha256"):
+        return Scores(["The stored scores are of other weights. Run super-selfish evaluate NAME DATA again."])
+    if not stored:
+        last = supervisor.history[-1] if supervisor.history else {}
+        logged = [
+            MEASURES[key].title + " " + MEASURES[key].format(last[key]) for key in ("knn", "probe") if key in last
+        ]
+        if logged:
+            return Scores([f"After the last epoch: {', '.join(logged)}, as measured by supervise(evaluate=...)."])
+        return Scores(["Not evaluated. Run super-selfish evaluate NAME DATA on a folder with one subfolder per class."])
+    rows = []
+    for name, row in stored["scores"].items():
+        cells = [f"{100 * row[key]['mean']:.1f} % ± {100 * row[key]['sd']:.1f}" for key in ("knn", "probe")]
+        rows.append([name, *cells, f"{row['quality']['effective_rank']:.1f} of {row['quality']['dimensions']}"])
+    protocols = [stored["scores"]["trained"][key]["protocol"] for key in ("knn", "probe")]
+    head = ["features", "kNN", "linear probe", "effective rank"]
+    return Scores([stored["protocol"], *protocols], Table(head, rows, numeric=True))
+
+
+def curves(supervisor: Supervisor) -> list[Curve]:
+    """Every measure that the history holds."""
+    drawn = []
+    for key, measure in MEASURES.items():
+        points = [(entry["epoch"], float(entry[key])) for entry in supervisor.history if entry.get(key) is not None]
+        points = [(epoch, value) for epoch, value in points if math.isfinite(value)]
+        if points:
+            drawn.append(curve(measure, points, supervisor._expectation().chance if key == "loss" else None))
+    return drawn
+
+
+def curve(measure: Measure, points: list[tuple[int, float]], chance: float | None = None) -> Curve:
+    """A measure over the epochs, with its chance level."""
+    values = [value for _, value in points] + ([] if chance is None else [chance])
+    low, high = min(values), max(values)
+    if low == high:
+        low, high = low - 0.5 * abs(low or 1), high + 0.5 * abs(high or 1)
+    ends = (points[0][0], points[-1][0])
+
+    def height(value: float) -> float:
+        return _BOTTOM - (value - low) / (high - low) * (_BOTTOM - _TOP)
+
+    span = max(ends[1] - ends[0], 1)
+    start = (_LEFT + _RIGHT) / 2 if ends[0] == ends[1] else _LEFT
+    marks = [
+        (start + (epoch - ends[0]) / span * (_RIGHT - _LEFT), height(value), epoch, measure.format(value))
+        for epoch, value in points
+    ]
+    line = None if chance is None else (height(chance), measure.format(chance))
+    return Curve(measure, marks[-1][3], measure.format(high, 3), measure.format(low, 3), ends, marks, line)
+
+
+def settings(supervisor: Supervisor, config: Mapping[str, Any]) -> Table:
+    """Arguments of the constructor, of ``supervise`` and of the command line."""
+    named = {key: value for key, value in supervisor._setup.given.items() if isinstance(value, str)}
+    rows = list((supervisor.hyperparameters() | named).items())
+    trained = (supervisor.stored.get("training") or {}).get("settings") or {}
+    rows += [(f"supervise: {key}", value) for key, value in trained.items()]
+    rows += [(f"command: {key}", config[key]) for key in ("data", "device") if key in config]
+    return Table(
+        ["setting", "value"],
+        [[key, f"{value:g}" if isinstance(value, float) else str(value)] for key, value in rows],
+    )
+
+
+def versions(supervisor: Supervisor, name: str) -> Table:
+    """Versions of the libraries that trained the weights, and of the one that wrote the report."""
+    rows = [[f"trained with {key}", str(value)] for key, value in (supervisor.stored.get("versions") or {}).items()]
+    rows += [
+        ["report written by", f"super_selfish {__version__}"],
+        ["run", str(supervisor.run_id)],
+        ["weights", f"{name}.safetensors"],
+    ]
+    return Table(["what", "which"], rows)
