@@ -192,7 +192,8 @@ class RotationAccuracy(Callback):
     def on_epoch_end(self, run: Any) -> None:
         """Evaluate the weights."""
         with in_eval_mode(run.supervisor), torch.no_grad():
-            found = [run.supervisor.model(images).argmax(1) for images in torch.split(self.inputs.flatten(0, 1), 256)]
+            pieces = torch.split(self.inputs.flatten(0, 1), 256)
+            found = [run.supervisor.model(piece.to(run.supervisor.device)).argmax(1).cpu() for piece in pieces]
         right = torch.cat(found).view(self.inputs.shape[:2]) == torch.arange(self.inputs.shape[1])
         self.points.append((float(run.finished_epochs), float(right.double().mean())))
 

@@ -165,7 +165,7 @@ def curve(measure: Measure, points: list[tuple[int, float]], chance: float | Non
 
 def settings(supervisor: Supervisor, config: Mapping[str, Any]) -> Table:
     """Arguments of the constructor, of ``supervise`` and of the command line."""
-    named = {key: value for key, value in supervisor._setup.given.items() if isinstance(value, str)}
+    named = {key: value for key, value in supervisor.user_arguments.items() if isinstance(value, str)}
     rows = list((supervisor.hyperparameters() | named).items())
     trained = (supervisor.stored.get("training") or {}).get("settings") or {}
     rows += [(f"supervise: {key}", value) for key, value in trained.items()]

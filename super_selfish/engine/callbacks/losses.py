@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from super_selfish.engine.core.callback import Callback
-from super_selfish.engine.loop.run import Run
+from super_selfish.engine.core.callback import Callback, RunView
 
 
 class Steps(Callback):
@@ -21,7 +20,7 @@ class Steps(Callback):
         self.points: list[tuple[float, float]] = []
         self._before = (0, 0.0)  # steps of this epoch, and the sum of their losses, at the last point
 
-    def on_step_end(self, run: Run) -> None:
+    def on_step_end(self, run: RunView) -> None:
         """Record a point; the sum starts over with each epoch."""
         done = run.steps - run.finished_epochs * run.loader.batches
         if done % self.every:
