@@ -10,6 +10,7 @@ import numpy as np
 from super_selfish.data import warps
 from super_selfish.data.functional import Image
 from super_selfish.data.pool import POOL, Operation, Uniform, deform
+from super_selfish.data.presets import PRESETS
 from super_selfish.data.pretext import PretextDataset, Sample
 from super_selfish.data.recipes import Recipe
 from super_selfish.data.views import Views, as_recipe
@@ -22,7 +23,8 @@ RULES = {
     "max_elms": Rule(lambda count: is_count(count, 0), "an integer of at least 0"),
     "p": PROBABILITY,
     "transformations": Rule(
-        lambda made: made is None or callable(made), "None, a recipe, or a function that makes a version of an image"
+        lambda made: made is None or callable(made) or (isinstance(made, str) and made in PRESETS),
+        "None, a preset, a recipe, or a function that makes a version of an image",
     ),
 }
 SEED = Rule(lambda seed: isinstance(seed, int) and not isinstance(seed, bool), "an integer")

@@ -8,6 +8,7 @@ import numpy as np
 
 from super_selfish.data import functional
 from super_selfish.data.cpc_recipe import ContrastivePredictiveCodingAugmentations
+from super_selfish.data.presets import PRESETS
 from super_selfish.data.pretext import PretextDataset, Sample
 from super_selfish.data.recipes import is_size
 from super_selfish.data.views import Views, as_recipe
@@ -16,7 +17,10 @@ from super_selfish.seeding import Stream
 
 RULES = {
     "half_crop_size": Rule(is_size, "None, half a side in px, or (height, width)"),
-    "views": Rule(lambda views: views is None or callable(views), "None, a recipe, or a function of an image"),
+    "views": Rule(
+        lambda views: views is None or callable(views) or (isinstance(views, str) and views in PRESETS),
+        "None, a preset, a recipe, or a function of an image",
+    ),
 }
 _LEAST = 32  # px of a side, which networks for photographs need
 
