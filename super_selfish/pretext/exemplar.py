@@ -13,6 +13,7 @@ from super_selfish.pretext.views import Views, as_recipe
 from super_selfish.seeding import Stream, make_key, splitmix64
 from super_selfish.transforms.base import Recipe
 from super_selfish.transforms.exemplar import OPERATIONS, ExemplarRecipe
+from super_selfish.transforms.presets import PRESETS
 
 RULES = {
     "n_classes": Rule(lambda count: is_count(count, 2), "an integer of at least 2"),
@@ -20,7 +21,8 @@ RULES = {
     "max_elms": Rule(lambda count: is_count(count, 0), "an integer of at least 0"),
     "p": PROBABILITY,
     "transformations": Rule(
-        lambda made: made is None or callable(made), "None, a recipe, or a function that makes a version of an image"
+        lambda made: made is None or callable(made) or (isinstance(made, str) and made in PRESETS),
+        "None, a preset, a recipe, or a function that makes a version of an image",
     ),
 }
 SEED = Rule(lambda seed: isinstance(seed, int) and not isinstance(seed, bool), "an integer")

@@ -13,10 +13,14 @@ from super_selfish.pretext.views import Views, as_recipe
 from super_selfish.seeding import Stream
 from super_selfish.transforms.base import is_size
 from super_selfish.transforms.cpc import ContrastivePredictiveCodingAugmentations
+from super_selfish.transforms.presets import PRESETS
 
 RULES = {
     "half_crop_size": Rule(is_size, "None, half a side in px, or (height, width)"),
-    "views": Rule(lambda views: views is None or callable(views), "None, a recipe, or a function of an image"),
+    "views": Rule(
+        lambda views: views is None or callable(views) or (isinstance(views, str) and views in PRESETS),
+        "None, a preset, a recipe, or a function of an image",
+    ),
 }
 _LEAST = 32  # px of a side, which networks for photographs need
 
