@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from super_selfish.distributed.launching import launch
 from super_selfish.errors import SuperSelfishError
 
 DAMAGED = 1
@@ -69,24 +68,11 @@ def run(words: list[str]) -> int:
         words[1] = algorithm_name(words[1])
     try:
         status = application(words)(words, exit_on_error=False, print_error=False, result_action="return_value")
-        if words[0] == "train" and status == 0 and (split := processes_of(words)) is not None:
-            return launch(*split)  # the command itself has only made sure that all is sound
         return status if isinstance(status, int) else 0
     except CycloptsError as error:
         known = [*words[: 2 if per_algorithm else 1], ""] if words[0] in COMMANDS else [""]
         complain(f"{' '.join(str(error).split())} (see super-selfish {' '.join(known)}--help)")
         return MISTAKE
-
-
-def processes_of(words: list[str]) -> tuple[list[str], int] | None:
-    """The words without ``--processes`` and their number; None for one."""
-    for place, word in enumerate(words):
-        name, _, value = word.partition("=")
-        if name == "--processes":
-            number = value or "".join(words[place + 1 : place + 2])
-            if number.isdecimal() and int(number) > 1:
-                return [*words[:place], *words[place + (1 if value else 2) :]], int(number)
-    return None
 
 
 def complain(text: str) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import typing
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from cyclopts import App
 
-from super_selfish.cli.commands import FOLDER, say
 from super_selfish.cli.config_file import Arguments, ConfigurationFile, read
 from super_selfish.cli.flags import command as flagged
 from super_selfish.cli.flags import documented, flag, flags, plain_text
+from super_selfish.cli.output import FOLDER, say
+from super_selfish.distributed import world
+from super_selfish.distributed.launching import launch
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.settings import SETTINGS, Settings
 from super_selfish.engine.core.setup import IMAGE_DEFAULTS, ImageOptions
@@ -38,19 +41,21 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch
 SHORT = "`super-selfish list` shows short names and papers."
 
 
-def train(names: Collection[str]) -> App:
+def train(names: Collection[str], words: Sequence[str] = ()) -> App:
     """The command ``train``.
 
     Args:
         names: The algorithms to build flags for.
+        words: The whole command line, for processes that are started with it.
     """
-    words = "Train an algorithm on a folder of images, and store weights and checkpoints."
+    text = "Train an algorithm on a folder of images, and store weights and checkpoints."
     costs = {name: algorithm.relative_cost for name, algorithm in all_supervisors().items()}
     measured = sorted((cost, name) for name, cost in costs.items() if cost is not None)
     times = ", ".join(f"{name} {cost:g}" for cost, name in measured)
-    app = App("train", help=f"{words}\n\nTraining time per image, relative to the fastest: {times}.\n\n{SHORT}")
+    app = App("train", help=f"{text}\n\nTraining time per image, relative to the fastest: {times}.\n\n{SHORT}")
     for name in names:
-        app.command(command(all_supervisors()[name], run_training, training_flags()), name=name)
+        run = functools.partial(run_training, words=words)
+        app.command(command(all_supervisors()[name], run, training_flags()), name=name)
     return app
 
 
@@ -117,17 +122,21 @@ def training_flags() -> list[inspect.Parameter]:
     return found + [flag(name, kind, default, text, TRAINING) for name, kind, default, text in extra]
 
 
-def run_training(algorithm: Algorithm, data: str | None, given: dict[str, Any]) -> int:
-    """Build, train, and store."""
+def run_training(algorithm: Algorithm, data: str | None, given: dict[str, Any], words: Sequence[str] = ()) -> int:
+    """Build, train, and store; with ``--processes``, make sure that all is sound, and start them with the same words.
+
+    Returns:
+        The exit status.
+    """
     arguments = merged(algorithm, data, given)
     training = arguments.training
     check_writable(base_path(training["name"]))
     device = device_of(training["device"])
     torch.manual_seed(training["seed"])  # of the initial weights
     supervisor = algorithm(arguments.data, **arguments.constructor)
-    if training["processes"] != 1:
+    if training["processes"] != 1 and world() == 1:
         check_processes(arguments, device, len(supervisor.dataset))
-        return 0
+        return launch(words, training["processes"])
     supervisor.to(device)
     supervisor.supervise(**settings(arguments, ConfigurationFile(arguments)))
     return 0

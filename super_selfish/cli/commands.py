@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Sequence
 from typing import Literal
 
 from cyclopts import App
 
 from super_selfish.cli.flags import command
+from super_selfish.cli.output import FOLDER, NAME, say
 from super_selfish.errors import check_argument
 from super_selfish.version import __version__
 
 DAMAGED = 1
-FOLDER = "dataset"
-NAME = "store/base"
 
 COMMANDS = ("demo", "list", "check", "preview", "train", "evaluate", "report", "export", "verify")
 
@@ -46,14 +44,9 @@ def application(words: Sequence[str] = ()) -> App:
         from super_selfish.supervisors import all_supervisors
 
         known = all_supervisors()
-        app.command(getattr(algorithms, words[0])(set(words[1:2]) & set(known) or known))
+        names = set(words[1:2]) & set(known) or known
+        app.command(algorithms.train(names, words) if words[0] == "train" else algorithms.preview(names))
     return app
-
-
-def say(text: str) -> None:
-    """A line on stdout."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 def show_list() -> int:
@@ -148,7 +141,7 @@ def report(name: str = NAME, data: str | None = None, /, *, output: str | None =
         output: The file; NAME.html if left out.
         images: How many are on the map. Each takes about 2 kB of the file.
     """
-    from super_selfish.reports import report as write
+    from super_selfish.report.report import report as write
 
     say(f"Written to {write(name, data, output, count=images)}.")
     return 0

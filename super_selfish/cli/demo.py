@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
+from super_selfish.cli.output import say
 from super_selfish.drawing.curves import loss_curve
 from super_selfish.drawing.figures import save
 from super_selfish.drawing.maps import feature_map
@@ -256,12 +256,6 @@ def draw(folder: Path, train: Part, test: Part, views: Mapping[str, Features]) -
         legend="digit",
     )
     save(figure, folder / "map.png")
-
-
-def say(text: str) -> None:
-    """Write to standard output."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 INTRODUCTION = """Can a network learn to see without a single label?

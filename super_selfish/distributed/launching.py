@@ -20,7 +20,7 @@ def launch(words: Sequence[str], processes: int, *, restarts: int = RESTARTS) ->
     """Run ``super-selfish`` with these words in several processes, under torchrun; all are gone when this returns.
 
     Args:
-        words: The command line, without ``--processes``.
+        words: The command line; processes of a group take no notice of its ``--processes``.
         processes: How many, at least 2.
         restarts: How often all are started again, from the last checkpoint, after one was lost.
 

@@ -105,7 +105,7 @@ def test_two_processes_from_the_command_line(run: Run) -> None:
 def test_a_mistake_starts_nothing(
     words: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("super_selfish.cli.launch", lambda *_: pytest.fail("processes were started"))
+    monkeypatch.setattr("super_selfish.cli.algorithms.launch", lambda *_: pytest.fail("processes were started"))
     assert main([*TRAIN, "--epochs", "1", *words]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("super-selfish: ")
