@@ -5,9 +5,11 @@ from super_selfish.drawing.figures import displayable, save
 from super_selfish.drawing.grids import image_grid
 from super_selfish.drawing.maps import feature_map, project
 from super_selfish.drawing.neighbours import nearest, neighbours
-from super_selfish.drawing.previews import exhibit_sheet
+from super_selfish.drawing.previews import preview_figure
 from super_selfish.engine.callbacks.losses import Steps
 from super_selfish.report.report import report
+
+exhibit_sheet = preview_figure  # the name in 0.1.0
 
 __all__ = [
     "Steps",
@@ -18,6 +20,7 @@ __all__ = [
     "loss_curve",
     "nearest",
     "neighbours",
+    "preview_figure",
     "project",
     "report",
     "save",

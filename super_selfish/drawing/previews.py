@@ -1,4 +1,4 @@
-"""The picture of an exercise: a row for each image, a caption above each panel."""
+"""The figure of a preview: a row for each image, a caption above each panel."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from matplotlib.figure import Figure
 
 from super_selfish.drawing.grids import image_grid
 from super_selfish.errors import ConfigurationError
-from super_selfish.pretext.preview import Exhibit
+from super_selfish.pretext.preview import Preview
 
 
-def exhibit_sheet(exhibit: Exhibit, *, size: float = 1.1) -> Figure:
-    """Draw an exhibit.
+def preview_figure(preview: Preview, *, size: float = 1.1) -> Figure:
+    """Draw a preview of a pretext task.
 
     Args:
-        exhibit: As ``Supervisor.preview`` makes it; all rows have the same number of panels.
+        preview: All rows have the same number of panels.
         size: Width of an image in inches.
 
     Raises:
         ConfigurationError: If there is nothing to show, or rows differ in length.
     """
-    lengths = {len(row) for row in exhibit.rows}
+    lengths = {len(row) for row in preview.rows}
     if len(lengths) != 1 or 0 in lengths:
         raise ConfigurationError("There is nothing to show.", received=f"rows of {sorted(lengths)} panels")
-    panels = [panel for row in exhibit.rows for panel in row]
+    panels = [panel for row in preview.rows for panel in row]
     per_row = lengths.pop()
-    side_by_side = max(1, min(8 // per_row, len(exhibit.rows)))
+    side_by_side = max(1, min(8 // per_row, len(preview.rows)))
     return image_grid(
         [panel.image for panel in panels],
         [panel.caption for panel in panels] if any(panel.caption for panel in panels) else None,
         right=[panel.right for panel in panels],
         columns=per_row * side_by_side,
         group=per_row,
-        title=exhibit.title,
-        subtitle=exhibit.note or None,
+        title=preview.title,
+        subtitle=preview.note or None,
         size=size,
     )

@@ -14,7 +14,7 @@ from super_selfish.loading.collate import Collator
 from super_selfish.loading.keyed import KeyedDataset, Ticket
 from super_selfish.models.combined import in_eval_mode
 from super_selfish.pretext.base import PretextDataset
-from super_selfish.pretext.preview import Exhibit
+from super_selfish.pretext.preview import Preview
 from super_selfish.seeding import keyed_randomness
 
 
@@ -44,10 +44,10 @@ def batch_of(supervisor: SupervisorBase, dataset: Any, count: int, seed: int = 0
     return preparer(supervisor)(Collator(batched, own)(items))
 
 
-def exhibit(supervisor: SupervisorBase, images: object, count: int) -> Exhibit:
+def preview(supervisor: SupervisorBase, images: object, count: int) -> Preview:
     """The pretext task on a few images, with the network's answers once it was trained."""
     check_argument(is_count(count, 1), "count", count, "an integer of at least 1")
     with keyed_randomness(0, supervisor.device), in_eval_mode(supervisor), torch.no_grad():
         dataset = supervisor.pretext_dataset(images)
         with supervisor.showing(dataset):
-            return supervisor._exhibit(batch_of(supervisor, dataset, count))
+            return supervisor._preview(batch_of(supervisor, dataset, count))

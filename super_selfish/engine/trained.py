@@ -123,9 +123,9 @@ class Trained(SupervisorBase):
             ConfigurationError: If there are no images.
         """
         from super_selfish.drawing.figures import save
-        from super_selfish.drawing.previews import exhibit_sheet
+        from super_selfish.drawing.previews import preview_figure
 
-        figure = exhibit_sheet(previews.exhibit(self, images, count))
+        figure = preview_figure(previews.preview(self, images, count))
         if path is not None:
             save(figure, path)
         return figure

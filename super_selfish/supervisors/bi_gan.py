@@ -22,7 +22,7 @@ from super_selfish.models.decoders import Upsampling, decoder_layers, resized_to
 from super_selfish.models.efficient import NormType
 from super_selfish.models.shapes import check_decoded, feature_shape
 from super_selfish.pretext.gan import BIDIRECTIONAL_RULES, BiDataset
-from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.preview import Panel, Preview
 
 RULES = {
     **BIDIRECTIONAL_RULES,
@@ -148,7 +148,7 @@ class BiGanSupervisor(GanSupervisor):
         value = (own < others).double().mean().item()
         return PretextScore("fraction of images nearer to G(E(x)) than to another's", value, 0.5, "chance level")
 
-    def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
+    def _preview(self, data: Sequence[Tensor]) -> Preview:
         drawn, images = data
         size = images.shape[-2:]
         there = resized_to(self.model(images), size).clamp(images.min(), images.max())
@@ -160,7 +160,7 @@ class BiGanSupervisor(GanSupervisor):
         trained = "after training" if self.cursor.step else "before training"
         note = f"The image, what the generator makes of its code, and of a code drawn at random, {trained}.\n"
         note += "G(E(x)) should show the same kind of thing as x; nothing asks for the same pixels."
-        return Exhibit("Which image belongs to which code?", note, rows)
+        return Preview("Which image belongs to which code?", note, rows)
 
 
 def both_ways(setup: Setup, shape: Shape | None) -> tuple[LatentNet, Shape]:

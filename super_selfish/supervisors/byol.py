@@ -25,7 +25,7 @@ from super_selfish.models.combined import CombinedNet
 from super_selfish.models.heads import Classification, SequentialUpTo
 from super_selfish.models.norms import has_batch_statistics, in_groups
 from super_selfish.models.shapes import feature_shape, output_shape
-from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.preview import Matches, Panel, Preview
 from super_selfish.pretext.views import Views, check_views, two_views
 from super_selfish.transforms.base import is_size
 from super_selfish.transforms.byol import BYOLRecipe
@@ -222,32 +222,21 @@ class BYOLSupervisor(Supervisor):
         predictions, targets = in_batches(self.model, first), in_batches(self.ema, second)
         return retrieval_score("the other view", predictions, targets, (first, second))
 
-    def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
+    def _preview(self, data: Sequence[Tensor]) -> Preview:
         first, second = data[0], data[1]
-        alike = F.normalize(self.model(first)) @ F.normalize(self.ema(second)).T  # (batch, batch)
-        own = alike.diagonal()
-        others = alike.masked_fill(torch.eye(len(alike), dtype=torch.bool, device=alike.device), -math.inf)
-        hardest, places = others.topk(min(1, len(alike) - 1))
-        trained = self.cursor.step > 0
-        first, second = self.preprocessing.visible(first), self.preprocessing.visible(second)
-        rows = []
-        for row, (seen, target) in enumerate(zip(first, second, strict=True)):
-            found = bool(own[row] > hardest[row].amax()) if trained and len(alike) > 1 else None
-            panels = [Panel(seen, "view")]
-            shown = [("its other view", own[row], target, found)]
-            shown += [("another image", hardest[row, k], second[places[row, k]], None) for k in range(places.shape[1])]
-            for caption, value, image, right in shown:
-                panels.append(Panel(image, f"{caption}\n{value:+.2f}" if trained else caption, right))
-            rows.append(panels)
+        similarities = F.normalize(self.model(first)) @ F.normalize(self.ema(second)).T  # (batch, batch)
+        matches = Matches(similarities, 1, trained=self.cursor.step > 0)
+        views, targets = self.preprocessing.visible(first), self.preprocessing.visible(second)
+        rows = [
+            [Panel(view, "view"), *matches.panels(row, targets, "its other view", "another image")]
+            for row, view in enumerate(views)
+        ]
         note = "From the view on the left, the network predicts the embedding of the view beside it."
-        if trained and len(alike) > 1:
-            share = (own > hardest.amax(1)).double().mean().item()
-            note += "\nCosine similarities with what was predicted; of the other images, the one that fits best here."
-            note += f"\nIts own view fits best for {share:.0%} of the images; guessing gives {1 / len(alike):.0%}."
-            note += (
-                "\nIf all were close to +1.00, all images would look the same to the network: it would have collapsed."
-            )
-        return Exhibit("Does the prediction fit the image's own other view?", note, rows)
+        if matches.comparable:
+            note += "\nCosine similarities with the prediction; of the other images, the most similar one here."
+            note += matches.note("Its own view is most similar")
+            note += "\nIf all were close to +1.00, all images would look the same to the network: collapse."
+        return Preview("Does the prediction fit the image's own other view?", note, rows)
 
 
 def online_network(setup: Setup, embedding_size: int, hidden_size: int, seen: tuple[int, int] | None) -> CombinedNet:

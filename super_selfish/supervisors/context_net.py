@@ -20,7 +20,7 @@ from super_selfish.models import ChannelwiseFC, Classification, CombinedNet
 from super_selfish.models.decoders import resized_to
 from super_selfish.models.shapes import feature_shape
 from super_selfish.pretext.inpainting import CONTEXT_RULES, ContextDataset
-from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.preview import Panel, Preview
 
 RULES = {**CONTEXT_RULES, "adversarial": SWITCH, "adv_weight": PROBABILITY}
 LARGEST_GRID = 8  # sides of the map that the channel-wise layer connects; larger maps are averaged to it
@@ -147,7 +147,7 @@ class ContextNetSupervisor(GanSupervisor):
 
         return reconstruction_score("mean squared error in the erased blocks", self.model, data, error)
 
-    def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
+    def _preview(self, data: Sequence[Tensor]) -> Preview:
         corrupted, clean, mask = data
         rows = [[Panel(hidden, "erased"), Panel(image, "the image")] for hidden, image in zip(*data[:2], strict=True)]
         note = "Blocks are erased and filled with the mean colour; the network has to paint what stood there."
@@ -158,7 +158,7 @@ class ContextNetSupervisor(GanSupervisor):
                 row.insert(1, Panel(image, "painted"))
             error, filled = (masked_mse(guess, clean, mask).item() for guess in (painted, corrupted))
             note += f"\nSquared error in the blocks: {error:.4f} painted, {filled:.4f} with the mean colour."
-        return Exhibit("What stood in the blocks that were erased?", note, rows)
+        return Preview("What stood in the blocks that were erased?", note, rows)
 
 
 def channelwise(shape: Shape) -> tuple[nn.Module, Shape]:

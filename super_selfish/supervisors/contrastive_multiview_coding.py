@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
@@ -28,7 +27,7 @@ from super_selfish.models.combined import CombinedNet
 from super_selfish.models.lab import FULL_RANGE, RGBInput, lab_to_rgb, plain_lab
 from super_selfish.models.multiview import BothViews, LabBranch, LabView, MultiviewNet
 from super_selfish.pretext.multiview import AugmentationLabIndexedDataset, check_lab_views
-from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.preview import Matches, Panel, Preview
 from super_selfish.pretext.views import Views, as_recipe
 from super_selfish.transforms.base import is_size
 from super_selfish.transforms.cmc import CMCRecipe
@@ -233,7 +232,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         lightness, colours = in_batches(lambda *parts: self.codes(parts), *data)
         return retrieval_score("the colours", lightness, colours)
 
-    def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
+    def _preview(self, data: Sequence[Tensor]) -> Preview:
         lab = plain_lab(torch.cat(list(data[:2]), dim=1), FULL_RANGE)
         colours = lab_to_rgb(torch.cat([torch.full_like(lab[:, :1], BRIGHT), lab[:, 1:]], dim=1))
         seen = zip(lab_to_rgb(lab), lab[:, :1].clamp(0, 100) / 100, colours, strict=True)
@@ -241,19 +240,12 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         note = "One encoder sees the lightness of a view, the other its colours alone."
         if self.cursor.step and len(rows) > 1:
             lightness, others = self.codes(data)
-            alike = lightness @ others.T  # (batch, batch)
-            own = alike.diagonal()
-            of_others = alike.masked_fill(torch.eye(len(alike), device=alike.device) > 0, -math.inf)
-            hardest, places = of_others.topk(min(2, len(alike) - 1))
-            found = own > hardest[:, 0]
+            matches = Matches(lightness @ others.T, 2, trained=True)
             for index, row in enumerate(rows):
-                row[2] = Panel(colours[index], f"its colours\n{own[index]:+.2f}", bool(found[index]))
-                for value, place in zip(hardest[index], places[index], strict=True):
-                    row.append(Panel(colours[place], f"another's colours\n{value:+.2f}"))
-            share, chance = found.double().mean(), 1 / len(rows)
+                row[2:] = matches.panels(index, colours, "its colours", "another's colours")
             note += "\nCosine similarities of the lightness with its own and others' colours."
-            note += f"\nIts own are nearest for {share:.0%} of the images; guessing gives {chance:.0%}."
-        return Exhibit("Which colours belong to this lightness?", note, rows)
+            note += matches.note("Its own are nearest")
+        return Preview("Which colours belong to this lightness?", note, rows)
 
 
 def views_in_lab(views: Views | None, view_size: int | tuple[int, int] | None) -> Callable[[Any], Any]:

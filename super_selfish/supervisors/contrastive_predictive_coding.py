@@ -44,7 +44,7 @@ from super_selfish.pretext.patches import (
     grid_of,
     seen_patch,
 )
-from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.preview import Panel, Preview
 from super_selfish.pretext.views import Views
 from super_selfish.transforms.base import is_size
 
@@ -219,7 +219,7 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         chance = (self.k - self.ignore) * math.log(candidates)
         return dataclasses.replace(score, name="cross entropy of predicted patches", trivial=chance)
 
-    def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
+    def _preview(self, data: Sequence[Tensor]) -> Preview:
         patches = data[0].flatten(0, -4)
         targets, predictions = self.model(patches)
         images = self.preprocessing.visible(patches).reshape(len(targets), -1, *patches.shape[1:])
@@ -238,7 +238,7 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         if self.cursor.step:
             right = sum(row[3].right is True for row in rows)
             note += f"\nIt found {right} of {len(rows)}; a guess is right once in {len(candidates)}."
-        return Exhibit(f"CPC: which patch comes {'next' if step == 1 else f'{step} steps ahead'}?", note, rows)
+        return Preview(f"CPC: which patch comes {'next' if step == 1 else f'{step} steps ahead'}?", note, rows)
 
 
 def criterion_of(

@@ -20,7 +20,7 @@ from super_selfish.losses import masked_mse
 from super_selfish.models.decoders import resized_to
 from super_selfish.pretext import denoising as denoise
 from super_selfish.pretext.denoising import DenoiseDataset, Noise
-from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.preview import Panel, Preview
 
 RULES = denoise.RULES | {"loss_on": Rule(lambda where: where in ("all", "masked"), '"all" or "masked"')}
 
@@ -121,7 +121,7 @@ class DenoiseNetSupervisor(Supervisor):
     def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
         return reconstruction_score("mean squared error", self.model, data, F.mse_loss)
 
-    def _exhibit(self, data: tuple[Tensor, Tensor, Tensor]) -> Exhibit:
+    def _preview(self, data: tuple[Tensor, Tensor, Tensor]) -> Preview:
         corrupted, clean, _ = data
         seen = [("input: corrupted", corrupted), ("target: the image", clean)]
         note = f"Each {'pixel' if self.patch == 1 else f'block of {self.patch}×{self.patch} px'} is corrupted"
@@ -138,4 +138,4 @@ class DenoiseNetSupervisor(Supervisor):
             [Panel(self.preprocessing.visible(images[index]), caption) for caption, images in seen]
             for index in range(len(clean))
         ]
-        return Exhibit("Denoising: what was there before the noise?", note, rows)
+        return Preview("Denoising: what was there before the noise?", note, rows)

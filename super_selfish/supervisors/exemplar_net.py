@@ -23,7 +23,7 @@ from super_selfish.evaluation.pretext import PretextScore, classification_score
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.models.shapes import feature_shape, output_shape
 from super_selfish.pretext.exemplar import RULES, SEED, ExemplarDataset
-from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.preview import Panel, Preview
 from super_selfish.pretext.views import Views
 from super_selfish.seeding import Stream
 
@@ -161,10 +161,10 @@ class ExemplarNetSupervisor(Supervisor):
     def _score_pretext(self, data: tuple[Tensor, Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
         return classification_score("accuracy on new versions of the training images", self.model, data)
 
-    def _exhibit(self, data: tuple[Tensor, Tensor]) -> Exhibit:
+    def _preview(self, data: tuple[Tensor, Tensor]) -> Preview:
         exercise = self.dataset if self._shown is None else self._shown
         if not isinstance(exercise, ExemplarDataset):
-            return super()._exhibit(data)
+            return super()._preview(data)
         labels = data[1].tolist()
         rows = [[Panel(exercise.original(label), f"image {exercise.chosen[label]}")] for label in labels]
         versions = [
@@ -190,4 +190,4 @@ class ExemplarNetSupervisor(Supervisor):
                 f"version {number + 1}" if answer is None else f"image {exercise.chosen[answer]}" if known else "?"
             )
             rows[row].append(Panel(version, caption, None if answer is None else answer == labels[row]))
-        return Exhibit("ExemplarNet: of which image is this a version?", note, rows)
+        return Preview("ExemplarNet: of which image is this a version?", note, rows)

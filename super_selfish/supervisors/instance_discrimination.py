@@ -18,7 +18,7 @@ from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
 from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.errors import Rule, check_argument, check_arguments, is_number
 from super_selfish.loading.loader import TrainLoader
-from super_selfish.pretext.preview import Exhibit
+from super_selfish.pretext.preview import Preview
 from super_selfish.pretext.views import AugmentationIndexedDataset, Views, as_recipe, check_views
 from super_selfish.transforms.base import is_size
 from super_selfish.transforms.moco import MoCoRecipe
@@ -161,7 +161,7 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
     def _expectation(self) -> Expectation:
         return Expectation(warm=5)
 
-    def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
+    def _preview(self, data: Sequence[Tensor]) -> Preview:
         (codes,) = self.codes(data)
         rows, found = self.beside_nearest([("view", data[0])], codes, self.memory, data[-1])
         note = "The network sees a view, and has to tell which of all images it is of."
@@ -170,4 +170,4 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
             note = f"A view of an image, and what is most like it of {compared}, with cosine similarities."
         if found is not None:
             note += f"\nThe own image's row is nearest for {found:.0%} of the views."
-        return Exhibit("Of which image is this a view?", note, rows)
+        return Preview("Of which image is this a view?", note, rows)

@@ -19,7 +19,7 @@ from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import check_arguments
 from super_selfish.evaluation.pretext import PretextScore, classification_score
 from super_selfish.pretext.jigsaw import JIGSAW_RULES, JigsawDataset, puzzle_panels, puzzle_table
-from super_selfish.pretext.preview import Exhibit
+from super_selfish.pretext.preview import Preview
 from super_selfish.pretext.tiles import puzzle_size
 from super_selfish.pretext.views import Views
 
@@ -149,7 +149,7 @@ class JigsawNetSupervisor(Supervisor):
     def _score_pretext(self, data: tuple[Tensor, Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
         return classification_score("accuracy of tile orders", self.model, data)
 
-    def _exhibit(self, data: tuple[Tensor, Tensor]) -> Exhibit:
+    def _preview(self, data: tuple[Tensor, Tensor]) -> Preview:
         puzzles, orders = data
         table = puzzle_table(self.jigsaw_path, self.crops, self.total_perms)
         title = "Jigsaw: in which order were the tiles laid?"
@@ -160,9 +160,9 @@ class JigsawNetSupervisor(Supervisor):
         if self.cursor.step == 0:
             unanswered = zip(puzzles, orders.tolist(), strict=True)
             rows = [puzzle_panels(puzzle, table[order], None, self.normed) for puzzle, order in unanswered]
-            return Exhibit(title, note, rows)
+            return Preview(title, note, rows)
         answers = self.model(puzzles).argmax(dim=1)
         answered = zip(puzzles, orders.tolist(), answers.tolist(), strict=True)
         rows = [puzzle_panels(puzzle, table[order], table[answer], self.normed) for puzzle, order, answer in answered]
         right = int((answers == orders).sum())
-        return Exhibit(title, f"{note} The network was right {right} times in {len(orders)}.", rows)
+        return Preview(title, f"{note} The network was right {right} times in {len(orders)}.", rows)

@@ -36,7 +36,7 @@ from super_selfish.losses import contrastive_logits
 from super_selfish.memory import BatchedQueue
 from super_selfish.models.averages import follow, inference, momentum_copy, momentum_hint
 from super_selfish.models.norms import has_batch_statistics, in_groups
-from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.preview import Matches, Panel, Preview
 from super_selfish.pretext.views import Views, check_views, two_views
 from super_selfish.transforms.base import is_size
 from super_selfish.transforms.moco import MoCoRecipe
@@ -255,29 +255,18 @@ class MomentumContrastSupervisor(Supervisor):
         queries, keys = in_batches(self.model, first), in_batches(self.ema, second)
         return retrieval_score("the other view", queries, keys, (first, second))
 
-    def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
+    def _preview(self, data: Sequence[Tensor]) -> Preview:
         first, second = data[0], data[1]
-        alike = F.normalize(self.model(first)) @ F.normalize(self.ema(second)).T  # (batch, batch)
-        own = alike.diagonal()
-        others = alike.masked_fill(torch.eye(len(alike), dtype=torch.bool, device=alike.device), -math.inf)
-        hardest, places = others.topk(min(2, len(alike) - 1))
-        first, second = self.preprocessing.visible(first), self.preprocessing.visible(second)
-        rows = []
-        for row, (query, key) in enumerate(zip(first, second, strict=True)):
-            found = bool(own[row] > hardest[row].amax()) if len(alike) > 1 and self.cursor.step else None
-            panels = [Panel(query, "query"), Panel(key, f"its key\n{own[row]:+.2f}", found)]
-            rows.append(
-                panels
-                + [
-                    Panel(second[place], f"another's key\n{value:+.2f}")
-                    for value, place in zip(hardest[row], places[row], strict=True)
-                ]
-            )
+        similarities = F.normalize(self.model(first)) @ F.normalize(self.ema(second)).T  # (batch, batch)
+        matches = Matches(similarities, 2, trained=self.cursor.step > 0)
+        queries, keys = self.preprocessing.visible(first), self.preprocessing.visible(second)
+        rows = [
+            [Panel(query, "query"), *matches.panels(row, keys, "its key", "another's key")]
+            for row, query in enumerate(queries)
+        ]
         note = "Two views of an image, and the most similar of the other images' keys here, with cosine similarities."
-        if self.cursor.step and len(alike) > 1:
-            share = (own > hardest.amax(1)).double().mean().item()
-            note += f"\nIts own key is nearest for {share:.0%} of the images; guessing gives {1 / len(alike):.0%}."
-        return Exhibit("Which key shows the same image as the query?", note, rows)
+        note += matches.note("Its own key is nearest")
+        return Preview("Which key shows the same image as the query?", note, rows)
 
     def _skip_update(self) -> None:
         self._new_keys.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -22,7 +21,7 @@ from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.models.shapes import check_outputs, feature_shape
 from super_selfish.pretext.pirl import CROPS, image_and_puzzle
-from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.preview import Matches, Panel, Preview
 from super_selfish.pretext.views import Views, check_views
 from super_selfish.transforms.base import is_size
 
@@ -196,28 +195,16 @@ class PIRLSupervisor(BankSupervisor):
         queries, keys = in_batches(self._puzzle_codes, puzzles), in_batches(lambda part: self.codes((part,))[0], images)
         return retrieval_score("the image of a puzzle", queries, keys, (puzzles, images))
 
-    def _exhibit(self, data: Sequence[Tensor]) -> Exhibit:
-        images, puzzles = data[0], data[1]
-        alike = self.codes(data)[0] @ self._puzzle_codes(puzzles).T  # (batch, batch)
-        own, others = alike.diagonal(), alike.clone().fill_diagonal_(-math.inf)
-        hardest, places = others.topk(min(2, len(alike) - 1))
-        trained, rows = self.cursor.step > 0 and self.lam > 0, []
-        images, puzzles = self.preprocessing.visible(images), self.preprocessing.visible(puzzles)
-        for row, image in enumerate(images):
-            right = bool(own[row] > hardest[row].amax()) if trained and len(alike) > 1 else None
-            shown = [("its puzzle", row, own[row], right)]
-            for place, value in zip(places[row].tolist(), hardest[row], strict=True):
-                shown.append(("another's puzzle", place, value, None))
-            panels = [
-                Panel(puzzles[place], f"{words}\n{value:+.2f}" if trained else words, found)
-                for words, place, value, found in shown
-            ]
-            rows.append([Panel(image, "image view"), *panels])
+    def _preview(self, data: Sequence[Tensor]) -> Preview:
+        similarities = self.codes(data)[0] @ self._puzzle_codes(data[1]).T  # (batch, batch)
+        matches = Matches(similarities, 2, trained=self.cursor.step > 0 and self.lam > 0)
+        images, puzzles = self.preprocessing.visible(data[0]), self.preprocessing.visible(data[1])
+        rows = [
+            [Panel(image, "image view"), *matches.panels(row, puzzles, "its puzzle", "another's puzzle")]
+            for row, image in enumerate(images)
+        ]
         note = "Patches of each image, each cropped and coloured by itself, are pasted together in another order."
-        if trained and len(alike) > 1:
-            share = (own > hardest.amax(1)).double().mean().item()
-            note += (
-                "\nNumbers are cosine similarities to the image view; the other puzzles are the most similar ones here."
-                f"\nIts own puzzle is nearest for {share:.0%} of the images; guessing gives {1 / len(alike):.0%}."
-            )
-        return Exhibit("PIRL: which puzzle is made of the same image?", note, rows)
+        if matches.comparable:
+            note += "\nCosine similarities to the image view; the other puzzles are the most similar ones here."
+            note += matches.note("Its own puzzle is nearest")
+        return Preview("PIRL: which puzzle is made of the same image?", note, rows)

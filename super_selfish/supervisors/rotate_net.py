@@ -17,7 +17,7 @@ from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.evaluation.pretext import PretextScore, classification_score
 from super_selfish.loading.collate import batched_collate
-from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.preview import Panel, Preview
 from super_selfish.pretext.rotation import QUARTER_TURNS, RotateDataset, checked_crop, checked_flip, checked_rotations
 
 
@@ -119,7 +119,7 @@ class RotateNetSupervisor(Supervisor):
     def _score_pretext(self, data: tuple[Tensor, Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
         return classification_score("accuracy of rotation angles", self.model, data)
 
-    def _exhibit(self, data: tuple[Tensor, Tensor]) -> Exhibit:
+    def _preview(self, data: tuple[Tensor, Tensor]) -> Preview:
         turned, rotation = data
         count = len(self.rotations)
         said = self.model(turned).argmax(1) if self.cursor.step else None
@@ -134,4 +134,4 @@ class RotateNetSupervisor(Supervisor):
             right = (said == rotation).double().mean().item()
             note += f"\nTold right: {right:.0%}; guessing gives {1 / count:.0%}."
         rows = [panels[first : first + count] for first in range(0, len(panels), count)]
-        return Exhibit("By which angle was the image turned?", note, rows)
+        return Preview("By which angle was the image turned?", note, rows)

@@ -33,7 +33,7 @@ from super_selfish.models.split_brain import (
     split_backbone,
 )
 from super_selfish.pretext import split_brain
-from super_selfish.pretext.preview import Exhibit, Panel
+from super_selfish.pretext.preview import Panel, Preview
 from super_selfish.pretext.rotation import checked_crop, checked_flip
 from super_selfish.pretext.split_brain import SplitBrainDataset, TargetSize, target_shape
 from super_selfish.transforms.lab import LabBins
@@ -169,7 +169,7 @@ class SplitBrainNetSupervisor(Supervisor):
         trivial = sum(entropy(part) for part in classes.unbind(1))
         return PretextScore("cross entropy of L and ab bins", value, trivial, "bin frequencies", higher_is_better=False)
 
-    def _exhibit(self, data: tuple[Tensor, Tensor]) -> Exhibit:
+    def _preview(self, data: tuple[Tensor, Tensor]) -> Preview:
         lab, classes = plain_lab(data[0]), data[1]
         lightness, colours = lab[:, :1], lab[:, 1:]
         pictures = [
@@ -193,7 +193,7 @@ class SplitBrainNetSupervisor(Supervisor):
                 note += f"\n{name}: cross entropy {F.cross_entropy(part, target):.2f} (these images' frequencies "
                 note += f"{entropy(target):.2f}, blind guess {math.log(part.shape[1]):.2f})."
         rows = [[Panel(shown[index], caption) for caption, shown in pictures] for index in range(len(lab))]
-        return Exhibit("Split-brain: which colours belong to this lightness?", note, rows)
+        return Preview("Split-brain: which colours belong to this lightness?", note, rows)
 
 
 def network(setup: Setup, counts: tuple[int, int], target: tuple[int, int]) -> CombinedNet:

@@ -308,15 +308,15 @@ def test_views_of_ones_own() -> None:
 def test_the_picture() -> None:
     supervisor = make(pictures(8))
     data = two(5)
-    before = supervisor.eval()._exhibit(data)
+    before = supervisor.eval()._preview(data)
     assert before.title.endswith("?")
     assert [len(row) for row in before.rows] == [3] * 5
     assert {panel.caption for panel in before.rows[0]} == {"view", "its other view", "another image"}
     assert all(panel.right is None for row in before.rows for panel in row)
     supervisor.cursor.step = 1
-    for place, row in enumerate(supervisor._exhibit(data).rows):
+    for place, row in enumerate(supervisor._preview(data).rows):
         own, other = (float(panel.caption.split("\n")[1]) for panel in row[1:])
         assert row[1].right == (own > other) or own == other
         assert torch.equal(row[1].image, data[1][place])
         assert not torch.equal(row[2].image, data[1][place])
-    assert [len(row) for row in supervisor._exhibit(two(1)).rows] == [2]
+    assert [len(row) for row in supervisor._preview(two(1)).rows] == [2]

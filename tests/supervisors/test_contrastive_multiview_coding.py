@@ -338,16 +338,16 @@ def test_arguments_out_of_range(argument: str, value: Any) -> None:
         make(**{argument: value})
 
 
-def test_the_exhibit() -> None:
+def test_the_preview() -> None:
     supervisor = make(pictures(8), n=3)
     data = batch(3)
-    before = supervisor._exhibit(data)
+    before = supervisor._preview(data)
     assert [panel.caption for panel in before.rows[0]] == ["a view", "its lightness L", "its colours a, b"]
     assert len(before.rows) == 3
     supervisor.supervise(epochs=1, batch_size=4, **QUIET)
     with torch.no_grad():
-        after = supervisor._exhibit(data)
-        alone = supervisor._exhibit([part[:1] for part in data])
+        after = supervisor._preview(data)
+        alone = supervisor._preview([part[:1] for part in data])
     assert [panel.caption.partition("\n")[0] for panel in after.rows[0]][2:] == [
         "its colours",
         *["another's colours"] * 2,

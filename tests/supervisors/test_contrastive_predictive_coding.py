@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import super_selfish
 from super_selfish.data import CPCRecipe
-from super_selfish.engine.previews import exhibit, few
+from super_selfish.engine.previews import few, preview
 from super_selfish.errors import ConfigurationError
 from super_selfish.losses import CPCLoss
 from super_selfish.models import LayerNorm2d, MaskedCNN, default_backbone
@@ -185,7 +185,7 @@ def test_any_size_trains(size: tuple[int, int]) -> None:
 def test_any_channels(channels: int) -> None:
     supervisor = make(photos(2, channels=channels)).supervise(epochs=1, batch_size=2, **QUIET)
     assert np.isfinite(supervisor.history[0]["loss"])
-    assert len(supervisor._exhibit((batch(supervisor, 2),)).rows) == 2
+    assert len(supervisor._preview((batch(supervisor, 2),)).rows) == 2
 
 
 def test_one_image_is_a_batch() -> None:
@@ -310,7 +310,7 @@ def test_accumulating_is_refused() -> None:
 @pytest.mark.parametrize("arguments", [{}, {"normalize": "dataset"}])
 def test_the_picture(arguments: dict[str, Any]) -> None:
     supervisor = make(photos(6), **arguments)
-    before = supervisor._exhibit((batch(supervisor, 5),))
+    before = supervisor._preview((batch(supervisor, 5),))
     assert [len(row) for row in before.rows] == [3] * 5
     assert before.title == "CPC: which patch comes 2 steps ahead?"
     assert [row[1].caption.split("\n")[0] for row in before.rows] == [f"seen: {side}" for side in (*SIDES, "top")]
@@ -318,7 +318,7 @@ def test_the_picture(arguments: dict[str, Any]) -> None:
     supervisor.preview(count=3, path="preview.png")
     assert Path("preview.png").is_file()
     with torch.no_grad():
-        after = supervisor._exhibit((batch(supervisor, 5),))
+        after = supervisor._preview((batch(supervisor, 5),))
     assert [len(row) for row in after.rows] == [5] * 5
     assert all(panel.right in (True, False) for panel in [row[3] for row in after.rows])
     assert "a guess is right once in 245" in after.note
@@ -343,7 +343,7 @@ def test_the_preview_compares_with_the_targets_of_the_loss() -> None:
     ranks = []
     for shaper in (nn.Identity(), Negative()):
         supervisor.loss.target_shaper = shaper
-        captions = [row[-1].caption for row in exhibit(supervisor, None, 2).rows]
+        captions = [row[-1].caption for row in preview(supervisor, None, 2).rows]
         ranks.append([int(caption.split("rank ")[1].split()[0]) for caption in captions])
     assert [one + other for one, other in zip(*ranks, strict=True)] == [2 * 49 + 1] * 2
 

@@ -128,9 +128,9 @@ def test_it_learns_to_restore() -> None:
 
 
 @pytest.mark.parametrize("normalize", [None, ([0.5] * 3, [0.25] * 3)])
-def test_the_exhibit(normalize: Any) -> None:
+def test_the_preview(normalize: Any) -> None:
     supervisor = make(pictures(4), patch=4, normalize=normalize)
-    before = supervisor._exhibit(batch(supervisor))
+    before = supervisor._preview(batch(supervisor))
     assert [len(row) for row in before.rows] == [2] * 3
     assert "block of 4×4 px" in before.note
     assert "answer" not in str([panel.caption for panel in before.rows[0]]) + before.note
@@ -139,7 +139,7 @@ def test_the_exhibit(normalize: Any) -> None:
         assert panel.image.max() <= 1
     assert torch.allclose(before.rows[1][1].image, torch.from_numpy(pictures()[1]).permute(2, 0, 1) / 255, atol=1e-6)
     supervisor.supervise(epochs=1, batch_size=4, **QUIET)
-    after = supervisor._exhibit(batch(supervisor))
+    after = supervisor._preview(batch(supervisor))
     assert [panel.caption for panel in after.rows[0]] == [
         "input: corrupted",
         "target: the image",

@@ -185,7 +185,7 @@ def test_a_loss_and_transformations_of_ones_own() -> None:
 def test_any_channels(channels: int) -> None:
     supervisor = make(pictures(8, 20, channels), backbone=SmallResNet(channels, width=4)).supervise(**QUIET)
     assert supervisor.preprocessing.resolution == (32, 32)
-    assert [len(row) for row in supervisor._exhibit(batch(supervisor)).rows] == [5] * 4
+    assert [len(row) for row in supervisor._preview(batch(supervisor)).rows] == [5] * 4
 
 
 @pytest.mark.parametrize(
@@ -199,11 +199,11 @@ def test_arguments_out_of_range(arguments: dict[str, Any]) -> None:
 
 
 def test_the_picture_of_the_exercise(monkeypatch: pytest.MonkeyPatch) -> None:
-    from super_selfish.engine import previews as exhibits
+    from super_selfish.engine import previews
 
     images = pictures(12)
     supervisor = make(images, n_classes=9)
-    before = exhibits.exhibit(supervisor, None, 3)
+    before = previews.preview(supervisor, None, 3)
     chosen = supervisor.dataset.chosen[[0, 4, 8]]
     assert [[panel.caption for panel in row] for row in before.rows] == [
         [f"image {index}", "version 1", "version 2", "version 3", "version 4"] for index in chosen
@@ -217,7 +217,7 @@ def test_the_picture_of_the_exercise(monkeypatch: pytest.MonkeyPatch) -> None:
     always[:, 4] = 1.0
     with monkeypatch.context() as patch:
         patch.setattr(supervisor.model, "forward", lambda seen: always[: len(seen)])
-        after = exhibits.exhibit(supervisor, None, 3)
+        after = previews.preview(supervisor, None, 3)
     assert [[panel.right for panel in row] for row in after.rows] == [
         [None, *[False] * 4],
         [None, *[True] * 4],
@@ -225,10 +225,10 @@ def test_the_picture_of_the_exercise(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert after.rows[0][1].caption == f"image {chosen[1]}"
     assert "4 of 12 right (by chance 1 in 9)" in after.note
-    other = exhibits.exhibit(supervisor, pictures(5, seed=9), 2)
+    other = previews.preview(supervisor, pictures(5, seed=9), 2)
     assert [len(row) for row in other.rows] == [5, 5]
     assert all(panel.right is None for row in other.rows for panel in row)
     assert "No answers" in other.note
     assert supervisor._shown is None
     loaded = make(n_classes=9).load("store/test")
-    assert "No answers" in exhibits.exhibit(loaded, pictures(5), 2).note
+    assert "No answers" in previews.preview(loaded, pictures(5), 2).note

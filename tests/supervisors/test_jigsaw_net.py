@@ -13,7 +13,7 @@ from torch import nn
 
 import super_selfish
 from super_selfish.data import JigsawRecipe, permutation_table
-from super_selfish.engine.previews import exhibit, few
+from super_selfish.engine.previews import few, preview
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.models import Classification, SmallResNet
 from super_selfish.supervisors import JigsawNetSupervisor
@@ -134,14 +134,14 @@ def test_recipes_and_switches_reach_the_puzzles() -> None:
 def test_the_picture_of_the_exercise() -> None:
     for crops, captions in ((2, 4), (3, 9), (4, 0)):
         supervisor = make(pictures(8, 64, 64), crops=crops)
-        shown = exhibit(supervisor, None, 3)
+        shown = preview(supervisor, None, 3)
         assert [len(row) for row in shown.rows] == [2] * 3
         for row in shown.rows:
             assert sorted(filter(str.isdigit, row[0].caption)) == sorted(map(str, range(1, captions + 1)))
             assert row[1].right is None
             assert all(0 <= panel.image.min() <= panel.image.max() <= 1 for panel in row)
     supervisor.supervise(epochs=1, batch_size=4, **QUIET)
-    shown = exhibit(supervisor, None, 3)
+    shown = preview(supervisor, None, 3)
     assert [len(row) for row in shown.rows] == [3] * 3
     assert all(row[2].caption.startswith("answer: ") and row[2].right is not None for row in shown.rows)
     assert sum(bool(row[2].right) for row in shown.rows) == int(shown.note.split("right ")[-1].split()[0])
@@ -155,12 +155,12 @@ def test_a_right_answer_lays_the_image_right() -> None:
     with torch.no_grad():
         supervisor.model.predictor.layers[-1].weight.zero_()
         bias.copy_(torch.eye(2)[row])
-    told = exhibit(supervisor, None, 1).rows[0]
+    told = preview(supervisor, None, 1).rows[0]
     assert torch.equal(told[1].image, told[2].image)
     assert told[2] == (told[2].image, "answer: right", True)
     with torch.no_grad():
         bias.neg_()
-    told = exhibit(supervisor, None, 1).rows[0]
+    told = preview(supervisor, None, 1).rows[0]
     assert told[2].caption == "answer: 0 of 4 tiles\nin place"
     assert told[2].right is False
     assert not torch.equal(told[1].image, told[2].image)

@@ -272,9 +272,9 @@ def test_heads_of_one_layer(backbone: nn.Module) -> None:
 
 def test_a_picture_of_images_and_puzzles() -> None:
     supervisor = make(pictures()).eval()
-    before = supervisor._exhibit(batch())
+    before = supervisor._preview(batch())
     supervisor.cursor.step = 1
-    after = supervisor._exhibit(batch())
+    after = supervisor._preview(batch())
     for shown in (before, after):
         assert shown.title.endswith("?")
         assert [len(row) for row in shown.rows] == [4] * 4

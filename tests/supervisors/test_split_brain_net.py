@@ -228,16 +228,16 @@ def test_sizes_and_steps_are_stored() -> None:
     assert loaded.dataset[0][1].shape == (2, 12, 20)
 
 
-def test_the_exhibit() -> None:
+def test_the_preview() -> None:
     supervisor = make(pictures(4))
-    before = supervisor._exhibit(batch(supervisor))
+    before = supervisor._preview(batch(supervisor))
     assert [panel.caption for panel in before.rows[0]] == ["the image", "one half sees L", "the other a, b"]
     assert len(before.rows) == 3
     assert "cross entropy" not in before.note
     assert torch.allclose(before.rows[2][0].image, torch.from_numpy(pictures()[2]).permute(2, 0, 1) / 255, atol=1e-4)
     supervisor.supervise(epochs=1, batch_size=4, **QUIET)
     with torch.no_grad():
-        after = supervisor._exhibit(batch(supervisor))
+        after = supervisor._preview(batch(supervisor))
     assert [panel.caption for panel in after.rows[0]][3:] == ["a, b told from L", "L told from a, b"]
     assert "blind guess 3.91" in after.note
     assert "blind guess 4.61" in after.note

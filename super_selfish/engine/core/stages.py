@@ -19,7 +19,7 @@ from super_selfish.engine.optim.schedules import SchedulerFactory
 from super_selfish.evaluation.pretext import PretextScore, loss_score
 from super_selfish.loading.collate import Collate
 from super_selfish.loading.loader import TrainLoader
-from super_selfish.pretext.preview import Exhibit, inputs_only
+from super_selfish.pretext.preview import Preview, inputs_only
 
 
 class Stages(Facts):
@@ -114,6 +114,10 @@ class Stages(Facts):
         loss = type(self)._forward(self, data).item()  # not the loss of a training in progress
         return loss_score(loss, self._expectation().chance)
 
-    def _exhibit(self, data: Any) -> Exhibit:
-        """Hook: what :meth:`preview` shows of a batch; answers only if ``self.cursor.step`` is above 0."""
+    def _preview(self, data: Any) -> Preview:
+        """Hook: what :meth:`preview` shows of a batch; predictions only once ``self.cursor.step`` is above 0."""
+        return self._exhibit(data)
+
+    def _exhibit(self, data: Any) -> Preview:
+        """The name of :meth:`_preview` in 0.1.0, for classes that define it."""
         return inputs_only(type(self).__name__, data)
