@@ -129,7 +129,7 @@ class RotateNetSupervisor(Supervisor):
             if said is not None:
                 caption += f"\nsaid {self.rotations[said[place]]:g}°"
             panels.append(Panel(image, caption, None if said is None else bool(said[place] == rotation[place])))
-        note = "Each image is cropped, mirrored half the time, and turned by each angle; the network tells which."
+        note = "Each image is rotated by each angle; the network predicts which."
         if said is not None:
             right = (said == rotation).double().mean().item()
             note += f"\nTold right: {right:.0%}; guessing gives {1 / count:.0%}."
