@@ -65,7 +65,7 @@ class RunLock:
         owner = _owner_of(self.path) or {}
         if (owner.get("pid"), owner.get("host")) == (os.getpid(), socket.gethostname()):  # else in a forked process
             self.path.unlink(missing_ok=True)
-            self._release()
+        self._release()
 
     def beat(self) -> None:
         """Give a heartbeat if the last is :data:`HEARTBEAT` seconds ago."""
@@ -85,6 +85,9 @@ class RunLock:
         except FileExistsError:
             self._refuse({})
         except OSError as error:
+            if owner is None:
+                with contextlib.suppress(OSError):
+                    self.path.unlink()
             raise CheckpointError(f"`{self.path}` could not be written: {error.strerror or error}.") from error
         self._last_beat = time.monotonic()
         if owner is not None:

@@ -162,11 +162,40 @@ def test_a_file_system_without_locks_is_left_to_the_heartbeat(monkeypatch: pytes
         pass
 
 
-def test_nothing_is_left_behind() -> None:
+@pytest.mark.parametrize("deleted", [False, True])
+def test_nothing_is_left_behind(deleted: bool) -> None:
     LOCK.parent.mkdir()
     with RunLock(Path("store/run")):
+        if deleted:
+            LOCK.unlink()
+        for _ in range(2):
+            with pytest.raises(CheckpointError), RunLock(Path("store/run")):
+                pass
+        assert LOCK.exists() != deleted
+    assert not list(LOCK.parent.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_that_leaves_the_block_does_not_release_the_lock() -> None:
+    LOCK.parent.mkdir()
+    with RunLock(Path("store/run")) as held:
+        if (child := os.fork()) == 0:
+            held.__exit__()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
         assert LOCK.exists()
         with pytest.raises(CheckpointError), RunLock(Path("store/run")):
             pass
-        assert LOCK.exists()
+
+
+@pytest.mark.promise(7)
+def test_a_full_disk_leaves_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    LOCK.parent.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(json, "dumps", full)
+        with pytest.raises(CheckpointError, match="No space"), RunLock(Path("store/run")):
+            pass
     assert not list(LOCK.parent.iterdir())
