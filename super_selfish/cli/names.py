@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 from super_selfish.errors import ConfigurationError
 
-_VALUE = r"""(?:"[^"]*"|'[^']*'|\([^)]*\)|\[[^\]]*\]|[^\s,;)"'([]+)"""
-_SWITCHES = {"True": "", '"auto"': ""}  # of `resume`, which is a switch here
+_VALUE = r"""(?:"[^"]*"|'[^']*'|\([^)]*\)|\[[^\]]*\]|[^\s,;)"'([]*[^\s,;)"'([.])"""
+_SWITCHES = {"True": "", '"auto"': "", "'auto'": ""}  # of `resume`, which is a switch here
 
 
 def algorithm_name(word: str) -> str:
@@ -75,7 +75,7 @@ def with_flags(message: str, arguments: Iterable[str]) -> str:
         flag = f"--{default_name_transform(name)}"
 
         def written(found: re.Match[str], flag: str = flag, name: str = name) -> str:
-            value = found[1] if name != "resume" else _SWITCHES.get(found[1].rstrip("."), found[1])
+            value = found[1] if name != "resume" else _SWITCHES.get(found[1], found[1])
             return f"{flag} {'none' if value == 'None' else _unquoted(value)}".rstrip()
 
         message = message.replace(f"`{name}`", flag)
@@ -84,5 +84,5 @@ def with_flags(message: str, arguments: Iterable[str]) -> str:
 
 
 def _unquoted(value: str) -> str:
-    quoted = value[0] == value[-1] and value[0] in "\"'" and not re.search(r"\s", value)
-    return value[1:-1] if quoted and len(value) > 2 else value
+    quoted = re.fullmatch(r"""(["'])(\S+)\1""", value)
+    return value if quoted is None else quoted[2]

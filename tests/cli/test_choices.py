@@ -53,6 +53,7 @@ def effective(*words: str) -> dict[str, Any]:
     return dict(json.loads(Path("store/a.config.json").read_text())["effective"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "word"), CHOICES)
 def test_choices_of_training(name: str, word: str) -> None:
     more = ["--weights", "store/first"] if word == "adapt" else []

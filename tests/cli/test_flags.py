@@ -16,6 +16,7 @@ from super_selfish.cli.algorithms import constructor_flags, preview_flags, train
 from super_selfish.cli.commands import FUNCTIONS
 from super_selfish.cli.config_file import Arguments, read
 from super_selfish.cli.flags import command, value_type
+from super_selfish.cli.names import with_flags
 from super_selfish.cli.values import choices, describe, from_stored, is_closed, options, parse, to_text
 from super_selfish.supervisors import all_supervisors
 
@@ -165,6 +166,20 @@ def test_wrong_values_in_a_file_are_one_line(
     text = capsys.readouterr().err
     assert text.count("\n") == 1
     assert next(iter(wrong)) in text
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ('Pass `weights`, or use recipe="auto".', "Pass --weights, or use --recipe auto."),
+        ("Call supervise(..., resume='auto') or resume=True.", "Call --resume or --resume."),
+        ("Received: crop=None, lr=0.", "Received: --crop none, --lr 0."),
+        ("Received: crop=(0.3, 1.0). `backbone` stays.", "Received: --crop (0.3, 1.0). `backbone` stays."),
+        ("offset=3 is not `lr`", "offset=3 is not --lr"),
+    ],
+)
+def test_messages_name_flags(message: str, expected: str) -> None:
+    assert with_flags(message, ["weights", "recipe", "resume", "crop", "lr", "set"]) == expected
 
 
 def test_short_names_belong_to_one_algorithm() -> None:
