@@ -1,10 +1,11 @@
-"""Draw the exercise of every algorithm on photographs that come with scikit-image, into docs/papers/previews.
+"""Draw the preview of algorithms on photographs that come with scikit-image, into docs/papers/previews.
 
-python docs/draw_previews.py
+usage: python docs/draw_previews.py [NAME ...]      all of them without names
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,12 @@ def square(image: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Draw all of them."""
+    """Draw those that were asked for."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     images = [square(getattr(skimage.data, name)()) for name in NAMES]
     for name, algorithm in all_supervisors().items():
+        if name not in (sys.argv[1:] or all_supervisors()):
+            continue
         supervisor = algorithm(images, resolution=128, backbone="small_resnet")
         figure = supervisor.preview(count=3)
         figure.savefig(FOLDER / f"{name}.png", dpi=70, pil_kwargs={"optimize": True})

@@ -82,6 +82,8 @@ class BiGanSupervisor(GanSupervisor):
         "1605.09782",
     )
     family = "generative"
+    learns_by = "generating pairs of image and code that a discriminator cannot separate"
+    use_when = "codes and generated images are of interest themselves"
     network_arguments = ("backbone", "predictor", "discriminator")
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(1e-3, betas=(0.5, 0.999)),

@@ -105,6 +105,8 @@ class BYOLSupervisor(Supervisor):
         "2006.07733",
     )
     family = "contrastive"
+    learns_by = "predicting the embedding that a moving average of the network gives of an image's other view"
+    use_when = "batches are small, or images are much alike"
     needs = Needs(batch=2)
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(8e-4, 32),

@@ -77,6 +77,8 @@ class ContextNetSupervisor(GanSupervisor):
         "1604.07379",
     )
     family = "generative"
+    learns_by = "inpainting blocks that were erased"
+    use_when = "the layout of images matters; you want to look at what is learned"
     network_arguments = ("backbone", "predictor", "discriminator")
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),

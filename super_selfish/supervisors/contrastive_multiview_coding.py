@@ -106,6 +106,8 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         "1906.05849",
     )
     family = "contrastive"
+    learns_by = "matching the colours of an image with its lightness"
+    use_when = "colour images whose colours follow from what they show; no colour distortion wanted"
     needs = Needs(rgb=True)
     network_arguments = ("backbone", "predictor", "backbone_ab", "predictor_ab")
     recipes: ClassVar[Mapping[str, Recipe]] = {

@@ -118,6 +118,8 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         "1905.09272",
     )
     family = "contrastive"
+    learns_by = "predicting from one side of an image which patch comes some steps further"
+    use_when = "photographs of 96 px and more, and much time to compute"
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3, 32, clip_grad=0.01),
         # Hénaff et al., appendix A

@@ -73,6 +73,8 @@ class DenoiseNetSupervisor(Supervisor):
         url="https://www.cs.toronto.edu/~larocheh/publications/icml-2008-denoising-autoencoders.pdf",
     )
     family = "generative"
+    learns_by = "restoring pixels that were corrupted"
+    use_when = "images of any kind, with any number of channels; texture and colour matter"
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),
         # Vincent et al.: plain SGD, constant

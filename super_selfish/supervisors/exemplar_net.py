@@ -76,6 +76,8 @@ class ExemplarNetSupervisor(Supervisor):
         "1406.6909",
     )
     family = "predictive"
+    learns_by = "classifying which image a random version is of"
+    use_when = "there are some thousand images, and you know what features should ignore"
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),
         # Dosovitskiy et al., section 3: SGD with momentum, rate cut when the error stands still

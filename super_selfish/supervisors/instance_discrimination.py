@@ -86,6 +86,8 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
         "1805.01978",
     )
     family = "contrastive"
+    learns_by = "identifying an image among all others by a memory bank"
+    use_when = "up to some million images, each of one object; one view per image"
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(1.5e-3),
         # Wu et al., section 4: batches of 256, rate .03, ten times less after 120 and 160 of 200 epochs

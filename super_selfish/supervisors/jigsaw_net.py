@@ -83,6 +83,8 @@ class JigsawNetSupervisor(Supervisor):
         "1603.09246",
     )
     family = "patch"
+    learns_by = "predicting the order of the tiles of an image"
+    use_when = "objects have parts in fixed places; photographs of 96 px and more"
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),
         # Noroozi and Favaro, code: batches of 256, rate cut every 100,000 of 350,000 updates

@@ -114,6 +114,8 @@ class MomentumContrastSupervisor(Supervisor):
         "2003.04297",
     )
     family = "contrastive"
+    learns_by = "identifying an image's other view among views of many other images"
+    use_when = "kinds of objects must be separated; many epochs"
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(3e-3),
         # Chen et al., "Improved Baselines with Momentum Contrastive Learning"

@@ -98,6 +98,8 @@ class PIRLSupervisor(BankSupervisor):
         "1912.01991",
     )
     family = "contrastive"
+    learns_by = "matching a view of an image with a jigsaw puzzle of its patches"
+    use_when = "what is shown matters, not how it is arranged; many epochs"
     network_arguments = ("backbone", "predictor", "predictor_g")
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(3e-3),

@@ -69,6 +69,8 @@ class RotateNetSupervisor(Supervisor):
         "1803.07728",
     )
     family = "predictive"
+    learns_by = "predicting the rotation angle of an image"
+    use_when = "images have a canonical orientation; small budget, any batch size"
     needs = Needs(canonical_orientation=True)
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),

@@ -97,6 +97,8 @@ class SplitBrainNetSupervisor(Supervisor):
         "1611.09842",
     )
     family = "generative"
+    learns_by = "predicting colours from lightness, and lightness from colours"
+    use_when = "colour images whose colours follow from what they show"
     needs = Needs(rgb=True)
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),

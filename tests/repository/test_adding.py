@@ -24,15 +24,10 @@ def copy(root: Path, tmp_path: Path) -> Path:
     assert [name for name, _ in added] == [
         "super_selfish/supervisors/sim_clr.py",
         "tests/supervisors/test_sim_clr.py",
-        "docs/algorithms.md",
+        "docs/papers/sim_clr.md",
     ]
     for name, text in added:
-        path = tmp_path / "copy" / name
-        if path.exists():
-            old = path.read_text("utf-8")
-            last = [line for line in old.splitlines() if line.startswith("| [")][-1]
-            text = old.replace(last, f"{last}\n{text.strip()}")
-        path.write_text(text, "utf-8")
+        (tmp_path / "copy" / name).write_text(text, "utf-8")
     return tmp_path / "copy"
 
 
@@ -50,6 +45,8 @@ def test_the_walk(copy: Path) -> None:
     assert "'sim_clr'" in run(
         copy, "-c", "from super_selfish.supervisors import all_supervisors as a; print(list(a()))"
     )
+    assert "Chen, Kornblith" in run(copy, "-m", "super_selfish", "list")
+    run(copy, "docs/draw_previews.py", "sim_clr")
     said = run(copy, "-m", "pytest", "-q", "tests/supervisors/test_sim_clr.py")
     assert "4 passed" in said
     said = run(copy, "-m", "pytest", "-q", "-m", "not learn and not faults", "tests/contract", "-k", "sim_clr")

@@ -1,4 +1,4 @@
-"""One name, five places: class, file, test, row of docs/algorithms.md, and command."""
+"""One name, five places: class, file, test, page of docs/papers, and command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from super_selfish.supervisors import all_supervisors
 
 
 def test_one_name_five_places(root: Path) -> None:
-    table = (root / "docs" / "algorithms.md").read_text("utf-8")
     wrong = []
     for name, supervisor in all_supervisors().items():
         source = root / "super_selfish" / "supervisors" / f"{name}.py"
@@ -18,7 +17,8 @@ def test_one_name_five_places(root: Path) -> None:
             "class": supervisor.__name__.lower() == f"{name.replace('_', '')}supervisor",
             "file": supervisor.__name__ in classes,
             "test": (root / "tests" / "supervisors" / f"test_{name}.py").is_file(),
-            "row": any(line.startswith("|") and supervisor.__name__ in line for line in table.splitlines()),
+            "page": (root / "docs" / "papers" / f"{name}.md").is_file(),
+            "facts": all((supervisor.paper, supervisor.family, supervisor.learns_by, supervisor.use_when)),
         }
         wrong += [f"{name}: {place}" for place, right in places.items() if not right]
     assert wrong == []

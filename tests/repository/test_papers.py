@@ -23,17 +23,10 @@ SECTIONS = (
     "Training.",
     "Departures from the paper.",
 )
-ALSO = {
-    "exemplar_net": ("pretext/exemplar.py", "transforms/exemplar.py", "transforms/colour.py"),
-    "contrastive_predictive_coding": ("transforms/cpc.py",),
-}
-"""Where an algorithm departs from its paper outside of its own file."""
+PACKAGE = ROOT / "super_selfish"
+SHARED = [path for folder in ("pretext", "transforms") for path in sorted((PACKAGE / folder).glob("*.py"))]
 
-ROWS = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
-
-pytestmark = pytest.mark.parametrize(
-    "name", [name for name in all_supervisors() if f"[`{name}`](adding_an_algorithm.md)" not in ROWS]
-)
+ALL = pytest.mark.parametrize("name", list(all_supervisors()))
 
 
 def page(name: str) -> str:
@@ -44,6 +37,7 @@ def section(name: str, title: str) -> str:
     return page(name).split(f"**{title}**")[1].split("\n\n**")[0]
 
 
+@ALL
 def test_the_form(name: str) -> None:
     text = page(name)
     assert [title for title in SECTIONS if text.count(f"**{title}**") != 1] == []
@@ -52,6 +46,7 @@ def test_the_form(name: str) -> None:
     assert "arxiv.org/abs/" in text or name == "denoise_net"
 
 
+@ALL
 def test_every_parameter_with_its_default(name: str) -> None:
     told = section(name, "Parameters.")
     for parameter in inspect.signature(all_supervisors()[name]).parameters.values():
@@ -62,6 +57,7 @@ def test_every_parameter_with_its_default(name: str) -> None:
             assert ast.literal_eval(default) == parameter.default, parameter.name
 
 
+@ALL
 def test_recipes_are_those_of_the_code(name: str) -> None:
     told = " ".join(section(name, "Training.").split())
     for recipe in ("paper", "auto"):
@@ -71,21 +67,26 @@ def test_recipes_are_those_of_the_code(name: str) -> None:
         assert f'`recipe="{recipe}"`: `{optimizer}`; {rest}.' in told
 
 
-def test_what_the_defaults_lose_is_that_of_the_table(name: str) -> None:
-    text = (ROOT / "docs" / "learning.md").read_text(encoding="utf-8").split("## Defaults and recipes")[1]
-    found = re.search(rf"^\| `{name}`.* \| ([+-][\d.]+) \|$", text.split("\n## ")[0], re.MULTILINE)
-    lost = float(found[1]) if found else 0.0
-    assert found or "BiGAN was not measured" in text
-    assert all_supervisors()[name].auto_gain == (lost if lost > 3 else None)
-    assert len(re.findall(r"^\| `", text.split("\n## ")[0], re.MULTILINE)) == len(all_supervisors()) - 1
+def departures_in(*files: Path) -> list[str]:
+    """The departures that source files name."""
+    code = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    return [line.strip().rstrip(".").lower() for line in re.findall(r"# Differs from the paper: (.*)", code)]
 
 
-def test_departures_are_those_of_the_code(name: str) -> None:
-    files = [f"supervisors/{name}.py", *ALSO.get(name, ())]
-    code = "\n".join((ROOT / "super_selfish" / file).read_text(encoding="utf-8") for file in files)
-    here = [line.strip().rstrip(".") for line in re.findall(r"# Differs from the paper: (.*)", code)]
+def departures_on(name: str) -> list[str]:
+    """The departures that a page names."""
     bullets = re.findall(r"^- (.*(?:\n  .*)*)", section(name, "Departures from the paper."), re.MULTILINE)
-    there = [" ".join(bullet.split()) for bullet in bullets]
-    assert len(there) == len(here)
-    for line in here:
-        assert any(bullet.lower().startswith(line.lower() + ".") for bullet in there), line
+    return [" ".join(bullet.split()).lower() for bullet in bullets]
+
+
+@ALL
+def test_departures_are_those_of_the_code(name: str) -> None:
+    own, page_has = departures_in(PACKAGE / "supervisors" / f"{name}.py"), departures_on(name)
+    assert [line for line in own if not any(bullet.startswith(line + ".") for bullet in page_has)] == []
+    known = own + departures_in(*SHARED)
+    assert [bullet for bullet in page_has if not any(bullet.startswith(line + ".") for line in known)] == []
+
+
+@pytest.mark.parametrize("line", departures_in(*SHARED))
+def test_departures_of_shared_files_are_on_a_page(line: str) -> None:
+    assert any(bullet.startswith(line + ".") for name in all_supervisors() for bullet in departures_on(name))

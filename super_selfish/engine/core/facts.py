@@ -67,6 +67,12 @@ class Facts(Placed):
     family: ClassVar[Family | None] = None
     """The kind of pretext task."""
 
+    learns_by: ClassVar[str] = ""
+    """The pretext task in a few words, to follow "learns by"."""
+
+    use_when: ClassVar[str] = ""
+    """Which images and budgets it suits, in a few words, to follow "use it when"."""
+
     needs: ClassVar[Needs] = Needs()
     """What images and batches must be."""
 
