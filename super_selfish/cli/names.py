@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
 from collections.abc import Iterable
 
@@ -45,16 +44,10 @@ def algorithms_table() -> str:
 
     rows = [("name", "class", "aliases", "paper")]
     for name, algorithm in all_supervisors().items():
-        rows.append((name, algorithm.__name__, ", ".join(algorithm.aliases), paper(algorithm.__doc__)))
+        rows.append((name, algorithm.__name__, ", ".join(algorithm.aliases), str(algorithm.paper or "")))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     padded = [[cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)] for row in rows]
     return "\n".join("  ".join(row).rstrip() for row in padded)
-
-
-def paper(docstring: str | None) -> str:
-    """The first reference of a docstring, on one line; empty if there is none."""
-    references = re.search(r"^References:\n(.*?)(?=\n\S|\Z)", inspect.cleandoc(docstring or ""), re.DOTALL | re.M)
-    return " ".join(references[1].split()).partition("; ")[0].rstrip(".") if references else ""
 
 
 def with_flags(message: str, arguments: Iterable[str]) -> str:
