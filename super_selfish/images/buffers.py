@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import sys
+import collections
+import math
+import weakref
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 _ALIGNMENT = 64  # bytes, as torch aligns its own
-_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()  # without it reference counts are no proof
 
 
 class Buffers:
-    """Arrays that are given out anew as soon as nobody holds them any more.
+    """Arrays whose memory returns to the pool when the array, its views and the tensors made of it are all gone.
 
-    A tensor made of an array by ``torch.from_numpy`` holds it, and so does whatever shares the tensor's memory, such as
-    what autograd keeps for the backward pass. Views of an array hold the memory below it. An array is free if only the
-    pool holds it, and its memory if only the array does.
+    A tensor made by ``torch.from_numpy`` holds the array, and so does whatever shares the tensor's memory, such as what
+    autograd keeps for the backward pass. A caller may therefore keep an array for as long as it likes.
 
     Args:
-        most: How many arrays are kept.
+        most: How many free blocks of memory are kept.
 
     Examples:
         >>> import torch
@@ -32,37 +32,34 @@ class Buffers:
     """
 
     def __init__(self, most: int = 4) -> None:
-        self.most = most
-        self._arrays: list[npt.NDArray[Any]] = []
+        self._free: collections.deque[memoryview] = collections.deque(maxlen=most)
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Buffers, (self._free.maxlen,)  # a copy in another process has memory of its own
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """An array with arbitrary content, which nobody else holds."""
-        for array in self._arrays:
-            if array.shape == shape and array.dtype == dtype and _holders(array) == _FREE:
-                return array
-        array = aligned(shape, np.dtype(dtype))
-        if _GIL:
-            self._arrays = [*self._arrays[1 - self.most :], array]
-        return array
+        dtype = np.dtype(dtype)
+        memory = self._block(math.prod(shape) * dtype.itemsize)
+        # NumPy sets the base of every view to the last array in the chain: this one, because a memoryview is no array
+        owner = np.frombuffer(memory, dtype)
+        weakref.finalize(owner, self._free.append, memory).atexit = False
+        return owner.reshape(shape)
+
+    def _block(self, size: int) -> memoryview:
+        for _ in range(len(self._free)):
+            try:
+                memory = self._free.popleft()
+            except IndexError:  # another thread was faster
+                break
+            if memory.nbytes == size:
+                return memory
+            self._free.append(memory)
+        return aligned(size)
 
 
-def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """An array whose first byte lies at a multiple of 64."""
-    size = int(np.prod(shape)) * dtype.itemsize
+def aligned(size: int) -> memoryview:
+    """Memory whose first byte lies at a multiple of 64."""
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(shape)
-
-
-def _holders(array: npt.NDArray[Any]) -> tuple[int, int]:
-    return sys.getrefcount(array), sys.getrefcount(array.base)
-
-
-def _count_of_a_free_one() -> tuple[int, int]:
-    """What :func:`_holders` says in the loop above of an array that only the list holds; Pythons differ in it."""
-    for array in [aligned((1,), np.dtype(np.uint8))]:
-        return _holders(array)
-    return 0, 0
-
-
-_FREE = _count_of_a_free_one()
+    return memory[start : start + size].data
