@@ -22,7 +22,7 @@ from super_selfish.datasets.memory_sources import evenly_spaced
 from super_selfish.datasets.preprocessed import ImageDataset
 from super_selfish.errors import DataError
 from super_selfish.loading.gather import Gatherer
-from super_selfish.loading.workers import WorkerLoader, tell_too_many
+from super_selfish.loading.workers import WorkerLoader, warn_of_too_many_workers
 
 THREAD_NAME = "super_selfish_reader"
 _MOST_THREADS = 8
@@ -89,9 +89,9 @@ def open_loader(
 
     if num_workers == 0:
         return by_this_process(batch_sampler)
-    tell_too_many(num_workers, usable_cores())
+    warn_of_too_many_workers(num_workers, usable_cores())
     by_processes: dict[str, Any] = {"num_workers": num_workers, "pin": pin, "timeout": timeout}
-    return WorkerLoader(dataset, batch_sampler, collate_fn, instead=by_this_process, **by_processes)
+    return WorkerLoader(dataset, batch_sampler, collate_fn, fallback=by_this_process, **by_processes)
 
 
 class ThreadedLoader:

@@ -1,45 +1,59 @@
-"""Reading batches by processes, and by other means where processes cannot work."""
+"""Batches read by worker processes, or by this process where workers cannot run."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import functools
 import itertools
 import logging
 import os
 import signal
+import threading
 import time
-import warnings
+import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+import torch.multiprocessing as multiprocessing  # tensors travel in shared memory
 
-from super_selfish.errors import WorkerHung, WorkerKilled
+from super_selfish.errors import ConfigurationError, WorkerHung, WorkerKilled
+from super_selfish.seeding import seed_everything
 
 logger = logging.getLogger("super_selfish")
 
+WORKER_NAME = "super_selfish_worker"
+_AHEAD = 2  # batches per worker
+_SLICE = 0.5  # seconds between looks at the clock; signals interrupt a wait at once
+_GRACE = 1.0  # seconds in which a worker may end by itself
 _SHOWN = 16  # indices
-_SLICE = 2.0  # seconds
-_BUS_ERROR = getattr(signal, "SIGBUS", 7)
-_MEMORY = ("bus error", "shared memory", "unable to mmap", "too many open files")
+_BUS_ERROR = -getattr(signal, "SIGBUS", 7)  # Linux ends a process so that writes to shared memory which is full
+_MEMORY = "Give more shared memory (docker run --shm-size=8g or --ipc=host), or pass num_workers=0."
+_GUARD = "Start the training below `if __name__ == '__main__':`, or pass num_workers=0."
+_TOP_LEVEL = "Define what the data set holds at the top level of a module, or pass num_workers=0."
+
+
+class WorkersUnusable(Exception):
+    """Worker processes cannot run here: the reason, and how to fix it."""
 
 
 class WorkerLoader:
-    """A ``DataLoader`` with worker processes; if they cannot start, or lack shared memory, others read what is left.
+    """Batches in order, read by worker processes; if these cannot start or lack shared memory, by the fallback.
+
+    Workers live until the loader is closed or collected. They end when this process does, however it ends.
 
     Args:
         dataset: Read by ticket.
-        batch_sampler: Asked anew for batches of tickets at every pass.
+        batch_sampler: Iterated in every pass; its items are batches of tickets.
         collate_fn: From the items of a batch to the batch.
-        num_workers: How many processes read.
-        pin: Copy batches to page-locked memory, by a thread of this process.
-        instead: Makes the loader that takes over, of what is left to be read.
-        timeout: Seconds to wait for a batch; None: for ever.
+        num_workers: Number of worker processes.
+        pin: Copy batches to page-locked memory.
+        fallback: Makes the loader that reads the remaining batches of tickets.
+        timeout: Seconds to wait for a batch; None: no limit.
     """
 
     def __init__(
@@ -50,184 +64,223 @@ class WorkerLoader:
         *,
         num_workers: int,
         pin: bool,
-        instead: Callable[[Iterable[Sequence[Any]]], Iterable[Any]],
+        fallback: Callable[[Iterable[Sequence[Any]]], Iterable[Any]],
         timeout: float | None = None,
     ) -> None:
         self.dataset = dataset
         self.batch_sampler = batch_sampler
         self.collate_fn = collate_fn
         self.num_workers = num_workers
-        self.instead = instead
+        self.pin = pin
+        self.fallback = fallback
         self.timeout = timeout
-        self._tickets = _Remembered(batch_sampler)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="This DataLoader will create")  # told in our own words
-            self._workers: DataLoader[Any] | None = DataLoader(
-                dataset,
-                batch_sampler=self._tickets,  # type: ignore[arg-type]  # it needs no length
-                collate_fn=collate_fn,
-                num_workers=num_workers,
-                persistent_workers=True,
-                pin_memory=pin,
-                timeout=timeout or 0,
-                worker_init_fn=_leave_signals_alone,
-                generator=torch.Generator(),  # or every pass would draw from the user's global generator
-            )
+        self._usable = True
+        self._received = False
+        self._workers: list[_Worker] = []
+        weakref.finalize(self, _end, self._workers, os.getpid())
 
     def __iter__(self) -> Iterator[Any]:
-        if self._workers is None:
-            yield from self.instead(self.batch_sampler)
+        if not self._usable:
+            yield from self.fallback(self.batch_sampler)
             return
-        self._tickets.begin()
-        batches, begun = None, False
-        while True:
-            try:
-                batches = _started(self._workers) if batches is None else batches
-                batch = next(batches)
-            except StopIteration:
-                return
-            except Exception as error:
-                if not _is_of_processes(error, batches, begun):
-                    self._tell_killed(error, batches)
-                    self._tell_hung(error)
-                    raise
-                logger.warning("%s", self._advice(error))
-                break
-            begun = True
-            self._tickets.answer()
-            yield batch
-        self._workers = batches = None
-        yield from self.instead(self._tickets.rest())
-
-    def _tell_killed(self, error: Exception, batches: Iterator[Any] | None) -> None:
-        """Say what a process read that a signal has ended, if one did."""
-        codes = [process.exitcode or 0 for process in getattr(batches, "_workers", ())]
-        if killed := [-code for code in codes if code < 0]:
-            theirs = itertools.islice(itertools.cycle(codes), self._tickets.answered % len(codes), None)
-            waiting = zip(theirs, self._tickets.waiting, strict=False)  # they take batches in turn
-            images = [ticket.image for code, tickets in waiting if code < 0 for ticket in tickets]
-            raise WorkerKilled(
-                f"A process that reads images was ended by {signal.Signals(killed[0]).name}.",
-                received=f"num_workers={self.num_workers}, reading images {_some(images)}",
-                fix="SIGKILL is most often the system's, for want of memory: use fewer workers, or num_workers=0. "
-                "After SIGSEGV look at what reads these images.",
-            ) from error
-
-    def _tell_hung(self, error: Exception) -> None:
-        """Say what is being read by a process that does not answer, if that is what went wrong."""
-        if not isinstance(error, RuntimeError) or "timed out after" not in str(error):
-            return
-        images = [ticket.image for ticket in self._tickets.waiting[0]]  # batches are answered in turn
-        raise WorkerHung(
-            f"A process that reads images has not answered for {self.timeout:g} s.",
-            received=f"num_workers={self.num_workers}, reading images {_some(images)}",
-            fix="Look at what reads these images: a network share that is gone, or a lock. If they take that long, "
-            "raise worker_timeout.",
-        ) from error
-
-    def _advice(self, error: Exception) -> str:
-        said = str(error).partition("\n")[0]
-        if type(error).__name__ in ("PicklingError", "TypeError", "AttributeError"):
-            fix = "Define what the data set holds at the top level of a module, or pass num_workers=0."
-        elif isinstance(error, RuntimeError | ConnectionError | EOFError | FileNotFoundError):
-            fix = (
-                "Give more shared memory (docker run --shm-size=8g or --ipc=host), start the training below "
-                "`if __name__ == '__main__':`, or pass num_workers=0."
+        tickets = iter(self.batch_sampler)
+        turns: collections.deque[_Worker] = collections.deque()
+        try:
+            self._start()
+            for worker, batch in zip(itertools.cycle(self._workers), tickets):
+                worker.ask(batch)
+                turns.append(worker)
+                if len(turns) > _AHEAD * self.num_workers:
+                    yield self._receive(turns)
+            while turns:
+                yield self._receive(turns)
+        except WorkersUnusable as error:
+            self._usable = False
+            unread = [worker.asked.popleft() for worker in turns]
+            self.close()
+            logger.warning(
+                "num_workers=%d: worker processes do not work here (%s). This process reads the images itself, which "
+                "does not change results. %s",
+                self.num_workers,
+                *error.args,
             )
+        except BaseException:  # also if the pass is abandoned
+            self.close()
+            raise
         else:
-            fix = "Ask for fewer, or pass num_workers=0."
-        return (
-            f"num_workers={self.num_workers}: reading processes do not work here ({type(error).__name__}: {said}). "
-            f"This process reads the images itself, which changes no result. {fix}"
+            return
+        yield from self.fallback(itertools.chain(unread, tickets))
+
+    def close(self) -> None:
+        """End the workers."""
+        _end(self._workers, os.getpid())
+
+    def _start(self) -> None:
+        if self._workers:
+            return
+        if multiprocessing.current_process().name == WORKER_NAME:
+            raise ConfigurationError("A data-loading worker imports the script and starts to train.", fix=_GUARD)
+        try:
+            for number in range(self.num_workers):
+                self._workers.append(_Worker(self.dataset, self.collate_fn, number))
+        except Exception as error:
+            raise WorkersUnusable(*_reason(error)) from error
+
+    def _receive(self, turns: collections.deque[_Worker]) -> Any:
+        """The next batch; its worker keeps its turn if the batch cannot be had."""
+        worker = turns[0]
+        ready = self._wait(worker)
+        try:
+            if worker.results not in ready:
+                raise EOFError("the worker has ended")
+            answer, error, sendable = worker.receive()
+        except Exception as failure:  # whatever unpickling raises
+            worker.process.join(_GRACE)  # the end of its pipe may be noticed before its own
+            raise self._failure(worker, failure) from failure
+        if not sendable:
+            raise WorkersUnusable(*answer)
+        if error is not None:
+            raise error from RuntimeError(f"In a data-loading worker:\n{answer}")
+        turns.popleft().asked.popleft()
+        self._received = True
+        return answer.pin_memory() if self.pin else answer
+
+    def _wait(self, worker: _Worker) -> list[Any]:
+        """What there is of a worker: an answer, its end, or both."""
+        began = time.monotonic()
+        while not (ready := wait([worker.results, worker.process.sentinel], _SLICE)):
+            if self.timeout is not None and time.monotonic() - began > self.timeout:
+                raise WorkerHung(
+                    f"A data-loading worker has not answered for {self.timeout:g} s.",
+                    received=f"num_workers={self.num_workers}, reading images {worker.reading()}",
+                    fix="Look at what reads these images: a network share that is gone, or a lock. If they take that "
+                    "long, raise worker_timeout.",
+                )
+        return ready
+
+    def _failure(self, worker: _Worker, failure: Exception) -> Exception:
+        """What it means that nothing can be received from a worker."""
+        code = worker.process.exitcode
+        if code is None:
+            return WorkersUnusable(*_reason(failure))
+        if code == _BUS_ERROR:
+            return WorkersUnusable("a worker was ended by SIGBUS", _MEMORY)
+        if code >= 0 and not self._received:
+            return WorkersUnusable(f"a worker exited with status {code}", _GUARD)
+        end = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
+        return WorkerKilled(
+            f"A data-loading worker {end}.",
+            received=f"num_workers={self.num_workers}, reading images {worker.reading()}",
+            fix="SIGKILL is most often the system's, for want of memory: use fewer workers, or num_workers=0. "
+            "After SIGSEGV look at what reads these images.",
         )
 
 
-def _some(images: list[int]) -> str:
-    more = f" and {len(images) - _SHOWN} more" if len(images) > _SHOWN else ""
-    return f"{images[:_SHOWN]}{more}"
+class _Worker:
+    """A worker process with what it is asked for and what it answers."""
+
+    def __init__(self, dataset: Any, collate_fn: Callable[[list[Any]], Any], number: int) -> None:
+        self.tasks: Any = multiprocessing.Queue()  # put() never blocks, also if the worker waits to be received from
+        self.tasks.cancel_join_thread()
+        self.asked: collections.deque[Sequence[Any]] = collections.deque()  # and not yet received
+        self.received = 0
+        self.begun = multiprocessing.RawValue("Q", 0)  # batches that the process has begun to read
+        self.results: Connection[Any, Any]
+        self.results, results = multiprocessing.Pipe(duplex=False)
+        reader: Any = (dataset, collate_fn)
+        if multiprocessing.get_start_method() != "fork":  # not by start(), which waits for ever if the process dies
+            self.tasks.put(bytes(ForkingPickler.dumps(reader)))
+            reader = None
+        self.process = multiprocessing.Process(
+            target=_work, args=(reader, self.tasks, results, self.begun, number), name=WORKER_NAME, daemon=True
+        )
+        self.process.start()
+        results.close()  # now the worker alone holds it: if it ends, this is noticed
+
+    def ask(self, tickets: Sequence[Any]) -> None:
+        self.tasks.put(tickets)
+        self.asked.append(tickets)
+
+    def receive(self) -> Any:
+        answer = self.results.recv()
+        self.received += 1
+        return answer
+
+    def reading(self) -> str:
+        """Indices of the images of the batch that the worker began last."""
+        tickets = [ticket.image for ticket in self.asked[max(0, self.begun.value - self.received - 1)]]
+        more = f" and {len(tickets) - _SHOWN} more" if len(tickets) > _SHOWN else ""
+        return f"{tickets[:_SHOWN]}{more}"
 
 
-def _leave_signals_alone(_number: int) -> None:
-    """Signals that a whole group of processes gets are for the training's own process to answer."""
+def _work(reader: Any, tasks: Any, results: Connection[Any, Any], begun: Any, number: int) -> None:
+    """What a worker does: send (batch, None, True), (traceback, error, True), or why these cannot be sent."""
+    _set_up_worker(number)
+    dataset, collate_fn = reader or ForkingPickler.loads(tasks.get())
+    while (tickets := tasks.get()) is not None:
+        begun.value += 1
+        answer: tuple[Any, Exception | None]
+        try:
+            answer = collate_fn(dataset.__getitems__(tickets)), None
+        except Exception as error:
+            answer = traceback.format_exc(), error
+        try:
+            results.send((*answer, True))  # pickled, and moved to shared memory, before anything is written
+        except ConnectionError:  # the loader is closed
+            return
+        except Exception as error:
+            results.send((_reason(error), None, False))
+        del answer
+
+
+def _set_up_worker(number: int) -> None:
+    """One thread, no answer to signals that the whole group of processes gets, an end when the parent ends."""
+    torch.set_num_threads(1)
+    seed_everything(number)  # what a user's own collation may draw from
     with contextlib.suppress(AttributeError, OSError):  # Windows has no groups
         os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for name in ("SIGINT", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
+    def end_with_parent() -> None:
+        if (parent := multiprocessing.parent_process()) is not None:
+            parent.join()
+            os._exit(1)
 
-def _started(workers: DataLoader[Any]) -> Iterator[Any]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Got pickle error")  # likewise
-        batches = iter(workers)
-    if (look := getattr(type(batches), "_try_get_data", None)) is not None:
-        seen = weakref.ref(batches)  # or processes would live until the garbage is collected
-        batches._try_get_data = functools.partial(_looked_for, look, seen)  # type: ignore[attr-defined]
-    if getattr(batches, "_worker_pids_set", False):  # else torch reports their deaths in the middle of anything
-        torch._C._remove_worker_pids(id(batches))
-        batches._worker_pids_set = False  # type: ignore[attr-defined]
-    return batches
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _looked_for(look: Callable[..., tuple[bool, Any]], seen: Any, timeout: float = 5.0) -> tuple[bool, Any]:
-    """Wait for a batch in slices: torch looks whether its processes live only when a wait is over."""
-    begun = time.monotonic()
-    while True:
-        left = timeout - (time.monotonic() - begun)
-        came, batch = look(seen(), max(0.0, min(_SLICE, left)))
-        if came or left <= _SLICE:
-            return came, batch
+def _end(workers: list[_Worker], owner: int) -> None:
+    """Ask workers to end, and end those that do not; in the process that has started them."""
+    if os.getpid() != owner:
+        return
+    for worker in workers:
+        worker.results.close()
+        with contextlib.suppress(Exception):  # at the interpreter's exit the queue may be closed already
+            worker.tasks.put(None)
+    deadline = time.monotonic() + _GRACE
+    for worker in workers:
+        worker.process.join(max(0.0, deadline - time.monotonic()))
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        worker.tasks.close()
+    workers.clear()
 
 
-def _is_of_processes(error: Exception, batches: Iterator[Any] | None, begun: bool) -> bool:
-    """Whether it is the processes that fail, rather than what they do."""
-    if batches is None:
-        return True  # they did not start; if it was something else after all, it is raised again without them
-    if not isinstance(error, RuntimeError | OSError | EOFError):
-        return False
-    processes = getattr(batches, "_workers", ())
-    for process in processes:  # the end of a connection may be noticed before that of the process behind it
-        process.join(0.2 if isinstance(error, ConnectionError | EOFError | FileNotFoundError) else 0.0)
-    codes = [process.exitcode for process in processes]
-    if -_BUS_ERROR in codes or any(word in str(error).lower() for word in _MEMORY):
-        return True
-    ended = "exited unexpectedly" in str(error) and all(code is None or code >= 0 for code in codes)
-    return ended and not begun
-
-
-class _Remembered:
-    """Batches of tickets, of which those are remembered that are not answered yet."""
-
-    def __init__(self, batch_sampler: Iterable[Sequence[Any]]) -> None:
-        self.batch_sampler = batch_sampler
-        self.waiting: collections.deque[Sequence[Any]] = collections.deque()
-        self.answered = 0
-        self._rest: Iterator[Sequence[Any]] = iter(())
-
-    def begin(self) -> None:
-        """Forget the pass before."""
-        self.waiting.clear()
-        self.answered = 0
-        self._rest = iter(self.batch_sampler)
-
-    def answer(self) -> None:
-        """The first of what is waited for has come."""
-        self.waiting.popleft()
-        self.answered += 1
-
-    def __iter__(self) -> Iterator[Sequence[Any]]:
-        for tickets in self._rest:
-            self.waiting.append(tickets)
-            yield tickets
-
-    def rest(self) -> Iterator[Sequence[Any]]:
-        """What is not answered."""
-        return itertools.chain(list(self.waiting), self._rest)
+def _reason(error: Exception) -> tuple[str, str]:
+    """Why workers cannot be used, and the fix."""
+    text = f"{type(error).__name__}: {error}".partition("\n")[0]
+    if type(error).__name__ in ("PicklingError", "TypeError", "AttributeError"):
+        return text, _TOP_LEVEL
+    return text, _MEMORY if isinstance(error, RuntimeError) else f"Use fewer workers, or pass num_workers=0. {_MEMORY}"
 
 
 @lru_cache(maxsize=64)
-def tell_too_many(num_workers: int, cores: int) -> None:
-    """Say once that there are more processes than cores."""
+def warn_of_too_many_workers(num_workers: int, cores: int) -> None:
+    """Warn once if there are more worker processes than cores."""
     if num_workers > cores:
         logger.warning(
             "num_workers=%d are more processes than the %d cores that this one may use; %d are enough.",

@@ -177,7 +177,7 @@ class Deadly(torch.utils.data.Dataset):  # type: ignore[type-arg]
         return 64
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        reading = torch.utils.data.get_worker_info() is not None
+        reading = multiprocessing.parent_process() is not None
         if index == self.victim and reading and not Path("killed").exists():
             Path("killed").touch()
             if self.hangs:
