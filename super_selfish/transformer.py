@@ -150,7 +150,8 @@ class SelfSupervisedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[m
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         twin = type(self).__new__(type(self))  # in memory nothing has to be rebuilt, and the images stay
         memo[id(self)] = twin
-        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        for name, value in vars(self).items():
+            setattr(twin, name, copy.deepcopy(value, memo))
         return twin
 
 

@@ -76,7 +76,7 @@ def compiled(supervisor: SupervisorBase, settings: Settings) -> Iterator[None]:
         ) from error
     finally:
         for network in networks:
-            network._compiled_call_impl = None
+            network.compile(disable=True)
 
 
 @contextlib.contextmanager
@@ -119,7 +119,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def monitors(supervisor: SupervisorBase, loader: TrainLoader, settings: Settings) -> list[Callback]:
     """What tells the cost of a run, whether its embeddings collapse, and what its features are like."""
     found: list[Callback] = [forecaster(supervisor, loader, settings)]
-    found.append(CollapseWatch(supervisor.model, supervisor._collapse_signs))
+    found.append(CollapseWatch(supervisor.model, supervisor._collapse_signs, settings.compile))
     if count := images_to_watch(supervisor, settings.watch):
         found.append(QualityWatch(supervisor, count))
     if (probe := as_probe(settings.evaluate)) is not None:

@@ -249,11 +249,9 @@ def _plan_tiff(stream: BinaryIO) -> _Plan:
 
 def _plan_png(stream: BinaryIO, head: bytes) -> _Plan:
     picture = PngImagePlugin.PngImageFile(stream)
-    orientation = exif_orientation(picture)
     if "exif" not in picture.info and (late := _png_chunk(stream, b"eXIf")):
         picture.info["exif"] = b"Exif\0\0" + late
-        picture._exif = None
-        orientation = exif_orientation(picture)
+    orientation = exif_orientation(picture)
     depth, colour_type = head[24], head[25]
     if depth < 16:
         return _plan_pillow(picture, orientation)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -28,12 +29,11 @@ def inference(network: nn.Module) -> Iterator[None]:
     with torch.inference_mode():
         yield
     for part in network.modules():
-        for name, buffer in part._buffers.items():
-            if buffer is not None and buffer.is_inference():
-                part._buffers[name] = buffer.clone()
+        for name, buffer in list(part.named_buffers(recurse=False)):
+            if buffer.is_inference():
+                setattr(part, name, buffer.clone())
 
 
-@torch.no_grad()
 def follow(average: nn.Module, network: nn.Module, momentum: float) -> None:
     """Move each parameter of a copy to ``momentum * average + (1 - momentum) * network``.
 
@@ -44,7 +44,9 @@ def follow(average: nn.Module, network: nn.Module, momentum: float) -> None:
         network: What is trained.
         momentum: In [0, 1]; 1 leaves the copy as it is.
     """
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - momentum)
+    followers = list(average.parameters())
+    if followers:
+        get_ema_multi_avg_fn(momentum)(followers, list(network.parameters()), None)  # type: ignore[no-untyped-call]
 
 
 def momentum_hint(momentum: float, updates: int) -> list[str]:

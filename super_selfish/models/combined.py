@@ -120,7 +120,7 @@ class CombinedNet(Placed):
     @lowered
     def forward(self, x: Tensor) -> Tensor:
         """The predictor's answer to the backbone's features of the images ``x``."""
-        is_replica = getattr(self, "_is_replica", False)
+        is_replica = next(self.parameters(), None) is None  # what data_parallel makes has tensors in their place
         if self.distributed and x.is_cuda and torch.cuda.device_count() > 1 and not is_replica:
             return nn.parallel.data_parallel(self, (x,))
         return self.predict(self.features(x))

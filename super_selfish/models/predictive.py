@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.models.heads import check_layers
 from super_selfish.models.initialization import keep_variance
 from super_selfish.models.norms import PositionNorm2d
@@ -84,7 +85,7 @@ class ConvMasked2d(nn.Conv2d):
         **named: Of ``nn.Conv2d``.
 
     Raises:
-        ConfigurationError: If mask and kernel differ in size.
+        ConfigurationError: If mask and kernel differ in size, or the padding is not zeros.
 
     Examples:
         >>> convolution = ConvMasked2d([[1], [1], [0]], 3, 8, (3, 1), padding=(1, 0))
@@ -96,6 +97,7 @@ class ConvMasked2d(nn.Conv2d):
 
     def __init__(self, mask: Any, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        check_argument(self.padding_mode == "zeros", "padding_mode", self.padding_mode, '"zeros"')
         numbers = torch.as_tensor(mask, dtype=self.weight.dtype).clone()
         if tuple(numbers.shape) != tuple(self.kernel_size):
             raise ConfigurationError(
@@ -107,7 +109,8 @@ class ConvMasked2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """The map (batch, outputs, height, width) of a map ``x``."""
-        return cast(Tensor, self._conv_forward(x, self.weight * self.mask, self.bias))
+        weight = self.weight * self.mask
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class MaskedCNN(nn.Module):

@@ -92,8 +92,11 @@ def test_data_parallel_splits_a_batch_over_two_gpus(monkeypatch: pytest.MonkeyPa
     sizes: list[int] = []
 
     def split(module: nn.Module, inputs: tuple[torch.Tensor]) -> torch.Tensor:
-        replica = copy.copy(module)
-        replica._is_replica = True
+        replica = copy.deepcopy(module)
+        for part in replica.modules():  # as torch makes them: tensors in place of parameters
+            for name, parameter in list(part.named_parameters(recurse=False)):
+                delattr(part, name)
+                setattr(part, name, parameter.detach())
         parts = inputs[0].chunk(2)
         sizes.extend(map(len, parts))
         return torch.cat([replica(part.as_subclass(OnGPU)) for part in parts])

@@ -70,14 +70,16 @@ class CollapseWatch(Callback):
     Args:
         network: Gives an embedding an image; of several outputs the first counts.
         signs: Tells those of the algorithm, once the training is prepared; None: its embeddings cannot collapse.
+        compiled: Whether the network is compiled.
 
     References:
         Chen and He, "Exploring Simple Siamese Representation Learning", 2021, section 4.1: the spread of embeddings.
     """
 
-    def __init__(self, network: nn.Module, signs: Callable[[], Signs | None]) -> None:
+    def __init__(self, network: nn.Module, signs: Callable[[], Signs | None], compiled: bool = False) -> None:
         self.network = network
         self.ask = signs
+        self.compiled = compiled
         self.signs = Signs("")
         self.told = False
         self._last: Tensor | None = None
@@ -89,8 +91,7 @@ class CollapseWatch(Callback):
         if signs is None:
             return
         self.signs = signs
-        compiled = self.network._compiled_call_impl is not None
-        note = torch.compiler.disable(self._note) if compiled else self._note  # type: ignore[no-untyped-call]
+        note = torch.compiler.disable(self._note) if self.compiled else self._note  # type: ignore[no-untyped-call]
         self._handle = self.network.register_forward_hook(note)
 
     def on_train_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
