@@ -40,11 +40,9 @@ def __getattr__(name: str) -> Any:
         supervisors = importlib.import_module(_SUPERVISORS)
         return sorted({"__version__", *_MODULES, *supervisors.__all__})
     module = _MODULES.get(name, _SUPERVISORS if name.endswith("Supervisor") else None)
-    found = None if module is None else vars(importlib.import_module(module))
-    if found is None or name not in found:
+    if module is None or not hasattr(importlib.import_module(module), name):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found[name]
-    return found[name]
+    return getattr(importlib.import_module(module), name)
 
 
 def __dir__() -> list[str]:

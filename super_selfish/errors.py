@@ -6,9 +6,13 @@ written for another library keeps working.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
+
+Constructor = TypeVar("Constructor", bound=Callable[..., None])
 
 
 class SuperSelfishError(Exception):
@@ -136,13 +140,45 @@ def check_arguments(rules: Mapping[str, Rule], values: Mapping[str, object]) -> 
 
     Args:
         rules: For the arguments, by name.
-        values: Of all arguments, such as ``locals()``.
+        values: The arguments, by name.
 
     Raises:
         ConfigurationError: About the first that is.
     """
     for name, rule in rules.items():
         check_argument(rule.sound(values[name]), name, values[name], rule.expected, rule.fix)
+
+
+def validate_arguments(rules: Mapping[str, Rule]) -> Callable[[Constructor], Constructor]:
+    """Decorate a constructor so that its arguments are checked before it runs.
+
+    Args:
+        rules: For the arguments, by name.
+
+    Examples:
+        >>> class Images:
+        ...     @validate_arguments({"count": COUNT})
+        ...     def __init__(self, count=1):
+        ...         self.count = count
+        >>> Images(count=0)
+        Traceback (most recent call last):
+        ...
+        super_selfish.errors.ConfigurationError: `count` is out of range. Expected: ... Received: count=0.
+    """
+
+    def decorate(constructor: Constructor) -> Constructor:
+        signature = inspect.signature(constructor)
+
+        @functools.wraps(constructor)
+        def validated(*args: Any, **kwargs: Any) -> None:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            check_arguments(rules, bound.arguments)
+            constructor(*args, **kwargs)
+
+        return cast(Constructor, validated)
+
+    return decorate
 
 
 def check_argument(sound: bool, name: str, value: object, expected: str, fix: str | None = None) -> None:

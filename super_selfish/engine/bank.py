@@ -25,9 +25,9 @@ from super_selfish.errors import (
     ConfigurationError,
     Rule,
     check_argument,
-    check_arguments,
     is_count,
     is_number,
+    validate_arguments,
 )
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.collate import Collator
@@ -54,10 +54,6 @@ BANK_RULES = {
 }
 """For the arguments that these algorithms have in common."""
 
-CENTRED = (
-    "With centred embeddings it learned more on small images (docs/learning.md): pass "
-    'predictor=Classification([features, 512, embedding_size], norm_type="layer", centred=True).'
-)
 LossType = Literal["info_nce", "nce"]
 BankInit = Literal["random", "forward"]
 BankPrecision = Literal["32", "16"]
@@ -89,6 +85,7 @@ class BankSupervisor(Supervisor):
         constants: Of NCE, one module for each bank.
     """
 
+    @validate_arguments(BANK_RULES)
     def __init__(
         self,
         model: CombinedNet,
@@ -105,7 +102,6 @@ class BankSupervisor(Supervisor):
         bank_precision: BankPrecision,
         setup: Setup,
     ) -> None:
-        check_arguments(BANK_RULES, locals())
         one_loss = loss_type == "info_nce" or loss is None
         check_argument(one_loss, "loss", loss, 'None where loss_type="nce"', "Or leave `loss_type` out.")
         super().__init__(model, dataset, loss, setup=setup)
@@ -232,7 +228,9 @@ class BankSupervisor(Supervisor):
 
     def _hints(self, recipe: str | None, updates: int) -> list[str]:  # noqa: ARG002 - of every algorithm
         norms = [part for part in self.model.predictor.modules() if isinstance(part, nn.BatchNorm1d)]
-        return [CENTRED] if recipe == "auto" and all(norm.affine for norm in norms) else []
+        head = 'predictor=Classification([features, 512, embedding_size], norm_type="layer", centred=True)'
+        hint = f"With centred embeddings it learned more on small images (docs/learning.md): pass {head}."
+        return [hint] if recipe == "auto" and all(norm.affine for norm in norms) else []
 
     def _collapse_signs(self) -> Signs | None:
         if not isinstance(self.loss, nn.CrossEntropyLoss) or self.loss_type == "nce":
@@ -249,9 +247,8 @@ class BankSupervisor(Supervisor):
     @torch.no_grad()
     def _embed_all(self, dataset: Any, train_loader: TrainLoader) -> None:
         """Fill the banks with what the network gives now; images that cannot be read keep a random row."""
-        batched = isinstance(dataset, PretextDataset) and dataset.batched
         keyed = KeyedDataset(dataset, train_loader.seed, self.collate_fn, "raise")
-        collate = Collator(batched, self.collate_fn)
+        collate = Collator(isinstance(dataset, PretextDataset) and dataset.batched, self.collate_fn)
         count = max(1, train_loader.batch_size)
         with in_eval_mode(self):
             for first in range(0, len(dataset), count):
@@ -265,17 +262,16 @@ class BankSupervisor(Supervisor):
     def beside_nearest(
         self, shown: Sequence[tuple[str, Tensor]], anchors: Tensor, bank: BatchedMemory, indices: Tensor
     ) -> tuple[list[list[Panel]], float | None]:
-        """Rows of a picture: what is shown of an image, the image, and after training those that are most like it.
+        """Rows of a preview: what is shown of an image, the image, and after training its nearest neighbours.
 
         Args:
             shown: Captions with images (batch, C, H, W).
             anchors: Embeddings (batch, embedding_size) of length one.
-            bank: Whose rows they are compared with; where other images than the supervisor's own are shown, which have
-                no rows, with each other.
-            indices: Of the images (batch,).
+            bank: Its rows are compared; of other images than the supervisor's own, the anchors with each other.
+            indices: Indices of the images (batch,).
 
         Returns:
-            The rows, and the share of anchors whose own row is the nearest, if there are such rows.
+            The rows, and the fraction of anchors whose own bank row is the nearest, if there are such rows.
         """
         source = getattr(self._shown, "images", None)
         visible = [(caption, self.preprocessing.visible(images)) for caption, images in shown]

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from super_selfish.engine.core.setup import Setup
 from super_selfish.engine.supervisor import Supervisor
-from super_selfish.errors import COUNT, ConfigurationError, Rule, check_arguments, is_number
+from super_selfish.errors import COUNT, ConfigurationError, Rule, is_number, validate_arguments
 from super_selfish.loading.collate import Collate
 from super_selfish.models.combined import CombinedNet, in_eval_mode, in_lower_precision
 
@@ -46,6 +46,7 @@ class GanSupervisor(Supervisor):
         Goodfellow et al., "Generative Adversarial Networks", 2014.
     """
 
+    @validate_arguments(RULES)
     def __init__(
         self,
         model: CombinedNet,
@@ -59,7 +60,6 @@ class GanSupervisor(Supervisor):
         d_steps: int = 1,
         setup: Setup | None = None,
     ) -> None:
-        check_arguments(RULES, locals())
         super().__init__(model, dataset, nn.BCEWithLogitsLoss() if loss is None else loss, collate_fn, setup=setup)
         self.discriminator = discriminator
         self.fake_loss = nn.MSELoss() if fake_loss is None else fake_loss

@@ -58,8 +58,6 @@ def compiled(supervisor: SupervisorBase, settings: Settings) -> Iterator[None]:
     if not settings.compile:
         yield
         return
-    from torch._dynamo.exc import TorchDynamoException
-
     networks = supervisor.networks()
     if supervisor.calls_parts:
         logger.warning("compile=True: networks that this algorithm calls in parts are not compiled.")
@@ -67,7 +65,9 @@ def compiled(supervisor: SupervisorBase, settings: Settings) -> Iterator[None]:
         for network in networks:
             network.compile()
         yield
-    except TorchDynamoException as error:
+    except Exception as error:
+        if not type(error).__module__.startswith("torch._dynamo"):  # torch has no public class of these errors
+            raise
         reason = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
         raise ConfigurationError(
             f"The networks cannot be compiled: {reason[:300].rstrip('.')}.",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from super_selfish.errors import ConfigurationError, Rule, check_arguments, is_count, is_number
+from super_selfish.errors import ConfigurationError, Rule, is_count, is_number, validate_arguments
 
 RULES = {
     "target_shaper": Rule(lambda shaper: shaper is None or isinstance(shaper, nn.Module), "None, or an nn.Module"),
@@ -47,6 +47,7 @@ class CPCLoss(nn.Module):
         et al., "Data-Efficient Image Recognition with Contrastive Predictive Coding", 2020, eq. 1.
     """
 
+    @validate_arguments(RULES)
     def __init__(
         self,
         target_shaper: nn.Module | None = None,
@@ -57,7 +58,6 @@ class CPCLoss(nn.Module):
         *,
         scale: float = 0.1,
     ) -> None:
-        check_arguments(RULES, locals())
         if ignore >= k:
             raise ConfigurationError(
                 "No step is left to be predicted.", expected="ignore below k", received=f"k={k}, ignore={ignore}"

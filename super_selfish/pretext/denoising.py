@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from super_selfish.errors import COUNT, PROBABILITY, Rule, check_arguments, is_number
+from super_selfish.errors import COUNT, PROBABILITY, Rule, is_number, validate_arguments
 from super_selfish.images.functional import Image, peak, repeated
 from super_selfish.pretext.base import PretextDataset, Sample
 from super_selfish.seeding import Stream
@@ -49,10 +49,10 @@ class DenoiseDataset(PretextDataset):
         Vincent et al., "Extracting and Composing Robust Features with Denoising Autoencoders", 2008.
     """
 
+    @validate_arguments(RULES)
     def __init__(
         self, dataset: object, p: float = 0.7, *, noise: Noise = "mask", patch: int = 1, sigma: float = 0.25
     ) -> None:
-        check_arguments(RULES, locals())
         super().__init__(dataset)
         self.p = p
         self.noise = noise

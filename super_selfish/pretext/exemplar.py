@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from super_selfish.errors import PROBABILITY, Rule, check_arguments, is_count
+from super_selfish.errors import PROBABILITY, Rule, is_count, validate_arguments
 from super_selfish.images.functional import Image
 from super_selfish.pretext.base import PretextDataset, Sample
 from super_selfish.pretext.views import Views, as_recipe
@@ -69,6 +69,7 @@ class ExemplarDataset(PretextDataset):
         2014.
     """
 
+    @validate_arguments({**RULES, "seed": SEED})
     def __init__(
         self,
         dataset: object,
@@ -80,7 +81,6 @@ class ExemplarDataset(PretextDataset):
         *,
         seed: int = 0,
     ) -> None:
-        check_arguments({**RULES, "seed": SEED}, locals())
         super().__init__(dataset)
         self.recipes: tuple[Recipe, ...]
         if transformations is None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from super_selfish.errors import ConfigurationError, Rule, check_arguments, is_count
+from super_selfish.errors import ConfigurationError, Rule, is_count, validate_arguments
 from super_selfish.pretext.base import PretextDataset, Sample
 from super_selfish.seeding import Stream, global_seed
 
@@ -42,10 +42,10 @@ class BiDataset(PretextDataset):
         (torch.Size([32, 2, 2]), torch.Size([3, 64, 64]))
     """
 
+    @validate_arguments(BIDIRECTIONAL_RULES)
     def __init__(
         self, dataset: object, shape: tuple[int, int, int] = (32, 7, 7), rand_gen: Callable[..., Any] | None = None
     ) -> None:
-        check_arguments(BIDIRECTIONAL_RULES, locals())
         super().__init__(dataset)
         self.shape = tuple(shape)
         self.rand_gen = rand_gen

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from super_selfish.datasets.memory_sources import evenly_spaced
-from super_selfish.errors import COUNT, DataError, Rule, UnreadableImage, check_argument, check_arguments, is_number
+from super_selfish.errors import COUNT, DataError, Rule, UnreadableImage, check_argument, is_number, validate_arguments
 from super_selfish.images import functional
 from super_selfish.pretext.base import PretextDataset, Sample
 from super_selfish.seeding import Stream
@@ -66,6 +66,7 @@ class ContextDataset(PretextDataset):
         Pathak et al., "Context Encoders: Feature Learning by Inpainting", 2016, section 3.3 (random block).
     """
 
+    @validate_arguments(CONTEXT_RULES)
     def __init__(
         self,
         dataset: object,
@@ -75,7 +76,6 @@ class ContextDataset(PretextDataset):
         *,
         fill: float | Sequence[float] | None = None,
     ) -> None:
-        check_arguments(CONTEXT_RULES, locals())
         super().__init__(dataset)
         self.p = p
         self.n_blocks = n_blocks

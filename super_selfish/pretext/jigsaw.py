@@ -20,8 +20,8 @@ from super_selfish.errors import (
     SWITCH,
     Rule,
     check_argument,
-    check_arguments,
     is_count,
+    validate_arguments,
 )
 from super_selfish.images.arrays import to_image
 from super_selfish.pretext.base import PretextDataset, Sample, current_stream
@@ -97,6 +97,7 @@ class JigsawDataset(PretextDataset):
         Noroozi and Favaro, "Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles", 2016.
     """
 
+    @validate_arguments(JIGSAW_RULES)
     def __init__(
         self,
         dataset: object,
@@ -112,7 +113,6 @@ class JigsawDataset(PretextDataset):
         grey: float = 0.3,
         normed: bool = True,
     ) -> None:
-        check_arguments(JIGSAW_RULES, locals())
         super().__init__(dataset)
         self.permutations = puzzle_table(jigsaw_path, crops, total_perms)
         self.recipe: Recipe = _TILE_COLOURS if transformations is None else as_recipe(transformations)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from super_selfish.errors import PROBABILITY, ConfigurationError, DataError, Rule, check_arguments
+from super_selfish.errors import PROBABILITY, ConfigurationError, DataError, Rule, validate_arguments
 from super_selfish.images import functional
 from super_selfish.pretext.base import PretextDataset, Sample
 from super_selfish.pretext.views import Views, as_recipe
@@ -131,6 +131,7 @@ class ContrastivePredictiveCodingDataset(PretextDataset):
 
     batched = True
 
+    @validate_arguments({**RULES, "flip": PROBABILITY})
     def __init__(
         self,
         dataset: object,
@@ -139,7 +140,6 @@ class ContrastivePredictiveCodingDataset(PretextDataset):
         views: Views | None = None,
         flip: float = 0.5,
     ) -> None:
-        check_arguments({**RULES, "flip": PROBABILITY}, locals())
         super().__init__(dataset)
         self.half_crop_size = half_crop_size
         self.recipe = ContrastivePredictiveCodingAugmentations if views is None else as_recipe(views)

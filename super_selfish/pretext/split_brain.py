@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from super_selfish.errors import DataError, Rule, check_arguments, is_count, is_number
+from super_selfish.errors import DataError, Rule, is_count, is_number, validate_arguments
 from super_selfish.images import functional
 from super_selfish.pretext.base import PretextDataset, Sample
 from super_selfish.pretext.rotation import checked_crop, checked_flip
@@ -79,6 +79,7 @@ class SplitBrainDataset(PretextDataset):
         Zhang, Isola and Efros, "Split-Brain Autoencoders: Unsupervised Learning by Cross-Channel Prediction", 2016.
     """
 
+    @validate_arguments(RULES)
     def __init__(
         self,
         dataset: object,
@@ -92,7 +93,6 @@ class SplitBrainDataset(PretextDataset):
         crop: tuple[float, float] | None = None,
         flip: float = 0.0,
     ) -> None:
-        check_arguments(RULES, locals())
         super().__init__(dataset)
         self.crop, self.flip = checked_crop(crop), checked_flip(flip)
         self.view = CropColourRecipe(scale=self.crop or (1.0, 1.0), flip=0.0, jitter_p=0.0, grey=0.0, blur=0.0)

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.datasets.scaling import as_float
-from super_selfish.errors import ConfigurationError, DataError, UnreadableImage, check_argument
+from super_selfish.errors import ConfigurationError, DataError, Rule, UnreadableImage, check_argument
 from super_selfish.images.arrays import to_image
 from super_selfish.images.functional import Image
 from super_selfish.pretext.base import PretextDataset, Sample, foreign_sample, sample_key
 from super_selfish.seeding import Stream, global_seed
-from super_selfish.transforms.base import Recipe
+from super_selfish.transforms.base import Recipe, is_size
 from super_selfish.transforms.presets import Preset, preset
 
 Views = Recipe | Callable[[Any], Any] | Preset
@@ -214,6 +214,25 @@ def two_views(views: Views | Sequence[Views]) -> Callable[[object], Augmentation
     return lambda images: AugmentationDataset(images, first, second)
 
 
+VIEW_SIZE = Rule(is_size, "None, a side in px, or (height, width)")
+"""For the argument ``view_size``."""
+
+
+def seen_size(view_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Height and width of the views; None: those of the images."""
+    return (view_size, view_size) if isinstance(view_size, int) else view_size
+
+
+def check_one_source(views: object, data_augmentation: object) -> None:
+    """Make sure that views are defined once.
+
+    Raises:
+        ConfigurationError: If they are by both arguments.
+    """
+    only_one = views is None or data_augmentation is None
+    check_argument(only_one, "views", views, "either `views` or `data_augmentation`")
+
+
 def check_views(dataset: Any, preprocessing: Preprocessing, size: int | tuple[int, int] | None, count: int = 2) -> None:
     """Make sure, before training, that views are as large as the network was built for.
 
@@ -241,7 +260,7 @@ def check_views(dataset: Any, preprocessing: Preprocessing, size: int | tuple[in
             expected=f"items ({'view, ...' if count == 1 else 'view, view'}) of tensors C×H×W or PIL images",
             received=", ".join(type(part).__name__ for part in parts),
         )
-    height, width = preprocessing.resolution if size is None else (size, size) if isinstance(size, int) else size
+    height, width = seen_size(size) or preprocessing.resolution
     for view in views:
         if tuple(view.shape) != (preprocessing.channels, height, width):
             raise ConfigurationError(

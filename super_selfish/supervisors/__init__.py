@@ -6,7 +6,7 @@ found everywhere that the others are; the names that type checkers see are writt
 
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from super_selfish.engine.bank import BankSupervisor
 from super_selfish.engine.gan import GanSupervisor
@@ -54,8 +54,15 @@ for _module in pkgutil.iter_modules(__path__):
     for _found in list(vars(importlib.import_module(f"{__name__}.{_module.name}")).values()):
         if isinstance(_found, type) and issubclass(_found, Supervisor) and _found.__module__.endswith(_module.name):
             _ALGORITHMS[_found.algorithm()] = _found
-globals().update({_algorithm.__name__: _algorithm for _algorithm in _ALGORITHMS.values()})
-__all__ += sorted({_algorithm.__name__ for _algorithm in _ALGORITHMS.values()} - set(__all__))
+_CLASSES = {_algorithm.__name__: _algorithm for _algorithm in _ALGORITHMS.values()}
+__all__ += sorted(set(_CLASSES) - set(__all__))
+
+
+def __getattr__(name: str) -> Any:
+    """The class of an algorithm by its name."""
+    if name in _CLASSES:
+        return _CLASSES[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -15,7 +15,7 @@ from super_selfish.engine.core.setup import ImageOptions, Setup, Shape
 from super_selfish.engine.gan import GanSupervisor, check_discriminator
 from super_selfish.engine.optim.recipes import Recipe, adam, adamw_recipe
 from super_selfish.engine.optim.schedules import Schedule
-from super_selfish.errors import ConfigurationError, Rule, check_arguments, is_number
+from super_selfish.errors import ConfigurationError, Rule, is_number, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches
 from super_selfish.models import Classification, EfficientFeatures, LatentNet, PairDiscriminator, ReshapeChannels
 from super_selfish.models.decoders import Upsampling, decoder_layers, resized_to
@@ -92,6 +92,7 @@ class BiGanSupervisor(GanSupervisor):
     }
     calls_parts = True
 
+    @validate_arguments(RULES)
     def __init__(
         self,
         dataset: Any = None,
@@ -108,7 +109,6 @@ class BiGanSupervisor(GanSupervisor):
         d_steps: int = 1,
         **images: Unpack[ImageOptions],
     ) -> None:
-        check_arguments(RULES, locals())
         networks = {"backbone": backbone, "predictor": predictor, "discriminator": discriminator}
         setup = Setup.of(dataset, images, **networks, loss=loss, fake_loss=fake_loss, rand_gen=rand_gen)
         model, code = both_ways(setup, shape)

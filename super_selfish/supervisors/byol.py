@@ -16,7 +16,7 @@ from super_selfish.engine.core.facts import Needs, Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, lars_recipe
 from super_selfish.engine.supervisor import Supervisor
-from super_selfish.errors import COUNT, PROBABILITY, ConfigurationError, Rule, check_argument, check_arguments
+from super_selfish.errors import COUNT, PROBABILITY, ConfigurationError, Rule, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.losses import regression_loss
@@ -26,8 +26,7 @@ from super_selfish.models.heads import Classification, SequentialUpTo
 from super_selfish.models.norms import has_batch_statistics, in_groups
 from super_selfish.models.shapes import feature_shape, output_shape
 from super_selfish.pretext.preview import Matches, Panel, Preview
-from super_selfish.pretext.views import Views, check_views, two_views
-from super_selfish.transforms.base import is_size
+from super_selfish.pretext.views import VIEW_SIZE, Views, check_one_source, check_views, seen_size, two_views
 from super_selfish.transforms.byol import BYOLRecipe
 
 RULES = {
@@ -40,7 +39,7 @@ RULES = {
     ),
     "m_schedule": Rule(lambda kind: kind in ("cosine", None), '"cosine", or None for a constant momentum'),
     "hidden_size": COUNT,
-    "view_size": Rule(is_size, "None, a side in px, or (height, width)"),
+    "view_size": VIEW_SIZE,
     "data_augmentation": Rule(lambda make: make is None or callable(make), "None, or a function of the data set"),
 }
 
@@ -116,6 +115,7 @@ class BYOLSupervisor(Supervisor):
     auto_gain = 3.8
     images_per_sample = 2
 
+    @validate_arguments(RULES)
     def __init__(
         self,
         dataset: Any = None,
@@ -132,15 +132,13 @@ class BYOLSupervisor(Supervisor):
         view_size: int | tuple[int, int] | None = None,
         **images: Unpack[ImageOptions],
     ) -> None:
-        check_arguments(RULES, locals())
-        one_way = views is None or data_augmentation is None
-        check_argument(one_way, "views", views, "either `views` or `data_augmentation`")
+        check_one_source(views, data_augmentation)
         pair = (BYOLRecipe(view_size, view=1), BYOLRecipe(view_size, view=2))
         augment = data_augmentation or two_views(pair if views is None else views)
         heads = None if predictor is None else SequentialUpTo(*predictor)
         given = {"backbone": backbone, "predictor": heads, "loss": loss}
         setup = Setup.of(dataset, images, **given, data_augmentation=data_augmentation, views=views)
-        seen = (view_size, view_size) if isinstance(view_size, int) else view_size
+        seen = seen_size(view_size)
         super().__init__(
             online_network(setup, embedding_size, hidden_size, seen),
             setup.dataset(augment),

@@ -13,7 +13,7 @@ from super_selfish.engine.core.facts import Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup, Shape
 from super_selfish.engine.gan import GanSupervisor, check_discriminator
 from super_selfish.engine.optim.recipes import Recipe, adam, adamw_recipe
-from super_selfish.errors import PROBABILITY, SWITCH, check_arguments
+from super_selfish.errors import PROBABILITY, SWITCH, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, reconstruction_score
 from super_selfish.losses import masked_mse
 from super_selfish.models import ChannelwiseFC, Classification, CombinedNet
@@ -86,6 +86,7 @@ class ContextNetSupervisor(GanSupervisor):
         "paper": Recipe(adam((0.5, 0.999)), 2e-3, judged=0.1),
     }
 
+    @validate_arguments(RULES)
     def __init__(
         self,
         dataset: Any = None,
@@ -105,7 +106,6 @@ class ContextNetSupervisor(GanSupervisor):
         d_steps: int = 1,
         **images: Unpack[ImageOptions],
     ) -> None:
-        check_arguments(RULES, locals())
         networks = {"backbone": backbone, "predictor": predictor, "discriminator": discriminator}
         setup = Setup.of(dataset, images, **networks, loss=loss, fake_loss=fake_loss)
         super().__init__(

@@ -18,7 +18,7 @@ from super_selfish.engine.core.facts import Needs, Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
 from super_selfish.engine.optim.schedules import Schedule
-from super_selfish.errors import Rule, check_argument, check_arguments
+from super_selfish.errors import Rule, check_argument, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.memory import BatchedMemory
@@ -28,8 +28,7 @@ from super_selfish.models.lab import FULL_RANGE, RGBInput, lab_to_rgb, plain_lab
 from super_selfish.models.multiview import BothViews, LabBranch, LabView, MultiviewNet
 from super_selfish.pretext.multiview import AugmentationLabIndexedDataset, check_lab_views
 from super_selfish.pretext.preview import Matches, Panel, Preview
-from super_selfish.pretext.views import Views, as_recipe
-from super_selfish.transforms.base import is_size
+from super_selfish.pretext.views import VIEW_SIZE, Views, as_recipe, check_one_source, seen_size
 from super_selfish.transforms.cmc import CMCRecipe
 
 BRIGHT = 70.0  # lightness of mere colours in pictures
@@ -37,7 +36,7 @@ BRIGHT = 70.0  # lightness of mere colours in pictures
 RULES = {
     **BANK_RULES,
     "positive": Rule(lambda what: what in ("bank", "key"), '"bank" or "key"'),
-    "view_size": Rule(is_size, "None, a side in px, or (height, width)"),
+    "view_size": VIEW_SIZE,
     "data_augmentation": Rule(lambda make: make is None or callable(make), "None, or a function of the data set"),
 }
 
@@ -117,6 +116,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
     }
     auto_gain = 3.3
 
+    @validate_arguments(RULES)
     def __init__(
         self,
         dataset: Any = None,
@@ -140,9 +140,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         view_size: int | tuple[int, int] | None = None,
         **images: Unpack[ImageOptions],
     ) -> None:
-        check_arguments(RULES, locals())
-        one_way = views is None or data_augmentation is None
-        check_argument(one_way, "views", views, "either `views` or `data_augmentation`")
+        check_one_source(views, data_augmentation)
         given = {"backbone": backbone, "predictor": predictor, "loss": loss}
         given |= {"backbone_ab": backbone_ab, "predictor_ab": predictor_ab}
         setup = Setup.of(dataset, images, **given, data_augmentation=data_augmentation, views=views)
@@ -166,7 +164,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         self.memory_ab = self.new_bank()
         self.positive = positive
         self.view_size = view_size
-        self.seen_size = (view_size, view_size) if isinstance(view_size, int) else view_size
+        self.seen_size = seen_size(view_size)
 
     def get_backbone(
         self, view: LabView = "l", *, input: str = "rgb", output: Output | None = None, averaged: bool = False

@@ -19,7 +19,7 @@ from super_selfish.engine.core.facts import Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adam, adamw_recipe
 from super_selfish.engine.supervisor import Supervisor
-from super_selfish.errors import COUNT, Rule, check_argument, check_arguments, is_count
+from super_selfish.errors import COUNT, Rule, check_argument, is_count, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore
 from super_selfish.loading.collate import batched_collate
 from super_selfish.loading.loader import TrainLoader
@@ -127,6 +127,7 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
     }
     pretext_chunk = 32  # each image has dozens of patches
 
+    @validate_arguments(RULES)
     def __init__(
         self,
         dataset: Any = None,
@@ -145,7 +146,6 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         max_negatives: int | None = None,
         **images: Unpack[ImageOptions],
     ) -> None:
-        check_arguments(RULES, locals())
         check_sides(sides)
         criterion, k, ignore = criterion_of(loss, k, ignore, max_negatives)
         setup = Setup.of(dataset, images, backbone=backbone, predictor=predictor, loss=loss, views=views)

@@ -14,7 +14,7 @@ from super_selfish.engine.core.facts import Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe
 from super_selfish.engine.supervisor import Supervisor
-from super_selfish.errors import Rule, check_arguments
+from super_selfish.errors import Rule, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, reconstruction_score
 from super_selfish.losses import masked_mse
 from super_selfish.models.decoders import resized_to
@@ -81,6 +81,7 @@ class DenoiseNetSupervisor(Supervisor):
         "paper": Recipe(torch.optim.SGD, 0.01),
     }
 
+    @validate_arguments(RULES)
     def __init__(
         self,
         dataset: Any = None,
@@ -95,7 +96,6 @@ class DenoiseNetSupervisor(Supervisor):
         loss_on: Literal["all", "masked"] = "all",
         **images: Unpack[ImageOptions],
     ) -> None:
-        check_arguments(RULES, locals())
         setup = Setup.of(dataset, images, backbone=backbone, predictor=predictor, loss=loss)
         super().__init__(
             # Differs from the paper: convolutions, and a decoder with weights of its own and a plain last layer

@@ -18,7 +18,7 @@ from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
 from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.engine.supervisor import Supervisor
-from super_selfish.errors import ConfigurationError, UnreadableImage, check_arguments
+from super_selfish.errors import ConfigurationError, UnreadableImage, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, classification_score
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.models.shapes import feature_shape, output_shape
@@ -84,6 +84,7 @@ class ExemplarNetSupervisor(Supervisor):
         "paper": Recipe(sgd(), 0.01, 128, schedule=Schedule("steps", at=(0.4, 0.7, 0.9))),
     }
 
+    @validate_arguments({**RULES, "class_seed": SEED})
     def __init__(
         self,
         dataset: Any = None,
@@ -99,7 +100,6 @@ class ExemplarNetSupervisor(Supervisor):
         class_seed: int = 0,
         **images: Unpack[ImageOptions],
     ) -> None:
-        check_arguments({**RULES, "class_seed": SEED}, locals())
         given = {"backbone": backbone, "predictor": predictor, "loss": loss, "transformations": transformations}
         setup = Setup.of(dataset, images, **given)
         made = setup.dataset(

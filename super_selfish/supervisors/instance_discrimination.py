@@ -16,17 +16,24 @@ from super_selfish.engine.core.facts import Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
 from super_selfish.engine.optim.schedules import Schedule
-from super_selfish.errors import Rule, check_argument, check_arguments, is_number
+from super_selfish.errors import Rule, is_number, validate_arguments
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.pretext.preview import Preview
-from super_selfish.pretext.views import AugmentationIndexedDataset, Views, as_recipe, check_views
-from super_selfish.transforms.base import is_size
+from super_selfish.pretext.views import (
+    VIEW_SIZE,
+    AugmentationIndexedDataset,
+    Views,
+    as_recipe,
+    check_one_source,
+    check_views,
+    seen_size,
+)
 from super_selfish.transforms.moco import MoCoRecipe
 
 RULES = {
     **BANK_RULES,
     "proximal": Rule(lambda weight: is_number(weight, 0, math.inf), "a number of at least 0", "The paper uses 30."),
-    "view_size": Rule(is_size, "None, a side in px, or (height, width)"),
+    "view_size": VIEW_SIZE,
     "data_augmentation": Rule(lambda make: make is None or callable(make), "None, or a function of the data set"),
 }
 
@@ -95,6 +102,7 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
     }
     auto_gain = 3.4
 
+    @validate_arguments(RULES)
     def __init__(
         self,
         dataset: Any = None,
@@ -116,9 +124,7 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
         view_size: int | tuple[int, int] | None = None,
         **images: Unpack[ImageOptions],
     ) -> None:
-        check_arguments(RULES, locals())
-        one_way = views is None or data_augmentation is None
-        check_argument(one_way, "views", views, "either `views` or `data_augmentation`")
+        check_one_source(views, data_augmentation)
         recipe = MoCoRecipe(view_size, jitter=(0.4, 0.4, 0.4, 0.4), jitter_p=1.0, blur=0.0) if views is None else views
         recipe = as_recipe(recipe)
         augment = data_augmentation or (lambda opened: AugmentationIndexedDataset(opened, recipe, views=1))
@@ -141,7 +147,7 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
         )
         self.proximal = proximal
         self.view_size = view_size
-        self.seen_size = (view_size, view_size) if isinstance(view_size, int) else view_size
+        self.seen_size = seen_size(view_size)
 
     def _prepare(self, train_loader: TrainLoader) -> None:
         check_views(train_loader.dataset, self.preprocessing, self.view_size, count=1)

@@ -16,7 +16,7 @@ from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
 from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.engine.supervisor import Supervisor
-from super_selfish.errors import check_arguments
+from super_selfish.errors import validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, classification_score
 from super_selfish.pretext.jigsaw import JIGSAW_RULES, JigsawDataset, puzzle_panels, puzzle_table
 from super_selfish.pretext.preview import Preview
@@ -91,6 +91,7 @@ class JigsawNetSupervisor(Supervisor):
         "paper": Recipe(sgd(5e-4), 0.01, 256, schedule=Schedule("steps", at=(2 / 7, 4 / 7, 6 / 7))),
     }
 
+    @validate_arguments(JIGSAW_RULES)
     def __init__(
         self,
         dataset: Any = None,
@@ -110,7 +111,6 @@ class JigsawNetSupervisor(Supervisor):
         normed: bool = True,
         **images: Unpack[ImageOptions],
     ) -> None:
-        check_arguments(JIGSAW_RULES, locals())
         if jigsaw_path is None:
             puzzle_table(None, crops, total_perms)  # complains of too many orders without images too
         given = {"backbone": backbone, "predictor": predictor, "loss": loss, "transformations": transformations}

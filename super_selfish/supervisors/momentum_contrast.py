@@ -25,10 +25,9 @@ from super_selfish.errors import (
     SWITCH,
     ConfigurationError,
     Rule,
-    check_argument,
-    check_arguments,
     is_count,
     is_number,
+    validate_arguments,
 )
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.loader import TrainLoader
@@ -37,8 +36,7 @@ from super_selfish.memory import BatchedQueue
 from super_selfish.models.averages import follow, inference, momentum_copy, momentum_hint
 from super_selfish.models.norms import has_batch_statistics, in_groups
 from super_selfish.pretext.preview import Matches, Panel, Preview
-from super_selfish.pretext.views import Views, check_views, two_views
-from super_selfish.transforms.base import is_size
+from super_selfish.pretext.views import VIEW_SIZE, Views, check_one_source, check_views, seen_size, two_views
 from super_selfish.transforms.moco import MoCoRecipe
 
 GROUP = 32  # images that share batch statistics
@@ -51,7 +49,7 @@ RULES = {
     "queue_size": Rule(lambda size: size is None or is_count(size, 0), "None, or an integer of at least 0"),
     "symmetric": SWITCH,
     "bn_splits": Rule(lambda splits: splits == "auto" or is_count(splits, 1), '"auto", or an integer of at least 1'),
-    "view_size": Rule(is_size, "None, a side in px, or (height, width)"),
+    "view_size": VIEW_SIZE,
     "data_augmentation": Rule(lambda make: make is None or callable(make), "None, or a function of the data set"),
 }
 
@@ -122,6 +120,7 @@ class MomentumContrastSupervisor(Supervisor):
         "paper": Recipe(sgd(1e-4), 0.03, 256, schedule=Schedule("cosine")),
     }
 
+    @validate_arguments(RULES)
     def __init__(
         self,
         dataset: Any = None,
@@ -141,9 +140,7 @@ class MomentumContrastSupervisor(Supervisor):
         view_size: int | tuple[int, int] | None = None,
         **images: Unpack[ImageOptions],
     ) -> None:
-        check_arguments(RULES, locals())
-        one_way = views is None or data_augmentation is None
-        check_argument(one_way, "views", views, "either `views` or `data_augmentation`")
+        check_one_source(views, data_augmentation)
         augment = data_augmentation or two_views(MoCoRecipe(view_size) if views is None else views)
         given = {"backbone": backbone, "predictor": predictor, "loss": loss}
         setup = Setup.of(dataset, images, **given, data_augmentation=data_augmentation, views=views)
@@ -164,7 +161,7 @@ class MomentumContrastSupervisor(Supervisor):
         self.bn_splits = bn_splits
         self.view_size = view_size
         self.images_per_sample = 2 if symmetric else 1
-        self.seen_size = (view_size, view_size) if isinstance(view_size, int) else view_size
+        self.seen_size = seen_size(view_size)
         self._new_keys: list[Tensor] = []
 
     @property

@@ -16,19 +16,18 @@ from super_selfish.engine.core.facts import Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup, fresh_copy
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
 from super_selfish.engine.optim.schedules import Schedule
-from super_selfish.errors import PROBABILITY, Rule, check_argument, check_arguments
+from super_selfish.errors import PROBABILITY, Rule, check_argument, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.models.shapes import check_outputs, feature_shape
 from super_selfish.pretext.pirl import CROPS, image_and_puzzle
 from super_selfish.pretext.preview import Matches, Panel, Preview
-from super_selfish.pretext.views import Views, check_views
-from super_selfish.transforms.base import is_size
+from super_selfish.pretext.views import VIEW_SIZE, Views, check_views, seen_size
 
 RULES = BANK_RULES | {
     "lam": PROBABILITY._replace(fix="The paper uses 0.5."),
     "crops": CROPS,
-    "view_size": Rule(is_size, "None, a side in px, or (height, width)"),
+    "view_size": VIEW_SIZE,
     "data_augmentation": Rule(lambda make: make is None or callable(make), "None, or a function of the data set"),
     "predictor_g": Rule(lambda head: head is None or isinstance(head, nn.Module), "None, or an nn.Module"),
 }
@@ -108,6 +107,7 @@ class PIRLSupervisor(BankSupervisor):
     }
     calls_parts = True
 
+    @validate_arguments(RULES)
     def __init__(
         self,
         dataset: Any = None,
@@ -132,7 +132,6 @@ class PIRLSupervisor(BankSupervisor):
         view_size: int | tuple[int, int] | None = None,
         **images: Unpack[ImageOptions],
     ) -> None:
-        check_arguments(RULES, locals())
         own: dict[str, Any] = {"views": views, "patch_views": patch_views}
         for name, value in own.items():
             one_way = data_augmentation is None or value is None
@@ -151,7 +150,7 @@ class PIRLSupervisor(BankSupervisor):
             "bank_precision": bank_precision,
         }
         super().__init__(model, setup.dataset(augment), loss, setup=setup, **common)
-        self.seen_size = (view_size, view_size) if isinstance(view_size, int) else view_size
+        self.seen_size = seen_size(view_size)
         self.predictor_g = self._head_g(predictor_g)
         self.lam = lam
         self.crops = crops

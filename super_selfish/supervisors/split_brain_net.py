@@ -17,7 +17,7 @@ from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adam, adamw_recipe
 from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.engine.supervisor import Supervisor
-from super_selfish.errors import check_argument, check_arguments
+from super_selfish.errors import check_argument, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches
 from super_selfish.losses import GroupedLoss
 from super_selfish.models.backbones import Output
@@ -106,6 +106,7 @@ class SplitBrainNetSupervisor(Supervisor):
         "paper": Recipe(adam((0.9, 0.99), 1e-3), 3e-5, schedule=Schedule("steps", at=(0.45, 0.84), factor=0.32)),
     }
 
+    @validate_arguments(split_brain.RULES)
     def __init__(
         self,
         dataset: Any = None,
@@ -123,7 +124,6 @@ class SplitBrainNetSupervisor(Supervisor):
         flip: float = 0.0,
         **images: Unpack[ImageOptions],
     ) -> None:
-        check_arguments(split_brain.RULES, locals())
         setup = Setup.of(dataset, images, backbone=backbone, predictor=predictor, loss=loss)
         setup.check_lab("Split-brain predicts colours from lightness, and the reverse.")
         bins = LabBins(l_step, l_offset, ab_step, a_offset, b_offset)

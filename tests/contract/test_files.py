@@ -136,7 +136,7 @@ def test_own_networks_are_asked_for(
     make: Callable[..., Any], images: Callable[..., Any], tiny_backbone: Callable[[], Any]
 ) -> None:
     trained = make(images(8)).supervise(epochs=1, **QUIET)
-    with pytest.raises(OSError, match="backbone of your own") as caught:
+    with pytest.raises(OSError, match="custom backbone") as caught:
         super_selfish.load("store/test")
     assert "backbone=..." in str(caught.value)
     loaded = super_selfish.load("store/test", backbone=tiny_backbone())

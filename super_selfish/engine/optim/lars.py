@@ -47,15 +47,15 @@ class LARS(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         trust: float = 1e-3,
     ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "adapt": True}
         ranges = {"lr": lr > 0, "momentum": 0 <= momentum < 1, "weight_decay": weight_decay >= 0, "trust": trust > 0}
         for name, sound in ranges.items():
             if not sound:
                 raise ConfigurationError(
                     f"`{name}` is out of range.",
                     expected="lr and trust above 0, momentum in [0, 1), weight_decay of at least 0",
-                    received=f"{name}={locals()[name]!r}",
+                    received=f"{name}={defaults[name]!r}",
                 )
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "adapt": True}
         super().__init__(params, defaults)
 
     @torch.no_grad()
