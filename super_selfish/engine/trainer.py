@@ -155,6 +155,7 @@ class Trainer:
         """Run the epochs with everything hooked in, and unhook it whatever happens."""
         supervisor, run = self.supervisor, self.run
         with contextlib.ExitStack() as undo:
+            undo.callback(run.loader.close)
             undo.callback(run.optimizer.zero_grad, set_to_none=True)
             undo.callback(supervisor.eval)
             undo.callback(run.detach)

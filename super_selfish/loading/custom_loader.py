@@ -69,6 +69,9 @@ class ForeignLoader(TrainLoader):
             yield self.prepare(Batch(data, (), [], []))
         self._close_pass()
 
+    def close(self) -> None:
+        """Leave the user's own loader alone."""
+
     def peek(self) -> Any:
         """The first batch."""
         return self.prepare(Batch(next(iter(self.loader)), (), [], []))

@@ -19,6 +19,7 @@ from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages
 from super_selfish.loading.collate import Batch, Collate, Collator
 from super_selfish.loading.keyed import KeyedDataset, Ticket
 from super_selfish.loading.prefetch import open_loader, reading_threads
+from super_selfish.loading.workers import WorkerLoader
 from super_selfish.pretext.base import PretextDataset
 from super_selfish.seeding import make_key, seed_everything
 
@@ -155,6 +156,11 @@ class TrainLoader:
             self._seed_step()
             yield self.prepare(batch)
         self._close_pass()
+
+    def close(self) -> None:
+        """End worker processes, if there are any; another pass starts new ones."""
+        if isinstance(self._loader, WorkerLoader):
+            self._loader.close()
 
     def _close_pass(self) -> None:
         """At the end of a pass whose last batches were read but not trained, go on to the next epoch all the same."""

@@ -161,9 +161,13 @@ def test_an_abandoned_pass_leaves_no_worker_and_the_next_starts_over() -> None:
     assert torch.equal(next(iter(loader)), first)
 
 
-def test_workers_live_from_pass_to_pass() -> None:
+def test_workers_live_from_pass_to_pass_until_the_loader_is_closed() -> None:
     loader = opened(lambda index: [os.getpid()])
-    assert len({pid for batch in passes(loader) for pid in batch}) == 2
+    first = {pid for batch in passes(loader) for pid in batch}
+    assert len(first) == len(multiprocessing.active_children()) == 2
+    loader.close()
+    assert not multiprocessing.active_children()
+    assert not first & {pid for batch in passes(loader) for pid in batch}
 
 
 def test_workers_end_when_the_training_is_killed() -> None:
