@@ -9,7 +9,10 @@ import collections
 import contextlib
 import itertools
 import os
+import queue
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -27,6 +30,7 @@ from super_selfish.loading.workers import WorkerLoader, warn_of_too_many_workers
 THREAD_NAME = "super_selfish_reader"
 _MOST_THREADS = 8
 _LOOKS = 8
+_PATIENCE = 2.0  # seconds that the images being read may take when a pass ends
 _SMALL = 128 * 128  # pixels; what is done to a smaller image is mostly Python's work, and threads wait for each other
 
 
@@ -98,16 +102,16 @@ class ThreadedLoader:
     """Like a ``DataLoader`` with workers, but with threads: the same batches, in the same order.
 
     Each batch is read in as many parts as there are threads, so that one batch alone keeps all of them busy. It is
-    collated by whoever asks for it. An exception comes out at the batch that it belongs to. No thread outlives a pass,
-    also if the pass is given up, and none waits for work: they end when nothing is left to be read.
+    collated by whoever asks for it. An exception comes out at the batch that it belongs to. Threads end with the pass,
+    also if it is abandoned; one that is stuck in a read is left behind after two seconds.
 
     Args:
         dataset: Read by ticket, by several threads at once.
-        batch_sampler: Asked anew for batches of tickets at every pass.
+        batch_sampler: Iterated in every pass; its items are batches of tickets.
         collate_fn: From the items of a batch to the batch.
-        threads: How many read, at least 1.
-        ahead: How many batches are under way beside the one that was asked for last; 0: nothing is read while that one
-            is used.
+        threads: Number of threads, at least 1.
+        ahead: How many batches are read beside the one that was asked for last; 0: nothing is read while that one is
+            used.
     """
 
     def __init__(
@@ -128,19 +132,60 @@ class ThreadedLoader:
 
     def __iter__(self) -> Iterator[Any]:
         asked: collections.deque[list[_Part]] = collections.deque()
-        readers = _Readers(self.dataset, self.threads, self._gatherers)
+        parts: queue.SimpleQueue[_Part | None] = queue.SimpleQueue()
+        closed: list[bool] = []
+        # daemons, or a read that is stuck would keep the interpreter from ending
+        threads = [
+            threading.Thread(target=self._work, args=(parts, closed), name=THREAD_NAME, daemon=True)
+            for _ in range(self.threads)
+        ]
+        close = weakref.finalize(self, _close, threads, parts, closed)  # also at the interpreter's end
         try:
+            for thread in threads:
+                thread.start()
             for tickets in self.batch_sampler:
-                asked.append(readers.ask(tickets))
+                asked.append(self._ask(parts, tickets))
                 if len(asked) > self.ahead:
                     yield self._collated(asked.popleft())
             while asked:
                 yield self._collated(asked.popleft())
         finally:
-            readers.close()
+            close()
+
+    def _ask(self, parts: queue.SimpleQueue[_Part | None], tickets: Sequence[Any]) -> list[_Part]:
+        """Have a batch read, in parts of nearly equal length."""
+        bounds = [len(tickets) * place // self.threads for place in range(self.threads + 1)]
+        asked = [_Part(tickets[start:end]) for start, end in itertools.pairwise(bounds) if start < end]
+        for part in asked:
+            parts.put(part)
+        return asked
 
     def _collated(self, parts: list[_Part]) -> Any:
         return self.collate_fn([item for part in parts for item in part.result()])
+
+    def _work(self, parts: queue.SimpleQueue[_Part | None], closed: list[bool]) -> None:
+        while (part := parts.get()) is not None:
+            self._read(part, closed)
+            del part  # it may hold an exception, which holds this frame
+
+    def _read(self, part: _Part, closed: list[bool]) -> None:
+        try:
+            wanted = itertools.takewhile(lambda _: not closed, part.tickets)
+            gatherer = self._gatherer()
+            several = getattr(self.dataset, "items", None)
+            made = (self.dataset[ticket] for ticket in wanted) if several is None else several(wanted)
+            items = gatherer(made, len(part.tickets))
+            self._gatherers.append(gatherer)
+            part.set_result(items)
+        except BaseException as error:
+            part.set_exception(error)
+            del part
+
+    def _gatherer(self) -> Gatherer:
+        try:
+            return self._gatherers.pop()
+        except IndexError:
+            return Gatherer()
 
 
 class _Part(Future[list[Any]]):
@@ -151,67 +196,12 @@ class _Part(Future[list[Any]]):
         self.tickets = tickets
 
 
-class _Readers:
-    """The threads of one pass."""
-
-    def __init__(self, dataset: Any, threads: int, gatherers: collections.deque[Gatherer]) -> None:
-        self.dataset = dataset
-        self.threads = threads
-        self.gatherers = gatherers
-        self._asked: collections.deque[_Part] = collections.deque()
-        self._running = 0
-        self._started: list[threading.Thread] = []
-        self._closed = False
-        self._lock = threading.Lock()  # not for close(), which the garbage collector may call in the middle of anything
-
-    def ask(self, tickets: Sequence[Any]) -> list[_Part]:
-        """Have a batch read, in parts of nearly equal length, and see to it that there are threads to do it."""
-        bounds = [len(tickets) * place // self.threads for place in range(self.threads + 1)]
-        parts = [_Part(tickets[start:end]) for start, end in itertools.pairwise(bounds) if start < end]
-        with self._lock:
-            self._asked.extend(parts)
-            missing = min(len(self._asked), self.threads - self._running)
-            self._running += missing
-        self._started = [thread for thread in self._started if thread.is_alive()]
-        for _ in range(missing):
-            thread = threading.Thread(target=self._work, name=THREAD_NAME)
-            self._started.append(thread)
-            thread.start()
-        return parts
-
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                if not self._asked:
-                    self._running -= 1
-                    return
-                part = self._asked.popleft()
-            self._read(part)
-            del part  # it may hold an exception, which holds this frame
-
-    def _read(self, part: _Part) -> None:
-        try:
-            wanted = itertools.takewhile(lambda _: not self._closed, part.tickets)
-            gatherer = self._gatherer()
-            several = getattr(self.dataset, "items", None)
-            made = (self.dataset[ticket] for ticket in wanted) if several is None else several(wanted)
-            items = gatherer(made, len(part.tickets))
-            self.gatherers.append(gatherer)
-            part.set_result(items)
-        except BaseException as error:
-            part.set_exception(error)
-            del part
-
-    def _gatherer(self) -> Gatherer:
-        try:
-            return self.gatherers.pop()
-        except IndexError:
-            return Gatherer()
-
-    def close(self) -> None:
-        """Forget what has not begun, and wait for the images that are being read right now."""
-        self._closed = True
-        for thread in self._started:
-            own = thread is threading.current_thread()  # whoever it is that collects garbage
-            if not own and thread.ident is not None:
-                thread.join()
+def _close(threads: list[threading.Thread], parts: queue.SimpleQueue[_Part | None], closed: list[bool]) -> None:
+    """End the threads after the images that they are reading; takes no lock, for the garbage collector may call it."""
+    closed.append(True)
+    for _ in threads:
+        parts.put(None)
+    deadline = time.monotonic() + _PATIENCE
+    for thread in threads:
+        if thread.ident is not None and thread is not threading.current_thread():
+            thread.join(max(0.0, deadline - time.monotonic()))
