@@ -115,7 +115,6 @@ class BankSupervisor(Supervisor):
         self.bank_precision = bank_precision
         self.constants = nn.ModuleList()
         self.memory = self.new_bank()
-        self._told = False
         self._new: list[tuple[Tensor, ...]] = []
 
     def new_bank(self) -> BatchedMemory:
@@ -166,8 +165,7 @@ class BankSupervisor(Supervisor):
             begins = self.of_these_images = True
         for constant in self.constants:
             constant.images = images  # type: ignore[assignment]
-        if self.n >= images and not self._told:
-            self._told = True
+        if self.n >= images:
             logger.warning("n=%d negatives were asked for: there are %d other images.", self.n, images - 1)
         check_indexed(dataset, images)
         if begins and self.bank_init == "forward":
