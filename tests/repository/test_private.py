@@ -18,7 +18,10 @@ ALLOWED = {
     # torch has no public way to the store of a group that the user's script has joined
     ("distributed/group.py", "_get_default_store"),
     # efficientnet_pytorch gives its layers no other names
-    *(("models/efficient.py", name) for name in ("_global_params", "_bn0", "_bn1", "_bn2", "_conv_stem", "_conv_head")),
+    *(
+        ("models/efficient.py", name)
+        for name in ("_global_params", "_block_args", "_bn0", "_bn1", "_bn2", "_conv_stem", "_conv_head")
+    ),
     ("models/efficient.py", "_swish"),
     # Python has no public name for it
     ("images/buffers.py", "_is_gil_enabled"),
