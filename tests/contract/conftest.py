@@ -74,7 +74,7 @@ def algorithm(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def colour_only(algorithm: str) -> bool:
     """Whether the algorithm refuses images that are not RGB, and a normalisation, because it works in Lab."""
-    return algorithm in {"contrastive_multiview_coding", "split_brain_net"}
+    return all_supervisors()[algorithm].needs.rgb
 
 
 @pytest.fixture
