@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from super_selfish.datasets.scaling import as_float
 from super_selfish.distributed import gather
-from super_selfish.engine.core.expectations import Signs, of_temperature
+from super_selfish.engine.core.expectations import CollapseRisk, temperature_risk
 from super_selfish.engine.core.setup import Setup
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import (
@@ -230,12 +230,12 @@ class BankSupervisor(Supervisor):
         hint = f"With centred embeddings it learned more on small images (docs/learning.md): pass {head}."
         return [hint] if recipe == "auto" and all(norm.affine for norm in norms) else []
 
-    def _collapse_signs(self) -> Signs | None:
+    def _collapse_risk(self, batch_size: int) -> CollapseRisk | None:  # noqa: ARG002 - the bank holds the negatives
         if not isinstance(self.loss, nn.CrossEntropyLoss) or self.loss_type == "nce":
             return None
         others = max(1, len(self.memory) - 1)
         candidates = 1 + (min(self.n, others) if self.n else others)
-        return of_temperature(self.t, 0.07, len(self.banks()) * math.log(candidates))
+        return temperature_risk(self.t, 0.07, len(self.banks()) * math.log(candidates))
 
     def _score_pretext(self, data: Any, draw_again: Callable[[], Any]) -> PretextScore:
         again = draw_again()

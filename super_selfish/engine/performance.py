@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 import torch
 
-from super_selfish.engine.callbacks.collapse import CollapseWatch
-from super_selfish.engine.callbacks.forecast import Circumstances, Forecaster, cores_to_use
-from super_selfish.engine.callbacks.quality import QualityWatch, as_probe, images_to_watch
+from super_selfish.engine.callbacks.forecast import Conditions, Forecaster, usable_cores
+from super_selfish.engine.callbacks.monitors import CollapseMonitor, FeatureMonitor, as_probe, monitored_count
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.settings import Settings
@@ -119,29 +118,28 @@ def is_out_of_memory(error: BaseException) -> bool:
 def monitors(supervisor: SupervisorBase, loader: TrainLoader, settings: Settings) -> list[Callback]:
     """What tells the cost of a run, whether its embeddings collapse, and what its features are like."""
     found: list[Callback] = [forecaster(supervisor, loader, settings)]
-    found.append(CollapseWatch(supervisor.model, supervisor._collapse_signs, settings.compile))
-    if count := images_to_watch(supervisor, settings.watch):
-        found.append(QualityWatch(supervisor, count))
-    if (probe := as_probe(settings.evaluate)) is not None:
-        found.append(probe)
-    return found
+    found.append(CollapseMonitor(settings.compile))
+    images = 0 if supervisor.image_dataset is None else len(supervisor.image_dataset)
+    if count := monitored_count(images, settings.watch):
+        found.append(FeatureMonitor(count))
+    return [*found, *as_probe(settings.evaluate)]
 
 
 def forecaster(supervisor: SupervisorBase, loader: TrainLoader, settings: Settings) -> Forecaster:
     """What tells the cost of a run."""
     supervisor.forecast = None
     images, dataset = supervisor.image_dataset, supervisor.dataset
-    here = Circumstances(
+    given = Conditions(
         device=supervisor.device.type,
         files=images is not None and images.kind == "files",
         cached=images is not None and images.cached,
-        foreign=not isinstance(dataset, PretextDataset) or dataset.foreign,
+        custom=not isinstance(dataset, PretextDataset) or dataset.foreign,
         num_workers=settings.num_workers,
-        cores=cores_to_use(),
+        cores=usable_cores(),
         threads=torch.get_num_threads(),
         precision=settings.precision,
         side=min(supervisor.seen_size or supervisor.preprocessing.resolution),
-        shares=supervisor.accumulates and supervisor.decomposable and loader.pieces < loader.batch_size,
+        splittable=supervisor.accumulates and supervisor.decomposable and loader.pieces < loader.batch_size,
         pieces=loader.pieces,
     )
-    return Forecaster(here, supervisor.device, settings.verbose)
+    return Forecaster(given, supervisor.device, settings.verbose)

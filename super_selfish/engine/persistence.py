@@ -15,6 +15,7 @@ from torch import Tensor
 
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.base import SupervisorBase
+from super_selfish.engine.core.callback import columns_of
 from super_selfish.engine.core.identity import as_json, describe
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch
 from super_selfish.loading.loader import Cursor
@@ -65,6 +66,7 @@ class Persistence:
             "dataset": supervisor.fingerprint(),
             "skipped": dict(list(supervisor.skipped.items())[:100]),
             "history": as_json(supervisor.history),
+            "columns": as_json(columns_of(supervisor.history, supervisor.stored.get("columns"))),
             "versions": {
                 "super_selfish": __version__,
                 "torch": torch.__version__,
@@ -109,7 +111,7 @@ class Persistence:
         if supervisor.dataset is not None:
             supervisor.of_these_images = stored.manifest.get("dataset") in (None, as_json(supervisor.fingerprint()))
         supervisor.run_id = str(stored.manifest.get("run") or supervisor.run_id)
-        supervisor.stored = {key: stored.manifest.get(key) for key in ("training", "versions", "sha256")}
+        supervisor.stored = {key: stored.manifest.get(key) for key in ("training", "versions", "columns", "sha256")}
 
     def _check_same(self, stored: WeightsFile) -> None:
         """Compare class and hyperparameters with the manifest.

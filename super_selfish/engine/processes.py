@@ -13,7 +13,7 @@ import torch
 from super_selfish.distributed import Group, current, join, rank
 from super_selfish.distributed.placement import device_for_training
 from super_selfish.distributed.tensors import all_of
-from super_selfish.engine.callbacks.progress import say
+from super_selfish.engine.callbacks.progress import print_line
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.engine.core.settings import Settings
@@ -61,7 +61,7 @@ def log_device(device: torch.device | None, verbose: bool) -> None:
         return
     message = f'Training on {device}, a GPU that was found. To train on the CPU, call .to("cpu") first.'
     if verbose:
-        say(message)
+        print_line(message)
     else:
         logger.info(message)
 

@@ -37,11 +37,11 @@ class Supervisor(Trained):
         setup: Images and arguments, from the subclasses of this library.
 
     Attributes:
-        history: An entry an epoch: epoch, loss, images_per_second, data_wait.
+        history: One entry per epoch: epoch, loss, images_per_second, data_wait, and what callbacks add.
         skipped: Unreadable images by index, with the reason.
         cursor: Epochs, batches, steps and samples over the supervisor's life.
         preprocessing: What every image becomes before it is used.
-        forecast: What the last run of more than twenty steps was going to cost, told after them.
+        forecast: Predicted cost of the last run of more than twenty steps, made after them.
         recipes: Of the class: what ``recipe=`` means for an algorithm of one's own, by name.
         aliases: Of the class: other names of the algorithm on the command line.
         relative_cost: Of the class: training time per image, relative to instance discrimination; None: not measured.
@@ -93,7 +93,7 @@ class Supervisor(Trained):
         SIGTERM, SIGUSR1 (both then end the process with exit status 143) and Ctrl-C finish the step and save; a second
         Ctrl-C leaves at once. A failure stores nothing; an image that cannot be read, a checkpoint. What a run replaces
         is kept as ``*.prev``; an interrupted one replaces no longer one.
-        After twenty steps it tells what the run is going to cost (:attr:`forecast`).
+        After twenty steps, a forecast of time and memory is printed (:attr:`forecast`).
 
         Args:
             lr: Learning rate.
@@ -119,7 +119,7 @@ class Supervisor(Trained):
             scheduler_interval: Step the schedule every ``"step"`` or every ``"epoch"``.
             callbacks: Told of every step and epoch.
             evaluate: Labelled images, scored by kNN and a linear probe every ten epochs into ``history``; or a
-                :class:`~super_selfish.engine.callbacks.quality.Probe`, which says how often.
+                :class:`~super_selfish.engine.callbacks.monitors.Probe`, which sets how often.
             watch: Images whose features are measured every epoch into ``history``, without labels (effective rank,
                 uniformity, alignment, consistency); None: a twentieth of an epoch's, at most 256, or none if these are
                 less than 32; 0: none.

@@ -15,9 +15,8 @@ from torch import Tensor
 from super_selfish.distributed import rank, same_everywhere
 from super_selfish.distributed.norms import global_norms
 from super_selfish.engine import processes, resumption, tuning
-from super_selfish.engine.callbacks.diagnosis import advice
-from super_selfish.engine.callbacks.progress import Progress, say
-from super_selfish.engine.callbacks.quality import HistoryFile
+from super_selfish.engine.callbacks.diagnostics import advice
+from super_selfish.engine.callbacks.progress import HistoryFile, Progress, print_line
 from super_selfish.engine.checkpointer import Checkpointer
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback
@@ -97,7 +96,7 @@ class Trainer:
             self.checkpointer.run = self.run
             supervisor._prepare(loader)
             if self.settings.verbose:
-                say(f"{supervisor!r}")
+                print_line(f"{supervisor!r}")
             self._check_manifest()
             if resumed is not None:
                 resumed.restore(self.run, self.scheduler)
@@ -140,8 +139,8 @@ class Trainer:
                 self._store()
                 processes.meet()
                 if run.steps and self.settings.verbose:
-                    for said in advice(self.supervisor.history, self.supervisor._expectation()):
-                        say(said)
+                    for text in advice(self.supervisor.history, self.supervisor._expectation()):
+                        print_line(text)
             except (KeyboardInterrupt, Preempted):
                 self._leave()
                 raise
@@ -198,7 +197,7 @@ class Trainer:
             return  # the first process writes
         step = self.supervisor.cursor.step
         if self.settings.verbose:
-            say(f"Training is already complete, at step {step}. Pass more `epochs` to continue it.")
+            print_line(f"Training is already complete, at step {step}. Pass more `epochs` to continue it.")
         weights = weights_at(self.base)
         if weights is None or not weights.whole or weights.steps < step:  # damaged, or killed between the writes
             self.run.steps = step
@@ -227,7 +226,7 @@ class Trainer:
         if interrupted:
             logger.warning("Interrupted: the weights after %d steps were stored in %s.", run.steps, path)
         elif self.settings.verbose:
-            say(f"Stored in {path}.")
+            print_line(f"Stored in {path}.")
 
     def _weights_are_finite(self, interrupted: bool) -> bool:
         state = self.supervisor.state_dict()

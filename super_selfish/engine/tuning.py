@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from super_selfish.engine.callbacks.progress import say
+from super_selfish.engine.callbacks.progress import print_line
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.optim.recipes import Recipe, optimizer_words
@@ -54,7 +54,7 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
         )
     found = with_schedule_length(supervisor, dataclasses.replace(settings, **changes(supervisor, settings, recipe)))
     if settings.verbose:
-        say(words(found, seen_batch(supervisor, found)))
+        print_line(words(found, seen_batch(supervisor, found)))
     updates = found.epochs * (length(supervisor) // seen_batch(supervisor, found))
     for hint in supervisor._hints(found.recipe, updates):
         if first_time(hint, supervisor):
@@ -124,7 +124,7 @@ def tell_of_recipes(supervisor: SupervisorBase, settings: Settings) -> None:
         return
     if not first_time("lost", supervisor):
         return
-    say(
+    print_line(
         f'Adam with a constant rate of {DEFAULT_LR:g}: on small images, recipe="auto" was {lost:.1f} points of a '
         "linear probe better after as many epochs (docs/learning.md)."
     )

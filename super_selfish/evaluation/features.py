@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,13 @@ def preprocess_batch(images: Any, preprocessing: Preprocessing) -> Tensor:
     if isinstance(images, np.ndarray | Tensor):
         single = images.ndim < 4
     dataset = ImageDataset.from_([images] if single else images, preprocessing)
-    items = [Item(index, (dataset.read(index),)) for index in range(len(dataset))]
-    batch: Batch = Collator()(items)
+    return as_network_input([dataset.read(index) for index in range(len(dataset))], preprocessing)
+
+
+def as_network_input(images: Sequence[Any], preprocessing: Preprocessing) -> Tensor:
+    """Images of an :class:`ImageDataset` as float32 (N, C, H, W) on the CPU; N may be 0."""
+    if not images:
+        return torch.zeros(0)
+    batch: Batch = Collator()([Item(index, (image,)) for index, image in enumerate(images)])
     pixels: Tensor = to_device(batch, torch.device("cpu"), preprocessing)[0]
     return pixels

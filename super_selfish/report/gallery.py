@@ -18,8 +18,9 @@ from super_selfish.datasets.preprocessing import ImageDataset
 from super_selfish.drawing.figures import displayable
 from super_selfish.drawing.maps import Points, project
 from super_selfish.drawing.neighbours import nearest
-from super_selfish.engine.callbacks.quality import features_of, ready
+from super_selfish.engine.callbacks.monitors import features_of
 from super_selfish.errors import DataError
+from super_selfish.evaluation.features import as_network_input
 from super_selfish.models.combined import in_eval_mode
 from super_selfish.supervisors import Supervisor
 
@@ -91,7 +92,8 @@ class Gallery:
         if len(arrays) < 2:
             raise DataError("A report needs at least two images.", received=f"{len(arrays)}")
         with in_eval_mode(supervisor), torch.no_grad():
-            features = features_of(supervisor.get_backbone(), ready(supervisor, arrays), supervisor.device).numpy()
+            pixels = as_network_input(arrays, supervisor.preprocessing)
+            features = features_of(supervisor.get_backbone(), pixels, supervisor.device).numpy()
         points = project(features)
         low, span = points.min(0), np.ptp(points, axis=0)
         queries = np.linspace(0, len(features) - 1, min(_QUERIES, len(features))).astype(int).tolist()

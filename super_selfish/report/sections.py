@@ -6,44 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from super_selfish.engine.callbacks.diagnosis import advice, at_chance, collapsed, data_bound, too_fast
+from super_selfish.engine.callbacks.diagnostics import Finding, findings
+from super_selfish.engine.callbacks.monitors import Probe
+from super_selfish.engine.core.callback import Column, columns_of
 from super_selfish.supervisors import Supervisor
 from super_selfish.version import __version__
 
 _LEFT, _TOP, _RIGHT, _BOTTOM = 58, 14, 308, 136  # of the axes, within 320 × 170
-
-
-class Measure(NamedTuple):
-    """A column of the history, as it is plotted.
-
-    Attributes:
-        title: Its name.
-        note: What it means.
-        is_share: Whether it is printed as a percentage.
-    """
-
-    title: str
-    note: str
-    is_share: bool = False
-
-    def format(self, value: float, digits: int = 4) -> str:
-        """A value as text."""
-        return f"{100 * value:.3g} %" if self.is_share else f"{value:.{digits}g}"
-
-
-_LABELLED = "accuracy on labelled images that are not used in training"
-MEASURES = {
-    "loss": Measure("Loss", "mean of an epoch"),
-    "consistency": Measure("Consistency", "how often an image's mirrored crop is its nearest neighbour", is_share=True),
-    "effective_rank": Measure("Effective rank", "number of dimensions that the features use"),
-    "uniformity": Measure("Uniformity", "lower: features are spread more evenly"),
-    "alignment": Measure("Alignment", "squared distance between an image and its mirrored crop"),
-    "spread": Measure("Spread of embeddings", "near 0: representation collapse"),
-    "knn": Measure("kNN", _LABELLED, is_share=True),
-    "probe": Measure("Linear probe", _LABELLED, is_share=True),
-    "images_per_second": Measure("Images per second", "training speed"),
-    "data_wait": Measure("Waiting for data", "fraction of the time", is_share=True),
-}
 
 
 class Table(NamedTuple):
@@ -79,7 +48,7 @@ class Curve(NamedTuple):
         chance: y of the chance level and its value; None: there is none.
     """
 
-    measure: Measure
+    measure: Column
     last: str
     high: str
     low: str
@@ -98,15 +67,11 @@ def summary(supervisor: Supervisor) -> str:
     )
 
 
-def diagnosis(supervisor: Supervisor) -> list[tuple[str, bool]]:
-    """Sentences on the course of the training, and whether each is a warning."""
-    history, expected = supervisor.history, supervisor._expectation()
-    warnings = {data_bound(history)}
-    if history:
-        warnings |= {rule(history, expected) for rule in (collapsed, at_chance, too_fast)}
-    lines = [(line, line in warnings) for line in advice(history, expected)]
+def diagnosis(supervisor: Supervisor) -> list[Finding]:
+    """Findings on the course of the training, and on its images."""
+    lines = findings(supervisor.history, supervisor._expectation())
     if supervisor.skipped:
-        lines.append((f"Warning: {len(supervisor.skipped)} images could not be read and were left out.", True))
+        lines.append(Finding(f"{len(supervisor.skipped)} images could not be read and were left out.", True))
     return lines
 
 
@@ -116,9 +81,7 @@ def scores(stored: Mapping[str, Any], supervisor: Supervisor) -> Scores:
         return Scores(["The stored scores are of other weights. Run super-selfish evaluate NAME DATA again."])
     if not stored:
         last = supervisor.history[-1] if supervisor.history else {}
-        logged = [
-            MEASURES[key].title + " " + MEASURES[key].format(last[key]) for key in ("knn", "probe") if key in last
-        ]
+        logged = [f"{column.title} {column.format(last[key])}" for key, column in Probe.columns.items() if key in last]
         if logged:
             return Scores([f"After the last epoch: {', '.join(logged)}, as measured by supervise(evaluate=...)."])
         return Scores(["Not evaluated. Run super-selfish evaluate NAME DATA on a folder with one subfolder per class."])
@@ -134,15 +97,15 @@ def scores(stored: Mapping[str, Any], supervisor: Supervisor) -> Scores:
 def curves(supervisor: Supervisor) -> list[Curve]:
     """Every measure that the history holds."""
     drawn = []
-    for key, measure in MEASURES.items():
+    for key, column in columns_of(supervisor.history, supervisor.stored.get("columns")).items():
         points = [(entry["epoch"], float(entry[key])) for entry in supervisor.history if entry.get(key) is not None]
         points = [(epoch, value) for epoch, value in points if math.isfinite(value)]
         if points:
-            drawn.append(curve(measure, points, supervisor._expectation().chance if key == "loss" else None))
+            drawn.append(curve(column, points, supervisor._expectation().chance if key == "loss" else None))
     return drawn
 
 
-def curve(measure: Measure, points: list[tuple[int, float]], chance: float | None = None) -> Curve:
+def curve(measure: Column, points: list[tuple[int, float]], chance: float | None = None) -> Curve:
     """A measure over the epochs, with its chance level."""
     values = [value for _, value in points] + ([] if chance is None else [chance])
     low, high = min(values), max(values)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from super_selfish.engine.core.expectations import Expectation, Signs
+from super_selfish.engine.core.expectations import CollapseRisk, Expectation
 from super_selfish.engine.core.facts import Needs, Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, lars_recipe
@@ -193,7 +193,7 @@ class BYOLSupervisor(Supervisor):
     def _after_update(self) -> None:
         follow(self.ema, self._followed(), self.momentum.advance())
 
-    def _collapse_signs(self) -> Signs | None:
+    def _collapse_risk(self, batch_size: int) -> CollapseRisk | None:  # noqa: ARG002 - it has no negatives
         heads = cast(SequentialUpTo, self.model.predictor)
         cause = None
         if next(heads[1].parameters(), None) is None:
@@ -202,7 +202,7 @@ class BYOLSupervisor(Supervisor):
                 "`predictor` out, or give it a second stage that learns: Classification([128, 1024, 128]), say."
             )
         likely = "a learning rate that is too high, or a momentum that is too low. Lower `lr`, or use m=0.996."
-        return Signs(likely, cause)
+        return CollapseRisk(likely, cause)
 
     @classmethod
     def training_recipe(cls, name: str, epochs: int = 1000) -> Recipe | None:

@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 
 from super_selfish.distributed import gather_with_gradient, rank, world
 from super_selfish.drawing.patches import question, question_panels
-from super_selfish.engine.core.expectations import Signs
+from super_selfish.engine.core.expectations import CollapseRisk
 from super_selfish.engine.core.facts import Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adam, adamw_recipe
@@ -205,13 +205,12 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
             return cast(Tensor, self.loss(made, targets, rank() * len(made)))
         return self.loss(gather_with_gradient(made), targets)
 
-    def _collapse_signs(self) -> Signs | None:
+    def _collapse_risk(self, batch_size: int) -> CollapseRisk | None:
         if not isinstance(self.loss, CPCLoss):
             return None
-        patches = self.grid[0] * self.grid[1] * (2 if self.settings is None else self.settings.batch_size)
-        candidates = patches if self.loss.N is None else 1 + self.loss.N
+        candidates = self.grid[0] * self.grid[1] * batch_size if self.loss.N is None else 1 + self.loss.N
         likely = "a learning rate that is too high, or gradients that are: lower `lr`, or set clip_grad=0.01."
-        return Signs(likely, chance=(self.k - self.ignore) * math.log(candidates))
+        return CollapseRisk(likely, chance=(self.k - self.ignore) * math.log(candidates))
 
     def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:
         score = super()._score_pretext(data, draw_again)

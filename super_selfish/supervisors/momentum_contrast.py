@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 
 from super_selfish.distributed import gather, own_part, rank, world
 from super_selfish.distributed.norms import each_for_itself, in_turn
-from super_selfish.engine.core.expectations import Expectation, Signs, of_temperature
+from super_selfish.engine.core.expectations import CollapseRisk, Expectation, temperature_risk
 from super_selfish.engine.core.facts import Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
@@ -236,12 +236,11 @@ class MomentumContrastSupervisor(Supervisor):
             return 1
         return max(2, -(-batch // GROUP))
 
-    def _collapse_signs(self) -> Signs | None:
+    def _collapse_risk(self, batch_size: int) -> CollapseRisk | None:
         if not isinstance(self.loss, nn.CrossEntropyLoss):
             return None
-        batch = 1 if self.settings is None else self.settings.batch_size
-        candidates = 1 + len(self.queue) if self.queue_size != 0 else batch
-        return of_temperature(self.t, 0.2, (1 + self.symmetric) * math.log(candidates))
+        candidates = 1 + len(self.queue) if self.queue_size != 0 else batch_size
+        return temperature_risk(self.t, 0.2, (1 + self.symmetric) * math.log(candidates))
 
     def _hints(self, recipe: str | None, updates: int) -> list[str]:  # noqa: ARG002 - of every algorithm
         return momentum_hint(self.m, updates)

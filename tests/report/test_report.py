@@ -16,9 +16,10 @@ from PIL import Image
 from super_selfish import load
 from super_selfish.errors import CheckpointError
 from super_selfish.report.gallery import Gallery
-from super_selfish.report.sections import MEASURES, curve
+from super_selfish.report.sections import curve
 from super_selfish.reports import report
 from super_selfish.supervisors import RotateNetSupervisor
+from super_selfish.training import Column
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_scores_are_percentages_of_these_weights(page: Path) -> None:
 
 def test_a_plot_fits_its_axes() -> None:
     for points in ([(3, 2.0)], [(1, 1.0), (2, 1.0)], [(1, 4.0), (2, -1e6), (9, 0.5)]):
-        drawn = curve(MEASURES["loss"], points, chance=2.0)
+        drawn = curve(Column("Loss"), points, chance=2.0)
         assert all(40 < x < 320 and 0 < y < 150 for x, y, _, _ in drawn.points)
         assert drawn.chance is not None
         assert 0 < drawn.chance[0] < 150

@@ -198,7 +198,7 @@ def test_a_batch_that_does_not_fit_is_drawn_in_parts(
     monkeypatch.setattr(loading, "available_bytes", lambda _device: int(each * TRANSIENT / SHARE * 3.5))
     with caplog.at_level(logging.WARNING):
         supervisor.supervise(epochs=1, batch_size=8, **QUIET)
-    assert "it is drawn in 3 micro-batches of at most 3" in caplog.text
+    assert "3 micro-batches" in caplog.text
     assert sizes == [12, 12, 8] * 2
     assert supervisor.cursor.step == 2
 
@@ -265,7 +265,7 @@ def test_progress_is_plain_off_a_terminal(capsys: pytest.CaptureFixture[str]) ->
     assert [line.split(":")[0] for line in said if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
     assert "images/s" in said[1]
     assert "waiting for data" in said[1]
-    assert said[-2:] == ["Stored in store/base.safetensors.", "Too early to tell after 2 epochs: 3 say something."]
+    assert said[-2:] == ["Stored in store/base.safetensors.", "At least 3 epochs are needed for a verdict; 2 were run."]
     make(pictures(8)).supervise(epochs=1, batch_size=4, verbose=False)
     assert capsys.readouterr() == ("", "")
 

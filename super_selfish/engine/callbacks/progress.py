@@ -1,25 +1,34 @@
-"""The progress of a run: a bar on a terminal, plain lines elsewhere."""
+"""The progress of a run: a bar on a terminal, plain lines elsewhere, and a file of its history."""
 
 from __future__ import annotations
 
+import csv
+import io
+import logging
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from colorama import Fore, Style, just_fix_windows_console
 from tqdm import tqdm
 
-from super_selfish.engine.core.callback import Callback, RunView
+from super_selfish.engine.core.callback import Callback, RunView, columns_of
+from super_selfish.errors import CheckpointError
+from super_selfish.files import replacing, with_suffix
 
+logger = logging.getLogger("super_selfish")
+
+HISTORY = ".history.csv"
 BAR_SECONDS = 0.5
 LINE_SECONDS = 30.0
 
 
 class Progress(Callback):
-    """Show epoch, loss, images a second, share of time spent waiting for data, and time left on stderr.
+    """Shows epoch, loss, images per second, fraction of time spent waiting for data, and time left on stderr.
 
-    On a terminal it is one bar for the whole run. Elsewhere (a log file, a notebook's log, CI) it is a plain line an
-    epoch, and one every half minute within long epochs.
+    On a terminal it is one bar for the whole run. Elsewhere (a log file, a notebook's log, CI) it is a plain line per
+    epoch, and one every half minute within long epochs. History columns with ``in_progress`` are shown too.
     """
 
     def __init__(self) -> None:
@@ -61,20 +70,46 @@ class Progress(Callback):
         else:
             loss, speed, wait = run.mean_loss(), run.clock.images_per_second, run.clock.data_wait
         numbers = f"loss {loss:.4f}, {speed:.{0 if speed >= 10 else 1}f} images/s, {wait:.0%} waiting for data"
+        for key, column in columns_of([entry]).items() if finished else ():
+            numbers += f", {column.title} {column.format(entry[key])}" if column.in_progress else ""
         if self._bar is not None:
             self._bar.set_description_str(f"{Style.BRIGHT}epoch {min(done, run.epochs)}/{run.epochs}{Style.RESET_ALL}")
             self._bar.set_postfix_str(f"{Fore.CYAN}{numbers}{Style.RESET_ALL}")
             return
         where = "" if finished else f" (batch {run.cursor.batch}/{run.loader.batches})"
-        sys.stderr.write(f"epoch {done}/{run.epochs}{where}: {numbers}, {in_words(run.seconds_left())} left\n")
+        sys.stderr.write(f"epoch {done}/{run.epochs}{where}: {numbers}, {duration(run.seconds_left())} left\n")
         sys.stderr.flush()
 
 
-def in_words(seconds: float) -> str:
-    """A length of time for people.
+class HistoryFile(Callback):
+    """Writes ``<name>.history.csv`` each epoch: one row per epoch, one column per measure; never half written.
+
+    Args:
+        base: The path without suffix.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.path = with_suffix(base, HISTORY)
+
+    def on_epoch_end(self, run: RunView) -> None:
+        """Write the whole file again; a full disk is a warning."""
+        history = run.supervisor.history
+        text = io.StringIO()
+        rows = csv.DictWriter(text, dict.fromkeys(key for entry in history for key in entry), lineterminator="\n")
+        rows.writeheader()
+        rows.writerows(history)
+        try:
+            with replacing(self.path) as temporary:
+                temporary.write_text(text.getvalue(), encoding="utf-8")
+        except CheckpointError as error:
+            logger.warning("The history is not written. %s", error)
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its two largest units.
 
     Examples:
-        >>> in_words(42.4), in_words(754), in_words(90000)
+        >>> duration(42.4), duration(754), duration(90000)
         ('42 s', '12 min 34 s', '1 d 1 h')
     """
     whole = round(seconds)
@@ -87,7 +122,7 @@ def in_words(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
-def say(text: str) -> None:
-    """A line for people, on stderr, above the bar if there is one."""
+def print_line(text: str) -> None:
+    """Print a line on stderr, above the bar if there is one."""
     tqdm.write(text, file=sys.stderr)
     sys.stderr.flush()

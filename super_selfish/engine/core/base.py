@@ -73,7 +73,7 @@ class SupervisorBase(Stages):
         self.preprocessing = self._setup.preprocessing
         self.feature_shape: tuple[int, ...] | None = None
         self.tracked: dict[str, Any] = {}
-        self.stored: dict[str, Any] = {}  # of the file that was loaded: its training, versions and hash
+        self.stored: dict[str, Any] = {}  # of the file that was loaded: its training, versions, columns and hash
         if setup is not None:
             self.feature_shape = feature_shape(
                 model.backbone, setup.preprocessing.channels, setup.preprocessing.resolution

@@ -1,10 +1,10 @@
-"""What an algorithm says of a healthy training, so that diagnostics can tell when one is not."""
+"""What an algorithm expects of a healthy training, which diagnostics compare the history with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-_HOT = 2.0  # a temperature above which the best and the worst similarity differ by less than one nat
+_HIGH_TEMPERATURE = 2.0  # above it, the largest and the smallest logit differ by less than one nat
 
 
 @dataclass(frozen=True)
@@ -12,28 +12,28 @@ class Expectation:
     """How the loss of an algorithm behaves in a healthy training.
 
     Attributes:
-        falls: Whether it falls as features get better; otherwise it says nothing of them.
-        chance: The loss of a guess, where one is fixed.
-        stuck: Why a loss may stay there, and what to do.
-        warm: Epochs in which it may rise.
+        falls: Whether it falls as features improve; otherwise it is no measure of them.
+        chance: The loss at chance level, where that is a constant.
+        stuck: Why the loss may stay at chance level, and what to do.
+        warm: Number of first epochs in which it may rise.
     """
 
     falls: bool = True
     chance: float | None = None
     stuck: str = (
-        "Lower or raise `lr` by a factor of three; look at preview() whether the exercise can be solved at all."
+        "Lower or raise `lr` by a factor of three; check with preview() whether the pretext task can be solved at all."
     )
     warm: int = 1
 
 
 @dataclass(frozen=True)
-class Signs:
-    """How the embeddings of an algorithm become alike.
+class CollapseRisk:
+    """How the embeddings of an algorithm can collapse.
 
     Attributes:
-        likely: What usually leads to that, and the remedy.
-        cause: A setting of this run that leads to it, and the remedy; None if there is none.
-        chance: The loss where images are not told apart; None where the loss does not show it.
+        likely: The usual cause, and the remedy.
+        cause: A setting of this run that causes it, and the remedy; None if there is none.
+        chance: The loss of collapsed embeddings; None where the loss does not show a collapse.
     """
 
     likely: str
@@ -41,15 +41,19 @@ class Signs:
     chance: float | None = None
 
 
-def of_temperature(t: float, usual: float, chance: float) -> Signs:
-    """The signs of an algorithm that finds embeddings among others by their similarity over a temperature."""
+def temperature_risk(t: float, usual: float, chance: float) -> CollapseRisk:
+    """The risk of a contrastive algorithm.
+
+    Args:
+        t: Temperature that similarities are divided by.
+        usual: Temperature of the paper.
+        chance: The loss of collapsed embeddings.
+    """
     cause = None
-    if t > _HOT:
+    if t > _HIGH_TEMPERATURE:
         cause = (
-            f"t={t:g}: similarities of at most 1, divided by it, are hardly different, so that the loss says little. "
+            f"t={t:g}: cosine similarities divided by it hardly differ, so that the loss has little gradient. "
             f"The paper uses t={usual}."
         )
-    likely = (
-        "a learning rate that is too high, or views that show too little of an image. Lower `lr`; look at preview()."
-    )
-    return Signs(likely, cause, chance)
+    likely = "a learning rate that is too high, or views that show too little of an image. Lower `lr`; see preview()."
+    return CollapseRisk(likely, cause, chance)

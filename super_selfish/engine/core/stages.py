@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from super_selfish.engine.core.expectations import Expectation, Signs
+from super_selfish.engine.core.expectations import CollapseRisk, Expectation
 from super_selfish.engine.core.facts import Facts
 from super_selfish.engine.optim.optimizers import OptimizerFactory
 from super_selfish.engine.optim.schedules import SchedulerFactory
@@ -73,8 +73,12 @@ class Stages(Facts):
         """Whether the loss of a batch is the mean of the losses of its parts."""
         return True
 
-    def _collapse_signs(self) -> Signs | None:
-        """Hook: how embeddings collapse, for algorithms that compare them; None: they cannot."""
+    def _collapse_risk(self, batch_size: int) -> CollapseRisk | None:  # noqa: ARG002 - for subclasses
+        """Hook: how embeddings can collapse, for algorithms that compare them; None: they cannot.
+
+        Args:
+            batch_size: Number of images per step, at least 2.
+        """
         return None
 
     def _expectation(self) -> Expectation:

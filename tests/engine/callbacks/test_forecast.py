@@ -1,4 +1,4 @@
-"""What a run is going to cost."""
+"""The forecast of a run's cost."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from super_selfish.engine.callbacks.forecast import STEPS, Circumstances, Forecast, advice
+from super_selfish.engine.callbacks.forecast import STEPS, Conditions, Forecast, suggestion
 from super_selfish.models import SmallResNet
 from super_selfish.supervisors import RotateNetSupervisor
 
-HERE = Circumstances(
+GIVEN = Conditions(
     device="cpu",
     files=False,
     cached=False,
-    foreign=False,
+    custom=False,
     num_workers=0,
     cores=8,
     threads=8,
     precision="32",
     side=225,
-    shares=True,
+    splittable=True,
 )
 GB = 10**9
 
@@ -34,25 +34,25 @@ def run(steps: int, tmp_path: Any, **options: Any) -> RotateNetSupervisor:
     return supervisor.supervise(epochs=1, batch_size=2, name=tmp_path / "run", checkpoint_every=0, **options)
 
 
-def test_the_cost_is_told_after_twenty_steps(tmp_path: Any, capsys: Any) -> None:
+def test_forecast_after_twenty_steps(tmp_path: Any, capsys: Any) -> None:
     supervisor = run(STEPS + 10, tmp_path)
-    told = supervisor.forecast
-    assert isinstance(told, Forecast)
-    assert told.seconds > 0
-    assert told.images_per_second == pytest.approx(supervisor.history[0]["images_per_second"], rel=3)
-    assert 50e6 < told.memory < 50e9
-    assert 0 <= told.data_wait <= 1
-    assert f"Forecast: {str(told)[10:25]}" in capsys.readouterr().err
+    forecast = supervisor.forecast
+    assert isinstance(forecast, Forecast)
+    assert forecast.seconds > 0
+    assert forecast.images_per_second == pytest.approx(supervisor.history[0]["images_per_second"], rel=3)
+    assert 50e6 < forecast.memory < 50e9
+    assert 0 <= forecast.data_wait <= 1
+    assert str(forecast) in capsys.readouterr().err
 
 
-def test_a_short_run_tells_nothing_and_a_quiet_one_says_nothing(tmp_path: Any, capsys: Any) -> None:
+def test_no_forecast_of_a_short_run_and_no_output_of_a_quiet_one(tmp_path: Any, capsys: Any) -> None:
     assert run(STEPS, tmp_path).forecast is None
     assert "Forecast" not in capsys.readouterr().err
     assert run(STEPS + 1, tmp_path, verbose=False).forecast is not None
     assert "Forecast" not in capsys.readouterr().err
 
 
-def test_the_time_is_that_of_the_whole_run(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forecast_extrapolates_to_the_whole_run(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from super_selfish.engine.callbacks import forecast
 
     now = [0.0]
@@ -78,21 +78,21 @@ def test_the_time_is_that_of_the_whole_run(tmp_path: Any, monkeypatch: pytest.Mo
         ({"threads": 2}, 0.0, None, "2 of 8 cores"),
         ({"files": True}, 0.5, None, 'cache="resized"'),
         ({"files": True, "cached": True}, 0.5, None, "num_workers=8"),
-        ({"foreign": True}, 0.5, None, "your data set's code"),
+        ({"custom": True}, 0.5, None, "code of your data set"),
         ({"num_workers": 2}, 0.5, None, "num_workers=8"),
         ({"device": "cuda", "num_workers": 8}, 0.5, None, 'precision="bf16"'),
         ({"device": "cuda"}, 0.0, None, 'precision="bf16"'),
         ({"device": "cuda", "precision": "bf16"}, 0.0, None, ""),
         ({}, 0.5, GB // 10, "accumulate=2"),
-        ({"shares": False}, 0.5, GB // 10, "batch_size"),
+        ({"splittable": False}, 0.5, GB // 10, "batch_size"),
     ],
 )
-def test_one_setting_is_named(changed: dict[str, Any], wait: float, free: int | None, words: str) -> None:
-    told = advice(60.0, wait, GB, free, dataclasses.replace(HERE, **changed))
-    assert words in told
-    assert bool(words) == bool(told)
+def test_suggestion_names_one_setting(changed: dict[str, Any], wait: float, free: int | None, words: str) -> None:
+    text = suggestion(60.0, wait, GB, free, dataclasses.replace(GIVEN, **changed))
+    assert words in text
+    assert bool(words) == bool(text)
 
 
-def test_long_runs_on_a_cpu_are_told_what_saves_most() -> None:
-    assert "resolution=112" in advice(1e6, 0.0, GB, None, HERE)
-    assert advice(1e6, 0.0, GB, None, dataclasses.replace(HERE, side=64)) == ""
+def test_lower_resolution_is_suggested_for_long_runs_on_a_cpu() -> None:
+    assert "resolution=112" in suggestion(1e6, 0.0, GB, None, GIVEN)
+    assert suggestion(1e6, 0.0, GB, None, dataclasses.replace(GIVEN, side=64)) == ""

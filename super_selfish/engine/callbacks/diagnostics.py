@@ -1,0 +1,155 @@
+"""Diagnostics: what the history of a training shows, in words, and whether to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from super_selfish.engine.core.expectations import CollapseRisk, Expectation
+
+History = Sequence[Mapping[str, Any]]
+
+COLLAPSED_SPREAD = 0.01
+"""Spread below which embeddings count as collapsed."""
+
+_SUSPICIOUS_SPREAD = 0.2  # the same where a setting is known to cause a collapse
+_RECOVERED_SPREAD = 0.05
+_COLLAPSE_STEPS = 50  # fewer give no verdict: embeddings of untrained networks have little spread
+_COLLAPSE_EPOCHS = 5  # the same for algorithms whose bank starts with random entries
+_CONSECUTIVE = 3
+_MIN_EPOCHS = 3
+_RECENT = 0.2  # fraction of the epochs whose progress counts
+_MIN_GAIN = 0.01
+_MUCH_WAITING = 0.3
+_RISEN = 1.1
+
+
+class Finding(NamedTuple):
+    """A sentence on the course of a training.
+
+    Attributes:
+        text: The sentence.
+        is_warning: Whether something is wrong.
+    """
+
+    text: str
+    is_warning: bool
+
+
+def advice(history: History, expected: Expectation | None = None) -> list[str]:
+    """Diagnose a training in sentences, the most urgent first; a healthy one gets a sentence too.
+
+    Args:
+        history: One entry per epoch, as in ``supervisor.history``: loss, data_wait and, where measured, consistency,
+            spread and collapsed.
+        expected: How the loss behaves; None: it falls.
+
+    Examples:
+        >>> losses = [1.39, 1.2, 1.0, 0.9, 0.8, 0.75, 0.7]
+        >>> advice([{"epoch": n + 1, "loss": loss, "data_wait": 0.0} for n, loss in enumerate(losses)])
+        ['Still improving: the loss fell by 12.5 % over the last 2 epochs. Train longer.']
+    """
+    return [finding.text for finding in findings(history, expected)]
+
+
+def findings(history: History, expected: Expectation | None = None) -> list[Finding]:
+    """The sentences of :func:`advice`, each with whether it is a warning; the arguments are the same."""
+    expected = Expectation() if expected is None else expected
+    if not history:
+        return [Finding("No epoch is complete, so there is no verdict.", False)]
+    problems = (_collapsed(history), _at_chance(history, expected), _diverging(history, expected))
+    urgent = next((text for text in problems if text), None)
+    found = [Finding(_progress(history, expected), False) if urgent is None else Finding(urgent, True)]
+    waiting = _data_bound(history)
+    return [*found, Finding(waiting, True)] if waiting else found
+
+
+def has_collapsed(risk: CollapseRisk, history: History, steps: int) -> bool:
+    """Whether embeddings have collapsed.
+
+    Args:
+        risk: Of the algorithm.
+        history: Its entries with ``spread``, of the last batch of the epoch, are used; the last entry has one.
+        steps: Number of steps so far.
+    """
+    rows = [(entry["spread"], entry["loss"]) for entry in history if "spread" in entry]
+    spread, loss = rows[-1]
+    if risk.chance is None:
+        return bool(
+            spread < (_SUSPICIOUS_SPREAD if risk.cause else COLLAPSED_SPREAD)
+            and (steps >= _COLLAPSE_STEPS or risk.cause is not None)
+        )
+    if risk.cause:
+        return bool(loss >= 0.95 * risk.chance)
+    if len(rows) < _COLLAPSE_EPOCHS or steps < _COLLAPSE_STEPS:
+        return False
+    first, *_ = recent = rows[-_CONSECUTIVE:]
+    stuck = all(row[0] < COLLAPSED_SPREAD and row[1] >= 0.99 * risk.chance for row in recent)
+    return bool(stuck and spread <= first[0] and loss >= 0.99 * first[1])  # and does not improve
+
+
+def _collapsed(history: History) -> str | None:
+    since = next((entry["epoch"] for entry in history if entry.get("collapsed")), None)
+    if since is None or history[-1].get("spread", 0.0) >= _RECOVERED_SPREAD:
+        return None
+    return (
+        f"Collapsed since epoch {since}: all images have nearly the same embedding, and these weights are of little "
+        "use. The warning in the log names the likely cause; in most cases a lower `lr` helps."
+    )
+
+
+def _at_chance(history: History, expected: Expectation) -> str | None:
+    loss = history[-1]["loss"]
+    if expected.chance is None or len(history) < _MIN_EPOCHS or loss < 0.98 * expected.chance:
+        return None
+    return (
+        f"At chance level after {len(history)} epochs: the loss is {loss:.3f}, that of chance is "
+        f"{expected.chance:.3f}. {expected.stuck}"
+    )
+
+
+def _diverging(history: History, expected: Expectation) -> str | None:
+    rows = history[expected.warm :]
+    losses = [entry["loss"] for entry in rows]
+    if not expected.falls or len(losses) < _MIN_EPOCHS or losses[-1] < _RISEN * min(losses) or losses[-1] <= losses[0]:
+        return None
+    lowest = min(losses)
+    return (
+        f"The learning rate is probably too high: the loss is {losses[-1]:.3f}, and was {lowest:.3f} in epoch "
+        f"{rows[losses.index(lowest)]['epoch']}. Divide `lr` by three, or set clip_grad=1.0."
+    )
+
+
+def _progress(history: History, expected: Expectation) -> str:
+    """Whether training still improves, by the loss or, where that is no measure, by the consistency."""
+    name, sign = ("loss", -1) if expected.falls else ("consistency", 1)
+    rows = [entry for entry in (history[expected.warm - 1 :] if expected.falls else history) if name in entry]
+    if len(rows) < _MIN_EPOCHS:
+        least = _MIN_EPOCHS + expected.warm - 1
+        if len(history) >= least and not expected.falls:
+            return "No verdict: the loss of this algorithm does not measure features. Pass watch=64, say."
+        return f"At least {least} epochs are needed for a verdict; {len(history)} were run."
+    best = [max(sign * entry[name] for entry in rows[: end + 1]) for end in range(len(rows))]
+    recent = max(2, round(_RECENT * len(rows)))
+    before, now = best[max(0, len(best) - 1 - recent)], best[-1]
+    gain = (now - before) / max(abs(before), 1e-9)
+    if gain > _MIN_GAIN:
+        changed = f"{'fell' if expected.falls else 'rose'} by {100 * gain:.1f} %"
+        return f"Still improving: the {name} {changed} over the last {recent} epochs. Train longer."
+    scale = max(abs(now), 1e-9)
+    since = next(entry["epoch"] for entry, value in zip(rows, best, strict=True) if (now - value) / scale <= _MIN_GAIN)
+    return (
+        f"Plateau since epoch {since}: the {name} has changed by less than one percent. More epochs at this learning "
+        'rate gain little; lower `lr` at the end (recipe="auto" does), or stop here and evaluate.'
+    )
+
+
+def _data_bound(history: History) -> str | None:
+    recent = [entry["data_wait"] for entry in history[-_MIN_EPOCHS:] if entry.get("data_wait") is not None]
+    share = sum(recent) / max(1, len(recent))
+    if share < _MUCH_WAITING:
+        return None
+    return (
+        f"Data-bound: {100 * share:.0f} % of the time is spent waiting for images. Raise `num_workers`, or pass "
+        'cache="resized" for files.'
+    )

@@ -1,0 +1,91 @@
+"""The verdict on a history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from super_selfish.engine.callbacks.diagnostics import advice, findings, has_collapsed
+from super_selfish.engine.core.expectations import CollapseRisk, Expectation
+
+FALLING = [2.0, 1.5, 1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
+CHANCE = Expectation(chance=1.386, stuck="Turn it.")
+UNMEASURED = Expectation(falls=False)
+
+
+def history(losses: list[float], **more: Any) -> list[dict[str, Any]]:
+    return [{"epoch": n, "loss": loss, "data_wait": 0.0} | more for n, loss in enumerate(losses, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected", "word", "is_warning"),
+    [
+        ([], None, "No epoch", False),
+        (history([1.0]), None, "At least 3 epochs", False),
+        (history([1.0, 1.2, 1.4, 1.3, 1.0, 0.8]), Expectation(warm=5), "At least 7 epochs", False),
+        (history(FALLING), None, "33.3 %", False),
+        (history([2.0, 1.0, 0.5] + [0.499] * 9), None, "Plateau since epoch 3", False),
+        (history([1.386] * 4), CHANCE, "Turn it.", True),
+        (history([1.4, 1.0, 1.1, 1.3, 1.6]), None, "1.000 in epoch 2", True),
+        (history(FALLING[::-1]), UNMEASURED, "watch", False),
+        (history([2.0] * 6, consistency=0.4), UNMEASURED, "Plateau since epoch 1", False),
+        (history(FALLING, collapsed=True, spread=0.001), None, "Collapsed since epoch 1", True),
+        (history(FALLING, collapsed=True, spread=0.7), None, "Still improving", False),
+    ],
+)
+def test_verdict(entries: list[dict[str, Any]], expected: Expectation | None, word: str, is_warning: bool) -> None:
+    [found] = findings(entries, expected)
+    assert word in found.text
+    assert found.is_warning is is_warning
+
+
+def test_waiting_for_data_is_a_second_warning() -> None:
+    progress, waiting = findings(history(FALLING, data_wait=0.6))
+    assert not progress.is_warning
+    assert waiting.is_warning
+    assert "60 %" in waiting.text
+
+
+def test_rising_consistency_is_progress() -> None:
+    entries = history([2.0] * 10)
+    for n, entry in enumerate(entries):
+        entry["consistency"] = 0.1 + 0.05 * n
+    assert "22.2 %" in advice(entries, UNMEASURED)[0]
+
+
+@pytest.mark.parametrize(
+    ("spreads", "losses", "collapsed"),
+    [
+        ([0.0057, 0.0022, 0.0015, 0.002, 0.0037, 0.0065], [12.8, 15.4, 9.9, 7.05, 6.38, 6.24], False),  # measured
+        ([0.009, 0.005, 0.003, 0.002, 0.001], [6.3, 6.25, 6.21, 6.21, 6.21], True),
+        ([0.009, 0.005, 0.003, 0.002], [6.3, 6.25, 6.21, 6.21], False),  # too early
+        ([0.009, 0.005, 0.003, 0.002, 0.001], [6.3, 6.25, 6.0, 5.8, 5.6], False),  # embeddings differ
+        ([0.2, 0.2, 0.2, 0.2, 0.2], [6.2] * 5, False),
+    ],
+)
+def test_collapse_of_a_contrastive_training(spreads: list[float], losses: list[float], collapsed: bool) -> None:
+    entries = [{"spread": spread, "loss": loss} for spread, loss in zip(spreads, losses, strict=True)]
+    entries.insert(0, {"loss": 9.0})  # an epoch without a measurement
+    assert has_collapsed(CollapseRisk("", None, 6.2), entries, 1000) is collapsed
+    assert not has_collapsed(CollapseRisk("", None, 6.2), entries, 10)
+
+
+@pytest.mark.parametrize(
+    ("cause", "spread", "steps", "collapsed"),
+    [
+        (None, 0.005, 100, True),
+        (None, 0.005, 10, False),
+        (None, 0.08, 100, False),
+        ("known", 0.08, 10, True),
+        ("known", 0.5, 10, False),
+    ],
+)
+def test_collapse_without_negatives(cause: str | None, spread: float, steps: int, collapsed: bool) -> None:
+    assert has_collapsed(CollapseRisk("", cause), [{"spread": spread, "loss": 0.1}], steps) is collapsed
+
+
+def test_collapse_by_a_setting_that_causes_it() -> None:
+    risk = CollapseRisk("", "known", 6.2)
+    assert has_collapsed(risk, [{"spread": 0.5, "loss": 6.0}], 1)
+    assert not has_collapsed(risk, [{"spread": 0.5, "loss": 5.0}], 1)
