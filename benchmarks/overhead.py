@@ -30,7 +30,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from super_selfish.engine.checkpointer import Checkpointer
-from super_selfish.engine.loading import make_loader
 from super_selfish.models.norms import in_groups
 from super_selfish.supervisors import MomentumContrastSupervisor
 from super_selfish.training import Callback
@@ -70,7 +69,7 @@ def bare(supervisor: MomentumContrastSupervisor, batch: int) -> Iterator[None]:
         return F.normalize(in_groups(network, images, groups))
 
     supervisor.train()
-    for first, second in make_loader(supervisor, batch, True, 0, None):
+    for first, second in supervisor.train_loader(batch, True, 0):
         query = embed(model, first)
         with torch.inference_mode():
             order = torch.randperm(batch)

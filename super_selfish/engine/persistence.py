@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import os
 import platform
@@ -17,7 +18,7 @@ from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import columns_of
 from super_selfish.engine.core.identity import as_json, describe
-from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch
+from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, ConfigurationError
 from super_selfish.loading.loader import Cursor
 from super_selfish.models.averages import momentum_copy
 from super_selfish.models.combined import load_exactly
@@ -73,6 +74,29 @@ class Persistence:
                 "python": platform.python_version(),
             },
         }
+
+    def check(self) -> None:
+        """Make sure, before training, that the supervisor can be stored.
+
+        Raises:
+            ConfigurationError: If two tensors would have the same name, or an argument has no JSON form.
+        """
+        supervisor = self.supervisor
+        if len(self.tensors()) < len(supervisor.state_dict()):
+            names = [name for name, _ in supervisor.named_children() if name in ("backbone", "predictor")]
+            raise ConfigurationError(
+                "Two parts of the supervisor would have the same name in the file.",
+                expected="no attribute called backbone or predictor beside those of `model`",
+                received=", ".join(names),
+            )
+        try:
+            json.dumps(self.manifest())
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"The settings cannot be stored: {error}.",
+                expected="numbers, strings, lists and tuples as plain arguments",
+                received=repr(supervisor),
+            ) from error
 
     def save(self, name: str | os.PathLike[str], *, keep: bool = False) -> Path:
         """Write the file; with ``keep`` what stood there stays as ``*.prev``."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from super_selfish.engine.core.base import SupervisorBase
-from super_selfish.engine.loading import own_collate, preparer
+from super_selfish.engine.loading import own_collate
 from super_selfish.errors import DataError, UnreadableImage, check_argument, is_count
 from super_selfish.evaluation.pretext import PretextScore
 from super_selfish.loading.collate import Collator
@@ -77,7 +77,7 @@ def batch(supervisor: SupervisorBase, dataset: Any, indices: Sequence[int], key:
         raise UnreadableImage(f"An image cannot be evaluated: {failures[0]}", fix='Remove it, or pass on_error="skip".')
     batched = isinstance(dataset, PretextDataset) and dataset.batched
     collate = Collator(batched, own_collate(dataset, supervisor.collate_fn))
-    return preparer(supervisor)(collate(items))
+    return supervisor.preparer()(collate(items))
 
 
 def mean_score(scores: Sequence[PretextScore]) -> PretextScore:

@@ -8,7 +8,7 @@ import torch
 
 from super_selfish.datasets.memory_sources import evenly_spaced
 from super_selfish.engine.core.base import SupervisorBase
-from super_selfish.engine.loading import own_collate, preparer
+from super_selfish.engine.loading import own_collate
 from super_selfish.errors import ConfigurationError, check_argument, is_count
 from super_selfish.loading.collate import Collator
 from super_selfish.loading.keyed import KeyedDataset, Ticket
@@ -41,7 +41,7 @@ def batch_of(supervisor: SupervisorBase, dataset: Any, count: int, seed: int = 0
     if lost and (not items or not supervisor.skipped):
         raise ConfigurationError(f"An image cannot be read: {lost[0]}")
     batched = isinstance(dataset, PretextDataset) and dataset.batched
-    return preparer(supervisor)(Collator(batched, own)(items))
+    return supervisor.preparer()(Collator(batched, own)(items))
 
 
 def preview(supervisor: SupervisorBase, images: object, count: int) -> Preview:

@@ -1,12 +1,13 @@
-"""What ``supervise`` does where several processes train together: one writes and speaks, all go in step."""
+"""Training by several processes: only the first writes files and logs, and all take the same steps."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,7 +35,7 @@ def take_part(supervisor: SupervisorBase) -> tuple[Group, torch.device | None]:
 
     Raises:
         ConfigurationError: If there are more processes than GPUs.
-        ProcessLost: If the others do not come.
+        ProcessLost: If the others do not join.
     """
     device = device_for_training(supervisor)
     chosen = device is not None and {parameter.device.type for parameter in supervisor.parameters()} == {"cpu"}
@@ -67,7 +68,7 @@ def log_device(device: torch.device | None, verbose: bool) -> None:
 
 
 def share(settings: Settings) -> Settings:
-    """The settings of this process: only the first writes and speaks."""
+    """The settings of this process: only the first writes files and logs."""
     return settings if current().is_first else dataclasses.replace(settings, verbose=False, checkpoint_every=0)
 
 
@@ -84,7 +85,7 @@ class Heartbeat(Callback):
 
 @contextlib.contextmanager
 def lock_of(base: Path) -> Iterator[Callback]:
-    """The lock on the files of a training, which the first process has for all."""
+    """The lock on the files of a training, which the first process holds for all."""
     if rank():
         yield Callback()
         return
@@ -108,23 +109,21 @@ def check_same_step(found: StoredCheckpoint | None) -> None:
         )
 
 
-def check_alike(supervisor: SupervisorBase, settings: Settings) -> None:
-    """Make sure that all processes are to do the same, before anything else is exchanged.
+def check_alike(settings: Mapping[str, Any]) -> None:
+    """Make sure that all processes have the same settings, networks and images, before anything else is exchanged.
+
+    Args:
+        settings: Of this process.
 
     Raises:
         ConfigurationError: With what differs.
     """
-    dataset = supervisor.dataset
-    told = settings.as_json() | {"sync_bn": settings.sync_bn, "step": supervisor.cursor.step}
-    told |= {"device": supervisor.device.type}
-    told |= {"images": len(dataset) if hasattr(dataset, "__len__") else None}
-    told |= {"weights": sum(value.numel() for value in supervisor.state_dict().values())}
-    everywhere = all_of(told)
-    for key in told:
+    everywhere = all_of(dict(settings))
+    for key in settings:
         values = [other.get(key) for other in everywhere]
         if any(value != values[0] for value in values):
             raise ConfigurationError(
-                f"The processes are not to do the same: `{key}` differs.",
+                f"The processes do not train the same: `{key}` differs.",
                 expected="one script with the same settings, and one data set that all machines see",
                 received=", ".join(f"rank {number}: {value}" for number, value in enumerate(values)),
             )

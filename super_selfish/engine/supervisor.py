@@ -12,7 +12,8 @@ from typing_extensions import Self
 
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.settings import Settings, records_explicit_arguments
-from super_selfish.engine.loading import make_loader
+from super_selfish.engine.loading import micro_batches, own_collate
+from super_selfish.engine.loop.memory import bytes_per_image
 from super_selfish.engine.optim.optimizers import OptimizerFactory, make_optimizer
 from super_selfish.engine.optim.schedules import SchedulerFactory, constant_lr
 from super_selfish.engine.trained import Trained
@@ -20,6 +21,7 @@ from super_selfish.engine.trainer import Trainer
 from super_selfish.engine.tuning import split_groups
 from super_selfish.errors import ConfigurationError
 from super_selfish.loading.collate import Collate
+from super_selfish.loading.loader import TrainLoader
 
 
 class Supervisor(Trained):
@@ -181,13 +183,66 @@ class Supervisor(Trained):
         lr_scheduler: SchedulerFactory,
     ) -> tuple[Any, torch.optim.Optimizer, Any]:
         """Stage 2: make the loader, the optimizer and the schedule, returned in this order."""
-        loader = make_loader(self, batch_size, shuffle, num_workers, collate_fn)
+        loader = self.train_loader(batch_size, shuffle, num_workers, collate_fn)
         scaled = not self.updates_as_planned or (self.settings is not None and self.settings.precision == "16")
         groups = self.parameter_groups(lr)
         if self.settings is not None and self.settings.recipe is not None:
             groups = split_groups(self, groups, self.settings)
         made = make_optimizer(optimizer, groups, lr, scaled)
         return loader, made, lr_scheduler(made)
+
+    def train_loader(
+        self, batch_size: int, shuffle: bool, num_workers: int, collate_fn: Collate | None = None
+    ) -> TrainLoader:
+        """The training loader over the data set; within :meth:`supervise`, with its settings.
+
+        Raises:
+            ConfigurationError: If there is no data set, or batches cannot be split as ``accumulate`` asks.
+        """
+        if self.dataset is None:
+            raise ConfigurationError(
+                "There are no images to train on.",
+                expected="a folder, a data set, an array or a tensor",
+                received="dataset=None",
+                fix=f'For instance {type(self).__name__}("photos/").',
+            )
+        settings = self.settings
+        loader = TrainLoader(
+            self.dataset,
+            batch_size,
+            self.cursor,
+            self.preparer(),
+            shuffle=shuffle,
+            num_workers=num_workers,
+            collate_fn=own_collate(self.dataset, collate_fn),
+            pin=self.device.type == "cuda",
+            **({} if settings is None else settings.for_loader()),
+        )
+        wanted = 1 if settings is None else settings.accumulate
+        if wanted > 1:
+            self._check_accumulate(wanted)
+        image_bytes = 0.0
+        trained = {id(weight) for weight in self.trainable_parameters()}
+        trains_backbone = any(id(weight) in trained for weight in self.model.backbone.parameters())
+        if trains_backbone and self.image_dataset is not None:  # only a custom data set knows what the network sees
+            size = self.seen_size or self.preprocessing.resolution
+            image_bytes = self.images_per_sample * bytes_per_image(self.model, self.preprocessing.channels, size)
+        loader.pieces = micro_batches(loader.batch_size, wanted, image_bytes, self.device, self.splits_batches)
+        return loader
+
+    def _check_accumulate(self, wanted: int) -> None:
+        if not self.accumulates:
+            raise ConfigurationError(
+                "`accumulate` needs the library's own `_epochs` and `_update`.",
+                received=f"accumulate={wanted}, and an override of one of them",
+                fix="Add up the gradients of several batches in the override itself.",
+            )
+        if not self.decomposable:
+            raise ConfigurationError(
+                "`accumulate` would change the loss: here the images of a batch are each other's negatives.",
+                received=f"accumulate={wanted}",
+                fix="Lower `batch_size`, or train with a queue.",
+            )
 
     def _epochs(
         self, epochs: int, train_loader: Iterable[Any], optimizer: torch.optim.Optimizer, lr_scheduler: Any

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from signal import Signals
 from typing import Any
 
@@ -21,16 +20,17 @@ from super_selfish.engine.checkpointer import Checkpointer
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.settings import Settings
-from super_selfish.engine.loading import data_and_optimizer
 from super_selfish.engine.loop.averaging import averaging
+from super_selfish.engine.loop.compilation import compiled
+from super_selfish.engine.loop.memory import explained_memory_errors
+from super_selfish.engine.loop.precision import Precision
 from super_selfish.engine.loop.run import Run
 from super_selfish.engine.loop.signals import Stop, requeue, slurm_job
-from super_selfish.engine.performance import compiled, guard_of, memory_advice, monitors, precision_of
 from super_selfish.engine.persistence import Persistence
 from super_selfish.engine.resumption import Resumption
-from super_selfish.errors import ConfigurationError, DataError, NonFiniteLoss, Preempted, WorkerHung, WorkerKilled
+from super_selfish.engine.run_builder import RunBuilder
+from super_selfish.errors import DataError, NonFiniteLoss, Preempted, WorkerHung, WorkerKilled
 from super_selfish.files import SUFFIX, base_path, check_writable, with_suffix
-from super_selfish.loading.loader import TrainLoader
 from super_selfish.seeding import keyed_randomness
 from super_selfish.storage.checkpoint import StoredCheckpoint
 from super_selfish.storage.inspection import weights_at
@@ -60,17 +60,9 @@ class Trainer:
     def train(self) -> None:
         """Run the stages; see :meth:`Supervisor.supervise`."""
         supervisor, base = self.supervisor, self.base
-        group, gpu = processes.take_part(supervisor)
-        processes.check_alike(supervisor, self.settings)
-        self.settings = processes.share(self.settings)
-        if group.is_first:
-            processes.log_device(gpu, self.settings.verbose)
-            check_writable(base)
-        if self.settings.requeue:
-            slurm_job()
-        if self.settings.on_error == "raise":
-            supervisor.check_readable()
-        precision = precision_of(supervisor, self.settings)
+        self._join()
+        custom_update = not supervisor.updates_as_planned
+        precision = Precision(self.settings.precision, supervisor.device, custom_update=custom_update)
         with (
             processes.lock_of(base) as lock,
             keyed_randomness(self.settings.seed, supervisor.device),
@@ -79,7 +71,8 @@ class Trainer:
             found = resumption.find(base, self.settings)
             processes.check_same_step(found)
             resumed = self._begin(found)
-            loader, optimizer, self.scheduler = data_and_optimizer(supervisor, self.settings)
+            builder = RunBuilder(supervisor, self.settings)
+            loader, optimizer, self.scheduler = builder.data_and_optimizer()
             self.checkpointer = Checkpointer(supervisor, base, self.settings, self.scheduler, resumed)
             planned = self.checkpointer.begun_at + self.settings.epochs - supervisor.cursor.epoch
             self.run = Run(
@@ -87,17 +80,17 @@ class Trainer:
                 loader,
                 optimizer,
                 max(0, planned),
-                self._callbacks(loader, lock),
+                self._callbacks([lock, *builder.monitors(loader)]),
                 checkpointer=self.checkpointer,
                 precision=precision,
-                guard=guard_of(supervisor, self.settings),
+                guard=builder.guard(),
                 averaging=averaging(supervisor, self.settings.polyak),
             )
             self.checkpointer.run = self.run
             supervisor._prepare(loader)
             if self.settings.verbose:
                 print_line(f"{supervisor!r}")
-            self._check_manifest()
+            self.persistence.check()
             if resumed is not None:
                 resumed.restore(self.run, self.scheduler)
                 if planned <= 0:
@@ -108,9 +101,32 @@ class Trainer:
             processes.meet()
             self._carry_out()
 
-    def _callbacks(self, loader: TrainLoader, lock: Callback) -> list[Callback]:
+    def _join(self) -> None:
+        """Join the other processes, if there are any, and check what can be checked before files are read."""
+        supervisor = self.supervisor
+        group, gpu = processes.take_part(supervisor)
+        processes.check_alike(
+            self.settings.as_json()
+            | {
+                "sync_bn": self.settings.sync_bn,
+                "step": supervisor.cursor.step,
+                "device": supervisor.device.type,
+                "images": len(supervisor.dataset) if hasattr(supervisor.dataset, "__len__") else None,
+                "weights": sum(value.numel() for value in supervisor.state_dict().values()),
+            }
+        )
+        self.settings = processes.share(self.settings)
+        if group.is_first:
+            processes.log_device(gpu, self.settings.verbose)
+            check_writable(self.base)
+        if self.settings.requeue:
+            slurm_job()
+        if self.settings.on_error == "raise":
+            supervisor.check_readable()
+
+    def _callbacks(self, first: Sequence[Callback]) -> list[Callback]:
         """The callbacks of the run, in the order in which they are invoked."""
-        callbacks = [lock, *monitors(self.supervisor, loader, self.settings), *self.settings.callbacks]
+        callbacks = [*first, *self.settings.callbacks]
         callbacks += [HistoryFile(self.base)] if rank() == 0 else []
         return callbacks + ([Progress()] if self.settings.verbose else [])
 
@@ -160,10 +176,14 @@ class Trainer:
             undo.callback(run.detach)
             undo.callback(setattr, supervisor, "run", None)
             undo.callback(run.emit, "on_train_end")
-            undo.enter_context(memory_advice(supervisor, run))
+            size = supervisor.preprocessing.resolution
+            undo.enter_context(explained_memory_errors(run, supervisor.device, size, supervisor.splits_batches))
             if self.settings.sync_bn:
                 undo.enter_context(global_norms(supervisor))
-            undo.enter_context(compiled(supervisor, self.settings))
+            if self.settings.compile:
+                if supervisor.calls_parts:
+                    logger.warning("compile=True: networks that this algorithm calls in parts are not compiled.")
+                undo.enter_context(compiled(supervisor.networks()))
             run.attach()
             supervisor.run = run
             undo.enter_context(observed(supervisor, run))
@@ -241,30 +261,6 @@ class Trainer:
             raise NonFiniteLoss(message, fix="Files under this name are unchanged. Lower `lr`, or set `clip_grad=1.0`.")
         logger.error(message)
         return False
-
-    def _check_manifest(self) -> None:
-        """Make sure, before training, that what will be written can be written.
-
-        Raises:
-            ConfigurationError: If an argument has no JSON form.
-        """
-        supervisor = self.supervisor
-        if len(self.persistence.tensors()) < len(supervisor.state_dict()):
-            raise ConfigurationError(
-                "Two parts of the supervisor would have the same name in the file.",
-                expected="no attribute called backbone or predictor beside those of `model`",
-                received=", ".join(
-                    name for name, _ in supervisor.named_children() if name in ("backbone", "predictor")
-                ),
-            )
-        try:
-            json.dumps(self.persistence.manifest())
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(
-                f"The settings cannot be stored: {error}.",
-                expected="numbers, strings, lists and tuples as plain arguments",
-                received=repr(supervisor),
-            ) from error
 
 
 @contextlib.contextmanager

@@ -183,7 +183,7 @@ def test_a_batch_that_does_not_fit_is_drawn_in_parts(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from super_selfish.engine import loading
-    from super_selfish.engine.loop.memory import SHARE, TRANSIENT
+    from super_selfish.engine.loop.memory import SHARE, TRANSIENT, activation_bytes
 
     sizes = []
 
@@ -193,7 +193,7 @@ def test_a_batch_that_does_not_fit_is_drawn_in_parts(
             return super()._forward(data)
 
     supervisor = Noted(pictures(16), backbone=SmallResNet(width=4))
-    each = 4 * loading.activation_bytes(supervisor.model.backbone, 3, (32, 32))
+    each = 4 * activation_bytes(supervisor.model.backbone, 3, (32, 32))
     assert each > 4 * 32 * 32 * 4 * 4  # at least the stem's map of each of the four images
     monkeypatch.setattr(loading, "available_bytes", lambda _device: int(each * TRANSIENT / SHARE * 3.5))
     with caplog.at_level(logging.WARNING):

@@ -18,8 +18,10 @@ from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.core.stages import Stages
 from super_selfish.errors import ConfigurationError, check_argument
-from super_selfish.loading.collate import Collate
+from super_selfish.images.buffers import Buffers
+from super_selfish.loading.collate import Batch, Collate, to_device
 from super_selfish.loading.loader import Cursor
+from super_selfish.models.backbones import channels_last_is_safe
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import feature_shape
 
@@ -124,6 +126,12 @@ class SupervisorBase(Stages):
         """
         if self._setup.complaint is not None:
             raise self._setup.complaint
+
+    def preparer(self) -> Callable[[Batch], Any]:
+        """From a CPU batch to what ``_forward`` receives: on the device, scaled, normalised."""
+        device, preprocessing, buffers = self.device, self.preprocessing, Buffers()
+        finish = None if channels_last_is_safe(self) else Tensor.contiguous
+        return lambda batch: to_device(batch, device, preprocessing, finish, buffers)
 
     def fingerprint(self, *, renew: bool = False) -> dict[str, int | str] | None:
         """What the images are recognised by; of a custom data set, its length.

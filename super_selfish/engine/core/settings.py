@@ -123,6 +123,10 @@ class Settings:
         """Positive and finite."""
         return self.worker_timeout is not None and 0 < self.worker_timeout < math.inf
 
+    def for_loader(self) -> dict[str, Any]:
+        """What the training loader gets beside the arguments of its stage."""
+        return {"seed": self.seed, "on_error": self.on_error, "timeout": self.worker_timeout}
+
     def as_json(self) -> dict[str, Any]:
         """The settings that shape the result, as JSON values."""
         return {

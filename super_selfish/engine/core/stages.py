@@ -73,6 +73,11 @@ class Stages(Facts):
         """Whether the loss of a batch is the mean of the losses of its parts."""
         return True
 
+    @property
+    def splits_batches(self) -> bool:
+        """Whether a batch can be split into micro-batches, with the same loss."""
+        return self.accumulates and self.decomposable
+
     def _collapse_risk(self, batch_size: int) -> CollapseRisk | None:  # noqa: ARG002 - for subclasses
         """Hook: how embeddings can collapse, for algorithms that compare them; None: they cannot.
 

@@ -1,35 +1,41 @@
-"""How much memory a step will take, and how much there is."""
+"""How much memory a training step needs, how much is free, and what to do where it does not suffice."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from super_selfish.engine.loop.run import Run
+from super_selfish.errors import OutOfMemory
 from super_selfish.models.combined import in_eval_mode
 
 logger = logging.getLogger("super_selfish")
 
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
 SHARE = 0.7
-"""Share of the free memory that activations may take."""
+"""Fraction of the free memory that activations may take."""
 
 TRANSIENT = 1.2
-"""Peak of a training step over what autograd keeps: gradients of activations and work space of the convolutions.
+"""Peak memory of a training step relative to what autograd keeps: gradients of activations, workspace of convolutions.
 
 Measured: 1.03 for the default backbone with 32 images of 225 px on a CPU (89 MB an image)."""
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Free memory of a device, in bytes; of the container if that has less; None where nobody tells."""
+    """Free memory of a device, in bytes; of the container if that has less; None if unknown."""
     if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for later
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for reuse
         return int(torch.cuda.mem_get_info(device)[0]) + kept
     if device.type != "cpu":
         return None
-    old = "memory/memory"  # where the first version of cgroups has it
+    old = "memory/memory"  # prefix of the first version of cgroups
     found = (
         _meminfo(),
         _cgroup("memory.max", "memory.current", "memory.stat", "inactive_file"),
@@ -54,7 +60,7 @@ def _meminfo() -> int | None:
 
 
 def _cgroup(limit: str, usage: str, statistics: str, cache: str) -> int | None:
-    """What the container's limit leaves; cached files count as used there, but give way."""
+    """What the container's limit leaves; file caches count as used there, but can be dropped."""
     root = Path("/sys/fs/cgroup")
     try:
         allowed = (root / limit).read_text().strip()
@@ -82,8 +88,8 @@ def _address_space() -> int | None:
 def activation_bytes(network: nn.Module, channels: int, resolution: tuple[int, int]) -> float:
     """Bytes that autograd keeps for the backward pass of one image.
 
-    The network sees a black image, or as many as it needs at once, in eval mode; its modes and statistics are as before
-    afterwards.
+    The network is called with a black image, or as many as it needs at once, in eval mode; its modes and statistics do
+    not change.
     """
     parameters = list(network.parameters())
     own = {parameter.untyped_storage().data_ptr() for parameter in parameters}
@@ -105,15 +111,65 @@ def activation_bytes(network: nn.Module, channels: int, resolution: tuple[int, i
     return sum(kept.values()) / images
 
 
+def bytes_per_image(network: nn.Module, channels: int, resolution: Sequence[int]) -> float:
+    """As :func:`activation_bytes`; 0 where that cannot be found out."""
+    try:
+        return activation_bytes(network, channels, (resolution[0], resolution[1]))
+    except Exception:  # a network that takes only what the pretext task makes of the images
+        logger.debug("The memory of a step cannot be estimated.", exc_info=True)
+        return 0.0
+
+
 def pieces_that_fit(batch_size: int, image_bytes: float, available: int | None) -> int:
-    """In how many micro-batches a batch must be drawn to fit the free memory.
+    """Number of micro-batches with which a batch fits the free memory.
 
     Args:
-        batch_size: Images of the data set an update.
-        image_bytes: What autograd keeps for each of them, all views counted.
+        batch_size: Images of the data set per step.
+        image_bytes: Bytes that autograd keeps for each of them, all views counted.
         available: Free bytes, or None if unknown.
     """
     if available is None or image_bytes <= 0:
         return 1
     fitting = max(1, int(SHARE * available / (TRANSIENT * image_bytes)))
     return -(-batch_size // fitting)
+
+
+@contextlib.contextmanager
+def explained_memory_errors(
+    run: Run, device: torch.device, resolution: tuple[int, int], splittable: bool
+) -> Iterator[None]:
+    """Within the block, an error for lack of memory names the settings that need less of it.
+
+    Args:
+        run: The run.
+        device: Where the networks are.
+        resolution: Of the images.
+        splittable: Whether batches can be split into micro-batches.
+
+    Raises:
+        OutOfMemory: In place of what torch or numpy raise.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, OutOfMemory) or not is_out_of_memory(error):
+            raise
+        size, pieces = run.loader.batch_size, run.loader.pieces
+        fix = f"Lower `batch_size` (now {size}) or `resolution` (now {resolution})"
+        if splittable and pieces < size:
+            fix = f"Set accumulate={2 * pieces} (batch norm then sees each micro-batch alone). {fix}"
+        if device.type == "cuda" and run.precision.dtype is None:
+            fix += ', or set precision="bf16"'
+        parts = f"in {pieces} micro-batches" if pieces > 1 else "at once"
+        raise OutOfMemory(
+            f"The memory of `{device}` does not suffice for step {run.cursor.step + 1}.",
+            received=f"{size} images {parts}: {str(error).strip().splitlines()[0] if str(error) else 'MemoryError'}",
+            fix=f"{fix}.",
+        ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is for lack of memory."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        words in str(error) for words in _MEMORY_WORDS
+    )

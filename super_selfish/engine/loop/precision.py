@@ -29,15 +29,16 @@ class Precision:
     Args:
         kind: One of :data:`PRECISIONS`.
         device: Where the networks are.
+        custom_update: Whether a user-supplied ``_update`` steps the optimizer; it cannot scale losses.
 
     Raises:
-        ConfigurationError: If the device cannot compute with that.
+        ConfigurationError: If the device, or the update, cannot work with it.
 
     References:
         Micikevicius et al., "Mixed Precision Training", 2018.
     """
 
-    def __init__(self, kind: str, device: torch.device) -> None:
+    def __init__(self, kind: str, device: torch.device, *, custom_update: bool = False) -> None:
         self.dtype = PRECISIONS[kind]
         self.scaler = torch.amp.GradScaler(device.type) if self.dtype is torch.float16 else None
         if self.dtype is torch.bfloat16 and device.type == "cuda" and not torch.cuda.is_bf16_supported():
@@ -51,6 +52,12 @@ class Precision:
                 f"Networks on `{device.type}` compute in float32 alone.",
                 expected='precision="32"',
                 received=f'precision="{kind}"',
+            )
+        if self.scaler is not None and custom_update:
+            raise ConfigurationError(
+                'precision="16" needs the library\'s own `_update`, which scales the loss.',
+                expected='precision="bf16", which needs no scaling, or "32"',
+                received='precision="16", and an override of `_update`',
             )
 
     @contextlib.contextmanager

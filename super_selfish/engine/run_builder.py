@@ -1,0 +1,126 @@
+"""The parts of a run, made from a supervisor and the settings of a training."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch.utils.data import DistributedSampler
+
+from super_selfish.distributed import world
+from super_selfish.engine.callbacks.forecast import Conditions, Forecaster, usable_cores
+from super_selfish.engine.callbacks.monitors import CollapseMonitor, FeatureMonitor, as_probe, monitored_count
+from super_selfish.engine.core.base import SupervisorBase
+from super_selfish.engine.core.callback import Callback
+from super_selfish.engine.core.settings import Settings
+from super_selfish.engine.loop.guard import Guard
+from super_selfish.engine.optim.schedules import Schedule, fit_schedules
+from super_selfish.errors import ConfigurationError
+from super_selfish.loading.custom_loader import ForeignLoader
+from super_selfish.loading.loader import TrainLoader
+from super_selfish.pretext.base import PretextDataset
+
+logger = logging.getLogger("super_selfish")
+
+_NEED_ARGUMENTS = {"optimizer": torch.optim.LBFGS, "lr_scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau}
+
+
+class RunBuilder:
+    """Makes the loader, optimizer, schedule, guard and monitors of a run.
+
+    Args:
+        supervisor: The supervisor that is trained.
+        settings: Of the run, those of a training recipe included.
+    """
+
+    def __init__(self, supervisor: SupervisorBase, settings: Settings) -> None:
+        self.supervisor = supervisor
+        self.settings = settings
+
+    def data_and_optimizer(self) -> tuple[TrainLoader, torch.optim.Optimizer, Any]:
+        """What stage 2 returns, checked; a custom loader is wrapped.
+
+        Raises:
+            ConfigurationError: If it cannot be trained with.
+        """
+        settings, supervisor = self.settings, self.supervisor
+        loader, optimizer, scheduler = supervisor._init_data_optimizer(
+            settings.optimizer,
+            settings.batch_size,
+            settings.shuffle,
+            settings.num_workers,
+            supervisor.collate_fn,
+            settings.lr,
+            settings.lr_scheduler,
+        )
+        self._check_factories(optimizer, scheduler)
+        if not isinstance(loader, TrainLoader):
+            if world() > 1 and not isinstance(getattr(loader, "sampler", None), DistributedSampler):
+                raise ConfigurationError(
+                    "Each process would train on the same batches of a custom loader.",
+                    expected="the library's loader, or one with a torch.utils.data.DistributedSampler",
+                    received=type(loader).__name__,
+                )
+            loader = ForeignLoader(loader, supervisor.cursor, supervisor.preparer(), settings.seed)
+        length = (settings.epochs, loader.batches, settings.scheduler_interval)
+        fit_schedules(scheduler, *length)
+        if isinstance(settings.lr_scheduler, Schedule):
+            settings.lr_scheduler.set_length(*length)
+        return loader, optimizer, scheduler
+
+    def _check_factories(self, optimizer: Any, scheduler: Any) -> None:
+        """Make sure that the library's own ``_update`` can step an optimizer and a schedule."""
+        fused = any(group.get("fused") for group in getattr(optimizer, "param_groups", ()))
+        if fused and self.settings.precision == "16":
+            raise ConfigurationError(
+                "A fused optimizer does not report which steps it skips.",
+                expected='an optimizer that is not fused with precision="16", or precision="bf16"',
+                received=f"{type(optimizer).__name__}(fused=True)",
+            )
+        for name, made in (("optimizer", optimizer), ("lr_scheduler", scheduler)):
+            if self.supervisor.accumulates and isinstance(made, _NEED_ARGUMENTS[name]):
+                raise ConfigurationError(
+                    f"`{name}` makes a {type(made).__name__}, whose step() needs an argument.",
+                    expected="one whose step() needs none, such as Adam, SGD or CosineAnnealingLR",
+                    received=type(made).__name__,
+                    fix="Or override `_update`, which calls it.",
+                )
+        if not hasattr(scheduler, "state_dict"):
+            logger.warning("The schedule has no state_dict(): a resumed training starts it over.")
+
+    def guard(self) -> Guard:
+        """The check of losses and gradients; it keeps batch statistics where updates may be skipped."""
+        settings = self.settings
+        skips = settings.on_nonfinite == "skip" or settings.precision == "16"
+        return Guard(settings.on_nonfinite, settings.nonfinite_limit, self.supervisor.networks() if skips else ())
+
+    def monitors(self, loader: TrainLoader) -> list[Callback]:
+        """The callbacks that forecast the cost, detect a collapse, and measure and score features."""
+        settings, supervisor = self.settings, self.supervisor
+        found: list[Callback] = [
+            Forecaster(self._conditions(loader), supervisor.device, settings.verbose),
+            CollapseMonitor(settings.compile),
+        ]
+        images = 0 if supervisor.image_dataset is None else len(supervisor.image_dataset)
+        if count := monitored_count(images, settings.watch):
+            found.append(FeatureMonitor(count))
+        return [*found, *as_probe(settings.evaluate)]
+
+    def _conditions(self, loader: TrainLoader) -> Conditions:
+        """Hardware and settings that the forecast depends on."""
+        supervisor, settings = self.supervisor, self.settings
+        images, dataset = supervisor.image_dataset, supervisor.dataset
+        return Conditions(
+            device=supervisor.device.type,
+            files=images is not None and images.kind == "files",
+            cached=images is not None and images.cached,
+            custom=not isinstance(dataset, PretextDataset) or dataset.foreign,
+            num_workers=settings.num_workers,
+            cores=usable_cores(),
+            threads=torch.get_num_threads(),
+            precision=settings.precision,
+            side=min(supervisor.seen_size or supervisor.preprocessing.resolution),
+            splittable=supervisor.splits_batches and loader.pieces < loader.batch_size,
+            pieces=loader.pieces,
+        )
