@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from super_selfish.datasets.folder_cache import index_folder
-from super_selfish.datasets.folders import EXTENSIONS, Groups, Paths, class_folders
+from super_selfish.datasets.folders import Groups, Paths, class_folders
 from super_selfish.datasets.image_source import NO_LABEL, ImageSource
 from super_selfish.errors import DataError
+from super_selfish.images.formats import EXTENSIONS
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import Header, decode, inspect, printable
 

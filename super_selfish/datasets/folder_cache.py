@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from super_selfish.datasets.folders import EXTENSIONS, Index, Paths, scan
+from super_selfish.datasets.folders import Index, Paths, scan
 from super_selfish.errors import CheckpointError
 from super_selfish.files import replacing
+from super_selfish.images.formats import EXTENSIONS
 from super_selfish.images.image_files import printable
 
 CACHED_FROM = 10_000

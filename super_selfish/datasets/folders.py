@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from super_selfish.errors import DataError
+from super_selfish.images.formats import EXTENSIONS
 from super_selfish.images.image_files import printable
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".dcm")
 _ENDINGS = tuple(extension.encode() for extension in EXTENSIONS)
 
 

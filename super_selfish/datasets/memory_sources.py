@@ -14,10 +14,10 @@ import numpy.typing as npt
 import torch
 from PIL import Image as Pillow
 
-from super_selfish.datasets.folders import EXTENSIONS
 from super_selfish.datasets.image_source import ImageSource
 from super_selfish.errors import ConfigurationError, DataError, UnreadableImage
 from super_selfish.images.arrays import ALPHA_MODES, canonical, channels_last, to_image, to_numpy
+from super_selfish.images.formats import EXTENSIONS
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import Header, decode
 

@@ -14,10 +14,10 @@ from PIL import Image as Pillow
 from torch.utils.data import DataLoader, IterableDataset
 
 from super_selfish.datasets.file_sources import FileSource, open_folder, open_paths, open_table
-from super_selfish.datasets.folders import EXTENSIONS
 from super_selfish.datasets.image_source import ImageSource
 from super_selfish.datasets.memory_sources import ArraySource, DatasetSource, evenly_spaced, to_array_kind
 from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.images.formats import EXTENSIONS
 from super_selfish.images.image_files import MAX_PIXELS, printable
 
 __all__ = ["ArraySource", "DatasetSource", "FileSource", "ImageSource", "evenly_spaced", "open_source"]

@@ -16,9 +16,9 @@ from super_selfish.datasets.preprocessed import LUMA, MINIMUM_SIDE
 from super_selfish.datasets.scaling import without_uint16
 from super_selfish.datasets.sources import open_source
 from super_selfish.errors import DataError
-from super_selfish.images import functional, jpeg
+from super_selfish.images import functional
 from super_selfish.images.functional import Image
-from super_selfish.images.image_files import MAX_PIXELS
+from super_selfish.images.image_files import MAX_PIXELS, read_orientation
 
 _THUMB = 16  # px of a side of what images are compared by
 _SEEN = 128  # px that an image is at least read at
@@ -45,7 +45,7 @@ class Survey:
         sizes: Images by (height, width), upright.
         channels: Images by number of channels.
         depths: Images by type of numbers.
-        orientations: JPEG files by EXIF orientation.
+        orientations: Files by EXIF orientation.
         mean: Of each channel on the scale of 0 to 1; empty where channels differ.
         std: Likewise.
     """
@@ -144,18 +144,11 @@ def _readable(source: ImageSource, found: Survey) -> Iterator[tuple[int, Image]]
         if min(header.height, header.width) < MINIMUM_SIDE:
             found.tiny.append(name)
         if isinstance(source, FileSource):
-            _note_orientation(source.path(index), name, found)
+            orientation = read_orientation(source.path(index), source.max_pixels)
+            found.orientations[orientation] += 1
+            if orientation >= 5 and header.width > header.height:  # cameras store portraits in landscape format
+                found.turned_twice.append(name)
         yield index, image
-
-
-def _note_orientation(path: str, name: str, found: Survey) -> None:
-    with open(path, "rb") as stream:  # noqa: PTH123
-        head = stream.read(jpeg.HEAD)
-    frame = jpeg.read_frame(head) if head.startswith(jpeg.START) else None
-    if frame is not None:
-        found.orientations[frame.orientation] += 1
-        if frame.orientation >= 5 and frame.height > frame.width:  # cameras store what they turn lying
-            found.turned_twice.append(name)
 
 
 def _levels(image: Image) -> npt.NDArray[np.float32]:

@@ -7,48 +7,24 @@ becomes black and white. Files of several frames are refused.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from super_selfish.errors import DataError
 from super_selfish.images.functional import Image
-
-MARK = b"DICM"
-OFFSET = 128
+from super_selfish.images.open_image import Cover, Header, OpenImage
 
 
-class Found(NamedTuple):
-    """What a file holds, and how to read it."""
-
-    height: int
-    width: int
-    channels: int
-    dtype: str
-    decode: Callable[[], Image]
-
-
-def is_dicom(stream: BinaryIO) -> bool:
-    """Whether a stream is a DICOM file; it is left at its beginning."""
-    stream.seek(OFFSET)
-    found = stream.read(len(MARK)) == MARK
-    stream.seek(0)
-    return found
-
-
-def plan(stream: BinaryIO) -> Found:
-    """The header of a file, and how to read its pixels.
+def open_dicom(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
+    """Open a DICOM file; it is decoded at full size.
 
     Raises:
-        DataError: If pydicom is not installed, or the file holds no single image.
+        DataError: If the file holds no single image.
     """
-    try:
-        reader: Any = importlib.import_module("pydicom")
-    except ImportError as error:
-        raise DataError("DICOM files need pydicom.", fix='Install it: pip install "super-selfish[dicom]".') from error
-    head = reader.dcmread(stream, stop_before_pixels=True)
+    import pydicom  # an optional dependency
+
+    head = pydicom.dcmread(stream, stop_before_pixels=True)
     frames = int(getattr(head, "NumberOfFrames", 1) or 1)
     if frames != 1 or "Rows" not in head:
         what = f"it holds {frames} frames" if frames != 1 else "it holds no image"
@@ -61,9 +37,9 @@ def plan(stream: BinaryIO) -> Found:
 
     def decode() -> Image:
         stream.seek(0)
-        return pixels(reader.dcmread(stream), dtype)
+        return pixels(pydicom.dcmread(stream), dtype)
 
-    return Found(int(head.Rows), int(head.Columns), channels, dtype, decode)
+    return OpenImage(Header(int(head.Rows), int(head.Columns), channels, dtype), 1, False, decode)
 
 
 def slope(head: Any) -> float:

@@ -267,21 +267,21 @@ def look_up(image: Image, table: Image) -> Image:
     return _with_channels(cv2.LUT(image, table))
 
 
-def decode(data: bytes, eight_bit: bool, colour: bool = True, reduction: int = 1) -> Image | None:
-    """Decode a file in memory, without applying its orientation.
+def decode(data: bytes, colour: bool, reduction: int = 1) -> Image | None:
+    """Decode a file in memory: RGB or grey, uint8 or uint16 as stored, without alpha or its orientation.
 
     Args:
         data: The content of the file.
-        eight_bit: Give 8-bit RGB or grey; else values and channels are as they are stored, colours from blue to red.
-        colour: Whether 8-bit images are to be RGB, else grey.
+        colour: Whether the image is to be RGB, else grey.
         reduction: 1, 2, 4 or 8: a JPEG is decoded at that fraction of its size, rounded up.
 
     Returns:
         H×W×C, or None if OpenCV cannot decode it.
     """
-    flags = (8 * reduction if reduction > 1 else 0) | colour | cv2.IMREAD_IGNORE_ORIENTATION  # as OpenCV counts them
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags if eight_bit else cv2.IMREAD_UNCHANGED)
-    if image is not None and eight_bit and colour:
+    flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION | colour
+    flags |= 8 * reduction if reduction > 1 else 0  # as OpenCV numbers its IMREAD_REDUCED flags
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if image is not None and colour:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return None if image is None else _with_channels(image)
 

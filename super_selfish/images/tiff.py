@@ -1,4 +1,4 @@
-"""TIFF files that Pillow would spoil: many bands, deep colour, stacks written as one array.
+"""TIFF files, those included that Pillow would spoil: many bands, deep colour, stacks written as one array.
 
 Rules: a file of several pages gives its first page, unless its own description says that the pages are one array
 (tifffile, ImageJ, OME) that has a legal channel axis; alpha is dropped; white-is-zero is turned around.
@@ -10,11 +10,19 @@ import io
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL import TiffImagePlugin
 
 from super_selfish.errors import DataError
-from super_selfish.images.arrays import MAX_CHANNELS, canonical, channels_last
+from super_selfish.images.arrays import (
+    MAX_CHANNELS,
+    canonical,
+    channels_last,
+    exif_orientation,
+    from_pillow,
+    upright,
+)
 from super_selfish.images.functional import Image
+from super_selfish.images.open_image import Cover, Header, OpenImage, open_pillow
 
 if TYPE_CHECKING:
     import tifffile
@@ -26,18 +34,35 @@ _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _ONE_ARRAY = ('{"shape":', "ImageJ=", "<?xml", "<OME")
 
 
-class TiffPlan(NamedTuple):
-    """How a TIFF is to be read: its size as stored, and which axis of which part of it holds the channels."""
+class _Plan(NamedTuple):
+    """How tifffile is to read a file: which axis of which part of it holds the channels."""
 
-    height: int
-    width: int
-    channels: int
-    dtype: str
+    header: Header
     orientation: int
-    alpha: bool
     whole_series: bool
     channel_axis: int | None
     kept: list[int] | None  # samples that are not alpha, where some are
+
+
+def open_tiff(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
+    """Open a TIFF file; it is decoded at full size.
+
+    Pillow reads what it reads without loss: it has the codecs of old files (LZW, JPEG, fax), and reads PackBits seven
+    times as fast as tifffile, which reads the others.
+    """
+    tags, several_pages = first_directory(stream)
+    if not pillow_suffices(tags, several_pages):
+        return _open_deep(stream)
+    stream.seek(0)
+    file = TiffImagePlugin.TiffImageFile(stream)
+    opened = open_pillow(file)
+
+    def decode() -> Image:
+        file.load()  # Pillow applies the orientation of TIFF files itself, and then forgets the tag
+        return upright(from_pillow(file), exif_orientation(file))
+
+    size = opened.header._replace(height=int(tags[HEIGHT]), width=int(tags[WIDTH]))
+    return opened._replace(header=size, decode=decode)
 
 
 def first_directory(stream: BinaryIO) -> tuple[dict[int, Any], bool]:
@@ -46,7 +71,7 @@ def first_directory(stream: BinaryIO) -> tuple[dict[int, Any], bool]:
     head = stream.read(8)
     if head[2] == 43 or head[3] == 43:  # BigTIFF
         head += stream.read(8)
-    directory = ImageFileDirectory_v2(head)
+    directory = TiffImagePlugin.ImageFileDirectory_v2(head)
     stream.seek(directory.next)
     directory.load(stream)
     tags = {tag: directory[tag] for tag in directory}
@@ -76,13 +101,20 @@ def pillow_suffices(tags: dict[int, Any], several_pages: bool) -> bool:
     return (bits <= 16 and kind in (_UNSIGNED, _SIGNED)) or (bits == 32 and kind in (_SIGNED, _FLOAT))
 
 
-def plan(stream: BinaryIO) -> TiffPlan:
-    """Find out from the tags what :func:`decode` will return."""
-    with _open(stream) as file:
-        return _plan(file)
+def _open_deep(stream: BinaryIO) -> OpenImage:
+    with _tifffile(stream) as file:
+        plan = _plan(file)
+    return OpenImage(plan.header, plan.orientation, plan.kept is not None, lambda: _decode(stream))
 
 
-def _plan(file: tifffile.TiffFile) -> TiffPlan:
+def _tifffile(stream: BinaryIO) -> tifffile.TiffFile:
+    import tifffile  # slow to import, and few need it
+
+    stream.seek(0)
+    return tifffile.TiffFile(io.BytesIO(stream.read()))
+
+
+def _plan(file: tifffile.TiffFile) -> _Plan:
     page = file.pages.first
     series = file.series[0]
     shape, axes, axis, whole = page.shape, page.axes, None, False
@@ -101,15 +133,8 @@ def _plan(file: tifffile.TiffFile) -> TiffPlan:
     samples = _without_alpha(page) if "S" in axes else None
     channels = 1 if axis is None else shape[axis] if samples is None else len(samples)
     orientation = int(page.tags.valueof(ORIENTATION, 1))
-    dtype, alpha = _dtype_name(page.dtype), samples is not None
-    return TiffPlan(sizes[0], sizes[1], channels, dtype, orientation, alpha, whole, axis, samples)
-
-
-def _open(stream: BinaryIO) -> tifffile.TiffFile:
-    import tifffile  # slow to import, and few need it
-
-    stream.seek(0)
-    return tifffile.TiffFile(io.BytesIO(stream.read()))
+    header = Header(sizes[0], sizes[1], channels, _dtype_name(page.dtype))
+    return _Plan(header, orientation if 1 <= orientation <= 8 else 1, whole, axis, samples)
 
 
 def _without_alpha(page: Any) -> list[int] | None:
@@ -126,35 +151,30 @@ def _dtype_name(dtype: np.dtype[Any] | None) -> str:
     return {"b": "uint8", "f": "float32"}.get(dtype.kind, dtype.name)
 
 
-def decode(stream: BinaryIO) -> Image:
-    """Decode as planned; the orientation tag is left to the caller.
-
-    Raises:
-        DataError: If a codec is missing, the data is cut short, or the colours are neither grey, RGB nor bands.
-    """
-    with _open(stream) as file:
-        found = _plan(file)
+def _decode(stream: BinaryIO) -> Image:
+    with _tifffile(stream) as file:
+        plan = _plan(file)
         page: Any = file.pages.first
         if int(page.photometric) not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
             raise DataError(f"deep TIFF files of colour type {page.photometric.name} are not supported.")
-        _check_complete(file, found.whole_series)
+        _check_complete(file, plan.whole_series)
         try:
-            array = file.series[0].asarray() if found.whole_series else page.asarray()
+            array = file.series[0].asarray() if plan.whole_series else page.asarray()
         except (ValueError, ImportError) as error:
             if "imagecodecs" not in str(error):
                 raise
             what = f"its compression ({page.compression.name}) needs another package."
             raise DataError(what, fix="Run `pip install imagecodecs`.") from error
-        if found.whole_series and "C" in file.series[0].axes:
+        if plan.whole_series and "C" in file.series[0].axes:
             kept = tuple(slice(None) if letter in "CYX" else 0 for letter in file.series[0].axes)
             array = array[kept]
-        if found.channel_axis is not None:
-            array = np.moveaxis(array, found.channel_axis, -1)
-        if found.kept is not None:
-            array = array[:, :, found.kept]
+        if plan.channel_axis is not None:
+            array = np.moveaxis(array, plan.channel_axis, -1)
+        if plan.kept is not None:
+            array = array[:, :, plan.kept]
         if int(page.photometric) == _WHITE_IS_ZERO and array.dtype.kind in "bu":
             array = ~array
-        return canonical(array)
+        return upright(canonical(array), plan.orientation)
 
 
 def _check_complete(file: tifffile.TiffFile, all_pages: bool) -> None:

@@ -252,6 +252,48 @@ def test_missing_codec_names_the_package(tmp_path, monkeypatch, rng):
         read_image(path)
 
 
+def raw_png(rows, width, bits, colour_type, *chunks):
+    """A PNG of given rows of bytes, with other chunks between its header and its pixels."""
+    header = struct.pack(">IIBBBBB", width, len(rows), bits, colour_type, 0, 0, 0)
+    pixels = png_chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + b"".join(chunks) + pixels + png_chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_png_with_less_than_eight_bits(tmp_path, rng, bits):
+    levels = rng.integers(0, 1 << bits, (5, 8), dtype=np.uint8)
+    planes = (levels[:, :, None] >> np.arange(bits)[::-1]) & 1
+    rows = [row.tobytes() for row in np.packbits(planes.reshape(5, -1), axis=1)]
+    (tmp_path / "grey.png").write_bytes(raw_png(rows, 8, bits, 0))
+    check(tmp_path / "grey.png", (levels * (255 // ((1 << bits) - 1)))[:, :, None].astype(np.uint8))
+    palette = rng.integers(0, 256, (1 << bits, 3), dtype=np.uint8)
+    (tmp_path / "palette.png").write_bytes(raw_png(rows, 8, bits, 3, png_chunk(b"PLTE", palette.tobytes())))
+    check(tmp_path / "palette.png", palette[levels])
+
+
+@pytest.mark.parametrize(("channels", "colour_type"), [(1, 0), (3, 2)])
+@pytest.mark.parametrize("kind", [b"tRNS", b"gAMA", b"iCCP", b"tEXt"])
+def test_other_png_chunks_change_no_pixel(tmp_path, rng, channels, colour_type, kind, capfd):
+    array = rng.integers(0, 3, (5, 8, channels), dtype=np.uint8)
+    content = {
+        b"tRNS": b"\0\1" * channels,
+        b"gAMA": struct.pack(">I", 100_000),
+        b"iCCP": b"x\0\0" + zlib.compress(b"damaged profile"),
+        b"tEXt": b"key\0text",
+    }
+    data = raw_png([row.tobytes() for row in array], 8, 8, colour_type, png_chunk(kind, content[kind]))
+    (tmp_path / "x.png").write_bytes(data)
+    check(tmp_path / "x.png", array)
+    assert images.inspect(tmp_path / "x.png")[1] == (kind == b"tRNS")
+    assert capfd.readouterr().err == ""
+
+
+def test_animated_png_gives_the_first_frame(tmp_path):
+    frames = [Pillow.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "x.png", save_all=True, append_images=frames[1:])
+    check(tmp_path / "x.png", np.full((16, 16, 3), (255, 0, 0), np.uint8))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 class TestOrientation:
     def asymmetric(self, dtype=np.uint8, channels=3):

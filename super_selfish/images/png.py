@@ -1,0 +1,71 @@
+"""PNG files: Pillow reads the header, OpenCV decodes the pixels; Pillow would reduce 16-bit colour to 8 bits."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import BinaryIO
+
+from PIL import PngImagePlugin
+
+from super_selfish.errors import DataError
+from super_selfish.images import functional
+from super_selfish.images.arrays import exif_orientation, upright
+from super_selfish.images.functional import Image
+from super_selfish.images.open_image import Cover, Header, OpenImage
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_DEPTH, _COLOUR_TYPE = 24, 25  # bytes of the file
+_COLOUR, _WITH_ALPHA = (2, 3, 6), (4, 6)
+
+
+def open_png(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
+    """Open a PNG file; it is decoded at full size."""
+    head = stream.read(_COLOUR_TYPE + 1)
+    stream.seek(0)
+    file = PngImagePlugin.PngImageFile(stream)
+    if "exif" not in file.info and (late := _late_exif(stream)):
+        file.info["exif"] = b"Exif\0\0" + late
+    orientation = exif_orientation(file)
+    colour = head[_COLOUR_TYPE] in _COLOUR
+    header = Header(file.height, file.width, 3 if colour else 1, "uint16" if head[_DEPTH] == 16 else "uint8")
+
+    def decode() -> Image:
+        image = functional.decode(_critical_chunks(stream), colour)
+        if image is None or image.dtype.name != header.dtype:
+            raise DataError("the PNG is damaged.")
+        return upright(image, orientation)
+
+    return OpenImage(header, orientation, head[_COLOUR_TYPE] in _WITH_ALPHA or "transparency" in file.info, decode)
+
+
+def _late_exif(stream: BinaryIO) -> bytes | None:
+    """The content of an EXIF chunk that comes after the pixels, as the standard allows."""
+    stream.seek(len(SIGNATURE))
+    while len(prefix := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", prefix)
+        if kind == b"eXIf":
+            return stream.read(length)
+        stream.seek(length + 4, io.SEEK_CUR)
+    return None
+
+
+def _critical_chunks(stream: BinaryIO) -> bytes:
+    """The file without what decides nothing about its pixels, of which OpenCV prints warnings.
+
+    Raises:
+        DataError: If a checksum is wrong or the end is missing, which OpenCV does not always report.
+    """
+    stream.seek(0)
+    kept = [stream.read(len(SIGNATURE))]
+    while len(prefix := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", prefix)
+        chunk = prefix + stream.read(length + 4)
+        if kind[:1].isupper():  # critical
+            if zlib.crc32(memoryview(chunk)[4:-4]).to_bytes(4, "big") != chunk[-4:]:
+                raise DataError("the PNG is damaged.")
+            kept.append(chunk)
+        if kind == b"IEND":
+            return b"".join(kept)
+    raise DataError("the PNG is cut short.")
