@@ -1,7 +1,8 @@
 """Tables of permutations that differ in many places: the classes of a jigsaw puzzle.
 
 The more places two permutations differ in (their Hamming distance), the less a network can tell them apart by a single
-tile. Groups give such tables exactly: in a sharply k-transitive group, two permutations agree in at most k - 1 places.
+tile. The tables for 2 × 2 and 3 × 3 tiles are stored in ``permutations.npz``: groups of permutations, of which two
+elements differ in many places, and the cosets of the largest. Tables of more tiles come from a greedy search.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 import itertools
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +22,7 @@ from super_selfish.seeding import make_key, splitmix64
 Table = npt.NDArray[np.int64]
 
 _POOL = 4096  # permutations that the greedy search chooses from, at least
-_POWERS = (1, 2, 4, 3, 6, 7, 5)  # of x in GF(8) = GF(2)[x] / (x³ + x + 1), whose elements are written as bits
-_LOGARITHMS = {value: power for power, value in enumerate(_POWERS)}
-_INFINITY = 8  # the ninth point of the projective line over GF(8)
-_SHIFT = 2  # x → 1 / (x + 2) runs through all nine points
+_STORED = Path(__file__).with_name("permutations.npz")
 
 
 def permutation_table(grid: int, total: int) -> Table:
@@ -111,16 +110,20 @@ def read_table(path: str | os.PathLike[str], grid: int, total: int) -> Table:
 @functools.lru_cache(maxsize=32)
 def _built(grid: int, total: int) -> Table:
     tiles = grid * grid
-    if grid == 2 and total > 4:
-        every = _every(4)
-        return _settled(every[[_is_even(row) for row in every]][:total] if total <= 12 else every[:total])
     if total <= tiles:
         return _settled(_rotations(tiles)[:total])
     if grid > 3:
         return _settled(_farthest_first(tiles, total))
-    if total <= 72:
-        return _settled(_affine_group()[:total])
-    return _settled(_projective_group(1 if total <= 504 else 3)[:total] if total <= 1512 else _cosets(total))
+    if grid == 2 and total > 12:
+        return _settled(np.array(list(itertools.permutations(range(4))))[:total])
+    with np.load(_STORED, allow_pickle=False) as stored:
+        if grid == 2:
+            return _settled(stored["alternating_4"][:total])
+        if total <= 72:
+            return _settled(stored["affine_9"][:total])
+        group = stored["projective_9"]
+        leaders = stored["cosets_9"][: -(-total // len(group))]  # an element of each coset; the first is the identity
+    return _settled(leaders[:, group].reshape(-1, 9)[:total])
 
 
 def _settled(table: npt.NDArray[np.integer]) -> Table:
@@ -129,91 +132,8 @@ def _settled(table: npt.NDArray[np.integer]) -> Table:
     return made
 
 
-def _every(tiles: int) -> Table:
-    return np.array(list(itertools.permutations(range(tiles))))
-
-
 def _rotations(tiles: int) -> Table:
     return (np.arange(tiles)[:, None] + np.arange(tiles)) % tiles
-
-
-def _is_even(row: npt.NDArray[np.integer]) -> bool:
-    return int((row[:, None] > row)[np.triu_indices(len(row), 1)].sum()) % 2 == 0
-
-
-def _affine_group() -> Table:
-    """The maps x → ax + b of GF(9) = GF(3)[i], i² = -1; the element u + vi is tile 3u + v.
-
-    All b come for an a, then for the next: the first 9 rows put each tile in each place once.
-    """
-    u, v = np.divmod(np.arange(9), 3)
-    rows = []
-    for a, b in itertools.product((3, 1, 2, 4, 5, 6, 7, 8), range(9)):  # 3 is the number one
-        (p, q), (r, s) = divmod(a, 3), divmod(b, 3)
-        rows.append(3 * ((p * u - q * v + r) % 3) + (p * v + q * u + s) % 3)
-    return np.stack(rows)
-
-
-def _times(a: int, b: int) -> int:
-    return 0 if a == 0 or b == 0 else _POWERS[(_LOGARITHMS[a] + _LOGARITHMS[b]) % 7]
-
-
-def _turned(point: int) -> int:
-    """The map x → 1 / (x + _SHIFT) of the projective line."""
-    if point == _INFINITY:
-        return 0
-    shifted = point ^ _SHIFT
-    return _INFINITY if shifted == 0 else _POWERS[-_LOGARITHMS[shifted] % 7]
-
-
-def _projective_group(automorphisms: int) -> Table:
-    """PGL(2, 8), and with 3 automorphisms PΓL(2, 8), as permutations of the nine points of the projective line.
-
-    Points are numbered as a map of order 9 runs through them, from infinity on; so its powers rotate the numbers.
-    Every element is one of these powers after x → a·x^e + b, with e = 1, or 1, 2 and 4. The first 9 rows put each tile
-    in each place once, the first 72 each pair of tiles in each pair of places.
-    """
-    points = [_INFINITY]
-    for _ in range(8):
-        points.append(_turned(points[-1]))
-    number = {point: place for place, point in enumerate(points)}
-    powers = {point: point for point in points}
-    rows = []
-    for _ in range(automorphisms):
-        for a, b in itertools.product(range(1, 8), range(8)):
-            moved = {x: x if x == _INFINITY else _times(a, powers[x]) ^ b for x in points}
-            rows.append([number[moved[point]] for point in points])
-        powers = {x: x if x == _INFINITY else _times(y, y) for x, y in powers.items()}
-    fixing = np.array(rows)
-    turns = np.arange(9)[:, None]
-    return ((fixing[:, None] + turns) % 9).reshape(-1, 9)
-
-
-def _cosets(total: int) -> Table:
-    """PΓL(2, 8) and its left cosets: the group first, then each coset at the largest distance from those before it.
-
-    Every coset has three elements that leave tiles 0, 1 and 2 in their places; the first stands for it. From distance 3
-    on, which all even permutations have from each other, they follow as they come, the odd ones last.
-    """
-    group = _projective_group(3)
-    fixing = group[(group[:, :3] == np.arange(3)).all(axis=1)]
-    leaders: dict[tuple[int, ...], bool] = {}
-    for tail in itertools.permutations(range(3, 9)):
-        row = np.array((0, 1, 2, *tail))
-        if not any(tuple(row[other]) in leaders for other in fixing):
-            leaders[tuple(row)] = _is_even(row)
-    even = np.array([leader for leader, is_even in leaders.items() if is_even], np.uint8)
-    odd = np.array([leader for leader, is_even in leaders.items() if not is_even], np.uint8)
-    chosen, nearest = [0], np.full(len(even), 9)
-    for _ in range(-(-total // len(group)) - 1):
-        coset = even[chosen[-1]][group]
-        nearest = np.minimum(nearest, [int((coset != leader).sum(axis=1).min()) for leader in even])
-        if nearest.max() < 4:
-            break
-        chosen.append(int(nearest.argmax()))
-    rest = [place for place in range(len(even)) if place not in chosen]
-    ordered = np.concatenate([even[chosen], even[rest], odd])
-    return ordered[: -(-total // len(group))][:, group].reshape(-1, 9)[:total]
 
 
 def _farthest_first(tiles: int, total: int) -> Table:

@@ -49,6 +49,20 @@ def test_fewer_rows_are_the_first_of_a_fixed_order(grid: int, most: int, total: 
     assert np.array_equal(permutation_table(grid, most)[:total], permutation_table(grid, total))
 
 
+@pytest.mark.parametrize(("grid", "total"), [(2, 12), (3, 72), (3, 504), (3, 1512)])
+def test_stored_tables_are_groups(grid: int, total: int) -> None:
+    table = permutation_table(grid, total)
+    elements = {tuple(row) for row in table.tolist()}
+    assert {tuple(row) for row in table[:, table[total // 2]].tolist()} == elements
+    assert all(tuple(table[total // 3][row].tolist()) in elements for row in table)
+
+
+def test_the_largest_table_has_all_orders_of_nine_tiles() -> None:
+    table = permutation_table(3, 362_880)
+    assert len(np.unique(table @ 10 ** np.arange(9))) == 362_880
+    assert np.array_equal(table[:13_000], permutation_table(3, 13_000))
+
+
 def test_each_tile_comes_to_each_place_equally_often() -> None:
     for total in (9, 45, 90, 504, 900):
         table = permutation_table(3, total)
