@@ -114,7 +114,7 @@ class Resumption:
             )
         Persistence(supervisor).adopt(weights_in(found))
         if changed:
-            logger.warning("Training continues with other images%s.", self._difference(before))
+            logger.warning("Training goes on with other images%s.", self._difference(before))
             supervisor._follow_images(before, present_keys(supervisor))
             if supervisor.cursor.batch:  # the order of the epoch was another
                 supervisor.cursor.epoch, supervisor.cursor.batch = supervisor.cursor.epoch + 1, 0

@@ -76,7 +76,7 @@ def test_scores_are_of_the_weights_they_were_measured_on(photos: Path) -> None:
     assert "of other weights" not in Path("store/a.html").read_text()
     assert main(["train", "rotate_net", str(photos), *TRAIN, "--quiet", "--seed", "1", "--name", "store/a"]) == 0
     assert main(["report", "store/a"]) == 0
-    assert "Those that are stored are of other weights" in Path("store/a.html").read_text()
+    assert "of other weights" in Path("store/a.html").read_text()
     photos.rename("elsewhere")
     assert main(["report", "store/a"]) == 0
     assert "photos is gone" in Path("store/a.html").read_text()

@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 
 import super_selfish
 from super_selfish.data import AugmentationDataset, BYOLRecipe, MoCoRecipe
+from super_selfish.distributed.norms import BatchNormAs
 from super_selfish.models import Classification, LayerNorm2d, SmallResNet
 from super_selfish.supervisors import MomentumContrastSupervisor
 from super_selfish.training import Callback
@@ -165,19 +166,18 @@ def test_shuffled_keys_come_back_in_order() -> None:
         (1, 64, [64]),
     ],
 )
-def test_batch_norm_sees_groups(splits: Any, batch: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_norm_sees_groups(splits: Any, batch: int, sizes: list[int]) -> None:
     seen: list[int] = []
     supervisor = make(queue_size=8, bn_splits=splits, backbone=SmallResNet(width=4))
     norms = [module for module in supervisor.model.modules() if isinstance(module, nn.BatchNorm2d)]
-    normalise = F.batch_norm
 
-    def watched(x: Tensor, mean: Tensor, *others: Any) -> Tensor:
+    def watched(x: Tensor, mean: Tensor, *others: Any, **named: Any) -> Tensor:
         if mean is norms[0].running_mean:
             seen.append(len(x))
-        return normalise(x, mean, *others)
+        return F.batch_norm(x, mean, *others, **named)
 
-    monkeypatch.setattr(F, "batch_norm", watched)
-    supervisor._forward(two(batch))
+    with BatchNormAs(watched):
+        supervisor._forward(two(batch))
     assert seen == sizes
 
 
