@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from timing import Spread, introduce, table, write
 
-from super_selfish.engine import loading
+from super_selfish.engine.core import base
 from super_selfish.engine.loop.run import Run
 from super_selfish.loading.collate import Collator
 from super_selfish.loading.keyed import KeyedDataset
@@ -27,7 +27,7 @@ LOOP = "loop, hooks, progress, cursor"
 WATCHED: tuple[tuple[Any, str, str], ...] = (
     (KeyedDataset, "__getitems__", "views"),
     (Collator, "__call__", "batch: collated"),
-    (loading, "to_device", "batch: to float, normalised"),
+    (base, "to_device", "batch: to float, normalised"),
     (MomentumContrastSupervisor, "_embed", "network, forward"),
     (MomentumContrastSupervisor, "_one_way", "loss, forward"),
     (torch.Tensor, "backward", "network and loss, backward"),

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from super_selfish.data import CPCRecipe
-from super_selfish.engine import loading
+from super_selfish.engine.core import base
 from super_selfish.memory import bank
 from super_selfish.models import Classification, SmallResNet
 from super_selfish.supervisors import all_supervisors
@@ -53,12 +53,12 @@ def heads(name: str, norm: str, shuffled: bool = False) -> dict[str, Any]:
 def in_double() -> None:
     """Let batches be float64: batch norm makes rounding errors of float32 grow to 1e-4 within a few steps."""
     torch.set_default_dtype(torch.float64)
-    plain = loading.to_device
+    plain = base.to_device
 
     def to_double(*given: Any, **more: Any) -> Any:
         return tuple(part.double() if part.is_floating_point() else part for part in plain(*given, **more))
 
-    loading.to_device = to_double
+    base.to_device = to_double
     bank._TYPES[torch.float64] = np.float64
     bank.BatchedMemory.__getitem__ = lambda self, idx: self.memory[idx]
     bank.BatchedMemory.rows = lambda self: self.memory
