@@ -67,7 +67,6 @@ def test_the_images_are_the_same_every_time_and_the_parts_are_disjoint() -> None
         (["demo", "--seconds", "nan"], "positive"),
         (["demo", "--folder", "file/below"], "file/below"),
         (["dema"], "dema"),
-        ([], "COMMAND"),
     ],
 )
 def test_a_mistake_is_one_line(words: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
