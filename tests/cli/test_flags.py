@@ -93,7 +93,9 @@ def test_a_wrong_word_is_refused(flags: list[Flag]) -> None:
 @pytest.mark.parametrize("index", range(4))
 def test_flags_reach_the_command_as_they_were_typed(name: str, index: int, monkeypatch: pytest.MonkeyPatch) -> None:
     received: list[tuple[str | None, dict[str, Any]]] = []
-    monkeypatch.setattr(algorithms, "run_training", lambda _, data, given, **_words: received.append((data, given)) or 0)
+    monkeypatch.setattr(
+        algorithms, "run_training", lambda _, data, given, **_words: received.append((data, given)) or 0
+    )
     values, text = {}, []
     for flag in [*constructor_flags(all_supervisors()[name]), *training_flags()]:
         if flag.name == "processes":  # starts them
@@ -190,7 +192,9 @@ def test_short_names_belong_to_one_algorithm() -> None:
 @pytest.mark.parametrize(("word", "name"), [("moco", "momentum_contrast"), ("Rotate-Net", "rotate_net"), ("cpc", None)])
 def test_short_names(word: str, name: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
-    monkeypatch.setattr(algorithms, "run_training", lambda algorithm, *_, **_words: found.append(algorithm.algorithm()) or 0)
+    monkeypatch.setattr(
+        algorithms, "run_training", lambda algorithm, *_, **_words: found.append(algorithm.algorithm()) or 0
+    )
     assert main(["train", word]) == 0
     assert found == [name or "contrastive_predictive_coding"]
 
