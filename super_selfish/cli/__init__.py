@@ -6,6 +6,7 @@ to stop, with 143 once everything is stored.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -28,20 +29,45 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0; 1 if `check` or `verify` found damage; 2 after a mistake; 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    logger, in_flags = logging.getLogger("super_selfish"), InFlags(words)
+    logger.addFilter(in_flags)
     try:
         return run(words)
     except SuperSelfishError as error:
-        from super_selfish.cli.commands import arguments_of
-        from super_selfish.cli.names import with_flags
-
-        complain(with_flags(" ".join(str(error).split()), arguments_of(words)))
+        complain(in_flags.rewrite(" ".join(str(error).split())))
     except BrokenPipeError:  # who read what was printed has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
+    finally:
+        logger.removeFilter(in_flags)
     return MISTAKE
+
+
+class InFlags(logging.Filter):
+    """Names flags in log messages where they name Python arguments.
+
+    Args:
+        words: The command line.
+    """
+
+    def __init__(self, words: list[str]) -> None:
+        super().__init__()
+        self.words = words
+
+    def rewrite(self, text: str) -> str:
+        """A message with the flags of the command."""
+        from super_selfish.cli.commands import arguments_of
+        from super_selfish.cli.names import with_flags
+
+        return with_flags(text, arguments_of(self.words))
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the message of a record; none is left out."""
+        record.msg, record.args = self.rewrite(record.getMessage()), ()
+        return True
 
 
 def run(words: list[str]) -> int:

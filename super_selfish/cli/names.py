@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from super_selfish.errors import ConfigurationError
 
 _VALUE = r"""(?:"[^"]*"|'[^']*'|\([^)]*\)|\[[^\]]*\]|[^\s,;)"'([]*[^\s,;)"'([.])"""
-_SWITCHES = {"True": "", '"auto"': "", "'auto'": ""}  # of `resume`, which is a switch here
 
 
 def algorithm_name(word: str) -> str:
@@ -60,6 +59,8 @@ def with_flags(message: str, arguments: Iterable[str]) -> str:
     Examples:
         >>> with_flags("`batch_size` is out of range. Received: batch_size=0.", ["batch_size"])
         '--batch-size is out of range. Received: --batch-size 0.'
+        >>> with_flags("Pass resume=False, or supervise(..., resume='auto').", ["resume"])
+        'Pass --no-resume, or --resume.'
     """
     from cyclopts import default_name_transform
 
@@ -68,12 +69,14 @@ def with_flags(message: str, arguments: Iterable[str]) -> str:
         flag = f"--{default_name_transform(name)}"
 
         def written(found: re.Match[str], flag: str = flag, name: str = name) -> str:
-            value = found[1] if name != "resume" else _SWITCHES.get(found[1], found[1])
-            return f"{flag} {'none' if value == 'None' else _unquoted(value)}".rstrip()
+            value = "True" if name == "resume" and _unquoted(found[1]) == "auto" else found[1]
+            if value in ("True", "False"):
+                return flag if value == "True" else flag.replace("--", "--no-", 1)
+            return f"{flag} {'none' if value == 'None' else _unquoted(value)}"
 
         message = message.replace(f"`{name}`", flag)
         message = re.sub(rf"`?(?<![\w-]){name}=({_VALUE})`?", written, message)
-    return message
+    return re.sub(r"\bcall (?=--)", "pass ", message).replace(" to the constructor", "")
 
 
 def _unquoted(value: str) -> str:

@@ -166,7 +166,7 @@ class BankSupervisor(Supervisor):
         for constant in self.constants:
             constant.images = images  # type: ignore[assignment]
         if self.n >= images:
-            logger.warning("n=%d negatives were asked for: there are %d other images.", self.n, images - 1)
+            logger.warning("n=%d negatives: there are only %d other images; all are used.", self.n, images - 1)
         check_indexed(dataset, images)
         if begins and self.bank_init == "forward":
             self._embed_all(dataset, train_loader)

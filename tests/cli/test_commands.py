@@ -149,3 +149,10 @@ def test_descriptions_are_read_from_docstrings() -> None:
         "a": "First x and more.",
         "b": "Second.",
     }
+
+
+def test_warnings_name_flags(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("rotate_net", "jigsaw_net"):
+        assert main(["train", name, str(photos), *TRAIN, "--quiet", "--name", "store/a"]) == 0
+    assert "--resume" in caplog.text
+    assert "resume=" not in caplog.text
