@@ -225,7 +225,7 @@ def preview_flags() -> list[inspect.Parameter]:
     """The arguments of ``preview``."""
     return [
         flag("count", int, 6, "Images to show, evenly spaced over the data set.", "Preview"),
-        flag("output", str | None, None, "The picture; store/preview/<algorithm>.png if left out.", "Preview"),
+        flag("output", str | None, None, "The picture; store/preview/ALGORITHM.png if left out.", "Preview"),
         flag("trained", str | None, None, "The name of a training: show its answers too.", "Preview"),
     ]
 

@@ -164,16 +164,25 @@ def in_turn(network: nn.Module, groups: int) -> Iterator[None]:
     """Within the block, in which each rank's batch norms see that many groups of its own, averages follow all ranks'.
 
     Afterwards running means and variances are what one process would have that saw all groups, rank after rank.
+
+    Raises:
+        ConfigurationError: If an average is cumulative, whose weights depend on how many batches it has seen.
     """
     norms = [part for part in network.modules() if isinstance(part, BATCH_NORMS) and part.running_mean is not None]
     buffers = [buffer for part in norms for buffer in (part.running_mean, part.running_var) if buffer is not None]
+    if any(part.momentum is None for part in norms) and network.training and current().world > 1:
+        raise ConfigurationError(
+            "Batch norms with cumulative averages cannot be shared by several processes here.",
+            expected="batch norms with a momentum, such as 0.1",
+            received="momentum=None",
+        )
     before = [buffer.clone() for buffer in buffers]
     yield
     if not network.training or not buffers:
         return
     flat = torch.cat([buffer.reshape(-1) for buffer in buffers])
     start = torch.cat([buffer.reshape(-1) for buffer in before])
-    rates = [part.momentum if part.momentum is not None else 0.1 for part in norms for _ in range(2)]
+    rates = [part.momentum or 0.0 for part in norms for _ in range(2)]
     kept = torch.cat(
         [torch.full_like(b.reshape(-1), (1 - rate) ** groups) for b, rate in zip(buffers, rates, strict=True)]
     )

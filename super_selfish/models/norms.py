@@ -99,6 +99,9 @@ def has_batch_statistics(module: nn.Module) -> bool:
 _ELSEWHERE = ("memory_efficient", "grad_checkpointing", "gradient_checkpointing", "distributed")
 
 
+_KNOWN_CODE = {"torch", "torchvision", "timm", "efficientnet_pytorch", "super_selfish"}
+"""Packages whose networks call each norm once, in order, and run again in the backward pass only where they say so."""
+
 LARGE = 1 << 17
 """Pixels of a group from which calling the network on each group takes less time than normalising group by group."""
 
@@ -136,10 +139,13 @@ def _is_plain(network: nn.Module) -> bool:
     """Whether normalising group by group is the same as calling the network on each group.
 
     Not where layers are run again in the backward pass or copied to other devices, where they average over all batches
-    that they have seen, or where they do more than a batch norm.
+    that they have seen, or where they do more than a batch norm; nor for custom modules, whose code is not known.
     """
     for part in network.modules():
         if any(getattr(part, name, False) is True for name in _ELSEWHERE):
+            return False
+        package, *inner = type(part).__module__.split(".")
+        if package not in _KNOWN_CODE or "jit" in inner or any("checkpoint" in name for name in inner):
             return False
         if isinstance(part, BATCH_NORMS) and (part.momentum is None or not is_standard(part)):
             return False

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from super_selfish.engine.core.expectations import Expectation
-from super_selfish.engine.core.facts import Paper
+from super_selfish.engine.core.facts import Needs, Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup, Shape
 from super_selfish.engine.gan import GanSupervisor, check_discriminator
 from super_selfish.engine.optim.recipes import Recipe, adam, adamw_recipe
@@ -84,6 +84,7 @@ class BiGanSupervisor(GanSupervisor):
     family = "generative"
     learns_by = "generating pairs of image and code that a discriminator cannot separate"
     use_when = "codes and generated images are of interest themselves"
+    needs = Needs(batch=2)
     network_arguments = ("backbone", "predictor", "discriminator")
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(1e-3, betas=(0.5, 0.999)),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from super_selfish.engine.core.facts import Paper
+from super_selfish.engine.core.facts import Needs, Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup, Shape
 from super_selfish.engine.gan import GanSupervisor, check_discriminator
 from super_selfish.engine.optim.recipes import Recipe, adam, adamw_recipe
@@ -79,6 +79,7 @@ class ContextNetSupervisor(GanSupervisor):
     family = "generative"
     learns_by = "inpainting blocks that were erased"
     use_when = "the layout of images matters; you want to look at what is learned"
+    needs = Needs(batch=2)
     network_arguments = ("backbone", "predictor", "discriminator")
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from super_selfish.engine.core.facts import Paper
+from super_selfish.engine.core.facts import Needs, Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe
 from super_selfish.engine.supervisor import Supervisor
@@ -75,6 +75,7 @@ class DenoiseNetSupervisor(Supervisor):
     family = "generative"
     learns_by = "restoring pixels that were corrupted"
     use_when = "images of any kind, with any number of channels; texture and colour matter"
+    needs = Needs(batch=2)
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),
         # Vincent et al.: plain SGD, constant

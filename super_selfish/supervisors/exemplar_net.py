@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 
 from super_selfish.datasets.scaling import as_float
 from super_selfish.engine.core.expectations import Expectation
-from super_selfish.engine.core.facts import Paper
+from super_selfish.engine.core.facts import Needs, Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
 from super_selfish.engine.optim.schedules import Schedule
@@ -78,6 +78,7 @@ class ExemplarNetSupervisor(Supervisor):
     family = "predictive"
     learns_by = "classifying which image a random version is of"
     use_when = "there are some thousand images, and you know what features should ignore"
+    needs = Needs(batch=2)
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),
         # Dosovitskiy et al., section 3: SGD with momentum, rate cut when the error stands still

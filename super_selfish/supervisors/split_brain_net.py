@@ -99,7 +99,7 @@ class SplitBrainNetSupervisor(Supervisor):
     family = "generative"
     learns_by = "predicting colours from lightness, and lightness from colours"
     use_when = "colour images whose colours follow from what they show"
-    needs = Needs(rgb=True)
+    needs = Needs(rgb=True, batch=2)
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),
         # Zhang et al., "Colorful Image Colorization", the optimizer that split-brain takes over

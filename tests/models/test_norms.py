@@ -121,3 +121,23 @@ def test_large_groups_are_taken_one_by_one(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(norms, "LARGE", 2000)
     in_groups(net, torch.rand(4, 3, 32, 32), 2)
     assert calls == [4, 2, 2]
+
+
+class Checkpointed(nn.Module):
+    """Runs its layers again in the backward pass, as custom modules may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.utils.checkpoint.checkpoint(self.inner, x, use_reentrant=False).flatten(1)
+
+
+def test_custom_modules_are_called_on_each_group() -> None:
+    network = Checkpointed()
+    images = torch.rand(6, 3, 8, 8)
+    alone = torch.cat([network(part) for part in images.chunk(3)])
+    together = in_groups(network, images, 3)
+    assert torch.equal(together, alone)
+    together.square().sum().backward()

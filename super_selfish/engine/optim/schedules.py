@@ -12,9 +12,22 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, Rule, check_argument, check_arguments, is_count, is_number
 
 CURVES = ("constant", "cosine", "steps", "exponential")
+_SHARE = Rule(lambda share: is_number(share, 0, 1), "a share of the run, in [0, 1]")
+_STEPS = Rule(lambda count: count is None or is_count(count, 0), "None, or a number of steps")
+RULES = {
+    **dict.fromkeys(("warm_up", "freeze", "begin", "end"), _SHARE),
+    "most_epochs": Rule(lambda epochs: epochs == math.inf or is_number(epochs, 0, 1e9), "a number of epochs"),
+    "factor": Rule(lambda factor: is_number(factor, 0, math.inf), "a number of at least 0"),
+    "at": Rule(
+        lambda places: isinstance(places, tuple | list) and all(is_number(place, 0, 1) for place in places),
+        "shares of the run in [0, 1], such as (0.6, 0.8)",
+    ),
+    "total": _STEPS,
+    "batches": _STEPS,
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,9 @@ class Schedule:
             raise ConfigurationError(
                 "`curve` is unknown.", expected=" or ".join(map(repr, CURVES)), received=f"curve={self.curve!r}"
             )
+        check_arguments(RULES, vars(self))
+        if self.curve == "exponential":
+            check_argument(0 < self.end <= 1 and self.begin < 1, "end", self.end, "above 0, with `begin` below 1")
 
     def for_run(self, epochs: int, batches: int, interval: str) -> Schedule:
         """A copy with the length of a run, where none was given.

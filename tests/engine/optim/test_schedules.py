@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -87,3 +88,21 @@ def test_lars_moves_a_layer_of_zeros() -> None:
 def test_lars_checks_its_numbers(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         LARS([nn.Parameter(torch.ones(1))], **{"lr": 0.1} | wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"curve": "cosin"},
+        {"warm_up": 2.0},
+        {"freeze": -0.1},
+        {"factor": -1.0},
+        {"at": 0.5},
+        {"total": 2.5},
+        {"curve": "exponential"},
+        {"curve": "exponential", "begin": 1.0, "end": 0.1},
+    ],
+)
+def test_schedules_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        Schedule(**wrong)
