@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from super_selfish.errors import ConfigurationError
 
-_VALUE = r"""(?:"[^"]*"|'[^']*'|\([^)]*\)|\[[^\]]*\]|[^\s,;)"'([]*[^\s,;)"'([.])"""
+_VALUE = r"""(?:"[^"]*"|'[^']*'|\([^)]*\)|\[[^\]]*\]|[^\s,;)"'([`]*[^\s,;)"'([.`])"""
 
 
 def algorithm_name(word: str) -> str:
@@ -74,7 +74,7 @@ def with_flags(message: str, arguments: Iterable[str]) -> str:
                 return flag if value == "True" else flag.replace("--", "--no-", 1)
             return f"{flag} {'none' if value == 'None' else _unquoted(value)}"
 
-        message = message.replace(f"`{name}`", flag)
+        message = message.replace(f"`{name}`", flag).replace(f"`{name}=`", flag)
         message = re.sub(rf"`?(?<![\w-]){name}=({_VALUE})`?", written, message)
     return re.sub(r"\bcall (?=--)", "pass ", message).replace(" to the constructor", "")
 

@@ -178,6 +178,7 @@ def test_wrong_values_in_a_file_are_one_line(
         ("Received: crop=None, lr=0.", "Received: --crop none, --lr 0."),
         ("Received: crop=(0.3, 1.0). `backbone` stays.", "Received: --crop (0.3, 1.0). `backbone` stays."),
         ("offset=3 is not `lr`", "offset=3 is not --lr"),
+        ("more than `lr=10` allows; pass a smaller `lr=`.", "more than --lr 10 allows; pass a smaller --lr."),
     ],
 )
 def test_messages_name_flags(message: str, expected: str) -> None:
