@@ -60,6 +60,7 @@ class AugmentationLabIndexedDataset(AugmentationIndexedDataset):
 
     Examples:
         >>> white = np.full((9, 48, 32, 3), 255, np.uint8)
+        >>> from super_selfish.transforms.cmc import CMCRecipe
         >>> lightness, colours, index = AugmentationLabIndexedDataset(white, CMCRecipe(), views=1)[8]
         >>> lightness.shape, colours.shape, index, round(lightness.mean().item(), 3)
         (torch.Size([1, 48, 32]), torch.Size([2, 48, 32]), 8, 1.0)

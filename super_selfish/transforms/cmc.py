@@ -14,6 +14,7 @@ class CMCRecipe(CropColourRecipe):
     Colours stay as they are: grey would leave nothing of them, and jitter would part them from the lightness.
 
     Examples:
+        >>> import torch
         >>> CMCRecipe(size=32)(torch.rand(3, 48, 64)).shape
         torch.Size([3, 32, 32])
 

@@ -25,6 +25,7 @@ class ExemplarRecipe(Recipe):
         ConfigurationError: If an operation is unknown, or two are of one kind.
 
     Examples:
+        >>> import numpy as np
         >>> ExemplarRecipe(("rotate", "hue")).augment(np.zeros((8, 9, 3), np.uint8), Stream(0)).shape
         (8, 9, 3)
     """

@@ -24,6 +24,7 @@ class JigsawRecipe(Recipe):
         ConfigurationError: If a probability or a strength makes no sense.
 
     Examples:
+        >>> import numpy as np
         >>> grey = JigsawRecipe(grey=1.0)(np.array([[[9, 90, 30]]], np.uint8))
         >>> len(set(grey.ravel().tolist()))
         1

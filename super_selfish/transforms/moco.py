@@ -12,6 +12,7 @@ class MoCoRecipe(CropColourRecipe):
     """The views of MoCo v2: crops of a fifth to all of the image, strong jitter, grey, blur.
 
     Examples:
+        >>> import torch
         >>> MoCoRecipe(size=32)(torch.rand(3, 48, 64)).shape
         torch.Size([3, 32, 32])
 

@@ -36,7 +36,7 @@ def test_every_public_name_exists_and_nothing_else_is_listed() -> None:
     assert set(super_selfish.__all__) <= set(names)
 
 
-@pytest.mark.parametrize("name", ["CombinedNetwork", "SimCLRSupervisor", "os", "__wrapped__"])
+@pytest.mark.parametrize("name", ["CombinedNetwork", "UnknownSupervisor", "os", "__wrapped__"])
 def test_an_unknown_name_is_an_attribute_error(name: str) -> None:
     with pytest.raises(AttributeError, match=name):
         getattr(super_selfish, name)
