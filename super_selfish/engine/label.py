@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from typing_extensions import Self, Unpack
 
 from super_selfish.datasets.preprocessing import Preprocessing
+from super_selfish.engine.core.base import check_network
 from super_selfish.engine.core.setup import ImageOptions, Setup, overlaid
 from super_selfish.engine.supervisor import Supervisor
-from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.errors import DataError
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import output_shape
 from super_selfish.pretext.base import LabelledDataset, PretextDataset
@@ -52,12 +53,7 @@ class LabelSupervisor(Supervisor):
         finetune: bool = False,
         **images: Unpack[ImageOptions],
     ) -> None:
-        if not isinstance(model, CombinedNet):
-            raise ConfigurationError(
-                "A supervisor trains a backbone with a predictor behind it.",
-                expected="model=CombinedNet(backbone, predictor)",
-                received=type(model).__name__,
-            )
+        check_network(model)
         setup = Setup.of(dataset, images, backbone=model.backbone, predictor=model.predictor, loss=loss)
         stored = getattr(model.backbone, "preprocessing", None)
         if isinstance(stored, Preprocessing):

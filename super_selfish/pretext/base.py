@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from super_selfish.datasets.preprocessing import ImageDataset
 from super_selfish.datasets.scaling import as_float
 from super_selfish.datasets.sources import open_source
-from super_selfish.errors import ConfigurationError, is_count
+from super_selfish.errors import ConfigurationError, UnreadableImage, is_count
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import to_image
 from super_selfish.seeding import Stream, stream_from_torch
@@ -151,3 +151,14 @@ def foreign_sample(item: Any) -> Any:
     if isinstance(item, tuple | list):
         return tuple(foreign_sample(part) for part in item)
     return item
+
+
+def first_items(dataset: Any) -> list[Any]:
+    """The first item of a data set as a list, to check before training; empty if it cannot be read by index."""
+    if not hasattr(dataset, "__getitem__"):
+        return []  # of a user-supplied loader
+    try:
+        with sample_key(0, 0, 0):
+            return [foreign_sample(dataset[0])]
+    except UnreadableImage:
+        return []  # training decides whether that is an error

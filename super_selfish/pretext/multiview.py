@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from super_selfish.datasets.preprocessing import Preprocessing
-from super_selfish.errors import ConfigurationError, DataError, UnreadableImage
+from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.images.functional import Image
 from super_selfish.models.lab import FULL_RANGE
-from super_selfish.pretext.base import PretextDataset, Sample, foreign_sample, sample_key
+from super_selfish.pretext.base import PretextDataset, Sample, first_items
 from super_selfish.pretext.views import AugmentationIndexedDataset
 from super_selfish.seeding import Stream
 from super_selfish.transforms.lab import normalised_lab_of, roots
@@ -109,13 +109,9 @@ def check_lab_views(dataset: Any, preprocessing: Preprocessing, size: int | tupl
     Raises:
         ConfigurationError: If they are not.
     """
-    if not hasattr(dataset, "__getitem__"):
-        return  # of a loader of the user's own
-    try:
-        with sample_key(0, 0, 0):
-            item = foreign_sample(dataset[0])
-    except UnreadableImage:
-        return  # whether that is an error is said when training comes to it
+    if not (items := first_items(dataset)):
+        return
+    item = items[0]
     fields = item[:-1] if isinstance(item, tuple) else ()
     height, width = preprocessing.resolution if size is None else (size, size) if isinstance(size, int) else size
     wanted = [(1, height, width), (2, height, width)] * max(1, len(fields) // 2)

@@ -26,6 +26,20 @@ from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import feature_shape
 
 
+def check_network(model: object) -> None:
+    """Make sure that a model is a ``CombinedNet``.
+
+    Raises:
+        ConfigurationError: If it is not.
+    """
+    if not isinstance(model, CombinedNet):
+        raise ConfigurationError(
+            "A supervisor trains a backbone with a predictor behind it.",
+            expected="model=CombinedNet(backbone, predictor)",
+            received=type(model).__name__,
+        )
+
+
 class SupervisorBase(Stages):
     """Networks, data set and progress of a supervisor; a :class:`~super_selfish.engine.supervisor.Supervisor` trains.
 
@@ -59,12 +73,7 @@ class SupervisorBase(Stages):
         *,
         setup: Setup | None = None,
     ) -> None:
-        if not isinstance(model, CombinedNet):
-            raise ConfigurationError(
-                "A supervisor trains a backbone with a predictor behind it.",
-                expected="model=CombinedNet(backbone, predictor)",
-                received=type(model).__name__,
-            )
+        check_network(model)
         usable = loss is None or (callable(loss) and not isinstance(loss, type))
         check_argument(usable, "loss", loss, "None, a criterion such as nn.CrossEntropyLoss(), or a function")
         super().__init__()
