@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import Self, Unpack
 
 from super_selfish.datasets.preprocessing import Preprocessing
-from super_selfish.engine.core.base import check_network
-from super_selfish.engine.core.setup import ImageOptions, Setup, overlaid
+from super_selfish.engine.core.setup import ImageOptions, Setup, check_network, overlaid
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import DataError
 from super_selfish.models.combined import CombinedNet

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing
 from super_selfish.engine.core.identity import algorithm_name, full_signature, library_class
 from super_selfish.engine.core.settings import Settings
-from super_selfish.engine.core.setup import ImageOptions, Setup
+from super_selfish.engine.core.setup import ImageOptions, Setup, check_network
 from super_selfish.engine.core.stages import Stages
 from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.images.buffers import Buffers
@@ -24,20 +24,6 @@ from super_selfish.loading.loader import Cursor
 from super_selfish.models.backbones import channels_last_is_safe
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import feature_shape
-
-
-def check_network(model: object) -> None:
-    """Make sure that a model is a ``CombinedNet``.
-
-    Raises:
-        ConfigurationError: If it is not.
-    """
-    if not isinstance(model, CombinedNet):
-        raise ConfigurationError(
-            "A supervisor trains a backbone with a predictor behind it.",
-            expected="model=CombinedNet(backbone, predictor)",
-            received=type(model).__name__,
-        )
 
 
 class SupervisorBase(Stages):

@@ -26,6 +26,20 @@ from super_selfish.models.heads import Classification
 from super_selfish.models.shapes import check_decoded, check_outputs, expected_channels, feature_shape
 
 
+def check_network(model: object) -> None:
+    """Make sure that a model is a ``CombinedNet``.
+
+    Raises:
+        ConfigurationError: If it is not.
+    """
+    if not isinstance(model, CombinedNet):
+        raise ConfigurationError(
+            "A supervisor trains a backbone with a predictor behind it.",
+            expected="model=CombinedNet(backbone, predictor)",
+            received=type(model).__name__,
+        )
+
+
 class ImageOptions(TypedDict, total=False):
     """What an image means; keyword arguments of every constructor.
 
