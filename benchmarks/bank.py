@@ -31,10 +31,10 @@ def supervisor_of(size: int) -> InstanceDiscriminationSupervisor:
 
 
 def bank_step(supervisor: InstanceDiscriminationSupervisor, indices: torch.Tensor) -> float:
-    codes = F.normalize(torch.randn(BATCH, supervisor.embedding_size)).requires_grad_()
+    embeddings = F.normalize(torch.randn(BATCH, supervisor.embedding_size)).requires_grad_()
     begin = time.perf_counter()
-    supervisor.contrast(codes, supervisor.memory, indices).backward()
-    supervisor.remember((codes,), indices)
+    supervisor.contrast(embeddings, supervisor.memory, indices).backward()
+    supervisor.remember((embeddings,), indices)
     supervisor._after_update()
     return time.perf_counter() - begin
 
@@ -61,7 +61,7 @@ def main() -> None:
     seconds: dict[tuple[str, int], list[float]] = {}
     for number in range(rounds + 10):
         for size, supervisor in trained.items():
-            supervisor.cursor.step = number
+            supervisor.train_state.step = number
             indices = torch.randint(size, (BATCH,))
             alone = bank_step(supervisor, indices)
             whole = training_step(supervisor, optimizers[size], indices)

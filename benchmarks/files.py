@@ -33,10 +33,10 @@ from timing import introduce, ratios, write  # noqa: E402
 from torchvision.io import ImageReadMode, decode_jpeg, read_file  # noqa: E402
 from views import CPU, DATA, MEAN, STD, photographs, v2_views  # noqa: E402
 
-from super_selfish.data import AugmentationDataset, ImageDataset, MoCoRecipe, Preprocessing, open_source  # noqa: E402
+from super_selfish.data import AugmentationDataset, ImageDataset, MoCoTransform, Preprocessing, open_source  # noqa: E402
 from super_selfish.images.buffers import Buffers  # noqa: E402
 from super_selfish.loading.collate import Collator, to_device  # noqa: E402
-from super_selfish.loading.keyed import KeyedDataset, Ticket  # noqa: E402
+from super_selfish.loading.keyed import ImageRequest, KeyedDataset  # noqa: E402
 
 SIZE = 224
 SETTLED = Preprocessing((225, 225), 3, None, MEAN, STD)
@@ -66,12 +66,12 @@ def write_files(folder: Path, count: int, size: tuple[int, int] | None) -> list[
 
 def ours(images: ImageDataset) -> Callable[[int], Any]:
     """What the training loader does with a batch, in one process and one thread."""
-    recipe = MoCoRecipe(SIZE)
-    keyed = KeyedDataset(AugmentationDataset(images, recipe, recipe), 0, None, "raise")
+    transform = MoCoTransform(SIZE)
+    keyed = KeyedDataset(AugmentationDataset(images, transform, transform), 0, None, "raise")
     collate, buffers = Collator(), Buffers()
 
     def batch(turn: int) -> Any:
-        items = keyed.__getitems__([Ticket(turn, index) for index in range(len(images))])
+        items = keyed.__getitems__([ImageRequest(turn, index) for index in range(len(images))])
         return to_device(collate(items), CPU, SETTLED, buffers=buffers)
 
     return batch

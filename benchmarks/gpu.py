@@ -27,12 +27,12 @@ class Watch(Callback):
 
     def on_step_end(self, run: Any) -> None:
         if run.steps == WARM_UP:
-            self.begin, self.waited, self.first = self.now(run), run.clock.total_wait, run.cursor.samples
+            self.begin, self.waited, self.first = self.now(run), run.clock.total_wait, run.train_state.samples
         self.run = run
 
     def on_train_end(self, run: Any) -> None:
         self.seconds = self.now(run) - self.begin
-        self.speed = (run.cursor.samples - self.first) / self.seconds
+        self.speed = (run.train_state.samples - self.first) / self.seconds
         self.wait = (run.clock.total_wait - self.waited) / self.seconds
 
     @staticmethod

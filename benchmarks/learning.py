@@ -34,7 +34,7 @@ from learning_table import against, made_with, table
 from networks import SmallNet, scores
 from torch import nn
 
-from super_selfish.data import CPCRecipe, MoCoRecipe, PIRLColours
+from super_selfish.data import CPCTransform, MoCoTransform, PIRLColours
 from super_selfish.engine.core.identity import describe
 from super_selfish.losses import CPCLoss
 from super_selfish.models import Classification, CombinedNet, LayerNorm2d, Upsampling
@@ -77,10 +77,10 @@ def patches(side: int) -> dict[str, Any]:
     """4×4 patches that overlap by half."""
     half = side * 3 // 16
     own = {"half_crop_size": half, "patch_size": 2 * half, "embedding_size": 64}
-    return own | {"loss": CPCLoss(scale=1.0), "views": CPCRecipe(1, elastic=0.0)}
+    return own | {"loss": CPCLoss(scale=1.0), "views": CPCTransform(1, elastic=0.0)}
 
 
-SHARP = MoCoRecipe(blur=0.0)  # as authors do for small images
+SHARP = MoCoTransform(blur=0.0)  # as authors do for small images
 BANK = {"n": 2048, "t": 0.1, "bank_init": "forward"}
 MILD = PIRLColours((0.4, 0.4, 0.4, 0.1), photometric=0.0)
 TRAININGS = {

@@ -74,7 +74,7 @@ def measure(name: str, images: dict[str, np.ndarray], updates: int) -> dict[str,
     finite = error is None and all(map(math.isfinite, [*losses, score.value]))
     row = {"metric": score.name, "baseline": score.baseline, "trivial": score.trivial, "untrained": untrained.value}
     row |= {"value": score.value, "better_than_trivial": score.better_than_trivial, "finite": finite, "error": error}
-    return row | {"updates": supervisor.cursor.step, "losses": losses, "minutes": minutes}
+    return row | {"updates": supervisor.train_state.step, "losses": losses, "minutes": minutes}
 
 
 def origin(options: argparse.Namespace) -> str:

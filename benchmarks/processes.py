@@ -47,7 +47,7 @@ every = 5 if dies else 0
 supervisor.supervise(lr=0.01, epochs=3 if dies else 4, batch_size=64, name=folder + "/run", callbacks=[watch],
                      verbose=False, checkpoint_every=every)
 if rank == 0:
-    steps = supervisor.cursor.step
+    steps = supervisor.train_state.step
     print(json.dumps({"steps": steps, "speed": 64 * (steps - 5) / (watch.end - watch.begin)}))
 """
 

@@ -34,7 +34,7 @@ WATCHED: tuple[tuple[Any, str, str], ...] = (
     (Run, "_before_step", "check of gradients"),
     (torch.optim.SGD, "step", "optimizer"),
     (torch.optim.SGD, "zero_grad", "optimizer"),
-    (momentum_contrast, "follow", "moving average"),
+    (momentum_contrast, "update_ema", "moving average"),
     (BatchedQueue, "enqueue", "queue"),
 )
 EXEMPT = {"views", "network, forward", "loss, forward", "network and loss, backward"}

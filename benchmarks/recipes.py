@@ -27,19 +27,19 @@ from super_selfish.data import (
     AugmentationIndexedDataset,
     AugmentationLabIndexedDataset,
     BiDataset,
-    CMCRecipe,
+    CMCTransform,
     ContextDataset,
     ContrastivePredictiveCodingDataset,
     DenoiseDataset,
     ExemplarDataset,
-    ExemplarRecipe,
+    ExemplarTransform,
     JigsawDataset,
-    MoCoRecipe,
+    MoCoTransform,
     RotateDataset,
     SplitBrainDataset,
 )
 from super_selfish.images.functional import fit
-from super_selfish.pretext.pirl import image_and_puzzle
+from super_selfish.pretext.pirl import image_and_jigsaw
 
 SIZE = 225
 BILINEAR = InterpolationMode.BILINEAR
@@ -176,16 +176,16 @@ def contestants(count: int) -> dict[str, dict[str, Callable[[int], Any]]]:
     tensors = [torch.from_numpy(image).permute(2, 0, 1).contiguous() for image in images]
     held = Held(images)
     exemplars = ExemplarDataset(held)
-    shared = [[name for name in recipe.names if name in EXEMPLARS] for recipe in exemplars.recipes]
-    exemplars.recipes = tuple(ExemplarRecipe(tuple(names)) for names in shared)
+    shared = [[name for name in recipe.names if name in EXEMPLARS] for recipe in exemplars.transforms]
+    exemplars.transforms = tuple(ExemplarTransform(tuple(names)) for names in shared)
     others = [[EXEMPLARS[name] for name in names] for names in shared]
     pretexts = {
         "CPC, 49 patches": (ContrastivePredictiveCodingDataset(held), cpc),
-        "PIRL, image and 3×3 puzzle": (image_and_puzzle()(held), pirl),
+        "PIRL, image and 3×3 puzzle": (image_and_jigsaw()(held), pirl),
         "Jigsaw, 3×3 tiles": (JigsawDataset(held, crops=3, total_perms=64), jigsaw),
         "ExemplarNet, without operations that torchvision lacks": (exemplars, exemplar(others)),
-        "InstanceDiscrimination, one view": (AugmentationIndexedDataset(held, MoCoRecipe(), views=1), None),
-        "CMC, two views in Lab": (AugmentationLabIndexedDataset(held, CMCRecipe()), None),
+        "InstanceDiscrimination, one view": (AugmentationIndexedDataset(held, MoCoTransform(), views=1), None),
+        "CMC, two views in Lab": (AugmentationLabIndexedDataset(held, CMCTransform()), None),
         "RotateNet, four turns": (RotateDataset(held), None),
         "Denoise": (DenoiseDataset(held), None),
         "Context": (ContextDataset(held), None),

@@ -30,7 +30,7 @@ from super_selfish.training import Callback
 
 class Tell(Callback):
     def on_step_end(self, run):
-        print(run.cursor.step, flush=True)
+        print(run.train_state.step, flush=True)
 
 images = np.random.default_rng(0).integers(0, 256, (256, 32, 32, 3), np.uint8)
 options = {"contrastive_predictive_coding": {"patch_size": 16}, "exemplar_net": {"n_classes": 64, "n_trans": 1}}

@@ -36,7 +36,7 @@ from timing import DATA, RESULTS, Spread, introduce, parser, say, table, write  
 from torch import nn  # noqa: E402
 from views import MEAN, STD  # noqa: E402
 
-from super_selfish.data import MoCoRecipe  # noqa: E402
+from super_selfish.data import MoCoTransform  # noqa: E402
 from super_selfish.evaluation import knn  # noqa: E402
 from super_selfish.supervisors import MomentumContrastSupervisor  # noqa: E402
 from super_selfish.training import Callback  # noqa: E402
@@ -121,7 +121,7 @@ def ours(seed: int, images: Images, options: argparse.Namespace, goal: float) ->
         m=M,
         t=T,
         queue_size=QUEUE,
-        views=MoCoRecipe(blur=0.0),
+        views=MoCoTransform(blur=0.0),
         normalize=(MEAN, STD),
     )
     scores = Scores(images, options.epochs, goal)

@@ -23,10 +23,10 @@ from peers import ROOT, run_with
 
 run_with(*(("lightly", "kornia") if __name__ == "__main__" else ("lightly",)))
 
+import lightly.transforms  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from lightly.transforms import (  # noqa: E402
-    BYOLTransform,
     BYOLView1Transform,
     BYOLView2Transform,
     MoCoV2Transform,
@@ -35,12 +35,12 @@ from PIL import Image  # noqa: E402
 from timing import introduce, ratios, write  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
 
-from super_selfish.data import AugmentationDataset, BYOLRecipe, ImageSource, MoCoRecipe, Preprocessing  # noqa: E402
+from super_selfish.data import AugmentationDataset, BYOLTransform, ImageSource, MoCoTransform, Preprocessing  # noqa: E402
 from super_selfish.images.buffers import Buffers  # noqa: E402
 from super_selfish.images.functional import fit  # noqa: E402
 from super_selfish.images.image_files import Header  # noqa: E402
 from super_selfish.loading.collate import Collator, to_device  # noqa: E402
-from super_selfish.loading.keyed import KeyedDataset, Ticket  # noqa: E402
+from super_selfish.loading.keyed import ImageRequest, KeyedDataset  # noqa: E402
 from super_selfish.pretext.base import PretextDataset  # noqa: E402
 
 DATA = Path(os.environ.get("SUPER_SELFISH_DATA", ROOT.parent / "shared" / "data"))
@@ -102,7 +102,7 @@ def ours(dataset: PretextDataset, count: int, size: int) -> Callable[[int], Any]
     preprocessing = Preprocessing((size, size), 3, None, MEAN, STD)
 
     def batch(turn: int) -> Any:
-        items = keyed.__getitems__([Ticket(turn, index) for index in range(count)])
+        items = keyed.__getitems__([ImageRequest(turn, index) for index in range(count)])
         return to_device(collate(items), CPU, preprocessing, buffers=buffers)
 
     return batch
@@ -161,12 +161,12 @@ def contestants(size: int) -> dict[str, dict[str, Callable[[int], Any]]]:
     images = images_for(size)
     pictures = [Image.fromarray(image) for image in images]
     tensors = [torch.from_numpy(image.copy()).permute(2, 0, 1).contiguous() for image in images]
-    byol = BYOLTransform(BYOLView1Transform(size), BYOLView2Transform(size))
+    byol = lightly.transforms.BYOLTransform(BYOLView1Transform(size), BYOLView2Transform(size))
     held = Held(images)
-    views = AugmentationDataset(held, BYOLRecipe(size), BYOLRecipe(size, 2))
+    views = AugmentationDataset(held, BYOLTransform(size), BYOLTransform(size, 2))
     return {
         "MoCo v2": {
-            "super_selfish": ours(AugmentationDataset(held, MoCoRecipe(size)), len(images), size),
+            "super_selfish": ours(AugmentationDataset(held, MoCoTransform(size)), len(images), size),
             "lightly": stacked(MoCoV2Transform(size), pictures),
             "torchvision v2": stacked(v2_views(size, 0.2, 0.4, (0.5, 0.5), 0.0), tensors),
             "kornia": kornia_views(images, size, 0.2, 0.4, (0.5, 0.5), 0.0),

@@ -38,4 +38,4 @@ supervisor.supervise(  # on the GPU of each process, if there is one
     checkpoint_every="10min",
 )
 if rank() == 0:
-    print(f"Trained {supervisor.cursor.step} updates in {world()} processes.")
+    print(f"Trained {supervisor.train_state.step} updates in {world()} processes.")

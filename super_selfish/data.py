@@ -14,53 +14,53 @@ from super_selfish.pretext.jigsaw import JigsawDataset, jigsaw
 from super_selfish.pretext.multiview import AugmentationLabIndexedDataset, LDataset
 from super_selfish.pretext.patches import ContrastivePredictiveCodingDataset, ContrastivePreditiveCodingDataset
 from super_selfish.pretext.permutations import permutation_table
-from super_selfish.pretext.pirl import PIRLAugmentations, PIRLColours, PIRLImageRecipe, PIRLRecipe
+from super_selfish.pretext.pirl import PIRLAugmentations, PIRLColours, PIRLImageTransform, PIRLTransform
 from super_selfish.pretext.rotation import RotateDataset
 from super_selfish.pretext.split_brain import SplitBrainDataset
 from super_selfish.pretext.views import AugmentationDataset, AugmentationIndexedDataset
-from super_selfish.transforms.base import Recipe
-from super_selfish.transforms.byol import BYOLAugmentations, BYOLRecipe
-from super_selfish.transforms.cmc import CMCRecipe
-from super_selfish.transforms.cpc import ContrastivePredictiveCodingAugmentations, CPCRecipe
+from super_selfish.transforms.base import Transform
+from super_selfish.transforms.byol import BYOLAugmentations, BYOLTransform
+from super_selfish.transforms.cmc import CMCTransform
+from super_selfish.transforms.cpc import ContrastivePredictiveCodingAugmentations, CPCTransform
 from super_selfish.transforms.elastic import elastic_transform
-from super_selfish.transforms.exemplar import ExemplarRecipe
-from super_selfish.transforms.jigsaw import JigsawAugmentations, JigsawRecipe
-from super_selfish.transforms.moco import MoCoRecipe, MomentumContrastAugmentations
+from super_selfish.transforms.exemplar import ExemplarTransform
+from super_selfish.transforms.jigsaw import JigsawAugmentations, JigsawTransform
+from super_selfish.transforms.moco import MoCoTransform, MomentumContrastAugmentations
 
 __all__ = [
     "AugmentationDataset",
     "AugmentationIndexedDataset",
     "AugmentationLabIndexedDataset",
     "BYOLAugmentations",
-    "BYOLRecipe",
+    "BYOLTransform",
     "BiDataset",
-    "CMCRecipe",
-    "CPCRecipe",
+    "CMCTransform",
+    "CPCTransform",
     "ContextDataset",
     "ContrastivePredictiveCodingAugmentations",
     "ContrastivePredictiveCodingDataset",
     "ContrastivePreditiveCodingDataset",
     "DenoiseDataset",
     "ExemplarDataset",
-    "ExemplarRecipe",
+    "ExemplarTransform",
     "ImageDataset",
     "ImageSource",
     "JigsawAugmentations",
     "JigsawDataset",
-    "JigsawRecipe",
+    "JigsawTransform",
     "LDataset",
     "LabelledDataset",
-    "MoCoRecipe",
+    "MoCoTransform",
     "MomentumContrastAugmentations",
     "PIRLAugmentations",
     "PIRLColours",
-    "PIRLImageRecipe",
-    "PIRLRecipe",
+    "PIRLImageTransform",
+    "PIRLTransform",
     "Preprocessing",
     "PretextDataset",
-    "Recipe",
     "RotateDataset",
     "SplitBrainDataset",
+    "Transform",
     "batched_collate",
     "elastic_transform",
     "fit_preprocessing",

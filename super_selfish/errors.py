@@ -120,12 +120,12 @@ class Rule(NamedTuple):
     """What an argument may be.
 
     Attributes:
-        sound: Tells whether a value is.
+        is_valid: Tells whether a value is.
         expected: What it may be, in words.
         fix: The way out.
     """
 
-    sound: Callable[[Any], bool]
+    is_valid: Callable[[Any], bool]
     expected: str
     fix: str | None = None
 
@@ -146,7 +146,7 @@ def check_arguments(rules: Mapping[str, Rule], values: Mapping[str, object]) -> 
         ConfigurationError: About the first that is.
     """
     for name, rule in rules.items():
-        check_argument(rule.sound(values[name]), name, values[name], rule.expected, rule.fix)
+        check_argument(rule.is_valid(values[name]), name, values[name], rule.expected, rule.fix)
 
 
 def validate_arguments(rules: Mapping[str, Rule]) -> Callable[[Constructor], Constructor]:
@@ -181,11 +181,11 @@ def validate_arguments(rules: Mapping[str, Rule]) -> Callable[[Constructor], Con
     return decorate
 
 
-def check_argument(sound: bool, name: str, value: object, expected: str, fix: str | None = None) -> None:
+def check_argument(is_valid: bool, name: str, value: object, expected: str, fix: str | None = None) -> None:
     """Refuse an argument that is out of range.
 
     Raises:
         ConfigurationError: Unless it is sound.
     """
-    if not sound:
+    if not is_valid:
         raise ConfigurationError(f"`{name}` is out of range.", expected=expected, received=f"{name}={value!r}", fix=fix)

@@ -42,16 +42,16 @@ def make_key(*parts: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(_fold(parts), digest_size=8).digest(), "little")
 
 
-class Stream:
+class KeyedGenerator:
     """Random draws that are a pure function of a key.
 
     Args:
         key: Integers and words.
 
     Examples:
-        >>> Stream(7, "crop").uniform() == Stream(7, "crop").uniform()
+        >>> KeyedGenerator(7, "crop").uniform() == KeyedGenerator(7, "crop").uniform()
         True
-        >>> 0 <= Stream(7, "crop").integer(10) < 10
+        >>> 0 <= KeyedGenerator(7, "crop").integer(10) < 10
         True
     """
 
@@ -146,9 +146,9 @@ def global_seed(key: int) -> Iterator[None]:
         torch.set_rng_state(torch_state)
 
 
-def stream_from_torch() -> Stream:
+def generator_from_torch() -> KeyedGenerator:
     """A stream keyed by torch's global generator: how recipes draw when no loader gave them a key."""
-    return Stream(int(torch.randint(0, 2**63 - 1, ()).item()))
+    return KeyedGenerator(int(torch.randint(0, 2**63 - 1, ()).item()))
 
 
 @contextlib.contextmanager

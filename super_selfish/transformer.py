@@ -130,14 +130,14 @@ class SelfSupervisedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[m
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if "supervisor_" in state:
-            state["supervisor_"] = stored(state["supervisor_"])
+            state["supervisor_"] = supervisor_state(state["supervisor_"])
         return state
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         plain = {key: value for key, value in state.items() if key != "supervisor_"}
         super().__setstate__(plain)
         if "supervisor_" in state:
-            self.supervisor_ = rebuilt(**state["supervisor_"])
+            self.supervisor_ = rebuild_supervisor(**state["supervisor_"])
             device = device_for_training(self.supervisor_) if self.device in (None, "auto") else self.device
             if device is None:
                 return
@@ -155,7 +155,7 @@ class SelfSupervisedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[m
         return twin
 
 
-def stored(supervisor: Supervisor) -> dict[str, Any]:
+def supervisor_state(supervisor: Supervisor) -> dict[str, Any]:
     """A supervisor as its file, and the networks and functions of the user's own that the file is rebuilt with.
 
     Raises:
@@ -176,7 +176,7 @@ def stored(supervisor: Supervisor) -> dict[str, Any]:
         artefact = Persistence(supervisor).save(Path(folder, "features")).read_bytes()
     found: dict[str, Any] = {"artefact": artefact, "given": own}
     try:
-        rebuilt(**copy.deepcopy(found))
+        rebuild_supervisor(**copy.deepcopy(found))
     except Exception as error:
         raise ConfigurationError(
             f"The fitted features cannot be pickled, because they could not be rebuilt: {error}",
@@ -185,7 +185,7 @@ def stored(supervisor: Supervisor) -> dict[str, Any]:
     return found
 
 
-def rebuilt(artefact: bytes, given: Mapping[str, Any]) -> Supervisor:
+def rebuild_supervisor(artefact: bytes, given: Mapping[str, Any]) -> Supervisor:
     """The supervisor of a file's content, on the CPU, with the networks and functions that were given to it."""
     own = {key: value.cpu() if isinstance(value, nn.Module) else value for key, value in given.items()}
     with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import torch
 
-from super_selfish.seeding import Stream, global_seed, make_key, splitmix64, stream_from_torch
+from super_selfish.seeding import KeyedGenerator, generator_from_torch, global_seed, make_key, splitmix64
 
 
 def test_is_splitmix64() -> None:
@@ -17,9 +17,12 @@ def test_is_splitmix64() -> None:
 
 def test_draws_are_the_same_everywhere() -> None:
     """A checkpoint continues on another machine and another Python."""
-    stream = Stream(0, "x", 2**70, -3)
-    assert [stream.bits() >> 32 for _ in range(3)] == [2341026115, 490073929, 2488090034]
-    assert [Stream(np.int64(5), "a").bits(), make_key(np.int64(5))] == [Stream(5, "a").bits(), make_key(5)]
+    generator = KeyedGenerator(0, "x", 2**70, -3)
+    assert [generator.bits() >> 32 for _ in range(3)] == [2341026115, 490073929, 2488090034]
+    assert [KeyedGenerator(np.int64(5), "a").bits(), make_key(np.int64(5))] == [
+        KeyedGenerator(5, "a").bits(),
+        make_key(5),
+    ]
 
 
 def test_keys_differ_by_every_part() -> None:
@@ -35,27 +38,27 @@ def test_keys_differ_by_every_part() -> None:
 
 
 def test_arrays_cost_one_draw() -> None:
-    one, many = Stream(3, "x"), Stream(3, "x")
+    one, many = KeyedGenerator(3, "x"), KeyedGenerator(3, "x")
     one.bits()
     assert many.uniforms(3, 4).shape == (3, 4)
     assert one.uniform() == many.uniform()
-    draws = [Stream(3, "x").uniform(), *many.uniforms(50)]
+    draws = [KeyedGenerator(3, "x").uniform(), *many.uniforms(50)]
     assert len(set(draws)) == len(draws)
 
 
 def test_draws_are_uniform() -> None:
-    draws = Stream(5).uniforms(100_000)
+    draws = KeyedGenerator(5).uniforms(100_000)
     assert 0 <= draws.min() < 1e-3
     assert 1 - 1e-3 < draws.max() < 1
     assert abs(draws.mean() - 0.5) < 5 / np.sqrt(12 * 100_000)
-    counts = np.bincount([Stream(5, index).integer(7) for index in range(14_000)], minlength=7)
+    counts = np.bincount([KeyedGenerator(5, index).integer(7) for index in range(14_000)], minlength=7)
     assert np.abs(counts - 2000).max() < 5 * np.sqrt(2000)
 
 
 def test_chance_and_permutation() -> None:
-    assert not any(Stream(index).chance(0.0) for index in range(100))
-    assert all(Stream(index).chance(1.0) for index in range(100))
-    orders = {tuple(Stream(index).permutation(4)) for index in range(500)}
+    assert not any(KeyedGenerator(index).chance(0.0) for index in range(100))
+    assert all(KeyedGenerator(index).chance(1.0) for index in range(100))
+    orders = {tuple(KeyedGenerator(index).permutation(4)) for index in range(500)}
     assert len(orders) == 24
     assert all(sorted(order) == [0, 1, 2, 3] for order in orders)
 
@@ -74,7 +77,7 @@ def test_global_generators_are_seeded_and_restored() -> None:
 
 def test_outside_a_loader_torch_decides() -> None:
     torch.manual_seed(4)
-    first = stream_from_torch().uniform()
-    second = stream_from_torch().uniform()
+    first = generator_from_torch().uniform()
+    second = generator_from_torch().uniform()
     torch.manual_seed(4)
-    assert stream_from_torch().uniform() == first != second
+    assert generator_from_torch().uniform() == first != second

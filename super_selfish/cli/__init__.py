@@ -28,18 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0; 1 if `check` or `verify` found damage; 2 after a mistake; 130 after Ctrl-C.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    logger, in_flags = logging.getLogger("super_selfish"), InFlags(words)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    logger, in_flags = logging.getLogger("super_selfish"), InFlags(argv)
     logger.addFilter(in_flags)
     try:
-        return run(words)
+        return run(argv)
     except SuperSelfishError as error:
-        complain(in_flags.rewrite(" ".join(str(error).split())))
+        print_error(in_flags.rewrite(" ".join(str(error).split())))
     except BrokenPipeError:  # who read what was printed has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except KeyboardInterrupt:
-        complain("interrupted")
+        print_error("interrupted")
         return INTERRUPTED
     finally:
         logger.removeFilter(in_flags)
@@ -50,19 +50,19 @@ class InFlags(logging.Filter):
     """Names flags in log messages where they name Python arguments.
 
     Args:
-        words: The command line.
+        argv: The command line.
     """
 
-    def __init__(self, words: list[str]) -> None:
+    def __init__(self, argv: list[str]) -> None:
         super().__init__()
-        self.words = words
+        self.argv = argv
 
     def rewrite(self, text: str) -> str:
         """A message with the flags of the command."""
         from super_selfish.cli.commands import arguments_of
         from super_selfish.cli.names import with_flags
 
-        return with_flags(text, arguments_of(self.words))
+        return with_flags(text, arguments_of(self.argv))
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the message of a record; none is left out."""
@@ -70,11 +70,11 @@ class InFlags(logging.Filter):
         return True
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Run a command, whose errors are the caller's.
 
     Args:
-        words: What was typed; the name of an algorithm is replaced by the one that commands have.
+        argv: What was typed; the name of an algorithm is replaced by the one that commands have.
 
     Returns:
         The exit status.
@@ -87,20 +87,20 @@ def run(words: list[str]) -> int:
     from super_selfish.cli.commands import COMMANDS, application
     from super_selfish.cli.names import algorithm_name
 
-    per_algorithm = words[:1] in (["train"], ["preview"])
-    if not words or (per_algorithm and len(words) == 1):
-        words.append("--help")
-    if per_algorithm and not words[1].startswith("-") and words != ["preview", "all", *words[2:]]:
-        words[1] = algorithm_name(words[1])
+    per_algorithm = argv[:1] in (["train"], ["preview"])
+    if not argv or (per_algorithm and len(argv) == 1):
+        argv.append("--help")
+    if per_algorithm and not argv[1].startswith("-") and argv != ["preview", "all", *argv[2:]]:
+        argv[1] = algorithm_name(argv[1])
     try:
-        status = application(words)(words, exit_on_error=False, print_error=False, result_action="return_value")
+        status = application(argv)(argv, exit_on_error=False, print_error=False, result_action="return_value")
         return status if isinstance(status, int) else 0
     except CycloptsError as error:
-        known = [*words[: 2 if per_algorithm else 1], ""] if words[0] in COMMANDS else [""]
-        complain(f"{' '.join(str(error).split())} (see super-selfish {' '.join(known)}--help)")
+        known = [*argv[: 2 if per_algorithm else 1], ""] if argv[0] in COMMANDS else [""]
+        print_error(f"{' '.join(str(error).split())} (see super-selfish {' '.join(known)}--help)")
         return MISTAKE
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """A line on stderr."""
     sys.stderr.write(f"super-selfish: {text}\n")

@@ -16,7 +16,7 @@ from cyclopts import App
 from super_selfish.cli.config_file import Arguments, ConfigurationFile, read
 from super_selfish.cli.flags import command as flagged
 from super_selfish.cli.flags import documented, flag, flags, plain_text
-from super_selfish.cli.output import FOLDER, say
+from super_selfish.cli.output import FOLDER, echo
 from super_selfish.distributed import world
 from super_selfish.distributed.launching import launch
 from super_selfish.engine.core.callback import Callback
@@ -41,12 +41,12 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch
 SHORT = "`super-selfish list` shows short names and papers."
 
 
-def train(names: Collection[str], words: Sequence[str] = ()) -> App:
+def train(names: Collection[str], argv: Sequence[str] = ()) -> App:
     """The command ``train``.
 
     Args:
         names: The algorithms to build flags for.
-        words: The whole command line, for processes that are started with it.
+        argv: The whole command line, for processes that are started with it.
     """
     text = "Train an algorithm on a folder of images, and store weights and checkpoints."
     costs = {name: algorithm.relative_cost for name, algorithm in all_supervisors().items()}
@@ -54,7 +54,7 @@ def train(names: Collection[str], words: Sequence[str] = ()) -> App:
     times = ", ".join(f"{name} {cost:g}" for cost, name in measured)
     app = App("train", help=f"{text}\n\nTraining time per image, relative to the fastest: {times}.\n\n{SHORT}")
     for name in names:
-        run = functools.partial(run_training, words=words)
+        run = functools.partial(run_training, argv=argv)
         app.command(command(all_supervisors()[name], run, training_flags()), name=name)
     return app
 
@@ -122,7 +122,7 @@ def training_flags() -> list[inspect.Parameter]:
     return found + [flag(name, kind, default, text, TRAINING) for name, kind, default, text in extra]
 
 
-def run_training(algorithm: Algorithm, data: str | None, given: dict[str, Any], words: Sequence[str] = ()) -> int:
+def run_training(algorithm: Algorithm, data: str | None, given: dict[str, Any], argv: Sequence[str] = ()) -> int:
     """Build, train, and store; with ``--processes``, make sure that all is sound, and start them with the same words.
 
     Returns:
@@ -136,7 +136,7 @@ def run_training(algorithm: Algorithm, data: str | None, given: dict[str, Any], 
     supervisor = algorithm(arguments.data, **arguments.constructor)
     if training["processes"] != 1 and world() == 1:
         check_processes(arguments, device, len(supervisor.dataset))
-        return launch(words, training["processes"])
+        return launch(argv, training["processes"])
     supervisor.to(device)
     supervisor.supervise(**settings(arguments, ConfigurationFile(arguments)))
     return 0
@@ -241,7 +241,7 @@ def run_preview(algorithm: Algorithm, data: str | None, given: dict[str, Any]) -
     if how["trained"] is not None:
         supervisor.load(how["trained"])
     supervisor.preview(count=how["count"], path=path)
-    say(f"Written to {path}.")
+    echo(f"Written to {path}.")
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from cyclopts import App
 
 from super_selfish.cli.flags import command
-from super_selfish.cli.output import FOLDER, NAME, say
+from super_selfish.cli.output import FOLDER, NAME, echo
 from super_selfish.errors import check_argument
 from super_selfish.version import __version__
 
@@ -20,11 +20,11 @@ COMMANDS = ("demo", "list", "check", "preview", "train", "evaluate", "report", "
 Format = Literal["safetensors", "torch", "onnx"]
 
 
-def application(words: Sequence[str] = ()) -> App:
+def application(argv: Sequence[str] = ()) -> App:
     """The command line.
 
     Args:
-        words: What was typed: only the commands that these may need are built.
+        argv: What was typed: only the commands that these may need are built.
     """
     app = App(
         "super-selfish",
@@ -35,7 +35,7 @@ def application(words: Sequence[str] = ()) -> App:
     app.register_install_completion_command(name="--install-completion")
     for function in FUNCTIONS:
         app.command(command(function), name=function.__name__.removeprefix("show_"))
-    shown = not words or words[0] not in ("train", "preview")
+    shown = not argv or argv[0] not in ("train", "preview")
     if shown:
         app.command(App("train", help="Train an algorithm on a folder of images."))
         app.command(App("preview", help="Draw the pretext task of an algorithm on your images."))
@@ -44,8 +44,8 @@ def application(words: Sequence[str] = ()) -> App:
         from super_selfish.supervisors import all_supervisors
 
         known = all_supervisors()
-        names = set(words[1:2]) & set(known) or known
-        app.command(algorithms.train(names, words) if words[0] == "train" else algorithms.preview(names))
+        names = set(argv[1:2]) & set(known) or known
+        app.command(algorithms.train(names, argv) if argv[0] == "train" else algorithms.preview(names))
     return app
 
 
@@ -53,7 +53,7 @@ def show_list() -> int:
     """List the algorithms: name, class, aliases, paper."""
     from super_selfish.cli.names import algorithms_table
 
-    say(algorithms_table())
+    echo(algorithms_table())
     return 0
 
 
@@ -89,7 +89,7 @@ def check(data: str = FOLDER, /, *, max_pixels: int = 89_478_485) -> int:
 
     check_argument(max_pixels >= 1, "max_pixels", max_pixels, "at least 1")
     found = survey(data, max_pixels=max_pixels)
-    say(str(found))
+    echo(str(found))
     return DAMAGED if found.unreadable else 0
 
 
@@ -105,8 +105,8 @@ def verify(name: str = NAME, /) -> int:
     from super_selfish.storage.inspection import inspect
 
     found = inspect(name)
-    say(str(found))
-    return 0 if found.sound else DAMAGED
+    echo(str(found))
+    return 0 if found.is_valid else DAMAGED
 
 
 def evaluate(
@@ -126,7 +126,7 @@ def evaluate(
     """
     from super_selfish.cli.scores import scored, table
 
-    say(table(scored(name, data, test, seeds, num_workers)))
+    echo(table(scored(name, data, test, seeds, num_workers)))
     return 0
 
 
@@ -143,7 +143,7 @@ def report(name: str = NAME, data: str | None = None, /, *, output: str | None =
     """
     from super_selfish.report.report import report as write
 
-    say(f"Written to {write(name, data, output, count=images)}.")
+    echo(f"Written to {write(name, data, output, count=images)}.")
     return 0
 
 
@@ -166,7 +166,7 @@ def export(
     """
     from super_selfish.export import export as write
 
-    say(f"Written to {write(name, format, path=output, resolution=resolution)}.")
+    echo(f"Written to {write(name, format, path=output, resolution=resolution)}.")
     return 0
 
 
@@ -174,16 +174,16 @@ FUNCTIONS = (demo, show_list, check, evaluate, report, export, verify)
 """The commands other than ``train`` and ``preview``."""
 
 
-def arguments_of(words: Sequence[str]) -> list[str]:
+def arguments_of(argv: Sequence[str]) -> list[str]:
     """The arguments of the command that was typed which are flags."""
-    if words[:1] in (["train"], ["preview"]) and len(words) > 1:
+    if argv[:1] in (["train"], ["preview"]) and len(argv) > 1:
         from super_selfish.cli import algorithms
         from super_selfish.supervisors import all_supervisors
 
-        found = algorithms.training_flags() if words[0] == "train" else algorithms.preview_flags()
-        algorithm = all_supervisors().get(words[1])
+        found = algorithms.training_flags() if argv[0] == "train" else algorithms.preview_flags()
+        algorithm = all_supervisors().get(argv[1])
         found += [] if algorithm is None else algorithms.constructor_flags(algorithm)
         return [flag.name for flag in found]
-    named = [function for function in FUNCTIONS if function.__name__.removeprefix("show_") in words[:1]]
+    named = [function for function in FUNCTIONS if function.__name__.removeprefix("show_") in argv[:1]]
     parameters = [parameter for function in named for parameter in inspect.signature(function).parameters.values()]
     return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]

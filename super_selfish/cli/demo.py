@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from super_selfish.cli.output import say
+from super_selfish.cli.output import echo
 from super_selfish.drawing.curves import loss_curve
 from super_selfish.drawing.figures import save
 from super_selfish.drawing.maps import feature_map
@@ -26,7 +26,7 @@ from super_selfish.files import check_writable
 from super_selfish.images.functional import resize
 from super_selfish.models.combined import in_eval_mode
 from super_selfish.pretext.rotation import RotateDataset
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 from super_selfish.supervisors import RotateNetSupervisor
 
 SIDE, BATCH, LEARNING_RATE = 32, 32, 4e-3
@@ -80,7 +80,7 @@ def run(folder: Path, parts: tuple[Part, Part], *, copies: int, epochs: int, per
     bank = Part(train.images[:count], train.labels[:count])  # each training digit once
     minutes = max(1, round(epochs * len(train.labels) / 9584 * SECONDS_PER_EPOCH / 60))
     sizes = (len(train.labels), count, copies, len(test.labels))
-    say(INTRODUCTION.format(*sizes, epochs=epochs, minutes=minutes))
+    echo(INTRODUCTION.format(*sizes, epochs=epochs, minutes=minutes))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         supervisor = RotateNetSupervisor(train.images, backbone=tiny_net(), crop=None, flip=0)
@@ -112,10 +112,10 @@ def run(folder: Path, parts: tuple[Part, Part], *, copies: int, epochs: int, per
     flat = [(part.images.reshape(len(part.images), -1) / 255 - 0.5).astype(np.float32) for part in (bank, test)]
     kinds = {"raw pixels": (flat[0], flat[1]), "untrained network": before, "trained network": after}
     rows = {name: scores(found, bank.labels, test.labels, per_class) for name, found in kinds.items()}
-    say(SCORES.format(per_class=per_class, draws=DRAWS, table=table(rows), accuracy=rotations.points[-1][1]))
+    echo(SCORES.format(per_class=per_class, draws=DRAWS, table=table(rows), accuracy=rotations.points[-1][1]))
     supervisor.preview(test.images, count=SHOWN, path=folder / "pretext.png")
     draw(folder, bank, test, {"before training": before, "after training": after})
-    say(WRITTEN.format(folder=folder))
+    echo(WRITTEN.format(folder=folder))
 
 
 def photographs() -> tuple[list[Images], list[Images]]:
@@ -140,34 +140,34 @@ def scattered(copies: int, *, digits: int | None = None) -> tuple[Part, Part]:
 
     bundle: Any = load_digits()
     shapes, labels = bundle.images[:digits], bundle.target[:digits].astype(np.int64)
-    order = np.array(Stream("demo digits").permutation(len(labels)))
+    order = np.array(KeyedGenerator("demo digits").permutation(len(labels)))
     cut = len(order) * 2 // 3
     train_photos, test_photos = photographs()
 
     def part(name: str, chosen: Labels, photos: list[Images]) -> Part:
-        images = [place(shape, photos, Stream("demo", name, i)) for i, shape in enumerate(shapes[chosen])]
+        images = [place(shape, photos, KeyedGenerator("demo", name, i)) for i, shape in enumerate(shapes[chosen])]
         return Part(np.stack(images), labels[chosen])
 
     return part("train", np.tile(order[:cut], copies), train_photos), part("test", order[cut:], test_photos)
 
 
-def place(shape: npt.NDArray[np.float64], photos: list[Images], stream: Stream) -> Images:
+def place(shape: npt.NDArray[np.float64], photos: list[Images], generator: KeyedGenerator) -> Images:
     """One upright digit somewhere on a crop of a photograph that is rotated and flipped at random."""
-    photo = photos[stream.integer(len(photos))]
-    cut = int(stream.uniform(0.4, 1.2) * SIDE)
-    top, left = stream.integer(photo.shape[0] - cut), stream.integer(photo.shape[1] - cut)
+    photo = photos[generator.integer(len(photos))]
+    cut = int(generator.uniform(0.4, 1.2) * SIDE)
+    top, left = generator.integer(photo.shape[0] - cut), generator.integer(photo.shape[1] - cut)
     ground = resize(photo[top : top + cut, left : left + cut, :3], SIDE, SIDE).astype(np.float32)
-    ground = np.rot90(ground, stream.integer(4))
-    if stream.chance(0.5):
+    ground = np.rot90(ground, generator.integer(4))
+    if generator.chance(0.5):
         ground = ground[:, ::-1]
-    size = int(stream.uniform(0.6, 0.85) * SIDE)
+    size = int(generator.uniform(0.6, 0.85) * SIDE)
     ink = resize((shape / 16.0).astype(np.float32)[:, :, None], size, size)
-    top, left = stream.integer(SIDE - size + 1), stream.integer(SIDE - size + 1)
+    top, left = generator.integer(SIDE - size + 1), generator.integer(SIDE - size + 1)
     alpha = np.zeros((SIDE, SIDE, 1), np.float32)
     alpha[top : top + size, left : left + size] = np.clip(1.4 * ink.reshape(size, size, 1), 0, 1)
     behind = float(ground[top : top + size, left : left + size].mean())
     low, high = (170, 256) if behind < 128 else (0, 86)
-    colour = stream.uniforms(3) * (high - low) + low
+    colour = generator.uniforms(3) * (high - low) + low
     return np.clip(ground * (1 - alpha) + colour.astype(np.float32) * alpha, 0, 255).round().astype(np.uint8)
 
 
@@ -212,7 +212,7 @@ def scores(found: Features, train: Labels, test: Labels, per_class: int) -> dict
     x, test_x = found
     probe, votes = [], []
     for draw in range(DRAWS):
-        order = np.array(Stream("demo labels", draw).permutation(len(train)))
+        order = np.array(KeyedGenerator("demo labels", draw).permutation(len(train)))
         chosen = np.concatenate([order[train[order] == label][:per_class] for label in np.unique(train)])
         probe.append(linear_probe(x[chosen], train[chosen], test_x, test))
         votes.append(knn(x[chosen], train[chosen], test_x, test, NEIGHBOURS))

@@ -11,7 +11,7 @@ NAME = "store/base"
 """Default name of a training."""
 
 
-def say(text: str) -> None:
+def echo(text: str) -> None:
     """Write a line to stdout."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

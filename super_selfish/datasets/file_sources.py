@@ -21,7 +21,7 @@ from super_selfish.datasets.image_source import NO_LABEL, ImageSource
 from super_selfish.errors import DataError
 from super_selfish.images.formats import EXTENSIONS
 from super_selfish.images.functional import Image
-from super_selfish.images.image_files import Header, decode, inspect, printable
+from super_selfish.images.image_files import Header, decode, inspect_image, printable
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img")
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category")
@@ -62,13 +62,13 @@ class FileSource(ImageSource):
     def read(self, index: int) -> Image:
         """Decode file ``index``."""
         image, alpha = decode(self.path(index), self.max_pixels, cover=self._cover)
-        self._tell_alpha(alpha)
+        self._log_alpha(alpha)
         return image
 
     def header(self, index: int) -> Header:
         """What file ``index`` holds, from its first bytes."""
-        header, alpha = inspect(self.path(index), self.max_pixels)
-        self._tell_alpha(alpha)
+        header, alpha = inspect_image(self.path(index), self.max_pixels)
+        self._log_alpha(alpha)
         return header
 
     def covering(self, resolution: tuple[int, int]) -> FileSource:

@@ -94,7 +94,7 @@ class ImageSource(ABC):
         other.class_names = class_names
         return other
 
-    def _tell_alpha(self, alpha: bool) -> None:
+    def _log_alpha(self, alpha: bool) -> None:
         if alpha and not self._alpha_told:
             self._alpha_told = True
             logger.info("Some images have an alpha channel; it is dropped.")

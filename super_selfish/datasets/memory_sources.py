@@ -172,10 +172,10 @@ class DatasetSource(ImageSource):
             value = io.BytesIO(value)
         if isinstance(value, (str, os.PathLike, io.BytesIO)):
             image, alpha = decode(value, self.max_pixels, "encoded bytes")
-            self._tell_alpha(alpha)
+            self._log_alpha(alpha)
             return image
         if isinstance(value, Pillow.Image):
-            self._tell_alpha(value.mode in ALPHA_MODES)
+            self._log_alpha(value.mode in ALPHA_MODES)
         return to_image(np.asarray(value) if isinstance(value, (list, tuple)) else value)
 
 

@@ -64,7 +64,7 @@ class Survey:
     std: tuple[float, ...] = ()
 
     @property
-    def advice(self) -> list[str]:
+    def recommendations(self) -> list[str]:
         """What to set, or to do, before training."""
         told = []
         if self.unreadable:
@@ -204,7 +204,7 @@ def _lines(found: Survey) -> Iterator[str]:
             yield from (f"  {name}" for name in names[:_SHOWN])
             if len(names) > _SHOWN:
                 yield f"  and {len(names) - _SHOWN} more"
-    yield from found.advice
+    yield from found.recommendations
 
 
 def _size(key: object) -> str:

@@ -56,14 +56,14 @@ class Group:
         """Whether this process writes files and speaks."""
         return self.rank == 0
 
-    def beat(self, step: int) -> None:
+    def heartbeat(self, step: int) -> None:
         """An update is made: from now on the others are waited for no longer than they need."""
         self.step = step
-        self.wait_for(patience())
+        self.wait_for(timeout_seconds())
 
-    def be_patient(self) -> None:
+    def allow_startup_time(self) -> None:
         """Wait for the others as long as before the first update."""
-        self.wait_for(max(_FIRST_SECONDS, patience()))
+        self.wait_for(max(_FIRST_SECONDS, timeout_seconds()))
 
     def wait_for(self, seconds: float) -> None:
         """Give up on the others after so long from now on."""
@@ -74,7 +74,7 @@ class Group:
             change(datetime.timedelta(seconds=seconds))
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
+    def monitored(self) -> Iterator[None]:
         """Within the block, a process that is gone or does not answer is named.
 
         Raises:
@@ -125,12 +125,12 @@ def current() -> Group:
 
 def rank() -> int:
     """The number of this process, from 0; before training, as torchrun or srun say."""
-    return _group.rank if _group.world > 1 else int(found(os.environ).get("RANK", 0))
+    return _group.rank if _group.world > 1 else int(process_environment(os.environ).get("RANK", 0))
 
 
 def world() -> int:
     """How many processes train together; before training, as torchrun or srun say."""
-    return _group.world if _group.world > 1 else int(found(os.environ).get("WORLD_SIZE", 1))
+    return _group.world if _group.world > 1 else int(process_environment(os.environ).get("WORLD_SIZE", 1))
 
 
 def store() -> Any:
@@ -138,7 +138,7 @@ def store() -> Any:
     return dist.distributed_c10d._get_default_store()
 
 
-def found(environment: Mapping[str, str]) -> dict[str, str]:
+def process_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What torchrun set, or what follows from what srun set; empty for a process alone.
 
     Raises:
@@ -194,14 +194,14 @@ def join(on_gpu: bool) -> Group:
     """
     global _group
     if _group.world > 1 and dist.is_initialized():
-        _group.be_patient()
+        _group.allow_startup_time()
         return _group
     if dist.is_available() and dist.is_initialized():  # by the user's own script
         backend = dist.get_backend()
         local = int(os.environ.get("LOCAL_RANK", 0))
         _group = Group(dist.get_rank(), dist.get_world_size(), local, backend) if dist.get_world_size() > 1 else _alone
         return _group
-    told = found(os.environ)
+    told = process_environment(os.environ)
     if int(told.get("WORLD_SIZE", 1)) < 2:
         _group = _alone
         return _group
@@ -214,7 +214,7 @@ def join(on_gpu: bool) -> Group:
         local = 0  # srun --gpus-per-task=1 shows each process its own alone
     if on_gpu and local < torch.cuda.device_count():
         torch.cuda.set_device(local)
-    patience()  # a mistake in it is told now
+    timeout_seconds()  # a mistake in it is told now
     waits = datetime.timedelta(seconds=_FIRST_SECONDS)
     try:
         own = store_of_attempt(size, waits)
@@ -231,7 +231,7 @@ def join(on_gpu: bool) -> Group:
     return _group
 
 
-def patience() -> float:
+def timeout_seconds() -> float:
     """Seconds to wait for the others after the first update.
 
     Raises:

@@ -16,11 +16,11 @@ RESTARTS = 3
 PREEMPTED = 128 + signal.SIGTERM
 
 
-def launch(words: Sequence[str], processes: int, *, restarts: int = RESTARTS) -> int:
+def launch(argv: Sequence[str], processes: int, *, restarts: int = RESTARTS) -> int:
     """Run ``super-selfish`` with these words in several processes, under torchrun; all are gone when this returns.
 
     Args:
-        words: The command line; processes of a group take no notice of its ``--processes``.
+        argv: The command line; processes of a group take no notice of its ``--processes``.
         processes: How many, at least 2.
         restarts: How often all are started again, from the last checkpoint, after one was lost.
 
@@ -35,7 +35,7 @@ def launch(words: Sequence[str], processes: int, *, restarts: int = RESTARTS) ->
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     environment = {"OMP_NUM_THREADS": str(max(1, cores // processes)), **os.environ}
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    run += [f"--max-restarts={restarts}", "-m", "super_selfish", *words]
+    run += [f"--max-restarts={restarts}", "-m", "super_selfish", *argv]
     with passing_on() as (children, received), subprocess.Popen(run, env=environment) as child:
         children.append(child)
         if received:

@@ -40,7 +40,7 @@ class _Normalise(torch.autograd.Function):
             gradient, values, weight, mean, variance, mean, scale, False, context.eps, [True, True, True]
         )
         total = torch.cat([to_weight, to_bias])  # of gradient · x̂, and of the gradient, over this rank
-        with current().watched():
+        with current().monitored():
             dist.all_reduce(total)
         by_value, by_one = (total / context.count).chunk(2)
         shape = [1, -1] + [1] * (values.ndim - 2)

@@ -19,7 +19,7 @@ def gather(rows: Tensor) -> Tensor:
         return rows
     rows = rows.detach().contiguous()
     parts = [torch.empty_like(rows) for _ in range(group.world)]
-    with group.watched():
+    with group.monitored():
         dist.all_gather(parts, rows)
     return torch.cat(parts)
 
@@ -32,7 +32,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(_: Any, gradient: Tensor) -> Tensor:
         total = gradient.contiguous()
-        with current().watched():
+        with current().monitored():
             dist.all_reduce(total)
         return own_part(total)
 
@@ -59,7 +59,7 @@ def mean_of_ranks(tensors: Sequence[Tensor]) -> None:
         kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
     for members in kinds.values():
         flat = torch.cat([tensor.reshape(-1) for tensor in members])
-        with group.watched():
+        with group.monitored():
             dist.all_reduce(flat)
         flat /= group.world
         parts = torch.split(flat, [tensor.numel() for tensor in members])
@@ -67,7 +67,7 @@ def mean_of_ranks(tensors: Sequence[Tensor]) -> None:
             tensor.copy_(part.view_as(tensor))
 
 
-def for_words(device: torch.device) -> torch.device:
+def communication_device(device: torch.device) -> torch.device:
     """Where a number lies that the processes tell each other: in main memory, if gloo carries it from there.
 
     Between GPUs it goes first so, and a process that is gone is noticed: NCCL would not say.
@@ -83,22 +83,22 @@ def same_everywhere(tensors: Iterable[Tensor]) -> None:
         return
     for tensor in tensors:
         held = tensor.detach().contiguous()
-        with group.watched():
+        with group.monitored():
             dist.broadcast(held, 0)
         tensor.copy_(held)
 
 
 def largest(value: int) -> int:
     """The largest of the ranks' numbers."""
-    return int(max(all_of(value)))
+    return int(max(gather_objects(value)))
 
 
-def all_of(value: Any) -> list[Any]:
+def gather_objects(value: Any) -> list[Any]:
     """What each rank has, in their order: anything that can be pickled, small."""
     group = current()
     if group.world == 1:
         return [value]
     parts: list[Any] = [None] * group.world
-    with group.watched():
+    with group.monitored():
         dist.all_gather_object(parts, value)
     return parts

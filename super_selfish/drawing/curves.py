@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from super_selfish.drawing.figures import RIGHT, WRONG, Picture, heading, heading_height
+from super_selfish.drawing.figures import RIGHT, WRONG, DisplayableFigure, heading, heading_height
 from super_selfish.errors import ConfigurationError
 
 
@@ -42,7 +42,9 @@ def loss_curve(
     if not history and not points:
         raise ConfigurationError("There is no loss to draw.", fix="Call supervise() first; each epoch is an entry.")
     panels = 2 if accuracy else 1
-    figure = Picture(figsize=(7.5, 0.2 + heading_height(title, subtitle) + 2.9 * panels), layout="constrained")
+    figure = DisplayableFigure(
+        figsize=(7.5, 0.2 + heading_height(title, subtitle) + 2.9 * panels), layout="constrained"
+    )
     cells = figure.subplots(panels, 1, sharex=True, squeeze=False).ravel()
     epochs = [(float(place), float(entry["loss"])) for place, entry in enumerate(history, start=1)]
     if points:

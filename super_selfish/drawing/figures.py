@@ -65,7 +65,7 @@ def displayable(image: object) -> Pixels:
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
-class Picture(Figure):
+class DisplayableFigure(Figure):
     """A figure that notebooks show by itself, whatever backend is set."""
 
     def _repr_png_(self) -> bytes:
@@ -74,7 +74,7 @@ class Picture(Figure):
         return stream.getvalue()
 
 
-class Sheet:
+class ImageFigure:
     """A picture that images and texts are laid on at places in inches from the top left corner.
 
     Args:
@@ -91,7 +91,7 @@ class Sheet:
     def __init__(self, width: float, height: float, title: str | None = None, subtitle: str | None = None) -> None:
         self.top = 0.1 + heading_height(title, subtitle)
         height += self.top
-        self.figure = Picture(figsize=(width, height))
+        self.figure = DisplayableFigure(figsize=(width, height))
         self._axes = self.figure.add_axes((0, 0, 1, 1))
         self._axes.set_axis_off()
         if title:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from super_selfish.drawing.figures import Sheet, colour_of, marked
+from super_selfish.drawing.figures import ImageFigure, colour_of, marked
 from super_selfish.errors import ConfigurationError
 
 _LINE = 0.17  # inches: the height of a line of text, the gap between images, and the least width of a picture
@@ -54,7 +54,7 @@ def image_grid(
     step = (size + _GAP, size + lines * _LINE + 1.5 * _GAP)
     together = columns if group is None else group
     wide = columns * step[0] + (columns - 1) // together * _BETWEEN + _GAP
-    sheet = Sheet(max(_LEAST, wide), rows * step[1] + _GAP, title, subtitle)
+    sheet = ImageFigure(max(_LEAST, wide), rows * step[1] + _GAP, title, subtitle)
     for place, image in enumerate(images):
         column = place % columns
         x, y = _GAP + column * step[0] + column // together * _BETWEEN, sheet.top + place // columns * step[1]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from super_selfish.drawing.figures import PALETTE, Picture, heading, heading_height
+from super_selfish.drawing.figures import PALETTE, DisplayableFigure, heading, heading_height
 from super_selfish.errors import ConfigurationError
 from super_selfish.evaluation.score import Features, as_features, as_labels
 
@@ -88,7 +88,7 @@ def feature_map(
     given = features if isinstance(features, Mapping) else {"": features}
     codes = as_labels(np.asarray(labels))
     classes = np.unique(codes)
-    figure = Picture(
+    figure = DisplayableFigure(
         figsize=(size * len(given) + 1.2, size + 0.4 + heading_height(title, subtitle)), layout="constrained"
     )
     cells = figure.subplots(1, len(given), squeeze=False).ravel()

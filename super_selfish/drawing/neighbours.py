@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from super_selfish.drawing.figures import Sheet, colour_of
+from super_selfish.drawing.figures import ImageFigure, colour_of
 from super_selfish.errors import ConfigurationError
 from super_selfish.evaluation.score import Features, as_pair
 
@@ -80,7 +80,7 @@ def neighbours(
         )
     rows, step = len(queries), size + _GAP
     widths = [size + _SPACE, *(places.shape[1] * step + _SPACE for places in found.values())]
-    sheet = Sheet(sum(widths) + 0.1, rows * step + 0.35, title, subtitle)
+    sheet = ImageFigure(sum(widths) + 0.1, rows * step + 0.35, title, subtitle)
     top = sheet.top + 0.25
     sheet.text(0.1, top - 0.06, "query", fontsize=10, va="bottom")
     for row in range(rows):
@@ -100,7 +100,7 @@ def neighbours(
     return sheet.figure
 
 
-def _sign(sheet: Sheet, x: float, y: float, right: bool | None) -> None:
+def _sign(sheet: ImageFigure, x: float, y: float, right: bool | None) -> None:
     """✓ or ✗ on a white patch in the upper right corner of an image."""
     if right is not None:
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.9, "boxstyle": "square,pad=0.1"}

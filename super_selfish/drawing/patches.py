@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from super_selfish.models.predictive import to_frame
-from super_selfish.pretext.preview import Panel
+from super_selfish.pretext.preview import CaptionedImage
 
 _SHORT = 160  # px of the short side of a picture of patches, at least
 _DARK = 0.2  # brightness of patches that the context does not see
 _FRAME = (1.0, 0.8, 0.0)  # amber
 
 
-class Question(NamedTuple):
+class PatchPrediction(NamedTuple):
     """One of the questions that an image poses.
 
     Attributes:
@@ -29,7 +29,7 @@ class Question(NamedTuple):
     target: int
 
 
-def question(grid: tuple[int, int], side: str, step: int) -> Question:
+def patch_prediction(grid: tuple[int, int], side: str, step: int) -> PatchPrediction:
     """What comes ``step`` patches further, seen from a side, in the middle column.
 
     Args:
@@ -38,17 +38,17 @@ def question(grid: tuple[int, int], side: str, step: int) -> Question:
         step: How much further; less than there are patches in this direction.
 
     Examples:
-        >>> question((7, 7), "left", 2).target  # row 3, column 5
+        >>> patch_prediction((7, 7), "left", 2).target  # row 3, column 5
         26
     """
     frame = to_frame(torch.arange(grid[0] * grid[1]).view(grid), side)
     row, column = max(0, len(frame) - step - 2), frame.shape[1] // 2
     context = torch.zeros(grid)
     context.view(-1)[frame[: row + 1].flatten()] = 1.0
-    return Question(context, (row, column), int(frame[row + step, column]))
+    return PatchPrediction(context, (row, column), int(frame[row + step, column]))
 
 
-def patchwork(patches: Tensor, light: Tensor, framed: int | None = None) -> Tensor:
+def assemble_patches(patches: Tensor, light: Tensor, framed: int | None = None) -> Tensor:
     """A picture of the patches of an image: the middle of each in its place, for neighbours overlap.
 
     Args:
@@ -76,7 +76,9 @@ def patchwork(patches: Tensor, light: Tensor, framed: int | None = None) -> Tens
     return laid.flatten(3, 4).flatten(1, 2)
 
 
-def question_panels(images: Tensor, index: int, asked: Question, side: str, products: Tensor | None) -> list[Panel]:
+def patch_prediction_images(
+    images: Tensor, index: int, asked: PatchPrediction, side: str, products: Tensor | None
+) -> list[CaptionedImage]:
     """A question to be looked at, and the answer.
 
     Args:
@@ -88,9 +90,9 @@ def question_panels(images: Tensor, index: int, asked: Question, side: str, prod
     """
     own, seen = images[index], asked.context.to(images)
     panels = [
-        Panel(patchwork(own, torch.ones_like(seen)), "all patches"),
-        Panel(patchwork(own, _DARK + (1 - _DARK) * seen, asked.target), f"seen: {side}\nahead: framed"),
-        Panel(own[asked.target], "to be found"),
+        CaptionedImage(assemble_patches(own, torch.ones_like(seen)), "all patches"),
+        CaptionedImage(assemble_patches(own, _DARK + (1 - _DARK) * seen, asked.target), f"seen: {side}\nahead: framed"),
+        CaptionedImage(own[asked.target], "to be found"),
     ]
     if products is not None:
         wanted = index * own.shape[0] + asked.target
@@ -99,8 +101,10 @@ def question_panels(images: Tensor, index: int, asked: Question, side: str, prod
         near = products.view(images.shape[:2])[index]
         likely = (near - near.amax()).exp().view_as(seen)
         where = "this image" if found // own.shape[0] == index else "another image"
-        panels.append(Panel(images.flatten(0, 1)[found], f"answer:\n{where}", found == wanted))
+        panels.append(CaptionedImage(images.flatten(0, 1)[found], f"answer:\n{where}", found == wanted))
         panels.append(
-            Panel(patchwork(own, likely, asked.target), f"looks for it here\nrank {place} of {len(products)}")
+            CaptionedImage(
+                assemble_patches(own, likely, asked.target), f"looks for it here\nrank {place} of {len(products)}"
+            )
         )
     return panels

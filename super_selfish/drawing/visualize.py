@@ -14,7 +14,7 @@ from torch import Tensor
 
 from super_selfish.datasets.scaling import as_float
 from super_selfish.errors import DataError, check_argument, is_count
-from super_selfish.pretext.base import foreign_sample
+from super_selfish.pretext.base import custom_sample
 
 
 def visualize(
@@ -45,7 +45,7 @@ def visualize(
         ['0_0.png']
     """
     check_argument(is_count(idx, 0) and idx < len(dataset), "idx", idx, f"an integer from 0 to {len(dataset) - 1}")
-    item = foreign_sample(dataset[idx])
+    item = custom_sample(dataset[idx])
     fields = item if isinstance(item, tuple | list) else (item,)
     tensors = [as_float(field) if isinstance(field, np.ndarray) else field for field in fields]
     tensors = [part / 255 if isinstance(part, Tensor) and part.dtype == torch.uint8 else part for part in tensors]

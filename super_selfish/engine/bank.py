@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from super_selfish.datasets.scaling import as_float
 from super_selfish.distributed import gather
-from super_selfish.engine.core.expectations import CollapseRisk, temperature_risk
+from super_selfish.engine.core.expected_loss import CollapseRisk, temperature_risk
 from super_selfish.engine.core.setup import Setup
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import (
@@ -31,13 +31,13 @@ from super_selfish.errors import (
 )
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.collate import Collator
-from super_selfish.loading.keyed import KeyedDataset, Ticket
+from super_selfish.loading.keyed import ImageRequest, KeyedDataset
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.losses import NCELoss, contrastive_logits
 from super_selfish.memory import BatchedMemory
 from super_selfish.models.combined import CombinedNet, in_eval_mode
 from super_selfish.pretext.base import PretextDataset, check_indexed
-from super_selfish.pretext.preview import Panel
+from super_selfish.pretext.preview import CaptionedImage
 from super_selfish.seeding import make_key
 
 logger = logging.getLogger("super_selfish")
@@ -62,7 +62,7 @@ BankPrecision = Literal["32", "16"]
 class BankSupervisor(Supervisor):
     """Trains embeddings to be alike to the bank's row of their own image, and unlike those of others.
 
-    A subclass says what goes into the banks (:meth:`codes`) and what is compared with them (:meth:`contrast`).
+    A subclass says what goes into the banks (:meth:`embeddings`) and what is compared with them (:meth:`contrast`).
 
     Args:
         model: The network.
@@ -130,7 +130,7 @@ class BankSupervisor(Supervisor):
         return (self.memory,)
 
     @abstractmethod
-    def codes(self, data: Any) -> tuple[Tensor, ...]:
+    def embeddings(self, data: Any) -> tuple[Tensor, ...]:
         """What the banks take of a batch: rows of length one (batch, embedding_size), a tensor for each bank."""
 
     def _follow_images(self, before: npt.NDArray[np.int64] | None, now: npt.NDArray[np.int64] | None) -> None:
@@ -142,7 +142,7 @@ class BankSupervisor(Supervisor):
             bank.resize(len(now))
             bank.memory[torch.from_numpy(ours).to(bank.memory.device)] = rows
         logger.warning("The bank keeps the rows of %d images; %d are new.", len(ours), len(now) - len(ours))
-        self.of_these_images = True
+        self.is_same_dataset = True
 
     def _prepare(self, train_loader: TrainLoader) -> None:
         self._new.clear()
@@ -153,16 +153,16 @@ class BankSupervisor(Supervisor):
                 expected="a data set with __len__ and __getitem__, whose items end in the index of the image",
                 received=type(dataset).__name__,
             )
-        images, begins = len(dataset), self.cursor.step == 0
+        images, begins = len(dataset), self.train_state.step == 0
         others = self.banks()[0]
-        if len(others) != images or not self.of_these_images:
+        if len(others) != images or not self.is_same_dataset:
             if not begins:
                 logger.warning("The bank was of %d other images, and begins anew with %d.", len(others), images)
             for bank in self.banks():
                 bank.resize(images)
             for constant in self.constants:
                 constant.forget()  # type: ignore[operator]
-            begins = self.of_these_images = True
+            begins = self.is_same_dataset = True
         for constant in self.constants:
             constant.images = images  # type: ignore[assignment]
         if self.n >= images:
@@ -193,7 +193,7 @@ class BankSupervisor(Supervisor):
 
     def logits(self, anchors: Tensor, bank: BatchedMemory, indices: Tensor, positives: Tensor | None = None) -> Tensor:
         """Similarities (batch, 1 + negatives) over the temperature: the positive first, -∞ for what is no negative."""
-        key = make_key(0 if self.settings is None else self.settings.seed, self.cursor.step, "negatives")
+        key = make_key(0 if self.settings is None else self.settings.seed, self.train_state.step, "negatives")
         own = bank[indices] if positives is None else positives
         if not self.shared_negatives:
             rows = bank.negatives_for_each(self.n, indices, key)
@@ -204,24 +204,24 @@ class BankSupervisor(Supervisor):
         logits[:, 1:].masked_fill_(chosen == indices[:, None], -math.inf)
         return logits
 
-    def remember(self, codes: tuple[Tensor, ...], indices: Tensor) -> None:
+    def remember(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> None:
         """Let the banks take codes once the weights are updated.
 
         Args:
-            codes: As :meth:`codes` gives them.
+            embeddings: As :meth:`embeddings` gives them.
             indices: Of their images (batch,).
         """
         if self.training:
-            self._new.append((*(gather(code.detach()) for code in codes), gather(indices)))
+            self._new.append((*(gather(embedding.detach()) for embedding in embeddings), gather(indices)))
 
     def _skip_update(self) -> None:
         self._new.clear()
 
     def _after_update(self) -> None:
         if self._new:
-            *codes, indices = (torch.cat(parts) for parts in zip(*self._new, strict=True))
-            for bank, code in zip(self.banks(), codes, strict=True):
-                bank.update(code, indices)
+            *embeddings, indices = (torch.cat(parts) for parts in zip(*self._new, strict=True))
+            for bank, embedding in zip(self.banks(), embeddings, strict=True):
+                bank.update(embedding, indices)
         self._new.clear()
 
     def _hints(self, recipe: str | None, updates: int) -> list[str]:  # noqa: ARG002 - of every algorithm
@@ -239,7 +239,7 @@ class BankSupervisor(Supervisor):
 
     def _score_pretext(self, data: Any, draw_again: Callable[[], Any]) -> PretextScore:
         again = draw_again()
-        queries, keys = (in_batches(lambda *parts: self.codes(parts)[0], *drawn) for drawn in (data, again))
+        queries, keys = (in_batches(lambda *parts: self.embeddings(parts)[0], *drawn) for drawn in (data, again))
         return retrieval_score("another view", queries, keys, (data[0], again[0]))
 
     @torch.no_grad()
@@ -250,16 +250,16 @@ class BankSupervisor(Supervisor):
         count = max(1, train_loader.batch_size)
         with in_eval_mode(self):
             for first in range(0, len(dataset), count):
-                items = [keyed[Ticket(-1, index)] for index in range(first, min(first + count, len(dataset)))]
+                items = [keyed[ImageRequest(-1, index)] for index in range(first, min(first + count, len(dataset)))]
                 read = [item for item in items if item.sample is not None]
                 if read:
                     data = train_loader.prepare(collate(read))
-                    for bank, code in zip(self.banks(), self.codes(data), strict=True):
-                        bank.memory[data[-1]] = code.to(bank.memory)
+                    for bank, embedding in zip(self.banks(), self.embeddings(data), strict=True):
+                        bank.memory[data[-1]] = embedding.to(bank.memory)
 
-    def beside_nearest(
+    def preview_neighbours(
         self, shown: Sequence[tuple[str, Tensor]], anchors: Tensor, bank: BatchedMemory, indices: Tensor
-    ) -> tuple[list[list[Panel]], float | None]:
+    ) -> tuple[list[list[CaptionedImage]], float | None]:
         """Rows of a preview: what is shown of an image, the image, and after training its nearest neighbours.
 
         Args:
@@ -273,15 +273,15 @@ class BankSupervisor(Supervisor):
         """
         source = getattr(self._shown, "images", None)
         visible = [(caption, self.preprocessing.visible(images)) for caption, images in shown]
-        rows = [[Panel(images[place], caption) for caption, images in visible] for place in range(len(anchors))]
+        rows = [[CaptionedImage(images[i], caption) for caption, images in visible] for i in range(len(anchors))]
         if source is None:
             return rows, None
 
-        def panel(index: int, caption: str, right: bool | None = None) -> Panel:
-            return Panel(as_float(source.read(index)), caption, right)
+        def panel(index: int, caption: str, right: bool | None = None) -> CaptionedImage:
+            return CaptionedImage(as_float(source.read(index)), caption, right)
 
-        own = len(bank) == len(source) and self._shown is self.dataset and self.of_these_images
-        if self.cursor.step == 0 or len(anchors) < 2:
+        own = len(bank) == len(source) and self._shown is self.dataset and self.is_same_dataset
+        if self.train_state.step == 0 or len(anchors) < 2:
             return [[*row, panel(int(i), "its image")] for row, i in zip(rows, indices, strict=True)], None
         numbers = torch.arange(len(bank), device=indices.device) if own else indices
         alike = anchors @ (bank.rows() if own else anchors).T  # (batch, rows)

@@ -44,8 +44,8 @@ class Checkpointer(Callback):
         self.settings = settings
         self.folder = CheckpointFolder(base)
         self.steps, self.seconds = interval(settings.checkpoint_every)
-        self.begun_at = supervisor.cursor.epoch if resumed is None else resumed.begun_at
-        self.written = supervisor.cursor.step
+        self.start_epoch = supervisor.train_state.epoch if resumed is None else resumed.start_epoch
+        self.written = supervisor.train_state.step
         self.moment = time.monotonic()
         self.fresh = resumed is None and not self._continues()
         self.tried = False
@@ -60,7 +60,7 @@ class Checkpointer(Callback):
         steps = self.folder.steps()
         if not steps:
             return True
-        if steps[0] > self.supervisor.cursor.step:
+        if steps[0] > self.supervisor.train_state.step:
             return False
         try:
             newest = self.folder.newest_valid("size")
@@ -98,22 +98,22 @@ class Checkpointer(Callback):
 
     def _due(self) -> bool:
         if self.steps:
-            return self.supervisor.cursor.step % self.steps == 0
+            return self.supervisor.train_state.step % self.steps == 0
         return self.seconds > 0 and time.monotonic() - self.moment >= self.seconds
 
     def write(self) -> None:
         """Store the state as it is, unless it is stored already; a full disk is a warning."""
-        if not self.wanted or self.written == self.run.cursor.step:
+        if not self.wanted or self.written == self.run.train_state.step:
             return
         run, manifest = self.run, Persistence(self.supervisor).manifest()
         try:
-            self.folder.write(run.cursor.step, self.parts(), manifest, self.settings.keep, fresh=self.fresh)
+            self.folder.write(run.train_state.step, self.parts(), manifest, self.settings.keep, fresh=self.fresh)
         except CheckpointError as error:
-            logger.warning("Training goes on without a checkpoint of step %d. %s", run.cursor.step, error)
+            logger.warning("Training goes on without a checkpoint of step %d. %s", run.train_state.step, error)
             return
         finally:
             self.moment = time.monotonic()
-        self.written = run.cursor.step
+        self.written = run.train_state.step
 
     def parts(self) -> dict[str, Any]:
         """Everything that the next step depends on, by name."""
@@ -126,8 +126,8 @@ class Checkpointer(Callback):
             "scheduler": self.scheduler.state_dict() if hasattr(self.scheduler, "state_dict") else None,
             "run": {
                 "kinds": [type(run.optimizer).__name__, type(self.scheduler).__name__],
-                "pieces": run.loader.pieces,
-                "begun_at": self.begun_at,
+                "pieces": run.loader.micro_batches,
+                "begun_at": self.start_epoch,
                 "losses": losses,
                 "count": run.count,
                 "skipped": dict(run.loader.skipped),

@@ -70,13 +70,13 @@ class GanSupervisor(Supervisor):
         """Those of every supervisor, and the discriminator."""
         return super().networks() + ([] if self.discriminator is None else [self.discriminator])
 
-    def players(self) -> list[list[nn.Parameter]]:
+    def parameters_by_loss(self) -> list[list[nn.Parameter]]:
         """Parameters by the loss that trains them: of all else, then of the discriminator."""
-        judge = [] if self.discriminator is None else list(self.discriminator.parameters())
-        own = {id(parameter) for parameter in judge}
-        judge = [parameter for parameter in judge if parameter.requires_grad]
-        makers = [parameter for parameter in self.trainable_parameters() if id(parameter) not in own]
-        return [makers, judge] if judge else [makers]
+        discriminator = [] if self.discriminator is None else list(self.discriminator.parameters())
+        own = {id(parameter) for parameter in discriminator}
+        discriminator = [parameter for parameter in discriminator if parameter.requires_grad]
+        generator = [parameter for parameter in self.trainable_parameters() if id(parameter) not in own]
+        return [generator, discriminator] if discriminator else [generator]
 
     def parameter_groups(self, lr: float) -> list[Any]:
         """A group for each player."""
@@ -85,12 +85,15 @@ class GanSupervisor(Supervisor):
         recipe = self.training_recipe(str(settings.recipe), settings.epochs) if named and settings else None
         share = 1.0 if recipe is None else recipe.judged
         rates = (lr, lr * share if self.d_lr is None else self.d_lr)
-        return [{"params": player, "lr": rate} for player, rate in zip(self.players(), rates, strict=False)]
+        return [
+            {"params": parameters, "lr": rate}
+            for parameters, rate in zip(self.parameters_by_loss(), rates, strict=False)
+        ]
 
     @property
-    def makers_turn(self) -> bool:
+    def is_generator_step(self) -> bool:
         """Whether all but the discriminator is trained in this step too."""
-        return self.cursor.step % self.d_steps == 0
+        return self.train_state.step % self.d_steps == 0
 
     def discriminator_loss(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
         """``½ c(D(real), 1) + ½ c(D(fake), 0)``, whose gradient reaches nothing but the discriminator.
@@ -99,21 +102,23 @@ class GanSupervisor(Supervisor):
             real: What the discriminator takes, of real images.
             fake: The same of fakes.
         """
-        judge, precision = cast(nn.Module, self.discriminator), self.model.lowered_to
-        told = [in_lower_precision(precision, judge, *(part.detach() for part in inputs)) for inputs in (real, fake)]
-        return (self.says(told[0], 1.0) + self.says(told[1], 0.0)) / 2
+        discriminator, precision = cast(nn.Module, self.discriminator), self.model.lowered_to
+        told = [
+            in_lower_precision(precision, discriminator, *(part.detach() for part in inputs)) for inputs in (real, fake)
+        ]
+        return (self.adversarial_loss(told[0], 1.0) + self.adversarial_loss(told[1], 0.0)) / 2
 
-    def judged(self, *inputs: Tensor) -> Tensor:
+    def discriminator_logits(self, *inputs: Tensor) -> Tensor:
         """The discriminator's logits, whose gradient reaches the inputs and not the discriminator."""
-        judge = cast(nn.Module, self.discriminator)
-        frozen = {name: parameter.detach() for name, parameter in judge.named_parameters()}
+        discriminator = cast(nn.Module, self.discriminator)
+        frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
 
         def call(*given: Tensor) -> Tensor:
-            return cast(Tensor, functional_call(judge, frozen, given))
+            return cast(Tensor, functional_call(discriminator, frozen, given))
 
         return in_lower_precision(self.model.lowered_to, call, *inputs)
 
-    def says(self, logits: Tensor, target: float) -> Tensor:
+    def adversarial_loss(self, logits: Tensor, target: float) -> Tensor:
         """The adversarial criterion of logits that should say ``target``: 1 for real, 0 for fake."""
         return self.loss(logits, torch.full_like(logits, target))
 

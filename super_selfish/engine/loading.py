@@ -9,7 +9,7 @@ import torch
 
 from super_selfish.distributed import world
 from super_selfish.distributed.tensors import largest
-from super_selfish.engine.loop.memory import TRANSIENT, available_bytes, pieces_that_fit
+from super_selfish.engine.loop.memory import TRANSIENT, available_bytes, micro_batches_that_fit
 from super_selfish.errors import ConfigurationError
 from super_selfish.loading.collate import Collate, batched_collate
 
@@ -31,19 +31,19 @@ def micro_batches(batch_size: int, wanted: int, image_bytes: float, device: torc
     """
     # processes on GPUs have one each; those on CPUs are taken to share one machine's memory
     seen = batch_size // world() if device.type == "cuda" else batch_size
-    needed = largest(_pieces_for_memory(seen, image_bytes, available_bytes(device), splittable))
+    needed = largest(_micro_batches_for_memory(seen, image_bytes, available_bytes(device), splittable))
     if wanted < needed and world() > 1 and batch_size % world() == 0:
         own = batch_size // world()
-        needed = next(pieces for pieces in range(min(needed, own), own + 1) if own % pieces == 0)
-    pieces = min(batch_size, max(wanted, needed))
-    check_shares(batch_size, pieces, world())
-    return pieces
+        needed = next(count for count in range(min(needed, own), own + 1) if own % count == 0)
+    count = min(batch_size, max(wanted, needed))
+    check_shares(batch_size, count, world())
+    return count
 
 
-def _pieces_for_memory(batch_size: int, image_bytes: float, available: int | None, splittable: bool) -> int:
+def _micro_batches_for_memory(batch_size: int, image_bytes: float, available: int | None, splittable: bool) -> int:
     """Number of micro-batches with which a batch fits the memory; logs a warning if that is more than one."""
-    pieces = pieces_that_fit(batch_size, image_bytes, available)
-    if pieces == 1 or available is None:
+    count = micro_batches_that_fit(batch_size, image_bytes, available)
+    if count == 1 or available is None:
         return 1
     total = TRANSIENT * image_bytes * batch_size
     needed = f"A batch of {batch_size} needs about {total / 1e9:.1f} GB of {available / 1e9:.1f} GB free"
@@ -53,29 +53,29 @@ def _pieces_for_memory(batch_size: int, image_bytes: float, available: int | Non
     logger.warning(
         "%s: it is split into %d micro-batches of at most %d, whose gradients add up. Batch norm sees each alone.",
         needed,
-        pieces,
-        -(-batch_size // pieces),
+        count,
+        -(-batch_size // count),
     )
-    return pieces
+    return count
 
 
-def check_shares(batch_size: int, pieces: int, processes: int) -> None:
+def check_shares(batch_size: int, count: int, processes: int) -> None:
     """Make sure that all processes get as many images of each batch, and of each of its micro-batches.
 
     Raises:
         ConfigurationError: If a batch cannot be divided so.
     """
-    parts = processes * pieces
+    parts = processes * count
     if processes > 1 and batch_size % parts:
         raise ConfigurationError(
             f"A batch of {batch_size} cannot be divided among {processes} processes"
-            + (f" with {pieces} micro-batches each." if pieces > 1 else "."),
+            + (f" with {count} micro-batches each." if count > 1 else "."),
             expected=f"a batch_size that is a multiple of {parts}: it counts the images of all processes together",
             received=f"batch_size={batch_size}",
             fix=f"For instance batch_size={max(1, batch_size // parts) * parts}.",
         )
 
 
-def own_collate(dataset: Any, collate_fn: Collate | None) -> Collate | None:
+def resolve_collate_fn(dataset: Any, collate_fn: Collate | None) -> Collate | None:
     """A custom collation; None where the library's own is used for the data set."""
     return None if collate_fn is batched_collate and getattr(dataset, "batched", False) else collate_fn

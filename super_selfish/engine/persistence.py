@@ -19,7 +19,7 @@ from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import columns_of
 from super_selfish.engine.core.identity import as_json, describe
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, ConfigurationError
-from super_selfish.loading.loader import Cursor
+from super_selfish.loading.loader import TrainState
 from super_selfish.models.averages import momentum_copy
 from super_selfish.models.combined import load_exactly
 from super_selfish.storage.weights_file import WeightsFile, read_newest, write_weights
@@ -47,7 +47,7 @@ class Persistence:
 
     def manifest(self) -> dict[str, Any]:
         """Everything needed to rebuild the supervisor, and where its weights come from."""
-        supervisor, cursor = self.supervisor, self.supervisor.cursor
+        supervisor, train_state = self.supervisor, self.supervisor.train_state
         settings = supervisor.settings
         return {
             "supervisor": supervisor.algorithm(),
@@ -57,10 +57,10 @@ class Persistence:
             "preprocessing": supervisor.preprocessing.as_json(),
             "feature_shape": as_json(supervisor.feature_shape),
             "training": {
-                "epochs": cursor.epoch,
-                "batch": cursor.batch,
-                "steps": cursor.step,
-                "samples": cursor.samples,
+                "epochs": train_state.epoch,
+                "batch": train_state.batch,
+                "steps": train_state.step,
+                "samples": train_state.samples,
                 "settings": None if settings is None else settings.as_json(),
             },
             "run": supervisor.run_id,
@@ -123,7 +123,7 @@ class Persistence:
             return
         self._check_same(stored)
         preprocessing = Preprocessing.from_json(stored.manifest.get("preprocessing"))
-        cursor, history = read_progress(stored)
+        train_state, history = read_progress(stored)
         present = supervisor.preprocessing
         resized = (preprocessing.resolution, preprocessing.channels) != (present.resolution, present.channels)
         twin = supervisor.rebuilt_for(preprocessing) if resized and not supervisor.takes_model() else None
@@ -131,9 +131,9 @@ class Persistence:
         match_average(target, stored)
         load_exactly(target, private_names(target, stored.tensors), str(stored.path))
         supervisor.use_preprocessing(preprocessing, twin)
-        supervisor.cursor, supervisor.history = cursor, history
+        supervisor.train_state, supervisor.history = train_state, history
         if supervisor.dataset is not None:
-            supervisor.of_these_images = stored.manifest.get("dataset") in (None, as_json(supervisor.fingerprint()))
+            supervisor.is_same_dataset = stored.manifest.get("dataset") in (None, as_json(supervisor.fingerprint()))
         supervisor.run_id = str(stored.manifest.get("run") or supervisor.run_id)
         supervisor.stored = {key: stored.manifest.get(key) for key in ("training", "versions", "columns", "sha256")}
 
@@ -255,7 +255,7 @@ def private_names(supervisor: SupervisorBase, tensors: dict[str, Tensor]) -> dic
     return {_MODEL + key if _MODEL + key in own or key not in own else key: value for key, value in tensors.items()}
 
 
-def read_progress(stored: WeightsFile) -> tuple[Cursor, list[dict[str, Any]]]:
+def read_progress(stored: WeightsFile) -> tuple[TrainState, list[dict[str, Any]]]:
     """Training progress and history from a manifest.
 
     Raises:
@@ -267,4 +267,4 @@ def read_progress(stored: WeightsFile) -> tuple[Cursor, list[dict[str, Any]]]:
     numbers = [number for number in found if isinstance(number, int) and number >= 0]
     if len(numbers) != len(keys) or not isinstance(history, list):
         raise CheckpointCorrupt(f"`{stored.path}` is damaged: its manifest has no record of the training.")
-    return Cursor(*numbers), [dict(entry) for entry in history if isinstance(entry, dict)]
+    return TrainState(*numbers), [dict(entry) for entry in history if isinstance(entry, dict)]

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from super_selfish.engine.core.base import SupervisorBase
-from super_selfish.engine.loading import own_collate
+from super_selfish.engine.loading import resolve_collate_fn
 from super_selfish.errors import DataError, UnreadableImage, check_argument, is_count
 from super_selfish.evaluation.pretext import PretextScore
 from super_selfish.loading.collate import Collator
-from super_selfish.loading.keyed import KeyedDataset, Ticket
+from super_selfish.loading.keyed import ImageRequest, KeyedDataset
 from super_selfish.models.combined import in_eval_mode
 from super_selfish.pretext.base import PretextDataset
 from super_selfish.seeding import keyed_randomness, make_key
@@ -53,7 +53,7 @@ def readable(supervisor: SupervisorBase, dataset: Any, seed: int, count: int, on
     )
     if on_error == "skip":
         items = keyed(supervisor, dataset, make_key(seed, "first"))
-        order = [index for index in order if items[Ticket(0, index)].sample is not None]
+        order = [index for index in order if items[ImageRequest(0, index)].sample is not None]
     if len(order) < 2:
         raise DataError("There are too few images to evaluate.", expected="at least 2", received=str(len(order)))
     return order
@@ -61,7 +61,7 @@ def readable(supervisor: SupervisorBase, dataset: Any, seed: int, count: int, on
 
 def keyed(supervisor: SupervisorBase, dataset: Any, key: int) -> KeyedDataset:
     """The data set with randomness that is a function of the key and the index."""
-    return KeyedDataset(dataset, key, own_collate(dataset, supervisor.collate_fn), "raise")
+    return KeyedDataset(dataset, key, resolve_collate_fn(dataset, supervisor.collate_fn), "raise")
 
 
 def batch(supervisor: SupervisorBase, dataset: Any, indices: Sequence[int], key: int) -> Any:
@@ -71,12 +71,12 @@ def batch(supervisor: SupervisorBase, dataset: Any, indices: Sequence[int], key:
         UnreadableImage: If an image cannot be read.
     """
     samples = keyed(supervisor, dataset, key)
-    items = [samples[Ticket(0, int(index))] for index in indices]
+    items = [samples[ImageRequest(0, int(index))] for index in indices]
     failures = [reason for item in items for _, reason in item.failures]
     if failures:
         raise UnreadableImage(f"An image cannot be evaluated: {failures[0]}", fix='Remove it, or pass on_error="skip".')
     batched = isinstance(dataset, PretextDataset) and dataset.batched
-    collate = Collator(batched, own_collate(dataset, supervisor.collate_fn))
+    collate = Collator(batched, resolve_collate_fn(dataset, supervisor.collate_fn))
     return supervisor.preparer()(collate(items))
 
 

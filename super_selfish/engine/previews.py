@@ -8,17 +8,17 @@ import torch
 
 from super_selfish.datasets.memory_sources import evenly_spaced
 from super_selfish.engine.core.base import SupervisorBase
-from super_selfish.engine.loading import own_collate
+from super_selfish.engine.loading import resolve_collate_fn
 from super_selfish.errors import ConfigurationError, check_argument, is_count
 from super_selfish.loading.collate import Collator
-from super_selfish.loading.keyed import KeyedDataset, Ticket
+from super_selfish.loading.keyed import ImageRequest, KeyedDataset
 from super_selfish.models.combined import in_eval_mode
 from super_selfish.pretext.base import PretextDataset
 from super_selfish.pretext.preview import Preview
 from super_selfish.seeding import keyed_randomness
 
 
-def few(supervisor: SupervisorBase, images: object, count: int, seed: int = 0) -> Any:
+def preview_batch(supervisor: SupervisorBase, images: object, count: int, seed: int = 0) -> Any:
     """A batch of the pretext task as ``_forward`` receives it: the same for the same images, whoever asks.
 
     Args:
@@ -33,9 +33,9 @@ def few(supervisor: SupervisorBase, images: object, count: int, seed: int = 0) -
 
 def batch_of(supervisor: SupervisorBase, dataset: Any, count: int, seed: int = 0) -> Any:
     """The same of a data set."""
-    own = own_collate(dataset, supervisor.collate_fn)
+    own = resolve_collate_fn(dataset, supervisor.collate_fn)
     keyed = KeyedDataset(dataset, seed, own, "raise")
-    tried = [keyed[Ticket(0, index)] for index in evenly_spaced(len(dataset), min(count, len(dataset)))]
+    tried = [keyed[ImageRequest(0, index)] for index in evenly_spaced(len(dataset), min(count, len(dataset)))]
     items = [item for item in tried if item.sample is not None]
     lost = [item.failures[-1][1] for item in tried if item.sample is None]
     if lost and (not items or not supervisor.skipped):

@@ -13,7 +13,7 @@ import torch
 
 from super_selfish.distributed import Group, current, join, rank
 from super_selfish.distributed.placement import device_for_training
-from super_selfish.distributed.tensors import all_of
+from super_selfish.distributed.tensors import gather_objects
 from super_selfish.engine.callbacks.progress import print_line
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback, RunView
@@ -25,7 +25,7 @@ from super_selfish.storage.lock import RunLock
 logger = logging.getLogger("super_selfish")
 
 
-def take_part(supervisor: SupervisorBase) -> tuple[Group, torch.device | None]:
+def join_processes(supervisor: SupervisorBase) -> tuple[Group, torch.device | None]:
     """Join the other processes, if there are any, and move the networks to the device that they are trained on.
 
     Each of several processes uses its own GPU.
@@ -67,7 +67,7 @@ def log_device(device: torch.device | None, verbose: bool) -> None:
         logger.info(message)
 
 
-def share(settings: Settings) -> Settings:
+def local_settings(settings: Settings) -> Settings:
     """The settings of this process: only the first writes files and logs."""
     return settings if current().is_first else dataclasses.replace(settings, verbose=False, checkpoint_every=0)
 
@@ -80,11 +80,11 @@ class Heartbeat(Callback):
 
     def on_step_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
         """Give a heartbeat if it is time."""
-        self.lock.beat()
+        self.lock.heartbeat()
 
 
 @contextlib.contextmanager
-def lock_of(base: Path) -> Iterator[Callback]:
+def training_lock(base: Path) -> Iterator[Callback]:
     """The lock on the files of a training, which the first process holds for all."""
     if rank():
         yield Callback()
@@ -99,7 +99,7 @@ def check_same_step(found: StoredCheckpoint | None) -> None:
     Raises:
         CheckpointMismatch: If they do not see the same files.
     """
-    steps = all_of(None if found is None else found.step)
+    steps = gather_objects(None if found is None else found.step)
     if len(set(steps)) > 1:
         raise CheckpointMismatch(
             "The processes do not find the same checkpoint.",
@@ -109,7 +109,7 @@ def check_same_step(found: StoredCheckpoint | None) -> None:
         )
 
 
-def check_alike(settings: Mapping[str, Any]) -> None:
+def check_same_settings(settings: Mapping[str, Any]) -> None:
     """Make sure that all processes have the same settings, networks and images, before anything else is exchanged.
 
     Args:
@@ -118,7 +118,7 @@ def check_alike(settings: Mapping[str, Any]) -> None:
     Raises:
         ConfigurationError: With what differs.
     """
-    everywhere = all_of(dict(settings))
+    everywhere = gather_objects(dict(settings))
     for key in settings:
         values = [other.get(key) for other in everywhere]
         if any(value != values[0] for value in values):
@@ -129,12 +129,12 @@ def check_alike(settings: Mapping[str, Any]) -> None:
             )
 
 
-def meet() -> None:
+def barrier() -> None:
     """Wait for each other: none may tidy up what another still reads, or read what the first still writes."""
-    current().be_patient()
-    all_of(None)
+    current().allow_startup_time()
+    gather_objects(None)
 
 
-def together(skipped: dict[int, str]) -> dict[int, str]:
+def merge_skipped(skipped: dict[int, str]) -> dict[int, str]:
     """The images that any of the processes has skipped, with the reasons."""
-    return {index: reason for part in all_of(skipped) for index, reason in part.items()}
+    return {index: reason for part in gather_objects(skipped) for index, reason in part.items()}

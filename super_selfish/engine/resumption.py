@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from super_selfish.distributed import world
-from super_selfish.distributed.tensors import all_of
+from super_selfish.distributed.tensors import gather_objects
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.identity import describe
 from super_selfish.engine.core.settings import Settings
@@ -43,7 +43,9 @@ def find(base: Path, settings: Settings) -> StoredCheckpoint | None:
     Raises:
         CheckpointError: If there has to be one and is none, or all are damaged.
     """
-    if settings.resume is False and not any(all_of(was_restarted())):  # torchrun counts on each machine for itself
+    if settings.resume is False and not any(
+        gather_objects(was_restarted())
+    ):  # torchrun counts on each machine for itself
         return None
     found = CheckpointFolder(base).newest_valid()
     if found is None and settings.resume is True:
@@ -68,14 +70,14 @@ class Resumption:
 
     def __init__(self, supervisor: SupervisorBase, found: StoredCheckpoint, settings: Settings) -> None:
         self.supervisor = supervisor
-        self.found = found
+        self.checkpoint = found
         self.settings = settings
 
     @property
-    def begun_at(self) -> int:
+    def start_epoch(self) -> int:
         """The epoch at which the training began that is continued."""
         with self._understood():
-            return int(self.found.read("run")["begun_at"])
+            return int(self.checkpoint.read("run")["begun_at"])
 
     @contextlib.contextmanager
     def _understood(self) -> Iterator[None]:
@@ -86,7 +88,7 @@ class Resumption:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise CheckpointMismatch(
-                f"`{self.found.path}` cannot be understood: {type(error).__name__}: {error}.",
+                f"`{self.checkpoint.path}` cannot be understood: {type(error).__name__}: {error}.",
                 fix="Continue with the optimizer, schedule and tracked things that it was trained with, or start over.",
             ) from error
 
@@ -102,7 +104,7 @@ class Resumption:
             self._adopt()
 
     def _adopt(self) -> None:
-        supervisor, found = self.supervisor, self.found
+        supervisor, found = self.supervisor, self.checkpoint
         changed = self._dataset_changed()
         before = self._stored_keys()
         if changed and not self.settings.allow_dataset_change:
@@ -116,15 +118,15 @@ class Resumption:
         if changed:
             logger.warning("Training goes on with other images%s.", self._difference(before))
             supervisor._follow_images(before, present_keys(supervisor))
-            if supervisor.cursor.batch:  # the order of the epoch was another
-                supervisor.cursor.epoch, supervisor.cursor.batch = supervisor.cursor.epoch + 1, 0
+            if supervisor.train_state.batch:  # the order of the epoch was another
+                supervisor.train_state.epoch, supervisor.train_state.batch = supervisor.train_state.epoch + 1, 0
 
     def _dataset_changed(self) -> bool:
-        return self.supervisor.fingerprint() != self.found.manifest.get("dataset")
+        return self.supervisor.fingerprint() != self.checkpoint.manifest.get("dataset")
 
     def _stored_keys(self) -> npt.NDArray[np.int64] | None:
         """The keys of the images that the checkpoint was trained on, if it has them."""
-        keys = self.found.read("images")["keys"] if "images" in self.found.parts else None
+        keys = self.checkpoint.read("images")["keys"] if "images" in self.checkpoint.parts else None
         return keys.numpy() if isinstance(keys, torch.Tensor) else None
 
     def _difference(self, before: npt.NDArray[np.int64] | None) -> str:
@@ -141,7 +143,7 @@ class Resumption:
 
     def _stored_settings(self) -> dict[str, Any]:
         """The settings of the run that wrote the checkpoint."""
-        training = self.found.manifest.get("training")
+        training = self.checkpoint.manifest.get("training")
         stored = training.get("settings") if isinstance(training, dict) else None
         return stored if isinstance(stored, dict) else {}
 
@@ -157,7 +159,7 @@ class Resumption:
             for key in here
             if key not in _FREE and here[key] != there.get(key, _BEFORE.get(key))
         ]
-        networks = self.found.manifest.get("networks")
+        networks = self.checkpoint.manifest.get("networks")
         differing += [
             f"{key} is {described!r} here and {networks[key]!r} in the checkpoint"
             for key, value in self.supervisor.user_arguments.items()
@@ -165,7 +167,7 @@ class Resumption:
         ]
         if differing:
             raise CheckpointMismatch(
-                f"`{self.found.path}` cannot be continued: {'; '.join(differing)}.",
+                f"`{self.checkpoint.path}` cannot be continued: {'; '.join(differing)}.",
                 fix="Continue with the settings of the checkpoint, or start over with resume=False.",
             )
 
@@ -179,7 +181,7 @@ class Resumption:
             self._restore(run, scheduler)
 
     def _restore(self, run: Run, scheduler: Any) -> None:
-        found, supervisor = self.found, self.supervisor
+        found, supervisor = self.checkpoint, self.supervisor
         kinds = [type(run.optimizer).__name__, type(scheduler).__name__]
         state = found.read("run")
         if kinds != state["kinds"]:
@@ -189,8 +191,8 @@ class Resumption:
                 received=" with ".join(kinds),
                 fix="Continue with those that it was trained with, or start over with resume=False.",
             )
-        run.loader.pieces = int(state["pieces"])  # as many as then: batch norm sees each alone
-        check_shares(run.loader.batch_size, run.loader.pieces, world())
+        run.loader.micro_batches = int(state["pieces"])  # as many as then: batch norm sees each alone
+        check_shares(run.loader.batch_size, run.loader.micro_batches, world())
         run.optimizer.load_state_dict(found.read("optimizer"))
         lay_out(run.optimizer)
         if hasattr(scheduler, "load_state_dict"):
@@ -208,22 +210,22 @@ class Resumption:
             self._follow_epochs(scheduler, int(state["begun_at"]))
 
     def _restore_tracked(self) -> None:
-        tracked, own = self.found.read("tracked"), self.supervisor.tracked
+        tracked, own = self.checkpoint.read("tracked"), self.supervisor.tracked
         if set(tracked) != set(own):
             raise CheckpointMismatch(
-                f"`{self.found.path}` has the state of other tracked things.",
+                f"`{self.checkpoint.path}` has the state of other tracked things.",
                 expected=", ".join(sorted(own)) or "none",
                 received=", ".join(sorted(tracked)) or "none",
             )
         for name, thing in own.items():
             thing.load_state_dict(tracked[name])
 
-    def _follow_epochs(self, scheduler: Any, begun_at: int) -> None:
+    def _follow_epochs(self, scheduler: Any, start_epoch: int) -> None:
         """Place the library's own schedules by epochs: with other images, an epoch has another number of updates."""
         settings = self.settings
         if not settings.epochs:
             return
-        share = min(1.0, (self.supervisor.cursor.epoch - begun_at) / settings.epochs)
+        share = min(1.0, (self.supervisor.train_state.epoch - start_epoch) / settings.epochs)
         if isinstance(settings.lr_scheduler, Schedule) and settings.scheduler_interval == "step":
             settings.lr_scheduler.go_to(share, scheduler)
         for thing in self.supervisor.tracked.values():

@@ -17,7 +17,7 @@ from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loop.guard import Guard
 from super_selfish.engine.optim.schedules import Schedule, fit_schedules
 from super_selfish.errors import ConfigurationError
-from super_selfish.loading.custom_loader import ForeignLoader
+from super_selfish.loading.custom_loader import CustomLoader
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.pretext.base import PretextDataset
 
@@ -62,7 +62,7 @@ class RunBuilder:
                     expected="the library's loader, or one with a torch.utils.data.DistributedSampler",
                     received=type(loader).__name__,
                 )
-            loader = ForeignLoader(loader, supervisor.cursor, supervisor.preparer(), settings.seed)
+            loader = CustomLoader(loader, supervisor.train_state, supervisor.preparer(), settings.seed)
         length = (settings.epochs, loader.batches, settings.scheduler_interval)
         fit_schedules(scheduler, *length)
         if isinstance(settings.lr_scheduler, Schedule):
@@ -115,12 +115,12 @@ class RunBuilder:
             device=supervisor.device.type,
             files=images is not None and images.kind == "files",
             cached=images is not None and images.cached,
-            custom=not isinstance(dataset, PretextDataset) or dataset.foreign,
+            custom=not isinstance(dataset, PretextDataset) or dataset.runs_user_code,
             num_workers=settings.num_workers,
             cores=usable_cores(),
             threads=torch.get_num_threads(),
             precision=settings.precision,
-            side=min(supervisor.seen_size or supervisor.preprocessing.resolution),
-            splittable=supervisor.splits_batches and loader.pieces < loader.batch_size,
-            pieces=loader.pieces,
+            side=min(supervisor.input_size or supervisor.preprocessing.resolution),
+            splittable=supervisor.splits_batches and loader.micro_batches < loader.batch_size,
+            micro_batches=loader.micro_batches,
         )

@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.settings import Settings, records_explicit_arguments
-from super_selfish.engine.loading import micro_batches, own_collate
+from super_selfish.engine.loading import micro_batches, resolve_collate_fn
 from super_selfish.engine.loop.memory import bytes_per_image
 from super_selfish.engine.optim.optimizers import OptimizerFactory, make_optimizer
 from super_selfish.engine.optim.schedules import SchedulerFactory, constant_lr
@@ -41,7 +41,7 @@ class Supervisor(Trained):
     Attributes:
         history: One entry per epoch: epoch, loss, images_per_second, data_wait, and what callbacks add.
         skipped: Unreadable images by index, with the reason.
-        cursor: Epochs, batches, steps and samples over the supervisor's life.
+        train_state: Epochs, batches, steps and samples over the supervisor's life.
         preprocessing: What every image becomes before it is used.
         forecast: Predicted cost of the last run of more than twenty steps, made after them.
         recipes: Of the class: what ``recipe=`` means for an algorithm of one's own, by name.
@@ -184,7 +184,7 @@ class Supervisor(Trained):
     ) -> tuple[Any, torch.optim.Optimizer, Any]:
         """Stage 2: make the loader, the optimizer and the schedule, returned in this order."""
         loader = self.train_loader(batch_size, shuffle, num_workers, collate_fn)
-        scaled = not self.updates_as_planned or (self.settings is not None and self.settings.precision == "16")
+        scaled = not self.uses_default_update or (self.settings is not None and self.settings.precision == "16")
         groups = self.parameter_groups(lr)
         if self.settings is not None and self.settings.recipe is not None:
             groups = split_groups(self, groups, self.settings)
@@ -210,11 +210,11 @@ class Supervisor(Trained):
         loader = TrainLoader(
             self.dataset,
             batch_size,
-            self.cursor,
+            self.train_state,
             self.preparer(),
             shuffle=shuffle,
             num_workers=num_workers,
-            collate_fn=own_collate(self.dataset, collate_fn),
+            collate_fn=resolve_collate_fn(self.dataset, collate_fn),
             pin=self.device.type == "cuda",
             **({} if settings is None else settings.for_loader()),
         )
@@ -225,9 +225,9 @@ class Supervisor(Trained):
         trained = {id(weight) for weight in self.trainable_parameters()}
         trains_backbone = any(id(weight) in trained for weight in self.model.backbone.parameters())
         if trains_backbone and self.image_dataset is not None:  # only a custom data set knows what the network sees
-            size = self.seen_size or self.preprocessing.resolution
+            size = self.input_size or self.preprocessing.resolution
             image_bytes = self.images_per_sample * bytes_per_image(self.model, self.preprocessing.channels, size)
-        loader.pieces = micro_batches(loader.batch_size, wanted, image_bytes, self.device, self.splits_batches)
+        loader.micro_batches = micro_batches(loader.batch_size, wanted, image_bytes, self.device, self.splits_batches)
         return loader
 
     def _check_accumulate(self, wanted: int) -> None:
@@ -247,7 +247,7 @@ class Supervisor(Trained):
     def _epochs(
         self, epochs: int, train_loader: Iterable[Any], optimizer: torch.optim.Optimizer, lr_scheduler: Any
     ) -> None:
-        """Stage 3: the loop over the epochs that are left; ``self.cursor.epoch`` counts over the supervisor's life."""
+        """Stage 3: the loop over the remaining epochs; ``self.train_state.epoch`` counts over the supervisor's life."""
         for _ in range(epochs):
             for data in train_loader:
                 loss = self._forward(data)
@@ -264,13 +264,13 @@ class Supervisor(Trained):
         if run is None or settings is None:
             raise ConfigurationError("`_update` works within `supervise()` only.")
         run.precision.backward(loss * run.loader.share)
-        if not run.loader.in_last_piece:
+        if not run.loader.in_last_micro_batch:
             return
-        run.exchange()
+        run.sync_processes()
         if settings.clip_grad is not None:
             run.precision.unscale(optimizer)
-            for player in self.players():
-                nn.utils.clip_grad_norm_(player, settings.clip_grad)
+            for parameters in self.parameters_by_loss():
+                nn.utils.clip_grad_norm_(parameters, settings.clip_grad)
         stepped = run.precision.step(optimizer)
         optimizer.zero_grad(set_to_none=True)
         if not stepped:
@@ -279,11 +279,11 @@ class Supervisor(Trained):
             lr_scheduler.step()
 
     @property
-    def updates_as_planned(self) -> bool:
+    def uses_default_update(self) -> bool:
         """Whether updates are the library's own."""
         return type(self)._update is Supervisor._update
 
     @property
     def accumulates(self) -> bool:
         """Whether the loop can take a batch in parts; a user's own ``_epochs`` or ``_update`` need not."""
-        return self.updates_as_planned and type(self)._epochs is Supervisor._epochs
+        return self.uses_default_update and type(self)._epochs is Supervisor._epochs

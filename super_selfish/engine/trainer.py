@@ -14,7 +14,7 @@ from torch import Tensor
 from super_selfish.distributed import rank, same_everywhere
 from super_selfish.distributed.norms import global_norms
 from super_selfish.engine import processes, resumption, tuning
-from super_selfish.engine.callbacks.diagnostics import advice
+from super_selfish.engine.callbacks.diagnostics import diagnose
 from super_selfish.engine.callbacks.progress import HistoryFile, Progress, print_line
 from super_selfish.engine.checkpointer import Checkpointer
 from super_selfish.engine.core.base import SupervisorBase
@@ -61,10 +61,10 @@ class Trainer:
         """Run the stages; see :meth:`Supervisor.supervise`."""
         supervisor, base = self.supervisor, self.base
         self._join()
-        custom_update = not supervisor.updates_as_planned
+        custom_update = not supervisor.uses_default_update
         precision = Precision(self.settings.precision, supervisor.device, custom_update=custom_update)
         with (
-            processes.lock_of(base) as lock,
+            processes.training_lock(base) as lock,
             keyed_randomness(self.settings.seed, supervisor.device),
             precision.applied(supervisor),
         ):
@@ -74,7 +74,7 @@ class Trainer:
             builder = RunBuilder(supervisor, self.settings)
             loader, optimizer, self.scheduler = builder.data_and_optimizer()
             self.checkpointer = Checkpointer(supervisor, base, self.settings, self.scheduler, resumed)
-            planned = self.checkpointer.begun_at + self.settings.epochs - supervisor.cursor.epoch
+            planned = self.checkpointer.start_epoch + self.settings.epochs - supervisor.train_state.epoch
             self.run = Run(
                 supervisor,
                 loader,
@@ -95,27 +95,27 @@ class Trainer:
                 resumed.restore(self.run, self.scheduler)
                 if planned <= 0:
                     self._finish()
-                    processes.meet()
+                    processes.barrier()
                     return
-                logger.info("Continuing after step %d from %s.", supervisor.cursor.step, resumed.found.path)
-            processes.meet()
+                logger.info("Continuing after step %d from %s.", supervisor.train_state.step, resumed.checkpoint.path)
+            processes.barrier()
             self._carry_out()
 
     def _join(self) -> None:
         """Join the other processes, if there are any, and check what can be checked before files are read."""
         supervisor = self.supervisor
-        group, gpu = processes.take_part(supervisor)
-        processes.check_alike(
+        group, gpu = processes.join_processes(supervisor)
+        processes.check_same_settings(
             self.settings.as_json()
             | {
                 "sync_bn": self.settings.sync_bn,
-                "step": supervisor.cursor.step,
+                "step": supervisor.train_state.step,
                 "device": supervisor.device.type,
                 "images": len(supervisor.dataset) if hasattr(supervisor.dataset, "__len__") else None,
                 "weights": sum(value.numel() for value in supervisor.state_dict().values()),
             }
         )
-        self.settings = processes.share(self.settings)
+        self.settings = processes.local_settings(self.settings)
         if group.is_first:
             processes.log_device(gpu, self.settings.verbose)
             check_writable(self.base)
@@ -139,8 +139,8 @@ class Trainer:
         resumed = None if found is None else Resumption(supervisor, found, self.settings)
         if resumed is not None:
             resumed.adopt()
-        elif supervisor.cursor.batch:  # an interrupted epoch is over: its order and views are not used again
-            supervisor.cursor.epoch, supervisor.cursor.batch = supervisor.cursor.epoch + 1, 0
+        elif supervisor.train_state.batch:  # an interrupted epoch is over: its order and views are not used again
+            supervisor.train_state.epoch, supervisor.train_state.batch = supervisor.train_state.epoch + 1, 0
         same_everywhere(supervisor.state_dict().values())
         return resumed
 
@@ -150,12 +150,12 @@ class Trainer:
         with Stop() as run.stop:
             try:
                 self._execute()
-                run.loader.skipped = processes.together(run.loader.skipped)
+                run.loader.skipped = processes.merge_skipped(run.loader.skipped)
                 self.checkpointer.write()
                 self._store()
-                processes.meet()
+                processes.barrier()
                 if run.steps and self.settings.verbose:
-                    for text in advice(self.supervisor.history, self.supervisor._expectation()):
+                    for text in diagnose(self.supervisor.history, self.supervisor._expected_loss()):
                         print_line(text)
             except (KeyboardInterrupt, Preempted):
                 self._leave()
@@ -164,7 +164,7 @@ class Trainer:
                 if run.steps and run.loader.between_steps:
                     self.checkpointer.write()
                 raise
-            run.stop.obey()
+            run.stop.handle()
 
     def _execute(self) -> None:
         """Run the epochs with everything hooked in, and unhook it whatever happens."""
@@ -189,7 +189,7 @@ class Trainer:
             undo.enter_context(observed(supervisor, run))
             supervisor.train()
             run.emit("on_train_begin")
-            supervisor._epochs(run.epochs, run.watched_loader(), run.optimizer, self.scheduler)
+            supervisor._epochs(run.epochs, run.monitored_loader(), run.optimizer, self.scheduler)
             run.report()
 
     def _leave(self) -> None:
@@ -205,7 +205,7 @@ class Trainer:
             logger.warning(
                 'Stopped by %s after step %d. supervise(..., resume="auto") continues from here.',
                 Signals(run.stop.received).name,
-                run.cursor.step,
+                run.train_state.step,
             )
             if self.settings.requeue and rank() == 0:
                 requeue()
@@ -215,11 +215,11 @@ class Trainer:
         self.supervisor.eval()
         if rank():
             return  # the first process writes
-        step = self.supervisor.cursor.step
+        step = self.supervisor.train_state.step
         if self.settings.verbose:
             print_line(f"Training is already complete, at step {step}. Pass more `epochs` to continue it.")
         weights = weights_at(self.base)
-        if weights is None or not weights.whole or weights.steps < step:  # damaged, or killed between the writes
+        if weights is None or not weights.is_complete or weights.steps < step:  # damaged, or killed between the writes
             self.run.steps = step
             self._store()
 
@@ -239,7 +239,7 @@ class Trainer:
             return
         if not self._weights_are_finite(interrupted):
             return
-        if interrupted and trained_steps(with_suffix(base, SUFFIX)) > supervisor.cursor.step:
+        if interrupted and trained_steps(with_suffix(base, SUFFIX)) > supervisor.train_state.step:
             base = with_suffix(base, ".interrupted")
         path = self.persistence.save(base, keep=not run.stored)
         run.stored = True
@@ -273,7 +273,7 @@ def observed(supervisor: SupervisorBase, run: Run) -> Iterator[None]:
         if run.loader.between_steps:  # a custom loop that does not read our loader
             run.close_boundary()
         loss = forward(data)
-        run.observe(loss)
+        run.record_loss(loss)
         return loss
 
     setattr(supervisor, "_forward", call)  # noqa: B010 - an attribute of the instance, which hides the method

@@ -11,7 +11,7 @@ import torch
 from super_selfish.engine.callbacks.progress import print_line
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.settings import Settings
-from super_selfish.engine.optim.recipes import Recipe, optimizer_words
+from super_selfish.engine.optim.recipes import Recipe, describe_optimizer
 from super_selfish.engine.optim.schedules import Schedule, constant_lr
 from super_selfish.errors import ConfigurationError
 
@@ -34,7 +34,7 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
         ConfigurationError: If there is no such recipe for the algorithm, or nothing to adapt.
     """
     if settings.recipe is None:
-        tell_of_recipes(supervisor, settings)
+        log_recipe_hint(supervisor, settings)
         return with_schedule_length(supervisor, settings)
     recipe = supervisor.training_recipe(settings.recipe, settings.epochs)
     if recipe is None:
@@ -44,7 +44,7 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
             received='recipe="paper"',
             fix='recipe="auto" works for every algorithm.',
         )
-    begun = settings.pretrained or resumed or supervisor.has_starting_weights or supervisor.cursor.step
+    begun = settings.pretrained or resumed or supervisor.has_starting_weights or supervisor.train_state.step
     if settings.recipe == "adapt" and not supervisor.takes_model() and not begun:
         raise ConfigurationError(
             'recipe="adapt" goes on from trained weights.',
@@ -54,7 +54,7 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
         )
     found = with_schedule_length(supervisor, dataclasses.replace(settings, **changes(supervisor, settings, recipe)))
     if settings.verbose:
-        print_line(words(found, seen_batch(supervisor, found)))
+        print_line(describe_settings(found, seen_batch(supervisor, found)))
     updates = found.epochs * (length(supervisor) // seen_batch(supervisor, found))
     for hint in supervisor._hints(found.recipe, updates):
         if first_time(hint, supervisor):
@@ -92,14 +92,14 @@ def seen_batch(supervisor: SupervisorBase, settings: Settings) -> int:
     return min(settings.batch_size, length(supervisor) or settings.batch_size)
 
 
-def words(settings: Settings, batch: int) -> str:
+def describe_settings(settings: Settings, batch: int) -> str:
     """What a recipe has settled for batches of so many images, in a line."""
     schedule = settings.lr_scheduler
     own = "a schedule of your own" + (", so nothing is held still" if settings.recipe == "adapt" else "")
     parts = [
-        f"{optimizer_words(settings.optimizer)} without weight decay on norms and biases",
+        f"{describe_optimizer(settings.optimizer)} without weight decay on norms and biases",
         f"lr={settings.lr:g} for batches of {batch}",
-        schedule.words() if isinstance(schedule, Schedule) else own,
+        schedule.describe() if isinstance(schedule, Schedule) else own,
     ]
     parts += [f"clip_grad={settings.clip_grad:g}"] if settings.clip_grad is not None else []
     parts += [f"polyak={settings.polyak:g}"] if settings.polyak is not None else []
@@ -116,7 +116,7 @@ def first_time(hint: str, supervisor: SupervisorBase) -> bool:
     return len(_told) > known
 
 
-def tell_of_recipes(supervisor: SupervisorBase, settings: Settings) -> None:
+def log_recipe_hint(supervisor: SupervisorBase, settings: Settings) -> None:
     """Say once a process what the defaults lose, where all of them are used."""
     lost = supervisor.auto_gain
     plain = settings.optimizer is DEFAULT_OPTIMIZER and settings.lr_scheduler is constant_lr

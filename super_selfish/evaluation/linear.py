@@ -214,7 +214,7 @@ class _Problem:
         gradient = torch.cat([(error.float() @ self.rows).double(), error.sum(dim=1, keepdim=True)], dim=1)
         return float(loss), gradient
 
-    def judge(self, weights: torch.Tensor) -> tuple[float, float]:
+    def evaluate(self, weights: torch.Tensor) -> tuple[float, float]:
         """Accuracy and mean cross-entropy of given weights; larger and smaller is better."""
         hits = _predict(self.rows, weights) == self.codes.cpu().numpy()
         return float(np.mean(hits)), self.loss(weights)[0]
@@ -246,7 +246,7 @@ def _choose(problem: _Problem, groups: Groups | None, seed: int) -> tuple[float,
     waited = 0
     for l2 in _PATH:
         weights = inner.solve(l2, weights, tolerance=_ROUGH)
-        accuracy, loss = outer.judge(weights)
+        accuracy, loss = outer.evaluate(weights)
         if best is None or (accuracy, -loss) > best[0]:
             best, waited = ((accuracy, -loss), l2, weights), 0
         elif (waited := waited + 1) == _PATIENCE:

@@ -10,7 +10,7 @@ import torch
 
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.evaluation.score import Groups, Integers, Labels, as_groups, as_labels, number_groups
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 
 
 def split(
@@ -47,11 +47,11 @@ def split(
         raise ConfigurationError("`test` must be a share.", expected="a number in (0, 1)", received=f"test={test!r}")
     labels = _labels(n_or_labels)
     classes = np.unique(labels, return_inverse=True)[1]
-    stream = Stream(operator.index(seed), "split")
+    generator = KeyedGenerator(operator.index(seed), "split")
     if groups is None:
-        chosen = _stratified(classes, test, stream)
+        chosen = _stratified(classes, test, generator)
     else:
-        chosen = _whole_groups(classes, number_groups(as_groups(groups, len(classes))), test, stream)
+        chosen = _whole_groups(classes, number_groups(as_groups(groups, len(classes))), test, generator)
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
@@ -67,7 +67,7 @@ def _labels(n_or_labels: int | Labels) -> Integers:
     return np.zeros(count, dtype=np.int64)
 
 
-def _stratified(classes: Integers, test: float, stream: Stream) -> npt.NDArray[np.bool_]:
+def _stratified(classes: Integers, test: float, generator: KeyedGenerator) -> npt.NDArray[np.bool_]:
     sizes = np.bincount(classes)
     if sizes.max() < 2:
         raise ConfigurationError(
@@ -78,14 +78,14 @@ def _stratified(classes: Integers, test: float, stream: Stream) -> npt.NDArray[n
         )
     wanted = np.floor(test * sizes + 0.5).astype(np.int64)
     taken = np.where(sizes > 1, np.clip(wanted, 1, np.maximum(sizes - 1, 1)), 0)
-    order = np.lexsort((stream.uniforms(len(classes)), classes))  # class by class, at random within each
+    order = np.lexsort((generator.uniforms(len(classes)), classes))  # class by class, at random within each
     place = np.arange(len(classes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     chosen = np.zeros(len(classes), dtype=np.bool_)
     chosen[order] = place < np.repeat(taken, sizes)
     return chosen
 
 
-def _whole_groups(classes: Integers, groups: Integers, test: float, stream: Stream) -> npt.NDArray[np.bool_]:
+def _whole_groups(classes: Integers, groups: Integers, test: float, generator: KeyedGenerator) -> npt.NDArray[np.bool_]:
     """Visit groups in random order; move each to the test part that brings the class shares nearer to their target."""
     count = int(groups.max()) + 1
     if count < 2:
@@ -99,7 +99,7 @@ def _whole_groups(classes: Integers, groups: Integers, test: float, stream: Stre
     starts = np.searchsorted(pairs, np.arange(count + 1) * len(sizes))
     chosen = np.zeros(count, dtype=np.bool_)
     nearest: tuple[float, int] | None = None
-    for group in np.argsort(stream.uniforms(count), kind="stable").tolist():
+    for group in np.argsort(generator.uniforms(count), kind="stable").tolist():
         own = slice(starts[group], starts[group + 1])
         members, amount = pairs[own] % len(sizes), amounts[own]
         if np.any(left[members] == amount):

@@ -118,7 +118,7 @@ def from_pillow(picture: Pillow.Image) -> Image:
     )
 
 
-def upright(image: Image, orientation: int) -> Image:
+def apply_orientation(image: Image, orientation: int) -> Image:
     """Undo an EXIF orientation: 1 as is, 2 mirrored, 3 upside down, 4 flipped, 5 to 8 the same with axes exchanged."""
     if orientation in (5, 6, 7, 8):
         image = image.transpose(1, 0, 2)
@@ -164,7 +164,7 @@ def to_image(value: object) -> Image:
         (40, 50, 3)
     """
     if isinstance(value, Pillow.Image):
-        return upright(from_pillow(value), exif_orientation(value))
+        return apply_orientation(from_pillow(value), exif_orientation(value))
     if isinstance(value, torch.Tensor):
         array, default_last = to_numpy(value), False
     elif isinstance(value, np.ndarray):
@@ -191,9 +191,9 @@ def check_white(value: object, image: Image) -> None:
         DataError: If it is neither uint8, uint16 nor floats in [0, 1].
     """
     kind = str(getattr(value, "dtype", "uint8")).removeprefix("torch.")
-    sound = kind in ("uint8", "uint16", "bool")
+    is_valid = kind in ("uint8", "uint16", "bool")
     if "float" in kind:
-        sound = bool(image.min() >= -1e-3 and image.max() <= 1.001)
-    if not sound:
+        is_valid = bool(image.min() >= -1e-3 and image.max() <= 1.001)
+    if not is_valid:
         received = f"{kind} from {image.min():g} to {image.max():g}"
         raise DataError("These numbers are no image.", expected="uint8, uint16, or floats in [0, 1]", received=received)

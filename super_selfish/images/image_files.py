@@ -28,7 +28,7 @@ __all__ = [
     "MAX_PIXELS",
     "Header",
     "decode",
-    "inspect",
+    "inspect_image",
     "printable",
     "read_header",
     "read_image",
@@ -55,7 +55,7 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
     Raises:
         DataError: If the file cannot be read, is no image, or has more than ``max_pixels``.
     """
-    return inspect(path, max_pixels)[0]
+    return inspect_image(path, max_pixels)[0]
 
 
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image:
@@ -80,7 +80,7 @@ def read_orientation(path: Path, max_pixels: int = MAX_PIXELS) -> int:
         return opened.orientation
 
 
-def inspect(source: Path | BinaryIO, max_pixels: int = MAX_PIXELS, name: str = "") -> tuple[Header, bool]:
+def inspect_image(source: Path | BinaryIO, max_pixels: int = MAX_PIXELS, name: str = "") -> tuple[Header, bool]:
     """The header of a file or an open stream, which is closed, and whether alpha is dropped from it."""
     with _opened(source, max_pixels, name) as opened:
         height, width, channels, dtype = opened.header

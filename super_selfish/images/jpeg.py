@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import JpegImagePlugin
 
 from super_selfish.images import functional
-from super_selfish.images.arrays import from_pillow, upright
+from super_selfish.images.arrays import apply_orientation, from_pillow
 from super_selfish.images.functional import Image
 from super_selfish.images.open_image import Cover, OpenImage, open_pillow
 
@@ -33,7 +33,7 @@ def open_jpeg(stream: BinaryIO, cover: Cover) -> OpenImage:
             file.draft(None, (width // factor, height // factor))
             file.load()
             image = from_pillow(file)
-        return upright(trimmed(image, height, width, factor), opened.orientation)
+        return apply_orientation(trimmed(image, height, width, factor), opened.orientation)
 
     return opened._replace(decode=decode)
 

@@ -12,9 +12,9 @@ from super_selfish.images.arrays import (
     ALPHA_MODES,
     COLOUR_MODES,
     GREY_MODES,
+    apply_orientation,
     exif_orientation,
     from_pillow,
-    upright,
 )
 from super_selfish.images.functional import Image
 
@@ -59,7 +59,7 @@ def open_pillow(file: ImageFile.ImageFile) -> OpenImage:
 
     def decode() -> Image:
         file.load()
-        return upright(from_pillow(file), orientation)
+        return apply_orientation(from_pillow(file), orientation)
 
     grey = 1, {"F": "float32", "I": ""}.get(mode, "uint8" if mode in GREY_MODES else "uint16")
     header = Header(file.height, file.width, *((3, "uint8") if mode in COLOUR_MODES else grey))

@@ -11,7 +11,7 @@ from PIL import PngImagePlugin
 
 from super_selfish.errors import DataError
 from super_selfish.images import functional
-from super_selfish.images.arrays import exif_orientation, upright
+from super_selfish.images.arrays import apply_orientation, exif_orientation
 from super_selfish.images.functional import Image
 from super_selfish.images.open_image import Cover, Header, OpenImage
 
@@ -35,7 +35,7 @@ def open_png(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
         image = functional.decode(_critical_chunks(stream), colour)
         if image is None or image.dtype.name != header.dtype:
             raise DataError("the PNG is damaged.")
-        return upright(image, orientation)
+        return apply_orientation(image, orientation)
 
     return OpenImage(header, orientation, head[_COLOUR_TYPE] in _WITH_ALPHA or "transparency" in file.info, decode)
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy.typing as npt
 
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 
 _TRIES = 12
 
 
 def random_rectangle(
-    stream: Stream, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
+    generator: KeyedGenerator, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[int, int, int, int]:
     """A rectangle of random area, shape and place within an image.
 
     Args:
-        stream: Where the draws come from.
+        generator: Where the draws come from.
         height: Of the image in px.
         width: Of the image in px.
         scale: Smallest and largest area, relative to the image.
@@ -30,7 +30,7 @@ def random_rectangle(
         whose shape comes nearest to the allowed ones.
     """
     for _ in range(_TRIES // 4):
-        u = stream.sixteen()
+        u = generator.sixteen()
         for first in (0, 4, 8, 12):
             rectangle = rectangle_of(u[first : first + 4], height, width, scale, ratio)
             if rectangle is not None:

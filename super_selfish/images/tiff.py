@@ -15,11 +15,11 @@ from PIL import TiffImagePlugin
 from super_selfish.errors import DataError
 from super_selfish.images.arrays import (
     MAX_CHANNELS,
+    apply_orientation,
     canonical,
     channels_last,
     exif_orientation,
     from_pillow,
-    upright,
 )
 from super_selfish.images.functional import Image
 from super_selfish.images.open_image import Cover, Header, OpenImage, open_pillow
@@ -59,7 +59,7 @@ def open_tiff(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
 
     def decode() -> Image:
         file.load()  # Pillow applies the orientation of TIFF files itself, and then forgets the tag
-        return upright(from_pillow(file), exif_orientation(file))
+        return apply_orientation(from_pillow(file), exif_orientation(file))
 
     size = opened.header._replace(height=int(tags[HEIGHT]), width=int(tags[WIDTH]))
     return opened._replace(header=size, decode=decode)
@@ -174,7 +174,7 @@ def _decode(stream: BinaryIO) -> Image:
             array = array[:, :, plan.kept]
         if int(page.photometric) == _WHITE_IS_ZERO and array.dtype.kind in "bu":
             array = ~array
-        return upright(canonical(array), plan.orientation)
+        return apply_orientation(canonical(array), plan.orientation)
 
 
 def _check_complete(file: tifffile.TiffFile, all_pages: bool) -> None:

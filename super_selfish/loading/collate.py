@@ -16,7 +16,7 @@ from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.datasets.scaling import scaled, without_uint16
 from super_selfish.errors import DataError
 from super_selfish.images.buffers import Buffers
-from super_selfish.pretext.base import PretextDataset, Sample, current_stream, foreign_sample
+from super_selfish.pretext.base import PretextDataset, Sample, current_generator, custom_sample
 
 Collate = Callable[[list[Any]], Any]
 
@@ -27,11 +27,11 @@ class Room:
 
     Attributes:
         array: A place for each item along the first axis.
-        whole: Whether every item's image is in its place.
+        is_complete: Whether every item's image is in its place.
     """
 
     array: np.ndarray[Any, Any]
-    whole: bool = True
+    is_complete: bool = True
 
 
 @dataclass
@@ -118,8 +118,10 @@ class Collator:
         return Batch(tuple(fields), images, indices, failures)
 
     def _join(self, parts: list[Any], room: Room | None = None) -> Any:
-        whole = room is not None and room.whole and len(room.array) == len(parts) and room.array.dtype == np.uint8
-        if room is not None and whole and not self.pin:
+        is_complete = (
+            room is not None and room.is_complete and len(room.array) == len(parts) and room.array.dtype == np.uint8
+        )
+        if room is not None and is_complete and not self.pin:
             return torch.from_numpy(room.array.reshape(-1, *room.array.shape[2:]) if self.batched else room.array)
         if isinstance(parts[0], np.ndarray):
             return _join_images(parts, self.batched, None if self.pin else self.buffers)
@@ -156,11 +158,11 @@ def _join_images(parts: list[Any], batched: bool, buffers: Buffers | None) -> Te
 def sample_of(dataset: Any, index: int, collate_fn: Collate | None) -> Any:
     """What the collator needs of one index: raw arrays where we collate, public items where the user does."""
     if collate_fn is None and isinstance(dataset, PretextDataset):
-        return dataset.sample(index, current_stream())
+        return dataset.sample(index, current_generator())
     item = dataset[index]
     if collate_fn is not None:
         return item
-    return foreign_sample(item)
+    return custom_sample(item)
 
 
 def to_device(

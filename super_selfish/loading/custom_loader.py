@@ -8,13 +8,13 @@ from typing import Any
 
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.loading.collate import Batch
-from super_selfish.loading.loader import Cursor, TrainLoader
+from super_selfish.loading.loader import TrainLoader, TrainState
 from super_selfish.seeding import make_key, seed_everything
 
 _END = object()
 
 
-class ForeignLoader(TrainLoader):
+class CustomLoader(TrainLoader):
     """A loader of the user's own, from an overridden ``_init_data_optimizer``, with the heart-beat of ours.
 
     Order and randomness are the loader's own; the global generators, which it may draw from, are seeded by (seed,
@@ -23,12 +23,12 @@ class ForeignLoader(TrainLoader):
 
     Args:
         loader: Any sized iterable of batches, such as a ``DataLoader``.
-        cursor: Where training stands.
+        train_state: Where training stands.
         prepare: From a CPU batch to what ``_forward`` gets.
         seed: Of what the networks draw.
     """
 
-    def __init__(self, loader: Any, cursor: Cursor, prepare: Callable[[Batch], Any], seed: int = 0) -> None:
+    def __init__(self, loader: Any, train_state: TrainState, prepare: Callable[[Batch], Any], seed: int = 0) -> None:
         try:
             self.batches = len(loader)
         except TypeError as error:
@@ -42,10 +42,10 @@ class ForeignLoader(TrainLoader):
         self.loader = loader
         self.dataset = getattr(loader, "dataset", None)
         self.batch_size = getattr(loader, "batch_size", None) or 0
-        self.cursor = cursor
+        self.train_state = train_state
         self.prepare = prepare
         self.seed = seed
-        self.pieces = 1
+        self.micro_batches = 1
         self.skipped = {}
         self.last_indices = []
         self.pass_ended = False
@@ -53,7 +53,7 @@ class ForeignLoader(TrainLoader):
 
     def __iter__(self) -> Iterator[Any]:
         self._read, self._committed = 0, False
-        epoch, done = self.cursor.epoch, self.cursor.batch
+        epoch, done = self.train_state.epoch, self.train_state.batch
         seed_everything(make_key(self.seed, epoch, "pass"))  # what the loader shuffles by, now or at its first batch
         batches = iter(self.loader)
         for number in itertools.count():

@@ -59,7 +59,7 @@ def _moved(field: Any, room: Room | None, place: int) -> Any:
     if room is None:
         return field
     if not isinstance(field, np.ndarray) or field.dtype != room.array.dtype or field.shape != room.array.shape[1:]:
-        room.whole = False
+        room.is_complete = False
         return field
     room.array[place] = field
     return room.array[place]

@@ -10,13 +10,13 @@ from super_selfish.errors import DataError
 from super_selfish.loading.collate import Collate, Item, sample_of
 from super_selfish.loading.gather import Gatherer
 from super_selfish.pretext.base import PretextDataset, sample_key
-from super_selfish.seeding import Stream, global_seed, make_key
+from super_selfish.seeding import KeyedGenerator, global_seed, make_key
 
 REPLACEMENT_TRIES = 16
 """How many other images are tried in place of an unreadable one."""
 
 
-class Ticket(NamedTuple):
+class ImageRequest(NamedTuple):
     """An image to be fetched: in which epoch, and which one."""
 
     epoch: int
@@ -39,17 +39,17 @@ class KeyedDataset:
         self.collate_fn = collate_fn
         self.on_error = on_error
         self.gatherer = Gatherer()
-        self.foreign = dataset.foreign if isinstance(dataset, PretextDataset) else True
+        self.runs_user_code = dataset.runs_user_code if isinstance(dataset, PretextDataset) else True
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, ticket: Ticket) -> Item:
-        item = Item(ticket.image)
-        replacements = Stream(self.seed, ticket.epoch, ticket.image, "replacement")
+    def __getitem__(self, request: ImageRequest) -> Item:
+        item = Item(request.image)
+        replacements = KeyedGenerator(self.seed, request.epoch, request.image, "replacement")
         for _ in range(REPLACEMENT_TRIES):
             try:
-                item.sample = self._sample(ticket.epoch, item.index)
+                item.sample = self._sample(request.epoch, item.index)
             except DataError as error:
                 item.failures.append((item.index, str(error)))
                 if self.on_error == "raise":
@@ -59,31 +59,32 @@ class KeyedDataset:
                 break
         return item
 
-    def __getitems__(self, tickets: Sequence[Ticket]) -> list[Item]:
+    def __getitems__(self, requests: Sequence[ImageRequest]) -> list[Item]:
         """The items of a batch; data loaders prefer it to single ones."""
-        return self.gatherer(self.items(tickets), len(tickets))
+        return self.gatherer(self.items(requests), len(requests))
 
-    def items(self, tickets: Iterable[Ticket]) -> Iterator[Item]:
+    def items(self, requests: Iterable[ImageRequest]) -> Iterator[Item]:
         """The items, some begun before they are finished where the data set says that it pays."""
-        together = 1 if self.foreign or self.collate_fn is not None else self.dataset.together
-        waiting = iter(tickets)
+        together = 1 if self.runs_user_code or self.collate_fn is not None else self.dataset.together
+        waiting = iter(requests)
         while some := list(itertools.islice(waiting, together)):
             yield from [self[some[0]]] if len(some) == 1 else self._several(some)
 
-    def _several(self, tickets: Sequence[Ticket]) -> list[Item]:
+    def _several(self, requests: Sequence[ImageRequest]) -> list[Item]:
         try:
             begun = [
-                self.dataset.begin(ticket.image, Stream(self.seed, ticket.epoch, ticket.image)) for ticket in tickets
+                self.dataset.begin(request.image, KeyedGenerator(self.seed, request.epoch, request.image))
+                for request in requests
             ]
             samples = self.dataset.finish(begun)
         except DataError:  # told, and the image replaced, when each is made alone
-            return [self[ticket] for ticket in tickets]
-        return [Item(ticket.image, sample) for ticket, sample in zip(tickets, samples, strict=True)]
+            return [self[request] for request in requests]
+        return [Item(request.image, sample) for request, sample in zip(requests, samples, strict=True)]
 
     def _sample(self, epoch: int, index: int) -> Any:
         key = (self.seed, epoch, index)
         with sample_key(*key):
-            if not self.foreign:
+            if not self.runs_user_code:
                 return sample_of(self.dataset, index, self.collate_fn)
             with global_seed(make_key(*key)):
                 return sample_of(self.dataset, index, self.collate_fn)

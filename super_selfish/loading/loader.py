@@ -17,7 +17,7 @@ import torch
 from super_selfish.distributed import own_part, world
 from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages, UnreadableImage
 from super_selfish.loading.collate import Batch, Collate, Collator
-from super_selfish.loading.keyed import KeyedDataset, Ticket
+from super_selfish.loading.keyed import ImageRequest, KeyedDataset
 from super_selfish.loading.prefetch import open_loader, reading_threads
 from super_selfish.loading.workers import WorkerLoader
 from super_selfish.pretext.base import PretextDataset
@@ -27,7 +27,7 @@ logger = logging.getLogger("super_selfish")
 
 
 @dataclass
-class Cursor:
+class TrainState:
     """How far training has come over the supervisor's life.
 
     Attributes:
@@ -49,17 +49,17 @@ class _Tickets:
     def __init__(self, loader: TrainLoader) -> None:
         self.loader: TrainLoader = weakref.proxy(loader)  # processes that read need 10 s to end if they are in a cycle
 
-    def __iter__(self) -> Iterator[list[Ticket]]:
+    def __iter__(self) -> Iterator[list[ImageRequest]]:
         loader = self.loader
-        epoch, first = loader.cursor.epoch, loader.cursor.batch
+        epoch, first = loader.train_state.epoch, loader.train_state.batch
         order = loader.order(epoch)
         for batch in range(first, loader.batches):
             members = order[batch * loader.batch_size : (batch + 1) * loader.batch_size]
-            for part in torch.tensor_split(members, loader.pieces):
-                yield [Ticket(epoch, index) for index in own_part(part).tolist()]
+            for part in torch.tensor_split(members, loader.micro_batches):
+                yield [ImageRequest(epoch, index) for index in own_part(part).tolist()]
 
     def __len__(self) -> int:
-        return self.loader.batches * self.loader.pieces
+        return self.loader.batches * self.loader.micro_batches
 
 
 class TrainLoader:
@@ -71,14 +71,14 @@ class TrainLoader:
     Args:
         dataset: A pretext data set, or any map-style data set.
         batch_size: Images an update; larger than the data set, it is shrunk with a warning.
-        cursor: Where training stands; moved by :meth:`commit`.
+        train_state: Where training stands; moved by :meth:`commit`.
         prepare: From a CPU batch to what ``_forward`` gets.
         shuffle: Draw the order anew every epoch, or keep the data set's.
         num_workers: Processes that read ahead; the batches do not depend on it.
         collate_fn: A user's own collation.
         seed: Of order, views and everything else.
         on_error: ``"raise"`` or ``"skip"`` unreadable images.
-        pieces: Micro-batches that each global batch is drawn in.
+        micro_batches: Micro-batches that each global batch is drawn in.
         ahead: Batches that threads read while one is used, where they read at all; the batches do not depend on it.
         pin: Collate into page-locked memory, from which a GPU takes batches while it computes.
         timeout: Seconds to wait for a process that reads; None: for ever.
@@ -92,7 +92,7 @@ class TrainLoader:
         self,
         dataset: Any,
         batch_size: int,
-        cursor: Cursor,
+        train_state: TrainState,
         prepare: Callable[[Batch], Any],
         *,
         shuffle: bool = True,
@@ -100,7 +100,7 @@ class TrainLoader:
         collate_fn: Collate | None = None,
         seed: int = 0,
         on_error: str = "raise",
-        pieces: int = 1,
+        micro_batches: int = 1,
         ahead: int = 2,
         pin: bool = False,
         timeout: float | None = None,
@@ -120,11 +120,11 @@ class TrainLoader:
             logger.warning("The data set has %d images: batch_size=%d is reduced to %d.", size, batch_size, size)
         self.dataset = dataset
         self.batch_size = min(batch_size, size)
-        self.cursor = cursor
+        self.train_state = train_state
         self.prepare = prepare
         self.shuffle = shuffle
         self.seed = seed
-        self.pieces = pieces
+        self.micro_batches = micro_batches
         self.batches = size // self.batch_size
         self.skipped: dict[int, str] = {}
         self.last_indices: list[int] = []
@@ -132,14 +132,14 @@ class TrainLoader:
         self._read, self._committed = 0, False
         batched = isinstance(dataset, PretextDataset) and dataset.batched
         keyed = KeyedDataset(dataset, seed, collate_fn, on_error)
-        threads = 1 if keyed.foreign or collate_fn is not None else reading_threads(dataset.images)
+        threads = 1 if keyed.runs_user_code or collate_fn is not None else reading_threads(dataset.images)
         collator = Collator(batched, collate_fn, pin=pin and num_workers == 0)  # else it runs where there is no GPU
         reading: dict[str, Any] = {"num_workers": num_workers, "threads": threads, "ahead": ahead, "pin": pin}
         self._loader = open_loader(keyed, _Tickets(self), collator, timeout=timeout, **reading)
 
     def __len__(self) -> int:
         """Micro-batches in a whole epoch."""
-        return self.batches * self.pieces
+        return self.batches * self.micro_batches
 
     def order(self, epoch: int) -> torch.Tensor:
         """The order of images in an epoch: a function of (seed, epoch) alone."""
@@ -165,19 +165,19 @@ class TrainLoader:
     def _close_pass(self) -> None:
         """At the end of a pass whose last batches were read but not trained, go on to the next epoch all the same."""
         if self._read and self._committed:
-            self.cursor.epoch += 1
-            self.cursor.batch = 0
+            self.train_state.epoch += 1
+            self.train_state.batch = 0
             self.pass_ended = True
 
     def _seed_step(self) -> None:
         """Make what is drawn in a step (dropout, stochastic depth) a function of (seed, step, piece)."""
-        seed_everything(make_key(self.seed, self.cursor.step, self._read, "step"))
+        seed_everything(make_key(self.seed, self.train_state.step, self._read, "step"))
 
     def peek(self) -> Any:
         """The next batch, without moving the cursor."""
         position = next(iter(_Tickets(self)))
         keyed = self._loader.dataset
-        batch = self._loader.collate_fn([keyed[ticket] for ticket in position])
+        batch = self._loader.collate_fn([keyed[request] for request in position])
         before = self.last_indices
         self._account(batch)
         self.last_indices = before
@@ -189,31 +189,35 @@ class TrainLoader:
         return self._read == 0
 
     @property
-    def in_last_piece(self) -> bool:
+    def in_last_micro_batch(self) -> bool:
         """Whether the batch just read completes a global batch."""
-        return self._read % self.pieces == 0
+        return self._read % self.micro_batches == 0
 
     @property
     def share(self) -> float:
         """The part of its global batch that the batch just read makes up."""
-        return 1.0 if self.pieces == 1 else world() * len(self.last_indices) / self.batch_size
+        return 1.0 if self.micro_batches == 1 else world() * len(self.last_indices) / self.batch_size
 
     @property
     def ends_untrained(self) -> bool:
         """Whether the epoch is over though no update followed on the batch just read."""
-        return self._committed and self._read > 0 and self.cursor.batch + self._read // self.pieces >= self.batches
+        return (
+            self._committed
+            and self._read > 0
+            and self.train_state.batch + self._read // self.micro_batches >= self.batches
+        )
 
     def commit(self) -> bool:
         """Count what was read since the last update as trained; true if that ended the epoch."""
-        batches = max(1, self._read // self.pieces) if self._read else 0  # own loops may update seldom, or twice
+        batches = max(1, self._read // self.micro_batches) if self._read else 0  # own loops may update seldom, or twice
         self._read, self._committed = 0, True
-        self.cursor.step += 1
-        self.cursor.batch += batches
-        self.cursor.samples += batches * self.batch_size
-        if self.cursor.batch < self.batches:
+        self.train_state.step += 1
+        self.train_state.batch += batches
+        self.train_state.samples += batches * self.batch_size
+        if self.train_state.batch < self.batches:
             return False
-        self.cursor.epoch += 1
-        self.cursor.batch = 0
+        self.train_state.epoch += 1
+        self.train_state.batch = 0
         return True
 
     def _account(self, batch: Batch) -> None:

@@ -81,12 +81,12 @@ def open_loader(
         timeout: Seconds to wait for a process; None: for ever.
     """
 
-    def by_this_process(tickets: Iterable[Sequence[Any]]) -> DataLoader[Any] | ThreadedLoader:
+    def by_this_process(requests: Iterable[Sequence[Any]]) -> DataLoader[Any] | ThreadedLoader:
         if threads > 1:
-            return ThreadedLoader(dataset, tickets, collate_fn, threads=threads, ahead=ahead)
+            return ThreadedLoader(dataset, requests, collate_fn, threads=threads, ahead=ahead)
         return DataLoader(
             dataset,
-            batch_sampler=tickets,  # type: ignore[arg-type]  # it needs no length
+            batch_sampler=requests,  # type: ignore[arg-type]  # it needs no length
             collate_fn=collate_fn,
             generator=torch.Generator(),  # or every pass would draw from the user's global generator
         )
@@ -143,8 +143,8 @@ class ThreadedLoader:
         try:
             for thread in threads:
                 thread.start()
-            for tickets in self.batch_sampler:
-                asked.append(self._ask(parts, tickets))
+            for requests in self.batch_sampler:
+                asked.append(self._ask(parts, requests))
                 if len(asked) > self.ahead:
                     yield self._collated(asked.popleft())
             while asked:
@@ -152,10 +152,10 @@ class ThreadedLoader:
         finally:
             close()
 
-    def _ask(self, parts: queue.SimpleQueue[_Part | None], tickets: Sequence[Any]) -> list[_Part]:
+    def _ask(self, parts: queue.SimpleQueue[_Part | None], requests: Sequence[Any]) -> list[_Part]:
         """Have a batch read, in parts of nearly equal length."""
-        bounds = [len(tickets) * place // self.threads for place in range(self.threads + 1)]
-        asked = [_Part(tickets[start:end]) for start, end in itertools.pairwise(bounds) if start < end]
+        bounds = [len(requests) * place // self.threads for place in range(self.threads + 1)]
+        asked = [_Part(requests[start:end]) for start, end in itertools.pairwise(bounds) if start < end]
         for part in asked:
             parts.put(part)
         return asked
@@ -170,11 +170,11 @@ class ThreadedLoader:
 
     def _read(self, part: _Part, closed: list[bool]) -> None:
         try:
-            wanted = itertools.takewhile(lambda _: not closed, part.tickets)
+            wanted = itertools.takewhile(lambda _: not closed, part.requests)
             gatherer = self._gatherer()
             several = getattr(self.dataset, "items", None)
-            made = (self.dataset[ticket] for ticket in wanted) if several is None else several(wanted)
-            items = gatherer(made, len(part.tickets))
+            made = (self.dataset[request] for request in wanted) if several is None else several(wanted)
+            items = gatherer(made, len(part.requests))
             self._gatherers.append(gatherer)
             part.set_result(items)
         except BaseException as error:
@@ -191,9 +191,9 @@ class ThreadedLoader:
 class _Part(Future[list[Any]]):
     """Some tickets of a batch, to be read by one thread."""
 
-    def __init__(self, tickets: Sequence[Any]) -> None:
+    def __init__(self, requests: Sequence[Any]) -> None:
         super().__init__()
-        self.tickets = tickets
+        self.requests = requests
 
 
 def _close(threads: list[threading.Thread], parts: queue.SimpleQueue[_Part | None], closed: list[bool]) -> None:

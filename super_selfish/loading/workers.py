@@ -83,11 +83,11 @@ class WorkerLoader:
         if not self._usable:
             yield from self.fallback(self.batch_sampler)
             return
-        tickets = iter(self.batch_sampler)
+        requests = iter(self.batch_sampler)
         turns: collections.deque[_Worker] = collections.deque()
         try:
             self._start()
-            for worker, batch in zip(itertools.cycle(self._workers), tickets):
+            for worker, batch in zip(itertools.cycle(self._workers), requests):
                 worker.ask(batch)
                 turns.append(worker)
                 if len(turns) > _AHEAD * self.num_workers:
@@ -109,7 +109,7 @@ class WorkerLoader:
             raise
         else:
             return
-        yield from self.fallback(itertools.chain(unread, tickets))
+        yield from self.fallback(itertools.chain(unread, requests))
 
     def close(self) -> None:
         """End the workers."""
@@ -197,9 +197,9 @@ class _Worker:
         self.process.start()
         results.close()  # now the worker alone holds it: if it ends, this is noticed
 
-    def ask(self, tickets: Sequence[Any]) -> None:
-        self.tasks.put(tickets)
-        self.asked.append(tickets)
+    def ask(self, requests: Sequence[Any]) -> None:
+        self.tasks.put(requests)
+        self.asked.append(requests)
 
     def receive(self) -> Any:
         answer = self.results.recv()
@@ -208,20 +208,20 @@ class _Worker:
 
     def reading(self) -> str:
         """Indices of the images of the batch that the worker began last."""
-        tickets = [ticket.image for ticket in self.asked[max(0, self.begun.value - self.received - 1)]]
-        more = f" and {len(tickets) - _SHOWN} more" if len(tickets) > _SHOWN else ""
-        return f"{tickets[:_SHOWN]}{more}"
+        requests = [request.image for request in self.asked[max(0, self.begun.value - self.received - 1)]]
+        more = f" and {len(requests) - _SHOWN} more" if len(requests) > _SHOWN else ""
+        return f"{requests[:_SHOWN]}{more}"
 
 
 def _work(reader: Any, tasks: Any, results: Connection[Any, Any], begun: Any, number: int) -> None:
     """What a worker does: send (batch, None, True), (traceback, error, True), or why these cannot be sent."""
     _set_up_worker(number)
     dataset, collate_fn = reader or ForkingPickler.loads(tasks.get())
-    while (tickets := tasks.get()) is not None:
+    while (requests := tasks.get()) is not None:
         begun.value += 1
         answer: tuple[Any, Exception | None]
         try:
-            answer = collate_fn(dataset.__getitems__(tickets)), None
+            answer = collate_fn(dataset.__getitems__(requests)), None
         except Exception as error:
             answer = traceback.format_exc(), error
         try:

@@ -44,7 +44,7 @@ class NCELoss(nn.Module):
 
     def __init__(self, images: int) -> None:
         super().__init__()
-        check_argument(COUNT.sound(images), "images", images, COUNT.expected)
+        check_argument(COUNT.is_valid(images), "images", images, COUNT.expected)
         self.images = images
         self.register_buffer("log_z", torch.zeros(()))
         self.register_buffer("known", torch.zeros((), dtype=torch.bool))

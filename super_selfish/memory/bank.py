@@ -20,7 +20,7 @@ from super_selfish.errors import (
     is_count,
 )
 from super_selfish.files import SUFFIX, base_path, with_suffix, write_with
-from super_selfish.memory.draws import distinct_rows, rows_for_each
+from super_selfish.memory.draws import distinct_entries, entries_for_each
 
 _ROWS = "memory"
 _NOTHING = 1e-6  # a length without direction
@@ -71,7 +71,7 @@ class BatchedMemory(nn.Module):
         super().__init__()
         for name, value, least in (("size", size, 0), ("embedding_size", embedding_size, 1)):
             check_argument(is_count(value, least), name, value, f"an integer of at least {least}")
-        check_argument(PROBABILITY.sound(momentum), "momentum", momentum, PROBABILITY.expected)
+        check_argument(PROBABILITY.is_valid(momentum), "momentum", momentum, PROBABILITY.expected)
         check_argument(dtype in _TYPES, "dtype", dtype, "torch.float32 or torch.float16")
         shape = (size, embedding_size)
         if init_tensor is not None and tuple(init_tensor.shape) != shape:
@@ -132,7 +132,7 @@ class BatchedMemory(nn.Module):
         """
         if count == 0 or count >= len(self) - 1:
             return None
-        return distinct_rows(len(self), count, key).to(self.memory.device, non_blocking=True)
+        return distinct_entries(len(self), count, key).to(self.memory.device, non_blocking=True)
 
     def negatives_for_each(self, count: int, idx: Tensor, key: int) -> Tensor:
         """Rows (batch, count) for each anchor, with replacement and without its own row: a function of the key.
@@ -143,7 +143,7 @@ class BatchedMemory(nn.Module):
             key: The draw is a function of it and of the own row.
         """
         others = len(self) - 1
-        return rows_for_each(len(self), min(count, others) if count else others, idx, key)
+        return entries_for_each(len(self), min(count, others) if count else others, idx, key)
 
     def data(self, m: int, batch_size: int, but_idx: Tensor | None = None) -> Tensor:
         """Random rows for each of a batch (batch_size, m, embedding_size), drawn from torch's global generator.

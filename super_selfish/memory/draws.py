@@ -11,7 +11,7 @@ from super_selfish.seeding import make_key, splitmix64
 _MULTIPLIERS = (-0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)  # of splitmix64, as signed numbers
 
 
-def distinct_rows(size: int, count: int, key: int) -> Tensor:
+def distinct_entries(size: int, count: int, key: int) -> Tensor:
     """Different rows, each set of them equally likely, at a cost that does not grow with the size.
 
     Args:
@@ -35,7 +35,7 @@ def distinct_rows(size: int, count: int, key: int) -> Tensor:
         draws *= 2
 
 
-def rows_for_each(size: int, count: int, own: Tensor, key: int) -> Tensor:
+def entries_for_each(size: int, count: int, own: Tensor, key: int) -> Tensor:
     """Rows for each anchor, with replacement and without its own; what an anchor gets does not depend on the others.
 
     Args:

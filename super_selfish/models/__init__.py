@@ -1,7 +1,7 @@
 """Networks: backbones, heads, and the two combined."""
 
 from super_selfish.losses import CPCLoss, GroupedLoss
-from super_selfish.models.averages import MomentumSchedule, cosine_momentum, follow, momentum_copy
+from super_selfish.models.averages import MomentumSchedule, cosine_momentum, momentum_copy, update_ema
 from super_selfish.models.backbones import BackboneOutput, SmallResNet, default_backbone, named_backbone
 from super_selfish.models.bidirectional import LatentNet, PairDiscriminator
 from super_selfish.models.combined import CombinedNet
@@ -49,11 +49,11 @@ __all__ = [
     "cosine_momentum",
     "default_backbone",
     "feature_shape",
-    "follow",
     "lab_to_rgb",
     "momentum_copy",
     "named_backbone",
     "rgb_to_lab",
+    "update_ema",
 ]
 
 

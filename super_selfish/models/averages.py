@@ -34,7 +34,7 @@ def inference(network: nn.Module) -> Iterator[None]:
                 setattr(part, name, buffer.clone())
 
 
-def follow(average: nn.Module, network: nn.Module, momentum: float) -> None:
+def update_ema(average: nn.Module, network: nn.Module, momentum: float) -> None:
     """Move each parameter of a copy to ``momentum * average + (1 - momentum) * network``.
 
     Buffers, such as batch statistics, are the copy's own and stay as they are.

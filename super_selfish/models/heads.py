@@ -123,8 +123,8 @@ class SequentialUpTo(nn.Sequential):
 
     def _stop(self, up_to: int) -> int:
         """How many modules are called."""
-        sound = is_count(up_to, -len(self)) and up_to < max(1, len(self))
-        check_argument(sound or not len(self), "up_to", up_to, f"the index of one of {len(self)} modules")
+        is_valid = is_count(up_to, -len(self)) and up_to < max(1, len(self))
+        check_argument(is_valid or not len(self), "up_to", up_to, f"the index of one of {len(self)} modules")
         return up_to % len(self) + 1 if len(self) else 0
 
 

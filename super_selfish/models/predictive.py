@@ -206,8 +206,8 @@ def check_sides(sides: Sequence[str]) -> None:
     Raises:
         ConfigurationError: Unless it is at least one of :data:`SIDES`, and none twice.
     """
-    sound = isinstance(sides, tuple | list) and len(sides) > 0 and set(sides) <= set(SIDES)
-    if not sound or len(set(sides)) < len(sides):
+    is_valid = isinstance(sides, tuple | list) and len(sides) > 0 and set(sides) <= set(SIDES)
+    if not is_valid or len(set(sides)) < len(sides):
         raise ConfigurationError(
             "`sides` says where the contexts lie.",
             expected=f"at least one of {', '.join(SIDES)}, none twice",

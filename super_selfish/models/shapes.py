@@ -38,8 +38,8 @@ def feature_shape(backbone: nn.Module, channels: int, resolution: tuple[int, int
             received=_stem_in_words(backbone),
             fix="Pass a backbone that fits the images, or set `channels=` and `resolution=` to what it needs.",
         ) from error
-    sound = isinstance(features, Tensor) and features.is_floating_point()
-    if not sound or features.ndim not in (2, 4) or features.shape[0] != 1:
+    is_valid = isinstance(features, Tensor) and features.is_floating_point()
+    if not is_valid or features.ndim not in (2, 4) or features.shape[0] != 1:
         received = (
             f"{features.dtype} of shape {tuple(features.shape)}"
             if isinstance(features, Tensor)

@@ -175,7 +175,7 @@ class GroupedEfficientFeatures(GroupedBackbone):
         *,
         flat: bool = True,
     ) -> None:
-        check_argument(COUNT.sound(channels_per_group), "channels_per_group", channels_per_group, COUNT.expected)
+        check_argument(COUNT.is_valid(channels_per_group), "channels_per_group", channels_per_group, COUNT.expected)
         trunks = [EfficientFeatures(name, pretrained, norm_type) for _ in groups]
         plain: dict[str, Any] = {"kernel_size": 1, "padding": 0, "activation": nn.Identity, "flat": flat}
         super().__init__(

@@ -21,7 +21,7 @@ from super_selfish.datasets.sources import open_source
 from super_selfish.errors import ConfigurationError, UnreadableImage, is_count
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import to_image
-from super_selfish.seeding import Stream, stream_from_torch
+from super_selfish.seeding import KeyedGenerator, generator_from_torch
 
 logger = logging.getLogger("super_selfish")
 
@@ -40,10 +40,10 @@ def sample_key(*key: int) -> Iterator[None]:
         _current_key.reset(token)
 
 
-def current_stream() -> Stream:
+def current_generator() -> KeyedGenerator:
     """The stream of the key that a loader has set; outside a loader, one drawn from torch's global generator."""
     key = _current_key.get()
-    return stream_from_torch() if key is None else Stream(*key)
+    return generator_from_torch() if key is None else KeyedGenerator(*key)
 
 
 class PretextDataset(Dataset[Sample]):
@@ -64,7 +64,7 @@ class PretextDataset(Dataset[Sample]):
         self.images = open_source(dataset)
 
     @property
-    def foreign(self) -> bool:
+    def runs_user_code(self) -> bool:
         """Whether reading an image runs a user's code, which may draw from global generators.
 
         If not, several threads read at once.
@@ -72,12 +72,12 @@ class PretextDataset(Dataset[Sample]):
         return not self.images.thread_safe
 
     @abstractmethod
-    def sample(self, index: int, stream: Stream) -> Sample:
+    def sample(self, index: int, generator: KeyedGenerator) -> Sample:
         """The exercise of image ``index``: H×W×C arrays (images), tensors and numbers.
 
         Args:
             index: Of the image.
-            stream: The only source of randomness.
+            generator: The only source of randomness.
         """
 
     @property
@@ -85,9 +85,9 @@ class PretextDataset(Dataset[Sample]):
         """How many exercises the loader begins before it finishes them: much of one kind of work takes less time."""
         return 1
 
-    def begin(self, index: int, stream: Stream) -> Any:
+    def begin(self, index: int, generator: KeyedGenerator) -> Any:
         """The first half of :meth:`sample`: what :meth:`finish` needs."""
-        return index, stream
+        return index, generator
 
     def finish(self, begun: Sequence[Any]) -> list[Sample]:
         """The second half of :meth:`sample`, for several images."""
@@ -98,14 +98,14 @@ class PretextDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         settled = self.images.preprocessing if isinstance(self.images, ImageDataset) else None
-        fields = self.sample(int(index), current_stream())
+        fields = self.sample(int(index), current_generator())
         return tuple(as_float(field, settled) if is_image(field) else field for field in fields)
 
 
 class LabelledDataset(PretextDataset):
     """Images with their labels, unchanged: item (image C×H×W, label)."""
 
-    def sample(self, index: int, stream: Stream) -> Sample:  # noqa: ARG002 - nothing is random here
+    def sample(self, index: int, generator: KeyedGenerator) -> Sample:  # noqa: ARG002 - nothing is random here
         """The image and its label."""
         return self.images.item(index)
 
@@ -138,18 +138,18 @@ def check_indexed(dataset: Any, images: int) -> None:
                 "The bank has to know which image an item is of.",
                 expected=f"items that end in the index of the image, from 0 to {images - 1}: item {index} in {index}",
                 received=f"an item that ends in {last if is_count(last, 0) else type(last).__name__}",
-                fix="For instance AugmentationIndexedDataset(images, recipe).",
+                fix="For instance AugmentationIndexedDataset(images, transform).",
             )
 
 
-def foreign_sample(item: Any) -> Any:
+def custom_sample(item: Any) -> Any:
     """A user's item as a sample: PIL images and H×W×C uint8 arrays are images, everything else is what it is."""
     if isinstance(item, PILImage.Image):
         return to_image(item)
     if isinstance(item, np.ndarray) and not (item.dtype == np.uint8 and item.ndim == 3):
         return torch.from_numpy(item)
     if isinstance(item, tuple | list):
-        return tuple(foreign_sample(part) for part in item)
+        return tuple(custom_sample(part) for part in item)
     return item
 
 
@@ -159,6 +159,6 @@ def first_items(dataset: Any) -> list[Any]:
         return []  # of a user-supplied loader
     try:
         with sample_key(0, 0, 0):
-            return [foreign_sample(dataset[0])]
+            return [custom_sample(dataset[0])]
     except UnreadableImage:
         return []  # training decides whether that is an error

@@ -11,7 +11,7 @@ import torch
 from super_selfish.errors import COUNT, PROBABILITY, Rule, is_number, validate_arguments
 from super_selfish.images.functional import Image, peak, repeated
 from super_selfish.pretext.base import PretextDataset, Sample
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 
 Noise = Literal["mask", "gaussian", "saltpepper"]
 
@@ -59,18 +59,18 @@ class DenoiseDataset(PretextDataset):
         self.patch = patch
         self.sigma = sigma
 
-    def sample(self, index: int, stream: Stream) -> Sample:
+    def sample(self, index: int, generator: KeyedGenerator) -> Sample:
         """The corrupted image, the image, and the mask."""
         clean = self.images.read(index)
         height, width = clean.shape[:2]
         blocks = -(-height // self.patch), -(-width // self.patch)
-        draw = np.random.Generator(np.random.SFC64(stream.bits())).random(blocks, np.float32)
+        draw = np.random.Generator(np.random.SFC64(generator.bits())).random(blocks, np.float32)
         mask = self._as_pixels(draw < self.p, height, width)
         wide = repeated(mask.view(np.uint8), clean.shape[2])
         if self.noise == "mask":
             return clean * (wide ^ 1), clean, torch.from_numpy(mask)[None]
         if self.noise == "gaussian":
-            noise = self._noisy(clean, stream)
+            noise = self._noisy(clean, generator)
         else:
             white = self._as_pixels(draw < self.p / 2, height, width)
             noise = (white * peak(clean)).astype(clean.dtype)[:, :, None]
@@ -81,9 +81,9 @@ class DenoiseDataset(PretextDataset):
             blocks = blocks.repeat(self.patch, axis=0)[:height].repeat(self.patch, axis=1)[:, :width]
         return np.ascontiguousarray(blocks)
 
-    def _noisy(self, image: Image, stream: Stream) -> Image:
+    def _noisy(self, image: Image, generator: KeyedGenerator) -> Image:
         top = peak(image)
-        drawn = np.random.Generator(np.random.SFC64(stream.bits())).standard_normal(image.shape, np.float32)
+        drawn = np.random.Generator(np.random.SFC64(generator.bits())).standard_normal(image.shape, np.float32)
         drawn *= np.float32(self.sigma * top)
         noisy: Image = np.clip(image + drawn, 0, top)
         return (noisy if image.dtype == np.float32 else np.rint(noisy)).astype(image.dtype)

@@ -9,10 +9,10 @@ import numpy as np
 from super_selfish.errors import PROBABILITY, Rule, is_count, validate_arguments
 from super_selfish.images.functional import Image
 from super_selfish.pretext.base import PretextDataset, Sample
-from super_selfish.pretext.views import Views, as_recipe
-from super_selfish.seeding import Stream, make_key, splitmix64
-from super_selfish.transforms.base import Recipe
-from super_selfish.transforms.exemplar import OPERATIONS, ExemplarRecipe
+from super_selfish.pretext.views import Views, as_transform
+from super_selfish.seeding import KeyedGenerator, make_key, splitmix64
+from super_selfish.transforms.base import Transform
+from super_selfish.transforms.exemplar import OPERATIONS, ExemplarTransform
 from super_selfish.transforms.presets import PRESETS
 
 RULES = {
@@ -45,7 +45,7 @@ class ExemplarDataset(PretextDataset):
     Args:
         dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
         transformations: Makes the versions instead: a recipe, or a callable as described at
-            :class:`~super_selfish.pretext.views.ForeignRecipe`.
+            :class:`~super_selfish.pretext.views.CustomTransform`.
         n_classes: Images at most, at least 2.
         n_trans: Recipes.
         max_elms: Places of a recipe.
@@ -54,7 +54,7 @@ class ExemplarDataset(PretextDataset):
 
     Attributes:
         chosen: Index in the data set of the image of each class, int64 (C,).
-        recipes: What makes the versions.
+        transforms: What makes the versions.
 
     Raises:
         ConfigurationError: If an argument is out of range.
@@ -82,19 +82,21 @@ class ExemplarDataset(PretextDataset):
         seed: int = 0,
     ) -> None:
         super().__init__(dataset)
-        self.recipes: tuple[Recipe, ...]
+        self.transforms: tuple[Transform, ...]
         if transformations is None:
-            self.recipes = tuple(draw_recipe(Stream(seed, "recipe", i), max_elms, p) for i in range(n_trans))
+            self.transforms = tuple(
+                draw_transform(KeyedGenerator(seed, "recipe", i), max_elms, p) for i in range(n_trans)
+            )
         else:
-            self.recipes = (as_recipe(transformations),)
+            self.transforms = (as_transform(transformations),)
         # Differs from the paper: whole images instead of patches of 32 px at places of strong gradients
         order = np.argsort(splitmix64(make_key(seed, "classes"), len(self.images)), kind="stable")
         self.chosen = np.sort(order[:n_classes])
 
     @property
-    def foreign(self) -> bool:
+    def runs_user_code(self) -> bool:
         """Whether reading an image runs a user's code, which may draw from global generators."""
-        return super().foreign or any(recipe.foreign for recipe in self.recipes)
+        return super().runs_user_code or any(transform.runs_user_code for transform in self.transforms)
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -103,27 +105,27 @@ class ExemplarDataset(PretextDataset):
         """The image of a class as it is, H×W×C."""
         return self.images.read(int(self.chosen[label]))
 
-    def sample(self, index: int, stream: Stream) -> Sample:
+    def sample(self, index: int, generator: KeyedGenerator) -> Sample:
         """A version of the image of class ``index``, and ``index``."""
         label = range(len(self))[index]
         # Differs from the paper: versions are drawn anew each time, not once before training
-        recipe = self.recipes[stream.integer(len(self.recipes))]
-        return recipe.augment(self.original(label), stream), label
+        transform = self.transforms[generator.integer(len(self.transforms))]
+        return transform.augment(self.original(label), generator), label
 
 
-def draw_recipe(stream: Stream, max_elms: int, p: float) -> ExemplarRecipe:
+def draw_transform(generator: KeyedGenerator, max_elms: int, p: float) -> ExemplarTransform:
     """Draw which operations a recipe has.
 
     Args:
-        stream: The only source of randomness.
+        generator: The only source of randomness.
         max_elms: Places, each of which is kept with probability ``p``.
         p: That probability.
 
     Returns:
         A recipe of as many operations, each of another kind; of all kinds, if there are fewer.
     """
-    kept = sum(stream.chance(p) for _ in range(max_elms))
+    kept = sum(generator.chance(p) for _ in range(max_elms))
     # Differs from the paper: at most one of a kind, inversion and posterization seldom: more would destroy the image
-    luck = {kind: stream.uniform() ** (1 / _SHARES.get(kind, 1.0)) for kind in _KINDS}
+    luck = {kind: generator.uniform() ** (1 / _SHARES.get(kind, 1.0)) for kind in _KINDS}
     kinds = itertools.islice(sorted(luck, key=lambda kind: -luck[kind]), kept)
-    return ExemplarRecipe(tuple(_KINDS[kind][stream.integer(len(_KINDS[kind]))] for kind in kinds))
+    return ExemplarTransform(tuple(_KINDS[kind][generator.integer(len(_KINDS[kind]))] for kind in kinds))

@@ -10,7 +10,7 @@ import torch
 
 from super_selfish.errors import ConfigurationError, Rule, is_count, validate_arguments
 from super_selfish.pretext.base import PretextDataset, Sample
-from super_selfish.seeding import Stream, global_seed
+from super_selfish.seeding import KeyedGenerator, global_seed
 
 BIDIRECTIONAL_RULES = {
     "shape": Rule(
@@ -51,18 +51,18 @@ class BiDataset(PretextDataset):
         self.rand_gen = rand_gen
 
     @property
-    def foreign(self) -> bool:
+    def runs_user_code(self) -> bool:
         """Whether reading an image runs a user's code, which may draw from global generators."""
-        return self.rand_gen is not None or super().foreign
+        return self.rand_gen is not None or super().runs_user_code
 
-    def sample(self, index: int, stream: Stream) -> Sample:
+    def sample(self, index: int, generator: KeyedGenerator) -> Sample:
         """The code and the image."""
-        return self._code(stream), self.images.read(index)
+        return self._code(generator), self.images.read(index)
 
-    def _code(self, stream: Stream) -> torch.Tensor:
+    def _code(self, generator: KeyedGenerator) -> torch.Tensor:
         if self.rand_gen is None:
-            return torch.from_numpy((2.0 * stream.uniforms(*self.shape) - 1.0).astype(np.float32))
-        with global_seed(stream.bits()):
+            return torch.from_numpy((2.0 * generator.uniforms(*self.shape) - 1.0).astype(np.float32))
+        with global_seed(generator.bits()):
             code = torch.as_tensor(self.rand_gen(*self.shape), dtype=torch.float32)
         if tuple(code.shape) != self.shape:
             raise ConfigurationError(

@@ -14,7 +14,7 @@ from super_selfish.datasets.memory_sources import evenly_spaced
 from super_selfish.errors import COUNT, DataError, Rule, UnreadableImage, check_argument, is_number, validate_arguments
 from super_selfish.images import functional
 from super_selfish.pretext.base import PretextDataset, Sample
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 
 _STRETCH = math.log(3.3)  # a block is up to 3.3 times as long as it is wide
 _LOOKS = 64  # images that the mean colour is taken from
@@ -97,18 +97,18 @@ class ContextDataset(PretextDataset):
             means.append(image.mean(axis=(0, 1), dtype=np.float64) / functional.peak(image))
         return np.mean(means, axis=0) if means else np.asarray(0.5)
 
-    def sample(self, index: int, stream: Stream) -> Sample:
+    def sample(self, index: int, generator: KeyedGenerator) -> Sample:
         """The corrupted image, the image, and where they differ."""
         clean = self.images.read(index)
         colour = self._colour * functional.peak(clean)
         mask, corrupted = np.zeros(clean.shape[:2], np.bool_), clean.copy()
-        for block in self._blocks(stream, *clean.shape[:2]):
+        for block in self._blocks(generator, *clean.shape[:2]):
             mask[block] = True
             corrupted[block] = np.rint(colour) if clean.dtype.kind == "u" else colour
         return corrupted, clean, torch.from_numpy(mask)[None]
 
-    def _blocks(self, stream: Stream, height: int, width: int) -> Iterator[tuple[slice, slice]]:
-        drawn = stream.uniforms(self.n_blocks, 5)
+    def _blocks(self, generator: KeyedGenerator, height: int, width: int) -> Iterator[tuple[slice, slice]]:
+        drawn = generator.uniforms(self.n_blocks, 5)
         erased = drawn[:, 0] < self.p
         erased[0] |= not erased.any()
         smallest, largest = self.scale_range

@@ -24,17 +24,17 @@ from super_selfish.errors import (
     validate_arguments,
 )
 from super_selfish.images.arrays import to_image
-from super_selfish.pretext.base import PretextDataset, Sample, current_stream
+from super_selfish.pretext.base import PretextDataset, Sample, current_generator
 from super_selfish.pretext.permutations import Table, permutation_table, read_table
-from super_selfish.pretext.preview import Panel
-from super_selfish.pretext.tiles import cell_and_crop, normalised, relaid, shuffled, without_fringe
-from super_selfish.pretext.views import Views, as_recipe
-from super_selfish.seeding import Stream, make_key, splitmix64
-from super_selfish.transforms.base import Recipe, is_size
+from super_selfish.pretext.preview import CaptionedImage
+from super_selfish.pretext.tiles import cell_and_crop, normalised, reorder_tiles, shuffled, without_fringe
+from super_selfish.pretext.views import Views, as_transform
+from super_selfish.seeding import KeyedGenerator, make_key, splitmix64
+from super_selfish.transforms.base import Transform, is_size
 from super_selfish.transforms.colour import to_grey
-from super_selfish.transforms.jigsaw import JigsawRecipe
+from super_selfish.transforms.jigsaw import JigsawTransform
 
-_TILE_COLOURS = JigsawRecipe(grey=0.0)  # grey is for whole images
+_TILE_COLOURS = JigsawTransform(grey=0.0)  # grey is for whole images
 
 JIGSAW_RULES = {
     "jigsaw_path": Rule(
@@ -69,7 +69,7 @@ class JigsawDataset(PretextDataset):
     Args:
         dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
         transformations: Called on each tile: a recipe, or a callable as described at
-            :class:`~super_selfish.pretext.views.ForeignRecipe`. None: the jitter of :class:`JigsawRecipe`.
+            :class:`~super_selfish.pretext.views.CustomTransform`. None: the jitter of :class:`JigsawTransform`.
         jigsaw_path: A ``.npy`` file of permutations, one a row; None: those of
             :func:`~super_selfish.pretext.permutations.permutation_table`.
         n_perms_per_image: Rows of the table that each image is laid by, always the same ones; all if there are no
@@ -114,8 +114,8 @@ class JigsawDataset(PretextDataset):
         normed: bool = True,
     ) -> None:
         super().__init__(dataset)
-        self.permutations = puzzle_table(jigsaw_path, crops, total_perms)
-        self.recipe: Recipe = _TILE_COLOURS if transformations is None else as_recipe(transformations)
+        self.permutations = load_permutations(jigsaw_path, crops, total_perms)
+        self.transform: Transform = _TILE_COLOURS if transformations is None else as_transform(transformations)
         self.n_perms_per_image = n_perms_per_image
         self.crops = crops
         self.crop_size = crop_size
@@ -127,9 +127,9 @@ class JigsawDataset(PretextDataset):
             cell_and_crop(self.images.preprocessing.resolution, crops, crop_size)
 
     @property
-    def foreign(self) -> bool:
+    def runs_user_code(self) -> bool:
         """Whether reading an image runs a user's code, which may draw from global generators."""
-        return self.recipe.foreign or super().foreign
+        return self.transform.runs_user_code or super().runs_user_code
 
     def rows(self, index: int) -> npt.NDArray[np.int64]:
         """The rows of the table that image ``index`` is laid by."""
@@ -139,10 +139,10 @@ class JigsawDataset(PretextDataset):
         keys = splitmix64(make_key("permutations", index), total)
         return np.sort(keys.argsort()[: self.n_perms_per_image])
 
-    def sample(self, index: int, stream: Stream) -> Sample:
+    def sample(self, index: int, generator: KeyedGenerator) -> Sample:
         """The puzzle, a tensor if its tiles are normalised, and the row of its order in the table."""
         image = self.images.read(index)
-        chosen, grey, project = stream.sixteen()[:3]
+        chosen, grey, project = generator.sixteen()[:3]
         count = min(self.n_perms_per_image, len(self.permutations))
         row = int(chosen * count)
         if count < len(self.permutations):
@@ -154,7 +154,7 @@ class JigsawDataset(PretextDataset):
             image = without_fringe(image) if project < self.chroma_project else image
             shift = self.chroma_jitter
         _, crop = cell_and_crop(image.shape[:2], self.crops, self.crop_size)
-        laid = shuffled(image, self.permutations[row].tolist(), self.crops, crop, stream, self.recipe, shift)
+        laid = shuffled(image, self.permutations[row].tolist(), self.crops, crop, generator, self.transform, shift)
         return (_tensor(normalised(laid, self.crops)) if self.normed else laid), row
 
 
@@ -182,18 +182,18 @@ def jigsaw(
         >>> jigsaw(torch.rand(3, 40, 40), [3, 2, 1, 0], 16, None, crops=2).shape
         torch.Size([3, 40, 40])
     """
-    check_argument(JIGSAW_RULES["crops"].sound(crops), "crops", crops, JIGSAW_RULES["crops"].expected)
+    check_argument(JIGSAW_RULES["crops"].is_valid(crops), "crops", crops, JIGSAW_RULES["crops"].expected)
     check_argument(s is not None and is_size(s), "s", s, "a side in px, or (height, width)")
     order = [int(place) for place in perm]
     expected = f"the numbers 0 to {crops * crops - 1} in some order"
     check_argument(sorted(order) == list(range(crops * crops)), "perm", order, expected)
     image = to_image(img)
     _, crop = cell_and_crop(image.shape[:2], crops, s)
-    laid = shuffled(image, order, crops, crop, current_stream(), None if trans is None else as_recipe(trans))
+    laid = shuffled(image, order, crops, crop, current_generator(), None if trans is None else as_transform(trans))
     return _tensor(normalised(laid, crops)) if normed else as_float(laid)
 
 
-def puzzle_table(jigsaw_path: str | os.PathLike[str] | None, crops: int, total_perms: int) -> Table:
+def load_permutations(jigsaw_path: str | os.PathLike[str] | None, crops: int, total_perms: int) -> Table:
     """The permutations of a puzzle: a user's, or ours.
 
     Raises:
@@ -208,7 +208,7 @@ def puzzle_table(jigsaw_path: str | os.PathLike[str] | None, crops: int, total_p
     return permutation_table(crops, total_perms)
 
 
-def puzzle_panels(puzzle: Tensor, order: Table, answer: Table | None, normed: bool) -> list[Panel]:
+def jigsaw_preview(puzzle: Tensor, order: Table, answer: Table | None, normed: bool) -> list[CaptionedImage]:
     """A puzzle to be looked at: as it is, laid right, and as the answer lays it.
 
     Args:
@@ -225,11 +225,11 @@ def puzzle_panels(puzzle: Tensor, order: Table, answer: Table | None, normed: bo
     gap = " " if crops == 2 else ""
     told = " / ".join(gap.join(map(str, row)) for row in places.reshape(crops, crops))
     caption = f"puzzle: tiles\n{told}" if crops <= 3 else "puzzle"
-    panels = [Panel(puzzle, caption), Panel(relaid(puzzle, order.tolist()), "laid right")]
+    panels = [CaptionedImage(puzzle, caption), CaptionedImage(reorder_tiles(puzzle, order.tolist()), "laid right")]
     if answer is not None:
         right = int((answer == order).sum())
         words = "right" if right == len(order) else f"{right} of {len(order)} tiles\nin place"
-        panels.append(Panel(relaid(puzzle, answer.tolist()), f"answer: {words}", right == len(order)))
+        panels.append(CaptionedImage(reorder_tiles(puzzle, answer.tolist()), f"answer: {words}", right == len(order)))
     return panels
 
 

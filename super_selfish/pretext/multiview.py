@@ -15,7 +15,7 @@ from super_selfish.images.functional import Image
 from super_selfish.models.lab import FULL_RANGE
 from super_selfish.pretext.base import PretextDataset, Sample, first_items
 from super_selfish.pretext.views import AugmentationIndexedDataset
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms.lab import normalised_lab_of, roots
 
 
@@ -48,7 +48,7 @@ class AugmentationLabIndexedDataset(AugmentationIndexedDataset):
     Args:
         dataset: RGB images; anything that :func:`super_selfish.data.open_source` accepts.
         transformations: Makes the views: a recipe, or a callable as described at
-            :class:`~super_selfish.pretext.views.ForeignRecipe`.
+            :class:`~super_selfish.pretext.views.CustomTransform`.
         transformations2: Makes the second view; None: as the first.
         clean1: Leave the first view as the image is.
         clean2: Leave the second view as the image is.
@@ -60,8 +60,8 @@ class AugmentationLabIndexedDataset(AugmentationIndexedDataset):
 
     Examples:
         >>> white = np.full((9, 48, 32, 3), 255, np.uint8)
-        >>> from super_selfish.transforms.cmc import CMCRecipe
-        >>> lightness, colours, index = AugmentationLabIndexedDataset(white, CMCRecipe(), views=1)[8]
+        >>> from super_selfish.transforms.cmc import CMCTransform
+        >>> lightness, colours, index = AugmentationLabIndexedDataset(white, CMCTransform(), views=1)[8]
         >>> lightness.shape, colours.shape, index, round(lightness.mean().item(), 3)
         (torch.Size([1, 48, 32]), torch.Size([2, 48, 32]), 8, 1.0)
 
@@ -92,7 +92,7 @@ class LDataset(PretextDataset):
         (torch.Size([1, 32, 32]), -1.0, 1)
     """
 
-    def sample(self, index: int, stream: Stream) -> Sample:  # noqa: ARG002 - nothing is random here
+    def sample(self, index: int, generator: KeyedGenerator) -> Sample:  # noqa: ARG002 - nothing is random here
         """Lightness and label."""
         image, label = self.images.item(index)
         return lab_planes(image, self.images.name(index))[0], label
@@ -125,5 +125,5 @@ def check_lab_views(dataset: Any, preprocessing: Preprocessing, size: int | tupl
             received=", ".join(map(str, found)) + " before the index" if found else type(item).__name__,
             fix=f"Pass view_size={sizes.pop()}."
             if only_size
-            else "For instance AugmentationLabIndexedDataset(images, recipe).",
+            else "For instance AugmentationLabIndexedDataset(images, transform).",
         )

@@ -9,8 +9,8 @@ import numpy as np
 from super_selfish.errors import PROBABILITY, ConfigurationError, DataError, Rule, validate_arguments
 from super_selfish.images import functional
 from super_selfish.pretext.base import PretextDataset, Sample
-from super_selfish.pretext.views import Views, as_recipe
-from super_selfish.seeding import Stream
+from super_selfish.pretext.views import Views, as_transform
+from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms.base import is_size
 from super_selfish.transforms.cpc import ContrastivePredictiveCodingAugmentations
 from super_selfish.transforms.presets import PRESETS
@@ -114,7 +114,7 @@ class ContrastivePredictiveCodingDataset(PretextDataset):
         half_crop_size: h and w: half the sides of the patches in px, and the distance from one to the next; one number
             for both; None: an eighth of the image's sides, which gives 7×7 patches at most sizes.
         views: Makes a view of a patch, of the same size: a recipe, or a callable as described at
-            :class:`~super_selfish.pretext.views.ForeignRecipe`; None: :class:`CPCRecipe`.
+            :class:`~super_selfish.pretext.views.CustomTransform`; None: :class:`CPCTransform`.
         flip: Probability of mirroring the image.
 
     Raises:
@@ -142,24 +142,24 @@ class ContrastivePredictiveCodingDataset(PretextDataset):
     ) -> None:
         super().__init__(dataset)
         self.half_crop_size = half_crop_size
-        self.recipe = ContrastivePredictiveCodingAugmentations if views is None else as_recipe(views)
+        self.transform = ContrastivePredictiveCodingAugmentations if views is None else as_transform(views)
         self.flip = flip
 
     @property
-    def foreign(self) -> bool:
+    def runs_user_code(self) -> bool:
         """Whether reading an image runs a user's code, which may draw from global generators."""
-        return super().foreign or self.recipe.foreign
+        return super().runs_user_code or self.transform.runs_user_code
 
-    def sample(self, index: int, stream: Stream) -> Sample:
+    def sample(self, index: int, generator: KeyedGenerator) -> Sample:
         """The patches, P×2h×2w×C."""
         image = self.images.read(index)
         rows, columns = grid_of(image.shape[:2], self.half_crop_size)
         height, width = half_size(image.shape[:2], self.half_crop_size)
-        if stream.chance(self.flip):
+        if generator.chance(self.flip):
             image = functional.flip(image)
         corners = [(row * height, column * width) for row in range(rows) for column in range(columns)]
         cut = [image[top : top + 2 * height, left : left + 2 * width] for top, left in corners]
-        made = self.recipe.make_all(cut, [self.recipe.plan(2 * height, 2 * width, stream) for _ in cut])
+        made = self.transform.make_all(cut, [self.transform.plan(2 * height, 2 * width, generator) for _ in cut])
         found = {(view.shape, view.dtype) for view in made}
         if len(found) > 1 or made[0].shape != cut[0].shape:
             raise DataError(
@@ -176,14 +176,14 @@ def check_patches(dataset: object) -> None:
     Raises:
         ConfigurationError: If a user's views do not.
     """
-    if not isinstance(dataset, ContrastivePredictiveCodingDataset) or not dataset.recipe.foreign:
+    if not isinstance(dataset, ContrastivePredictiveCodingDataset) or not dataset.transform.runs_user_code:
         return
     try:
         dataset.images.read(0)
     except DataError:
         return  # whether that is an error is said when training comes to it
     try:
-        dataset.sample(0, Stream(0))
+        dataset.sample(0, KeyedGenerator(0))
     except DataError as error:
         raise ConfigurationError(f"`views` cannot be used. {error}") from error
 

@@ -84,19 +84,19 @@ def read_table(path: str | os.PathLike[str], grid: int, total: int) -> Table:
         expected = "a .npy file that numpy.save wrote of an array of integers"
         raise DataError(f"The table of permutations `{named}` cannot be read: {error}.", expected=expected) from error
     shape = getattr(table, "shape", ())
-    complaint = f"`{named}` is no table of permutations."
+    message = f"`{named}` is no table of permutations."
     expected = f"integers of shape (permutations, {tiles}), each row the numbers 0 to {tiles - 1} in some order"
     if not isinstance(table, np.ndarray) or table.dtype.kind not in "iu" or shape[1:] != (tiles,):
         received = f"{table.dtype} of shape {shape}" if isinstance(table, np.ndarray) else "an archive of arrays"
-        raise DataError(complaint, expected=expected, received=received, fix="`crops` has to be the table's grid too.")
+        raise DataError(message, expected=expected, received=received, fix="`crops` has to be the table's grid too.")
     wrong = np.flatnonzero((np.sort(table, axis=1) != np.arange(tiles)).any(axis=1))
     if wrong.size:
         from_one = bool((np.sort(table, axis=1) == np.arange(1, tiles + 1)).all())
         received = f"row {wrong[0]}: {table[wrong[0]].tolist()}"
         fix = "Its numbers begin with 1: subtract 1." if from_one else None
-        raise DataError(complaint, expected=expected, received=received, fix=fix)
+        raise DataError(message, expected=expected, received=received, fix=fix)
     if len(np.unique(table, axis=0)) < len(table):
-        raise DataError(complaint, expected="rows that differ", received="a permutation that comes twice")
+        raise DataError(message, expected="rows that differ", received="a permutation that comes twice")
     if len(table) < total:
         raise ConfigurationError(
             f"`{named}` has too few permutations.",

@@ -14,9 +14,9 @@ from super_selfish.images import functional
 from super_selfish.images.functional import Image
 from super_selfish.images.rectangles import random_rectangle
 from super_selfish.pretext.tiles import SHARE, alike, cell_and_crop
-from super_selfish.pretext.views import AugmentationIndexedDataset, Views, as_recipe
-from super_selfish.seeding import Stream
-from super_selfish.transforms.base import Recipe, is_range, is_size, tell_left_out
+from super_selfish.pretext.views import AugmentationIndexedDataset, Views, as_transform
+from super_selfish.seeding import KeyedGenerator
+from super_selfish.transforms.base import Transform, is_range, is_size, log_skipped_colour_operations
 from super_selfish.transforms.colour import SATURATION, adjust, is_jitter, jitter
 from super_selfish.transforms.operations import autocontrast, posterize, sharpness, solarize
 
@@ -37,7 +37,7 @@ _PUZZLE_RULES = {
 
 
 @dataclass(frozen=True)
-class PIRLColours(Recipe):
+class PIRLColours(Transform):
     """The colours of an image or of a patch; every pixel stays in its place.
 
     Brightness, contrast, saturation and hue in random order; then posterization to 4 to 8 bits, sharpness by a factor
@@ -45,7 +45,7 @@ class PIRLColours(Recipe):
     contrast, all four or none; then grey or not.
 
     Args:
-        jitter: Strength of brightness, contrast, saturation and hue, as in :class:`CropColourRecipe`.
+        jitter: Strength of brightness, contrast, saturation and hue, as in :class:`CropColourTransform`.
         photometric: Probability of the four in the middle.
         grey: Probability of greyscale.
 
@@ -61,11 +61,11 @@ class PIRLColours(Recipe):
     def __post_init__(self) -> None:
         check_arguments(_COLOUR_RULES, vars(self))
 
-    def augment(self, image: Image, stream: Stream) -> Image:
+    def augment(self, image: Image, generator: KeyedGenerator) -> Image:
         """The image in other colours."""
         if image.shape[2] != 3:
-            tell_left_out(image.shape[2])
-        photometric, grey, bits, factor, threshold, *draws = stream.sixteen()[:10]
+            log_skipped_colour_operations(image.shape[2])
+        photometric, grey, bits, factor, threshold, *draws = generator.sixteen()[:10]
         steps = jitter(self.jitter, draws)
         to_grey = ((SATURATION, 0.0),) if grey < self.grey else ()
         if photometric >= self.photometric:
@@ -76,7 +76,7 @@ class PIRLColours(Recipe):
 
 
 @dataclass(frozen=True)
-class PIRLImageRecipe(Recipe):
+class PIRLImageTransform(Transform):
     """The image view of PIRL: a crop of 8 to 100 % of the image, mirrored or not, in other colours.
 
     Args:
@@ -103,30 +103,30 @@ class PIRLImageRecipe(Recipe):
 
     def __post_init__(self) -> None:
         check_arguments(self.rules, vars(self))
-        object.__setattr__(self, "colours", as_recipe(self.colours))
-        object.__setattr__(self, "foreign", as_recipe(self.colours).foreign)
+        object.__setattr__(self, "colours", as_transform(self.colours))
+        object.__setattr__(self, "runs_user_code", as_transform(self.colours).runs_user_code)
 
-    def augment(self, image: Image, stream: Stream) -> Image:
+    def augment(self, image: Image, generator: KeyedGenerator) -> Image:
         """A random view; see the class."""
-        top, left, height, width = random_rectangle(stream, image.shape[0], image.shape[1], self.scale, self.ratio)
-        return self.finished(image[top : top + height, left : left + width], self.goal(image), stream)
+        top, left, height, width = random_rectangle(generator, image.shape[0], image.shape[1], self.scale, self.ratio)
+        return self.finished(image[top : top + height, left : left + width], self.goal(image), generator)
 
     def goal(self, image: Image) -> tuple[int, int]:
         """Height and width of the view of an image."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size or (image.shape[0], image.shape[1])
 
-    def finished(self, part: Image, size: tuple[int, ...], stream: Stream) -> Image:
+    def finished(self, part: Image, size: tuple[int, ...], generator: KeyedGenerator) -> Image:
         """A part of an image, mirrored or not, in other colours and of a size; colours change where it is smallest."""
         if part.shape[0] * part.shape[1] > size[0] * size[1]:
             part = functional.resample(part, size)
-        if stream.chance(self.flip):
+        if generator.chance(self.flip):
             part = functional.flip(part)
-        coloured = as_recipe(self.colours).augment(part, stream)
+        coloured = as_transform(self.colours).augment(part, generator)
         return functional.resample(alike(coloured, part), size)
 
 
 @dataclass(frozen=True)
-class PIRLRecipe(PIRLImageRecipe):
+class PIRLTransform(PIRLImageTransform):
     """The transformed view of PIRL: patches of the image, pasted into one image of the same size in another order.
 
     A crop of 60 to 100 % of the image is cut into 3 × 3 cells. Of each cell a smaller part, at random, mirrored or not
@@ -146,7 +146,7 @@ class PIRLRecipe(PIRLImageRecipe):
         ConfigurationError: If an argument makes no sense, or an image is too small for its patches.
 
     Examples:
-        >>> PIRLRecipe()(np.zeros((97, 130, 3), np.uint8)).shape
+        >>> PIRLTransform()(np.zeros((97, 130, 3), np.uint8)).shape
         (97, 130, 3)
 
     References:
@@ -159,23 +159,23 @@ class PIRLRecipe(PIRLImageRecipe):
     crops: int = 3
     share: float = SHARE
 
-    def augment(self, image: Image, stream: Stream) -> Image:
+    def augment(self, image: Image, generator: KeyedGenerator) -> Image:
         """A random puzzle; see the class."""
         goal = self.goal(image)
         cell_and_crop(goal, self.crops, None)  # complains of cells that are too small
-        top, left, height, width = random_rectangle(stream, image.shape[0], image.shape[1], self.scale, self.ratio)
+        top, left, height, width = random_rectangle(generator, image.shape[0], image.shape[1], self.scale, self.ratio)
         crop = image[top : top + height, left : left + width]
         laid = np.empty((*goal, image.shape[2]), image.dtype)
         cells, places = _cells(height, width, self.crops), _cells(*goal, self.crops)
-        for tile, place in enumerate(stream.permutation(self.crops**2)):
+        for tile, place in enumerate(generator.permutation(self.crops**2)):
             there = laid[places[place]]
-            there[:] = self.finished(self._patch(crop[cells[tile]], stream), there.shape[:2], stream)
+            there[:] = self.finished(self._patch(crop[cells[tile]], generator), there.shape[:2], generator)
         return laid
 
-    def _patch(self, cell: Image, stream: Stream) -> Image:
+    def _patch(self, cell: Image, generator: KeyedGenerator) -> Image:
         """What is taken of a cell."""
         height, width = (max(1, round(self.share * side)) for side in cell.shape[:2])
-        top, left = stream.integer(cell.shape[0] - height + 1), stream.integer(cell.shape[1] - width + 1)
+        top, left = generator.integer(cell.shape[0] - height + 1), generator.integer(cell.shape[1] - width + 1)
         return cell[top : top + height, left : left + width]
 
 
@@ -189,10 +189,10 @@ def _cells(height: int, width: int, crops: int) -> tuple[tuple[slice, slice], ..
     return tuple((row, column) for row in rows for column in columns)
 
 
-PIRLAugmentations = PIRLRecipe()
+PIRLAugmentations = PIRLTransform()
 
 
-def image_and_puzzle(
+def image_and_jigsaw(
     views: Views | Sequence[Views] | None = None,
     patch_views: Views | None = None,
     crops: int = 3,
@@ -202,7 +202,7 @@ def image_and_puzzle(
 
     Args:
         views: A recipe or callable that makes the image view, or a pair, whose second makes the transformed view in
-            place of a puzzle; None: :class:`PIRLImageRecipe`.
+            place of a puzzle; None: :class:`PIRLImageTransform`.
         patch_views: Changes each patch of the puzzle; None: :class:`PIRLColours`.
         crops: Patches along a side.
         size: Side of both views in px, or (height, width); None: as large as the images.
@@ -210,13 +210,13 @@ def image_and_puzzle(
     Raises:
         ConfigurationError: If these make no two views.
     """
-    image: Recipe
-    puzzle: Recipe
+    image: Transform
+    puzzle: Transform
     if isinstance(views, Sequence) and not isinstance(views, str):
-        sound = len(views) == 2 and patch_views is None
-        check_argument(sound, "views", views, "a recipe or callable, or a pair of them and no `patch_views`")
-        image, puzzle = (as_recipe(part) for part in views)
+        is_valid = len(views) == 2 and patch_views is None
+        check_argument(is_valid, "views", views, "a recipe or callable, or a pair of them and no `patch_views`")
+        image, puzzle = (as_transform(part) for part in views)
     else:
-        image = PIRLImageRecipe(size) if views is None else as_recipe(views)
-        puzzle = PIRLRecipe(size, crops=crops, colours=PIRLColours() if patch_views is None else patch_views)
+        image = PIRLImageTransform(size) if views is None else as_transform(views)
+        puzzle = PIRLTransform(size, crops=crops, colours=PIRLColours() if patch_views is None else patch_views)
     return lambda images: AugmentationIndexedDataset(images, image, puzzle)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 
-class Panel(NamedTuple):
+class CaptionedImage(NamedTuple):
     """An image with a caption.
 
     Attributes:
@@ -34,7 +34,7 @@ class Preview(NamedTuple):
 
     title: str
     note: str
-    rows: list[list[Panel]]
+    rows: list[list[CaptionedImage]]
 
 
 Exhibit = Preview
@@ -63,7 +63,7 @@ class Matches:
         self._found = self.own > self.values[:, 0] if count > 1 else self.own > self.own
         self.accuracy = self._found.double().mean().item()
 
-    def panels(self, row: int, images: Sequence[Any] | Tensor, own: str, other: str) -> list[Panel]:
+    def captioned_images(self, row: int, images: Sequence[Any] | Tensor, own: str, other: str) -> list[CaptionedImage]:
         """The query's own candidate and the most similar others.
 
         Args:
@@ -77,7 +77,7 @@ class Matches:
         pairs = zip(self.values[row], self.places[row].tolist(), strict=True)
         shown += [(other, value, place, None) for value, place in pairs]
         return [
-            Panel(images[place], f"{caption}\n{value:+.2f}" if self.trained else caption, found)
+            CaptionedImage(images[place], f"{caption}\n{value:+.2f}" if self.trained else caption, found)
             for caption, value, place, found in shown
         ]
 
@@ -92,5 +92,5 @@ def inputs_only(name: str, data: Any) -> Preview:
     """The preview of an algorithm that defines none: the images of a batch."""
     fields = data if isinstance(data, tuple | list) else (data,)
     shown = [field for field in fields if isinstance(field, Tensor) and field.ndim == 4 and field.shape[1] <= 64]
-    rows = [[Panel(field[index]) for field in shown] for index in range(len(shown[0]) if shown else 0)]
+    rows = [[CaptionedImage(field[index]) for field in shown] for index in range(len(shown[0]) if shown else 0)]
     return Preview(f"{name}: what the network sees", "", rows)

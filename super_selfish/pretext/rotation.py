@@ -14,7 +14,7 @@ from super_selfish.images import functional
 from super_selfish.images.image_files import to_image
 from super_selfish.images.rectangles import center_crop
 from super_selfish.pretext.base import PretextDataset, Sample
-from super_selfish.seeding import Stream, global_seed
+from super_selfish.seeding import KeyedGenerator, global_seed
 from super_selfish.transforms import warps
 
 QUARTER_TURNS = (0.0, 90.0, 180.0, -90.0)
@@ -70,34 +70,34 @@ class RotateDataset(PretextDataset):
         self.batched = r_all
 
     @property
-    def foreign(self) -> bool:
+    def runs_user_code(self) -> bool:
         """Whether reading an image runs a user's code, which may draw from global generators."""
-        return self.transform is not None or super().foreign
+        return self.transform is not None or super().runs_user_code
 
-    def sample(self, index: int, stream: Stream) -> Sample:
+    def sample(self, index: int, generator: KeyedGenerator) -> Sample:
         """The turned images and their ids."""
         image = self.images.read(index)
         if self.transform is not None:
-            with global_seed(stream.bits()):
+            with global_seed(generator.bits()):
                 image = to_image(self.transform(image))
-        image = self._cropped(image, stream)
+        image = self._cropped(image, generator)
         if self.r_all:
             turned = np.stack([self._turn(image, angle) for angle in self.rotations])
             return turned, torch.arange(len(self.rotations))
-        chosen = stream.integer(len(self.rotations))
+        chosen = generator.integer(len(self.rotations))
         return np.ascontiguousarray(self._turn(image, self.rotations[chosen])), chosen
 
-    def _cropped(self, image: functional.Image, stream: Stream) -> functional.Image:
+    def _cropped(self, image: functional.Image, generator: KeyedGenerator) -> functional.Image:
         side = min(image.shape[:2])
         if self.crop is None:
             image = center_crop(image, side, side)
         else:
-            area = side * side * stream.uniform(*self.crop)
-            stretch = math.exp(stream.uniform(-1, 1) * math.log(4 / 3) / 2)
+            area = side * side * generator.uniform(*self.crop)
+            stretch = math.exp(generator.uniform(-1, 1) * math.log(4 / 3) / 2)
             height, width = (min(side, math.sqrt(area) * factor) for factor in (stretch, 1 / stretch))
-            top, left = (stream.uniform(0, space) for space in (image.shape[0] - height, image.shape[1] - width))
+            top, left = (generator.uniform(0, space) for space in (image.shape[0] - height, image.shape[1] - width))
             image = warps.zoom(image, top, left, height, width, (side, side))
-        return image[:, ::-1] if stream.chance(self.flip) else image
+        return image[:, ::-1] if generator.chance(self.flip) else image
 
     def _turn(self, image: functional.Image, angle: float) -> functional.Image:
         turned = warps.rotate(image, angle)

@@ -11,8 +11,8 @@ from super_selfish.errors import DataError, Rule, is_count, is_number, validate_
 from super_selfish.images import functional
 from super_selfish.pretext.base import PretextDataset, Sample
 from super_selfish.pretext.rotation import checked_crop, checked_flip
-from super_selfish.seeding import Stream
-from super_selfish.transforms.crop_and_colour import CropColourRecipe
+from super_selfish.seeding import KeyedGenerator
+from super_selfish.transforms.crop_and_colour import CropColourTransform
 from super_selfish.transforms.lab import LabBins, lab_of, normalised_lab_of, roots
 
 TargetSize = int | tuple[int, int] | None
@@ -95,11 +95,11 @@ class SplitBrainDataset(PretextDataset):
     ) -> None:
         super().__init__(dataset)
         self.crop, self.flip = checked_crop(crop), checked_flip(flip)
-        self.view = CropColourRecipe(scale=self.crop or (1.0, 1.0), flip=0.0, jitter_p=0.0, grey=0.0, blur=0.0)
+        self.view = CropColourTransform(scale=self.crop or (1.0, 1.0), flip=0.0, jitter_p=0.0, grey=0.0, blur=0.0)
         self.bins = LabBins(l_step, l_offset, ab_step, a_offset, b_offset)
         self.target_size = target_size
 
-    def sample(self, index: int, stream: Stream) -> Sample:
+    def sample(self, index: int, generator: KeyedGenerator) -> Sample:
         """Lab and classes."""
         image = self.images.read(index)
         if image.shape[2] != 3:
@@ -108,7 +108,7 @@ class SplitBrainDataset(PretextDataset):
                 expected="an RGB image",
                 received=f"{image.shape[2]} channels",
             )
-        image = image if self.crop is None else self.view.augment(image, stream)
-        root = roots(functional.flip(image) if stream.chance(self.flip) else image)
+        image = image if self.crop is None else self.view.augment(image, generator)
+        root = roots(functional.flip(image) if generator.chance(self.flip) else image)
         small = functional.resize(root, *target_shape(self.target_size, *image.shape[:2]))
         return torch.from_numpy(np.moveaxis(normalised_lab_of(root), 2, 0)), self.bins.labels(lab_of(small))

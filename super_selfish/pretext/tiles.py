@@ -12,8 +12,8 @@ from torch import Tensor
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.images import functional
 from super_selfish.images.functional import Image
-from super_selfish.seeding import Stream
-from super_selfish.transforms.base import Recipe
+from super_selfish.seeding import KeyedGenerator
+from super_selfish.transforms.base import Transform
 
 SHARE = 0.85
 """Of a cell's sides: what is cropped unless told otherwise."""
@@ -24,7 +24,7 @@ _FRINGE = np.array((-1.0, 2.0, -1.0))  # green against magenta, where lenses lea
 _WITHOUT_FRINGE = np.hstack([np.eye(3) - np.outer(_FRINGE, _FRINGE) / (_FRINGE @ _FRINGE), np.zeros((3, 1))])
 
 
-def puzzle_size(size: tuple[int, int], crops: int) -> tuple[int, int]:
+def jigsaw_size(size: tuple[int, int], crops: int) -> tuple[int, int]:
     """Height and width of the puzzle of an image."""
     return size[0] // crops * crops, size[1] // crops * crops
 
@@ -72,8 +72,8 @@ def shuffled(
     permutation: Sequence[int],
     crops: int,
     crop: tuple[int, int],
-    stream: Stream,
-    recipe: Recipe | None = None,
+    generator: KeyedGenerator,
+    transform: Transform | None = None,
     shift: int = 0,
 ) -> Image:
     """The tiles of an image in another order.
@@ -83,8 +83,8 @@ def shuffled(
         permutation: Tile n goes to place ``permutation[n]``; both are counted row by row.
         crops: Tiles along a side.
         crop: Height and width of what is taken of each cell, at random, and enlarged to it; at most the cell.
-        stream: The only source of randomness.
-        recipe: Made of each crop; None: nothing.
+        generator: The only source of randomness.
+        transform: Made of each crop; None: nothing.
         shift: Largest shift of a channel against the others in px; at most half of what the crop can move.
 
     Raises:
@@ -95,21 +95,21 @@ def shuffled(
     for tile, place in enumerate(permutation):
         row, column = divmod(tile, crops)
         cell = image[row * height : (row + 1) * height, column * width : (column + 1) * width]
-        part = _cropped(cell, crop, shift, stream)
-        if recipe is not None:
-            part = alike(recipe.augment(part, stream), image)
+        part = _cropped(cell, crop, shift, generator)
+        if transform is not None:
+            part = alike(transform.augment(part, generator), image)
         row, column = divmod(place, crops)
         there = laid[row * height : (row + 1) * height, column * width : (column + 1) * width]
         there[:] = functional.resize(part, height, width)
     return laid
 
 
-def _cropped(cell: Image, crop: tuple[int, int], shift: int, stream: Stream) -> Image:
+def _cropped(cell: Image, crop: tuple[int, int], shift: int, generator: KeyedGenerator) -> Image:
     """A crop at random whose channels are shifted against each other, all of it from within the cell."""
     rows, columns = crop
     down, across = cell.shape[0] - rows, cell.shape[1] - columns  # how far the crop can move
     shift_down, shift_across = min(shift, down // 2), min(shift, across // 2)
-    top, left, *shifts = stream.sixteen()[:8]
+    top, left, *shifts = generator.sixteen()[:8]
     y, x = int(top * (down - shift_down + 1)), int(left * (across - shift_across + 1))
     if not shift_down and not shift_across:
         return cell[y : y + rows, x : x + columns]
@@ -157,12 +157,12 @@ def normalised(laid: Image, crops: int) -> npt.NDArray[np.float32]:
     return made.reshape(laid.shape)
 
 
-def relaid(puzzle: Tensor, permutation: Sequence[int]) -> Tensor:
+def reorder_tiles(puzzle: Tensor, permutation: Sequence[int]) -> Tensor:
     """A puzzle (C, H, W) with each tile brought back from place ``permutation[n]`` to place n.
 
     Examples:
         >>> import torch
-        >>> relaid(torch.tensor([[[3, 2], [1, 0]]]), (3, 2, 1, 0)).tolist()
+        >>> reorder_tiles(torch.tensor([[[3, 2], [1, 0]]]), (3, 2, 1, 0)).tolist()
         [[[0, 1], [2, 3]]]
     """
     crops = math.isqrt(len(permutation))

@@ -17,16 +17,16 @@ from super_selfish.errors import ConfigurationError, DataError, Rule, check_argu
 from super_selfish.images.arrays import to_image
 from super_selfish.images.functional import Image
 from super_selfish.pretext.base import PretextDataset, Sample, first_items
-from super_selfish.seeding import Stream, global_seed
-from super_selfish.transforms.base import Recipe, is_size
+from super_selfish.seeding import KeyedGenerator, global_seed
+from super_selfish.transforms.base import Transform, is_size
 from super_selfish.transforms.presets import Preset, preset
 
-Views = Recipe | Callable[[Any], Any] | Preset
+Views = Transform | Callable[[Any], Any] | Preset
 
 _SMALL = 64 * 64  # pixels
 
 
-class ForeignRecipe(Recipe):
+class CustomTransform(Transform):
     """A user's own callable as a recipe, with every generator that it may draw from seeded by the key.
 
     Transforms of torchvision v2 get a C×H×W tensor, those of albumentations an H×W×C array, and anything else a PIL
@@ -39,13 +39,13 @@ class ForeignRecipe(Recipe):
         ConfigurationError: If it cannot be called.
     """
 
-    foreign = True
+    runs_user_code = True
 
     def __init__(self, transform: Callable[..., Any]) -> None:
         if not callable(transform) or isinstance(transform, type):
             raise ConfigurationError(
                 "`views` make a view of an image.",
-                expected="a recipe such as MoCoRecipe(), a transform of torchvision v2 or albumentations, a function",
+                expected="a transform such as MoCoTransform(), one of torchvision v2 or albumentations, a function",
                 received=repr(transform),
             )
         self.transform = transform
@@ -54,11 +54,11 @@ class ForeignRecipe(Recipe):
         self.tensors = any(origin.startswith("torchvision.transforms.v2") for origin in origins)
 
     def __repr__(self) -> str:
-        return f"ForeignRecipe({self.transform!r})"
+        return f"CustomTransform({self.transform!r})"
 
-    def augment(self, image: Image, stream: Stream) -> Image:
+    def augment(self, image: Image, generator: KeyedGenerator) -> Image:
         """The view that the callable makes."""
-        key = stream.bits()
+        key = generator.bits()
         reseed = getattr(self.transform, "set_random_seed", None)  # albumentations has generators of its own
         with global_seed(key):
             if reseed is not None:
@@ -77,11 +77,11 @@ class ForeignRecipe(Recipe):
         return as_float(image)
 
 
-def as_recipe(views: Views) -> Recipe:
+def as_transform(views: Views) -> Transform:
     """A recipe as it is, a preset by its name, any other callable as one."""
     if isinstance(views, str):
         return preset(views)
-    return views if isinstance(views, Recipe) else ForeignRecipe(views)
+    return views if isinstance(views, Transform) else CustomTransform(views)
 
 
 class AugmentationDataset(PretextDataset):
@@ -89,7 +89,7 @@ class AugmentationDataset(PretextDataset):
 
     Args:
         dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
-        transformations: Makes the views: a recipe, or a callable as described at :class:`ForeignRecipe`.
+        transformations: Makes the views: a recipe, or a callable as described at :class:`CustomTransform`.
         transformations2: Makes the second view; None: as the first.
         clean1: Leave the first view as the image is.
         clean2: Leave the second view as the image is.
@@ -98,8 +98,8 @@ class AugmentationDataset(PretextDataset):
         ConfigurationError: If the transformations cannot be called.
 
     Examples:
-        >>> from super_selfish.data import MoCoRecipe
-        >>> first, second = AugmentationDataset(np.zeros((2, 48, 32, 3), np.uint8), MoCoRecipe())[0]
+        >>> from super_selfish.data import MoCoTransform
+        >>> first, second = AugmentationDataset(np.zeros((2, 48, 32, 3), np.uint8), MoCoTransform())[0]
         >>> first.shape, second.shape
         (torch.Size([3, 48, 32]), torch.Size([3, 48, 32]))
     """
@@ -113,18 +113,20 @@ class AugmentationDataset(PretextDataset):
         clean2: bool = False,
     ) -> None:
         super().__init__(dataset)
-        first = as_recipe(transformations)
-        second = first if transformations2 is None else as_recipe(transformations2)
-        self.recipes: tuple[Recipe | None, ...] = (None if clean1 else first, None if clean2 else second)
+        first = as_transform(transformations)
+        second = first if transformations2 is None else as_transform(transformations2)
+        self.transforms: tuple[Transform | None, ...] = (None if clean1 else first, None if clean2 else second)
 
     @property
-    def foreign(self) -> bool:
+    def runs_user_code(self) -> bool:
         """Whether reading an image runs a user's code, which may draw from global generators."""
-        return super().foreign or any(recipe is not None and recipe.foreign for recipe in self.recipes)
+        return super().runs_user_code or any(
+            transform is not None and transform.runs_user_code for transform in self.transforms
+        )
 
-    def sample(self, index: int, stream: Stream) -> Sample:
+    def sample(self, index: int, generator: KeyedGenerator) -> Sample:
         """The two views; the second is drawn after the first."""
-        return self.finish([self.begin(index, stream)])[0]
+        return self.finish([self.begin(index, generator)])[0]
 
     @property
     def together(self) -> int:
@@ -134,18 +136,20 @@ class AugmentationDataset(PretextDataset):
             return 32 if header.height * header.width <= _SMALL else 1
         return 1
 
-    def begin(self, index: int, stream: Stream) -> Any:
+    def begin(self, index: int, generator: KeyedGenerator) -> Any:
         """The image, and what is random about its views."""
         image = self.images.read(index)
         height, width = image.shape[:2]
-        return image, [None if recipe is None else recipe.plan(height, width, stream) for recipe in self.recipes]
+        return image, [
+            None if transform is None else transform.plan(height, width, generator) for transform in self.transforms
+        ]
 
     def finish(self, begun: Sequence[Any]) -> list[Sample]:
         """The views."""
         images = [image for image, _ in begun]
         views = [
-            images if recipe is None else recipe.make_all(images, [plans[place] for _, plans in begun])
-            for place, recipe in enumerate(self.recipes)
+            images if transform is None else transform.make_all(images, [plans[place] for _, plans in begun])
+            for place, transform in enumerate(self.transforms)
         ]
         return list(zip(*views, strict=True))
 
@@ -155,7 +159,7 @@ class AugmentationIndexedDataset(AugmentationDataset):
 
     Args:
         dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
-        transformations: Makes the views: a recipe, or a callable as described at :class:`ForeignRecipe`.
+        transformations: Makes the views: a recipe, or a callable as described at :class:`CustomTransform`.
         transformations2: Makes the second view; None: as the first.
         clean1: Leave the first view as the image is.
         clean2: Leave the second view as the image is.
@@ -165,8 +169,8 @@ class AugmentationIndexedDataset(AugmentationDataset):
         ConfigurationError: If the transformations cannot be called, or ``views`` is neither 1 nor 2.
 
     Examples:
-        >>> from super_selfish.data import MoCoRecipe
-        >>> images = AugmentationIndexedDataset(np.zeros((9, 48, 32, 3), np.uint8), MoCoRecipe(), views=1)
+        >>> from super_selfish.data import MoCoTransform
+        >>> images = AugmentationIndexedDataset(np.zeros((9, 48, 32, 3), np.uint8), MoCoTransform(), views=1)
         >>> view, index = images[8]
         >>> view.shape, index
         (torch.Size([3, 48, 32]), 8)
@@ -184,11 +188,11 @@ class AugmentationIndexedDataset(AugmentationDataset):
     ) -> None:
         check_argument(views in (1, 2), "views", views, "1 or 2")
         super().__init__(dataset, transformations, transformations2, clean1, clean2)
-        self.recipes = self.recipes[:views]
+        self.transforms = self.transforms[:views]
 
-    def begin(self, index: int, stream: Stream) -> Any:
+    def begin(self, index: int, generator: KeyedGenerator) -> Any:
         """The index and the image, and what is random about its views."""
-        return index, super().begin(index, stream)
+        return index, super().begin(index, generator)
 
     def finish(self, begun: Sequence[Any]) -> list[Sample]:
         """The views, each followed by the index."""
@@ -210,7 +214,7 @@ def two_views(views: Views | Sequence[Views]) -> Callable[[object], Augmentation
         raise ConfigurationError(
             "`views` make two views of an image.", expected="one recipe or callable, or a pair", received=repr(views)
         )
-    first, second = (as_recipe(part) for part in pair)
+    first, second = (as_transform(part) for part in pair)
     return lambda images: AugmentationDataset(images, first, second)
 
 
@@ -218,7 +222,7 @@ VIEW_SIZE = Rule(is_size, "None, a side in px, or (height, width)")
 """For the argument ``view_size``."""
 
 
-def seen_size(view_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+def input_size(view_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     """Height and width of the views; None: those of the images."""
     return (view_size, view_size) if isinstance(view_size, int) else view_size
 
@@ -256,7 +260,7 @@ def check_views(dataset: Any, preprocessing: Preprocessing, size: int | tuple[in
             expected=f"items ({'view, ...' if count == 1 else 'view, view'}) of tensors C×H×W or PIL images",
             received=", ".join(type(part).__name__ for part in parts),
         )
-    height, width = seen_size(size) or preprocessing.resolution
+    height, width = input_size(size) or preprocessing.resolution
     for view in views:
         if tuple(view.shape) != (preprocessing.channels, height, width):
             raise ConfigurationError(

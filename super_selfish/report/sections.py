@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from super_selfish.engine.callbacks.diagnostics import Finding, findings
+from super_selfish.engine.callbacks.diagnostics import Diagnostic, diagnostics
 from super_selfish.engine.callbacks.monitors import Probe
 from super_selfish.engine.core.callback import Column, columns_of
 from super_selfish.supervisors import Supervisor
@@ -59,19 +59,19 @@ class Curve(NamedTuple):
 
 def summary(supervisor: Supervisor) -> str:
     """What was trained on what, for how long."""
-    cursor = supervisor.cursor
-    epochs = "1 epoch" if cursor.epoch == 1 else f"{cursor.epoch:,} epochs"
+    train_state = supervisor.train_state
+    epochs = "1 epoch" if train_state.epoch == 1 else f"{train_state.epoch:,} epochs"
     return (
-        f"{epochs}, {cursor.step:,} steps, {cursor.samples:,} images seen. "
+        f"{epochs}, {train_state.step:,} steps, {train_state.samples:,} images seen. "
         f"Images: {supervisor.preprocessing.describe()}. Features: {supervisor.feature_dim:,}."
     )
 
 
-def diagnosis(supervisor: Supervisor) -> list[Finding]:
+def diagnosis(supervisor: Supervisor) -> list[Diagnostic]:
     """Findings on the course of the training, and on its images."""
-    lines = findings(supervisor.history, supervisor._expectation())
+    lines = diagnostics(supervisor.history, supervisor._expected_loss())
     if supervisor.skipped:
-        lines.append(Finding(f"{len(supervisor.skipped)} images could not be read and were left out.", True))
+        lines.append(Diagnostic(f"{len(supervisor.skipped)} images could not be read and were left out.", True))
     return lines
 
 
@@ -101,7 +101,7 @@ def curves(supervisor: Supervisor) -> list[Curve]:
         points = [(entry["epoch"], float(entry[key])) for entry in supervisor.history if entry.get(key) is not None]
         points = [(epoch, value) for epoch, value in points if math.isfinite(value)]
         if points:
-            drawn.append(curve(column, points, supervisor._expectation().chance if key == "loss" else None))
+            drawn.append(curve(column, points, supervisor._expected_loss().chance if key == "loss" else None))
     return drawn
 
 

@@ -25,7 +25,7 @@ from super_selfish.errors import CheckpointCorrupt, CheckpointError, CheckpointM
 from super_selfish.files import SUFFIX, sha256_of
 from super_selfish.storage.codec import decode, encode
 
-FORMAT = 1
+CHECKPOINT_FORMAT = 1
 _MANIFEST, _TREES = "manifest.json", "trees.json"
 _JSON_LIMIT = 64 << 20
 _PART = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -144,7 +144,7 @@ def write_files(folder: Path, parts: Mapping[str, Any], manifest: Mapping[str, A
                 flushed[path.name] = pool.submit(_flush, path)
         files = {_TREES: _write_json(folder / _TREES, skeletons)}
         files = {name: future.result() for name, future in flushed.items()} | files
-    plain |= {"format": FORMAT, "files": files, "seconds": round(time.monotonic() - started, 3)}
+    plain |= {"format": CHECKPOINT_FORMAT, "files": files, "seconds": round(time.monotonic() - started, 3)}
     plain.pop("sha256", None)  # it has to be the last field
     _write_json(folder / _MANIFEST, {**plain, "sha256": _digest(plain)}, indent=1)
 
@@ -183,7 +183,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     rest = {key: value for key, value in manifest.items() if key != "sha256"} if isinstance(manifest, dict) else {}
     if not rest or manifest.get("sha256") != _digest(rest):
         raise CheckpointCorrupt(f"`{path}` is damaged: it does not match its sha256.")
-    check_format(rest, FORMAT, path)
+    check_format(rest, CHECKPOINT_FORMAT, path)
     return rest
 
 

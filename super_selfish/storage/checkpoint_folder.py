@@ -58,7 +58,7 @@ class CheckpointFolder:
 
     def steps(self) -> list[int]:
         """Stored steps, the newest first; they may be damaged."""
-        return list(dict.fromkeys(step_of(path) for path in self.stored()))
+        return list(dict.fromkeys(step_of(path) for path in self.checkpoint_paths()))
 
     def newest_valid(self, verify: Literal["full", "size"] = "full") -> StoredCheckpoint | None:
         """The newest undamaged checkpoint, or None if there are no checkpoints. Nothing on the disk is changed.
@@ -73,7 +73,7 @@ class CheckpointFolder:
         if verify not in ("full", "size"):
             raise ConfigurationError("`verify` is unknown.", expected="'full' or 'size'", received=repr(verify))
         while True:
-            stored, reasons = self.stored(), []
+            stored, reasons = self.checkpoint_paths(), []
             for path in stored:
                 try:
                     return StoredCheckpoint(path, full=verify == "full")
@@ -84,7 +84,7 @@ class CheckpointFolder:
                         reasons.append(str(error))
                         self._damaged.add(path)
                         logger.warning("Skipping a damaged checkpoint. %s", error)
-            if stored == self.stored():
+            if stored == self.checkpoint_paths():
                 break
         if not stored:
             return None
@@ -118,7 +118,7 @@ class CheckpointFolder:
         _check_arguments(step, parts, keep)
         try:
             self._finish_replacements()
-            fresh = fresh and not self._written and bool(self.stored())
+            fresh = fresh and not self._written and bool(self.checkpoint_paths())
             root = self._new if fresh else self.path
             before = None if fresh else max((other for other in self.steps() if other < step), default=None)
             target = self._commit(root, step, parts, {**manifest, "step": step, "previous": before})
@@ -152,7 +152,7 @@ class CheckpointFolder:
         except OSError as error:
             raise CheckpointError(f"`{self.path}` cannot be cleaned up: {error.strerror or error}.") from error
 
-    def stored(self) -> list[Path]:
+    def checkpoint_paths(self) -> list[Path]:
         """Folders of checkpoints, the newest first; a replacement comes before what it replaces."""
         for root in (self.path, self._new, self.path):  # again, for a replacement may just have been finished
             if found := _stored_in(root):
@@ -200,7 +200,7 @@ class CheckpointFolder:
 
     def _remove_old(self, step: int, keep: int) -> None:
         """Remove checkpoints older than the ``keep`` newest undamaged ones, counted from ``step`` down."""
-        stored = self.stored()
+        stored = self.checkpoint_paths()
         whole = [path for path in stored if step_of(path) <= step and path not in self._damaged and _is_whole(path)]
         for path in stored:
             if len(whole) >= keep and step_of(path) < step_of(whole[keep - 1]):

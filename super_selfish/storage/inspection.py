@@ -31,7 +31,7 @@ class Stored:
     manifest: dict[str, Any] = field(repr=False)
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether all of it matches its hashes."""
         return not self.damage
 
@@ -55,9 +55,9 @@ class Inspection:
     checkpoints: tuple[Stored, ...]
 
     @property
-    def sound(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether the weights and the newest checkpoint, as far as they exist, are whole."""
-        return all(each.whole for each in (self.weights, *self.checkpoints[:1]) if each is not None)
+        return all(each.is_complete for each in (self.weights, *self.checkpoints[:1]) if each is not None)
 
     def __str__(self) -> str:
         lines = []
@@ -65,7 +65,7 @@ class Inspection:
             if each is not None:
                 supervisor = each.manifest.get("supervisor", "?")
                 content = f"{supervisor}, {each.steps} steps, {each.bytes / 1e6:.1f} MB"
-                lines.append(f"{'whole  ' if each.whole else 'DAMAGED'} {each.path}: {each.damage or content}")
+                lines.append(f"{'whole  ' if each.is_complete else 'DAMAGED'} {each.path}: {each.damage or content}")
         return "\n".join(lines)
 
 
@@ -80,7 +80,7 @@ def inspect(name: str | os.PathLike[str] = "store/base") -> Inspection:
     """
     base = base_path(name)
     found = weights_at(base)
-    steps = tuple(_checkpoint(path) for path in CheckpointFolder(base).stored())
+    steps = tuple(_checkpoint(path) for path in CheckpointFolder(base).checkpoint_paths())
     if found is None and not steps:
         raise CheckpointError(
             f"There is neither `{with_suffix(base, SUFFIX)}` nor a checkpoint in `{with_suffix(base, '.ckpt')}`.",

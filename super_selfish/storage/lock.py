@@ -67,7 +67,7 @@ class RunLock:
             self.path.unlink(missing_ok=True)
         self._release()
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Give a heartbeat if the last is :data:`HEARTBEAT` seconds ago."""
         if time.monotonic() - self._last_beat >= HEARTBEAT:
             self._last_beat = time.monotonic()

@@ -23,7 +23,7 @@ from super_selfish.files import SUFFIX, base_path, keep_previous, with_suffix, w
 from super_selfish.storage.checkpoint import StoredCheckpoint, check_format
 from super_selfish.storage.checkpoint_folder import CheckpointFolder
 
-FORMAT = 1
+WEIGHTS_FORMAT = 1
 _KEY = "super_selfish"
 _PREVIOUS = ".prev"
 _FIX = "Nothing was changed. Restore it from a copy; training with resume=True writes it again from its checkpoints."
@@ -62,7 +62,7 @@ def write_weights(
     base = base_path(name)
     weights, readable = with_suffix(base, SUFFIX), with_suffix(base, ".json")
     copies = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}  # no shared storage
-    text = json.dumps({"format": FORMAT, **manifest, "sha256": _digest(copies)}, indent=1, allow_nan=True)
+    text = json.dumps({"format": WEIGHTS_FORMAT, **manifest, "sha256": _digest(copies)}, indent=1, allow_nan=True)
     if keep and trained_steps(weights) >= trained_steps(with_suffix(weights, _PREVIOUS)):
         keep_previous(weights)
         keep_previous(readable)
@@ -149,7 +149,7 @@ def verified(path: Path) -> WeightsFile:
         manifest: Any = json.loads(text) if len(text) <= _MAX_MANIFEST else None
     except (ValueError, RecursionError) as error:
         raise CheckpointCorrupt(f"`{path}` is damaged: its manifest is not JSON.", fix=_FIX) from error
-    check_format(manifest, FORMAT, path)
+    check_format(manifest, WEIGHTS_FORMAT, path)
     if manifest.get("sha256") != _digest(tensors):
         raise CheckpointCorrupt(f"`{path}` is damaged: its tensors do not match their sha256.", fix=_FIX)
     return WeightsFile(path, tensors, manifest)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from super_selfish.engine.core.expectations import Expectation
+from super_selfish.engine.core.expected_loss import ExpectedLoss
 from super_selfish.engine.core.facts import Needs, Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup, Shape
 from super_selfish.engine.gan import GanSupervisor, check_discriminator
@@ -22,7 +22,7 @@ from super_selfish.models.decoders import Upsampling, decoder_layers, resized_to
 from super_selfish.models.efficient import NormType
 from super_selfish.models.shapes import check_decoded, feature_shape
 from super_selfish.pretext.gan import BIDIRECTIONAL_RULES, BiDataset
-from super_selfish.pretext.preview import Panel, Preview
+from super_selfish.pretext.preview import CaptionedImage, Preview
 
 RULES = {
     **BIDIRECTIONAL_RULES,
@@ -115,7 +115,7 @@ class BiGanSupervisor(GanSupervisor):
         model, code = both_ways(setup, shape)
         super().__init__(
             model,
-            judge_of_pairs(setup, code),
+            pair_discriminator(setup, code),
             setup.dataset(lambda opened: BiDataset(opened, code, rand_gen)),
             setup.criterion(nn.BCEWithLogitsLoss),
             fake_loss,
@@ -132,16 +132,18 @@ class BiGanSupervisor(GanSupervisor):
         code = self.model.features(images)  # E(x)
         generated = resized_to(self.model.predict(drawn), size)  # G(z)
         told = self.discriminator_loss((images, code), (generated, drawn))
-        if not self.makers_turn:
+        if not self.is_generator_step:
             return told
-        fooled = self.says(self.judged(images, code), 0.0) + self.says(self.judged(generated, drawn), 1.0)
+        fooled = self.adversarial_loss(self.discriminator_logits(images, code), 0.0) + self.adversarial_loss(
+            self.discriminator_logits(generated, drawn), 1.0
+        )
         loss = told + fooled / 2  # paper, eq. 4, with the labels exchanged instead of the sign for E and G
         if self.rec_weight:
             loss = loss + self.rec_weight * self.fake_loss(resized_to(self.model.predict(code), size), images)
         return loss
 
-    def _expectation(self) -> Expectation:
-        return Expectation(falls=False)
+    def _expected_loss(self) -> ExpectedLoss:
+        return ExpectedLoss(falls=False)
 
     def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
         images = data[1]
@@ -157,10 +159,10 @@ class BiGanSupervisor(GanSupervisor):
         there = resized_to(self.model(images), size).clamp(images.min(), images.max())
         made = resized_to(self.model.predict(drawn), size).clamp(images.min(), images.max())
         rows = [
-            [Panel(image, "image x"), Panel(back, "G(E(x))"), Panel(fake, "G(z), z drawn")]
+            [CaptionedImage(image, "image x"), CaptionedImage(back, "G(E(x))"), CaptionedImage(fake, "G(z), z drawn")]
             for image, back, fake in zip(images, there, made, strict=True)
         ]
-        trained = "after training" if self.cursor.step else "before training"
+        trained = "after training" if self.train_state.step else "before training"
         note = f"The image, what the generator makes of its code, and of a code drawn at random, {trained}.\n"
         note += "G(E(x)) should show the same kind of thing as x; nothing asks for the same pixels."
         return Preview("Which image belongs to which code?", note, rows)
@@ -200,7 +202,7 @@ def linear_backbone(setup: Setup, channels: int, *, judges: bool = False) -> nn.
     return ReshapeChannels(trunk, out_channels=channels, activation=nn.Identity)
 
 
-def judge_of_pairs(setup: Setup, code: Shape) -> nn.Module:
+def pair_discriminator(setup: Setup, code: Shape) -> nn.Module:
     """The discriminator that was given, or one that sees images with a network like the backbone."""
     settled = setup.preprocessing
     given = setup.given.get("discriminator")

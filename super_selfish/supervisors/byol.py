@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from super_selfish.engine.core.expectations import CollapseRisk, Expectation
+from super_selfish.engine.core.expected_loss import CollapseRisk, ExpectedLoss
 from super_selfish.engine.core.facts import Needs, Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, lars_recipe
@@ -20,14 +20,14 @@ from super_selfish.errors import COUNT, PROBABILITY, ConfigurationError, Rule, v
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.losses import regression_loss
-from super_selfish.models.averages import MomentumSchedule, follow, inference, momentum_copy, momentum_hint
+from super_selfish.models.averages import MomentumSchedule, inference, momentum_copy, momentum_hint, update_ema
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.heads import Classification, SequentialUpTo
 from super_selfish.models.norms import has_batch_statistics, in_groups
 from super_selfish.models.shapes import feature_shape, output_shape
-from super_selfish.pretext.preview import Matches, Panel, Preview
-from super_selfish.pretext.views import VIEW_SIZE, Views, check_one_source, check_views, seen_size, two_views
-from super_selfish.transforms.byol import BYOLRecipe
+from super_selfish.pretext.preview import CaptionedImage, Matches, Preview
+from super_selfish.pretext.views import VIEW_SIZE, Views, check_one_source, check_views, input_size, two_views
+from super_selfish.transforms.byol import BYOLTransform
 
 RULES = {
     "embedding_size": COUNT,
@@ -76,7 +76,7 @@ class BYOLSupervisor(Supervisor):
         m_schedule: ``"cosine"``: the momentum rises to 1 over the updates that ``supervise()`` plans; None: it stays.
         hidden_size: Of the hidden layers of the default projector and predictor.
         views: A recipe, any callable that makes a view of an image, or a pair of them; None: the two of
-            :class:`BYOLRecipe`.
+            :class:`BYOLTransform`.
         view_size: Side of the views in px, or (height, width); None: as large as the images.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
@@ -133,12 +133,12 @@ class BYOLSupervisor(Supervisor):
         **images: Unpack[ImageOptions],
     ) -> None:
         check_one_source(views, data_augmentation)
-        pair = (BYOLRecipe(view_size, view=1), BYOLRecipe(view_size, view=2))
+        pair = (BYOLTransform(view_size, view=1), BYOLTransform(view_size, view=2))
         augment = data_augmentation or two_views(pair if views is None else views)
         heads = None if predictor is None else SequentialUpTo(*predictor)
         given = {"backbone": backbone, "predictor": heads, "loss": loss}
         setup = Setup.of(dataset, images, **given, data_augmentation=data_augmentation, views=views)
-        seen = seen_size(view_size)
+        seen = input_size(view_size)
         super().__init__(
             online_network(setup, embedding_size, hidden_size, seen),
             setup.dataset(augment),
@@ -152,7 +152,7 @@ class BYOLSupervisor(Supervisor):
         self.m_schedule = m_schedule
         self.hidden_size = hidden_size
         self.view_size = view_size
-        self.seen_size = seen
+        self.input_size = seen
 
     def _followed(self) -> CombinedNet:
         """What the target follows: the trained network without its predictor."""
@@ -161,7 +161,7 @@ class BYOLSupervisor(Supervisor):
     def _prepare(self, train_loader: TrainLoader) -> None:
         check_views(train_loader.dataset, self.preprocessing, self.view_size)
         if train_loader.batch_size:
-            self._check_batch(train_loader.batch_size // train_loader.pieces)
+            self._check_batch(train_loader.batch_size // train_loader.micro_batches)
         epochs = 0 if self.settings is None else self.settings.epochs
         self.momentum.begin(epochs * train_loader.batches)
 
@@ -191,7 +191,7 @@ class BYOLSupervisor(Supervisor):
         return F.normalize(first), F.normalize(second)
 
     def _after_update(self) -> None:
-        follow(self.ema, self._followed(), self.momentum.advance())
+        update_ema(self.ema, self._followed(), self.momentum.advance())
 
     def _collapse_risk(self, batch_size: int) -> CollapseRisk | None:  # noqa: ARG002 - it has no negatives
         heads = cast(SequentialUpTo, self.model.predictor)
@@ -214,8 +214,8 @@ class BYOLSupervisor(Supervisor):
     def _hints(self, recipe: str | None, updates: int) -> list[str]:  # noqa: ARG002 - of every algorithm
         return momentum_hint(self.m, updates)
 
-    def _expectation(self) -> Expectation:
-        return Expectation(falls=False)
+    def _expected_loss(self) -> ExpectedLoss:
+        return ExpectedLoss(falls=False)
 
     def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
         first, second = data[0], data[1]
@@ -225,10 +225,10 @@ class BYOLSupervisor(Supervisor):
     def _preview(self, data: Sequence[Tensor]) -> Preview:
         first, second = data[0], data[1]
         similarities = F.normalize(self.model(first)) @ F.normalize(self.ema(second)).T  # (batch, batch)
-        matches = Matches(similarities, 1, trained=self.cursor.step > 0)
+        matches = Matches(similarities, 1, trained=self.train_state.step > 0)
         views, targets = self.preprocessing.visible(first), self.preprocessing.visible(second)
         rows = [
-            [Panel(view, "view"), *matches.panels(row, targets, "its other view", "another image")]
+            [CaptionedImage(view, "view"), *matches.captioned_images(row, targets, "its other view", "another image")]
             for row, view in enumerate(views)
         ]
         note = "From the view on the left, the network predicts the embedding of the view beside it."

@@ -20,7 +20,7 @@ from super_selfish.models import ChannelwiseFC, Classification, CombinedNet
 from super_selfish.models.decoders import resized_to
 from super_selfish.models.shapes import feature_shape
 from super_selfish.pretext.inpainting import CONTEXT_RULES, ContextDataset
-from super_selfish.pretext.preview import Panel, Preview
+from super_selfish.pretext.preview import CaptionedImage, Preview
 
 RULES = {**CONTEXT_RULES, "adversarial": SWITCH, "adv_weight": PROBABILITY}
 LARGEST_GRID = 8  # sides of the map that the channel-wise layer connects; larger maps are averaged to it
@@ -111,7 +111,7 @@ class ContextNetSupervisor(GanSupervisor):
         setup = Setup.of(dataset, images, **networks, loss=loss, fake_loss=fake_loss)
         super().__init__(
             setup.autoencoder(setup.preprocessing.channels, channelwise),
-            judge(setup) if adversarial else None,
+            build_discriminator(setup) if adversarial else None,
             setup.dataset(lambda opened: ContextDataset(opened, p, n_blocks, scale_range, fill=fill)),
             setup.criterion(nn.MSELoss),
             fake_loss,
@@ -130,17 +130,21 @@ class ContextNetSupervisor(GanSupervisor):
         corrupted, clean, mask = data  # (batch, C, H, W) twice, and (batch, 1, H, W) of bool
         painted = resized_to(self.model(corrupted), clean.shape[-2:])
         composite = torch.where(mask, painted, clean)
-        reconstruction = self.fake_loss(composite, clean) if self.own_fake_loss else masked_mse(painted, clean, mask)
+        reconstruction = (
+            self.fake_loss(composite, clean) if self.has_custom_fake_loss else masked_mse(painted, clean, mask)
+        )
         if not self.adversarial:
             return reconstruction
         told = self.discriminator_loss((clean,), (composite,))
-        if not self.makers_turn:
+        if not self.is_generator_step:
             return told
-        joint = (1 - self.adv_weight) * reconstruction + self.adv_weight * self.says(self.judged(composite), 1.0)
+        joint = (1 - self.adv_weight) * reconstruction + self.adv_weight * self.adversarial_loss(
+            self.discriminator_logits(composite), 1.0
+        )
         return told + joint  # paper, eq. 3
 
     @property
-    def own_fake_loss(self) -> bool:
+    def has_custom_fake_loss(self) -> bool:
         """Whether the reconstruction has a criterion of the user's."""
         return self.user_arguments.get("fake_loss") is not None
 
@@ -152,13 +156,16 @@ class ContextNetSupervisor(GanSupervisor):
 
     def _preview(self, data: Sequence[Tensor]) -> Preview:
         corrupted, clean, mask = data
-        rows = [[Panel(hidden, "erased"), Panel(image, "the image")] for hidden, image in zip(*data[:2], strict=True)]
+        rows = [
+            [CaptionedImage(hidden, "erased"), CaptionedImage(image, "the image")]
+            for hidden, image in zip(*data[:2], strict=True)
+        ]
         note = "Blocks are erased and filled with the mean colour; the network has to paint what stood there."
-        if self.cursor.step:
+        if self.train_state.step:
             painted = resized_to(self.model(corrupted), clean.shape[-2:])
             composite = torch.where(mask, painted, clean).clamp(min=clean.min(), max=clean.max())
             for row, image in zip(rows, composite, strict=True):
-                row.insert(1, Panel(image, "painted"))
+                row.insert(1, CaptionedImage(image, "painted"))
             error, filled = (masked_mse(guess, clean, mask).item() for guess in (painted, corrupted))
             note += f"\nSquared error in the blocks: {error:.4f} painted, {filled:.4f} with the mean colour."
         return Preview("What stood in the blocks that were erased?", note, rows)
@@ -175,7 +182,7 @@ def channelwise(shape: Shape) -> tuple[nn.Module, Shape]:
     return nn.Sequential(shrink, spread, mix), (channels, height, width)
 
 
-def judge(setup: Setup) -> nn.Module:
+def build_discriminator(setup: Setup) -> nn.Module:
     """The discriminator that was given, or one like the backbone."""
     settled = setup.preprocessing
     given = setup.given.get("discriminator")

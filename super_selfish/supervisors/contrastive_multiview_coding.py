@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from super_selfish.engine.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
-from super_selfish.engine.core.expectations import Expectation
+from super_selfish.engine.core.expected_loss import ExpectedLoss
 from super_selfish.engine.core.facts import Needs, Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
@@ -27,9 +27,9 @@ from super_selfish.models.combined import CombinedNet
 from super_selfish.models.lab import FULL_RANGE, RGBInput, lab_to_rgb, plain_lab
 from super_selfish.models.multiview import BothViews, LabBranch, LabView, MultiviewNet
 from super_selfish.pretext.multiview import AugmentationLabIndexedDataset, check_lab_views
-from super_selfish.pretext.preview import Matches, Panel, Preview
-from super_selfish.pretext.views import VIEW_SIZE, Views, as_recipe, check_one_source, seen_size
-from super_selfish.transforms.cmc import CMCRecipe
+from super_selfish.pretext.preview import CaptionedImage, Matches, Preview
+from super_selfish.pretext.views import VIEW_SIZE, Views, as_transform, check_one_source, input_size
+from super_selfish.transforms.cmc import CMCTransform
 
 BRIGHT = 70.0  # lightness of mere colours in pictures
 
@@ -76,7 +76,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained networks give, which takes one pass.
         bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory, unless all rows are negatives
             (n=0), which are read in 32 bits.
-        views: A recipe, or any callable that makes a view of an image; None: :class:`~super_selfish.data.CMCRecipe`,
+        views: A recipe, or any callable that makes a view of an image; None: :class:`~super_selfish.data.CMCTransform`,
             which leaves colours alone.
         view_size: Side of the views in px, or (height, width); None: as large as the images.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
@@ -164,7 +164,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         self.memory_ab = self.new_bank()
         self.positive = positive
         self.view_size = view_size
-        self.seen_size = seen_size(view_size)
+        self.input_size = input_size(view_size)
 
     def get_backbone(
         self, view: LabView = "l", *, input: str = "rgb", output: Output | None = None, averaged: bool = False
@@ -199,7 +199,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         check_lab_views(train_loader.dataset, self.preprocessing, self.view_size)
         super()._prepare(train_loader)
 
-    def codes(self, data: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def embeddings(self, data: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The embeddings of lightness and of colours (batch, embedding_size); the mean direction of two versions."""
         return mean_directions(self._embed(data))
 
@@ -225,24 +225,27 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         pairs = zip(anchors, keys, strict=True)
         return torch.stack([self.contrast(anchor, bank, indices, key) for anchor, key in pairs]).mean()
 
-    def _expectation(self) -> Expectation:
-        return Expectation(falls=False)
+    def _expected_loss(self) -> ExpectedLoss:
+        return ExpectedLoss(falls=False)
 
     def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
-        lightness, colours = in_batches(lambda *parts: self.codes(parts), *data)
+        lightness, colours = in_batches(lambda *parts: self.embeddings(parts), *data)
         return retrieval_score("the colours", lightness, colours)
 
     def _preview(self, data: Sequence[Tensor]) -> Preview:
         lab = plain_lab(torch.cat(list(data[:2]), dim=1), FULL_RANGE)
         colours = lab_to_rgb(torch.cat([torch.full_like(lab[:, :1], BRIGHT), lab[:, 1:]], dim=1))
         seen = zip(lab_to_rgb(lab), lab[:, :1].clamp(0, 100) / 100, colours, strict=True)
-        rows = [[Panel(a, "a view"), Panel(b, "its lightness L"), Panel(c, "its colours a, b")] for a, b, c in seen]
+        rows = [
+            [CaptionedImage(a, "a view"), CaptionedImage(b, "its lightness L"), CaptionedImage(c, "its colours a, b")]
+            for a, b, c in seen
+        ]
         note = "One encoder sees the lightness of a view, the other its colours alone."
-        if self.cursor.step and len(rows) > 1:
-            lightness, others = self.codes(data)
+        if self.train_state.step and len(rows) > 1:
+            lightness, others = self.embeddings(data)
             matches = Matches(lightness @ others.T, 2, trained=True)
             for index, row in enumerate(rows):
-                row[2:] = matches.panels(index, colours, "its colours", "another's colours")
+                row[2:] = matches.captioned_images(index, colours, "its colours", "another's colours")
             note += "\nCosine similarities of the lightness with its own and others' colours."
             note += matches.note("Its own are nearest")
         return Preview("Which colours belong to this lightness?", note, rows)
@@ -250,8 +253,8 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
 
 def views_in_lab(views: Views | None, view_size: int | tuple[int, int] | None) -> Callable[[Any], Any]:
     """Makes a data set of a view of each image in Lab."""
-    recipe = CMCRecipe(view_size) if views is None else as_recipe(views)
-    return lambda opened: AugmentationLabIndexedDataset(opened, recipe, views=1)
+    transform = CMCTransform(view_size) if views is None else as_transform(views)
+    return lambda opened: AugmentationLabIndexedDataset(opened, transform, views=1)
 
 
 def encoders(setup: Setup, embedding_size: int, size: int | tuple[int, int] | None) -> MultiviewNet:
@@ -276,6 +279,6 @@ def encoders(setup: Setup, embedding_size: int, size: int | tuple[int, int] | No
     return MultiviewNet(encoder("l", **first), encoder("ab", **second))
 
 
-def mean_directions(codes: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+def mean_directions(embeddings: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
     """What the banks take of embeddings (versions, batch, dim): rows (batch, dim) of length one."""
-    return tuple(F.normalize(each.mean(dim=0), dim=1) for each in codes)
+    return tuple(F.normalize(each.mean(dim=0), dim=1) for each in embeddings)

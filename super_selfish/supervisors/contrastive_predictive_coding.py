@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from super_selfish.distributed import gather_with_gradient, rank, world
-from super_selfish.drawing.patches import question, question_panels
-from super_selfish.engine.core.expectations import CollapseRisk
+from super_selfish.drawing.patches import patch_prediction, patch_prediction_images
+from super_selfish.engine.core.expected_loss import CollapseRisk
 from super_selfish.engine.core.facts import Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adam, adamw_recipe
@@ -44,7 +44,7 @@ from super_selfish.pretext.patches import (
     grid_of,
     seen_patch,
 )
-from super_selfish.pretext.preview import Panel, Preview
+from super_selfish.pretext.preview import CaptionedImage, Preview
 from super_selfish.pretext.views import Views
 from super_selfish.transforms.base import is_size
 
@@ -87,7 +87,7 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
             columns)), both turned so that predictions go downwards; :class:`CPCLoss` if None.
         k: Steps that are predicted; those of a ``loss`` that has them count.
         ignore: The first of them that are left out, because their patches overlap with what was seen.
-        views: Makes a view of each patch: a recipe, or another callable; None: :class:`CPCRecipe`.
+        views: Makes a view of each patch: a recipe, or another callable; None: :class:`CPCTransform`.
         patch_size: Side in px, or (height, width), that patches are brought to; None: as they are cut, but enlarged
             where the short side is less than 32 px, which networks for photographs need.
         max_negatives: Of each prediction, to bound the memory of the default loss; None: all patches of the batch.
@@ -167,7 +167,7 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         self.bottleneck_resolution = bottleneck_resolution
         self.patch_size = patch_size
         self.max_negatives = max_negatives
-        self.seen_size = seen
+        self.input_size = seen
         self.images_per_sample = grid[0] * grid[1]
 
     @property
@@ -228,15 +228,15 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         shaped = targets if shaper is None else shaper(targets)
         candidates = shaped.movedim(1, -1).flatten(0, 2)  # (batch · rows · columns, features)
         step = self.ignore + 1
-        rows: list[list[Panel]] = []
+        rows: list[list[CaptionedImage]] = []
         for index, side in zip(range(len(images)), itertools.cycle(self.sides), strict=False):
-            asked = question(self.grid, side, step)
+            asked = patch_prediction(self.grid, side, step)
             made = to_frame(predictions[side][index, 0], side)[:, asked.place[0], asked.place[1]]
-            products = scale * candidates @ made if self.cursor.step else None
-            rows.append(question_panels(images, index, asked, side, products))
+            products = scale * candidates @ made if self.train_state.step else None
+            rows.append(patch_prediction_images(images, index, asked, side, products))
         note = "Patches overlap by half, so their middles are shown; each is augmented by itself.\n"
         note += "The network sees the bright ones, and tells the framed one from all patches here."
-        if self.cursor.step:
+        if self.train_state.step:
             right = sum(row[3].right is True for row in rows)
             note += f"\nIt found {right} of {len(rows)}; a guess is right once in {len(candidates)}."
         return Preview(f"CPC: which patch comes {'next' if step == 1 else f'{step} steps ahead'}?", note, rows)

@@ -20,7 +20,7 @@ from super_selfish.losses import masked_mse
 from super_selfish.models.decoders import resized_to
 from super_selfish.pretext import denoising as denoise
 from super_selfish.pretext.denoising import DenoiseDataset, Noise
-from super_selfish.pretext.preview import Panel, Preview
+from super_selfish.pretext.preview import CaptionedImage, Preview
 
 RULES = denoise.RULES | {"loss_on": Rule(lambda where: where in ("all", "masked"), '"all" or "masked"')}
 
@@ -129,7 +129,7 @@ class DenoiseNetSupervisor(Supervisor):
         seen = [("input: corrupted", corrupted), ("target: the image", clean)]
         note = f"Each {'pixel' if self.patch == 1 else f'block of {self.patch}×{self.patch} px'} is corrupted"
         note += f" with a probability of {self.p:g}."
-        if self.cursor.step > 0:
+        if self.train_state.step > 0:
             restored = resized_to(self.model(corrupted), clean.shape[-2:])
             seen.append(("answer: restored", restored))
             grey = clean.mean((2, 3), keepdim=True).expand_as(clean)
@@ -138,7 +138,7 @@ class DenoiseNetSupervisor(Supervisor):
                 *errors
             )
         rows = [
-            [Panel(self.preprocessing.visible(images[index]), caption) for caption, images in seen]
+            [CaptionedImage(self.preprocessing.visible(images[index]), caption) for caption, images in seen]
             for index in range(len(clean))
         ]
         return Preview("Denoising: what was there before the noise?", note, rows)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from super_selfish.datasets.scaling import as_float
-from super_selfish.engine.core.expectations import Expectation
+from super_selfish.engine.core.expected_loss import ExpectedLoss
 from super_selfish.engine.core.facts import Needs, Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
@@ -23,9 +23,9 @@ from super_selfish.evaluation.pretext import PretextScore, classification_score
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.models.shapes import feature_shape, output_shape
 from super_selfish.pretext.exemplar import RULES, SEED, ExemplarDataset
-from super_selfish.pretext.preview import Panel, Preview
+from super_selfish.pretext.preview import CaptionedImage, Preview
 from super_selfish.pretext.views import Views
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 
 VERSIONS = 4  # of an image in the picture of the exercise
 
@@ -121,7 +121,7 @@ class ExemplarNetSupervisor(Supervisor):
             return
         self._check_classes(self.dataset)
         with contextlib.suppress(UnreadableImage):  # whether that is an error is said when training comes to it
-            height, width, channels = self.dataset.sample(0, Stream("size"))[0].shape
+            height, width, channels = self.dataset.sample(0, KeyedGenerator("size"))[0].shape
             if feature_shape(self.model.backbone, channels, (height, width)) != self.feature_shape:
                 settled = self.preprocessing
                 raise ConfigurationError(
@@ -152,9 +152,9 @@ class ExemplarNetSupervisor(Supervisor):
         logits = self.model(versions)
         return self.loss(logits, labels)
 
-    def _expectation(self) -> Expectation:
+    def _expected_loss(self) -> ExpectedLoss:
         stuck = "Every class is seen once an epoch, so it may take some epochs more; or lower `n_classes`."
-        return Expectation(chance=math.log(max(2, min(self.n_classes, len(self.dataset or ())))), stuck=stuck)
+        return ExpectedLoss(chance=math.log(max(2, min(self.n_classes, len(self.dataset or ())))), stuck=stuck)
 
     def _pretext_dataset(self, images: Any) -> Any:
         dataset = super()._pretext_dataset(images if self.dataset is None else None)
@@ -169,21 +169,21 @@ class ExemplarNetSupervisor(Supervisor):
         if not isinstance(exercise, ExemplarDataset):
             return super()._preview(data)
         labels = data[1].tolist()
-        rows = [[Panel(exercise.original(label), f"image {exercise.chosen[label]}")] for label in labels]
+        rows = [[CaptionedImage(exercise.original(label), f"image {exercise.chosen[label]}")] for label in labels]
         versions = [
-            exercise.sample(label, Stream("version", label, number))[0]
+            exercise.sample(label, KeyedGenerator("version", label, number))[0]
             for label in labels
             for number in range(VERSIONS)
         ]
         note = "Left, an image; right of it, random versions of it as the network sees them."
         answers: list[int] | None = None
-        if self.cursor.step > 0 and exercise is self.dataset:
+        if self.train_state.step > 0 and exercise is self.dataset:
             seen = torch.stack([as_float(version, self.preprocessing) for version in versions]).to(self.device)
             answers = self.model(seen).argmax(1).tolist()
             right = sum(answer == labels[place // VERSIONS] for place, answer in enumerate(answers))
             note += f"\nAbove each, the network's answer: {right} of {len(versions)} right"
             note += f" (by chance 1 in {len(exercise):,})."
-        elif self.cursor.step > 0:
+        elif self.train_state.step > 0:
             note += "\nNo answers: the network only knows the images that the supervisor was made with."
         for place, version in enumerate(versions):
             row, number = divmod(place, VERSIONS)
@@ -192,5 +192,5 @@ class ExemplarNetSupervisor(Supervisor):
             caption = (
                 f"version {number + 1}" if answer is None else f"image {exercise.chosen[answer]}" if known else "?"
             )
-            rows[row].append(Panel(version, caption, None if answer is None else answer == labels[row]))
+            rows[row].append(CaptionedImage(version, caption, None if answer is None else answer == labels[row]))
         return Preview("ExemplarNet: of which image is this a version?", note, rows)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from super_selfish.engine.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
-from super_selfish.engine.core.expectations import Expectation
+from super_selfish.engine.core.expected_loss import ExpectedLoss
 from super_selfish.engine.core.facts import Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
@@ -23,12 +23,12 @@ from super_selfish.pretext.views import (
     VIEW_SIZE,
     AugmentationIndexedDataset,
     Views,
-    as_recipe,
+    as_transform,
     check_one_source,
     check_views,
-    seen_size,
+    input_size,
 )
-from super_selfish.transforms.moco import MoCoRecipe
+from super_selfish.transforms.moco import MoCoTransform
 
 RULES = {
     **BANK_RULES,
@@ -125,9 +125,11 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
         **images: Unpack[ImageOptions],
     ) -> None:
         check_one_source(views, data_augmentation)
-        recipe = MoCoRecipe(view_size, jitter=(0.4, 0.4, 0.4, 0.4), jitter_p=1.0, blur=0.0) if views is None else views
-        recipe = as_recipe(recipe)
-        augment = data_augmentation or (lambda opened: AugmentationIndexedDataset(opened, recipe, views=1))
+        transform = (
+            MoCoTransform(view_size, jitter=(0.4, 0.4, 0.4, 0.4), jitter_p=1.0, blur=0.0) if views is None else views
+        )
+        transform = as_transform(transform)
+        augment = data_augmentation or (lambda opened: AugmentationIndexedDataset(opened, transform, views=1))
         given = {"backbone": backbone, "predictor": predictor, "loss": loss}
         setup = Setup.of(dataset, images, **given, data_augmentation=data_augmentation, views=views)
         super().__init__(
@@ -147,31 +149,33 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
         )
         self.proximal = proximal
         self.view_size = view_size
-        self.seen_size = seen_size(view_size)
+        self.input_size = input_size(view_size)
 
     def _prepare(self, train_loader: TrainLoader) -> None:
         check_views(train_loader.dataset, self.preprocessing, self.view_size, count=1)
         super()._prepare(train_loader)
 
-    def codes(self, data: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def embeddings(self, data: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The embeddings (batch, embedding_size) of the views, of length one."""
         return (F.normalize(self.model(data[0])),)
 
     def _forward(self, data: Sequence[Tensor]) -> Tensor:
         indices = data[-1]  # (batch,); data[0] is (batch, C, H, W)
-        (codes,) = self.codes(data)
-        loss = self.contrast(codes, self.memory, indices)
+        (embeddings,) = self.embeddings(data)
+        loss = self.contrast(embeddings, self.memory, indices)
         if self.proximal:
-            loss = loss + self.proximal * (codes - self.memory[indices]).square().sum(dim=1).mean()  # paper, eq. 10
-        self.remember((codes,), indices)
+            loss = (
+                loss + self.proximal * (embeddings - self.memory[indices]).square().sum(dim=1).mean()
+            )  # paper, eq. 10
+        self.remember((embeddings,), indices)
         return loss
 
-    def _expectation(self) -> Expectation:
-        return Expectation(warm=5)
+    def _expected_loss(self) -> ExpectedLoss:
+        return ExpectedLoss(warm=5)
 
     def _preview(self, data: Sequence[Tensor]) -> Preview:
-        (codes,) = self.codes(data)
-        rows, found = self.beside_nearest([("view", data[0])], codes, self.memory, data[-1])
+        (embeddings,) = self.embeddings(data)
+        rows, found = self.preview_neighbours([("view", data[0])], embeddings, self.memory, data[-1])
         note = "The network sees a view, and has to tell which of all images it is of."
         if len(rows[0]) > 2:
             compared = "the other views here" if found is None else "all rows of the bank"

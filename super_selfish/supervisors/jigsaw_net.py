@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from super_selfish.engine.core.expectations import Expectation
+from super_selfish.engine.core.expected_loss import ExpectedLoss
 from super_selfish.engine.core.facts import Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
@@ -18,9 +18,9 @@ from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, classification_score
-from super_selfish.pretext.jigsaw import JIGSAW_RULES, JigsawDataset, puzzle_panels, puzzle_table
+from super_selfish.pretext.jigsaw import JIGSAW_RULES, JigsawDataset, jigsaw_preview, load_permutations
 from super_selfish.pretext.preview import Preview
-from super_selfish.pretext.tiles import puzzle_size
+from super_selfish.pretext.tiles import jigsaw_size
 from super_selfish.pretext.views import Views
 
 
@@ -67,7 +67,7 @@ class JigsawNetSupervisor(Supervisor):
         >>> import numpy as np
         >>> images = np.random.default_rng(0).integers(0, 256, (8, 65, 65, 3), np.uint8)
         >>> supervisor = JigsawNetSupervisor(images, crops=3, total_perms=100, backbone="small_resnet")
-        >>> supervisor.seen_size
+        >>> supervisor.input_size
         (63, 63)
 
     References:
@@ -112,7 +112,7 @@ class JigsawNetSupervisor(Supervisor):
         **images: Unpack[ImageOptions],
     ) -> None:
         if jigsaw_path is None:
-            puzzle_table(None, crops, total_perms)  # complains of too many orders without images too
+            load_permutations(None, crops, total_perms)  # complains of too many orders without images too
         given = {"backbone": backbone, "predictor": predictor, "loss": loss, "transformations": transformations}
         setup = Setup.of(dataset, images, **given)
         path = None if jigsaw_path is None else os.fspath(jigsaw_path)
@@ -120,7 +120,7 @@ class JigsawNetSupervisor(Supervisor):
         how |= {"crops": crops, "crop_size": crop_size, "chroma_jitter": chroma_jitter}
         how |= {"chroma_project": chroma_project, "grey": grey, "normed": normed}
         pretext = setup.dataset(lambda opened: JigsawDataset(opened, transformations, **how))
-        seen = puzzle_size(setup.preprocessing.resolution, crops)
+        seen = jigsaw_size(setup.preprocessing.resolution, crops)
         super().__init__(
             # Differs from the paper: one network sees the whole puzzle, instead of one each tile by itself.
             setup.head((1024, 1024), total_perms, norm_type="layer", size=seen, of_map=True),
@@ -137,34 +137,34 @@ class JigsawNetSupervisor(Supervisor):
         self.chroma_project = chroma_project
         self.grey = grey
         self.normed = normed
-        self.seen_size = seen
+        self.input_size = seen
 
     def _forward(self, data: tuple[Tensor, Tensor]) -> Tensor:
         puzzles, orders = data  # (batch, C, H', W') and (batch,)
         logits = self.model(puzzles)
         return self.loss(logits, orders)
 
-    def _expectation(self) -> Expectation:
+    def _expected_loss(self) -> ExpectedLoss:
         stuck = "Tiles may be too small to show anything (32 px is little), or `lr` is off by a factor of three."
-        return Expectation(chance=math.log(self.total_perms), stuck=stuck)
+        return ExpectedLoss(chance=math.log(self.total_perms), stuck=stuck)
 
     def _score_pretext(self, data: tuple[Tensor, Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
         return classification_score("accuracy of tile orders", self.model, data)
 
     def _preview(self, data: tuple[Tensor, Tensor]) -> Preview:
         puzzles, orders = data
-        table = puzzle_table(self.jigsaw_path, self.crops, self.total_perms)
+        table = load_permutations(self.jigsaw_path, self.crops, self.total_perms)
         title = "Jigsaw: in which order were the tiles laid?"
         note = (
             f"Each tile is cropped and coloured by itself, so edges do not meet.\n"
             f"{self.total_perms} orders are possible: a guess is right once in {self.total_perms}."
         )
-        if self.cursor.step == 0:
+        if self.train_state.step == 0:
             unanswered = zip(puzzles, orders.tolist(), strict=True)
-            rows = [puzzle_panels(puzzle, table[order], None, self.normed) for puzzle, order in unanswered]
+            rows = [jigsaw_preview(puzzle, table[order], None, self.normed) for puzzle, order in unanswered]
             return Preview(title, note, rows)
         answers = self.model(puzzles).argmax(dim=1)
         answered = zip(puzzles, orders.tolist(), answers.tolist(), strict=True)
-        rows = [puzzle_panels(puzzle, table[order], table[answer], self.normed) for puzzle, order, answer in answered]
+        rows = [jigsaw_preview(puzzle, table[order], table[answer], self.normed) for puzzle, order, answer in answered]
         right = int((answers == orders).sum())
         return Preview(title, f"{note} The network was right {right} times in {len(orders)}.", rows)

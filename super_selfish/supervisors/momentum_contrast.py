@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 
 from super_selfish.distributed import gather, own_part, rank, world
 from super_selfish.distributed.norms import each_for_itself, in_turn
-from super_selfish.engine.core.expectations import CollapseRisk, Expectation, temperature_risk
+from super_selfish.engine.core.expected_loss import CollapseRisk, ExpectedLoss, temperature_risk
 from super_selfish.engine.core.facts import Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
@@ -33,11 +33,11 @@ from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.losses import contrastive_logits
 from super_selfish.memory import BatchedQueue
-from super_selfish.models.averages import follow, inference, momentum_copy, momentum_hint
+from super_selfish.models.averages import inference, momentum_copy, momentum_hint, update_ema
 from super_selfish.models.norms import has_batch_statistics, in_groups
-from super_selfish.pretext.preview import Matches, Panel, Preview
-from super_selfish.pretext.views import VIEW_SIZE, Views, check_one_source, check_views, seen_size, two_views
-from super_selfish.transforms.moco import MoCoRecipe
+from super_selfish.pretext.preview import CaptionedImage, Matches, Preview
+from super_selfish.pretext.views import VIEW_SIZE, Views, check_one_source, check_views, input_size, two_views
+from super_selfish.transforms.moco import MoCoTransform
 
 GROUP = 32  # images that share batch statistics
 
@@ -83,7 +83,7 @@ class MomentumContrastSupervisor(Supervisor):
         bn_splits: Groups in which batch norm sees a batch, so that the query's and the key's statistics cannot tell
             them to belong together; the keys are shuffled before. ``"auto"``: if the networks have batch norm, groups
             of at most 32 images, at least two from four images on. With ``accumulate`` a batch is a micro-batch.
-        views: A recipe, any callable that makes a view of an image, or a pair of them; None: :class:`MoCoRecipe`.
+        views: A recipe, any callable that makes a view of an image, or a pair of them; None: :class:`MoCoTransform`.
         view_size: Side of the views in px, or (height, width); None: as large as the images.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
@@ -141,7 +141,7 @@ class MomentumContrastSupervisor(Supervisor):
         **images: Unpack[ImageOptions],
     ) -> None:
         check_one_source(views, data_augmentation)
-        augment = data_augmentation or two_views(MoCoRecipe(view_size) if views is None else views)
+        augment = data_augmentation or two_views(MoCoTransform(view_size) if views is None else views)
         given = {"backbone": backbone, "predictor": predictor, "loss": loss}
         setup = Setup.of(dataset, images, **given, data_augmentation=data_augmentation, views=views)
         super().__init__(
@@ -161,7 +161,7 @@ class MomentumContrastSupervisor(Supervisor):
         self.bn_splits = bn_splits
         self.view_size = view_size
         self.images_per_sample = 2 if symmetric else 1
-        self.seen_size = seen_size(view_size)
+        self.input_size = input_size(view_size)
         self._new_keys: list[Tensor] = []
 
     @property
@@ -245,8 +245,8 @@ class MomentumContrastSupervisor(Supervisor):
     def _hints(self, recipe: str | None, updates: int) -> list[str]:  # noqa: ARG002 - of every algorithm
         return momentum_hint(self.m, updates)
 
-    def _expectation(self) -> Expectation:
-        return Expectation(warm=5)
+    def _expected_loss(self) -> ExpectedLoss:
+        return ExpectedLoss(warm=5)
 
     def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
         first, second = data[0], data[1]
@@ -256,10 +256,10 @@ class MomentumContrastSupervisor(Supervisor):
     def _preview(self, data: Sequence[Tensor]) -> Preview:
         first, second = data[0], data[1]
         similarities = F.normalize(self.model(first)) @ F.normalize(self.ema(second)).T  # (batch, batch)
-        matches = Matches(similarities, 2, trained=self.cursor.step > 0)
+        matches = Matches(similarities, 2, trained=self.train_state.step > 0)
         queries, keys = self.preprocessing.visible(first), self.preprocessing.visible(second)
         rows = [
-            [Panel(query, "query"), *matches.panels(row, keys, "its key", "another's key")]
+            [CaptionedImage(query, "query"), *matches.captioned_images(row, keys, "its key", "another's key")]
             for row, query in enumerate(queries)
         ]
         note = "Two views of an image, and the most similar of the other images' keys here, with cosine similarities."
@@ -270,7 +270,7 @@ class MomentumContrastSupervisor(Supervisor):
         self._new_keys.clear()
 
     def _after_update(self) -> None:
-        follow(self.ema, self.model, self.m)
+        update_ema(self.ema, self.model, self.m)
         if self.queue_size != 0 and self._new_keys:
             self.queue.enqueue(torch.cat(self._new_keys))
         self._new_keys.clear()

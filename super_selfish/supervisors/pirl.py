@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from super_selfish.engine.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
-from super_selfish.engine.core.expectations import Expectation
+from super_selfish.engine.core.expected_loss import ExpectedLoss
 from super_selfish.engine.core.facts import Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup, fresh_copy
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
@@ -20,9 +20,9 @@ from super_selfish.errors import PROBABILITY, Rule, check_argument, validate_arg
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.models.shapes import check_outputs, feature_shape
-from super_selfish.pretext.pirl import CROPS, image_and_puzzle
-from super_selfish.pretext.preview import Matches, Panel, Preview
-from super_selfish.pretext.views import VIEW_SIZE, Views, check_views, seen_size
+from super_selfish.pretext.pirl import CROPS, image_and_jigsaw
+from super_selfish.pretext.preview import CaptionedImage, Matches, Preview
+from super_selfish.pretext.views import VIEW_SIZE, Views, check_views, input_size
 
 RULES = BANK_RULES | {
     "lam": PROBABILITY._replace(fix="The paper uses 0.5."),
@@ -62,7 +62,7 @@ class PIRLSupervisor(BankSupervisor):
         predictor_g: Head g, of puzzles; None for a copy of f with initial weights of its own.
         crops: Patches along a side of the puzzle.
         views: A recipe or any callable that makes the image view; or a pair, whose second makes the transformed view in
-            place of a puzzle; None: :class:`~super_selfish.data.PIRLImageRecipe`.
+            place of a puzzle; None: :class:`~super_selfish.data.PIRLImageTransform`.
         patch_views: A recipe or any callable that changes each patch; None: :class:`~super_selfish.data.PIRLColours`.
         loss_type: ``"info_nce"``, or ``"nce"``: noise-contrastive estimation, as in the paper.
         shared_negatives: Draw n different rows a step for the whole batch, an image's own being left out; else n for
@@ -136,7 +136,7 @@ class PIRLSupervisor(BankSupervisor):
         for name, value in own.items():
             one_way = data_augmentation is None or value is None
             check_argument(one_way, name, value, f"either `{name}` or `data_augmentation`")
-        augment = data_augmentation or image_and_puzzle(views, patch_views, crops, view_size)
+        augment = data_augmentation or image_and_jigsaw(views, patch_views, crops, view_size)
         own |= {"data_augmentation": data_augmentation, "loss": loss}
         own |= {"backbone": backbone, "predictor": predictor, "predictor_g": predictor_g}
         setup = Setup.of(dataset, images, **own)
@@ -150,7 +150,7 @@ class PIRLSupervisor(BankSupervisor):
             "bank_precision": bank_precision,
         }
         super().__init__(model, setup.dataset(augment), loss, setup=setup, **common)
-        self.seen_size = seen_size(view_size)
+        self.input_size = input_size(view_size)
         self.predictor_g = self._head_g(predictor_g)
         self.lam = lam
         self.crops = crops
@@ -160,7 +160,7 @@ class PIRLSupervisor(BankSupervisor):
     def _head_g(self, given: nn.Module | None) -> nn.Module:
         if given is None:
             return fresh_copy(self.model.predictor)
-        height, width = self.seen_size or self.preprocessing.resolution
+        height, width = self.input_size or self.preprocessing.resolution
         features = feature_shape(self.model.backbone, self.preprocessing.channels, (height, width))
         check_outputs(given, features, self.embedding_size, "predictor_g")
         return given
@@ -169,39 +169,45 @@ class PIRLSupervisor(BankSupervisor):
         check_views(train_loader.dataset, self.preprocessing, self.view_size)
         super()._prepare(train_loader)
 
-    def codes(self, data: Sequence[Tensor]) -> tuple[Tensor]:
+    def embeddings(self, data: Sequence[Tensor]) -> tuple[Tensor]:
         """Embeddings of length one of the images alone: (batch, embedding_size)."""
         return (F.normalize(self.model(data[0])),)
 
-    def _puzzle_codes(self, puzzles: Tensor) -> Tensor:
+    def _jigsaw_embeddings(self, puzzles: Tensor) -> Tensor:
         return F.normalize(self.model.predict(self.model.features(puzzles), self.predictor_g))
 
     def _forward(self, data: Sequence[Tensor]) -> Tensor:
         puzzles, indices = data[1], data[-1]  # (batch, C, H, W) and (batch,)
         with torch.set_grad_enabled(self.lam < 1 and torch.is_grad_enabled()):
-            codes = self.codes(data)
-        self.remember(codes, indices)
-        loss = codes[0].new_zeros(())
+            embeddings = self.embeddings(data)
+        self.remember(embeddings, indices)
+        loss = embeddings[0].new_zeros(())
         if self.lam < 1:
-            loss = loss + (1 - self.lam) * self.contrast(codes[0], self.memory, indices)
+            loss = loss + (1 - self.lam) * self.contrast(embeddings[0], self.memory, indices)
         if self.lam > 0:
-            loss = loss + self.lam * self.contrast(self._puzzle_codes(puzzles), self.memory, indices)
+            loss = loss + self.lam * self.contrast(self._jigsaw_embeddings(puzzles), self.memory, indices)
         return loss
 
-    def _expectation(self) -> Expectation:
-        return Expectation(warm=5)
+    def _expected_loss(self) -> ExpectedLoss:
+        return ExpectedLoss(warm=5)
 
     def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
         images, puzzles = data[0], data[1]
-        queries, keys = in_batches(self._puzzle_codes, puzzles), in_batches(lambda part: self.codes((part,))[0], images)
+        queries, keys = (
+            in_batches(self._jigsaw_embeddings, puzzles),
+            in_batches(lambda part: self.embeddings((part,))[0], images),
+        )
         return retrieval_score("the image of a puzzle", queries, keys, (puzzles, images))
 
     def _preview(self, data: Sequence[Tensor]) -> Preview:
-        similarities = self.codes(data)[0] @ self._puzzle_codes(data[1]).T  # (batch, batch)
-        matches = Matches(similarities, 2, trained=self.cursor.step > 0 and self.lam > 0)
+        similarities = self.embeddings(data)[0] @ self._jigsaw_embeddings(data[1]).T  # (batch, batch)
+        matches = Matches(similarities, 2, trained=self.train_state.step > 0 and self.lam > 0)
         images, puzzles = self.preprocessing.visible(data[0]), self.preprocessing.visible(data[1])
         rows = [
-            [Panel(image, "image view"), *matches.panels(row, puzzles, "its puzzle", "another's puzzle")]
+            [
+                CaptionedImage(image, "image view"),
+                *matches.captioned_images(row, puzzles, "its puzzle", "another's puzzle"),
+            ]
             for row, image in enumerate(images)
         ]
         note = "Patches of each image, each cropped and coloured by itself, are pasted together in another order."

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from super_selfish.engine.core.expectations import Expectation
+from super_selfish.engine.core.expected_loss import ExpectedLoss
 from super_selfish.engine.core.facts import Needs, Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
@@ -17,7 +17,7 @@ from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.evaluation.pretext import PretextScore, classification_score
 from super_selfish.loading.collate import batched_collate
-from super_selfish.pretext.preview import Panel, Preview
+from super_selfish.pretext.preview import CaptionedImage, Preview
 from super_selfish.pretext.rotation import QUARTER_TURNS, RotateDataset, checked_crop, checked_flip, checked_rotations
 
 
@@ -104,19 +104,19 @@ class RotateNetSupervisor(Supervisor):
         self.crop = crop
         self.flip = flip
         self.images_per_sample = len(angles)
-        self.seen_size = (min(setup.preprocessing.resolution),) * 2
+        self.input_size = (min(setup.preprocessing.resolution),) * 2
 
     def _forward(self, data: tuple[Tensor, Tensor]) -> Tensor:
         turned, rotation = data  # (batch · R, C, S, S) and (batch · R,)
         logits = self.model(turned)
         return self.loss(logits, rotation)
 
-    def _expectation(self) -> Expectation:
+    def _expected_loss(self) -> ExpectedLoss:
         stuck = (
             "Images without an upright (satellites, microscopes, textures) cannot be told from turned ones: take "
             "another algorithm, such as momentum_contrast. If yours have one, lower or raise `lr` by a factor of three."
         )
-        return Expectation(chance=math.log(len(self.rotations)), stuck=stuck)
+        return ExpectedLoss(chance=math.log(len(self.rotations)), stuck=stuck)
 
     def _score_pretext(self, data: tuple[Tensor, Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
         return classification_score("accuracy of rotation angles", self.model, data)
@@ -124,13 +124,15 @@ class RotateNetSupervisor(Supervisor):
     def _preview(self, data: tuple[Tensor, Tensor]) -> Preview:
         turned, rotation = data
         count = len(self.rotations)
-        said = self.model(turned).argmax(1) if self.cursor.step else None
+        said = self.model(turned).argmax(1) if self.train_state.step else None
         panels = []
         for place, image in enumerate(self.preprocessing.visible(turned)):
             caption = f"turned {self.rotations[rotation[place]]:g}°"
             if said is not None:
                 caption += f"\nsaid {self.rotations[said[place]]:g}°"
-            panels.append(Panel(image, caption, None if said is None else bool(said[place] == rotation[place])))
+            panels.append(
+                CaptionedImage(image, caption, None if said is None else bool(said[place] == rotation[place]))
+            )
         note = "Each image is rotated by each angle; the network predicts which."
         if said is not None:
             right = (said == rotation).double().mean().item()

@@ -33,7 +33,7 @@ from super_selfish.models.split_brain import (
     split_backbone,
 )
 from super_selfish.pretext import split_brain
-from super_selfish.pretext.preview import Panel, Preview
+from super_selfish.pretext.preview import CaptionedImage, Preview
 from super_selfish.pretext.rotation import checked_crop, checked_flip
 from super_selfish.pretext.split_brain import SplitBrainDataset, TargetSize, target_shape
 from super_selfish.transforms.lab import LabBins
@@ -182,7 +182,7 @@ class SplitBrainNetSupervisor(Supervisor):
         note = (
             "One half of the network sees the lightness L and predicts the colours a, b;\nthe other half the reverse."
         )
-        if self.cursor.step > 0:
+        if self.train_state.step > 0:
             logits = torch.split(resized_to(self.model(data[0]), classes.shape[-2:]), list(self.bins.counts), dim=1)
             palettes = self.bins.palettes(F.adaptive_avg_pool2d(lab, (classes.shape[-2], classes.shape[-1])), classes)
             guessed = [
@@ -194,7 +194,7 @@ class SplitBrainNetSupervisor(Supervisor):
             for name, part, target in zip(("L from a, b", "a, b from L"), logits, classes.unbind(1), strict=True):
                 note += f"\n{name}: cross entropy {F.cross_entropy(part, target):.2f} (these images' frequencies "
                 note += f"{entropy(target):.2f}, blind guess {math.log(part.shape[1]):.2f})."
-        rows = [[Panel(shown[index], caption) for caption, shown in pictures] for index in range(len(lab))]
+        rows = [[CaptionedImage(shown[index], caption) for caption, shown in pictures] for index in range(len(lab))]
         return Preview("Split-brain: which colours belong to this lightness?", note, rows)
 
 

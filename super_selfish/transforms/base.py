@@ -21,7 +21,7 @@ from torch import Tensor
 from super_selfish.errors import check_argument, is_count, is_number
 from super_selfish.images.arrays import check_white, to_image
 from super_selfish.images.functional import Image
-from super_selfish.seeding import Stream, stream_from_torch
+from super_selfish.seeding import KeyedGenerator, generator_from_torch
 
 logger = logging.getLogger("super_selfish")
 
@@ -31,24 +31,24 @@ _told: set[int] = set()
 AnyImage = TypeVar("AnyImage", Pillow.Image, Tensor, Image)
 
 
-class Recipe(ABC):
+class Transform(ABC):
     """Makes random views of images; a subclass implements :meth:`augment`."""
 
-    foreign = False
+    runs_user_code = False
     """Whether a user's code is called, which may draw from global generators."""
 
     @abstractmethod
-    def augment(self, image: Image, stream: Stream) -> Image:
+    def augment(self, image: Image, generator: KeyedGenerator) -> Image:
         """A random view of an image, H×W×C; a function of the image and the stream's key.
 
         Args:
             image: H×W×C of uint8, uint16 or float32; it is not changed.
-            stream: The only source of randomness.
+            generator: The only source of randomness.
         """
 
-    def plan(self, height: int, width: int, stream: Stream) -> Any:  # noqa: ARG002 - for those who need them
+    def plan(self, height: int, width: int, generator: KeyedGenerator) -> Any:  # noqa: ARG002 - for those who need them
         """What is random about a view of an image of ``height`` × ``width`` px: what :meth:`make_all` needs."""
-        return Stream(stream.bits())
+        return KeyedGenerator(generator.bits())
 
     def make_all(self, images: Sequence[Image], plans: Sequence[Any]) -> list[Image]:
         """The views of images that were planned."""
@@ -68,7 +68,7 @@ class Recipe(ABC):
         """
         given = to_image(image)
         check_white(image, given)
-        view = np.ascontiguousarray(self.augment(given, stream_from_torch()))
+        view = np.ascontiguousarray(self.augment(given, generator_from_torch()))
         if isinstance(image, Pillow.Image):
             return Pillow.fromarray(view[:, :, 0] if view.shape[2] == 1 else view)
         if isinstance(image, Tensor):
@@ -92,11 +92,11 @@ def is_range(value: Any, largest: float = math.inf) -> bool:
     return _is_row(value, 2) and 0 < value[0] <= value[1] <= largest
 
 
-def _check(recipe: Any, name: str, sound: bool, expected: str) -> None:
-    check_argument(sound, name, getattr(recipe, name), expected)
+def _check(transform: Any, name: str, is_valid: bool, expected: str) -> None:
+    check_argument(is_valid, name, getattr(transform, name), expected)
 
 
-def tell_left_out(channels: int) -> None:
+def log_skipped_colour_operations(channels: int) -> None:
     """Say once, for a number of channels other than three, what is left out."""
     if channels not in _told:
         _told.add(channels)

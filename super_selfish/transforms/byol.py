@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 
 from super_selfish.transforms.base import _check
-from super_selfish.transforms.crop_and_colour import CropColourRecipe
+from super_selfish.transforms.crop_and_colour import CropColourTransform
 
 
 @dataclass(frozen=True)
-class BYOLRecipe(CropColourRecipe):
+class BYOLTransform(CropColourTransform):
     """The views of BYOL, which differ: the first is always blurred, the second seldom, but sometimes solarized.
 
     Args:
         size: Side of the view in px, or (height, width); None: as large as the image.
         view: 1 or 2. Sets ``blur`` to 1.0 or 0.1 and ``solarize`` to 0.0 or 0.2, unless they are given.
 
-    The other arguments are those of :class:`CropColourRecipe`. Crops are resampled bilinearly; ``cubic=True``
+    The other arguments are those of :class:`CropColourTransform`. Crops are resampled bilinearly; ``cubic=True``
     is as in the paper, and a fifth slower.
 
     Raises:
@@ -44,4 +44,4 @@ class BYOLRecipe(CropColourRecipe):
         return blur if self.blur is None else self.blur, solarize if self.solarize is None else self.solarize
 
 
-BYOLAugmentations = BYOLRecipe()
+BYOLAugmentations = BYOLTransform()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
-from super_selfish.transforms.crop_and_colour import CropColourRecipe
+from super_selfish.transforms.crop_and_colour import CropColourTransform
 
 
 @dataclass(frozen=True)
-class CMCRecipe(CropColourRecipe):
+class CMCTransform(CropColourTransform):
     """The views of contrastive multiview coding: a crop of a fifth to all of the image, mirrored or not.
 
     Colours stay as they are: grey would leave nothing of them, and jitter would part them from the lightness.
 
     Examples:
         >>> import torch
-        >>> CMCRecipe(size=32)(torch.rand(3, 48, 64)).shape
+        >>> CMCTransform(size=32)(torch.rand(3, 48, 64)).shape
         torch.Size([3, 32, 32])
 
     References:

@@ -6,9 +6,9 @@ from dataclasses import KW_ONLY, dataclass
 
 from super_selfish.errors import PROBABILITY, Rule, check_arguments, is_count
 from super_selfish.images.functional import Image
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms import warps
-from super_selfish.transforms.base import Recipe, tell_left_out
+from super_selfish.transforms.base import Transform, log_skipped_colour_operations
 from super_selfish.transforms.colour import SATURATION, adjust, is_jitter, jitter
 from super_selfish.transforms.pool import AUTOAUGMENT, POOL, Operation
 
@@ -28,7 +28,7 @@ _RULES = {
 
 
 @dataclass(frozen=True)
-class CPCRecipe(Recipe):
+class CPCTransform(Transform):
     """Operations of AutoAugment's pool, elastic deformation, gamma, colour jitter and grey: an image of the same size.
 
     It is made for patches and suits whole images. In this order: ``n_ops`` different operations of the pool; a smooth
@@ -50,7 +50,7 @@ class CPCRecipe(Recipe):
 
     Examples:
         >>> import torch
-        >>> CPCRecipe()(torch.rand(3, 56, 48)).shape
+        >>> CPCTransform()(torch.rand(3, 56, 48)).shape
         torch.Size([3, 56, 48])
 
     References:
@@ -69,35 +69,35 @@ class CPCRecipe(Recipe):
     def __post_init__(self) -> None:
         check_arguments(_RULES, vars(self))
 
-    def augment(self, image: Image, stream: Stream) -> Image:
+    def augment(self, image: Image, generator: KeyedGenerator) -> Image:
         """The image, changed; of the same shape and type."""
         coloured = image.shape[2] == 3
         if not coloured:
-            tell_left_out(image.shape[2])
-        elastic, gamma, jittered, grey, *draws = stream.sixteen()
+            log_skipped_colour_operations(image.shape[2])
+        elastic, gamma, jittered, grey, *draws = generator.sixteen()
         origin = None  # of the pixels: warps in a row are one
-        for operation in self._drawn(_OPERATIONS if coloured else _WITHOUT_RGB, draws[5:], stream):
+        for operation in self._drawn(_OPERATIONS if coloured else _WITHOUT_RGB, draws[5:], generator):
             if operation.apply is warps.affine:
-                placed = warps.origin_of(image.shape, **operation.draw(stream, image.shape))
+                placed = warps.origin_of(image.shape, **operation.draw(generator, image.shape))
                 origin = placed if origin is None else warps.through(origin, placed)
             else:
                 image, origin = image if origin is None else warps.placed(image, origin), None
-                image = operation(image, stream)
+                image = operation(image, generator)
         if elastic < self.elastic:
             deform = POOL["elastic"]
-            image = deform.apply(image, origin=origin or warps.NOWHERE_ELSE, **deform.draw(stream, image.shape))
+            image = deform.apply(image, origin=origin or warps.NOWHERE_ELSE, **deform.draw(generator, image.shape))
         elif origin is not None:
             image = warps.placed(image, origin)
         if gamma < self.gamma:
-            image = POOL["gamma"](image, stream)
+            image = POOL["gamma"](image, generator)
         steps = jitter(self.jitter, draws[:5], additive=True) if jittered < self.jitter_p else ()
         return adjust(image, (*steps, (SATURATION, 0.0)) if grey < self.grey else steps)
 
-    def _drawn(self, pool: tuple[Operation, ...], draws: list[float], stream: Stream) -> list[Operation]:
+    def _drawn(self, pool: tuple[Operation, ...], draws: list[float], generator: KeyedGenerator) -> list[Operation]:
         """Different operations, in random order; by draws at hand, then by others of the stream."""
         rest, more = list(pool), max(0, self.n_ops - len(draws))
-        draws = draws[: self.n_ops] + [stream.uniform() for _ in range(more)]
+        draws = draws[: self.n_ops] + [generator.uniform() for _ in range(more)]
         return [rest.pop(int(draw * len(rest))) for draw in draws]
 
 
-ContrastivePredictiveCodingAugmentations = CPCRecipe()
+ContrastivePredictiveCodingAugmentations = CPCTransform()

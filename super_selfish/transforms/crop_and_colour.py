@@ -10,9 +10,9 @@ from super_selfish.errors import is_number
 from super_selfish.images import functional
 from super_selfish.images.functional import Image
 from super_selfish.images.rectangles import random_rectangle, rectangle_of
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms import operations
-from super_selfish.transforms.base import Recipe, _check, is_range, is_size, tell_left_out
+from super_selfish.transforms.base import Transform, _check, is_range, is_size, log_skipped_colour_operations
 from super_selfish.transforms.colour import SATURATION, adjust, is_jitter, jitter
 
 
@@ -37,7 +37,7 @@ class Drawn(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CropColourRecipe(Recipe):
+class CropColourTransform(Transform):
     """Random resized crop, mirroring, colour jitter, grey, blur and solarization: the views of most contrastive papers.
 
     Args:
@@ -84,12 +84,12 @@ class CropColourRecipe(Recipe):
         _check(self, "jitter", is_jitter(self.jitter), "four strengths of at least 0, that of the hue at most 0.5")
         _check(self, "size", is_size(self.size), "None, a side in px, or (height, width)")
 
-    def draw(self, stream: Stream, height: int, width: int) -> Drawn:
+    def draw(self, generator: KeyedGenerator, height: int, width: int) -> Drawn:
         """The parameters of a view of an image of ``height`` × ``width`` px."""
-        *place, jittered, order, b, c, s, h, grey, flip, blur, sigma, solarize, upside = stream.sixteen()
+        *place, jittered, order, b, c, s, h, grey, flip, blur, sigma, solarize, upside = generator.sixteen()
         rectangle = rectangle_of(place, height, width, self.scale, self.ratio)
         if rectangle is None:
-            rectangle = random_rectangle(stream, height, width, self.scale, self.ratio)
+            rectangle = random_rectangle(generator, height, width, self.scale, self.ratio)
         steps: tuple[tuple[int, float], ...] = ()
         if jittered < self.jitter_p:
             steps = jitter(self.jitter, (order, b, c, s, h))
@@ -123,16 +123,16 @@ class CropColourRecipe(Recipe):
 
     def _side_lengths(self, image: Image) -> tuple[int, ...]:
         if image.shape[2] != 3:
-            tell_left_out(image.shape[2])
+            log_skipped_colour_operations(image.shape[2])
         return (self.size, self.size) if isinstance(self.size, int) else self.size or image.shape[:2]
 
-    def plan(self, height: int, width: int, stream: Stream) -> Drawn:
+    def plan(self, height: int, width: int, generator: KeyedGenerator) -> Drawn:
         """The parameters of a view."""
-        return self.draw(stream, height, width)
+        return self.draw(generator, height, width)
 
-    def augment(self, image: Image, stream: Stream) -> Image:
+    def augment(self, image: Image, generator: KeyedGenerator) -> Image:
         """A random view; see the class."""
-        return self.apply(image, self.draw(stream, *image.shape[:2]))
+        return self.apply(image, self.draw(generator, *image.shape[:2]))
 
 
 def _cut(image: Image, drawn: Drawn) -> Image:

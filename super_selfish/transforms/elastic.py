@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 from super_selfish.errors import check_argument, is_number
 from super_selfish.images.functional import Image
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms import warps
-from super_selfish.transforms.base import AnyImage, Recipe
+from super_selfish.transforms.base import AnyImage, Transform
 from super_selfish.transforms.pool import Deformation
 
 
 @dataclass(frozen=True)
-class _Elastic(Recipe):
+class _Elastic(Transform):
     sigma: float
 
-    def augment(self, image: Image, stream: Stream) -> Image:
+    def augment(self, image: Image, generator: KeyedGenerator) -> Image:
         """The image with its nine points moved."""
-        drawn = Deformation(self.sigma / min(image.shape[:2]), 0.0)(stream, image.shape)
+        drawn = Deformation(self.sigma / min(image.shape[:2]), 0.0)(generator, image.shape)
         return warps.elastic(image, drawn["displacement"])
 
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from super_selfish.errors import check_argument
 from super_selfish.images.functional import Image
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms import warps
-from super_selfish.transforms.base import Recipe
+from super_selfish.transforms.base import Transform
 from super_selfish.transforms.pool import POOL, Operation, Uniform, deform
 
 
 @dataclass(frozen=True)
-class ExemplarRecipe(Recipe):
+class ExemplarTransform(Transform):
     """Some operations, each time with other magnitudes.
 
     Shifts, rotation, scaling and shear are done in one warp, before all else.
@@ -26,7 +26,7 @@ class ExemplarRecipe(Recipe):
 
     Examples:
         >>> import numpy as np
-        >>> ExemplarRecipe(("rotate", "hue")).augment(np.zeros((8, 9, 3), np.uint8), Stream(0)).shape
+        >>> ExemplarTransform(("rotate", "hue")).augment(np.zeros((8, 9, 3), np.uint8), KeyedGenerator(0)).shape
         (8, 9, 3)
     """
 
@@ -34,23 +34,23 @@ class ExemplarRecipe(Recipe):
 
     def __post_init__(self) -> None:
         kinds = [OPERATIONS[name].kind for name in self.names if name in OPERATIONS]
-        sound = len(kinds) == len(self.names) == len(set(kinds))
-        check_argument(sound, "names", self.names, f"some of {', '.join(OPERATIONS)}, at most one of a kind")
+        is_valid = len(kinds) == len(self.names) == len(set(kinds))
+        check_argument(is_valid, "names", self.names, f"some of {', '.join(OPERATIONS)}, at most one of a kind")
 
-    def augment(self, image: Image, stream: Stream) -> Image:
+    def augment(self, image: Image, generator: KeyedGenerator) -> Image:
         """A version of an image; without operations, the image itself."""
         chosen = [OPERATIONS[name] for name in self.names]
         affine = [operation for operation in chosen if operation.apply is warps.affine]
-        placed = {key: value for operation in affine for key, value in operation.draw(stream, image.shape).items()}
+        placed = {key: value for operation in affine for key, value in operation.draw(generator, image.shape).items()}
         version = image
         for operation in chosen:  # all geometry is one warp, where it comes first
             if operation.apply is deform:
                 origin = warps.origin_of(image.shape, **placed)
-                version, placed = deform(image, origin=origin, **operation.draw(stream, image.shape)), {}
+                version, placed = deform(image, origin=origin, **operation.draw(generator, image.shape)), {}
         version = warps.affine(image, **placed) if placed else version
         for operation in chosen:
             if operation.apply not in (warps.affine, deform):
-                version = operation(version, stream)
+                version = operation(version, generator)
         return version
 
 

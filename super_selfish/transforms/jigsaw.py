@@ -6,17 +6,17 @@ from dataclasses import KW_ONLY, dataclass
 
 from super_selfish.errors import PROBABILITY, Rule, check_arguments
 from super_selfish.images.functional import Image
-from super_selfish.seeding import Stream
-from super_selfish.transforms.base import Recipe, tell_left_out
+from super_selfish.seeding import KeyedGenerator
+from super_selfish.transforms.base import Transform, log_skipped_colour_operations
 from super_selfish.transforms.colour import SATURATION, adjust, is_jitter, jitter
 
 
 @dataclass(frozen=True)
-class JigsawRecipe(Recipe):
+class JigsawTransform(Transform):
     """The colours of a jigsaw puzzle: jitter and grey, and every pixel in its place.
 
     Args:
-        jitter: Strength of brightness, contrast, saturation and hue, as in :class:`CropColourRecipe`.
+        jitter: Strength of brightness, contrast, saturation and hue, as in :class:`CropColourTransform`.
         jitter_p: Probability of the jitter.
         grey: Probability of greyscale.
 
@@ -25,7 +25,7 @@ class JigsawRecipe(Recipe):
 
     Examples:
         >>> import numpy as np
-        >>> grey = JigsawRecipe(grey=1.0)(np.array([[[9, 90, 30]]], np.uint8))
+        >>> grey = JigsawTransform(grey=1.0)(np.array([[[9, 90, 30]]], np.uint8))
         >>> len(set(grey.ravel().tolist()))
         1
     """
@@ -38,11 +38,11 @@ class JigsawRecipe(Recipe):
     def __post_init__(self) -> None:
         check_arguments(_COLOURS, vars(self))
 
-    def augment(self, image: Image, stream: Stream) -> Image:
+    def augment(self, image: Image, generator: KeyedGenerator) -> Image:
         """The image in other colours."""
         if image.shape[2] != 3:
-            tell_left_out(image.shape[2])
-        jittered, grey, *draws = stream.sixteen()[:7]
+            log_skipped_colour_operations(image.shape[2])
+        jittered, grey, *draws = generator.sixteen()[:7]
         steps = jitter(self.jitter, draws) if jittered < self.jitter_p else ()
         return adjust(image, (*steps, (SATURATION, 0.0)) if grey < self.grey else steps)
 
@@ -54,4 +54,4 @@ _COLOURS = {
 }
 
 
-JigsawAugmentations = JigsawRecipe()
+JigsawAugmentations = JigsawTransform()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from super_selfish.transforms.crop_and_colour import CropColourRecipe
+from super_selfish.transforms.crop_and_colour import CropColourTransform
 
 
 @dataclass(frozen=True)
-class MoCoRecipe(CropColourRecipe):
+class MoCoTransform(CropColourTransform):
     """The views of MoCo v2: crops of a fifth to all of the image, strong jitter, grey, blur.
 
     Examples:
         >>> import torch
-        >>> MoCoRecipe(size=32)(torch.rand(3, 48, 64)).shape
+        >>> MoCoTransform(size=32)(torch.rand(3, 48, 64)).shape
         torch.Size([3, 32, 32])
 
     References:
@@ -21,4 +21,4 @@ class MoCoRecipe(CropColourRecipe):
     """
 
 
-MomentumContrastAugmentations = MoCoRecipe()
+MomentumContrastAugmentations = MoCoTransform()

@@ -46,7 +46,7 @@ import numpy.typing as npt
 
 from super_selfish.images import functional
 from super_selfish.images.functional import Image
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms import colour, operations, warps
 
 Magnitudes = dict[str, Any]
@@ -63,25 +63,25 @@ class Operation(NamedTuple):
         rgb: Whether it needs RGB.
 
     Examples:
-        >>> POOL["invert"](np.zeros((1, 1, 3), np.uint8), Stream(0)).ravel().tolist()
+        >>> POOL["invert"](np.zeros((1, 1, 3), np.uint8), KeyedGenerator(0)).ravel().tolist()
         [255, 255, 255]
     """
 
     kind: str
     apply: Callable[..., Image]
-    draw: Callable[[Stream, tuple[int, ...]], Magnitudes]
+    draw: Callable[[KeyedGenerator, tuple[int, ...]], Magnitudes]
     rgb: bool = False
 
     def suits(self, image: Image) -> bool:
         """Whether the operation is one for an image of that many channels."""
         return not self.rgb or image.shape[2] == 3
 
-    def __call__(self, image: Image, stream: Stream) -> Image:
+    def __call__(self, image: Image, generator: KeyedGenerator) -> Image:
         """The image, changed; as it is if the operation needs RGB and the image is none."""
-        return self.apply(image, **self.draw(stream, image.shape)) if self.suits(image) else image
+        return self.apply(image, **self.draw(generator, image.shape)) if self.suits(image) else image
 
 
-def nothing(stream: Stream, shape: tuple[int, ...]) -> Magnitudes:  # noqa: ARG001 - the protocol's
+def nothing(generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:  # noqa: ARG001 - the protocol's
     """The magnitudes of an operation that has none."""
     return {}
 
@@ -102,9 +102,9 @@ class Uniform:
     high: float
     log: bool = False
 
-    def __call__(self, stream: Stream, shape: tuple[int, ...]) -> Magnitudes:  # noqa: ARG002 - the protocol's
+    def __call__(self, generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:  # noqa: ARG002 - the protocol's
         """The magnitude for an image of a shape."""
-        return {self.name: between(stream, self.low, self.high, self.log)}
+        return {self.name: between(generator, self.low, self.high, self.log)}
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,10 @@ class Uniforms:
     log: bool = False
     count: int | None = None
 
-    def __call__(self, stream: Stream, shape: tuple[int, ...]) -> Magnitudes:
+    def __call__(self, generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:
         """The magnitudes for an image of a shape."""
         count = shape[2] if self.count is None else self.count
-        return {self.name: [between(stream, self.low, self.high, self.log) for _ in range(count)]}
+        return {self.name: [between(generator, self.low, self.high, self.log) for _ in range(count)]}
 
 
 @dataclass(frozen=True)
@@ -139,12 +139,12 @@ class Offset:
     down: float
     of_side: bool = False
 
-    def __call__(self, stream: Stream, shape: tuple[int, ...]) -> Magnitudes:
+    def __call__(self, generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:
         """The magnitudes for an image of a shape."""
         if not self.of_side:
-            return {self.name: (stream.uniform(-self.across, self.across), stream.uniform(-self.down, self.down))}
+            return {self.name: (generator.uniform(-self.across, self.across), generator.uniform(-self.down, self.down))}
         across, down = self.across * shape[1], self.down * shape[0]
-        return {self.name: (round(stream.uniform(-across, across)), round(stream.uniform(-down, down)))}
+        return {self.name: (round(generator.uniform(-across, across)), round(generator.uniform(-down, down)))}
 
 
 @dataclass(frozen=True)
@@ -159,9 +159,9 @@ class Deformation:
     sigma: float = 0.045
     shear: float = 0.3
 
-    def __call__(self, stream: Stream, shape: tuple[int, ...]) -> Magnitudes:
+    def __call__(self, generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:
         """The magnitudes for an image of a shape."""
-        radii, angles = stream.sixteen(), stream.sixteen()
+        radii, angles = generator.sixteen(), generator.sixteen()
         scale, moves = self.sigma * min(shape[:2]), []
         for radius, angle in zip(radii[:9], angles[:9], strict=True):  # two normal numbers each: Box and Muller
             length, turn = scale * math.sqrt(-2.0 * math.log1p(-radius)), 2.0 * math.pi * angle
@@ -178,13 +178,13 @@ class Curves:
     gain: tuple[float, float] = (0.7, 1.4)
     offset: tuple[float, float] = (-0.1, 0.1)
 
-    def __call__(self, stream: Stream, shape: tuple[int, ...]) -> Magnitudes:  # noqa: ARG002 - the protocol's
+    def __call__(self, generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:  # noqa: ARG002 - the protocol's
         """The magnitudes for an image of a shape."""
         return {
             name: (
-                between(stream, *self.power, log=True),
-                between(stream, *self.gain, log=True),
-                stream.uniform(*self.offset),
+                between(generator, *self.power, log=True),
+                between(generator, *self.gain, log=True),
+                generator.uniform(*self.offset),
             )
             for name in ("saturation", "value")
         }
@@ -196,21 +196,21 @@ class Square:
 
     side: float = 0.2
 
-    def __call__(self, stream: Stream, shape: tuple[int, ...]) -> Magnitudes:
+    def __call__(self, generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:
         """The magnitudes for an image of a shape."""
         height, width = shape[:2]
-        side = max(1, round(min(height, width) * stream.uniform(0.0, self.side)))
-        return {"top": stream.integer(height - side + 1), "left": stream.integer(width - side + 1), "side": side}
+        side = max(1, round(min(height, width) * generator.uniform(0.0, self.side)))
+        return {"top": generator.integer(height - side + 1), "left": generator.integer(width - side + 1), "side": side}
 
 
-def bits(stream: Stream, shape: tuple[int, ...]) -> Magnitudes:  # noqa: ARG001 - the protocol's
+def bits(generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:  # noqa: ARG001 - the protocol's
     """From 4 to 8 bits."""
-    return {"bits": 4 + stream.integer(5)}
+    return {"bits": 4 + generator.integer(5)}
 
 
-def between(stream: Stream, low: float, high: float, log: bool = False) -> float:
+def between(generator: KeyedGenerator, low: float, high: float, log: bool = False) -> float:
     """A number in [low, high), uniform, or uniform in its logarithm."""
-    return low * math.exp(stream.uniform(0.0, math.log(high / low))) if log else stream.uniform(low, high)
+    return low * math.exp(generator.uniform(0.0, math.log(high / low))) if log else generator.uniform(low, high)
 
 
 def deform(

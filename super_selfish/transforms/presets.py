@@ -5,25 +5,27 @@ from __future__ import annotations
 from typing import Literal
 
 from super_selfish.errors import ConfigurationError
-from super_selfish.transforms.moco import MoCoRecipe
+from super_selfish.transforms.moco import MoCoTransform
 
 Preset = Literal["natural", "grey", "xray", "satellite", "microscopy"]
 
 PRESETS = {
-    "natural": MoCoRecipe(),
+    "natural": MoCoTransform(),
     # grey photographs: no colour to change
-    "grey": MoCoRecipe(jitter=(0.4, 0.4, 0.0, 0.0), grey=0.0),
+    "grey": MoCoTransform(jitter=(0.4, 0.4, 0.0, 0.0), grey=0.0),
     # radiographs: left and right are not the same, findings are small and faint
-    "xray": MoCoRecipe(scale=(0.3, 1.0), flip=0.0, jitter=(0.2, 0.3, 0.0, 0.0), grey=0.0, blur=0.2, sigma=(0.1, 1.0)),
+    "xray": MoCoTransform(
+        scale=(0.3, 1.0), flip=0.0, jitter=(0.2, 0.3, 0.0, 0.0), grey=0.0, blur=0.2, sigma=(0.1, 1.0)
+    ),
     # from above: no upright; bands and colours mean something
-    "satellite": MoCoRecipe(scale=(0.3, 1.0), upside_down=0.5, jitter=(0.2, 0.2, 0.1, 0.02), grey=0.0, blur=0.1),
+    "satellite": MoCoTransform(scale=(0.3, 1.0), upside_down=0.5, jitter=(0.2, 0.2, 0.1, 0.02), grey=0.0, blur=0.1),
     # no upright; stains differ from one laboratory to the next
-    "microscopy": MoCoRecipe(scale=(0.3, 1.0), upside_down=0.5, jitter=(0.3, 0.3, 0.3, 0.1), grey=0.1, blur=0.3),
+    "microscopy": MoCoTransform(scale=(0.3, 1.0), upside_down=0.5, jitter=(0.3, 0.3, 0.3, 0.1), grey=0.1, blur=0.3),
 }
 """Recipes for ``views=``, by name."""
 
 
-def preset(name: str) -> MoCoRecipe:
+def preset(name: str) -> MoCoTransform:
     """The views for a kind of images.
 
     Args:
@@ -39,7 +41,7 @@ def preset(name: str) -> MoCoRecipe:
     if name not in PRESETS:
         raise ConfigurationError(
             "`views` is no preset.",
-            expected=f"{', '.join(map(repr, PRESETS))}, a recipe such as MoCoRecipe(), or a function",
+            expected=f"{', '.join(map(repr, PRESETS))}, a recipe such as MoCoTransform(), or a function",
             received=repr(name),
         )
     return PRESETS[name]

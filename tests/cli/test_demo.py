@@ -14,7 +14,7 @@ import super_selfish
 from super_selfish.cli import main
 from super_selfish.cli.demo import photographs, scattered, tiny_net
 from super_selfish.errors import DataError
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 
 
 def test_the_demo_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,7 +50,7 @@ def test_the_images_are_the_same_every_time_and_the_parts_are_disjoint() -> None
     assert np.array_equal(train.images, again.images)
     assert train.labels[:60].tolist() == train.labels[60:].tolist()  # each digit twice ...
     assert not np.array_equal(train.images[:60], train.images[60:])  # ... in different places
-    order, digits = Stream("demo digits").permutation(90), load_digits().target
+    order, digits = KeyedGenerator("demo digits").permutation(90), load_digits().target
     assert train.labels[:60].tolist() == digits[order[:60]].tolist()
     assert test.labels.tolist() == digits[order[60:]].tolist()  # the others
     for_training, for_testing = photographs()

@@ -135,10 +135,10 @@ def test_each_process_uses_its_own_gpu(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
     supervisor = make(images(8))
-    assert processes.take_part(supervisor)[0] is group
+    assert processes.join_processes(supervisor)[0] is group
     assert moves == [torch.device("cuda", 1)]
-    assert processes.take_part(make(images(8)).to("cpu")) == (group, None)
+    assert processes.join_processes(make(images(8)).to("cpu")) == (group, None)
     assert joined == [True, False]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ConfigurationError, match="GPU"):
-        processes.take_part(supervisor)
+        processes.join_processes(supervisor)

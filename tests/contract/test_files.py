@@ -50,7 +50,7 @@ for name in sys.argv[1:]:
     total = hashlib.sha256(supervisor.extract(pictures)[0].tobytes())
     for key, value in sorted(supervisor.state_dict().items()):
         total.update(key.encode() + value.contiguous().numpy().tobytes())
-    print(name, total.hexdigest(), supervisor.cursor.step, len(supervisor.history), supervisor.feature_dim)
+    print(name, total.hexdigest(), supervisor.train_state.step, len(supervisor.history), supervisor.feature_dim)
 """
 
 
@@ -98,7 +98,7 @@ def test_load_rebuilds_what_depends_on_the_images(
     assert loaded.preprocessing.channels == 3
     assert loaded.load("store/test") is loaded
     assert loaded.preprocessing == trained.preprocessing
-    assert loaded.cursor == trained.cursor
+    assert loaded.train_state == trained.train_state
     assert loaded.history == trained.history
     here, there = trained.state_dict(), loaded.state_dict()
     assert here.keys() == there.keys()
@@ -152,11 +152,11 @@ def test_ctrl_c_stores_says_so_and_is_raised_again(
         supervisor.supervise(epochs=5, callbacks=[Stop(KeyboardInterrupt(), 3)], **QUIET)
     assert "Interrupted: the weights after 3 steps were stored" in caplog.text
     loaded = make().load("store/test")
-    assert loaded.cursor.step == 3
+    assert loaded.train_state.step == 3
     assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in supervisor.state_dict().items())
     assert not supervisor.training
     supervisor.supervise(epochs=1, **QUIET)  # an interrupted supervisor trains on
-    assert supervisor.cursor.epoch == 2
+    assert supervisor.train_state.epoch == 2
 
 
 def test_ctrl_c_keeps_the_previous_training(make: Callable[..., Any], images: Callable[..., Any]) -> None:
@@ -165,15 +165,15 @@ def test_ctrl_c_keeps_the_previous_training(make: Callable[..., Any], images: Ca
     with pytest.raises(KeyboardInterrupt):
         make(images(16)).supervise(epochs=5, callbacks=[Stop(KeyboardInterrupt())], **QUIET)
     assert contents() == good, "a longer training is not replaced by an interrupted one"
-    assert make().load("store/test.interrupted").cursor.step == 1
+    assert make().load("store/test.interrupted").train_state.step == 1
     with pytest.raises(KeyboardInterrupt):
         make(images(16)).supervise(epochs=9, callbacks=[Stop(KeyboardInterrupt(), 12)], **QUIET)
-    assert make().load("store/test").cursor.step == 12
+    assert make().load("store/test").train_state.step == 12
     assert [Path(file + ".prev").read_bytes() for file in FILES] == good
     make(images(16)).supervise(epochs=1, **QUIET)
     make(images(16)).supervise(epochs=1, **QUIET)
-    assert make().load("store/test").cursor.step == 4
-    assert make().load("store/test.prev").cursor.step == 12, "the longest training is kept"
+    assert make().load("store/test").train_state.step == 4
+    assert make().load("store/test.prev").train_state.step == 12, "the longest training is kept"
 
 
 def test_settings_that_numpy_made_are_stored(
@@ -191,7 +191,7 @@ def test_what_cannot_be_stored_is_told_before_training(make: Callable[..., Any],
     supervisor.history.append({"loss": object()})
     with pytest.raises(ValueError, match="settings cannot be stored"):
         supervisor.supervise(epochs=1, **QUIET)
-    assert supervisor.cursor.step == 0
+    assert supervisor.train_state.step == 0
 
 
 def test_a_callback_that_fails_at_the_end_leaves_a_supervisor_that_works(
@@ -207,7 +207,7 @@ def test_a_callback_that_fails_at_the_end_leaves_a_supervisor_that_works(
     assert "_forward" not in vars(supervisor)
     assert supervisor.run is None
     assert not supervisor.training
-    assert supervisor.supervise(epochs=1, **QUIET).cursor.step == 4
+    assert supervisor.supervise(epochs=1, **QUIET).train_state.step == 4
 
 
 def test_another_normalisation_is_a_mismatch(
@@ -278,7 +278,7 @@ def test_pretrained_starts_from_the_stored_weights(make: Callable[..., Any], ima
     for parameter in second.parameters():
         parameter.data.zero_()
     second.supervise(epochs=1, pretrained=True, lr=1e-12, **QUIET)
-    assert second.cursor.epoch == 3
+    assert second.train_state.epoch == 3
     assert len(second.history) == 3
     for key, value in first.named_parameters():
         if value.requires_grad:  # averages go on moving
@@ -295,7 +295,7 @@ def test_a_wrong_file_changes_nothing(algorithm: str, make: Callable[..., Any], 
     with pytest.raises(OSError, match="does not fit these networks: missing"):
         other.load("store/test")
     assert all(torch.equal(value, other.state_dict()[key]) for key, value in before.items())
-    assert other.cursor.step == 0
+    assert other.train_state.step == 0
 
 
 def test_damage_is_noticed(make: Callable[..., Any], images: Callable[..., Any]) -> None:

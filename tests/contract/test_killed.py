@@ -26,7 +26,7 @@ class Watch(Callback):
     def on_step_end(self, run):
         if not hasattr(self, "first"):
             self.first = time.monotonic() - started
-        if run.cursor.step == kill:
+        if run.train_state.step == kill:
             os.kill(os.getpid(), signal.SIGKILL)
 
 def main():
@@ -50,7 +50,7 @@ def main():
     for index, moments in sorted(made[0].state_dict()["state"].items()):
         for key, value in sorted(moments.items()):
             total.update(f"{index}{key}".encode() + value.contiguous().numpy().tobytes())
-    print(total.hexdigest(), supervisor.cursor, round(getattr(watch, "first", 0), 1))
+    print(total.hexdigest(), supervisor.train_state, round(getattr(watch, "first", 0), 1))
 
 if __name__ == "__main__":
     main()

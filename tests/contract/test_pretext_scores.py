@@ -37,7 +37,7 @@ def test_evaluation_has_no_side_effects(
     supervisor.model.backbone.eval()
     modes = {name: module.training for name, module in supervisor.named_modules()}
     before, state, position = weights(supervisor), torch.get_rng_state(), np.random.get_state()[1].copy()
-    history, step = list(supervisor.history), supervisor.cursor.step
+    history, step = list(supervisor.history), supervisor.train_state.step
     supervisor.evaluate_pretext(images(6, seed=3), count=5)
     assert torch.equal(state, torch.get_rng_state())
     assert np.array_equal(position, np.random.get_state()[1])
@@ -45,7 +45,7 @@ def test_evaluation_has_no_side_effects(
     after = weights(supervisor)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert (supervisor.history, supervisor.cursor.step) == (history, step)
+    assert (supervisor.history, supervisor.train_state.step) == (history, step)
 
 
 def test_evaluation_during_training_does_not_change_the_training(

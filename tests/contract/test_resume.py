@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ConstantLR, ExponentialLR, OneCycleLR, StepLR
 from torchvision.transforms import v2
 
-from super_selfish.data import MoCoRecipe
+from super_selfish.data import MoCoTransform
 from super_selfish.engine.core.identity import describe
 from super_selfish.models import Classification, GroupedUpsampling, Upsampling
 from super_selfish.supervisors import Supervisor
@@ -65,7 +65,7 @@ class KillAfter(Callback):
         self.step = step
 
     def on_step_end(self, run: Any) -> None:
-        if run.cursor.step == self.step:
+        if run.train_state.step == self.step:
             raise Killed
 
 
@@ -122,7 +122,7 @@ def train(algorithm: str, make: Callable[..., Any], images: Callable[..., Any]) 
         supervisor.supervise(**{**RUN, "optimizer": optimizer, "lr_scheduler": schedule, **arguments})
         state = everything(supervisor, made[0])
         state["history"] = torch.tensor([entry["loss"] for entry in supervisor.history], dtype=torch.float64)
-        state["cursor"] = torch.tensor([supervisor.cursor.step, supervisor.cursor.samples, dice.rolled])
+        state["cursor"] = torch.tensor([supervisor.train_state.step, supervisor.train_state.samples, dice.rolled])
         return state
 
     return run
@@ -259,7 +259,7 @@ def test_memory_is_laid_out_as_before(make: Callable[..., Any], images: Callable
     [
         (v2.RandomResizedCrop(32), v2.RandomResizedCrop(32, scale=(0.9, 1.0))),
         (v2.Compose([v2.RandomResizedCrop(32)]), v2.Compose([v2.RandomResizedCrop(32), v2.RandomGrayscale()])),
-        (MoCoRecipe(), (MoCoRecipe(), MoCoRecipe(blur=0.0))),
+        (MoCoTransform(), (MoCoTransform(), MoCoTransform(blur=0.0))),
         (torch.rot90, torch.flipud),
     ],
 )
@@ -295,7 +295,7 @@ def test_an_older_training_is_set_aside(
     assert len(list(Path("store/test.ckpt.prev").glob("step-*"))) == 2
     straight = make(images(23)).supervise(**{**RUN, "name": "store/straight"})
     resumed = make(images(23)).supervise(**RUN, resume="auto")
-    assert resumed.cursor.step == STEPS, "the new training is continued, not the older one"
+    assert resumed.train_state.step == STEPS, "the new training is continued, not the older one"
     assert all(torch.equal(value, resumed.state_dict()[key]) for key, value in straight.state_dict().items())
 
 
@@ -315,7 +315,7 @@ def test_weights_can_be_loaded_from_a_checkpoint(make: Callable[..., Any], image
     with pytest.raises(Killed):
         make(images(23)).supervise(**RUN, callbacks=[KillAfter(7)])
     loaded = make().load("store/test")
-    assert loaded.cursor.step == 4
+    assert loaded.train_state.step == 4
     assert len(loaded.history) == 1
 
 
@@ -333,7 +333,7 @@ def test_what_cannot_be_stored_is_told_after_the_first_step(
     supervisor.track("own", Hook())
     with pytest.raises(TypeError, match=r"own.*hook"):
         supervisor.supervise(**RUN)
-    assert supervisor.cursor.step == 1
+    assert supervisor.train_state.step == 1
     with pytest.raises(ValueError, match="a name that is not taken"):
         supervisor.track("own", Hook())
     with pytest.raises(ValueError, match="something with state_dict"):

@@ -22,8 +22,8 @@ def base(algorithm: str) -> type:
 def check(supervisor: Any, steps: int = 4) -> None:
     before = [parameter.detach().clone() for parameter in supervisor.trainable_parameters()]
     supervisor.supervise(epochs=2, batch_size=4, **QUIET)
-    assert supervisor.cursor.step == steps
-    assert supervisor.cursor.epoch == len(supervisor.history) == 2
+    assert supervisor.train_state.step == steps
+    assert supervisor.train_state.epoch == len(supervisor.history) == 2
     assert all(entry["loss"] > 0 for entry in supervisor.history)
     after = supervisor.trainable_parameters()
     assert all(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
@@ -111,7 +111,7 @@ def test_a_loop_of_ones_own_gets_whole_batches(
     with pytest.raises(ValueError, match="`accumulate` needs the library's"):
         make(images(8), cls=Own).supervise(epochs=1, batch_size=4, accumulate=2, **QUIET)
     monkeypatch.setattr("super_selfish.engine.loading.available_bytes", lambda _device: 1)
-    assert make(images(8), cls=Own).supervise(epochs=2, batch_size=4, **QUIET).cursor.epoch == 2
+    assert make(images(8), cls=Own).supervise(epochs=2, batch_size=4, **QUIET).train_state.epoch == 2
 
 
 def test_updates_every_other_batch_do_not_shorten_the_training(
@@ -129,7 +129,7 @@ def test_updates_every_other_batch_do_not_shorten_the_training(
 
     supervisor = make(images(12), cls=Own).supervise(epochs=5, batch_size=4, **QUIET)
     assert supervisor.seen == 15
-    assert supervisor.cursor.epoch == len(supervisor.history) == 5
+    assert supervisor.train_state.epoch == len(supervisor.history) == 5
 
 
 def test_forward(base: type, make: Callable[..., Any], images: Callable[..., Any]) -> None:
@@ -180,7 +180,10 @@ def test_gradients_are_clipped(make: Callable[..., Any], images: Callable[..., A
     supervisor = make(images(8))
 
     def players() -> list[torch.Tensor]:
-        return [torch.cat([parameter.detach().flatten() for parameter in player]) for player in supervisor.players()]
+        return [
+            torch.cat([parameter.detach().flatten() for parameter in player])
+            for player in supervisor.parameters_by_loss()
+        ]
 
     before = players()
     supervisor.supervise(lr=1.0, optimizer=torch.optim.SGD, epochs=1, batch_size=8, clip_grad=1e-3, **QUIET)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from super_selfish.data import CPCRecipe, MoCoRecipe
+from super_selfish.data import CPCTransform, MoCoTransform
 from super_selfish.loading.keyed import KeyedDataset
 from super_selfish.losses import CPCLoss
 from super_selfish.supervisors import all_supervisors
@@ -32,7 +32,7 @@ def test_constructs_without_images(algorithm: str) -> None:
 def test_trains_at_any_size(make: Callable[..., Any], images: Callable[..., Any], size: tuple[int, int]) -> None:
     supervisor = make(images(8, *size))
     assert supervisor.supervise(epochs=1, batch_size=4, **QUIET) is supervisor
-    assert supervisor.cursor.step == 2
+    assert supervisor.train_state.step == 2
     assert np.isfinite(supervisor.history[-1]["loss"])
     features, names = supervisor.extract(images(3, *size))
     assert features.shape[0] == len(names) == 3
@@ -54,7 +54,7 @@ def test_every_trainable_parameter_moves_and_no_other_gets_a_gradient(
             assert value.grad is None, name
 
 
-TINTED = MoCoRecipe(jitter_p=0.0, grey=0.0)
+TINTED = MoCoTransform(jitter_p=0.0, grey=0.0)
 EASY = {
     "exemplar_net": {"max_elms": 1},  # five changes of colour leave little of a tint
     "jigsaw_net": {"total_perms": 4, "normed": False, "grey": 0.0},  # normalised tiles of a slope are all alike
@@ -63,7 +63,7 @@ EASY = {
     # rows that begin at random are noise for an epoch; of so few images all others are negatives
     "instance_discrimination": {"bank_init": "forward", "views": TINTED, "t": 0.1},
     "contrastive_predictive_coding": {  # one step, told by brightness and tint
-        "views": CPCRecipe(0, elastic=0.0, gamma=0.0, jitter_p=0.0, grey=0.0),
+        "views": CPCTransform(0, elastic=0.0, gamma=0.0, jitter_p=0.0, grey=0.0),
         "loss": CPCLoss(k=1, ignore=0, scale=1.0),
     },
     "bi_gan": {"rec_weight": 100.0},  # what two players cost each other does not fall
@@ -131,7 +131,7 @@ def test_epochs_count_over_life(make: Callable[..., Any], images: Callable[..., 
         supervisor.supervise(epochs=1, batch_size=4, callbacks=[apart], **QUIET)
     assert together.batches == apart.batches
     assert len({tuple(batch) for batch in apart.batches}) > 4
-    assert supervisor.cursor.epoch == 4
+    assert supervisor.train_state.epoch == 4
 
 
 def test_a_small_data_set_shrinks_the_batch(
@@ -139,13 +139,13 @@ def test_a_small_data_set_shrinks_the_batch(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         supervisor = make(images(5)).supervise(epochs=1, batch_size=64, **QUIET)
-    assert supervisor.cursor.step == 1
-    assert supervisor.cursor.samples == 5
+    assert supervisor.train_state.step == 1
+    assert supervisor.train_state.samples == 5
     assert "batch_size=64 is reduced to 5" in caplog.text
 
 
 def test_batch_of_two(make: Callable[..., Any], images: Callable[..., Any]) -> None:
-    assert make(images(4)).supervise(epochs=1, batch_size=2, **QUIET).cursor.step == 2
+    assert make(images(4)).supervise(epochs=1, batch_size=2, **QUIET).train_state.step == 2
 
 
 def test_can_be_sent_to_spawned_workers(make: Callable[..., Any], images: Callable[..., Any]) -> None:
@@ -174,6 +174,6 @@ def test_micro_batches_add_up(make: Callable[..., Any], images: Callable[..., An
                 module.eval()
                 module.train = lambda _mode=True, frozen=module: frozen  # type: ignore[method-assign, misc]
         supervisor.supervise(lr=0.1, optimizer=torch.optim.SGD, epochs=1, batch_size=8, accumulate=accumulate, **QUIET)
-        assert supervisor.cursor.step == 1
+        assert supervisor.train_state.step == 1
         ends.append(torch.cat([parameter.detach().flatten() for parameter in supervisor.parameters()]))
     assert torch.allclose(ends[0], ends[1], atol=1e-6)

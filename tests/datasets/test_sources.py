@@ -372,11 +372,11 @@ class TestDatasets:
         assert open_source(source) is source
 
     def test_streams_are_refused_with_advice(self):
-        class Stream(IterableDataset):
+        class KeyedGenerator(IterableDataset):
             def __iter__(self):
                 return iter([])
 
-        for data in (Stream(), (x for x in "ab"), iter([])):
+        for data in (KeyedGenerator(), (x for x in "ab"), iter([])):
             with pytest.raises(ConfigurationError, match="list"):
                 open_source(data)
         with pytest.raises(ConfigurationError, match=r"loader\.dataset"):

@@ -37,7 +37,7 @@ class At(Callback):
         self.step, self.do, self.rank = step, do, rank
 
     def on_step_end(self, run: Any) -> None:
-        if run.cursor.step == self.step and self.rank == RANK:
+        if run.train_state.step == self.step and self.rank == RANK:
             self.do()
 
 
@@ -48,7 +48,7 @@ class Slow(Callback):
         self.path = folder / f"step-{RANK}"
 
     def on_step_end(self, run: Any) -> None:
-        self.path.write_text(str(run.cursor.step))
+        self.path.write_text(str(run.train_state.step))
         time.sleep(0.02)
 
 
@@ -126,7 +126,7 @@ class Began(Callback):
 
     def on_step_end(self, run: Any) -> None:
         if not self.path.exists():
-            self.path.write_text(f"{os.environ['TORCHELASTIC_RESTART_COUNT']} {run.cursor.step}")
+            self.path.write_text(f"{os.environ['TORCHELASTIC_RESTART_COUNT']} {run.train_state.step}")
 
 
 def interrupt() -> None:

@@ -16,7 +16,7 @@ import torch
 from starting import environment, finished, started
 from torch import Tensor
 
-from super_selfish.distributed.group import first_host, found
+from super_selfish.distributed.group import first_host, process_environment
 from super_selfish.errors import ConfigurationError
 from super_selfish.storage.checkpoint_folder import CheckpointFolder
 from super_selfish.supervisors import all_supervisors
@@ -263,16 +263,16 @@ TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "a
 
 
 def test_what_torchrun_and_srun_set() -> None:
-    assert found({}) == {}
-    assert found(TORCHRUN) == TORCHRUN
+    assert process_environment({}) == {}
+    assert process_environment(TORCHRUN) == TORCHRUN
     slurm = {"SLURM_NTASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_STEP_ID": "0", "SLURM_JOB_ID": "7"}
-    told = found(slurm | {"SLURM_STEP_NODELIST": "gpu[03-04]"})
+    told = process_environment(slurm | {"SLURM_STEP_NODELIST": "gpu[03-04]"})
     assert (told["RANK"], told["WORLD_SIZE"], told["LOCAL_RANK"]) == ("5", "8", "1")
     assert (told["MASTER_ADDR"], told["MASTER_PORT"]) == ("gpu03", "20007")
-    assert found(slurm | {"SLURM_NTASKS": "1"}) == {}
+    assert process_environment(slurm | {"SLURM_NTASKS": "1"}) == {}
     assert first_host("n1,n2") == "n1"
     with pytest.raises(ConfigurationError, match="MASTER_ADDR, MASTER_PORT not set"):
-        found({"RANK": "0", "WORLD_SIZE": "2"})
+        process_environment({"RANK": "0", "WORLD_SIZE": "2"})
 
 
 def test_one_process_exchanges_nothing() -> None:

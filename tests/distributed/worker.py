@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from super_selfish.data import CPCRecipe
+from super_selfish.data import CPCTransform
 from super_selfish.engine.core import base
 from super_selfish.memory import bank
 from super_selfish.models import Classification, SmallResNet
@@ -44,7 +44,7 @@ def heads(name: str, norm: str, shuffled: bool = False) -> dict[str, Any]:
         head = nn.Sequential(Classification([32, 16, 8], norm_type=norm), Classification([8, 16, 8], norm_type=norm))
         return {"embedding_size": 8, "hidden_size": 16, "m": 0.5, "predictor": head}
     if name == "contrastive_predictive_coding":
-        return {"half_crop_size": 6, "embedding_size": 8, "views": CPCRecipe(1, elastic=0.0)}
+        return {"half_crop_size": 6, "embedding_size": 8, "views": CPCTransform(1, elastic=0.0)}
     if name in ("rotate_net", "exemplar_net"):
         return {"predictor": Classification([32, 16, {"rotate_net": 4, "exemplar_net": 32}[name]], norm_type=norm)}
     return {}

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from super_selfish.models import CombinedNet
-from super_selfish.pretext.preview import Panel, Preview
+from super_selfish.pretext.preview import CaptionedImage, Preview
 from super_selfish.reports import preview_figure
 from super_selfish.supervisors import Supervisor
 
@@ -19,7 +19,7 @@ IMAGE = np.zeros((8, 8, 3), np.uint8)
 
 
 def test_a_row_an_image_with_captions_and_verdicts() -> None:
-    rows = [[Panel(IMAGE, f"in {row}"), Panel(IMAGE, f"out {row}", row == 0)] for row in range(3)]
+    rows = [[CaptionedImage(IMAGE, f"in {row}"), CaptionedImage(IMAGE, f"out {row}", row == 0)] for row in range(3)]
     axes = preview_figure(Preview("What?", "Why.", rows)).axes[0]
     texts = [text.get_text() for text in axes.texts]
     assert texts == ["What?", "Why.", "in 0", "out 0 ✓", "in 1", "out 1 ✗", "in 2", "out 2 ✗"]
@@ -30,7 +30,7 @@ def test_a_row_an_image_with_captions_and_verdicts() -> None:
 
 
 def test_nothing_to_show() -> None:
-    for rows in ([], [[]], [[Panel(IMAGE)], [Panel(IMAGE), Panel(IMAGE)]]):
+    for rows in ([], [[]], [[CaptionedImage(IMAGE)], [CaptionedImage(IMAGE), CaptionedImage(IMAGE)]]):
         with pytest.raises(ValueError, match="nothing to show"):
             preview_figure(Preview("What?", "", rows))
 

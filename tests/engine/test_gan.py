@@ -34,7 +34,7 @@ class Plain(GanSupervisor):
     def _forward(self, data: Any) -> Tensor:
         made = self.model(data)
         told = self.discriminator_loss((data,), (made,))
-        return told + self.says(self.judged(made), 1.0) if self.makers_turn else told
+        return told + self.adversarial_loss(self.discriminator_logits(made), 1.0) if self.is_generator_step else told
 
 
 def make(**arguments: Any) -> Plain:
@@ -56,7 +56,7 @@ def test_each_loss_reaches_its_own_player_alone() -> None:
     assert all(gradient is None for gradient in gradients(supervisor.model))
     told = [gradient.clone() for gradient in gradients(supervisor.discriminator)]
     assert all(gradient.abs().sum() > 0 for gradient in told)
-    supervisor.says(supervisor.judged(made), 1.0).backward()
+    supervisor.adversarial_loss(supervisor.discriminator_logits(made), 1.0).backward()
     assert all(gradient.abs().sum() > 0 for gradient in gradients(supervisor.model))
     assert all(torch.equal(*pair) for pair in zip(told, gradients(supervisor.discriminator), strict=True))
 
@@ -171,4 +171,4 @@ def test_a_discriminator_that_cannot_be_copied_can_judge() -> None:
     judge = nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 1))
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     supervisor = ContextNetSupervisor(images, backbone="small_resnet", discriminator=judge)
-    assert supervisor.supervise(epochs=1, batch_size=4, **QUIET).cursor.step == 1
+    assert supervisor.supervise(epochs=1, batch_size=4, **QUIET).train_state.step == 1

@@ -31,7 +31,7 @@ def test_a_data_set_of_tensors() -> None:
     first, second = Supervisor(net(), data), Supervisor(net())
     seen: list[torch.Tensor] = []
     first.model.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
-    assert first.supervise(**QUIET).cursor.step == 4
+    assert first.supervise(**QUIET).train_state.step == 4
     assert {tuple(batch.shape) for batch in seen} == {(4, 3, 20, 24)}
     assert first.feature_dim == 32
     second.load("store/base")
@@ -98,7 +98,7 @@ def test_items_of_any_structure_and_ones_own_collation() -> None:
         def _forward(self, data: Any) -> torch.Tensor:
             return self.loss(self.model(data["image"]), data["label"])
 
-    assert Own(net(), Dicts()).supervise(**QUIET).cursor.step == 4
+    assert Own(net(), Dicts()).supervise(**QUIET).train_state.step == 4
 
     def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -106,7 +106,7 @@ def test_items_of_any_structure_and_ones_own_collation() -> None:
             "label": torch.tensor([item["label"] for item in items]),
         }
 
-    assert Own(net(), Dicts(), collate_fn=collate).supervise(**QUIET).cursor.step == 4
+    assert Own(net(), Dicts(), collate_fn=collate).supervise(**QUIET).train_state.step == 4
 
 
 def test_pictures_alone() -> None:
@@ -123,7 +123,7 @@ def test_pictures_alone() -> None:
             assert torch.allclose(data[:, 0], torch.tensor(0.2))
             return self.model(data).square().mean()
 
-    assert Own(net(), Pictures()).supervise(**QUIET).cursor.step == 4
+    assert Own(net(), Pictures()).supervise(**QUIET).train_state.step == 4
 
 
 def test_streams_are_refused_with_advice() -> None:

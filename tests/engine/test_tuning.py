@@ -158,13 +158,13 @@ def test_adapting_goes_on_without_weights() -> None:
     settings = {"recipe": "adapt", "epochs": 4, **QUIET}
     rotate(weights=small()).supervise(**settings)
     again = rotate().supervise(resume=True, **settings | {"epochs": 5})
-    assert again.cursor.epoch == 5
+    assert again.train_state.epoch == 5
 
 
 def test_other_images_go_on_at_the_same_part_of_the_schedule() -> None:
     class Stop(Callback):
         def on_epoch_end(self, run: Any) -> None:
-            if run.cursor.epoch == 5:
+            if run.train_state.epoch == 5:
                 raise KeyboardInterrupt
 
     settings = {"recipe": "auto", "epochs": 10, **QUIET}
@@ -229,7 +229,7 @@ def test_the_average_follows_each_update() -> None:
     class Average(Watch):
         def on_step_end(self, run: Any) -> None:
             super().on_step_end(run)
-            decay = min(0.5, (1 + run.cursor.step) / (10 + run.cursor.step))
+            decay = min(0.5, (1 + run.train_state.step) / (10 + run.train_state.step))
             self.weights[0] = decay * self.weights[0] + (1 - decay) * self.weights[-1]
 
     watch = Average()

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.evaluation import linear
 from super_selfish.evaluation.linear import linear_probe
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 
 
 @pytest.fixture(autouse=True)
@@ -113,8 +113,8 @@ def test_constant_and_badly_scaled_features_survive():
 @pytest.mark.parametrize("shots", [1, 2, 3, 10])
 def test_few_labels_of_each_class(shots):
     y = np.repeat([3, -9, 40], shots)
-    centres = Stream(1).uniforms(3, 50)
-    x = centres[np.repeat([0, 1, 2], shots)] + 0.3 * Stream(0).uniforms(len(y), 50)
+    centres = KeyedGenerator(1).uniforms(3, 50)
+    x = centres[np.repeat([0, 1, 2], shots)] + 0.3 * KeyedGenerator(0).uniforms(len(y), 50)
     score = linear_probe(x, y, centres + 0.15, [3, -9, 40])
     assert score == 1.0
     assert ("not chosen: one image a class" in score.protocol) == (shots == 1)

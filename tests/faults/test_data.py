@@ -67,7 +67,7 @@ EXCLUDED = {
     "run": "walked by itself",
     "forecast": "told of each run anew",
     "training": "on or off",
-    "of_these_images": "decided anew by comparing the images",
+    "is_same_dataset": "decided anew by comparing the images",
     "tracked": "walked by itself",
     "stored": "what the file that was read says of itself",
     "history": "rates and seconds; the rest is compared below",
@@ -87,7 +87,7 @@ class Snapshot(Callback):
             self.values = dict(walk(run))
 
     def on_step_end(self, run: Any) -> None:
-        if run.cursor.step == self.step:
+        if run.train_state.step == self.step:
             self.values = dict(walk(run))
 
 
@@ -105,10 +105,10 @@ def walk(run: Any) -> Iterator[tuple[str, Any]]:
     for name, thing in supervisor.tracked.items():
         yield f"tracked.{name}", repr(thing.state_dict())
     yield "groups", repr(run.optimizer.state_dict()["param_groups"])
-    yield "cursor", repr(run.cursor)
+    yield "cursor", repr(run.train_state)
     yield "losses", (repr(run.losses), run.count)
     yield "losses by epoch", [entry["loss"] for entry in supervisor.history]
-    yield "loader", (run.loader.pieces, sorted(run.loader.skipped))
+    yield "loader", (run.loader.micro_batches, sorted(run.loader.skipped))
 
 
 ALGORITHMS = ["rotate_net", "bi_gan", "momentum_contrast", "byol", "pirl", "contrastive_multiview_coding"]
@@ -140,7 +140,7 @@ def test_27_an_image_that_cannot_be_read(kind: str, caplog: pytest.LogCaptureFix
         path.write_bytes({"empty": b"", "garbage": b"x" * 99, "half": whole[:900], "web page": b"<html></html>"}[kind])
     with pytest.raises(DataError, match=r"07\.png"):
         run(supervisor, batch_size=4, shuffle=False, checkpoint_every=1, name="store/raised")
-    assert supervisor.cursor.step == 1  # images 4 to 7 are the second batch
+    assert supervisor.train_state.step == 1  # images 4 to 7 are the second batch
     assert list(Path("store/raised.ckpt").glob("step-000000000001"))
     before = supervisor.memory.memory[7].clone()
     run(supervisor, batch_size=4, shuffle=False, on_error="skip", name="store/skipped")

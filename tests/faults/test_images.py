@@ -85,8 +85,8 @@ def test_31_followed_the_bank_keeps_the_rows_of_files_that_are_still_there(step:
     seen: list[tuple[torch.Tensor, int, int]] = []
 
     def look(started: Any) -> None:
-        cursor = started.cursor
-        seen.append((started.supervisor.memory.memory.clone(), cursor.epoch, cursor.batch))
+        train_state = started.train_state
+        seen.append((started.supervisor.memory.memory.clone(), train_state.epoch, train_state.batch))
 
     resumed = supervisor()
     follow = {"resume": True, "allow_dataset_change": True, "epochs": 3, "callbacks": [AtBegin(look)]}
@@ -97,7 +97,7 @@ def test_31_followed_the_bank_keeps_the_rows_of_files_that_are_still_there(step:
     assert torch.allclose(rows.norm(dim=1), torch.ones(13), atol=1e-5)
     assert (epoch, batch) == (-(-step // 3), 0)  # what was left of an epoch is left out
     assert "keeps the rows of 11 images; 2 are new" in caplog.text
-    assert resumed.cursor.epoch == 3
+    assert resumed.train_state.epoch == 3
 
 
 def test_31_arrays_have_no_names_and_the_bank_begins_anew(caplog: Any) -> None:

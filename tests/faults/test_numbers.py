@@ -49,7 +49,7 @@ def test_24_it_stops_before_the_update(algorithm: str, gradient: bool) -> None:
     assert {path: content for path, content in contents().items() if "lock" not in path} == {
         path: content for path, content in stored[0].items() if "lock" not in path
     }
-    assert run(toy(algorithm), resume=True).cursor.step == 8
+    assert run(toy(algorithm), resume=True).train_state.step == 8
 
 
 @pytest.mark.parametrize("algorithm", ["momentum_contrast", "instance_discrimination", "byol", "bi_gan", "rotate_net"])
@@ -64,7 +64,7 @@ def test_25_a_skipped_update_leaves_everything_as_it_was(algorithm: str, caplog:
     run(supervisor, on_nonfinite="skip", callbacks=[At(2, note), At(3, note)])
     assert caplog.text.count("the update is skipped (1 of at most 3)") == 1
     assert [key for key in states[0] if not torch.equal(states[0][key], states[1][key])] == []
-    assert (supervisor.cursor.step, supervisor.cursor.epoch) == (8, 2)
+    assert (supervisor.train_state.step, supervisor.train_state.epoch) == (8, 2)
     assert all(entry["loss"] == entry["loss"] for entry in supervisor.history)
     assert all(torch.isfinite(value).all() for value in supervisor.state_dict().values())
 

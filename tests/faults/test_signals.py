@@ -43,7 +43,7 @@ def test_16_asked_to_stop_it_saves_exits_with_143_and_goes_on_exactly(number: in
         run(stopped, callbacks=[At(step, send(number))], checkpoint_every=100)
     assert told.value.code == 143
     assert isinstance(told.value, SystemExit)
-    assert stopped.cursor.step == step
+    assert stopped.train_state.step == step
     assert {kind: signal.getsignal(kind) for kind in before} == before
     assert Path("store/run.safetensors").is_file()
     assert not Path("store/run.lock").exists()
@@ -70,20 +70,20 @@ def test_14_a_loop_that_reads_batches_of_its_own_is_stopped_too() -> None:
     supervisor = toy(cls=Reads)
     with pytest.raises(Preempted):
         run(supervisor, callbacks=[At(3, send(signal.SIGTERM))])
-    assert supervisor.cursor.step == 3
+    assert supervisor.train_state.step == 3
 
 
 def test_16_in_the_middle_of_a_step_that_step_is_finished_first() -> None:
     class Struck(MomentumContrastSupervisor):
         def _forward(self, data: Any) -> Any:
-            if self.cursor.step == 2:
+            if self.train_state.step == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
             return super()._forward(data)
 
     supervisor = toy(cls=Struck)
     with pytest.raises(Preempted):
         run(supervisor)
-    assert supervisor.cursor.step == 3
+    assert supervisor.train_state.step == 3
     assert supervisor.queue.pointer.item() == 24
 
 
@@ -93,7 +93,7 @@ def test_17_ctrl_c_saves_and_is_raised_again(capfd: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(stopped, callbacks=[At(3, send(signal.SIGINT))], checkpoint_every=100)
     assert "Ctrl-C again leaves at once" in capfd.readouterr().err
-    assert stopped.cursor.step == 3
+    assert stopped.train_state.step == 3
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert digest(run(toy(), resume=True)) == digest(straight)
 
@@ -103,7 +103,7 @@ def test_17_ctrl_c_twice_leaves_at_once_and_the_checkpoint_before_is_good() -> N
 
     class Impatient(MomentumContrastSupervisor):
         def _forward(self, data: Any) -> Any:
-            if self.cursor.step == 5:
+            if self.train_state.step == 5:
                 os.kill(os.getpid(), signal.SIGINT)
                 os.kill(os.getpid(), signal.SIGINT)
                 raise AssertionError("it went on")
@@ -125,12 +125,12 @@ def test_a_stop_in_the_last_step_is_a_finished_run() -> None:
         run(supervisor, callbacks=[At(8, send(signal.SIGTERM))])
     again = toy()
     run(again, resume=True)
-    assert (again.cursor.epoch, digest(again)) == (2, digest(supervisor))
+    assert (again.train_state.epoch, digest(again)) == (2, digest(supervisor))
 
 
 def test_outside_the_main_thread_training_works_and_no_handler_changes() -> None:
     done: list[int] = []
-    thread = threading.Thread(target=lambda: done.append(run(toy(), epochs=1).cursor.step))
+    thread = threading.Thread(target=lambda: done.append(run(toy(), epochs=1).train_state.step))
     before = signal.getsignal(signal.SIGTERM)
     thread.start()
     thread.join()

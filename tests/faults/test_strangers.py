@@ -105,7 +105,7 @@ class TestCheckpoints:
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(trained, work)
         gc.collect()
-        newest, older = CheckpointFolder(work / "run").stored()
+        newest, older = CheckpointFolder(work / "run").checkpoint_paths()
         files = sorted(newest.iterdir())
         file = files[place % len(files)]
         content = file.read_bytes()
@@ -125,7 +125,7 @@ class TestCheckpoints:
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(trained, work)
         gc.collect()
-        newest = CheckpointFolder(work / "run").stored()[0]
+        newest = CheckpointFolder(work / "run").checkpoint_paths()[0]
         path = newest / part
         values = json.loads(path.read_text())
         places = list(walk(values))
@@ -238,12 +238,12 @@ def test_06_fifty_random_damages(algorithm: str, count: int) -> None:
         run(toy(algorithm), epochs=2, checkpoint_every=1, name="store/whole", callbacks=[At(5, stop)])
     chance = random.Random(algorithm)
     straight = contents_of("store/straight")
-    newest = CheckpointFolder(Path("store/whole")).stored()[0]
+    newest = CheckpointFolder(Path("store/whole")).checkpoint_paths()[0]
     names = sorted(path.name for path in newest.iterdir())
     for turn in range(count):
         shutil.rmtree("store/hurt.ckpt", ignore_errors=True)
         shutil.copytree("store/whole.ckpt", "store/hurt.ckpt")
-        damage(CheckpointFolder(Path("store/hurt")).stored()[0] / names[turn % len(names)], chance)
+        damage(CheckpointFolder(Path("store/hurt")).checkpoint_paths()[0] / names[turn % len(names)], chance)
         found = CheckpointFolder(Path("store/hurt")).newest_valid()
         assert found is not None
         assert found.step == 4, f"damage {turn} to {names[turn % len(names)]} was not found"

@@ -37,7 +37,7 @@ def run(supervisor: Supervisor, **settings: Any) -> Supervisor:
 
 def digest(supervisor: Supervisor) -> str:
     """Of all that is trained and remembered, and of how far training has come."""
-    total = hashlib.sha256(repr(supervisor.cursor).encode())
+    total = hashlib.sha256(repr(supervisor.train_state).encode())
     for key, value in sorted(supervisor.state_dict().items()):
         total.update(key.encode() + value.contiguous().numpy().tobytes())
     return total.hexdigest()
@@ -51,7 +51,7 @@ class At(Callback):
         self.do = do
 
     def on_step_end(self, run: Any) -> None:
-        if run.cursor.step == self.step:
+        if run.train_state.step == self.step:
             self.do()
 
 

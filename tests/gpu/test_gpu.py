@@ -74,7 +74,7 @@ def test_a_gpu_is_used_unless_the_user_chose_the_cpu(tmp_path: Path) -> None:
 def test_every_algorithm_trains_in_half_precision(name: str, precision: str, tmp_path: Path) -> None:
     supervisor = make(name).supervise(**run(tmp_path, precision=precision, epochs=4))
     assert np.isfinite(supervisor.history[-1]["loss"])
-    assert supervisor.cursor.step >= 3
+    assert supervisor.train_state.step >= 3
 
 
 @pytest.mark.filterwarnings("ignore:TensorFloat32")
@@ -88,7 +88,7 @@ class Kill(Callback):
     """Ends a run in its third step."""
 
     def on_step_end(self, run: Any) -> None:
-        if run.cursor.step == 3:
+        if run.train_state.step == 3:
             raise RuntimeError("killed")
 
 

@@ -104,7 +104,7 @@ def test_alpha_is_dropped_not_blended(tmp_path, rng):
     check(tmp_path / "rgba.png", array[:, :, :3])
     check(tmp_path / "rgba.tif", array[:, :, :3])
     check(tmp_path / "la.png", array[:, :, :1])
-    assert images.inspect(tmp_path / "rgba.png")[1]
+    assert images.inspect_image(tmp_path / "rgba.png")[1]
     assert images.decode(tmp_path / "la.png")[1]
 
 
@@ -156,7 +156,7 @@ def test_sixteen_bit_colour_png_keeps_every_bit(tmp_path, rng, channels):
     order = [2, 1, 0, 3][:channels]
     cv2.imwrite(str(tmp_path / "x.png"), array[:, :, order])
     check(tmp_path / "x.png", array[:, :, :3])
-    assert images.inspect(tmp_path / "x.png")[1] == (channels == 4)
+    assert images.inspect_image(tmp_path / "x.png")[1] == (channels == 4)
 
 
 def test_sixteen_bit_grey_and_alpha_png(tmp_path, rng):
@@ -284,7 +284,7 @@ def test_other_png_chunks_change_no_pixel(tmp_path, rng, channels, colour_type, 
     data = raw_png([row.tobytes() for row in array], 8, 8, colour_type, png_chunk(kind, content[kind]))
     (tmp_path / "x.png").write_bytes(data)
     check(tmp_path / "x.png", array)
-    assert images.inspect(tmp_path / "x.png")[1] == (kind == b"tRNS")
+    assert images.inspect_image(tmp_path / "x.png")[1] == (kind == b"tRNS")
     assert capfd.readouterr().err == ""
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from super_selfish.errors import DataError
-from super_selfish.images.image_files import decode, inspect
+from super_selfish.images.image_files import decode, inspect_image
 from super_selfish.images.jpeg import reduction
 
 
@@ -32,7 +32,7 @@ def exif(orientation: int) -> Image.Exif:
 
 
 def header(data: bytes) -> tuple[object, ...]:
-    return inspect(io.BytesIO(data))[0]
+    return inspect_image(io.BytesIO(data))[0]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_damage_raises_nothing_but_data_errors() -> None:
         for _ in range(dice.randrange(4)):
             if damaged:
                 damaged[dice.randrange(min(300, len(damaged)))] = dice.randrange(256)
-        for read in (inspect, decode):
+        for read in (inspect_image, decode):
             with contextlib.suppress(DataError):
                 read(io.BytesIO(damaged), max_pixels=1 << 20)
 

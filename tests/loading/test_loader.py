@@ -12,21 +12,21 @@ from super_selfish.data import RotateDataset
 from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages
 from super_selfish.loading.collate import Collator, Item, to_device
 from super_selfish.loading.gather import Gatherer
-from super_selfish.loading.loader import Cursor, TrainLoader
+from super_selfish.loading.loader import TrainLoader, TrainState
 from super_selfish.pretext.base import PretextDataset, Sample
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 
 
 class Noise(PretextDataset):
     """The index of the image and a random number."""
 
-    def sample(self, index: int, stream: Stream) -> Sample:
-        return torch.tensor(index), torch.tensor(stream.uniform())
+    def sample(self, index: int, generator: KeyedGenerator) -> Sample:
+        return torch.tensor(index), torch.tensor(generator.uniform())
 
 
-def loader(size: int = 10, batch: int = 3, cursor: Cursor | None = None, **settings: Any) -> TrainLoader:
+def loader(size: int = 10, batch: int = 3, train_state: TrainState | None = None, **settings: Any) -> TrainLoader:
     dataset = Noise(np.zeros((size, 32, 32, 3), np.uint8))
-    return TrainLoader(dataset, batch, cursor or Cursor(), lambda given: given.data, **settings)
+    return TrainLoader(dataset, batch, train_state or TrainState(), lambda given: given.data, **settings)
 
 
 def rows(batches: list[Any]) -> list[tuple[int, float]]:
@@ -50,22 +50,22 @@ def test_order_and_randomness_are_functions_of_seed_and_epoch() -> None:
     assert first != train(loader(seed=1), 3)
     assert len(first) == 27
     assert len({number for _, number in first}) == 27, "an image must look different in every epoch"
-    assert train(loader(cursor=Cursor(epoch=1)), 1) == first[9:18]
+    assert train(loader(train_state=TrainState(epoch=1)), 1) == first[9:18]
 
 
 def test_a_cursor_instead_of_a_replay() -> None:
     whole = train(loader(), 2)
     for batch in range(3):
-        assert train(loader(cursor=Cursor(epoch=0, batch=batch)), 1) == whole[3 * batch : 9]
+        assert train(loader(train_state=TrainState(epoch=0, batch=batch)), 1) == whole[3 * batch : 9]
 
 
 def test_looking_does_not_move_the_cursor() -> None:
     source = loader()
     looked = rows([source.peek()])
     assert rows([next(iter(source))]) == looked
-    assert source.cursor == Cursor()
+    assert source.train_state == TrainState()
     assert train(source, 1)[:3] == looked
-    assert source.cursor == Cursor(epoch=1, batch=0, step=3, samples=9)
+    assert source.train_state == TrainState(epoch=1, batch=0, step=3, samples=9)
 
 
 def test_without_shuffling_the_order_is_that_of_the_data() -> None:
@@ -73,21 +73,21 @@ def test_without_shuffling_the_order_is_that_of_the_data() -> None:
 
 
 def test_pieces_make_up_the_batch() -> None:
-    source = loader(12, 6, pieces=4)
+    source = loader(12, 6, micro_batches=4)
     assert len(source) == 8
     assert source.batches == 2
     sizes, shares, last = [], [], []
     for batch in source:
         sizes.append(len(batch[0]))
         shares.append(source.share)
-        last.append(source.in_last_piece)
-        if source.in_last_piece:
+        last.append(source.in_last_micro_batch)
+        if source.in_last_micro_batch:
             source.commit()
     assert sizes == [2, 2, 1, 1] * 2
     assert last == [False, False, False, True] * 2
     assert sum(shares[:4]) == pytest.approx(1)
-    assert source.cursor == Cursor(epoch=1, batch=0, step=2, samples=12)
-    plain, parted = loader(12, 6), loader(12, 6, pieces=4)
+    assert source.train_state == TrainState(epoch=1, batch=0, step=2, samples=12)
+    plain, parted = loader(12, 6), loader(12, 6, micro_batches=4)
     whole = train(plain, 1)
     assert rows(list(parted)) == whole
 
@@ -97,7 +97,7 @@ def test_a_loop_that_updates_less_often_than_it_reads() -> None:
     for position, _ in enumerate(source):
         if position % 2:
             source.commit()
-    assert source.cursor == Cursor(epoch=1, batch=0, step=2, samples=12)
+    assert source.train_state == TrainState(epoch=1, batch=0, step=2, samples=12)
 
 
 def test_the_users_generator_is_left_alone_by_the_data_loader() -> None:
@@ -112,7 +112,7 @@ def test_the_users_generator_is_left_alone_by_the_data_loader() -> None:
 def test_images_arrive_scaled_and_channels_last() -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     cpu = torch.device("cpu")
-    source = TrainLoader(RotateDataset(images), 2, Cursor(), lambda batch: to_device(batch, cpu), shuffle=False)
+    source = TrainLoader(RotateDataset(images), 2, TrainState(), lambda batch: to_device(batch, cpu), shuffle=False)
     turned, ids = next(iter(source))
     assert turned.shape == (8, 3, 32, 32)
     assert turned.dtype == torch.float32
@@ -132,16 +132,16 @@ def test_mixed_depths_and_sizes() -> None:
 
 def test_too_many_unreadable_images_end_it() -> None:
     class Broken(Noise):
-        def sample(self, index: int, stream: Stream) -> Sample:
+        def sample(self, index: int, generator: KeyedGenerator) -> Sample:
             if index >= 20:
                 raise DataError(f"number {index} is broken")
-            return super().sample(index, stream)
+            return super().sample(index, generator)
 
     dataset = Broken(np.zeros((40, 32, 32, 3), np.uint8))
-    source = TrainLoader(dataset, 4, Cursor(), lambda batch: batch.data, on_error="skip")
+    source = TrainLoader(dataset, 4, TrainState(), lambda batch: batch.data, on_error="skip")
     with pytest.raises(TooManyBadImages, match=r"1\d of 40 images cannot be read.*at most 10.*is broken"):
         train(source, 1)
-    source = TrainLoader(dataset, 4, Cursor(), lambda batch: batch.data)
+    source = TrainLoader(dataset, 4, TrainState(), lambda batch: batch.data)
     with pytest.raises(DataError, match="is broken"):
         train(source, 1)
 

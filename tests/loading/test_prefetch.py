@@ -21,10 +21,10 @@ from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.errors import UnreadableImage
 from super_selfish.loading import loader as loaders
 from super_selfish.loading import prefetch
-from super_selfish.loading.loader import Cursor, TrainLoader
+from super_selfish.loading.loader import TrainLoader, TrainState
 from super_selfish.loading.prefetch import THREAD_NAME, ThreadedLoader
 from super_selfish.pretext.base import Sample
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 
 
 class Record(PretextDataset):
@@ -34,9 +34,9 @@ class Record(PretextDataset):
         super().__init__(dataset)
         self.seen: list[tuple[str, int]] = []
 
-    def sample(self, index: int, stream: Stream) -> Sample:
+    def sample(self, index: int, generator: KeyedGenerator) -> Sample:
         self.seen.append((threading.current_thread().name, index))
-        return torch.tensor(index), torch.tensor(stream.uniform())
+        return torch.tensor(index), torch.tensor(generator.uniform())
 
     @property
     def readers(self) -> set[str]:
@@ -71,7 +71,7 @@ def reading() -> list[threading.Thread]:
 
 
 def opened(dataset: Any, batch: int = 3, **settings: Any) -> TrainLoader:
-    return TrainLoader(dataset, batch, Cursor(), lambda given: given, **settings)
+    return TrainLoader(dataset, batch, TrainState(), lambda given: given, **settings)
 
 
 def zeros(size: int = 12) -> Any:
@@ -85,8 +85,8 @@ def plainly(threads: int, ahead: int, read: Callable[[int], Any], batches: int =
         def __getitem__(self, number: int) -> Any:
             return read(number)
 
-    tickets = [range(4 * batch, 4 * batch + 4) for batch in range(batches)]
-    return iter(ThreadedLoader(Numbers(), tickets, list, threads=threads, ahead=ahead))
+    requests = [range(4 * batch, 4 * batch + 4) for batch in range(batches)]
+    return iter(ThreadedLoader(Numbers(), requests, list, threads=threads, ahead=ahead))
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -106,7 +106,7 @@ def test_batches_come_in_order(threads: int, ahead: int) -> None:
     assert list(plainly(threads, ahead, read)) == [list(range(first, first + 4)) for first in range(0, 20, 4)]
 
 
-@pytest.mark.parametrize("settings", [{}, {"pieces": 2}, {"shuffle": False, "seed": 3}])
+@pytest.mark.parametrize("settings", [{}, {"micro_batches": 2}, {"shuffle": False, "seed": 3}])
 @pytest.mark.parametrize("ahead", [0, 2])
 def test_threads_and_workers_change_nothing(
     photos: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], ahead: int
@@ -118,15 +118,15 @@ def test_threads_and_workers_change_nothing(
         source = opened(dataset, 4, on_error="skip", num_workers=workers, ahead=ahead, **settings)
         assert isinstance(source._loader, ThreadedLoader) == (threads > 1 and workers == 0)
         batches = []
-        for limit in (2 * source.pieces, 99, 99):  # left in the middle of the first epoch
+        for limit in (2 * source.micro_batches, 99, 99):  # left in the middle of the first epoch
             for batch in source:
                 batches.append(batch)
-                if source.in_last_piece:
+                if source.in_last_micro_batch:
                     source.commit()
                 limit -= 1
                 if not limit:
                     break
-        assert source.cursor == Cursor(epoch=2, batch=0, step=6, samples=24)
+        assert source.train_state == TrainState(epoch=2, batch=0, step=6, samples=24)
         assert set(source.skipped) == {1, 6}
         return [(batch.data[0].numpy().tobytes(), batch.data[1], batch.indices, batch.failures) for batch in batches]
 
@@ -138,7 +138,7 @@ def test_threads_and_workers_change_nothing(
     plain = trained(1, 0)
     assert not same(plain[:1], plain[1:2])
     assert same(trained(3, 0), plain)
-    if settings.get("pieces") and ahead:
+    if settings.get("micro_batches") and ahead:
         assert same(trained(3, 2), plain)
 
 
@@ -252,9 +252,9 @@ def test_only_what_is_safe_is_read_by_threads() -> None:
         names: set[str] = set()
         sample = dataset.sample
 
-        def watched(index: int, stream: Stream) -> Sample:
+        def watched(index: int, generator: KeyedGenerator) -> Sample:
             names.add(threading.current_thread().name)
-            return sample(index, stream)
+            return sample(index, generator)
 
         dataset.sample = watched
         list(opened(dataset, ahead=2, **settings))
@@ -297,7 +297,7 @@ def test_looking_leaves_a_pass_alone() -> None:
     for batch in source:
         seen.append(rows(batch))
         assert rows(source.peek()) == looked
-        assert source.cursor == Cursor()
+        assert source.train_state == TrainState()
     assert seen == expected
     assert seen[0] == looked
 
@@ -309,7 +309,7 @@ def test_a_pass_stays_in_the_epoch_in_which_it_began(ahead: int) -> None:
     expected = source.order(0).tolist()
     batches = iter(source)
     seen = next(batches).indices
-    source.cursor.epoch = 5
+    source.train_state.epoch = 5
     for batch in batches:
         seen += batch.indices
     assert seen == expected

@@ -21,7 +21,7 @@ from super_selfish.errors import ConfigurationError, WorkerKilled
 from super_selfish.images import functional
 from super_selfish.loading import prefetch, workers
 from super_selfish.loading.collate import Collator, Item
-from super_selfish.loading.loader import Cursor, TrainLoader
+from super_selfish.loading.loader import TrainLoader, TrainState
 
 
 class Numbers:
@@ -39,7 +39,7 @@ class Numbers:
 
 
 def opened(do: Callable[[int], Any] = lambda index: None, count: int = 2, **options: Any) -> TrainLoader:
-    return TrainLoader(Numbers(do), 4, Cursor(), lambda batch: batch.data, num_workers=count, **options)
+    return TrainLoader(Numbers(do), 4, TrainState(), lambda batch: batch.data, num_workers=count, **options)
 
 
 def passes(loader: TrainLoader) -> list[list[int]]:
@@ -94,13 +94,13 @@ def test_processes_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, caplo
 
 
 @pytest.mark.parametrize("order", [0, 9, 23])
-@pytest.mark.parametrize("pieces", [1, 2])
-def test_no_shared_memory_in_the_middle(order: int, pieces: int, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_no_shared_memory_in_the_middle(order: int, micro_batches: int, caplog: pytest.LogCaptureFixture) -> None:
     """Linux ends a process by SIGBUS that writes to shared memory which is full; nothing is read twice or left out."""
-    plain = opened(count=0, pieces=pieces)
+    plain = opened(count=0, micro_batches=micro_batches)
     index = int(plain.order(0)[order])
     failing = in_worker_at(index, lambda: os.kill(os.getpid(), signal.SIGBUS))
-    read = passes(opened(failing, pieces=pieces))
+    read = passes(opened(failing, micro_batches=micro_batches))
     assert read == passes(plain)
     (said,) = caplog.messages
     assert "--shm-size" in said
@@ -268,7 +268,7 @@ class TestPinned:
             return [np.full((40, 40, 3), index, np.uint8) for index in range(8)]
 
         for threads in (1, 2):
-            loader = TrainLoader(images(), 4, Cursor(), lambda batch: batch.data, pin=True)
+            loader = TrainLoader(images(), 4, TrainState(), lambda batch: batch.data, pin=True)
             loader._loader = prefetch.open_loader(
                 loader._loader.dataset, loader._loader.batch_sampler, loader._loader.collate_fn,
                 num_workers=0, threads=threads, ahead=1,
@@ -276,4 +276,6 @@ class TestPinned:
             assert len(list(loader)) == 2
             assert asked == [(4, 40, 40, 3)] * 2
             asked.clear()
-        assert TrainLoader(images(), 4, Cursor(), lambda batch: batch, num_workers=1)._loader.collate_fn.pin is False
+        assert (
+            TrainLoader(images(), 4, TrainState(), lambda batch: batch, num_workers=1)._loader.collate_fn.pin is False
+        )

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from super_selfish.errors import ConfigurationError
 from super_selfish.memory import BatchedMemory
-from super_selfish.memory.draws import distinct_rows, rows_for_each
+from super_selfish.memory.draws import distinct_entries, entries_for_each
 from super_selfish.models.combined import load_exactly
 
 
@@ -108,29 +108,29 @@ def test_random_rows_for_each_never_the_own() -> None:
 def test_shared_negatives_are_different_and_equally_likely(size: int) -> None:
     times = torch.zeros(size)
     for key in range(600):
-        rows = distinct_rows(size, 5, key)
+        rows = distinct_entries(size, 5, key)
         assert len(set(rows.tolist())) == 5
         times[rows] += 1
     expected = 600 * 5 / size
     assert ((times - expected) ** 2 / expected).sum() < size + 5 * (2 * size) ** 0.5  # chi squared
-    assert distinct_rows(size, size, 1).sort().values.tolist() == list(range(size))
-    assert torch.equal(distinct_rows(size, 5, 7), distinct_rows(size, 5, 7))
+    assert distinct_entries(size, size, 1).sort().values.tolist() == list(range(size))
+    assert torch.equal(distinct_entries(size, 5, 7), distinct_entries(size, 5, 7))
 
 
 def test_negatives_for_each_are_a_function_of_key_and_anchor_without_the_own() -> None:
     own = torch.tensor([0, 3, 6, 3])
-    rows = rows_for_each(7, 6000, own, key=2)
+    rows = entries_for_each(7, 6000, own, key=2)
     assert torch.equal(rows[1], rows[3])
-    assert torch.equal(rows[1:3], rows_for_each(7, 6000, own[1:3], key=2)), "an anchor's draws depend on the others"
+    assert torch.equal(rows[1:3], entries_for_each(7, 6000, own[1:3], key=2)), "an anchor's draws depend on the others"
     assert not torch.equal(rows[0], rows[1])
-    assert not torch.equal(rows, rows_for_each(7, 6000, own, key=3))
+    assert not torch.equal(rows, entries_for_each(7, 6000, own, key=3))
     for anchor in range(3):
         counts = torch.bincount(rows[anchor], minlength=7)
         assert counts[own[anchor]] == 0
         assert (counts[torch.arange(7) != own[anchor]] - 1000).abs().max() < 150
     pairs = torch.stack([rows[0][:-1] * 7 + rows[0][1:]]).flatten().bincount(minlength=49)
     assert pairs[pairs > 0].float().std() < 25, "one draw tells the next"
-    large = rows_for_each(2**31, 1000, torch.tensor([5]), key=0)
+    large = entries_for_each(2**31, 1000, torch.tensor([5]), key=0)
     assert 0 <= large.min() < 2**26
     assert 2**31 - 2**26 < large.max() < 2**31
 

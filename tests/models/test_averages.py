@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from super_selfish.models import MomentumSchedule, cosine_momentum, follow, momentum_copy
+from super_selfish.models import MomentumSchedule, cosine_momentum, momentum_copy, update_ema
 from super_selfish.models.averages import inference
 
 
@@ -42,7 +42,7 @@ def test_parameters_follow_and_buffers_stay(momentum: float) -> None:
     for parameter in network.parameters():
         parameter.data.add_(1.0)
     network(torch.randn(8, 3))
-    follow(average, network, momentum)
+    update_ema(average, network, momentum)
     for old, new, trained in zip(before, average.parameters(), network.parameters(), strict=True):
         assert torch.allclose(new, momentum * old + (1 - momentum) * trained, atol=1e-6)
         assert not new.requires_grad

@@ -23,7 +23,7 @@ def check_training(
     """Train with defaults; the weights move, are stored, and give the same features in a new process."""
     before = {name: value.detach().clone() for name, value in supervisor.model.named_parameters()}
     supervisor.supervise(epochs=epochs)
-    assert supervisor.cursor.step == epochs, "a step an epoch: the batch is as large as the data set"
+    assert supervisor.train_state.step == epochs, "a step an epoch: the batch is as large as the data set"
     assert all(math.isfinite(entry["loss"]) for entry in supervisor.history)
     moved = [name for name, value in supervisor.model.named_parameters() if not torch.equal(before[name], value)]
     assert len(moved) > 0.5 * len(before)  # residual branches that start at zero follow in the second step

@@ -11,7 +11,7 @@ import torch
 
 from super_selfish.data import DenoiseDataset
 from super_selfish.errors import ConfigurationError
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 
 KINDS = ("mask", "saltpepper", "gaussian")
 
@@ -26,7 +26,7 @@ def pictures(
 
 
 def draw(images: np.ndarray, seed: int = 0, **arguments: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    corrupted, clean, mask = DenoiseDataset(images, **arguments).sample(1, Stream(seed))
+    corrupted, clean, mask = DenoiseDataset(images, **arguments).sample(1, KeyedGenerator(seed))
     return corrupted, clean, mask.numpy()[0]
 
 

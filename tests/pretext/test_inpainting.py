@@ -10,7 +10,7 @@ import torch
 
 from super_selfish.data import ContextDataset
 from super_selfish.pretext.base import sample_key
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 
 
 def pictures(count: int = 4, height: int = 40, width: int = 56, channels: int = 3) -> np.ndarray:
@@ -23,7 +23,7 @@ def test_erased_pixels_are_the_mean_colour_and_no_other_changes(channels: int) -
     dataset = ContextDataset(images)
     colour = np.rint(images.mean((0, 1, 2)))
     for index in range(4):
-        corrupted, clean, mask = dataset.sample(index, Stream(index))
+        corrupted, clean, mask = dataset.sample(index, KeyedGenerator(index))
         assert corrupted.dtype == clean.dtype == np.uint8
         assert mask.shape == (1, 40, 56)
         assert mask.dtype == torch.bool
@@ -35,14 +35,14 @@ def test_erased_pixels_are_the_mean_colour_and_no_other_changes(channels: int) -
 
 @pytest.mark.parametrize(("fill", "expected"), [(0.0, [0, 0, 0]), ((0.0, 1.0, 0.2), [0, 255, 51])])
 def test_another_fill(fill: Any, expected: list[int]) -> None:
-    corrupted, _, mask = ContextDataset(pictures(), fill=fill).sample(0, Stream(0))
+    corrupted, _, mask = ContextDataset(pictures(), fill=fill).sample(0, KeyedGenerator(0))
     assert (corrupted[mask[0].numpy()] == expected).all()
 
 
 def test_at_least_one_block_is_erased() -> None:
     dataset = ContextDataset(pictures(), p=0.0, scale_range=(0.08, 0.08))
     for seed in range(50):
-        share = dataset.sample(0, Stream(seed))[2].double().mean()
+        share = dataset.sample(0, KeyedGenerator(seed))[2].double().mean()
         assert 0.07 < share < 0.09
 
 
@@ -50,7 +50,7 @@ def test_blocks_have_the_areas_and_shapes_that_were_asked_for() -> None:
     dataset = ContextDataset(np.zeros((2, 200, 200, 3), np.uint8), p=0.0, scale_range=(0.02, 0.06))
     areas, shapes = [], []
     for seed in range(400):
-        mask = dataset.sample(0, Stream(seed))[2][0].numpy()
+        mask = dataset.sample(0, KeyedGenerator(seed))[2][0].numpy()
         height, width = mask.any(1).sum(), mask.any(0).sum()
         assert mask.sum() == height * width, "one block"
         areas.append(height * width / 200**2)
@@ -65,18 +65,18 @@ def test_blocks_have_the_areas_and_shapes_that_were_asked_for() -> None:
 
 def test_three_in_ten_attempts_succeed() -> None:
     dataset = ContextDataset(np.zeros((2, 225, 225, 3), np.uint8))
-    shares = [dataset.sample(0, Stream(seed))[2].double().mean().item() for seed in range(300)]
+    shares = [dataset.sample(0, KeyedGenerator(seed))[2].double().mean().item() for seed in range(300)]
     assert min(shares) > 0.04
     assert 0.16 < np.mean(shares) < 0.23  # three blocks of 7.5 % that overlap a little
 
 
 def test_deep_images_and_floats() -> None:
     deep = pictures().astype(np.uint16) * 257
-    corrupted, clean, mask = ContextDataset(deep, fill=1.0).sample(0, Stream(0))
+    corrupted, clean, mask = ContextDataset(deep, fill=1.0).sample(0, KeyedGenerator(0))
     assert clean.dtype == np.uint16
     assert (corrupted[mask[0].numpy()] == 65535).all()
     floats = pictures().astype(np.float32) / 255
-    corrupted, clean, mask = ContextDataset(floats).sample(0, Stream(0))
+    corrupted, clean, mask = ContextDataset(floats).sample(0, KeyedGenerator(0))
     assert np.abs(corrupted[mask[0].numpy()] - floats.mean((0, 1, 2))).max() < 1e-5
 
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from super_selfish.data import JigsawAugmentations, JigsawDataset, JigsawRecipe, fit_preprocessing, jigsaw
+from super_selfish.data import JigsawAugmentations, JigsawDataset, JigsawTransform, fit_preprocessing, jigsaw
 from super_selfish.datasets.preprocessing import ImageDataset
 from super_selfish.errors import ConfigurationError, DataError
-from super_selfish.pretext.tiles import cell_and_crop, normalised, relaid, shuffled, without_fringe
-from super_selfish.seeding import Stream
+from super_selfish.pretext.tiles import cell_and_crop, normalised, reorder_tiles, shuffled, without_fringe
+from super_selfish.seeding import KeyedGenerator
 
 PLAIN: dict[str, Any] = {
-    "transformations": JigsawRecipe(jitter_p=0, grey=0),
+    "transformations": JigsawTransform(jitter_p=0, grey=0),
     "chroma_jitter": 0,
     "chroma_project": 0,
     "grey": 0,
@@ -47,24 +47,24 @@ def tiles(image: np.ndarray, crops: int) -> list[np.ndarray]:
 def test_the_identity_changes_nothing(crops: int, size: tuple[int, int]) -> None:
     image = noise(*size)[0]
     cell = (size[0] // crops, size[1] // crops)
-    laid = shuffled(image, range(crops * crops), crops, cell, Stream(0))
+    laid = shuffled(image, range(crops * crops), crops, cell, KeyedGenerator(0))
     assert np.array_equal(laid, image[: crops * cell[0], : crops * cell[1]])
 
 
 def test_tile_n_goes_to_place_perm_n() -> None:
     image = noise(36, 48)[0]
     permutation = [4, 0, 8, 1, 7, 2, 6, 5, 3]
-    laid = tiles(shuffled(image, permutation, 3, (12, 16), Stream(0)), 3)
+    laid = tiles(shuffled(image, permutation, 3, (12, 16), KeyedGenerator(0)), 3)
     for tile, place in enumerate(permutation):
         assert np.array_equal(laid[place], tiles(image, 3)[tile])
 
 
 def test_the_puzzle_holds_the_same_tiles_and_can_be_laid_right() -> None:
     image = noise(36, 48)[0]
-    permutation = Stream(1).permutation(9)
-    laid = shuffled(image, permutation, 3, (12, 16), Stream(0))
+    permutation = KeyedGenerator(1).permutation(9)
+    laid = shuffled(image, permutation, 3, (12, 16), KeyedGenerator(0))
     assert sorted(tile.tobytes() for tile in tiles(laid, 3)) == sorted(tile.tobytes() for tile in tiles(image, 3))
-    back = relaid(torch.from_numpy(laid).permute(2, 0, 1), permutation)
+    back = reorder_tiles(torch.from_numpy(laid).permute(2, 0, 1), permutation)
     assert np.array_equal(back.permute(1, 2, 0).numpy(), image)
 
 
@@ -77,7 +77,7 @@ def test_nothing_outside_the_grid_is_seen(crops: int) -> None:
     total = {"total_perms": 24, "crops": crops}
     for index in range(4):
         (one, row), (other, same) = (
-            JigsawDataset(given, **total).sample(index, Stream(3, index)) for given in (images, changed)
+            JigsawDataset(given, **total).sample(index, KeyedGenerator(3, index)) for given in (images, changed)
         )
         assert torch.equal(one, other)
         assert row == same
@@ -89,18 +89,18 @@ def test_no_tile_shows_pixels_of_its_neighbours() -> None:
         image = np.zeros((40, 40, 3), np.uint8)
         tiles(image, 2)[quarter][:] = 255
         for draw in range(20):
-            laid = shuffled(image, [0, 1, 2, 3], 2, (17, 17), Stream(draw), None, 3)
+            laid = shuffled(image, [0, 1, 2, 3], 2, (17, 17), KeyedGenerator(draw), None, 3)
             for place, tile in enumerate(tiles(laid, 2)):
                 assert (tile == (255 if place == quarter else 0)).all()
 
 
 def test_two_draws_crop_differently_and_each_tile_by_itself() -> None:
     dataset = JigsawDataset(noise(), normed=False, total_perms=2, n_perms_per_image=1, **PLAIN)
-    draws = [dataset.sample(0, Stream(number))[0] for number in range(8)]
+    draws = [dataset.sample(0, KeyedGenerator(number))[0] for number in range(8)]
     assert all(draw.dtype == np.uint8 for draw in draws)
     assert len({draw.tobytes() for draw in draws}) == 8
     both = np.tile(noise(20, 20)[0], (2, 2, 1))  # four equal tiles
-    laid = tiles(shuffled(both, [0, 1, 2, 3], 2, (14, 14), Stream(0)), 2)
+    laid = tiles(shuffled(both, [0, 1, 2, 3], 2, (14, 14), KeyedGenerator(0)), 2)
     assert len({tile.tobytes() for tile in laid}) == 4
 
 
@@ -109,7 +109,7 @@ def test_crops_reach_every_corner_of_the_cell_and_none_beyond() -> None:
     image = np.tile(np.stack([y, x, x], axis=2).astype(np.uint8), (2, 2, 1))
     seen = set()
     for draw in range(200):
-        tile = tiles(shuffled(image, [0, 1, 2, 3], 2, (18, 17), Stream(draw)), 2)[0]
+        tile = tiles(shuffled(image, [0, 1, 2, 3], 2, (18, 17), KeyedGenerator(draw)), 2)[0]
         seen.add((int(tile[0, 0, 0]), int(tile[0, 0, 1])))
         assert tile[-1, -1, 0] - tile[0, 0, 0] == 17
         assert tile[-1, -1, 1] - tile[0, 0, 1] == 16
@@ -121,21 +121,21 @@ def test_channels_are_shifted_against_each_other(axis: int) -> None:
     image = np.repeat((np.mgrid[:30, :30][axis] * 8)[:, :, None], 3, axis=2).astype(np.uint8)
     apart = []
     for draw in range(100):
-        laid = tiles(shuffled(image, [0, 1, 2, 3], 2, (11, 11), Stream(draw), None, 2), 2)
+        laid = tiles(shuffled(image, [0, 1, 2, 3], 2, (11, 11), KeyedGenerator(draw), None, 2), 2)
         corners = np.array([tile[0, 0] // 8 - 15 * divmod(place, 2)[axis] for place, tile in enumerate(laid)], np.int64)
         apart.append(np.ptp(corners, axis=1))
         assert corners.min() >= 0
         assert corners.max() <= 4
     assert np.max(apart) == 2
     assert len({tuple(row) for row in apart}) > 10, "each tile has shifts of its own"
-    still = shuffled(image, [0, 1, 2, 3], 2, (11, 11), Stream(0), None, 0)
+    still = shuffled(image, [0, 1, 2, 3], 2, (11, 11), KeyedGenerator(0), None, 0)
     assert np.array_equal(still[:, :, 0], still[:, :, 2])
 
 
 def test_channels_are_shifted_in_colour_images_only() -> None:
     images = noise(channels=1).repeat(3, axis=3)
     for changed, shifted in (({"chroma_jitter": 2}, True), ({}, False), ({"chroma_jitter": 2, "grey": 1.0}, False)):
-        laid, _ = JigsawDataset(images, normed=False, **{**PLAIN, **changed}).sample(0, Stream(1))
+        laid, _ = JigsawDataset(images, normed=False, **{**PLAIN, **changed}).sample(0, KeyedGenerator(1))
         assert (np.ptp(laid, axis=2).max() > 20) == shifted
 
 
@@ -170,7 +170,7 @@ def test_brightness_of_a_tile_is_not_seen() -> None:
 
 def test_items_are_puzzles_and_rows_of_the_table() -> None:
     dataset = JigsawDataset(noise(), crops=2)
-    laid = [dataset.sample(0, Stream(draw)) for draw in range(300)]
+    laid = [dataset.sample(0, KeyedGenerator(draw)) for draw in range(300)]
     assert {row for _, row in laid} == set(range(24))
     puzzle, row = dataset[1]
     assert puzzle.shape == (3, 40, 40)
@@ -187,7 +187,7 @@ def test_the_row_is_the_order_of_the_tiles() -> None:
         tile[:] = 40 * (number + 1)
     dataset = JigsawDataset(image[None].repeat(2, axis=0), normed=False, **PLAIN)
     for draw in range(30):
-        laid, row = dataset.sample(0, Stream(draw))
+        laid, row = dataset.sample(0, KeyedGenerator(draw))
         order = dataset.permutations[row]
         assert [int(tiles(laid, 2)[order[number]][5, 5, 0]) for number in range(4)] == [40, 80, 120, 160]
 
@@ -198,7 +198,7 @@ def test_an_image_keeps_its_part_of_the_table() -> None:
     assert all(len(part) == 5 for part in parts)
     assert set.union(*parts) == set(range(24))
     for index in (0, 7):
-        assert {dataset.sample(index, Stream(draw))[1] for draw in range(100)} == parts[index]
+        assert {dataset.sample(index, KeyedGenerator(draw))[1] for draw in range(100)} == parts[index]
 
 
 def test_grey_and_projection_have_their_shares() -> None:
@@ -206,12 +206,12 @@ def test_grey_and_projection_have_their_shares() -> None:
     colours = {**PLAIN, "normed": False}
     for grey, expected in ((1.0, 30), (0.0, 0), (0.5, 15)):
         dataset = JigsawDataset(images, **{**colours, "grey": grey, "chroma_jitter": 2})
-        found = sum(bool(np.ptp(dataset.sample(0, Stream(draw))[0], axis=2).max() == 0) for draw in range(30))
+        found = sum(bool(np.ptp(dataset.sample(0, KeyedGenerator(draw))[0], axis=2).max() == 0) for draw in range(30))
         assert abs(found - expected) <= (0 if grey in (0.0, 1.0) else 8)
     picture = np.stack([smooth(), smooth()])
     for project, expected in ((1.0, 30), (0.0, 0), (0.5, 15)):
         dataset = JigsawDataset(picture, **{**colours, "chroma_project": project})
-        draws = [dataset.sample(0, Stream(draw))[0].astype(float) @ (-1, 2, -1) for draw in range(30)]
+        draws = [dataset.sample(0, KeyedGenerator(draw))[0].astype(float) @ (-1, 2, -1) for draw in range(30)]
         found = sum(np.abs(draw).max() < 4 for draw in draws)
         assert abs(found - expected) <= (0 if project in (0.0, 1.0) else 8)
 
@@ -227,10 +227,10 @@ def test_the_green_magenta_component_is_taken_away() -> None:
 def test_jitter_is_of_each_tile_and_grey_of_the_whole_image() -> None:
     image = np.tile(noise(20, 20)[0] // 2 + 60, (2, 2, 1))
     dataset = JigsawDataset(image[None].repeat(2, axis=0), normed=False, chroma_jitter=0, chroma_project=0, grey=0)
-    means = [tile.mean(axis=(0, 1)) for tile in tiles(dataset.sample(0, Stream(1))[0], 2)]
+    means = [tile.mean(axis=(0, 1)) for tile in tiles(dataset.sample(0, KeyedGenerator(1))[0], 2)]
     assert np.ptp(means, axis=0).min() > 5
     for draw in range(20):
-        laid = JigsawDataset(image[None].repeat(2, axis=0), normed=False, grey=0.5).sample(0, Stream(draw))[0]
+        laid = JigsawDataset(image[None].repeat(2, axis=0), normed=False, grey=0.5).sample(0, KeyedGenerator(draw))[0]
         grey = [np.ptp(tile, axis=2).max() <= 3 for tile in tiles(laid, 2)]  # jitter may round channels differently
         assert all(grey) or not any(grey)
 
@@ -244,10 +244,10 @@ def test_other_channels_do_without_what_needs_rgb(channels: int) -> None:
 
 def test_deep_images_stay_deep() -> None:
     deep = np.random.default_rng(0).random((2, 40, 40, 3), np.float32)
-    laid, _ = JigsawDataset(deep, normed=False, **PLAIN).sample(0, Stream(0))
+    laid, _ = JigsawDataset(deep, normed=False, **PLAIN).sample(0, KeyedGenerator(0))
     assert laid.dtype == np.float32
     wide = (deep * 65535).astype(np.uint16)
-    laid, _ = JigsawDataset(wide, normed=False).sample(0, Stream(0))
+    laid, _ = JigsawDataset(wide, normed=False).sample(0, KeyedGenerator(0))
     assert laid.dtype == np.uint16
     assert laid.max() > 40_000
 
@@ -260,19 +260,21 @@ def test_a_callable_of_ones_own_sees_each_tile() -> None:
         return tile.point(lambda value: value // 2)
 
     dataset = JigsawDataset(noise(40, 60), darker, normed=False)
-    assert dataset.foreign
-    assert dataset.sample(0, Stream(0))[0].max() <= 127
+    assert dataset.runs_user_code
+    assert dataset.sample(0, KeyedGenerator(0))[0].max() <= 127
     assert sizes == [(26, 17)] * 4
-    laid = JigsawDataset(noise(), lambda _tile: torch.full((3, 8, 8), 0.5), normed=False).sample(0, Stream(0))[0]
+    laid = JigsawDataset(noise(), lambda _tile: torch.full((3, 8, 8), 0.5), normed=False).sample(0, KeyedGenerator(0))[
+        0
+    ]
     assert laid.dtype == np.uint8
     assert (laid == 128).all(), "floats in [0, 1] are scaled to the image's range"
     with pytest.raises(DataError, match=r"number of channels. Expected: 3. Received: 1"):
-        JigsawDataset(noise(), lambda tile: tile.convert("L")).sample(0, Stream(0))
+        JigsawDataset(noise(), lambda tile: tile.convert("L")).sample(0, KeyedGenerator(0))
 
 
 def test_the_same_key_gives_the_same_puzzle() -> None:
     dataset = JigsawDataset(noise(), crops=3, total_perms=100)
-    (one, row), (other, same) = (dataset.sample(2, Stream(5, 6)) for _ in range(2))
+    (one, row), (other, same) = (dataset.sample(2, KeyedGenerator(5, 6)) for _ in range(2))
     assert torch.equal(one, other)
     assert row == same
 
@@ -345,11 +347,13 @@ def test_the_function() -> None:
 
 def test_the_recipe() -> None:
     image = noise()[0]
-    assert np.array_equal(JigsawRecipe(jitter_p=0, grey=0)(image), image)
-    assert np.ptp(JigsawRecipe(jitter_p=0, grey=1)(image), axis=2).max() == 0
-    found = sum(np.ptp(JigsawAugmentations.augment(image, Stream(draw)), axis=2).max() == 0 for draw in range(200))
+    assert np.array_equal(JigsawTransform(jitter_p=0, grey=0)(image), image)
+    assert np.ptp(JigsawTransform(jitter_p=0, grey=1)(image), axis=2).max() == 0
+    found = sum(
+        np.ptp(JigsawAugmentations.augment(image, KeyedGenerator(draw)), axis=2).max() == 0 for draw in range(200)
+    )
     assert 40 <= found <= 80
     assert JigsawAugmentations(Image.fromarray(image)).size == (40, 40)
     for arguments in ({"jitter": (1, 1, 1)}, {"jitter": (0, 0, 0, 0.6)}, {"jitter_p": 2}, {"grey": -1}):
         with pytest.raises(ConfigurationError, match="is out of range"):
-            JigsawRecipe(**arguments)  # type: ignore[arg-type]
+            JigsawTransform(**arguments)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from super_selfish.data import (
     AugmentationDataset,
     AugmentationIndexedDataset,
     AugmentationLabIndexedDataset,
-    CMCRecipe,
+    CMCTransform,
     LDataset,
     fit_preprocessing,
     open_source,
@@ -24,7 +24,7 @@ from super_selfish.data import (
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.pretext.base import sample_key
 from super_selfish.pretext.multiview import check_lab_views
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms.lab import lab_of, roots
 
 WIDTHS = np.array([50, 92.208, 101.168]).reshape(3, 1, 1)
@@ -40,7 +40,7 @@ def plain(*planes: Tensor) -> np.ndarray:
 
 
 def test_white_is_white() -> None:
-    white = AugmentationLabIndexedDataset(np.full((2, 32, 32, 3), 255, np.uint8), CMCRecipe(), views=1)
+    white = AugmentationLabIndexedDataset(np.full((2, 32, 32, 3), 255, np.uint8), CMCTransform(), views=1)
     lightness, colours, index = white[1]
     assert index == 1
     assert np.allclose(plain(lightness, colours), np.array([100, 0, 0]).reshape(3, 1, 1), atol=1e-2)
@@ -49,7 +49,7 @@ def test_white_is_white() -> None:
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_equals_skimage(kind: Any) -> None:
     images = pictures(kind=kind)
-    clean = AugmentationLabIndexedDataset(images, CMCRecipe(), clean1=True, clean2=True)
+    clean = AugmentationLabIndexedDataset(images, CMCTransform(), clean1=True, clean2=True)
     for number, image in enumerate(images):
         *planes, index = clean[number]
         assert index == number
@@ -62,7 +62,7 @@ def test_equals_skimage(kind: Any) -> None:
 
 
 def test_the_views_are_those_of_the_recipe() -> None:
-    arguments = (pictures(), CMCRecipe(size=24), CMCRecipe(size=24, blur=1.0))
+    arguments = (pictures(), CMCTransform(size=24), CMCTransform(size=24, blur=1.0))
     lab, rgb = AugmentationLabIndexedDataset(*arguments), AugmentationIndexedDataset(*arguments)
     with sample_key(1, 2, 3):
         *planes, index = lab[3]
@@ -73,25 +73,25 @@ def test_the_views_are_those_of_the_recipe() -> None:
         expected = lab_of(roots(np.ascontiguousarray(view.movedim(0, -1).numpy())))
         assert np.abs(plain(*pair) - np.moveaxis(expected, 2, 0)).max() < 1e-2
     assert not torch.equal(planes[0], planes[2])
-    assert pickle.loads(pickle.dumps(lab)).sample(2, Stream(0))[-1] == 2
+    assert pickle.loads(pickle.dumps(lab)).sample(2, KeyedGenerator(0))[-1] == 2
 
 
 def test_the_recipe_leaves_colours_alone() -> None:
     red = np.zeros((40, 40, 3), np.uint8)
     red[:] = (200, 30, 60)
-    recipe = CMCRecipe()
-    assert all(np.array_equal(recipe(red), red) for _ in range(20))
-    crops = {recipe(pictures(1)[0]).tobytes() for _ in range(5)}
+    transform = CMCTransform()
+    assert all(np.array_equal(transform(red), red) for _ in range(20))
+    crops = {transform(pictures(1)[0]).tobytes() for _ in range(5)}
     assert len(crops) == 5
 
 
 def test_images_without_colours_are_refused() -> None:
     with pytest.raises(DataError, match=r"A view of 1 has no lightness apart from colours.*Received: 1 channel\."):
-        AugmentationLabIndexedDataset(pictures(channels=1), CMCRecipe())[1]
+        AugmentationLabIndexedDataset(pictures(channels=1), CMCTransform())[1]
     with pytest.raises(DataError, match="Received: 13 channels"):
         LDataset(pictures(channels=13))[0]
     with pytest.raises(ConfigurationError, match="`views`"):
-        AugmentationLabIndexedDataset(pictures(), CMCRecipe(), views=3)
+        AugmentationLabIndexedDataset(pictures(), CMCTransform(), views=3)
 
 
 def test_lightness_with_labels() -> None:
@@ -120,7 +120,12 @@ L, AB = torch.zeros(1, 32, 48), torch.zeros(2, 32, 48)
 
 def test_items_are_checked() -> None:
     settled = fit_preprocessing(open_source(pictures()))
-    for sound in (Items(L, AB), Items(L, AB, L, AB), AugmentationLabIndexedDataset(pictures(), CMCRecipe()), object()):
+    for sound in (
+        Items(L, AB),
+        Items(L, AB, L, AB),
+        AugmentationLabIndexedDataset(pictures(), CMCTransform()),
+        object(),
+    ):
         check_lab_views(sound, settled, None)
     check_lab_views(Items(L[:, :16], AB[:, :16]), settled, (16, 48))
     wrong = [
@@ -131,7 +136,7 @@ def test_items_are_checked() -> None:
         Items(L, AB, L, AB[:, :16]),
         Items(torch.zeros(3, 32, 48), 1),
         Items(),
-        AugmentationDataset(pictures(), CMCRecipe()),
+        AugmentationDataset(pictures(), CMCTransform()),
     ]
     for dataset in wrong:
         with pytest.raises(ConfigurationError, match="does not make what the networks take"):

@@ -13,17 +13,17 @@ from torchvision.transforms import v2
 from super_selfish.data import (
     ContrastivePredictiveCodingDataset,
     ContrastivePreditiveCodingDataset,
-    CPCRecipe,
-    MoCoRecipe,
+    CPCTransform,
+    MoCoTransform,
     batched_collate,
 )
-from super_selfish.drawing.patches import patchwork, question, question_panels
+from super_selfish.drawing.patches import assemble_patches, patch_prediction, patch_prediction_images
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.models.predictive import SIDES
 from super_selfish.pretext.patches import checked_grid, grid_of, seen_patch
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 
-PLAIN = CPCRecipe(0, elastic=0.0, gamma=0.0, jitter_p=0.0, grey=0.0)
+PLAIN = CPCTransform(0, elastic=0.0, gamma=0.0, jitter_p=0.0, grey=0.0)
 
 
 def photos(height: int = 64, width: int = 48, channels: int = 3, dtype: str = "uint8") -> np.ndarray:
@@ -34,7 +34,7 @@ def photos(height: int = 64, width: int = 48, channels: int = 3, dtype: str = "u
 @pytest.mark.parametrize(("size", "half"), [((64, 48), (8, 6)), ((97, 130), (12, 16)), ((225, 225), (28, 28))])
 def test_patches_overlap_by_half_row_by_row(size: tuple[int, int], half: tuple[int, int]) -> None:
     images = photos(*size)
-    (patches,) = ContrastivePredictiveCodingDataset(images, None, views=PLAIN, flip=0.0).sample(1, Stream(0))
+    (patches,) = ContrastivePredictiveCodingDataset(images, None, views=PLAIN, flip=0.0).sample(1, KeyedGenerator(0))
     height, width = half
     assert patches.shape == (49, 2 * height, 2 * width, 3)
     assert patches.dtype == np.uint8
@@ -55,16 +55,16 @@ def test_items_are_little_batches() -> None:
 
 
 def test_the_default_is_28_px() -> None:
-    assert ContrastivePreditiveCodingDataset(photos(112, 168)).sample(0, Stream(0))[0].shape == (15, 56, 56, 3)
+    assert ContrastivePreditiveCodingDataset(photos(112, 168)).sample(0, KeyedGenerator(0))[0].shape == (15, 56, 56, 3)
 
 
 def test_whole_images_are_mirrored_half_the_time() -> None:
     images = photos()
     dataset = ContrastivePredictiveCodingDataset(images, 8, views=PLAIN)
-    plain = ContrastivePredictiveCodingDataset(images, 8, views=PLAIN, flip=0.0).sample(0, Stream(0))[0]
+    plain = ContrastivePredictiveCodingDataset(images, 8, views=PLAIN, flip=0.0).sample(0, KeyedGenerator(0))[0]
     grid = plain.reshape(7, 5, 16, 16, 3)
     mirrored = grid[:, ::-1, :, ::-1].reshape(plain.shape)
-    made = [dataset.sample(0, Stream(key))[0] for key in range(300)]
+    made = [dataset.sample(0, KeyedGenerator(key))[0] for key in range(300)]
     flips = [np.array_equal(patches, mirrored) for patches in made]
     assert all(flip or np.array_equal(patches, plain) for flip, patches in zip(flips, made, strict=True))
     assert np.mean(flips) == pytest.approx(0.5, abs=0.1)
@@ -72,16 +72,16 @@ def test_whole_images_are_mirrored_half_the_time() -> None:
 
 def test_each_patch_is_augmented_by_itself() -> None:
     dataset = ContrastivePredictiveCodingDataset(np.full((2, 64, 64, 3), (90, 120, 60), np.uint8), None)
-    (patches,) = dataset.sample(0, Stream(1))
+    (patches,) = dataset.sample(0, KeyedGenerator(1))
     assert len({patch.tobytes() for patch in patches}) > 40
-    assert np.array_equal(patches, dataset.sample(0, Stream(1))[0])
-    assert not np.array_equal(patches, dataset.sample(0, Stream(2))[0])
+    assert np.array_equal(patches, dataset.sample(0, KeyedGenerator(1))[0])
+    assert not np.array_equal(patches, dataset.sample(0, KeyedGenerator(2))[0])
 
 
 @pytest.mark.parametrize("channels", [1, 3, 13])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_any_channels_and_numbers(channels: int, dtype: str) -> None:
-    (patches,) = ContrastivePredictiveCodingDataset(photos(32, 40, channels, dtype), None).sample(0, Stream(0))
+    (patches,) = ContrastivePredictiveCodingDataset(photos(32, 40, channels, dtype), None).sample(0, KeyedGenerator(0))
     assert patches.shape == (49, 8, 10, channels)
     assert patches.dtype == dtype
 
@@ -89,14 +89,14 @@ def test_any_channels_and_numbers(channels: int, dtype: str) -> None:
 def test_other_views() -> None:
     transform = v2.ColorJitter(0.4)
     dataset = ContrastivePredictiveCodingDataset(photos(), None, views=transform)
-    assert dataset.foreign
-    assert not ContrastivePredictiveCodingDataset(photos(), None).foreign
+    assert dataset.runs_user_code
+    assert not ContrastivePredictiveCodingDataset(photos(), None).runs_user_code
     torch.manual_seed(0)
     (patches,) = dataset[0]
     assert patches.shape == (49, 3, 16, 12)
-    assert ContrastivePredictiveCodingDataset(photos(), None, views=MoCoRecipe())[0][0].shape == (49, 3, 16, 12)
+    assert ContrastivePredictiveCodingDataset(photos(), None, views=MoCoTransform())[0][0].shape == (49, 3, 16, 12)
     with pytest.raises(DataError, match="changed the size of patches"):
-        ContrastivePredictiveCodingDataset(photos(), None, views=MoCoRecipe(9))[0]
+        ContrastivePredictiveCodingDataset(photos(), None, views=MoCoTransform(9))[0]
 
 
 @pytest.mark.parametrize(
@@ -131,33 +131,33 @@ def test_sizes_that_the_network_sees() -> None:
 def test_questions() -> None:
     wanted = {"top": (5, 3), "bottom": (1, 3), "left": (3, 5), "right": (3, 1)}
     for side, (row, column) in wanted.items():
-        asked = question((7, 7), side, 2)
+        asked = patch_prediction((7, 7), side, 2)
         assert asked.place == (3, 3)
         assert asked.target == row * 7 + column
         assert asked.context.sum() == 28
         assert asked.context[3, 3] == 1
         assert asked.context[row, column] == 0
-    assert question((2, 5), "top", 1).context.tolist() == [[1] * 5, [0] * 5]
+    assert patch_prediction((2, 5), "top", 1).context.tolist() == [[1] * 5, [0] * 5]
 
 
 def test_a_patchwork_is_the_image_in_its_places() -> None:
     (patches,) = ContrastivePredictiveCodingDataset(photos(160, 160), 20, views=PLAIN, flip=0.0)[0]
-    picture = patchwork(patches, torch.ones(7, 7))
+    picture = assemble_patches(patches, torch.ones(7, 7))
     assert picture.shape == (3, 280, 280)
     rows = torch.arange(280)
     inside = picture[:, (rows % 40) > 2][:, :, (rows % 40) > 2]
     enlarged = patches.new_tensor(photos(160, 160)[0]).movedim(-1, 0)[:, 10:150, 10:150] / 255
     enlarged = enlarged.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, (rows % 40) > 2][:, :, (rows % 40) > 2]
     assert torch.allclose(inside, enlarged, atol=1e-6)
-    framed = patchwork(patches, torch.ones(7, 7), 8)
+    framed = assemble_patches(patches, torch.ones(7, 7), 8)
     assert torch.nonzero((framed != picture).any(0)).amin(0).tolist() == [40, 40]
-    assert patchwork(patches, torch.zeros(7, 7))[:, 20, 20].tolist() == [0, 0, 0]
+    assert assemble_patches(patches, torch.zeros(7, 7))[:, 20, 20].tolist() == [0, 0, 0]
 
 
 def test_panels_tell_question_and_answer() -> None:
     images = torch.rand(2, 49, 3, 8, 8)
-    asked = question((7, 7), "top", 2)
-    assert len(question_panels(images, 1, asked, "top", None)) == 3
+    asked = patch_prediction((7, 7), "top", 2)
+    assert len(patch_prediction_images(images, 1, asked, "top", None)) == 3
     products = torch.zeros(98)
     for best, right, caption in (
         (49 + 38, True, "answer:\nthis image"),
@@ -165,7 +165,7 @@ def test_panels_tell_question_and_answer() -> None:
         (3, False, "answer:\nanother image"),
     ):
         products.zero_()[best] = 5.0
-        panels = question_panels(images, 1, asked, "top", products)
+        panels = patch_prediction_images(images, 1, asked, "top", products)
         assert len(panels) == 5
         assert (panels[3].right, panels[3].caption) == (right, caption)
         assert torch.equal(panels[3].image, images.flatten(0, 1)[best])

@@ -11,10 +11,10 @@ import torch
 from PIL import Image as Pillow
 from torchvision.transforms import v2
 
-from super_selfish.data import PIRLAugmentations, PIRLColours, PIRLImageRecipe, PIRLRecipe
+from super_selfish.data import PIRLAugmentations, PIRLColours, PIRLImageTransform, PIRLTransform
 from super_selfish.images import functional
-from super_selfish.pretext.pirl import image_and_puzzle
-from super_selfish.seeding import Stream
+from super_selfish.pretext.pirl import image_and_jigsaw
+from super_selfish.seeding import KeyedGenerator
 
 PLAIN = PIRLColours(jitter=(0.0, 0.0, 0.0, 0.0), photometric=0.0, grey=0.0)
 WHOLE: dict[str, Any] = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0), "flip": 0.0, "colours": PLAIN}
@@ -31,14 +31,14 @@ def cells(image: np.ndarray, crops: int = 3) -> list[np.ndarray]:
 @pytest.mark.parametrize("crops", [2, 3])
 def test_a_puzzle_is_the_cells_of_the_image_in_another_order(crops: int) -> None:
     image = picture(6 * crops, 6 * crops)
-    puzzle = PIRLRecipe(crops=crops, share=1.0, **WHOLE).augment(image, Stream(1))
+    puzzle = PIRLTransform(crops=crops, share=1.0, **WHOLE).augment(image, KeyedGenerator(1))
     assert not np.array_equal(puzzle, image)
     assert sorted(cell.tobytes() for cell in cells(puzzle, crops)) == sorted(c.tobytes() for c in cells(image, crops))
 
 
 def test_each_place_shows_a_part_of_a_cell_enlarged() -> None:
     image = picture()
-    puzzle = PIRLRecipe(**WHOLE).augment(image, Stream(2))
+    puzzle = PIRLTransform(**WHOLE).augment(image, KeyedGenerator(2))
     found = []
     for shown in cells(puzzle):
         parts = [
@@ -53,11 +53,11 @@ def test_each_place_shows_a_part_of_a_cell_enlarged() -> None:
 
 def test_all_orders_are_about_equally_likely() -> None:
     image = np.repeat(np.repeat(np.arange(9, dtype=np.uint8).reshape(3, 3), 4, 0), 4, 1)[:, :, None]
-    recipe = PIRLRecipe(**WHOLE)
+    transform = PIRLTransform(**WHOLE)
     counts = np.zeros((9, 9))
     orders = set()
     for key in range(1000):
-        order = recipe.augment(image, Stream(key))[2::4, 2::4, 0].ravel()
+        order = transform.augment(image, KeyedGenerator(key))[2::4, 2::4, 0].ravel()
         counts[np.arange(9), order] += 1
         orders.add(tuple(order))
     assert len(orders) > 990  # of 362,880
@@ -65,18 +65,18 @@ def test_all_orders_are_about_equally_likely() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (97, 130), (130, 97), (64, 200), (225, 225), (12, 12)])
-@pytest.mark.parametrize("recipe", [PIRLRecipe(), PIRLImageRecipe()])
-def test_a_view_is_as_large_as_its_image(height: int, width: int, recipe: Any) -> None:
+@pytest.mark.parametrize("transform", [PIRLTransform(), PIRLImageTransform()])
+def test_a_view_is_as_large_as_its_image(height: int, width: int, transform: Any) -> None:
     for key in range(5):
-        assert recipe.augment(picture(height, width), Stream(key)).shape == (height, width, 3)
+        assert transform.augment(picture(height, width), KeyedGenerator(key)).shape == (height, width, 3)
 
 
 @pytest.mark.parametrize("size", [33, (34, 50), (100, 91)])
 def test_a_view_of_any_size_has_nothing_unpainted(size: Any) -> None:
     height, width = (size, size) if isinstance(size, int) else size
     white = np.full((40, 64, 3), 255, np.uint8)
-    for recipe in (PIRLRecipe(size, colours=PLAIN), PIRLImageRecipe(size, colours=PLAIN)):
-        view = recipe.augment(white, Stream(0))
+    for transform in (PIRLTransform(size, colours=PLAIN), PIRLImageTransform(size, colours=PLAIN)):
+        view = transform.augment(white, KeyedGenerator(0))
         assert view.shape == (height, width, 3)
         assert (view == 255).all()
 
@@ -86,9 +86,9 @@ def test_a_view_of_any_size_has_nothing_unpainted(size: Any) -> None:
 def test_any_kind_of_image(channels: int, dtype: Any) -> None:
     image = picture(40, 36, channels)
     image = (image / 255).astype(np.float32) if dtype == np.float32 else image.astype(dtype)
-    for recipe in (PIRLRecipe(), PIRLImageRecipe()):
+    for transform in (PIRLTransform(), PIRLImageTransform()):
         for key in range(10):
-            view = recipe.augment(image, Stream(key))
+            view = transform.augment(image, KeyedGenerator(key))
             assert view.shape == image.shape
             assert view.dtype == dtype
             if dtype == np.float32:
@@ -97,14 +97,14 @@ def test_any_kind_of_image(channels: int, dtype: Any) -> None:
 
 def test_patches_have_colours_of_their_own() -> None:
     image = np.full((33, 33, 3), (200, 60, 30), np.uint8)
-    shown = {tuple(cell[5, 5]) for cell in cells(PIRLRecipe().augment(image, Stream(0)))}
+    shown = {tuple(cell[5, 5]) for cell in cells(PIRLTransform().augment(image, KeyedGenerator(0)))}
     assert len(shown) > 4
-    assert len({tuple(cell[5, 5]) for cell in cells(PIRLImageRecipe().augment(image, Stream(0)))}) == 1
+    assert len({tuple(cell[5, 5]) for cell in cells(PIRLImageTransform().augment(image, KeyedGenerator(0)))}) == 1
 
 
 def test_patches_are_mirrored_one_by_one() -> None:
     ramp = np.broadcast_to(np.arange(60, dtype=np.uint8)[None, :, None] * 4, (60, 60, 1))
-    puzzle = PIRLRecipe(colours=PLAIN).augment(ramp, Stream(0)).astype(int)
+    puzzle = PIRLTransform(colours=PLAIN).augment(ramp, KeyedGenerator(0)).astype(int)
     rising = [bool(cell[10, 15] > cell[10, 4]) for cell in cells(puzzle)]
     assert 0 < sum(rising) < 9
 
@@ -118,7 +118,7 @@ def test_patches_are_mirrored_one_by_one() -> None:
 )
 def test_colours(colours: PIRLColours, expected: tuple[int, ...]) -> None:
     image = np.full((4, 4, 3), (200, 130, 120), np.uint8)
-    assert tuple(colours.augment(image, Stream(0))[0, 0]) == expected
+    assert tuple(colours.augment(image, KeyedGenerator(0))[0, 0]) == expected
 
 
 def test_photometric_changes_are_drawn_within_their_ranges() -> None:
@@ -126,7 +126,7 @@ def test_photometric_changes_are_drawn_within_their_ranges() -> None:
     colours = PIRLColours(jitter=(0, 0, 0, 0), photometric=1.0, grey=0.0)
     levels, inverted = [], 0
     for key in range(200):
-        made = colours.augment(image, Stream(key))
+        made = colours.augment(image, KeyedGenerator(key))
         assert made.min() == 0
         assert made.max() == 255, "the widest contrast"
         inverted += bool(made[1, 250, 0] < made[1, 5, 0])
@@ -146,14 +146,14 @@ def test_called_on_any_image_it_returns_the_same_kind() -> None:
     assert tensor.shape == (3, 40, 36)
     assert tensor.dtype == torch.float32
     assert PIRLAugmentations(image).shape == image.shape
-    assert repr(pickle.loads(pickle.dumps(PIRLAugmentations))) == repr(PIRLRecipe())
+    assert repr(pickle.loads(pickle.dumps(PIRLAugmentations))) == repr(PIRLTransform())
 
 
 def test_a_view_follows_from_the_key_and_leaves_the_image_alone() -> None:
     image = picture()
-    for recipe in (PIRLRecipe(), PIRLImageRecipe()):
+    for transform in (PIRLTransform(), PIRLImageTransform()):
         before = image.copy()
-        first, again, other = (recipe.augment(image, Stream(key)) for key in (1, 1, 2))
+        first, again, other = (transform.augment(image, KeyedGenerator(key)) for key in (1, 1, 2))
         assert np.array_equal(first, again)
         assert not np.array_equal(first, other)
         assert np.array_equal(image, before)
@@ -168,23 +168,23 @@ def test_a_view_follows_from_the_key_and_leaves_the_image_alone() -> None:
     ],
 )
 def test_patches_changed_by_a_callable_of_ones_own(colours: Any) -> None:
-    recipe = PIRLRecipe(colours=colours)
-    assert recipe.foreign
-    assert not PIRLRecipe().foreign
-    assert recipe.augment(picture(), Stream(0)).shape == (33, 33, 3)
+    transform = PIRLTransform(colours=colours)
+    assert transform.runs_user_code
+    assert not PIRLTransform().runs_user_code
+    assert transform.augment(picture(), KeyedGenerator(0)).shape == (33, 33, 3)
     with pytest.raises(ValueError, match="changed the number of channels"):
-        PIRLRecipe(colours=lambda patch: patch.convert("L")).augment(picture(), Stream(0))
+        PIRLTransform(colours=lambda patch: patch.convert("L")).augment(picture(), KeyedGenerator(0))
 
 
 @pytest.mark.parametrize(
     ("kind", "argument", "value"),
     [
-        (PIRLRecipe, "crops", 1),
-        (PIRLRecipe, "share", 0.0),
-        (PIRLRecipe, "scale", (0.5, 1.5)),
-        (PIRLRecipe, "size", 0),
-        (PIRLImageRecipe, "ratio", (2, 1)),
-        (PIRLImageRecipe, "flip", 1.1),
+        (PIRLTransform, "crops", 1),
+        (PIRLTransform, "share", 0.0),
+        (PIRLTransform, "scale", (0.5, 1.5)),
+        (PIRLTransform, "size", 0),
+        (PIRLImageTransform, "ratio", (2, 1)),
+        (PIRLImageTransform, "flip", 1.1),
         (PIRLColours, "jitter", (1, 1, 1)),
         (PIRLColours, "photometric", -1),
         (PIRLColours, "grey", None),
@@ -197,23 +197,23 @@ def test_arguments_out_of_range(kind: Any, argument: str, value: Any) -> None:
 
 def test_images_too_small_for_their_patches() -> None:
     with pytest.raises(ValueError, match="too small for 3×3 tiles"):
-        PIRLRecipe().augment(picture(11, 40), Stream(0))
+        PIRLTransform().augment(picture(11, 40), KeyedGenerator(0))
 
 
 def test_items_end_in_the_index_of_the_wrapped_data_set() -> None:
     images = np.stack([picture(32, 32, seed=seed) for seed in range(4)])
-    dataset = image_and_puzzle(None, None, 3, None)(images)
+    dataset = image_and_jigsaw(None, None, 3, None)(images)
     image, puzzle, index = dataset[2]
     assert image.shape == puzzle.shape == (3, 32, 32)
     assert int(index) == 2
-    changed = image_and_puzzle(PIRLImageRecipe(colours=PLAIN), v2.RandomInvert(1.0), 2, None)(
+    changed = image_and_jigsaw(PIRLImageTransform(colours=PLAIN), v2.RandomInvert(1.0), 2, None)(
         255 * np.ones_like(images)
     )
     image, puzzle, _ = changed[0]
     assert (image == 1).all()
     assert (puzzle == 0).all()
-    image, turned, _ = image_and_puzzle((PLAIN, torch.nn.Identity()))(images)[1]
+    image, turned, _ = image_and_jigsaw((PLAIN, torch.nn.Identity()))(images)[1]
     assert torch.equal(image, turned)
     for views, patches in ((PLAIN,), None), ((PLAIN, PLAIN), PLAIN):
         with pytest.raises(ValueError, match="`views`"):
-            image_and_puzzle(views, patches)
+            image_and_jigsaw(views, patches)

@@ -15,7 +15,7 @@ from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.models import rgb_to_lab
 from super_selfish.models.lab import normalised_lab
 from super_selfish.pretext.split_brain import target_shape
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms.lab import LabBins, lab_of, roots
 
 NAMED = {  # colour, class of lightness, class of colour
@@ -39,7 +39,7 @@ def pictures(height: int = 40, width: int = 50, dtype: Any = np.uint8) -> np.nda
 @pytest.mark.parametrize("name", NAMED)
 def test_classes_of_known_colours(name: str) -> None:
     colour, lightness, ab = NAMED[name]
-    _, classes = SplitBrainDataset(plain(colour)).sample(0, Stream(0))
+    _, classes = SplitBrainDataset(plain(colour)).sample(0, KeyedGenerator(0))
     assert classes.dtype == torch.int64
     assert set(classes[0].flatten().tolist()) == {lightness}
     assert set(classes[1].flatten().tolist()) == {ab}
@@ -110,7 +110,7 @@ def test_crops_and_mirroring() -> None:
     assert torch.allclose(whole[0].flip(-1), mirrored[0], atol=1e-6)
     assert torch.equal(whole[1].flip(-1), mirrored[1])
     cropped = SplitBrainDataset(images, crop=(0.2, 0.5))
-    first, again, other = (cropped.sample(0, Stream(seed)) for seed in (0, 0, 1))
+    first, again, other = (cropped.sample(0, KeyedGenerator(seed)) for seed in (0, 0, 1))
     assert first[0].shape == (3, 32, 48)
     assert first[1].shape == (2, 16, 16)
     assert torch.equal(first[0], again[0])

@@ -12,11 +12,11 @@ from PIL import Image as Pillow
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from super_selfish.data import AugmentationDataset, BYOLRecipe, MoCoRecipe
+from super_selfish.data import AugmentationDataset, BYOLTransform, MoCoTransform
 from super_selfish.errors import DataError
 from super_selfish.pretext.base import sample_key
-from super_selfish.pretext.views import ForeignRecipe
-from super_selfish.seeding import Stream
+from super_selfish.pretext.views import CustomTransform
+from super_selfish.seeding import KeyedGenerator
 
 
 def images(count: int = 4, side: int = 32, channels: int = 3, dtype: Any = np.uint8) -> np.ndarray:
@@ -25,7 +25,7 @@ def images(count: int = 4, side: int = 32, channels: int = 3, dtype: Any = np.ui
 
 
 def test_the_two_views_differ_and_follow_from_the_key() -> None:
-    dataset = AugmentationDataset(images(), MoCoRecipe())
+    dataset = AugmentationDataset(images(), MoCoTransform())
     with sample_key(0, 1, 2):
         first, second = dataset[2]
     with sample_key(0, 1, 2):
@@ -42,10 +42,10 @@ def test_the_two_views_differ_and_follow_from_the_key() -> None:
 
 def test_one_view_can_stay_clean() -> None:
     clean = torch.from_numpy(images()[1]).permute(2, 0, 1) / 255
-    first, second = AugmentationDataset(images(), MoCoRecipe(), clean1=True)[1]
+    first, second = AugmentationDataset(images(), MoCoTransform(), clean1=True)[1]
     assert torch.equal(first, clean)
     assert not torch.equal(second, clean)
-    first, second = AugmentationDataset(images(), MoCoRecipe(), BYOLRecipe(view=2), clean2=True)[1]
+    first, second = AugmentationDataset(images(), MoCoTransform(), BYOLTransform(view=2), clean2=True)[1]
     assert not torch.equal(first, clean)
     assert torch.equal(second, clean)
 
@@ -63,9 +63,9 @@ class Noise:
 
 def test_a_callable_is_seeded_by_the_key_and_leaves_no_trace() -> None:
     noise = Noise()
-    recipe = ForeignRecipe(noise)
+    transform = CustomTransform(noise)
     state = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
-    first, again, other = (recipe.augment(images()[0], Stream(key)) for key in (1, 1, 2))
+    first, again, other = (transform.augment(images()[0], KeyedGenerator(key)) for key in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not (first == other).any()
     assert random.getstate() == state[0]
@@ -112,15 +112,15 @@ def test_transforms_with_generators_of_their_own_are_seeded(monkeypatch: pytest.
             assert image.dtype == np.uint8
             return {"image": np.roll(image, self.generator.integers(1, 30), axis=1)}
 
-    recipe = ForeignRecipe(Compose())
-    views = [recipe.augment(images()[0], Stream(key)) for key in (1, 1, 2)]
+    transform = CustomTransform(Compose())
+    views = [transform.augment(images()[0], KeyedGenerator(key)) for key in (1, 1, 2)]
     assert np.array_equal(views[0], views[1])
     assert not np.array_equal(views[0], views[2])
 
 
 def test_a_callable_is_not_called_by_threads() -> None:
-    assert AugmentationDataset(images(), MoCoRecipe(), lambda picture: picture).foreign
-    assert not AugmentationDataset(images(), MoCoRecipe()).foreign
+    assert AugmentationDataset(images(), MoCoTransform(), lambda picture: picture).runs_user_code
+    assert not AugmentationDataset(images(), MoCoTransform()).runs_user_code
 
 
 def test_what_cannot_be_called_is_refused() -> None:

@@ -123,7 +123,7 @@ def test_the_rules_find_what_they_forbid() -> None:
     assert check("models/heads.py", "def f():\n    import super_selfish.cli")
     assert check("models/heads.py", "if TYPE_CHECKING:\n    from super_selfish.supervisors import Supervisor")
     assert check("models/heads.py", "from super_selfish import load")
-    assert check("supervisors/byol.py", "from super_selfish.data import MoCoRecipe")
+    assert check("supervisors/byol.py", "from super_selfish.data import MoCoTransform")
     assert check("supervisors/byol.py", "from .pirl import PIRLSupervisor")
     assert check("engine/core/base.py", "from ..supervisor import Supervisor")
     assert not check("engine/supervisor.py", "from .core.base import SupervisorBase")

@@ -63,7 +63,7 @@ def test_recipes_are_those_of_the_code(name: str) -> None:
     for recipe in ("paper", "auto"):
         found = all_supervisors()[name].training_recipe(recipe)
         assert found is not None
-        optimizer, rest = found.words().split("; ", 1)
+        optimizer, rest = found.describe().split("; ", 1)
         assert f'`recipe="{recipe}"`: `{optimizer}`; {rest}.' in told
 
 

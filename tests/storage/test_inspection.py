@@ -27,7 +27,7 @@ def trained() -> Path:
 
 def test_weights_and_checkpoints_are_listed(trained: Path, capsys: Any) -> None:
     found = super_selfish.inspect("store/run")
-    assert found.sound
+    assert found.is_valid
     assert found.weights is not None
     assert (found.weights.steps, found.weights.manifest["supervisor"]) == (4, "instance_discrimination")
     assert [each.steps for each in found.checkpoints] == [4, 2]
@@ -42,7 +42,7 @@ def test_every_dtype_is_verified(tmp_path: Path) -> None:
     kinds = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
     tensors = {kind: torch.ones(2, 3).to(getattr(torch, kind)) for kind in kinds}
     write_weights(tmp_path / "all", tensors | {"scalar": torch.ones(()), "empty": torch.ones(0, 3)}, {})
-    assert super_selfish.inspect(tmp_path / "all").sound
+    assert super_selfish.inspect(tmp_path / "all").is_valid
 
 
 @pytest.mark.parametrize("kind", ["flip", "truncate", "zero", "empty", "rubbish"])
@@ -61,9 +61,9 @@ def test_damaged_weights_are_reported(trained: Path, kind: str, capsys: Any) -> 
     )
     found = super_selfish.inspect("store/run")
     assert found.weights is not None
-    assert not found.weights.whole
-    assert not found.sound
-    assert found.checkpoints[0].whole
+    assert not found.weights.is_complete
+    assert not found.is_valid
+    assert found.checkpoints[0].is_complete
     assert main(["verify", "store/run"]) == 1
     assert "DAMAGED" in capsys.readouterr().out
 

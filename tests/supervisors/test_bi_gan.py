@@ -74,13 +74,13 @@ def test_undecided_judges_cost_twice_ln_2() -> None:
 def test_the_makers_step_reaches_encoder_and_generator_and_leaves_the_judge_alone() -> None:
     supervisor = make(pictures())
     codes, images = batch(supervisor)
-    real = supervisor.judged(images, supervisor.model.features(images))
-    supervisor.says(real, 0.0).backward()
+    real = supervisor.discriminator_logits(images, supervisor.model.features(images))
+    supervisor.adversarial_loss(real, 0.0).backward()
     assert all(gradient.abs().sum() > 0 for gradient in grads(supervisor.model.backbone))
     assert grads(supervisor.model.predictor) == []
     assert grads(supervisor.discriminator) == []
     supervisor.zero_grad()
-    supervisor.says(supervisor.judged(supervisor.model.predict(codes), codes), 1.0).backward()
+    supervisor.adversarial_loss(supervisor.discriminator_logits(supervisor.model.predict(codes), codes), 1.0).backward()
     assert len(grads(supervisor.model.predictor)) == len(list(supervisor.model.predictor.parameters()))
     assert grads(supervisor.model.backbone) == []
     assert grads(supervisor.discriminator) == []

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 import super_selfish
-from super_selfish.data import AugmentationDataset, BYOLRecipe, MoCoRecipe
+from super_selfish.data import AugmentationDataset, BYOLTransform, MoCoTransform
 from super_selfish.models import Classification, SequentialUpTo, SmallResNet, cosine_momentum
 from super_selfish.supervisors import BYOLSupervisor
 from super_selfish.training import Callback
@@ -168,7 +168,7 @@ def test_projections_start_spread_out() -> None:
 
 class KillAfter(Callback):
     def on_step_end(self, run: Any) -> None:
-        if run.cursor.step == 5:
+        if run.train_state.step == 5:
             raise RuntimeError
 
 
@@ -181,7 +181,7 @@ def test_a_resumed_training_goes_on_with_the_momentum_of_its_planned_epochs(
     with pytest.raises(RuntimeError):
         supervisor.supervise(epochs=2, callbacks=[KillAfter()], **run)
     seen: list[float] = []
-    monkeypatch.setattr("super_selfish.supervisors.byol.follow", lambda _ema, _online, m: seen.append(m))
+    monkeypatch.setattr("super_selfish.supervisors.byol.update_ema", lambda _ema, _online, m: seen.append(m))
     make(pictures(8), m=0.5).supervise(epochs=epochs, resume=True, **run)
     assert seen == [cosine_momentum(step, 2 * epochs, 0.5) for step in range(3, 2 * epochs)]
 
@@ -205,8 +205,8 @@ def test_the_default_networks() -> None:
 
 
 def test_the_two_views_differ_in_kind() -> None:
-    first, second = make(pictures(8), view_size=40).dataset.recipes
-    assert (first, second) == (BYOLRecipe(40, view=1), BYOLRecipe(40, view=2))
+    first, second = make(pictures(8), view_size=40).dataset.transforms
+    assert (first, second) == (BYOLTransform(40, view=1), BYOLTransform(40, view=2))
 
 
 def test_a_loss_of_ones_own_gets_unit_rows_of_both_directions() -> None:
@@ -263,7 +263,7 @@ def test_stages_of_ones_own_behind_a_map(size: int | None) -> None:
     supervisor = make(pictures(8), backbone=backbone, predictor=heads, view_size=size)
     assert supervisor.model.predictor[1] is heads[1]
     supervisor.supervise(epochs=1, batch_size=1, **QUIET)  # without batch norm an image may be alone
-    assert supervisor.cursor.step == 8
+    assert supervisor.train_state.step == 8
     loaded = super_selfish.load("store/test", backbone=backbone, predictor=heads)
     assert loaded.momentum.kind == "cosine"
 
@@ -273,7 +273,7 @@ def test_an_image_alone_has_no_batch_statistics() -> None:
         supervisor = make(pictures(8))
         with pytest.raises(ValueError, match="Batch norm cannot learn from an image alone"):
             supervisor.supervise(epochs=1, **run, **QUIET)
-        assert supervisor.cursor.step == 0
+        assert supervisor.train_state.step == 0
 
     class Own(BYOLSupervisor):
         def _init_data_optimizer(self, *arguments: Any) -> Any:
@@ -283,26 +283,26 @@ def test_an_image_alone_has_no_batch_statistics() -> None:
     supervisor = Own(pictures(9), backbone=SmallResNet(width=4))
     with pytest.raises(ValueError, match=r"of at least 2 images\. Received: 1"):
         supervisor.supervise(epochs=1, batch_size=4, **QUIET)
-    assert supervisor.cursor.step == 2
+    assert supervisor.train_state.step == 2
 
 
 @pytest.mark.parametrize("channels", [1, 13])
 def test_images_that_are_neither_square_nor_rgb(channels: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 40, 56, channels), np.uint8)
     supervisor = make(images, channels=channels).supervise(epochs=1, batch_size=2, **QUIET)
-    assert supervisor.cursor.step == 3
+    assert supervisor.train_state.step == 3
     assert supervisor.extract(images)[0].shape == (6, 32)
 
 
 def test_views_of_ones_own() -> None:
-    for views in (MoCoRecipe(), (MoCoRecipe(), v2.RandomHorizontalFlip()), lambda picture: picture.rotate(10)):
-        assert make(pictures(8), views=views).supervise(epochs=1, batch_size=4, **QUIET).cursor.step == 2
-    own = make(pictures(8), data_augmentation=lambda images: AugmentationDataset(images, MoCoRecipe()))
-    assert own.supervise(epochs=1, batch_size=4, **QUIET).cursor.step == 2
+    for views in (MoCoTransform(), (MoCoTransform(), v2.RandomHorizontalFlip()), lambda picture: picture.rotate(10)):
+        assert make(pictures(8), views=views).supervise(epochs=1, batch_size=4, **QUIET).train_state.step == 2
+    own = make(pictures(8), data_augmentation=lambda images: AugmentationDataset(images, MoCoTransform()))
+    assert own.supervise(epochs=1, batch_size=4, **QUIET).train_state.step == 2
     with pytest.raises(ValueError, match="either `views` or `data_augmentation`"):
-        make(views=MoCoRecipe(), data_augmentation=lambda images: AugmentationDataset(images, MoCoRecipe()))
+        make(views=MoCoTransform(), data_augmentation=lambda images: AugmentationDataset(images, MoCoTransform()))
     with pytest.raises(ValueError, match=r"Pass view_size=\(16, 16\)"):
-        make(pictures(8), views=MoCoRecipe(16)).supervise(epochs=1, batch_size=4, **QUIET)
+        make(pictures(8), views=MoCoTransform(16)).supervise(epochs=1, batch_size=4, **QUIET)
 
 
 def test_the_picture() -> None:
@@ -313,7 +313,7 @@ def test_the_picture() -> None:
     assert [len(row) for row in before.rows] == [3] * 5
     assert {panel.caption for panel in before.rows[0]} == {"view", "its other view", "another image"}
     assert all(panel.right is None for row in before.rows for panel in row)
-    supervisor.cursor.step = 1
+    supervisor.train_state.step = 1
     for place, row in enumerate(supervisor._preview(data).rows):
         own, other = (float(panel.caption.split("\n")[1]) for panel in row[1:])
         assert row[1].right == (own > other) or own == other

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 import super_selfish
-from super_selfish.data import AugmentationLabIndexedDataset, CMCRecipe, LDataset, MoCoRecipe
+from super_selfish.data import AugmentationLabIndexedDataset, CMCTransform, LDataset, MoCoTransform
 from super_selfish.errors import ConfigurationError
 from super_selfish.models import Classification, CombinedNet, LayerNorm2d, SmallResNet, rgb_to_lab
 from super_selfish.models.lab import FULL_RANGE, normalised_lab
@@ -40,7 +40,7 @@ def batch(count: int = 4, versions: int = 1, seed: int = 0) -> tuple[Tensor, ...
 
 
 def two_versions(images: Any) -> AugmentationLabIndexedDataset:
-    return AugmentationLabIndexedDataset(images, CMCRecipe())
+    return AugmentationLabIndexedDataset(images, CMCTransform())
 
 
 def test_the_first_loss_is_that_of_unrelated_rows() -> None:
@@ -67,18 +67,18 @@ def test_the_loss_and_its_gradient_equal_a_naive_loop(positive: Any, versions: i
     *planes, indices = data
     networks = [supervisor.model.backbone, supervisor.model.ab.backbone]
     heads = [supervisor.model.predictor, supervisor.model.ab.predictor]
-    codes = {}  # of a version and an image: of L, of ab
+    embeddings = {}  # of a version and an image: of L, of ab
     for version in range(versions):
         for i in range(4):
             seen = (planes[2 * version][i : i + 1], planes[2 * version + 1][i : i + 1])
             for view in range(2):
-                codes[version, i, view] = F.normalize(heads[view](networks[view](seen[view])))[0]
+                embeddings[version, i, view] = F.normalize(heads[view](networks[view](seen[view])))[0]
     total = torch.zeros(())
     for version in range(versions):
         for i, own in enumerate(indices.tolist()):
             for view, bank in ((0, supervisor.memory_ab.memory), (1, supervisor.memory.memory)):
-                anchor = codes[version, i, view]
-                found = bank[own] if positive == "bank" else codes[versions - 1 - version, i, 1 - view]
+                anchor = embeddings[version, i, view]
+                found = bank[own] if positive == "bank" else embeddings[versions - 1 - version, i, 1 - view]
                 scores = [anchor @ found / 0.3] + [anchor @ bank[j] / 0.3 for j in range(16) if j != own]
                 total = total - (scores[0] - torch.stack(scores).exp().sum().log()) / 4 / versions
     assert supervisor._forward(data).item() == pytest.approx(total.item(), abs=1e-5)
@@ -117,7 +117,7 @@ def test_both_directions_have_the_same_negatives(monkeypatch: pytest.MonkeyPatch
     supervisor._forward(batch(versions=2))
     assert len(drawn) == 4
     assert all(torch.equal(rows, drawn[0]) for rows in drawn)
-    supervisor.cursor.step += 1
+    supervisor.train_state.step += 1
     supervisor._forward(batch())
     assert not torch.equal(drawn[-1], drawn[0])
 
@@ -145,7 +145,7 @@ class Watch(Callback):
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("augmentation", [None, two_versions])
 def test_a_step_updates_the_batchs_rows_of_both_banks(accumulate: int, augmentation: Any) -> None:
-    codes: list[tuple[Tensor, Tensor, Tensor]] = []
+    embeddings: list[tuple[Tensor, Tensor, Tensor]] = []
 
     class Own(ContrastiveMultiviewCodingSupervisor):
         def _forward(self, data: Any) -> Tensor:
@@ -155,7 +155,7 @@ def test_a_step_updates_the_batchs_rows_of_both_banks(accumulate: int, augmentat
                 for view, net in enumerate((self.model, self.model.ab)):
                     each = [F.normalize(net.predictor(net.backbone(plane))) for plane in planes[view::2]]
                     made.append(F.normalize(sum(each)))
-                codes.append((*made, indices))
+                embeddings.append((*made, indices))
             return super()._forward(data)
 
     torch.manual_seed(0)
@@ -166,7 +166,7 @@ def test_a_step_updates_the_batchs_rows_of_both_banks(accumulate: int, augmentat
     supervisor.supervise(epochs=1, batch_size=4, accumulate=accumulate, callbacks=[watch], **QUIET)
     assert len(watch.banks) == 4
     for step, banks in enumerate(watch.banks):
-        some = codes[accumulate * step : accumulate * (step + 1)]
+        some = embeddings[accumulate * step : accumulate * (step + 1)]
         *made, indices = [torch.cat(parts) for parts in zip(*some, strict=True)]
         assert len(indices.unique()) == 4
         for code, bank, old in zip(made, banks, last, strict=True):
@@ -183,9 +183,9 @@ def test_the_banks_may_begin_with_what_the_encoders_give() -> None:
     supervisor = make(pictures(), bank_init="forward", memory_m=0.0, views=lambda picture: picture)
     lab = normalised_lab(rgb_to_lab(supervisor.preprocess(pictures())), FULL_RANGE)
     with torch.no_grad():
-        codes = supervisor.codes((lab[:, :1], lab[:, 1:], torch.arange(16)))
+        embeddings = supervisor.embeddings((lab[:, :1], lab[:, 1:], torch.arange(16)))
     supervisor.supervise(epochs=1, batch_size=4, **QUIET)
-    for bank, code in zip((supervisor.memory, supervisor.memory_ab), codes, strict=True):
+    for bank, code in zip((supervisor.memory, supervisor.memory_ab), embeddings, strict=True):
         assert torch.allclose(bank.memory, code, atol=1e-4)
 
 
@@ -282,15 +282,15 @@ def test_a_file_tells_which_networks_only_the_user_can_build() -> None:
 def test_data_augmentation_and_views() -> None:
     for arguments in (
         {"data_augmentation": two_versions},
-        {"data_augmentation": lambda images: AugmentationLabIndexedDataset(images, MoCoRecipe(), views=1)},
+        {"data_augmentation": lambda images: AugmentationLabIndexedDataset(images, MoCoTransform(), views=1)},
         {"data_augmentation": two_versions, "positive": "key"},
-        {"views": MoCoRecipe()},
+        {"views": MoCoTransform()},
         {"views": lambda picture: picture.rotate(10)},
     ):
         supervisor = make(pictures(8), n=3, **arguments).supervise(epochs=1, batch_size=4, **QUIET)
-        assert supervisor.cursor.step == 2
+        assert supervisor.train_state.step == 2
     with pytest.raises(ConfigurationError, match="either `views` or `data_augmentation`"):
-        make(views=CMCRecipe(), data_augmentation=two_versions)
+        make(views=CMCTransform(), data_augmentation=two_versions)
 
     class Grey(Dataset):  # as scripts of 2020 have them
         def __init__(self, dataset: Any) -> None:
@@ -303,7 +303,7 @@ def test_data_augmentation_and_views() -> None:
             image, _ = self.dataset[index]
             return image[:1], image[1:], image[:1].flip(-1), image[1:].flip(-1), index
 
-    assert make(pictures(8), n=3, data_augmentation=Grey).supervise(epochs=1, **QUIET).cursor.step == 1
+    assert make(pictures(8), n=3, data_augmentation=Grey).supervise(epochs=1, **QUIET).train_state.step == 1
     with pytest.raises(ConfigurationError, match="does not make what the networks take"):
         make(pictures(8), data_augmentation=lambda images: images).supervise(epochs=1, **QUIET)
 
@@ -311,7 +311,7 @@ def test_data_augmentation_and_views() -> None:
 def test_views_of_another_size_have_to_be_announced() -> None:
     backbone = nn.Sequential(nn.Conv2d(3, 4, 3, 4, 1), nn.Flatten())
     with pytest.raises(ConfigurationError, match=r"view_size=\(16, 24\)"):
-        make(pictures(8), views=CMCRecipe((16, 24)), backbone=backbone).supervise(epochs=1, batch_size=4, **QUIET)
+        make(pictures(8), views=CMCTransform((16, 24)), backbone=backbone).supervise(epochs=1, batch_size=4, **QUIET)
     supervisor = make(pictures(8, 40, 32), view_size=(16, 24), backbone=backbone, n=3)
     supervisor.supervise(epochs=1, batch_size=4, **QUIET)
     assert supervisor.model.ab.predictor.layers[0].in_features == 4 * 4 * 6
@@ -326,7 +326,7 @@ def test_images_that_do_not_fit_are_refused() -> None:
         make(pictures(4, channels=13))
     with pytest.raises(ConfigurationError, match="`normalize` has no place here"):
         make(pictures(4), normalize="dataset")
-    assert make(grey, channels=3, n=3).supervise(epochs=1, batch_size=4, **QUIET).cursor.step == 1
+    assert make(grey, channels=3, n=3).supervise(epochs=1, batch_size=4, **QUIET).train_state.step == 1
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import super_selfish
-from super_selfish.data import CPCRecipe
-from super_selfish.engine.previews import few, preview
+from super_selfish.data import CPCTransform
+from super_selfish.engine.previews import preview, preview_batch
 from super_selfish.errors import ConfigurationError
 from super_selfish.losses import CPCLoss
 from super_selfish.models import LayerNorm2d, MaskedCNN, default_backbone
@@ -22,7 +22,7 @@ from super_selfish.models.predictive import SIDES, to_frame
 from super_selfish.supervisors import ContrastivePredictiveCodingSupervisor
 
 QUIET = {"verbose": False, "name": "store/test", "checkpoint_every": 0}
-PLAIN = CPCRecipe(0, elastic=0.0, gamma=0.0, jitter_p=0.0, grey=0.0)
+PLAIN = CPCTransform(0, elastic=0.0, gamma=0.0, jitter_p=0.0, grey=0.0)
 
 
 class PatchNet(nn.Module):
@@ -58,7 +58,7 @@ def test_context_networks_that_see_what_they_predict_are_refused(side: str) -> N
 
 
 def batch(supervisor: Any, count: int = 4) -> Tensor:
-    return few(supervisor, None, count)[0]
+    return preview_batch(supervisor, None, count)[0]
 
 
 def test_the_first_loss_is_that_of_a_guess_and_equals_its_closed_form() -> None:
@@ -163,7 +163,7 @@ def test_nothing_in_the_default_networks_normalises_by_the_batch() -> None:
     supervisor = ContrastivePredictiveCodingSupervisor()
     assert not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in supervisor.modules())
     assert supervisor.grid == (7, 7)
-    assert supervisor.seen_size == (56, 56)
+    assert supervisor.input_size == (56, 56)
     assert supervisor.images_per_sample == 49
     assert not supervisor.decomposable
     first = supervisor.model.predictor.contexts["top"].layers
@@ -175,7 +175,7 @@ def test_nothing_in_the_default_networks_normalises_by_the_batch() -> None:
 def test_any_size_trains(size: tuple[int, int]) -> None:
     supervisor = make(photos(2, *size), patch_size=None, views=PLAIN)
     supervisor.supervise(epochs=1, batch_size=2, **QUIET)
-    assert supervisor.cursor.step == 1
+    assert supervisor.train_state.step == 1
     assert np.isfinite(supervisor.history[0]["loss"])
     assert supervisor.get_backbone()(torch.rand(1, 3, *size)).shape[:2] == (1, 12)
     assert supervisor.get_backbone(output="pooled")(torch.rand(2, 3, 50, 70)).shape == (2, 12)

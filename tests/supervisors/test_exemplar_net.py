@@ -13,11 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 
 import super_selfish
-from super_selfish.data import ExemplarDataset, ExemplarRecipe, MoCoRecipe
+from super_selfish.data import ExemplarDataset, ExemplarTransform, MoCoTransform
 from super_selfish.errors import CheckpointMismatch, ConfigurationError
 from super_selfish.models import Classification, CombinedNet, SmallResNet
 from super_selfish.pretext.base import sample_key
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 from super_selfish.supervisors import ExemplarNetSupervisor
 
 QUIET = {"verbose": False, "batch_size": 4, "epochs": 1, "name": "store/test", "checkpoint_every": 0}
@@ -80,7 +80,7 @@ def test_the_head_has_an_output_for_each_image() -> None:
     dataset = supervisor.dataset
     assert isinstance(dataset, ExemplarDataset)
     expected = ExemplarDataset(pictures(8), None, 5, 7, 3, 0.25, seed=4)
-    assert dataset.recipes == expected.recipes
+    assert dataset.transforms == expected.transforms
     assert np.array_equal(dataset.chosen, expected.chosen)
     stated = {"n_classes": 5, "n_trans": 7, "max_elms": 3, "p": 0.25, "class_seed": 4}
     assert supervisor.hyperparameters() == stated
@@ -109,16 +109,16 @@ def test_a_file_brings_its_number_of_classes(run_python: Callable[..., Any]) -> 
         assert built.n_classes == 8000
         assert same(trained, built)
     assert np.array_equal(built.dataset.chosen, trained.dataset.chosen)
-    assert built.dataset.recipes == trained.dataset.recipes
+    assert built.dataset.transforms == trained.dataset.transforms
     np.save("images.npy", images)
     done = run_python(
         "-c",
         "import numpy, super_selfish; s = super_selfish.load('store/test');"
         "t = super_selfish.load('store/test', dataset=numpy.load('images.npy'));"
-        "print(s.get_predictor().layers[-1].out_features, *t.dataset.chosen, *t.dataset.recipes[5].names)",
+        "print(s.get_predictor().layers[-1].out_features, *t.dataset.chosen, *t.dataset.transforms[5].names)",
     )
     assert done.returncode == 0, done.stderr
-    chosen, names = trained.dataset.chosen, trained.dataset.recipes[5].names
+    chosen, names = trained.dataset.chosen, trained.dataset.transforms[5].names
     assert done.stdout.split() == ["23", *map(str, chosen), *names]
 
 
@@ -128,10 +128,10 @@ def test_the_same_images_are_trained_on() -> None:
     again = make(images, n_classes=10).load("store/test")
     before = again.model.predictor.layers[-1].weight.detach().clone()
     again.supervise(**QUIET)
-    assert (again.cursor.epoch, len(again.history)) == (2, 2)
+    assert (again.train_state.epoch, len(again.history)) == (2, 2)
     assert not torch.equal(before, again.model.predictor.layers[-1].weight), "the optimizer has the old layer"
     pretrained = make(images, n_classes=10).supervise(**QUIET, pretrained=True)
-    assert (first.cursor.step, again.cursor.step, pretrained.cursor.step) == (2, 4, 6)
+    assert (first.train_state.step, again.train_state.step, pretrained.train_state.step) == (2, 4, 6)
 
 
 def test_other_images_than_those_of_the_head_are_refused() -> None:
@@ -142,7 +142,7 @@ def test_other_images_than_those_of_the_head_are_refused() -> None:
     ):
         with pytest.raises(ConfigurationError, match=r"Expected: the 8 images .*Received: 11 images.*get_backbone"):
             supervisor.supervise(**QUIET)
-        assert supervisor.cursor.step == 2
+        assert supervisor.train_state.step == 2
     with pytest.raises(ConfigurationError, match="the 8 images"):
         make(pictures(11)).supervise(**QUIET, pretrained=True)
     with pytest.raises(CheckpointMismatch, match="n_classes is 5 here and 8000 in the file"):
@@ -170,12 +170,12 @@ def test_a_loss_and_transformations_of_ones_own() -> None:
         return F.cross_entropy(logits, labels, label_smoothing=0.1)
 
     images = pictures(8)
-    supervisor = make(images, loss=smooth, transformations=ExemplarRecipe(("invert",)))
-    assert np.array_equal(supervisor.dataset.sample(3, Stream(0))[0], 255 - images[3])
+    supervisor = make(images, loss=smooth, transformations=ExemplarTransform(("invert",)))
+    assert np.array_equal(supervisor.dataset.sample(3, KeyedGenerator(0))[0], 255 - images[3])
     supervisor.supervise(**QUIET)
     assert calls == [(4, 8)] * 2
     make(images, transformations=lambda image: image.rotate(45)).supervise(**QUIET)
-    small = {"transformations": MoCoRecipe(size=48)}
+    small = {"transformations": MoCoTransform(size=48)}
     make(images, **small).supervise(**QUIET)  # the features of this backbone do not depend on the size
     with pytest.raises(ConfigurationError, match=r"Expected: 32×32×3. Received: 48×48×3.*has to keep the size"):
         make(images, **small, backbone=nn.Conv2d(3, 2, 8, stride=8)).supervise(**QUIET)

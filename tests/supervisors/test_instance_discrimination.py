@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import Subset
 
 import super_selfish
-from super_selfish.data import AugmentationDataset, AugmentationIndexedDataset, MoCoRecipe
+from super_selfish.data import AugmentationDataset, AugmentationIndexedDataset, MoCoTransform
 from super_selfish.supervisors import InstanceDiscriminationSupervisor
 
 RUN: dict[str, Any] = {"epochs": 1, "batch_size": 8, "name": "store/test", "verbose": False}
@@ -90,7 +90,7 @@ def test_own_row_never_among_the_negatives(n: int, shared: bool) -> None:
     supervisor.memory.memory = torch.eye(24)
     indices = torch.arange(24)
     for step in range(10):
-        supervisor.cursor.step = step
+        supervisor.train_state.step = step
         logits = supervisor.logits(torch.eye(24), supervisor.memory, indices)
         assert (logits[:, 0] == 1).all()
         assert (logits[:, 1:] <= 0).all(), "an image is its own negative"
@@ -104,7 +104,7 @@ def test_negatives_change_from_step_to_step_and_not_within() -> None:
     images, indices = batch(supervisor, 3, 20)
     first = supervisor._forward((images, indices))
     assert supervisor._forward((images, indices)) == first
-    supervisor.cursor.step = 1
+    supervisor.train_state.step = 1
     assert supervisor._forward((images, indices)) != first
 
 
@@ -126,13 +126,15 @@ def test_the_bank_has_no_gradient_and_changes_only_where_images_were_seen() -> N
 def test_the_row_is_the_mean_of_the_old_and_the_code() -> None:
     supervisor = small(pictures(8), memory_m=0.25)
     before = supervisor.memory.memory.clone()
-    codes: list[Tensor] = []
+    embeddings: list[Tensor] = []
     remember = supervisor.remember
     object.__setattr__(
-        supervisor, "remember", lambda new, idx: (codes.append(new[0][idx.argsort()]), remember(new, idx))
+        supervisor, "remember", lambda new, idx: (embeddings.append(new[0][idx.argsort()]), remember(new, idx))
     )
     supervisor.supervise(**RUN)
-    assert torch.allclose(supervisor.memory.memory, F.normalize(0.75 * before + 0.25 * codes[0].detach()), atol=1e-6)
+    assert torch.allclose(
+        supervisor.memory.memory, F.normalize(0.75 * before + 0.25 * embeddings[0].detach()), atol=1e-6
+    )
 
 
 def test_previews_and_evaluation_leave_the_bank_alone() -> None:
@@ -156,19 +158,19 @@ def test_a_bank_that_begins_with_what_the_network_gives() -> None:
     supervisor = small(
         pictures(),
         bank_init="forward",
-        views=MoCoRecipe(scale=(1, 1), ratio=(1, 1), flip=0, jitter_p=0, grey=0, blur=0),
+        views=MoCoTransform(scale=(1, 1), ratio=(1, 1), flip=0, jitter_p=0, grey=0, blur=0),
     )
     object.__setattr__(supervisor, "_epochs", lambda *_: None)
     supervisor.supervise(**RUN)
-    codes = F.normalize(supervisor.model(supervisor.preprocess(pictures())))
-    assert torch.allclose(supervisor.memory.memory, codes, atol=1e-5)
+    embeddings = F.normalize(supervisor.model(supervisor.preprocess(pictures())))
+    assert torch.allclose(supervisor.memory.memory, embeddings, atol=1e-5)
 
 
 def test_noise_contrastive_estimation_freezes_its_constant(tmp_path: Any) -> None:
     supervisor = small(pictures(), loss_type="nce", n=5)
     images, indices = batch(supervisor, 1, 2, 3)
     supervisor.train()
-    logits = supervisor.logits(supervisor.codes((images, indices))[0], supervisor.memory, indices)
+    logits = supervisor.logits(supervisor.embeddings((images, indices))[0], supervisor.memory, indices)
     supervisor._forward((images, indices))
     expected = logits[logits > -math.inf].exp().mean() * 24
     assert supervisor.constants[0].log_z.exp().item() == pytest.approx(expected.item(), rel=1e-4)
@@ -201,10 +203,10 @@ def test_more_negatives_than_images_are_reported(caplog: pytest.LogCaptureFixtur
 
 
 def test_a_users_own_views_and_data_set() -> None:
-    own = small(pictures(), data_augmentation=lambda images: AugmentationIndexedDataset(images, MoCoRecipe()))
+    own = small(pictures(), data_augmentation=lambda images: AugmentationIndexedDataset(images, MoCoTransform()))
     assert len(own.dataset[0]) == 3
     own.supervise(**RUN)
-    assert small(pictures(), views=lambda image: image).supervise(**RUN).cursor.step == 3
+    assert small(pictures(), views=lambda image: image).supervise(**RUN).train_state.step == 3
     assert len(small(pictures()).dataset[0]) == 2, "a view that nobody looks at is made"
 
 
@@ -219,7 +221,7 @@ def test_a_users_own_views_and_data_set() -> None:
         ({"bank_init": "zero"}, '"random" or "forward"'),
         ({"loss_type": "nce", "loss": nn.CrossEntropyLoss()}, "None where loss_type"),
         ({"embedding_size": 0}, "embedding_size"),
-        ({"views": MoCoRecipe(), "data_augmentation": lambda images: images}, "either `views` or"),
+        ({"views": MoCoTransform(), "data_augmentation": lambda images: images}, "either `views` or"),
         ({"embedding_size": 7, "predictor": nn.Sequential(nn.Flatten(), nn.Linear(16, 8))}, "7"),
     ],
 )
@@ -229,7 +231,7 @@ def test_arguments_that_cannot_work(arguments: dict[str, Any], message: str) -> 
 
 
 def test_items_without_an_index_are_refused_before_training() -> None:
-    plain: Callable[[Any], Any] = lambda images: AugmentationDataset(images, MoCoRecipe())  # noqa: E731
+    plain: Callable[[Any], Any] = lambda images: AugmentationDataset(images, MoCoTransform())  # noqa: E731
     with pytest.raises(ValueError, match="items that end in the index of the image, from 0 to 23"):
         small(pictures(), data_augmentation=plain).supervise(**RUN)
 
@@ -280,12 +282,12 @@ def test_an_anchor_without_negatives_has_a_finite_loss() -> None:
     supervisor.memory.memory[:] = supervisor.memory.memory[:1]
     images = torch.rand(24, 3, 32, 32)
     for step in range(3):
-        supervisor.cursor.step = step
+        supervisor.train_state.step = step
         assert torch.isfinite(supervisor._forward((images, torch.arange(24))))
 
 
 def test_own_views_are_missed_when_a_file_is_trained_on(caplog: pytest.LogCaptureFixture) -> None:
-    trained = small(pictures(24), views=MoCoRecipe(blur=0.0)).supervise(**RUN)
+    trained = small(pictures(24), views=MoCoTransform(blur=0.0)).supervise(**RUN)
     own = {"backbone": trained.model.backbone, "predictor": trained.model.predictor}
     with caplog.at_level(logging.WARNING):
         super_selfish.load("store/test", **own)

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 import super_selfish
-from super_selfish.data import JigsawRecipe, permutation_table
-from super_selfish.engine.previews import few, preview
+from super_selfish.data import JigsawTransform, permutation_table
+from super_selfish.engine.previews import preview, preview_batch
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.models import Classification, SmallResNet
 from super_selfish.supervisors import JigsawNetSupervisor
@@ -36,13 +36,13 @@ def test_the_first_loss_is_that_of_a_guess() -> None:
         last = supervisor.model.predictor.layers[-1]
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-        loss = supervisor._forward(few(supervisor, None, 4)).item()
+        loss = supervisor._forward(preview_batch(supervisor, None, 4)).item()
         assert loss == pytest.approx(math.log(arguments.get("total_perms", 24)), abs=1e-5)
 
 
 def test_the_loss_and_its_gradient_equal_a_naive_loop() -> None:
     supervisor = make(pictures()).eval()  # batch statistics would tie the samples of a batch together
-    puzzles, orders = few(supervisor, None, 5)
+    puzzles, orders = preview_batch(supervisor, None, 5)
     supervisor._forward((puzzles, orders)).backward()
     gradients = [parameter.grad.clone() for parameter in supervisor.model.parameters()]
     supervisor.model.zero_grad()
@@ -61,7 +61,7 @@ def test_it_learns_which_tile_is_where() -> None:
     images[:, :16, :16] = np.where(np.arange(16) // 4 % 2, 220, 30)[:, None, None]
     supervisor = make(images[:64], total_perms=4, predictor=Classification([512, 64, 4], norm_type="layer"))
     supervisor.supervise(lr=1e-2, epochs=5, batch_size=8, checkpoint_every=0, **QUIET)
-    puzzles, orders = few(supervisor, images[64:], 16)
+    puzzles, orders = preview_batch(supervisor, images[64:], 16)
     with torch.no_grad():
         assert (supervisor.model(puzzles).argmax(1) == orders).float().mean() > 0.9
 
@@ -69,7 +69,7 @@ def test_it_learns_which_tile_is_where() -> None:
 def test_the_default_networks() -> None:
     supervisor = JigsawNetSupervisor()
     assert supervisor.feature_dim == 3136
-    assert supervisor.seen_size == (224, 224)
+    assert supervisor.input_size == (224, 224)
     sizes = [layer.out_features for layer in supervisor.model.predictor.layers if isinstance(layer, nn.Linear)]
     assert sizes == [1024, 1024, 24]
     assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in supervisor.modules())
@@ -79,25 +79,25 @@ def test_the_head_fits_the_puzzle_where_that_is_smaller_than_the_images() -> Non
     supervisor = JigsawNetSupervisor(
         pictures(4, 64, 97), crops=3, total_perms=72, backbone=nn.Conv2d(3, 2, 8, stride=8)
     )
-    assert supervisor.seen_size == (63, 96)
-    puzzles, orders = few(supervisor, None, 2)
+    assert supervisor.input_size == (63, 96)
+    puzzles, orders = preview_batch(supervisor, None, 2)
     assert puzzles.shape == (2, 3, 63, 96)
     assert orders.dtype == torch.int64
     supervisor.supervise(epochs=1, batch_size=2, **QUIET)
     assert supervisor.extract(pictures(2, 64, 97))[0].shape == (2, 2)
-    assert super_selfish.load("store/test", backbone=nn.Conv2d(3, 2, 8, stride=8)).seen_size == (63, 96)
+    assert super_selfish.load("store/test", backbone=nn.Conv2d(3, 2, 8, stride=8)).input_size == (63, 96)
 
 
 def test_puzzles_are_not_scaled_again() -> None:
     for normalize in (None, "dataset"):
-        puzzles, _ = few(make(pictures(), normalize=normalize), None, 4)
+        puzzles, _ = preview_batch(make(pictures(), normalize=normalize), None, 4)
         cells = puzzles.unfold(2, 16, 16).unfold(3, 16, 16)
         assert cells.mean((4, 5)).abs().max() < 1e-4
         assert torch.allclose(cells.std((4, 5), correction=0), torch.ones(()), atol=1e-3)
-    puzzles, _ = few(make(pictures(), normed=False), None, 4)
+    puzzles, _ = preview_batch(make(pictures(), normed=False), None, 4)
     assert puzzles.min() >= 0
     assert 0.4 < puzzles.mean() < 0.6
-    shifted, _ = few(make(pictures(), normed=False, normalize="dataset"), None, 4)
+    shifted, _ = preview_batch(make(pictures(), normed=False, normalize="dataset"), None, 4)
     assert abs(float(shifted.mean())) < 0.5
 
 
@@ -116,9 +116,9 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_recipes_and_switches_reach_the_puzzles() -> None:
-    plain = {"transformations": JigsawRecipe(jitter_p=0, grey=0), "chroma_jitter": 0, "chroma_project": 0.0}
+    plain = {"transformations": JigsawTransform(jitter_p=0, grey=0), "chroma_jitter": 0, "chroma_project": 0.0}
     supervisor = make(pictures(), grey=1.0, normed=False, crop_size=(12, 13), n_perms_per_image=3, **plain)
-    puzzles, _ = few(supervisor, None, 4)
+    puzzles, _ = preview_batch(supervisor, None, 4)
     assert (puzzles[:, 0] == puzzles[:, 1]).all()
     assert supervisor.dataset.crop_size == (12, 13)
     assert supervisor.dataset.n_perms_per_image == 3

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 import super_selfish
-from super_selfish.data import AugmentationDataset, BYOLRecipe, MoCoRecipe
+from super_selfish.data import AugmentationDataset, BYOLTransform, MoCoTransform
 from super_selfish.distributed.norms import BatchNormAs
 from super_selfish.models import Classification, LayerNorm2d, SmallResNet
 from super_selfish.supervisors import MomentumContrastSupervisor
@@ -214,19 +214,19 @@ def test_arguments_out_of_range(argument: str, value: Any) -> None:
 
 def test_views_of_ones_own() -> None:
     for views in (
-        BYOLRecipe(),
-        (MoCoRecipe(), v2.RandomHorizontalFlip()),
+        BYOLTransform(),
+        (MoCoTransform(), v2.RandomHorizontalFlip()),
         v2.Compose([v2.RandomResizedCrop(32), v2.ToDtype(torch.float32, scale=True)]),
         lambda picture: picture.rotate(10),
     ):
         supervisor = make(pictures(8), queue_size=8, views=views).supervise(epochs=1, batch_size=4, **QUIET)
-        assert supervisor.cursor.step == 2
+        assert supervisor.train_state.step == 2
     with pytest.raises(ValueError, match="either `views` or `data_augmentation`"):
-        make(views=MoCoRecipe(), data_augmentation=lambda images: AugmentationDataset(images, MoCoRecipe()))
+        make(views=MoCoTransform(), data_augmentation=lambda images: AugmentationDataset(images, MoCoTransform()))
 
 
 def test_data_augmentation_makes_the_data_set() -> None:
-    supervisor = make(pictures(8), data_augmentation=lambda images: AugmentationDataset(images, MoCoRecipe()))
+    supervisor = make(pictures(8), data_augmentation=lambda images: AugmentationDataset(images, MoCoTransform()))
     assert isinstance(supervisor.dataset, AugmentationDataset)
 
     class Twice(Dataset):  # as scripts of 2020 have them
@@ -241,11 +241,11 @@ def test_data_augmentation_makes_the_data_set() -> None:
             return image, image.flip(-1)
 
     supervisor = make(pictures(8), queue_size=8, data_augmentation=Twice).supervise(epochs=1, batch_size=4, **QUIET)
-    assert supervisor.cursor.step == 2
+    assert supervisor.train_state.step == 2
 
 
 def test_views_of_another_size_have_to_be_announced() -> None:
-    small = MoCoRecipe(size=16)
+    small = MoCoTransform(size=16)
     backbone = nn.Sequential(nn.Conv2d(3, 4, 3, 4, 1), nn.Flatten())
     with pytest.raises(ValueError, match=r"Expected: 3×32×32. Received: 3×16×16. Pass view_size=\(16, 16\)"):
         make(pictures(8), views=small, backbone=backbone).supervise(epochs=1, batch_size=4, **QUIET)
@@ -263,7 +263,7 @@ def test_a_predictor_of_ones_own_has_to_give_the_embedding() -> None:
 
 def test_a_training_with_other_views_is_not_continued() -> None:
     make(pictures(8), queue_size=8).supervise(epochs=1, batch_size=4, **QUIET)
-    for views in (MoCoRecipe(blur=0.0), (MoCoRecipe(), BYOLRecipe())):
+    for views in (MoCoTransform(blur=0.0), (MoCoTransform(), BYOLTransform())):
         with pytest.raises(OSError, match="views is"):
             make(pictures(8), queue_size=8, views=views).supervise(epochs=2, batch_size=4, resume=True, **QUIET)
     with pytest.raises(OSError, match=r"t is 0.1 here and 0.2 in the file"):

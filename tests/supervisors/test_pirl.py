@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 import super_selfish
-from super_selfish.data import AugmentationIndexedDataset, MoCoRecipe, PIRLImageRecipe
+from super_selfish.data import AugmentationIndexedDataset, MoCoTransform, PIRLImageTransform
 from super_selfish.models import Classification, SmallResNet
 from super_selfish.supervisors import PIRLSupervisor
 
@@ -74,8 +74,8 @@ def test_the_first_loss_follows_from_the_number_of_negatives(lam: float, shared_
     for seed in range(8):
         # random rows and random anchors are independent: with as many directions as in the bank the formula holds
         anchors = F.normalize(torch.randn(200, 128))
-        supervisor.codes = lambda _data, made=anchors: (made,)  # type: ignore[method-assign]
-        supervisor._puzzle_codes = lambda _puzzles, made=anchors: made.roll(1, 0)  # type: ignore[method-assign]
+        supervisor.embeddings = lambda _data, made=anchors: (made,)  # type: ignore[method-assign]
+        supervisor._jigsaw_embeddings = lambda _puzzles, made=anchors: made.roll(1, 0)  # type: ignore[method-assign]
         rows = torch.randperm(2000)[:200]
         losses.append(supervisor.eval()._forward((*batch(seed=seed)[:2], rows)).item())
     expected = math.log(501) + 1 / (2 * 0.07**2 * 128)
@@ -98,7 +98,7 @@ def test_no_gradient_where_there_is_no_weight() -> None:
         assert all(grad is not None and grad.any() for grad in gradients(supervisor.get_submodule(heard)))
         assert any(grad.any() for grad in gradients(supervisor.model.backbone))
     supervisor.supervise(epochs=1, batch_size=4, **QUIET)  # an optimizer takes parameters without gradient
-    assert supervisor.cursor.step == 2
+    assert supervisor.train_state.step == 2
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.5, 1.0])
@@ -124,13 +124,13 @@ def test_the_own_row_is_never_a_negative(shared_negatives: bool) -> None:
     """The own row is the anchor, the others are its opposite: one more of its kind would double the choices."""
     supervisor = make(pictures(), shared_negatives=shared_negatives, n=3, t=0.05, lam=0.5)
     anchor = F.normalize(torch.randn(1, 128))
-    supervisor.codes = lambda data: (anchor.expand(len(data[2]), -1),)  # type: ignore[method-assign]
-    supervisor._puzzle_codes = lambda puzzles: anchor.expand(len(puzzles), -1)  # type: ignore[method-assign]
+    supervisor.embeddings = lambda data: (anchor.expand(len(data[2]), -1),)  # type: ignore[method-assign]
+    supervisor._jigsaw_embeddings = lambda puzzles: anchor.expand(len(puzzles), -1)  # type: ignore[method-assign]
     for own in range(8):
         supervisor.memory.memory.copy_(-anchor.expand(8, -1))
         supervisor.memory.memory[own] = anchor[0]
         for step in range(5):
-            supervisor.cursor.step = step
+            supervisor.train_state.step = step
             assert supervisor.eval()._forward(batch((own,))).item() == pytest.approx(0.0, abs=1e-6)
 
 
@@ -174,7 +174,7 @@ def test_puzzles_fit_the_head_at_any_size(height: int, width: int, backbone: nn.
     image, puzzle, index = supervisor.dataset[3]
     assert image.shape == puzzle.shape == (3, height, width)
     assert index == 3
-    assert supervisor.supervise(epochs=1, batch_size=2, **QUIET).cursor.step == 2
+    assert supervisor.supervise(epochs=1, batch_size=2, **QUIET).train_state.step == 2
 
 
 @pytest.mark.parametrize("channels", [1, 13])
@@ -185,27 +185,27 @@ def test_any_number_of_channels(channels: int) -> None:
 
 def test_views_of_ones_own() -> None:
     for arguments in (
-        {"views": MoCoRecipe()},
-        {"views": (PIRLImageRecipe(), v2.RandomRotation((90, 90)))},
+        {"views": MoCoTransform()},
+        {"views": (PIRLImageTransform(), v2.RandomRotation((90, 90)))},
         {"views": lambda picture: picture.rotate(10), "patch_views": v2.RandomInvert(), "crops": 2},
         {"view_size": (48, 40)},
     ):
         supervisor = make(pictures(), **arguments).supervise(epochs=1, batch_size=4, **QUIET)
-        assert supervisor.cursor.step == 2
+        assert supervisor.train_state.step == 2
     for name in ("views", "patch_views"):
         with pytest.raises(ValueError, match=f"either `{name}` or `data_augmentation`"):
             make(
-                **{name: MoCoRecipe()},
-                data_augmentation=lambda images: AugmentationIndexedDataset(images, MoCoRecipe()),
+                **{name: MoCoTransform()},
+                data_augmentation=lambda images: AugmentationIndexedDataset(images, MoCoTransform()),
             )
     with pytest.raises(ValueError, match=r"Expected: 3×32×32. Received: 3×16×16"):
-        make(pictures(), views=MoCoRecipe(16), backbone=nn.Conv2d(3, 2, 5, 8)).supervise(
+        make(pictures(), views=MoCoTransform(16), backbone=nn.Conv2d(3, 2, 5, 8)).supervise(
             epochs=1, batch_size=4, **QUIET
         )
 
 
 def test_data_augmentation_makes_the_data_set() -> None:
-    supervisor = make(pictures(), data_augmentation=lambda images: AugmentationIndexedDataset(images, MoCoRecipe()))
+    supervisor = make(pictures(), data_augmentation=lambda images: AugmentationIndexedDataset(images, MoCoTransform()))
     assert isinstance(supervisor.dataset, AugmentationIndexedDataset)
 
     class Flipped(Dataset):  # as scripts of 2020 have them
@@ -246,7 +246,7 @@ def test_noise_contrastive_estimation_trains() -> None:
         ("predictor_g", "linear"),
         ("views", 3),
         ("patch_views", 3),
-        ("views", (MoCoRecipe(),)),
+        ("views", (MoCoTransform(),)),
     ],
 )
 def test_arguments_out_of_range(argument: str, value: Any) -> None:
@@ -273,7 +273,7 @@ def test_heads_of_one_layer(backbone: nn.Module) -> None:
 def test_a_picture_of_images_and_puzzles() -> None:
     supervisor = make(pictures()).eval()
     before = supervisor._preview(batch())
-    supervisor.cursor.step = 1
+    supervisor.train_state.step = 1
     after = supervisor._preview(batch())
     for shown in (before, after):
         assert shown.title.endswith("?")

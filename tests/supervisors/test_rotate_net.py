@@ -144,7 +144,7 @@ def test_bad_settings_are_told_before_training(arguments: dict[str, Any], messag
     with pytest.raises(ConfigurationError) as caught:
         supervisor.supervise(**(QUIET | arguments))
     assert message in str(caught.value)
-    assert supervisor.cursor.step == 0
+    assert supervisor.train_state.step == 0
     assert not (tmp_path / "store").exists() or not list((tmp_path / "store").iterdir())
 
 
@@ -200,7 +200,7 @@ def test_a_batch_that_does_not_fit_is_drawn_in_parts(
         supervisor.supervise(epochs=1, batch_size=8, **QUIET)
     assert "3 micro-batches" in caplog.text
     assert sizes == [12, 12, 8] * 2
-    assert supervisor.cursor.step == 2
+    assert supervisor.train_state.step == 2
 
 
 def test_images_that_are_not_finite_can_be_skipped() -> None:
@@ -218,7 +218,7 @@ def test_steps_that_need_an_argument_are_told_before_training() -> None:
         supervisor = make(pictures(4))
         with pytest.raises(ConfigurationError, match=r"whose step\(\) needs an argument"):
             supervisor.supervise(**(QUIET | arguments))
-        assert supervisor.cursor.step == 0
+        assert supervisor.train_state.step == 0
 
 
 def test_a_class_of_ones_own_is_not_forgotten_in_silence(caplog: pytest.LogCaptureFixture) -> None:
@@ -241,7 +241,7 @@ def test_unreadable_files(tmp_path: Any, caplog: pytest.LogCaptureFixture) -> No
     supervisor = make(str(tmp_path), resolution=32)
     with pytest.raises(DataError, match=r"07\.png.*web page"):
         supervisor.supervise(batch_size=4, epochs=1, **QUIET)
-    assert supervisor.cursor.step == 0
+    assert supervisor.train_state.step == 0
     ends = []
     for workers in (0, 2):
         torch.manual_seed(0)
@@ -249,7 +249,7 @@ def test_unreadable_files(tmp_path: Any, caplog: pytest.LogCaptureFixture) -> No
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             supervisor.supervise(batch_size=4, epochs=2, on_error="skip", num_workers=workers, **QUIET)
-        assert supervisor.cursor.step == 6
+        assert supervisor.train_state.step == 6
         assert caplog.text.count("is skipped, another takes its place") == 2
         ends.append(torch.cat([parameter.detach().flatten() for parameter in supervisor.parameters()]))
     assert torch.equal(*ends)

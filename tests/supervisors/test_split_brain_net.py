@@ -211,7 +211,7 @@ def test_images_that_do_not_fit_are_refused() -> None:
     for normalize in ("dataset", ([0.5] * 3, [0.2] * 3)):
         with pytest.raises(ConfigurationError, match="`normalize` has no place here"):
             make(pictures(4), normalize=normalize)
-    assert make(grey, channels=3).supervise(epochs=1, batch_size=4, **QUIET).cursor.step == 1
+    assert make(grey, channels=3).supervise(epochs=1, batch_size=4, **QUIET).train_state.step == 1
 
 
 @pytest.mark.parametrize("arguments", [{"l_step": 0}, {"ab_step": None}, {"b_offset": "1"}, {"target_size": (1, 2, 3)}])

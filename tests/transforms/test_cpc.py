@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from super_selfish.data import ContrastivePredictiveCodingAugmentations, CPCRecipe
+from super_selfish.data import ContrastivePredictiveCodingAugmentations, CPCTransform
 from super_selfish.errors import ConfigurationError
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms import cpc as module
 from super_selfish.transforms import warps
 from super_selfish.transforms.colour import CONTRAST, HUE, SATURATION, SHIFT
 from super_selfish.transforms.pool import AUTOAUGMENT, POOL
 
-NOTHING = CPCRecipe(0, elastic=0.0, gamma=0.0, jitter_p=0.0, grey=0.0)
+NOTHING = CPCTransform(0, elastic=0.0, gamma=0.0, jitter_p=0.0, grey=0.0)
 
 
 def noise(channels: int = 3, dtype: str = "uint8", height: int = 24, width: int = 16) -> np.ndarray:
@@ -31,23 +31,29 @@ def test_shape_type_and_range_are_kept(channels: int, dtype: str) -> None:
     image = noise(channels, dtype)
     before, changed = image.copy(), 0
     for key in range(40):
-        view = ContrastivePredictiveCodingAugmentations.augment(image, Stream(key))
+        view = ContrastivePredictiveCodingAugmentations.augment(image, KeyedGenerator(key))
         assert view.shape == image.shape
         assert view.dtype == image.dtype
         assert np.isfinite(view).all()
         assert view.min() >= 0
         assert view.max() <= (1 if dtype == "float32" else np.iinfo(dtype).max)
-        assert np.array_equal(view, ContrastivePredictiveCodingAugmentations.augment(image, Stream(key)))
+        assert np.array_equal(view, ContrastivePredictiveCodingAugmentations.augment(image, KeyedGenerator(key)))
         changed += not np.array_equal(view, image)
     assert changed > 35
     assert np.array_equal(image, before)
 
 
 def test_defaults_are_the_papers() -> None:
-    recipe = ContrastivePredictiveCodingAugmentations
-    assert (recipe.n_ops, recipe.elastic, recipe.gamma, recipe.jitter_p, recipe.grey) == (2, 0.2, 0.2, 0.8, 0.25)
-    assert recipe.jitter == (32 / 255, 0.5, 0.5, 0.2)
-    assert pickle.loads(pickle.dumps(recipe)) == recipe == CPCRecipe()
+    transform = ContrastivePredictiveCodingAugmentations
+    assert (transform.n_ops, transform.elastic, transform.gamma, transform.jitter_p, transform.grey) == (
+        2,
+        0.2,
+        0.2,
+        0.8,
+        0.25,
+    )
+    assert transform.jitter == (32 / 255, 0.5, 0.5, 0.2)
+    assert pickle.loads(pickle.dumps(transform)) == transform == CPCTransform()
 
 
 def test_every_operation_of_the_pool_is_drawn_as_often_and_never_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,9 +63,9 @@ def test_every_operation_of_the_pool_is_drawn_as_often_and_never_twice(monkeypat
         for name, operation in AUTOAUGMENT.items()
     )
     monkeypatch.setattr(module, "_OPERATIONS", spied)
-    recipe, image = CPCRecipe(elastic=0.0, gamma=0.0, jitter_p=0.0, grey=0.0), noise()
+    transform, image = CPCTransform(elastic=0.0, gamma=0.0, jitter_p=0.0, grey=0.0), noise()
     for key in range(3000):
-        recipe.augment(image, Stream(key))
+        transform.augment(image, KeyedGenerator(key))
     pairs = list(zip(drawn[::2], drawn[1::2], strict=True))
     assert len(pairs) == 3000
     assert all(first != second for first, second in pairs)
@@ -70,7 +76,9 @@ def test_every_operation_of_the_pool_is_drawn_as_often_and_never_twice(monkeypat
 
 def test_images_that_are_not_rgb_draw_from_the_operations_that_suit_them() -> None:
     image = noise(13)
-    views = [CPCRecipe(1, elastic=0, gamma=0, jitter_p=0, grey=0).augment(image, Stream(key)) for key in range(60)]
+    views = [
+        CPCTransform(1, elastic=0, gamma=0, jitter_p=0, grey=0).augment(image, KeyedGenerator(key)) for key in range(60)
+    ]
     assert sum(np.array_equal(view, image) for view in views) <= 4  # posterize to 8 bits
 
 
@@ -78,9 +86,9 @@ def test_images_that_are_not_rgb_draw_from_the_operations_that_suit_them() -> No
 @pytest.mark.parametrize("default", [True, False])
 def test_each_step_has_its_probability(name: str, default: bool) -> None:
     given = {"elastic": 0.0, "gamma": 0.0, "jitter_p": 0.0, "grey": 0.0}
-    expected = getattr(CPCRecipe(), name) if default else 0.5
-    recipe, image = CPCRecipe(0, **{**given, name: expected}), noise(height=6, width=6)
-    changed = [not np.array_equal(recipe.augment(image, Stream(key)), image) for key in range(1500)]
+    expected = getattr(CPCTransform(), name) if default else 0.5
+    transform, image = CPCTransform(0, **{**given, name: expected}), noise(height=6, width=6)
+    changed = [not np.array_equal(transform.augment(image, KeyedGenerator(key)), image) for key in range(1500)]
     assert np.mean(changed) == pytest.approx(expected, abs=0.04)
 
 
@@ -95,7 +103,7 @@ def test_steps_come_in_the_papers_order(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(module, "_OPERATIONS", tuple(spied[name] for name in AUTOAUGMENT))
     steps: list[Any] = []
     monkeypatch.setattr(module, "adjust", lambda image, given: (order.append("colour"), steps.extend(given), image)[2])
-    CPCRecipe(elastic=1.0, gamma=1.0, jitter_p=1.0, grey=1.0).augment(noise(), Stream(0))
+    CPCTransform(elastic=1.0, gamma=1.0, jitter_p=1.0, grey=1.0).augment(noise(), KeyedGenerator(0))
     assert order[2:] == ["elastic", "gamma", "colour"]
     assert {kind for kind, _ in steps[:4]} == {SHIFT, CONTRAST, SATURATION, HUE}
     assert steps[4] == (SATURATION, 0.0)
@@ -112,9 +120,9 @@ def test_the_jitter_is_inceptions(monkeypatch: pytest.MonkeyPatch) -> None:
         return image
 
     monkeypatch.setattr(module, "adjust", look)
-    recipe = CPCRecipe(0, elastic=0.0, gamma=0.0, jitter_p=1.0, grey=0.0)
+    transform = CPCTransform(0, elastic=0.0, gamma=0.0, jitter_p=1.0, grey=0.0)
     for key in range(600):
-        recipe.augment(noise(height=2, width=2), Stream(key))
+        transform.augment(noise(height=2, width=2), KeyedGenerator(key))
     assert len(orders) == 24
     limits = {SHIFT: (-32 / 255, 32 / 255), CONTRAST: (0.5, 1.5), SATURATION: (0.5, 1.5), HUE: (-0.2, 0.2)}
     for kind, (low, high) in limits.items():
@@ -124,14 +132,14 @@ def test_the_jitter_is_inceptions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_grey_is_grey_and_nothing_is_the_image_itself() -> None:
     image = noise()
-    grey = CPCRecipe(grey=1.0).augment(image, Stream(1))
+    grey = CPCTransform(grey=1.0).augment(image, KeyedGenerator(1))
     assert np.ptp(grey, axis=2).max() <= 1
-    assert NOTHING.augment(image, Stream(0)) is image
+    assert NOTHING.augment(image, KeyedGenerator(0)) is image
 
 
 def test_gammas_differ_between_channels() -> None:
     image = np.full((4, 4, 3), 100, np.uint8)
-    view = CPCRecipe(0, elastic=0, gamma=1, jitter_p=0, grey=0).augment(image, Stream(0))
+    view = CPCTransform(0, elastic=0, gamma=1, jitter_p=0, grey=0).augment(image, KeyedGenerator(0))
     assert len(set(view[0, 0].tolist())) == 3
 
 
@@ -139,33 +147,33 @@ def test_elastic_deforms_and_shears_with_the_warps_before_it(monkeypatch: pytest
     given: list[Any] = []
     elastic = warps.elastic
     monkeypatch.setattr(warps, "elastic", lambda *all: (given.append(all), elastic(*all))[1])
-    CPCRecipe(0, elastic=1, gamma=0, jitter_p=0, grey=0).augment(noise(), Stream(0))
+    CPCTransform(0, elastic=1, gamma=0, jitter_p=0, grey=0).augment(noise(), KeyedGenerator(0))
     ((_, displacement, origin),) = given
     assert displacement.std() == pytest.approx(0.045 * 16, rel=0.5)
     assert 0 < max(abs(origin[1]), abs(origin[3])) <= 0.31
     shear_alone = origin
     monkeypatch.setattr(module, "_OPERATIONS", (AUTOAUGMENT["rotate"], AUTOAUGMENT["translate_x"]))
     monkeypatch.setattr(warps, "placed", None)  # is not called
-    CPCRecipe(2, elastic=1, gamma=0, jitter_p=0, grey=0).augment(noise(), Stream(0))
+    CPCTransform(2, elastic=1, gamma=0, jitter_p=0, grey=0).augment(noise(), KeyedGenerator(0))
     assert np.abs(np.subtract(given[1][2], shear_alone)).min() > 1e-3
 
 
 def test_warps_in_a_row_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
     placed: list[Any] = []
     monkeypatch.setattr(warps, "placed", lambda image, origin: (placed.append(origin), image)[1])
-    recipe = CPCRecipe(2, elastic=0, gamma=0, jitter_p=0, grey=0)
+    transform = CPCTransform(2, elastic=0, gamma=0, jitter_p=0, grey=0)
     monkeypatch.setattr(module, "_OPERATIONS", (AUTOAUGMENT["rotate"], AUTOAUGMENT["translate_x"]))
     for key in range(8):
-        recipe.augment(noise(), Stream(key))
+        transform.augment(noise(), KeyedGenerator(key))
     assert len(placed) == 8
     monkeypatch.setattr(module, "_OPERATIONS", (AUTOAUGMENT["rotate"], AUTOAUGMENT["invert"]))
     for key in range(8):
-        recipe.augment(noise(), Stream(key))
+        transform.augment(noise(), KeyedGenerator(key))
     assert len(placed) == 16
 
 
 def test_called_by_hand() -> None:
-    assert CPCRecipe()(torch.rand(3, 20, 30)).shape == (3, 20, 30)
+    assert CPCTransform()(torch.rand(3, 20, 30)).shape == (3, 20, 30)
 
 
 @pytest.mark.parametrize(
@@ -173,4 +181,4 @@ def test_called_by_hand() -> None:
 )
 def test_arguments_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=f"`{next(iter(wrong))}`"):
-        CPCRecipe(**wrong)
+        CPCTransform(**wrong)

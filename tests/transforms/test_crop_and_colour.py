@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from super_selfish.data import BYOLAugmentations, BYOLRecipe, MoCoRecipe, MomentumContrastAugmentations
+from super_selfish.data import BYOLAugmentations, BYOLTransform, MoCoTransform, MomentumContrastAugmentations
 from super_selfish.errors import DataError
 from super_selfish.images import functional
 from super_selfish.images.rectangles import random_rectangle
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms import base, operations
 from super_selfish.transforms.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, adjust
-from super_selfish.transforms.crop_and_colour import CropColourRecipe, Drawn
+from super_selfish.transforms.crop_and_colour import CropColourTransform, Drawn
 
 
 def photo(height: int = 48, width: int = 40, channels: int = 3, dtype: Any = np.uint8) -> np.ndarray:
@@ -28,8 +28,8 @@ def photo(height: int = 48, width: int = 40, channels: int = 3, dtype: Any = np.
     return smooth if dtype == np.float32 else np.rint(smooth * np.iinfo(dtype).max).astype(dtype)
 
 
-def draws(recipe: CropColourRecipe, count: int = 4000, height: int = 100, width: int = 80) -> list[Drawn]:
-    return [recipe.draw(Stream(0, index), height, width) for index in range(count)]
+def draws(transform: CropColourTransform, count: int = 4000, height: int = 100, width: int = 80) -> list[Drawn]:
+    return [transform.draw(KeyedGenerator(0, index), height, width) for index in range(count)]
 
 
 def share(events: list[bool]) -> float:
@@ -37,17 +37,17 @@ def share(events: list[bool]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "scale", "jitter", "blur", "solarize"),
+    ("transform", "scale", "jitter", "blur", "solarize"),
     [
-        (MoCoRecipe(), (0.2, 1.0), (0.4, 0.4, 0.4, 0.1), 0.5, 0.0),
-        (BYOLRecipe(), (0.08, 1.0), (0.4, 0.4, 0.2, 0.1), 1.0, 0.0),
-        (BYOLRecipe(view=2), (0.08, 1.0), (0.4, 0.4, 0.2, 0.1), 0.1, 0.2),
+        (MoCoTransform(), (0.2, 1.0), (0.4, 0.4, 0.4, 0.1), 0.5, 0.0),
+        (BYOLTransform(), (0.08, 1.0), (0.4, 0.4, 0.2, 0.1), 1.0, 0.0),
+        (BYOLTransform(view=2), (0.08, 1.0), (0.4, 0.4, 0.2, 0.1), 0.1, 0.2),
     ],
 )
 def test_parameters_are_drawn_as_in_the_papers(
-    recipe: CropColourRecipe, scale: tuple[float, float], jitter: tuple[float, ...], blur: float, solarize: float
+    transform: CropColourTransform, scale: tuple[float, float], jitter: tuple[float, ...], blur: float, solarize: float
 ) -> None:
-    drawn = draws(recipe)
+    drawn = draws(transform)
     assert share([view.mirrored for view in drawn]) == pytest.approx(0.5, abs=0.03)
     assert share([view.sigma > 0 for view in drawn]) == pytest.approx(blur, abs=0.03)
     assert share([view.solarized for view in drawn]) == pytest.approx(solarize, abs=0.03)
@@ -73,7 +73,7 @@ def test_parameters_are_drawn_as_in_the_papers(
 
 
 def test_rectangles_lie_within_the_image_and_everywhere() -> None:
-    found = [random_rectangle(Stream(1, index), 30, 50, (0.2, 1.0), (0.75, 4 / 3)) for index in range(3000)]
+    found = [random_rectangle(KeyedGenerator(1, index), 30, 50, (0.2, 1.0), (0.75, 4 / 3)) for index in range(3000)]
     for top, left, height, width in found:
         assert 0 <= top <= 30 - height
         assert 0 <= left <= 50 - width
@@ -82,27 +82,27 @@ def test_rectangles_lie_within_the_image_and_everywhere() -> None:
 
 
 def test_images_too_narrow_for_any_crop_give_the_nearest_one() -> None:
-    assert random_rectangle(Stream(0), 100, 10, (0.9, 1.0), (0.75, 4 / 3)) == (43, 0, 13, 10)
-    assert random_rectangle(Stream(0), 10, 100, (0.9, 1.0), (0.75, 4 / 3)) == (0, 43, 10, 13)
-    assert random_rectangle(Stream(0), 1, 1, (0.1, 0.2), (0.75, 4 / 3)) == (0, 0, 1, 1)
+    assert random_rectangle(KeyedGenerator(0), 100, 10, (0.9, 1.0), (0.75, 4 / 3)) == (43, 0, 13, 10)
+    assert random_rectangle(KeyedGenerator(0), 10, 100, (0.9, 1.0), (0.75, 4 / 3)) == (0, 43, 10, 13)
+    assert random_rectangle(KeyedGenerator(0), 1, 1, (0.1, 0.2), (0.75, 4 / 3)) == (0, 0, 1, 1)
 
 
 def test_what_was_drawn_is_applied() -> None:
     image = photo()
-    recipe = MoCoRecipe(size=(36, 24))
+    transform = MoCoTransform(size=(36, 24))
     steps = ((BRIGHTNESS, 0.8), (HUE, 0.05), (SATURATION, 0.5))
-    view = recipe.apply(image, Drawn((5, 6, 40, 30), steps, True, 1.2, True))
+    view = transform.apply(image, Drawn((5, 6, 40, 30), steps, True, 1.2, True))
     step = functional.resample(functional.flip(image[5:45, 6:36]), (36, 24))
     step = operations.solarize(functional.blur(adjust(step, steps), 1.2), 0.5)
     assert np.array_equal(view, step)
     nothing = Drawn((0, 0, 48, 40), (), False, 0.0, False)
-    assert np.array_equal(MoCoRecipe().apply(image, nothing), image)
+    assert np.array_equal(MoCoTransform().apply(image, nothing), image)
 
 
 def test_colours_may_change_before_the_crop_is_enlarged() -> None:
     image = photo()
     steps = ((CONTRAST, 1.3), (SATURATION, 0.6))
-    view = MoCoRecipe().apply(image, Drawn((4, 4, 20, 20), steps, False, 0.0, False))
+    view = MoCoTransform().apply(image, Drawn((4, 4, 20, 20), steps, False, 0.0, False))
     after = adjust(functional.resample(image[4:24, 4:24], (48, 40)), steps)
     difference = np.abs(view.astype(int) - after)
     assert difference.mean() < 1
@@ -114,12 +114,12 @@ def test_colours_may_change_before_the_crop_is_enlarged() -> None:
 def test_any_type_and_number_of_channels(dtype: Any, channels: int) -> None:
     image = photo(channels=channels, dtype=dtype)
     before = image.copy()
-    for recipe in (MoCoRecipe(), BYOLRecipe(size=20, view=2, solarize=1.0), MoCoRecipe(size=64)):
+    for transform in (MoCoTransform(), BYOLTransform(size=20, view=2, solarize=1.0), MoCoTransform(size=64)):
         for index in range(10):
-            view = recipe.augment(image, Stream(index))
+            view = transform.augment(image, KeyedGenerator(index))
             assert view.dtype == dtype
             assert view.shape[2] == channels
-            assert view.shape[:2] == ((recipe.size,) * 2 if recipe.size else (48, 40))
+            assert view.shape[:2] == ((transform.size,) * 2 if transform.size else (48, 40))
             if dtype == np.float32:
                 assert view.min() >= 0
                 assert view.max() <= 1
@@ -131,37 +131,37 @@ def test_what_needs_colour_is_left_out_and_told_once(caplog: pytest.LogCaptureFi
     image = photo(channels=5)
     with caplog.at_level(logging.INFO):
         for index in range(5):
-            MoCoRecipe().augment(image, Stream(index))
+            MoCoTransform().augment(image, KeyedGenerator(index))
     assert caplog.text.count("5 channels") == 1
-    grey = MoCoRecipe(scale=(1, 1), ratio=(5 / 6, 5 / 6), flip=0, jitter_p=0, grey=1.0, blur=0)
-    assert np.array_equal(grey.augment(image, Stream(0)), image)
+    grey = MoCoTransform(scale=(1, 1), ratio=(5 / 6, 5 / 6), flip=0, jitter_p=0, grey=1.0, blur=0)
+    assert np.array_equal(grey.augment(image, KeyedGenerator(0)), image)
 
 
 def test_a_view_is_a_function_of_its_key() -> None:
-    image, recipe = photo(), MoCoRecipe()
-    first, again, other = (recipe.augment(image, Stream(0, 1, key)) for key in (7, 7, 8))
+    image, transform = photo(), MoCoTransform()
+    first, again, other = (transform.augment(image, KeyedGenerator(0, 1, key)) for key in (7, 7, 8))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
-@pytest.mark.parametrize("recipe", [MomentumContrastAugmentations, BYOLAugmentations])
-def test_called_by_hand_the_kind_stays(recipe: CropColourRecipe) -> None:
+@pytest.mark.parametrize("transform", [MomentumContrastAugmentations, BYOLAugmentations])
+def test_called_by_hand_the_kind_stays(transform: CropColourTransform) -> None:
     array = photo()
     torch.manual_seed(3)
-    picture = recipe(Pillow.fromarray(array))
+    picture = transform(Pillow.fromarray(array))
     torch.manual_seed(3)
-    tensor = recipe(torch.from_numpy(array).permute(2, 0, 1))
+    tensor = transform(torch.from_numpy(array).permute(2, 0, 1))
     torch.manual_seed(3)
-    view = recipe(array)
+    view = transform(array)
     assert isinstance(picture, Pillow.Image)
     assert tensor.dtype == torch.uint8
     assert np.array_equal(np.asarray(picture), view)
     assert np.array_equal(tensor.permute(1, 2, 0).numpy(), view)
-    floats = recipe(torch.rand(3, 20, 30, dtype=torch.float64))
+    floats = transform(torch.rand(3, 20, 30, dtype=torch.float64))
     assert floats.dtype == torch.float64
     assert floats.shape == (3, 20, 30)
-    assert recipe(Pillow.fromarray(array[:, :, 0])).mode == "L"
-    assert not np.array_equal(recipe(array), recipe(array))
+    assert transform(Pillow.fromarray(array[:, :, 0])).mode == "L"
+    assert not np.array_equal(transform(array), transform(array))
 
 
 @pytest.mark.parametrize(
@@ -181,13 +181,13 @@ def test_called_by_hand_the_kind_stays(recipe: CropColourRecipe) -> None:
 )
 def test_arguments_out_of_range(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`{name}` is out of range"):
-        MoCoRecipe(**{name: value})
+        MoCoTransform(**{name: value})
 
 
 def test_byol_has_two_views() -> None:
     with pytest.raises(ValueError, match="`view` is out of range"):
-        BYOLRecipe(view=3)
-    assert BYOLRecipe(view=2, blur=0.7).blur == 0.7
+        BYOLTransform(view=3)
+    assert BYOLTransform(view=2, blur=0.7).blur == 0.7
 
 
 @pytest.mark.parametrize(
@@ -195,4 +195,4 @@ def test_byol_has_two_views() -> None:
 )
 def test_numbers_without_a_white_are_refused(image: Any) -> None:
     with pytest.raises(DataError, match=r"Expected: uint8, uint16, or floats in \[0, 1\]"):
-        MoCoRecipe()(image)
+        MoCoTransform()(image)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from super_selfish.seeding import Stream
+from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms import colour, warps
 from super_selfish.transforms.pool import AUTOAUGMENT, POOL
 
@@ -59,19 +59,19 @@ def test_shape_type_and_range_are_kept_and_the_image_changes(name: str, dtype: s
     operation, image = POOL[name], make_image(dtype, channels)
     before, changed = image.copy(), 0
     for key in range(12):
-        result = operation(image, Stream(name, key))
+        result = operation(image, KeyedGenerator(name, key))
         assert result.shape == image.shape
         assert result.dtype == image.dtype
         assert np.isfinite(result).all()
         if dtype == "float32":
             assert result.min() >= 0
             assert result.max() <= 1
-        assert np.array_equal(result, operation(image, Stream(name, key))), "not a function of the key"
+        assert np.array_equal(result, operation(image, KeyedGenerator(name, key))), "not a function of the key"
         changed += not np.array_equal(result, image)
     assert np.array_equal(image, before), "the input was changed"
     if name in RGB and channels != 3:
         assert changed == 0
-        assert operation(image, Stream(0)) is image
+        assert operation(image, KeyedGenerator(0)) is image
     else:
         assert changed >= 8
 
@@ -83,7 +83,7 @@ def test_images_at_the_ends_of_the_range_and_of_a_few_pixels(name: str, dtype: s
     noise = np.random.default_rng(0).integers(0, 2, (9, 11, 3)) * white
     for image in (noise, np.zeros((9, 11, 3)), np.full((9, 11, 3), white), noise[:1, :1], noise[:3, :2]):
         for key in range(4):
-            result = POOL[name](image.astype(dtype), Stream(key))
+            result = POOL[name](image.astype(dtype), KeyedGenerator(key))
             assert result.shape == image.shape
             assert np.isfinite(result).all()
             assert result.min() >= 0
@@ -92,7 +92,7 @@ def test_images_at_the_ends_of_the_range_and_of_a_few_pixels(name: str, dtype: s
 
 @pytest.mark.parametrize("name", RANGES)
 def test_magnitudes_fill_their_ranges(name: str) -> None:
-    drawn = np.array([numbers(POOL[name].draw(Stream(name, key), (100, 200, 3))) for key in range(400)])
+    drawn = np.array([numbers(POOL[name].draw(KeyedGenerator(name, key), (100, 200, 3))) for key in range(400)])
     assert drawn.shape[1] == len(RANGES[name])
     for column, (low, high) in zip(drawn.T, RANGES[name], strict=True):
         assert low <= column.min() <= low + 0.06 * (high - low)
@@ -106,11 +106,11 @@ def test_magnitudes_fill_their_ranges(name: str) -> None:
 def test_operations_without_magnitudes() -> None:
     assert set(POOL) - set(RANGES) == {"autocontrast", "invert", "equalize", "grey", "elastic"}
     for name in ("autocontrast", "invert", "equalize", "grey"):
-        assert POOL[name].draw(Stream(0), (8, 8, 3)) == {}
+        assert POOL[name].draw(KeyedGenerator(0), (8, 8, 3)) == {}
 
 
 def test_the_elastic_deformation_is_normal_and_relative_to_the_short_side() -> None:
-    drawn = [POOL["elastic"].draw(Stream(key), (100, 200, 3)) for key in range(400)]
+    drawn = [POOL["elastic"].draw(KeyedGenerator(key), (100, 200, 3)) for key in range(400)]
     moves = np.stack([magnitudes["displacement"] for magnitudes in drawn])
     assert moves.shape == (400, 2, 3, 3)
     assert moves.std() == pytest.approx(4.5, rel=0.03)
@@ -126,13 +126,13 @@ def test_squares_lie_within_the_image() -> None:
     image = np.zeros((20, 50, 1), np.uint8)
     sizes = []
     for key in range(200):
-        rows, columns = np.nonzero(POOL["cutout"](image, Stream(key))[:, :, 0])
+        rows, columns = np.nonzero(POOL["cutout"](image, KeyedGenerator(key))[:, :, 0])
         sizes.append(len(rows))
         assert np.ptp(rows) == np.ptp(columns)
         assert len(rows) == (np.ptp(rows) + 1) ** 2
     assert set(sizes) <= {1, 4, 9, 16}
     assert 16 in sizes
-    assert POOL["cutout"](image, Stream(0)).max() == 128
+    assert POOL["cutout"](image, KeyedGenerator(0)).max() == 128
 
 
 def test_the_pool_is_that_of_autoaugment_and_more() -> None:
@@ -147,7 +147,7 @@ def test_the_pool_is_that_of_autoaugment_and_more() -> None:
 def test_operations_can_be_pickled(name: str) -> None:
     image = make_image("uint8", 3)
     again = pickle.loads(pickle.dumps(POOL[name]))
-    assert np.array_equal(again(image, Stream(3)), POOL[name](image, Stream(3)))
+    assert np.array_equal(again(image, KeyedGenerator(3)), POOL[name](image, KeyedGenerator(3)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -7,7 +7,7 @@ import pytest
 
 from super_selfish.errors import ConfigurationError
 from super_selfish.supervisors import MomentumContrastSupervisor
-from super_selfish.transforms.moco import MoCoRecipe
+from super_selfish.transforms.moco import MoCoTransform
 from super_selfish.transforms.presets import PRESETS, preset
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
@@ -26,8 +26,10 @@ def test_what_they_leave_alone() -> None:
 
 
 def test_upside_down() -> None:
-    plain = MoCoRecipe(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter_p=0.0, grey=0.0, blur=0.0)
-    turned = MoCoRecipe(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter_p=0.0, grey=0.0, blur=0.0, upside_down=1.0)
+    plain = MoCoTransform(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter_p=0.0, grey=0.0, blur=0.0)
+    turned = MoCoTransform(
+        scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter_p=0.0, grey=0.0, blur=0.0, upside_down=1.0
+    )
     assert np.array_equal(np.asarray(turned(IMAGES[0]))[::-1], np.asarray(plain(IMAGES[0])))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from super_selfish.engine.core.expectations import CollapseRisk, Expectation
+from super_selfish.engine.core.expected_loss import CollapseRisk, ExpectedLoss
 
 History = Sequence[Mapping[str, Any]]
 
@@ -24,7 +24,7 @@ _MUCH_WAITING = 0.3
 _RISEN = 1.1
 
 
-class Finding(NamedTuple):
+class Diagnostic(NamedTuple):
     """A sentence on the course of a training.
 
     Attributes:
@@ -36,7 +36,7 @@ class Finding(NamedTuple):
     is_warning: bool
 
 
-def advice(history: History, expected: Expectation | None = None) -> list[str]:
+def diagnose(history: History, expected: ExpectedLoss | None = None) -> list[str]:
     """Diagnose a training in sentences, the most urgent first; a healthy one gets a sentence too.
 
     Args:
@@ -46,22 +46,22 @@ def advice(history: History, expected: Expectation | None = None) -> list[str]:
 
     Examples:
         >>> losses = [1.39, 1.2, 1.0, 0.9, 0.8, 0.75, 0.7]
-        >>> advice([{"epoch": n + 1, "loss": loss, "data_wait": 0.0} for n, loss in enumerate(losses)])
+        >>> diagnose([{"epoch": n + 1, "loss": loss, "data_wait": 0.0} for n, loss in enumerate(losses)])
         ['Still improving: the loss fell by 12.5 % over the last 2 epochs. Train longer.']
     """
-    return [finding.text for finding in findings(history, expected)]
+    return [diagnostic.text for diagnostic in diagnostics(history, expected)]
 
 
-def findings(history: History, expected: Expectation | None = None) -> list[Finding]:
-    """The sentences of :func:`advice`, each with whether it is a warning; the arguments are the same."""
-    expected = Expectation() if expected is None else expected
+def diagnostics(history: History, expected: ExpectedLoss | None = None) -> list[Diagnostic]:
+    """The sentences of :func:`diagnose`, each with whether it is a warning; the arguments are the same."""
+    expected = ExpectedLoss() if expected is None else expected
     if not history:
-        return [Finding("No epoch is complete, so there is no verdict.", False)]
+        return [Diagnostic("No epoch is complete, so there is no verdict.", False)]
     problems = (_collapsed(history), _at_chance(history, expected), _diverging(history, expected))
     urgent = next((text for text in problems if text), None)
-    found = [Finding(_progress(history, expected), False) if urgent is None else Finding(urgent, True)]
+    found = [Diagnostic(_progress(history, expected), False) if urgent is None else Diagnostic(urgent, True)]
     waiting = _data_bound(history)
-    return [*found, Finding(waiting, True)] if waiting else found
+    return [*found, Diagnostic(waiting, True)] if waiting else found
 
 
 def has_collapsed(risk: CollapseRisk, history: History, steps: int) -> bool:
@@ -98,7 +98,7 @@ def _collapsed(history: History) -> str | None:
     )
 
 
-def _at_chance(history: History, expected: Expectation) -> str | None:
+def _at_chance(history: History, expected: ExpectedLoss) -> str | None:
     loss = history[-1]["loss"]
     if expected.chance is None or len(history) < _MIN_EPOCHS or loss < 0.98 * expected.chance:
         return None
@@ -108,7 +108,7 @@ def _at_chance(history: History, expected: Expectation) -> str | None:
     )
 
 
-def _diverging(history: History, expected: Expectation) -> str | None:
+def _diverging(history: History, expected: ExpectedLoss) -> str | None:
     rows = history[expected.warm :]
     losses = [entry["loss"] for entry in rows]
     if not expected.falls or len(losses) < _MIN_EPOCHS or losses[-1] < _RISEN * min(losses) or losses[-1] <= losses[0]:
@@ -120,7 +120,7 @@ def _diverging(history: History, expected: Expectation) -> str | None:
     )
 
 
-def _progress(history: History, expected: Expectation) -> str:
+def _progress(history: History, expected: ExpectedLoss) -> str:
     """Whether training still improves, by the loss or, where that is no measure, by the consistency."""
     name, sign = ("loss", -1) if expected.falls else ("consistency", 1)
     rows = [entry for entry in (history[expected.warm - 1 :] if expected.falls else history) if name in entry]

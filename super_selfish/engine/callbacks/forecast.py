@@ -39,7 +39,7 @@ class Conditions:
         precision: Of the networks.
         side: Smaller side of the network's input in px.
         splittable: Whether batches can be split into more micro-batches.
-        pieces: Number of micro-batches.
+        micro_batches: Number of micro-batches.
     """
 
     device: str
@@ -52,7 +52,7 @@ class Conditions:
     precision: str
     side: int
     splittable: bool
-    pieces: int = 1
+    micro_batches: int = 1
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Forecast:
         data_wait: Fraction of the time spent waiting for batches, in [0, 1].
         memory: Peak memory in bytes so far: of the GPU, or of the process.
         free: Free memory in bytes; None if unknown.
-        advice: The one setting that is worth changing, and why; empty if there is none.
+        recommendation: The one setting that is worth changing, and why; empty if there is none.
     """
 
     seconds: float
@@ -73,13 +73,13 @@ class Forecast:
     data_wait: float
     memory: int
     free: int | None
-    advice: str
+    recommendation: str
 
     def __str__(self) -> str:
         of_all = "" if self.free is None else f" of {(self.memory + self.free) / 1e9:.1f}"
         text = f"Forecast: {duration(self.seconds)} in all, {self.images_per_second:.3g} images/s, "
         text += f"{self.memory / 1e9:.1f}{of_all} GB of memory, {self.data_wait:.0%} waiting for data."
-        return f"{text} {self.advice}".rstrip()
+        return f"{text} {self.recommendation}".rstrip()
 
 
 def suggestion(seconds: float, data_wait: float, memory: int, free: int | None, given: Conditions) -> str:
@@ -93,7 +93,7 @@ def suggestion(seconds: float, data_wait: float, memory: int, free: int | None, 
         given: Hardware and settings.
     """
     if free is not None and memory > _MUCH_MEMORY * (memory + free):
-        less = f"accumulate={2 * given.pieces} halves it" if given.splittable else "lower batch_size"
+        less = f"accumulate={2 * given.micro_batches} halves it" if given.splittable else "lower batch_size"
         return f"Memory is nearly full: {less}."
     if data_wait > _MUCH_WAITING:
         workers = f"num_workers={min(given.cores, 16)}"
@@ -131,12 +131,12 @@ class Forecaster(Callback):
         """Start the clock."""
         run.supervisor.forecast = None
         self._begin = time.perf_counter()
-        self._mark = (self._begin, run.cursor.samples, 0.0)
+        self._mark = (self._begin, run.train_state.samples, 0.0)
 
     def on_step_end(self, run: RunView) -> None:
         """Measure from step :data:`WARM_UP` to step :data:`STEPS`."""
         if run.steps == WARM_UP:
-            self._mark = (time.perf_counter(), run.cursor.samples, run.clock.total_wait)
+            self._mark = (time.perf_counter(), run.train_state.samples, run.clock.total_wait)
         elif run.steps == STEPS and run.steps < run.planned_steps:
             run.supervisor.forecast = forecast = self._forecast(run)
             if self.verbose:
@@ -150,7 +150,7 @@ class Forecaster(Callback):
         seconds, wait = now - self._begin + left, min(1.0, (run.clock.total_wait - waited) / measured)
         memory, free = peak_memory(self.device), available_bytes(self.device)
         text = suggestion(seconds, wait, memory, free, self.given)
-        return Forecast(seconds, (run.cursor.samples - samples) / measured, wait, memory, free, text)
+        return Forecast(seconds, (run.train_state.samples - samples) / measured, wait, memory, free, text)
 
 
 def peak_memory(device: torch.device) -> int:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from super_selfish.datasets.memory_sources import evenly_spaced
 from super_selfish.engine.callbacks.diagnostics import has_collapsed
 from super_selfish.engine.core.callback import Callback, Column, RunView
-from super_selfish.engine.core.expectations import CollapseRisk
+from super_selfish.engine.core.expected_loss import CollapseRisk
 from super_selfish.errors import DataError, check_argument, is_count
 from super_selfish.evaluation.features import as_network_input, extract_features, pooled
 from super_selfish.evaluation.knn import knn
@@ -88,7 +88,7 @@ class CollapseMonitor(Callback):
         entry = run.supervisor.history[-1]
         entry["spread"] = spread(self._last)
         self._last = None
-        if not self.has_warned and has_collapsed(self.risk, run.supervisor.history, run.cursor.step):
+        if not self.has_warned and has_collapsed(self.risk, run.supervisor.history, run.train_state.step):
             self.has_warned = entry["collapsed"] = True
             logger.warning(
                 "The embeddings have collapsed: after epoch %d they are nearly the same for all images (spread %.3f of "

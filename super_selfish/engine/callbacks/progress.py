@@ -76,7 +76,7 @@ class Progress(Callback):
             self._bar.set_description_str(f"{Style.BRIGHT}epoch {min(done, run.epochs)}/{run.epochs}{Style.RESET_ALL}")
             self._bar.set_postfix_str(f"{Fore.CYAN}{numbers}{Style.RESET_ALL}")
             return
-        where = "" if finished else f" (batch {run.cursor.batch}/{run.loader.batches})"
+        where = "" if finished else f" (batch {run.train_state.batch}/{run.loader.batches})"
         sys.stderr.write(f"epoch {done}/{run.epochs}{where}: {numbers}, {duration(run.seconds_left())} left\n")
         sys.stderr.flush()
 

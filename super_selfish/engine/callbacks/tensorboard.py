@@ -35,7 +35,7 @@ class TensorBoard(Callback):
         """Open the file; a training that continues leaves out what it does again."""
         if rank():
             return  # the first process writes
-        self._writer = self._make(self.folder, purge_step=run.cursor.epoch + 1)
+        self._writer = self._make(self.folder, purge_step=run.train_state.epoch + 1)
 
     def on_epoch_end(self, run: RunView) -> None:
         """Write the epoch's entry."""

@@ -20,7 +20,7 @@ from super_selfish.engine.core.stages import Stages
 from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.images.buffers import Buffers
 from super_selfish.loading.collate import Batch, Collate, to_device
-from super_selfish.loading.loader import Cursor
+from super_selfish.loading.loader import TrainState
 from super_selfish.models.backbones import channels_last_is_safe
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import feature_shape
@@ -41,10 +41,10 @@ class SupervisorBase(Stages):
     """
 
     images_per_sample = 1  # images that the network sees for one of the data set, in one batch
-    seen_size: tuple[int, ...] | None = None  # their height and width; None: as the images are
+    input_size: tuple[int, ...] | None = None  # their height and width; None: as the images are
     calls_parts = False  # whether the step calls parts of the networks rather than the whole
     _hinted = False  # whether the user was told of a GPU that is not used
-    of_these_images = True  # whether what was remembered of single images is of those of the data set
+    is_same_dataset = True  # whether what was remembered of single images is of those of the data set
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -79,7 +79,7 @@ class SupervisorBase(Stages):
         self.loss = nn.CrossEntropyLoss() if loss is None else loss
         self.collate_fn = collate_fn
         self.history: list[dict[str, Any]] = []
-        self.cursor = Cursor()
+        self.train_state = TrainState()
         self.skipped: dict[int, str] = {}
         self.run_id = secrets.token_hex(8)
         self.settings: Settings | None = None
@@ -119,8 +119,8 @@ class SupervisorBase(Stages):
         Raises:
             UnreadableImage: That error.
         """
-        if self._setup.complaint is not None:
-            raise self._setup.complaint
+        if self._setup.deferred_error is not None:
+            raise self._setup.deferred_error
 
     def preparer(self) -> Callable[[Batch], Any]:
         """From a CPU batch to what ``_forward`` receives: on the device, scaled, normalised."""
@@ -190,7 +190,7 @@ class SupervisorBase(Stages):
         if twin is not None:
             for key, child in twin.named_children():
                 setattr(self, key, child)
-            self.feature_shape, self.seen_size = twin.feature_shape, twin.seen_size
+            self.feature_shape, self.input_size = twin.feature_shape, twin.input_size
             setup.make = twin._setup.make
         self.preprocessing = setup.preprocessing = stored
         if isinstance(setup.images, ImageDataset):
@@ -258,7 +258,7 @@ class SupervisorBase(Stages):
         """Every parameter that requires a gradient."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    def players(self) -> list[list[nn.Parameter]]:
+    def parameters_by_loss(self) -> list[list[nn.Parameter]]:
         """Trainable parameters by the loss that trains them: one list, unless networks compete."""
         return [self.trainable_parameters()]
 

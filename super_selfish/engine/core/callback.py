@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 
 from super_selfish.engine.core.clock import Clock
-from super_selfish.loading.loader import Cursor, TrainLoader
+from super_selfish.loading.loader import TrainLoader, TrainState
 
 
 class RunView(Protocol):
@@ -39,7 +39,7 @@ class RunView(Protocol):
         """Epochs of this call that are over."""
 
     @property
-    def cursor(self) -> Cursor:
+    def train_state(self) -> TrainState:
         """Epoch, batch, step and samples over the supervisor's life."""
 
     @property
@@ -110,7 +110,7 @@ def _is_label(value: object) -> bool:
 class Callback:
     """Four events of a run; override those that matter.
 
-    Each method receives the run: ``run.supervisor``, ``run.cursor`` (epoch, batch, step), ``run.epochs``,
+    Each method receives the run: ``run.supervisor``, ``run.train_state`` (epoch, batch, step), ``run.epochs``,
     ``run.mean_loss()``; see :class:`RunView`. What ``on_epoch_end`` adds to ``run.supervisor.history[-1]`` is stored,
     written to ``NAME.history.csv`` and plotted in the report.
 

@@ -200,8 +200,8 @@ def _name(value: Any) -> str:
     return str(getattr(value, "__qualname__", None) or re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)))
 
 
-def _number(name: str, value: Any, expected: str, sound: Callable[[], bool]) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not sound():
+def _number(name: str, value: Any, expected: str, is_valid: Callable[[], bool]) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not is_valid():
         raise ConfigurationError(f"`{name}` is out of range.", expected=expected, received=f"{name}={value!r}")
 
 

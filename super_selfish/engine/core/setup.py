@@ -81,7 +81,7 @@ class Setup:
         preprocessing: What every image becomes.
         options: The image options as given, but for ``cache`` and ``weights``, which change no image.
         given: Networks, criteria and callables as given, by parameter name.
-        complaint: About a file that could not be read; raised by ``supervise`` unless it is told to skip such files.
+        deferred_error: About a file that could not be read; raised by ``supervise`` unless it skips such files.
         fingerprint: What the images are recognised by, once that is known.
         make: Makes the exercise of images.
         weights: Where backbones start.
@@ -91,7 +91,7 @@ class Setup:
     preprocessing: Preprocessing
     options: ImageOptions
     given: dict[str, Any] = field(default_factory=dict)
-    complaint: UnreadableImage | None = None
+    deferred_error: UnreadableImage | None = None
     fingerprint: dict[str, int | str] | None = None
     make: Callable[[ImageDataset], Any] | None = None
     weights: StartingWeights | None = None
@@ -122,16 +122,16 @@ class Setup:
         source = None
         if dataset is not None:
             source = open_source(dataset, max_pixels=settled.get("max_pixels", MAX_PIXELS), minimum=2)
-        complaint = None
+        deferred_error = None
         try:
             preprocessing = fit_preprocessing(source, **settled)
         except UnreadableImage as error:  # supervise(on_error="skip") may still train on the others
-            complaint = error
+            deferred_error = error
             preprocessing = fit_preprocessing(source, on_error="skip", **settled)
         if weights is not None and "normalize" not in options:
             preprocessing = weights.scaled(preprocessing)
         images = None if source is None else ImageDataset(source, preprocessing, folder)
-        return cls(images, preprocessing, options, given, complaint, weights=weights)
+        return cls(images, preprocessing, options, given, deferred_error, weights=weights)
 
     @classmethod
     def bare(cls) -> Setup:

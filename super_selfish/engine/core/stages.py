@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from super_selfish.engine.core.expectations import CollapseRisk, Expectation
+from super_selfish.engine.core.expected_loss import CollapseRisk, ExpectedLoss
 from super_selfish.engine.core.facts import Facts
 from super_selfish.engine.optim.optimizers import OptimizerFactory
 from super_selfish.engine.optim.schedules import SchedulerFactory
@@ -58,7 +58,7 @@ class Stages(Facts):
 
     @property
     @abstractmethod
-    def updates_as_planned(self) -> bool:
+    def uses_default_update(self) -> bool:
         """Whether ``_update`` is the library's own."""
 
     @property
@@ -86,9 +86,9 @@ class Stages(Facts):
         """
         return None
 
-    def _expectation(self) -> Expectation:
+    def _expected_loss(self) -> ExpectedLoss:
         """Hook: how the loss behaves in a healthy training."""
-        return Expectation()
+        return ExpectedLoss()
 
     def _hints(self, recipe: str | None, updates: int) -> list[str]:  # noqa: ARG002 - for subclasses
         """Hook: warnings about settings that do not suit a run.
@@ -114,17 +114,17 @@ class Stages(Facts):
     def _score_pretext(self, data: Any, draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
         """Hook: the score of the pretext task on a batch, and that of the trivial baseline.
 
-        Without an override: the loss, beside the loss at chance level if :meth:`_expectation` has one.
+        Without an override: the loss, beside the loss at chance level if :meth:`_expected_loss` has one.
 
         Args:
             data: A batch of at most ``pretext_chunk`` images, as ``_forward`` receives it.
             draw_again: Returns the same images in another batch, with other random augmentations.
         """
         loss = type(self)._forward(self, data).item()  # not the loss of a training in progress
-        return loss_score(loss, self._expectation().chance)
+        return loss_score(loss, self._expected_loss().chance)
 
     def _preview(self, data: Any) -> Preview:
-        """Hook: what :meth:`preview` shows of a batch; predictions only once ``self.cursor.step`` is above 0."""
+        """Hook: what :meth:`preview` shows of a batch; predictions only once ``self.train_state.step`` is above 0."""
         return self._exhibit(data)
 
     def _exhibit(self, data: Any) -> Preview:

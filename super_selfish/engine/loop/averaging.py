@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from super_selfish.engine.core.base import SupervisorBase
-from super_selfish.models.averages import follow, momentum_copy
+from super_selfish.models.averages import momentum_copy, update_ema
 
 
 def averaging(supervisor: SupervisorBase, polyak: float | None) -> Callable[[], None] | None:
@@ -22,8 +22,8 @@ def averaging(supervisor: SupervisorBase, polyak: float | None) -> Callable[[], 
     def update() -> None:
         average = supervisor.average
         if average is not None:
-            done = supervisor.cursor.step
-            follow(average, supervisor.model, min(polyak, (1 + done) / (10 + done)))
+            done = supervisor.train_state.step
+            update_ema(average, supervisor.model, min(polyak, (1 + done) / (10 + done)))
             copy_buffers(average, supervisor.model)
 
     return update

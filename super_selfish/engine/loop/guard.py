@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from super_selfish.distributed.tensors import all_of
+from super_selfish.distributed.tensors import gather_objects
 from super_selfish.engine.core.callback import RunView
 from super_selfish.errors import NonFiniteLoss
 
@@ -39,12 +39,12 @@ class Guard:
         self.skipped = 0
         self._kept: list[tuple[Tensor, Tensor]] = []
 
-    def remember(self) -> None:
+    def snapshot(self) -> None:
         """Keep the buffers of the networks as they are now."""
         self._kept = [(buffer, buffer.clone()) for network in self.networks for buffer in network.buffers()]
 
-    def bring_back(self) -> None:
-        """Give the buffers what they held when :meth:`remember` was called last."""
+    def restore(self) -> None:
+        """Give the buffers what they held when :meth:`snapshot` was called last."""
         for buffer, kept in self._kept:
             buffer.copy_(kept)
 
@@ -60,22 +60,23 @@ class Guard:
         """
         if self.policy == "ignore" or _is_finite(run.optimizer, loss):
             return True
-        self.judge(run)
+        self.count_nonfinite(run)
         for group in run.optimizer.param_groups:
             for weight in group["params"]:
                 weight.grad = None
         return False
 
-    def judge(self, run: RunView) -> None:
+    def count_nonfinite(self, run: RunView) -> None:
         """Count an update whose loss or gradients are not finite.
 
         Raises:
             NonFiniteLoss: If it may not be skipped, or too many were.
         """
-        indices = [index for part in all_of(run.loader.last_indices) for index in part]
+        indices = [index for part in gather_objects(run.loader.last_indices) for index in part]
         where = (
-            f"The loss or its gradients are not finite in epoch {run.cursor.epoch + 1}, batch {run.cursor.batch + 1}, "
-            f"step {run.cursor.step + 1} (mean loss of the epoch {run.mean_loss():.4g})"
+            f"The loss or its gradients are not finite in epoch {run.train_state.epoch + 1}, batch "
+            f"{run.train_state.batch + 1}, step {run.train_state.step + 1} "
+            f"(mean loss of the epoch {run.mean_loss():.4g})"
         )
         images = f"images {indices[:_SHOWN]}" + (f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else "")
         remedy = "Lower `lr`, or set `clip_grad=1.0`."

@@ -120,7 +120,7 @@ def bytes_per_image(network: nn.Module, channels: int, resolution: Sequence[int]
         return 0.0
 
 
-def pieces_that_fit(batch_size: int, image_bytes: float, available: int | None) -> int:
+def micro_batches_that_fit(batch_size: int, image_bytes: float, available: int | None) -> int:
     """Number of micro-batches with which a batch fits the free memory.
 
     Args:
@@ -154,15 +154,15 @@ def explained_memory_errors(
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, OutOfMemory) or not is_out_of_memory(error):
             raise
-        size, pieces = run.loader.batch_size, run.loader.pieces
+        size, micro_batches = run.loader.batch_size, run.loader.micro_batches
         fix = f"Lower `batch_size` (now {size}) or `resolution` (now {resolution})"
-        if splittable and pieces < size:
-            fix = f"Set accumulate={2 * pieces} (batch norm then sees each micro-batch alone). {fix}"
+        if splittable and micro_batches < size:
+            fix = f"Set accumulate={2 * micro_batches} (batch norm then sees each micro-batch alone). {fix}"
         if device.type == "cuda" and run.precision.dtype is None:
             fix += ', or set precision="bf16"'
-        parts = f"in {pieces} micro-batches" if pieces > 1 else "at once"
+        parts = f"in {micro_batches} micro-batches" if micro_batches > 1 else "at once"
         raise OutOfMemory(
-            f"The memory of `{device}` does not suffice for step {run.cursor.step + 1}.",
+            f"The memory of `{device}` does not suffice for step {run.train_state.step + 1}.",
             received=f"{size} images {parts}: {str(error).strip().splitlines()[0] if str(error) else 'MemoryError'}",
             fix=f"{fix}.",
         ) from error

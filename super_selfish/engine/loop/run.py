@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from super_selfish.distributed import current, mean_of_ranks, world
-from super_selfish.distributed.tensors import for_words
+from super_selfish.distributed.tensors import communication_device
 from super_selfish.engine.core.callback import Callback, call_all
 from super_selfish.engine.core.clock import Clock
 from super_selfish.engine.loop.guard import Guard
@@ -24,7 +24,7 @@ from super_selfish.engine.loop.precision import Precision
 from super_selfish.engine.loop.signals import Stop
 from super_selfish.engine.optim.optimizers import lay_out_gradients, refuse_closure
 from super_selfish.errors import ConfigurationError
-from super_selfish.loading.loader import Cursor, TrainLoader
+from super_selfish.loading.loader import TrainLoader, TrainState
 
 _END = object()
 
@@ -40,7 +40,7 @@ class Trainee(Protocol):
     def _skip_update(self) -> None: ...
 
 
-class WatchedLoader:
+class MonitoredLoader:
     """The loader that ``_epochs`` iterates: it times the wait for each batch and marks the boundary between steps.
 
     Everything else is the loader's own: ``len()``, ``batch_size``, ``dataset``, ``peek()``.
@@ -63,7 +63,7 @@ class WatchedLoader:
             try:
                 data = next(batches, _END)
             except Exception:
-                self._run.stop.obey()  # the signal that ends this process may have ended those that read
+                self._run.stop.handle()  # the signal that ends this process may have ended those that read
                 raise
             self._run.clock.wait(time.perf_counter() - before)
             if data is _END:
@@ -123,7 +123,7 @@ class Run:
         self.steps = 0
         self.finished_epochs = 0
         self._begin = time.perf_counter()
-        self._begun_at = loader.cursor.batch
+        self._begun_at = loader.train_state.batch
         self.losses: Tensor | None = None
         self.pending: Tensor | None = None
         self.count = self.pending_count = 0.0
@@ -135,17 +135,17 @@ class Run:
         self.stored = False
 
     @property
-    def cursor(self) -> Cursor:
+    def train_state(self) -> TrainState:
         """How far training has come."""
-        return self.loader.cursor
+        return self.loader.train_state
 
-    def watched_loader(self) -> WatchedLoader:
+    def monitored_loader(self) -> MonitoredLoader:
         """The loader as ``_epochs`` gets it."""
-        return WatchedLoader(self)
+        return MonitoredLoader(self)
 
     def attach(self) -> None:
         """Hook into the optimizer."""
-        self.guard.remember()
+        self.guard.snapshot()
         self._handles.append(self.optimizer.register_step_pre_hook(self._before_step))
         self._handles.append(self.optimizer.register_step_post_hook(self._after_step))
 
@@ -154,7 +154,7 @@ class Run:
         while self._handles:
             self._handles.pop().remove()
 
-    def observe(self, loss: Any) -> None:
+    def record_loss(self, loss: Any) -> None:
         """Add a loss that ``_forward`` returned to the epoch's mean, without reading it.
 
         Raises:
@@ -197,7 +197,7 @@ class Run:
         order = (self.checkpointer, *self.callbacks) if first else (*self.callbacks, self.checkpointer)
         call_all(order, event, self, self._begun_callbacks)
 
-    def exchange(self) -> None:
+    def sync_processes(self) -> None:
         """Among several processes: mean gradients and loss, and whether any of them is to stop; once an update."""
         if world() == 1 or self._exchanged:
             return
@@ -205,7 +205,7 @@ class Run:
         parameters = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         gradients = [weight.grad for weight in parameters if weight.grad is not None]
         device = gradients[0].device if gradients else torch.device("cpu")
-        asked = torch.tensor([float(self.stop.received is not None)], device=for_words(device))
+        asked = torch.tensor([float(self.stop.received is not None)], device=communication_device(device))
         loss = torch.zeros((), device=device) if self.pending is None else self.pending.clone()
         mean_of_ranks([asked, *gradients, loss])
         self.pending = None if self.pending is None else loss
@@ -215,10 +215,10 @@ class Run:
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *given: Any) -> None:
         refuse_closure(*given)
-        self.exchange()
+        self.sync_processes()
         lay_out_gradients(optimizer)
         if not self.guard.passes(self, self.pending):
-            self.leave_out()
+            self.discard_update()
             self._left_out = True
 
     def overflowed(self) -> None:
@@ -228,12 +228,12 @@ class Run:
             NonFiniteLoss: If that may not be skipped.
         """
         if self.guard.policy != "ignore" and self.pending is not None and not torch.isfinite(self.pending):
-            self.guard.judge(self)
-        self.leave_out()
+            self.guard.count_nonfinite(self)
+        self.discard_update()
 
-    def leave_out(self) -> None:
+    def discard_update(self) -> None:
         """Forget what an update that is not made would have brought with it."""
-        self.guard.bring_back()
+        self.guard.restore()
         self._exchanged = False
         self.pending, self.pending_count = None, 0.0
         self.supervisor._skip_update()
@@ -241,19 +241,19 @@ class Run:
     def _after_step(self, *_: Any) -> None:
         self.steps += 1
         self._exchanged = False
-        before = self.cursor.samples
+        before = self.train_state.samples
         self.epoch_ended = self.loader.commit() or self.epoch_ended
-        self.clock.images += self.cursor.samples - before
+        self.clock.images += self.train_state.samples - before
         self._take_losses()
         if not self._left_out:
             with torch.no_grad():
                 self.supervisor._after_update()
                 if self.averaging is not None:
                     self.averaging()
-                self.guard.remember()
+                self.guard.snapshot()
         self._left_out = False
         self._stepped = True
-        current().beat(self.cursor.step)
+        current().heartbeat(self.train_state.step)
 
     def _take_losses(self) -> None:
         if self.pending is not None:
@@ -265,7 +265,7 @@ class Run:
         """Between two steps everything is consistent: report the step, and stop if that is asked for."""
         self.report()
         if self.loader.between_steps and (world() == 1 or self.agreed):
-            self.stop.obey()
+            self.stop.handle()
 
     def report(self) -> None:
         """Report the step, and the epoch if it is over."""
@@ -287,7 +287,7 @@ class Run:
             self.finished_epochs += 1
             self.supervisor.history.append(
                 {
-                    "epoch": self.cursor.epoch,
+                    "epoch": self.train_state.epoch,
                     "loss": self.mean_loss(),
                     "images_per_second": self.clock.images_per_second,
                     "data_wait": self.clock.data_wait,

@@ -60,7 +60,7 @@ class Stop:
         if interrupts:
             os.write(2, b"\nStopping after this step; Ctrl-C again leaves at once, without saving.\n")
 
-    def obey(self) -> None:
+    def handle(self) -> None:
         """Leave if a signal came.
 
         Raises:

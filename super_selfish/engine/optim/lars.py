@@ -49,8 +49,8 @@ class LARS(torch.optim.Optimizer):
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "adapt": True}
         ranges = {"lr": lr > 0, "momentum": 0 <= momentum < 1, "weight_decay": weight_decay >= 0, "trust": trust > 0}
-        for name, sound in ranges.items():
-            if not sound:
+        for name, is_valid in ranges.items():
+            if not is_valid:
                 raise ConfigurationError(
                     f"`{name}` is out of range.",
                     expected="lr and trust above 0, momentum in [0, 1), weight_decay of at least 0",

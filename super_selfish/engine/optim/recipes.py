@@ -45,9 +45,9 @@ class Recipe:
         """The learning rate for a batch."""
         return self.lr if self.images is None else float(f"{self.lr * (batch_size / self.images) ** self.power:.6g}")
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """The recipe in words, for batches and runs of any length."""
-        parts = [optimizer_words(self.optimizer), f"lr {self.lr:g}", self.schedule.shape()]
+        parts = [describe_optimizer(self.optimizer), f"lr {self.lr:g}", self.schedule.shape()]
         if self.images is not None:
             parts[1] += f" · {'' if self.power == 1 else '√'}(batch / {self.images})"
         parts += [f"gradients clipped to {self.clip_grad:g}"] if self.clip_grad is not None else []
@@ -89,7 +89,7 @@ DEFAULT = adamw_recipe(2e-3)
 """``"auto"`` of classes that have none of their own."""
 
 
-def optimizer_words(factory: Callable[..., Any]) -> str:
+def describe_optimizer(factory: Callable[..., Any]) -> str:
     """An optimizer with its settings, in words."""
     if not isinstance(factory, functools.partial):
         return str(getattr(factory, "__name__", factory))

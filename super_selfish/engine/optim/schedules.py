@@ -195,7 +195,7 @@ class Schedule:
         }
         return warm + curves[self.curve]
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """The schedule in words, with the updates of this run."""
         warm = f"{self.warm_up_steps} updates of warm-up, " if self.warm_up_steps else ""
         curves = {

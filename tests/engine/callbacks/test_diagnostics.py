@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from super_selfish.engine.callbacks.diagnostics import advice, findings, has_collapsed
-from super_selfish.engine.core.expectations import CollapseRisk, Expectation
+from super_selfish.engine.callbacks.diagnostics import diagnose, diagnostics, has_collapsed
+from super_selfish.engine.core.expected_loss import CollapseRisk, ExpectedLoss
 
 FALLING = [2.0, 1.5, 1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
-CHANCE = Expectation(chance=1.386, stuck="Turn it.")
-UNMEASURED = Expectation(falls=False)
+CHANCE = ExpectedLoss(chance=1.386, stuck="Turn it.")
+UNMEASURED = ExpectedLoss(falls=False)
 
 
 def history(losses: list[float], **more: Any) -> list[dict[str, Any]]:
@@ -23,7 +23,7 @@ def history(losses: list[float], **more: Any) -> list[dict[str, Any]]:
     [
         ([], None, "No epoch", False),
         (history([1.0]), None, "At least 3 epochs", False),
-        (history([1.0, 1.2, 1.4, 1.3, 1.0, 0.8]), Expectation(warm=5), "At least 7 epochs", False),
+        (history([1.0, 1.2, 1.4, 1.3, 1.0, 0.8]), ExpectedLoss(warm=5), "At least 7 epochs", False),
         (history(FALLING), None, "33.3 %", False),
         (history([2.0, 1.0, 0.5] + [0.499] * 9), None, "Plateau since epoch 3", False),
         (history([1.386] * 4), CHANCE, "Turn it.", True),
@@ -34,14 +34,14 @@ def history(losses: list[float], **more: Any) -> list[dict[str, Any]]:
         (history(FALLING, collapsed=True, spread=0.7), None, "Still improving", False),
     ],
 )
-def test_verdict(entries: list[dict[str, Any]], expected: Expectation | None, word: str, is_warning: bool) -> None:
-    [found] = findings(entries, expected)
+def test_verdict(entries: list[dict[str, Any]], expected: ExpectedLoss | None, word: str, is_warning: bool) -> None:
+    [found] = diagnostics(entries, expected)
     assert word in found.text
     assert found.is_warning is is_warning
 
 
 def test_waiting_for_data_is_a_second_warning() -> None:
-    progress, waiting = findings(history(FALLING, data_wait=0.6))
+    progress, waiting = diagnostics(history(FALLING, data_wait=0.6))
     assert not progress.is_warning
     assert waiting.is_warning
     assert "60 %" in waiting.text
@@ -51,7 +51,7 @@ def test_rising_consistency_is_progress() -> None:
     entries = history([2.0] * 10)
     for n, entry in enumerate(entries):
         entry["consistency"] = 0.1 + 0.05 * n
-    assert "22.2 %" in advice(entries, UNMEASURED)[0]
+    assert "22.2 %" in diagnose(entries, UNMEASURED)[0]
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_forecast_extrapolates_to_the_whole_run(tmp_path: Any, monkeypatch: pyte
 
     class Slow(RotateNetSupervisor):
         def _forward(self, data: Any) -> torch.Tensor:
-            now[0] += 100.0 if self.cursor.step < 5 else 2.0
+            now[0] += 100.0 if self.train_state.step < 5 else 2.0
             return super()._forward(data)
 
     images = np.zeros((100, 32, 32, 3), np.uint8)

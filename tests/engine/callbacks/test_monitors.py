@@ -160,7 +160,7 @@ def test_unusable_arguments_are_reported_before_training() -> None:
     supervisor = rotate()
     with pytest.raises(DataError, match="labels"):
         supervisor.supervise(evaluate=IMAGES, **QUIET)
-    assert supervisor.cursor.step == 0
+    assert supervisor.train_state.step == 0
     with pytest.raises(ConfigurationError, match="watch"):
         supervisor.supervise(watch=-1, **QUIET)
     with pytest.raises(ConfigurationError, match="every"):

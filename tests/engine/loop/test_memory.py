@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from super_selfish.engine.loop.memory import SHARE, TRANSIENT, activation_bytes, available_bytes, pieces_that_fit
+from super_selfish.engine.loop.memory import SHARE, TRANSIENT, activation_bytes, available_bytes, micro_batches_that_fit
 from super_selfish.errors import OutOfMemory
 from super_selfish.models import SmallResNet
 from super_selfish.supervisors import MomentumContrastSupervisor, RotateNetSupervisor
@@ -23,7 +23,7 @@ def failing(error: BaseException, base: type = RotateNetSupervisor, **options: A
 
     class Failing(base):  # type: ignore[misc, valid-type]
         def _forward(self, data: Any) -> Tensor:
-            if self.cursor.step:
+            if self.train_state.step:
                 raise error
             return super()._forward(data)  # type: ignore[no-any-return]
 
@@ -44,14 +44,14 @@ def test_estimate_keeps_batch_statistics_and_mode() -> None:
     assert network.training
 
 
-@pytest.mark.parametrize(("room", "pieces"), [(100, 1), (64, 1), (63, 2), (32, 2), (31, 3), (1, 64), (0.1, 64)])
-def test_number_of_micro_batches(room: float, pieces: int) -> None:
+@pytest.mark.parametrize(("room", "micro_batches"), [(100, 1), (64, 1), (63, 2), (32, 2), (31, 3), (1, 64), (0.1, 64)])
+def test_number_of_micro_batches(room: float, micro_batches: int) -> None:
     free = round(room * 1000 * TRANSIENT / SHARE) + 10
-    assert pieces_that_fit(64, 1000, free) == pieces
+    assert micro_batches_that_fit(64, 1000, free) == micro_batches
 
 
 def test_batches_are_not_split_where_free_memory_is_unknown() -> None:
-    assert pieces_that_fit(64, 1e12, None) == 1
+    assert micro_batches_that_fit(64, 1e12, None) == 1
     free = available_bytes(torch.device("cpu"))
     assert free is None or free > 1e6
 

@@ -135,7 +135,7 @@ def test_gradients_that_never_fit_are_told() -> None:
 def test_a_loss_that_is_no_number_is_no_overflow(tmp_path: Any) -> None:
     class Fails(RotateNetSupervisor):
         def _forward(self, data: Any) -> Tensor:
-            return super()._forward(data) * (float("nan") if self.cursor.step == 1 else 1.0)
+            return super()._forward(data) * (float("nan") if self.train_state.step == 1 else 1.0)
 
     with pytest.raises(NonFiniteLoss, match=r"not finite in epoch 1.*step 2"):
         Fails(IMAGES, backbone=SmallResNet(width=4)).supervise(precision="16", **quiet(tmp_path) | {"batch_size": 4})
@@ -169,9 +169,9 @@ def test_a_skipped_step_does_not_move_schedule_or_cursor(tmp_path: Any) -> None:
         return schedules[0]
 
     supervisor.supervise(precision="16", lr_scheduler=schedule, on_nonfinite="ignore", **quiet(tmp_path))
-    assert (supervisor.calls, supervisor.cursor.step, supervisor.cursor.samples) == (2, 1, 16)
+    assert (supervisor.calls, supervisor.train_state.step, supervisor.train_state.samples) == (2, 1, 16)
     assert schedules[0].last_epoch == 1
-    assert supervisor.cursor.epoch == 1
+    assert supervisor.train_state.epoch == 1
 
 
 @pytest.mark.parametrize(("bad", "moved"), [((), 2), ((2,), 2), ((1,), 2), ((1, 2), 1)])
@@ -192,7 +192,7 @@ def test_the_schedule_follows_epochs_whose_last_step_is_skipped(bad: Any, moved:
 
     settings = quiet(tmp_path) | {"epochs": 2, "scheduler_interval": "epoch", "on_nonfinite": "ignore"}
     supervisor.supervise(precision="16", lr_scheduler=schedule, **settings)
-    assert supervisor.cursor.epoch == moved
+    assert supervisor.train_state.epoch == moved
     assert rates[0].last_epoch == moved
 
 
@@ -206,7 +206,7 @@ def test_a_run_in_float16_resumes_with_its_scale(tmp_path: Any) -> None:
     name = "whole"
     whole = run(3, False)
     name = "parts"
-    assert run(2, False).cursor.step > 0
+    assert run(2, False).train_state.step > 0
     resumed = run(3, True)
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key

@@ -8,7 +8,7 @@ _HIGH_TEMPERATURE = 2.0  # above it, the largest and the smallest logit differ b
 
 
 @dataclass(frozen=True)
-class Expectation:
+class ExpectedLoss:
     """How the loss of an algorithm behaves in a healthy training.
 
     Attributes:
