@@ -38,6 +38,7 @@ from super_selfish.data import CPCTransform, MoCoTransform, PIRLColours
 from super_selfish.engine.core.identity import describe
 from super_selfish.losses import CPCLoss
 from super_selfish.models import Classification, CombinedNet, LayerNorm2d, Upsampling
+from super_selfish.renamed import STORED_NAMES
 from super_selfish.supervisors import LabelSupervisor, Supervisor, all_supervisors
 
 SHARED = Path(os.environ.get("SUPER_SELFISH_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -185,7 +186,10 @@ def origin(name: str, images: dict[str, np.ndarray], seen: str, budget: Budget) 
     )
     what = [seen, own, how.batch_size, how.norm.__qualname__, found, torch.__version__]
     what += ["evaluate_pretext"] if name in TRAININGS else []  # rows of other metrics are measured again
-    return hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()[:12]
+    text = json.dumps(what, default=str)
+    for old, new in STORED_NAMES.items():  # rows that were measured under the old names stay
+        text = text.replace(new, old)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def rows_of(path: Path) -> dict[tuple[str, int], dict[str, Any]]:

@@ -18,6 +18,7 @@ from super_selfish.pretext.pirl import PIRLAugmentations, PIRLColours, PIRLImage
 from super_selfish.pretext.rotation import RotateDataset
 from super_selfish.pretext.split_brain import SplitBrainDataset
 from super_selfish.pretext.views import AugmentationDataset, AugmentationIndexedDataset
+from super_selfish.renamed import old_names
 from super_selfish.transforms.base import Transform
 from super_selfish.transforms.byol import BYOLAugmentations, BYOLTransform
 from super_selfish.transforms.cmc import CMCTransform
@@ -76,3 +77,6 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+__getattr__ = old_names(__name__)

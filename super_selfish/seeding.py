@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from super_selfish.renamed import old_names
+
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _TO_UNIT = 2.0**-53
@@ -159,3 +161,6 @@ def keyed_randomness(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices), global_seed(key):
         seed_everything(key)
         yield
+
+
+__getattr__ = old_names(__name__)

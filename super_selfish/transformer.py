@@ -20,6 +20,7 @@ from typing_extensions import Self
 from super_selfish.distributed.placement import device_for_training
 from super_selfish.engine.persistence import Persistence
 from super_selfish.errors import ConfigurationError
+from super_selfish.renamed import old_names
 from super_selfish.saved import load
 from super_selfish.supervisors import Supervisor, all_supervisors
 
@@ -202,3 +203,6 @@ def names(value: Any) -> Iterator[str]:
         yield from (type(part).__qualname__ for part in value.modules())
     else:
         yield getattr(value, "__qualname__", type(value).__qualname__)
+
+
+__getattr__ = old_names(__name__)

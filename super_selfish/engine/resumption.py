@@ -24,6 +24,7 @@ from super_selfish.engine.optim.schedules import Schedule, refresh_schedules
 from super_selfish.engine.persistence import Persistence
 from super_selfish.errors import CheckpointError, CheckpointMismatch, DatasetChanged, SuperSelfishError
 from super_selfish.models.averages import MomentumSchedule
+from super_selfish.renamed import with_present_names
 from super_selfish.storage.checkpoint import StoredCheckpoint
 from super_selfish.storage.checkpoint_folder import CheckpointFolder
 from super_selfish.storage.weights_file import weights_in
@@ -159,7 +160,7 @@ class Resumption:
             for key in here
             if key not in _FREE and here[key] != there.get(key, _BEFORE.get(key))
         ]
-        networks = self.checkpoint.manifest.get("networks")
+        networks = with_present_names(self.checkpoint.manifest.get("networks"))
         differing += [
             f"{key} is {described!r} here and {networks[key]!r} in the checkpoint"
             for key, value in self.supervisor.user_arguments.items()

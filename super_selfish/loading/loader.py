@@ -21,6 +21,7 @@ from super_selfish.loading.keyed import ImageRequest, KeyedDataset
 from super_selfish.loading.prefetch import open_loader, reading_threads
 from super_selfish.loading.workers import WorkerLoader
 from super_selfish.pretext.base import PretextDataset
+from super_selfish.renamed import old_names
 from super_selfish.seeding import make_key, seed_everything
 
 logger = logging.getLogger("super_selfish")
@@ -255,3 +256,6 @@ def check_loading(batch_size: int, num_workers: int, on_error: str) -> None:
         )
     if on_error not in ("raise", "skip"):
         raise ConfigurationError("`on_error` is unknown.", expected="'raise' or 'skip'", received=f"{on_error!r}")
+
+
+__getattr__ = old_names(__name__)

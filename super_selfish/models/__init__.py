@@ -15,6 +15,7 @@ from super_selfish.models.patches import PatchNet
 from super_selfish.models.predictive import Batch2Image, ConvMasked2d, MaskedCNN
 from super_selfish.models.shapes import feature_shape
 from super_selfish.models.split_brain import GroupedBackbone, GroupedEfficientFeatures
+from super_selfish.renamed import old_names
 
 __all__ = [
     "BackboneOutput",
@@ -59,3 +60,6 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+__getattr__ = old_names(__name__)

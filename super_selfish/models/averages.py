@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from super_selfish.renamed import old_names
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -128,3 +130,6 @@ class MomentumSchedule:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on behind the updates so far; their total is that of :meth:`begin`."""
         self.step = int(state["step"])
+
+
+__getattr__ = old_names(__name__)

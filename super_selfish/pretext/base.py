@@ -21,6 +21,7 @@ from super_selfish.datasets.sources import open_source
 from super_selfish.errors import ConfigurationError, UnreadableImage, is_count
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import to_image
+from super_selfish.renamed import UserCodeNames
 from super_selfish.seeding import KeyedGenerator, generator_from_torch
 
 logger = logging.getLogger("super_selfish")
@@ -46,7 +47,7 @@ def current_generator() -> KeyedGenerator:
     return generator_from_torch() if key is None else KeyedGenerator(*key)
 
 
-class PretextDataset(Dataset[Sample]):
+class PretextDataset(UserCodeNames, Dataset[Sample]):
     """Images of a wrapped data set, each made into an exercise.
 
     A subclass implements :meth:`sample`. Indexing gives what :meth:`sample` gives with images as float32 tensors

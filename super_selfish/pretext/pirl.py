@@ -15,6 +15,7 @@ from super_selfish.images.functional import Image
 from super_selfish.images.rectangles import random_rectangle
 from super_selfish.pretext.tiles import SHARE, alike, cell_and_crop
 from super_selfish.pretext.views import AugmentationIndexedDataset, Views, as_transform
+from super_selfish.renamed import old_names
 from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms.base import Transform, is_range, is_size, log_skipped_colour_operations
 from super_selfish.transforms.colour import SATURATION, adjust, is_jitter, jitter
@@ -220,3 +221,6 @@ def image_and_jigsaw(
         image = PIRLImageTransform(size) if views is None else as_transform(views)
         puzzle = PIRLTransform(size, crops=crops, colours=PIRLColours() if patch_views is None else patch_views)
     return lambda images: AugmentationIndexedDataset(images, image, puzzle)
+
+
+__getattr__ = old_names(__name__)

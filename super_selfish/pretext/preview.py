@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from super_selfish.renamed import old_names
+
 
 class CaptionedImage(NamedTuple):
     """An image with a caption.
@@ -94,3 +96,6 @@ def inputs_only(name: str, data: Any) -> Preview:
     shown = [field for field in fields if isinstance(field, Tensor) and field.ndim == 4 and field.shape[1] <= 64]
     rows = [[CaptionedImage(field[index]) for field in shown] for index in range(len(shown[0]) if shown else 0)]
     return Preview(f"{name}: what the network sees", "", rows)
+
+
+__getattr__ = old_names(__name__)

@@ -17,6 +17,7 @@ from super_selfish.errors import ConfigurationError, DataError, Rule, check_argu
 from super_selfish.images.arrays import to_image
 from super_selfish.images.functional import Image
 from super_selfish.pretext.base import PretextDataset, Sample, first_items
+from super_selfish.renamed import old_names
 from super_selfish.seeding import KeyedGenerator, global_seed
 from super_selfish.transforms.base import Transform, is_size
 from super_selfish.transforms.presets import Preset, preset
@@ -271,3 +272,6 @@ def check_views(dataset: Any, preprocessing: Preprocessing, size: int | tuple[in
                 if view.shape[0] == preprocessing.channels
                 else "Views must keep the number of channels.",
             )
+
+
+__getattr__ = old_names(__name__)

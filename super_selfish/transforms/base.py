@@ -21,6 +21,7 @@ from torch import Tensor
 from super_selfish.errors import check_argument, is_count, is_number
 from super_selfish.images.arrays import check_white, to_image
 from super_selfish.images.functional import Image
+from super_selfish.renamed import UserCodeNames, old_names
 from super_selfish.seeding import KeyedGenerator, generator_from_torch
 
 logger = logging.getLogger("super_selfish")
@@ -31,7 +32,7 @@ _told: set[int] = set()
 AnyImage = TypeVar("AnyImage", Pillow.Image, Tensor, Image)
 
 
-class Transform(ABC):
+class Transform(UserCodeNames, ABC):
     """Makes random views of images; a subclass implements :meth:`augment`."""
 
     runs_user_code = False
@@ -101,3 +102,6 @@ def log_skipped_colour_operations(channels: int) -> None:
     if channels not in _told:
         _told.add(channels)
         logger.info("Images have %d channels: saturation, hue and grey, which need RGB, are left out.", channels)
+
+
+__getattr__ = old_names(__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
+from super_selfish.renamed import old_names
 from super_selfish.transforms.base import _check
 from super_selfish.transforms.crop_and_colour import CropColourTransform
 
@@ -45,3 +46,6 @@ class BYOLTransform(CropColourTransform):
 
 
 BYOLAugmentations = BYOLTransform()
+
+
+__getattr__ = old_names(__name__)

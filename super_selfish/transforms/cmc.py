@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
+from super_selfish.renamed import old_names
 from super_selfish.transforms.crop_and_colour import CropColourTransform
 
 
@@ -26,3 +27,6 @@ class CMCTransform(CropColourTransform):
     jitter_p: float = 0.0
     grey: float = 0.0
     blur: float | None = 0.0
+
+
+__getattr__ = old_names(__name__)

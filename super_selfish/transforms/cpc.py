@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from super_selfish.errors import PROBABILITY, Rule, check_arguments, is_count
 from super_selfish.images.functional import Image
+from super_selfish.renamed import old_names
 from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms import warps
 from super_selfish.transforms.base import Transform, log_skipped_colour_operations
@@ -101,3 +102,6 @@ class CPCTransform(Transform):
 
 
 ContrastivePredictiveCodingAugmentations = CPCTransform()
+
+
+__getattr__ = old_names(__name__)

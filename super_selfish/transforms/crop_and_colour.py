@@ -10,6 +10,7 @@ from super_selfish.errors import is_number
 from super_selfish.images import functional
 from super_selfish.images.functional import Image
 from super_selfish.images.rectangles import random_rectangle, rectangle_of
+from super_selfish.renamed import old_names
 from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms import operations
 from super_selfish.transforms.base import Transform, _check, is_range, is_size, log_skipped_colour_operations
@@ -145,3 +146,6 @@ def _changed(part: Image, drawn: Drawn) -> Image:
     """A view mirrored, or not, and in other colours."""
     part = functional.flip(part) if drawn.mirrored else part
     return adjust(part[::-1] if drawn.upside_down else part, drawn.steps)
+
+
+__getattr__ = old_names(__name__)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from super_selfish.errors import check_argument
 from super_selfish.images.functional import Image
+from super_selfish.renamed import old_names
 from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms import warps
 from super_selfish.transforms.base import Transform
@@ -64,3 +65,6 @@ OPERATIONS: dict[str, Operation] = {
     "brightness": POOL["brightness"]._replace(draw=Uniform("factor", 0.7, 1.4, log=True)),
 }
 """What recipes are made of, within the paper's ranges where it has any."""
+
+
+__getattr__ = old_names(__name__)

@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from super_selfish.errors import PROBABILITY, Rule, check_arguments
 from super_selfish.images.functional import Image
+from super_selfish.renamed import old_names
 from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms.base import Transform, log_skipped_colour_operations
 from super_selfish.transforms.colour import SATURATION, adjust, is_jitter, jitter
@@ -55,3 +56,6 @@ _COLOURS = {
 
 
 JigsawAugmentations = JigsawTransform()
+
+
+__getattr__ = old_names(__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from super_selfish.renamed import old_names
 from super_selfish.transforms.crop_and_colour import CropColourTransform
 
 
@@ -22,3 +23,6 @@ class MoCoTransform(CropColourTransform):
 
 
 MomentumContrastAugmentations = MoCoTransform()
+
+
+__getattr__ = old_names(__name__)

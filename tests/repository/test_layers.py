@@ -7,7 +7,19 @@ from collections import Counter
 from collections.abc import Iterator
 
 ORDER = [
-    *["version", "errors", "files", "seeding", "distributed", "losses", "models", "memory", "storage", "images"],
+    *[
+        "version",
+        "renamed",
+        "errors",
+        "files",
+        "seeding",
+        "distributed",
+        "losses",
+        "models",
+        "memory",
+        "storage",
+        "images",
+    ],
     *["datasets", "transforms", "pretext", "loading", "evaluation", "drawing", "engine.optim", "engine.core"],
     *["engine.loop", "engine.callbacks", "engine", "supervisors", "saved", "transformer", "export", "report", "cli"],
 ]

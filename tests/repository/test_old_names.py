@@ -66,6 +66,7 @@ NAMES = {
 """By module, as ``__all__`` listed them; of modules without one, their classes and functions."""
 
 
+@pytest.mark.filterwarnings("ignore:.* is deprecated:FutureWarning")
 @pytest.mark.parametrize("module", NAMES)
 def test_public_names_of_0_1_0(module: str) -> None:
     found = importlib.import_module(f"super_selfish.{module}")

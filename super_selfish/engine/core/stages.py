@@ -20,9 +20,10 @@ from super_selfish.evaluation.pretext import PretextScore, loss_score
 from super_selfish.loading.collate import Collate
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.pretext.preview import Preview, inputs_only
+from super_selfish.renamed import SupervisorNames
 
 
-class Stages(Facts):
+class Stages(SupervisorNames, Facts):
     """Stages and hooks by name; :class:`~super_selfish.engine.supervisor.Supervisor` implements the stages."""
 
     @abstractmethod

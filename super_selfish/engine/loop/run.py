@@ -25,6 +25,7 @@ from super_selfish.engine.loop.signals import Stop
 from super_selfish.engine.optim.optimizers import lay_out_gradients, refuse_closure
 from super_selfish.errors import ConfigurationError
 from super_selfish.loading.loader import TrainLoader, TrainState
+from super_selfish.renamed import RunNames
 
 _END = object()
 
@@ -72,7 +73,7 @@ class MonitoredLoader:
             yield data
 
 
-class Run:
+class Run(RunNames):
     """Counts, protects and reports one call of ``supervise``.
 
     Args:
@@ -127,12 +128,10 @@ class Run:
         self.losses: Tensor | None = None
         self.pending: Tensor | None = None
         self.count = self.pending_count = 0.0
-        self._stepped = self._left_out = self._exchanged = False
-        self.agreed = False
+        self._stepped = self._left_out = self._exchanged = self.agreed = False
         self._handles: list[Any] = []
         self._begun_callbacks: list[Callback] = []
-        self.epoch_ended = False
-        self.stored = False
+        self.epoch_ended = self.stored = False
 
     @property
     def train_state(self) -> TrainState:

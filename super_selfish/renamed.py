@@ -1,0 +1,149 @@
+"""Names of 0.1.0 that have changed: aliases for code that uses them, and the present names of what files hold."""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+STORED_NAMES = {
+    "BYOLRecipe": "BYOLTransform",
+    "CMCRecipe": "CMCTransform",
+    "CPCRecipe": "CPCTransform",
+    "CropColourRecipe": "CropColourTransform",
+    "ExemplarRecipe": "ExemplarTransform",
+    "ForeignRecipe": "CustomTransform",
+    "JigsawRecipe": "JigsawTransform",
+    "MoCoRecipe": "MoCoTransform",
+    "PIRLImageRecipe": "PIRLImageTransform",
+    "PIRLRecipe": "PIRLTransform",
+}
+"""Old and present names of classes that the descriptions of networks and transforms in files may contain."""
+
+_VIEWS = {old: new for old, new in STORED_NAMES.items() if old not in ("CropColourRecipe", "ForeignRecipe")}
+_MODULES: dict[str, dict[str, str]] = {
+    "data": {"Recipe": "Transform", **_VIEWS},
+    "loading.loader": {"Cursor": "TrainState"},
+    "models": {"follow": "update_ema"},
+    "models.averages": {"follow": "update_ema"},
+    "pretext.pirl": {"PIRLImageRecipe": "PIRLImageTransform", "PIRLRecipe": "PIRLTransform"},
+    "pretext.preview": {"Panel": "CaptionedImage"},
+    "pretext.views": {"ForeignRecipe": "CustomTransform", "as_recipe": "as_transform"},
+    "seeding": {"Stream": "KeyedGenerator", "stream_from_torch": "generator_from_torch"},
+    "transformer": {"stored": "supervisor_state", "rebuilt": "rebuild_supervisor"},
+    "transforms.base": {"Recipe": "Transform"},
+    "transforms.byol": {"BYOLRecipe": "BYOLTransform"},
+    "transforms.cmc": {"CMCRecipe": "CMCTransform"},
+    "transforms.cpc": {"CPCRecipe": "CPCTransform"},
+    "transforms.crop_and_colour": {"CropColourRecipe": "CropColourTransform"},
+    "transforms.exemplar": {"ExemplarRecipe": "ExemplarTransform"},
+    "transforms.jigsaw": {"JigsawRecipe": "JigsawTransform"},
+    "transforms.moco": {"MoCoRecipe": "MoCoTransform"},
+}
+
+_STORED = re.compile(rf"\b({'|'.join(STORED_NAMES)})\b")
+
+
+def with_present_names(described: Any) -> Any:
+    """What a file says of networks, criteria and transforms, with the present names of renamed classes.
+
+    Args:
+        described: JSON, as :func:`super_selfish.engine.core.identity.describe` makes it.
+
+    Examples:
+        >>> with_present_names([{"own": "CMCRecipe(size=32)"}, None])
+        [{'own': 'CMCTransform(size=32)'}, None]
+    """
+    if isinstance(described, str):
+        return _STORED.sub(lambda found: STORED_NAMES[found[1]], described)
+    if isinstance(described, list):
+        return [with_present_names(part) for part in described]
+    return (
+        {key: with_present_names(part) for key, part in described.items()} if isinstance(described, dict) else described
+    )
+
+
+def old_names(module: str) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module that also offers what it holds by old names, with a ``FutureWarning``.
+
+    Args:
+        module: ``__name__`` of the module.
+    """
+    names = _MODULES[module.removeprefix("super_selfish.")]
+
+    def getter(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        _warn(f"{module}.{name}", names[name])
+        return getattr(sys.modules[module], names[name])
+
+    return getter
+
+
+def old_attribute(old: str, new: str) -> Any:
+    """A property that reads and writes an attribute by its old name, with a ``FutureWarning``."""
+
+    def getter(instance: Any) -> Any:
+        _warn(f"{type(instance).__name__}.{old}", new)
+        return getattr(instance, new)
+
+    def setter(instance: Any, value: Any) -> None:
+        _warn(f"{type(instance).__name__}.{old}", new)
+        setattr(instance, new, value)
+
+    return property(getter, setter, doc=f"Deprecated: the name of ``{new}`` in 0.1.0.")
+
+
+class RenamedMembers:
+    """Base of classes whose members had other names in 0.1.0.
+
+    Each subclass has what it defines by either name under both, so that it may call, and override, the old one. One
+    that defines only the old name causes a ``FutureWarning``.
+    """
+
+    renamed_members: ClassVar[Mapping[str, str]] = {}
+    """Present names by old ones."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        for old, new in cls.renamed_members.items():
+            own = vars(cls)
+            if new in own:
+                setattr(cls, old, own[new])
+            elif old in own:
+                _warn(f"{cls.__qualname__}.{old}", new, level=3)
+                setattr(cls, new, own[old])
+
+
+class SupervisorNames(RenamedMembers):
+    """Members of supervisors."""
+
+    renamed_members: ClassVar[Mapping[str, str]] = {
+        "_expectation": "_expected_loss",
+        "players": "parameters_by_loss",
+        "codes": "embeddings",
+        "beside_nearest": "preview_neighbours",
+        "judged": "discriminator_logits",
+        "says": "adversarial_loss",
+        "makers_turn": "is_generator_step",
+    }
+    cursor = old_attribute("cursor", "train_state")
+    seen_size = old_attribute("seen_size", "input_size")
+
+
+class RunNames:
+    """Members of runs."""
+
+    cursor = old_attribute("cursor", "train_state")
+
+
+class UserCodeNames(RenamedMembers):
+    """Members of pretext data sets and transforms."""
+
+    renamed_members: ClassVar[Mapping[str, str]] = {"foreign": "runs_user_code"}
+
+
+def _warn(old: str, new: str, level: int = 3) -> None:
+    warnings.warn(f"`{old}` is deprecated: its name is `{new}` now.", FutureWarning, stacklevel=level)
