@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +84,8 @@ class BankSupervisor(Supervisor):
         memory: The bank.
         constants: Of NCE, one module for each bank.
     """
+
+    former_defaults: ClassVar[Mapping[str, Any]] = {"centred": False}
 
     @validate_arguments(BANK_RULES)
     def __init__(
@@ -223,12 +225,6 @@ class BankSupervisor(Supervisor):
             for bank, embedding in zip(self.banks(), embeddings, strict=True):
                 bank.update(embedding, indices)
         self._new.clear()
-
-    def _hints(self, recipe: str | None, updates: int) -> list[str]:  # noqa: ARG002 - of every algorithm
-        norms = [part for part in self.model.predictor.modules() if isinstance(part, nn.BatchNorm1d)]
-        head = 'predictor=Classification([features, 512, embedding_size], norm_type="layer", centred=True)'
-        hint = f"With centred embeddings it learned more on small images (docs/learning.md): pass {head}."
-        return [hint] if recipe == "auto" and all(norm.affine for norm in norms) else []
 
     def _collapse_risk(self, batch_size: int) -> CollapseRisk | None:  # noqa: ARG002 - the bank holds the negatives
         if not isinstance(self.loss, nn.CrossEntropyLoss) or self.loss_type == "nce":

@@ -155,6 +155,7 @@ class Persistence:
         there = manifest.get("arguments")
         if not isinstance(there, dict):
             raise CheckpointCorrupt(f"`{stored.path}` is damaged: its manifest has no arguments.")
+        there = {**supervisor.former_defaults, **there}
         options: dict[str, Any] = dict(supervisor.image_options)
         differing = [
             f"{key} is {here[key]!r} here and {there.get(key)!r} in the file"
@@ -235,7 +236,7 @@ def build(cls: type[AnySupervisor], stored: WeightsFile, given: Mapping[str, Any
         logger.warning("`%s` was trained with custom %s: pass them too.", stored.path, " and ".join(missing))
     preprocessing = Preprocessing.from_json(stored.manifest.get("preprocessing"))
     sizes = {key: getattr(preprocessing, key) for key in ("resolution", "channels", "max_pixels")}
-    plain = {key: value for key, value in arguments.items() if key in allowed}
+    plain = {key: value for key, value in {**cls.former_defaults, **arguments}.items() if key in allowed}
     with torch.random.fork_rng(devices=[]):
         return cls(**{**plain, **sizes, **named, **given})
 

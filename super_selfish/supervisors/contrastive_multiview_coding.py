@@ -18,7 +18,7 @@ from super_selfish.engine.core.facts import Needs, Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
 from super_selfish.engine.optim.schedules import Schedule
-from super_selfish.errors import Rule, check_argument, validate_arguments
+from super_selfish.errors import SWITCH, Rule, check_argument, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.memory import BatchedMemory
@@ -35,6 +35,7 @@ BRIGHT = 70.0  # lightness of mere colours in pictures
 
 RULES = {
     **BANK_RULES,
+    "centred": SWITCH,
     "positive": Rule(lambda what: what in ("bank", "key"), '"bank" or "key"'),
     "view_size": VIEW_SIZE,
     "data_augmentation": Rule(lambda make: make is None or callable(make), "None, or a function of the data set"),
@@ -76,6 +77,8 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained networks give, which takes one pass.
         bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory, unless all rows are negatives
             (n=0), which are read in 32 bits.
+        centred: Standardise each output of the default predictors over the batch, so that no drift that all embeddings
+            share tells old bank entries from new ones. Weights files without this value have False.
         views: A recipe, or any callable that makes a view of an image; None: :class:`~super_selfish.data.CMCTransform`,
             which leaves colours alone.
         view_size: Side of the views in px, or (height, width); None: as large as the images.
@@ -107,7 +110,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
     family = "contrastive"
     learns_by = "matching the colours of an image with its lightness"
     use_when = "colour images whose colours follow from what they show; no colour distortion wanted"
-    needs = Needs(rgb=True)
+    needs = Needs(rgb=True, batch=2)
     network_arguments = ("backbone", "predictor", "backbone_ab", "predictor_ab")
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(1e-3),
@@ -136,6 +139,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         shared_negatives: bool = True,
         bank_init: BankInit = "random",
         bank_precision: BankPrecision = "32",
+        centred: bool = True,
         views: Views | None = None,
         view_size: int | tuple[int, int] | None = None,
         **images: Unpack[ImageOptions],
@@ -147,7 +151,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         setup.check_lab("Multiview coding compares lightness with colours.")
         super().__init__(
             # Differs from the paper: EfficientNet-B0 in each view and perceptrons behind them, with layer norm
-            encoders(setup, embedding_size, view_size),
+            encoders(setup, embedding_size, view_size, centred),
             setup.dataset(data_augmentation or views_in_lab(views, view_size)),
             loss,
             embedding_size=embedding_size,
@@ -163,6 +167,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         )
         self.memory_ab = self.new_bank()
         self.positive = positive
+        self.centred = centred
         self.view_size = view_size
         self.input_size = input_size(view_size)
 
@@ -257,7 +262,7 @@ def views_in_lab(views: Views | None, view_size: int | tuple[int, int] | None) -
     return lambda opened: AugmentationLabIndexedDataset(opened, transform, views=1)
 
 
-def encoders(setup: Setup, embedding_size: int, size: int | tuple[int, int] | None) -> MultiviewNet:
+def encoders(setup: Setup, embedding_size: int, size: int | tuple[int, int] | None, centred: bool) -> MultiviewNet:
     """An encoder of lightness and one of colours: copies of what was given, or default networks.
 
     Raises:
@@ -272,7 +277,7 @@ def encoders(setup: Setup, embedding_size: int, size: int | tuple[int, int] | No
             part = "ab" if view == "ab" else ""
             setup.weights.into_parts(branch, {part: branch.network}, part)
         with_own = dataclasses.replace(bare, given=own | {"backbone": branch})
-        return with_own.head((1024, 1024), embedding_size, norm_type="layer", size=size)
+        return with_own.head((1024, 1024), embedding_size, norm_type="layer", size=size, centred=centred)
 
     first = {role: setup.given[role] for role in ("backbone", "predictor")}
     second = {role: first[role] if (own := setup.given[f"{role}_ab"]) is None else own for role in first}

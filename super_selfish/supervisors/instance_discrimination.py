@@ -12,11 +12,11 @@ from typing_extensions import Unpack
 
 from super_selfish.engine.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
 from super_selfish.engine.core.expected_loss import ExpectedLoss
-from super_selfish.engine.core.facts import Paper
+from super_selfish.engine.core.facts import Needs, Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
 from super_selfish.engine.optim.schedules import Schedule
-from super_selfish.errors import Rule, is_number, validate_arguments
+from super_selfish.errors import SWITCH, Rule, is_number, validate_arguments
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.pretext.preview import Preview
 from super_selfish.pretext.views import (
@@ -32,6 +32,7 @@ from super_selfish.transforms.moco import MoCoTransform
 
 RULES = {
     **BANK_RULES,
+    "centred": SWITCH,
     "proximal": Rule(lambda weight: is_number(weight, 0, math.inf), "a number of at least 0", "The paper uses 30."),
     "view_size": VIEW_SIZE,
     "data_augmentation": Rule(lambda make: make is None or callable(make), "None, or a function of the data set"),
@@ -64,6 +65,8 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
         bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained network gives, which takes one pass.
         bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory, unless all rows are negatives
             (n=0), which are read in 32 bits.
+        centred: Standardise each output of the default predictor over the batch, so that no drift that all embeddings
+            share tells old bank entries from new ones. Weights files without this value have False.
         views: A recipe, or any callable that makes a view of an image; None: crops of a fifth to all of the image,
             mirrored, with strong jitter and grey, as in the paper's code.
         view_size: Side of the views in px, or (height, width); None: as large as the images.
@@ -95,6 +98,7 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
     family = "contrastive"
     learns_by = "identifying an image among all others by a memory bank"
     use_when = "up to some million images, each of one object; one view per image"
+    needs = Needs(batch=2)
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(1.5e-3),
         # Wu et al., section 4: batches of 256, rate .03, ten times less after 120 and 160 of 200 epochs
@@ -120,6 +124,7 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
         shared_negatives: bool = True,
         bank_init: BankInit = "random",
         bank_precision: BankPrecision = "32",
+        centred: bool = True,
         views: Views | None = None,
         view_size: int | tuple[int, int] | None = None,
         **images: Unpack[ImageOptions],
@@ -134,7 +139,7 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
         setup = Setup.of(dataset, images, **given, data_augmentation=data_augmentation, views=views)
         super().__init__(
             # Differs from the paper: a perceptron with layer norm instead of one linear layer
-            setup.head((1024, 1024), embedding_size, norm_type="layer", size=view_size),
+            setup.head((1024, 1024), embedding_size, norm_type="layer", size=view_size, centred=centred),
             setup.dataset(augment),
             loss,
             embedding_size=embedding_size,
@@ -148,6 +153,7 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
             setup=setup,
         )
         self.proximal = proximal
+        self.centred = centred
         self.view_size = view_size
         self.input_size = input_size(view_size)
 

@@ -12,11 +12,11 @@ from typing_extensions import Unpack
 
 from super_selfish.engine.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
 from super_selfish.engine.core.expected_loss import ExpectedLoss
-from super_selfish.engine.core.facts import Paper
+from super_selfish.engine.core.facts import Needs, Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup, fresh_copy
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
 from super_selfish.engine.optim.schedules import Schedule
-from super_selfish.errors import PROBABILITY, Rule, check_argument, validate_arguments
+from super_selfish.errors import PROBABILITY, SWITCH, Rule, check_argument, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.models.shapes import check_outputs, feature_shape
@@ -25,6 +25,7 @@ from super_selfish.pretext.preview import CaptionedImage, Matches, Preview
 from super_selfish.pretext.views import VIEW_SIZE, Views, check_views, input_size
 
 RULES = BANK_RULES | {
+    "centred": SWITCH,
     "lam": PROBABILITY._replace(fix="The paper uses 0.5."),
     "crops": CROPS,
     "view_size": VIEW_SIZE,
@@ -70,6 +71,8 @@ class PIRLSupervisor(BankSupervisor):
         bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained network gives, which takes one pass.
         bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory, unless all rows are negatives
             (n=0), which are read in 32 bits.
+        centred: Standardise each output of the default predictors over the batch, so that no drift that all embeddings
+            share tells old bank entries from new ones. Weights files without this value have False.
         view_size: Side of both views in px, or (height, width); None: as large as the images.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
@@ -99,6 +102,7 @@ class PIRLSupervisor(BankSupervisor):
     family = "contrastive"
     learns_by = "matching a view of an image with a jigsaw puzzle of its patches"
     use_when = "what is shown matters, not how it is arranged; many epochs"
+    needs = Needs(batch=2)
     network_arguments = ("backbone", "predictor", "predictor_g")
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(3e-3),
@@ -129,6 +133,7 @@ class PIRLSupervisor(BankSupervisor):
         shared_negatives: bool = True,
         bank_init: BankInit = "random",
         bank_precision: BankPrecision = "32",
+        centred: bool = True,
         view_size: int | tuple[int, int] | None = None,
         **images: Unpack[ImageOptions],
     ) -> None:
@@ -141,7 +146,7 @@ class PIRLSupervisor(BankSupervisor):
         own |= {"backbone": backbone, "predictor": predictor, "predictor_g": predictor_g}
         setup = Setup.of(dataset, images, **own)
         # Differs from the paper: the puzzle is one image, instead of nine that the backbone sees one by one.
-        model = setup.head((1024, 1024), embedding_size, norm_type="layer", size=view_size)
+        model = setup.head((1024, 1024), embedding_size, norm_type="layer", size=view_size, centred=centred)
         common: dict[str, Any] = {"embedding_size": embedding_size, "n": n, "t": t, "memory_m": memory_m}
         common |= {
             "loss_type": loss_type,
@@ -154,6 +159,7 @@ class PIRLSupervisor(BankSupervisor):
         self.predictor_g = self._head_g(predictor_g)
         self.lam = lam
         self.crops = crops
+        self.centred = centred
         self.view_size = view_size
         self.images_per_sample = 2 if 0 < lam < 1 else 1
 

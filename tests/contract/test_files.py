@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -14,7 +15,8 @@ import pytest
 import torch
 
 import super_selfish
-from super_selfish.errors import ConfigurationError
+from super_selfish.engine.persistence import Persistence
+from super_selfish.errors import CheckpointMismatch, ConfigurationError
 from super_selfish.supervisors import all_supervisors
 from super_selfish.training import Callback
 
@@ -306,3 +308,23 @@ def test_damage_is_noticed(make: Callable[..., Any], images: Callable[..., Any])
         path.write_bytes(damaged)
         with pytest.raises(OSError, match="is damaged"):
             make().load("store/test")
+
+
+def test_files_older_than_an_argument(
+    algorithm: str, make: Callable[..., Any], images: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = dict(all_supervisors()[algorithm].former_defaults)
+    make = functools.partial(make, backbone="small_resnet")
+    written = make(images(4), **former)
+    manifest = Persistence(written).manifest()
+    manifest["arguments"] = {key: value for key, value in manifest["arguments"].items() if key not in former}
+    with monkeypatch.context() as patched:
+        patched.setattr(Persistence, "manifest", lambda _: manifest)
+        written.save("store/old")
+    loaded = super_selfish.load("store/old")
+    assert {key: loaded.hyperparameters()[key] for key in former} == former
+    assert all(map(torch.equal, loaded.state_dict().values(), written.state_dict().values()))
+    make(images(4), **former).load("store/old")
+    if former:
+        with pytest.raises(CheckpointMismatch):
+            make(images(4)).load("store/old")

@@ -26,7 +26,6 @@ from super_selfish.supervisors import (
     BYOLSupervisor,
     ContextNetSupervisor,
     ContrastiveMultiviewCodingSupervisor,
-    InstanceDiscriminationSupervisor,
     RotateNetSupervisor,
     SplitBrainNetSupervisor,
     Supervisor,
@@ -216,13 +215,6 @@ def test_what_the_defaults_lose_is_said_once(
     told = capsys.readouterr().err
     assert told.count("4.2 points") == 1
     assert told.count('recipe="auto": AdamW') == 1
-
-
-def test_centred_heads_are_named_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(tuning, "_told", set())
-    for _ in range(2):
-        InstanceDiscriminationSupervisor(IMAGES, n=5, backbone=small()).supervise(recipe="auto", epochs=1, batch_size=4)
-    assert caplog.text.count("centred=True") == 1
 
 
 def test_the_average_follows_each_update() -> None:

@@ -30,6 +30,7 @@ def pictures(count: int = 16, height: int = 32, width: int = 32, channels: int =
 def make(dataset: Any = None, **arguments: Any) -> ContrastiveMultiviewCodingSupervisor:
     torch.manual_seed(0)
     arguments.setdefault("backbone", SmallResNet(width=4, norm_type="layer"))
+    arguments.setdefault("centred", False)  # each image by itself: tests compare single embeddings
     return ContrastiveMultiviewCodingSupervisor(dataset, **arguments)
 
 
@@ -160,7 +161,7 @@ def test_a_step_updates_the_batchs_rows_of_both_banks(accumulate: int, augmentat
 
     torch.manual_seed(0)
     backbone = SmallResNet(width=4, norm_type="layer")
-    supervisor = Own(pictures(), augmentation, n=5, memory_m=0.3, backbone=backbone)
+    supervisor = Own(pictures(), augmentation, n=5, memory_m=0.3, backbone=backbone, centred=False)
     last = [supervisor.memory.memory.clone(), supervisor.memory_ab.memory.clone()]
     watch = Watch()
     supervisor.supervise(epochs=1, batch_size=4, accumulate=accumulate, callbacks=[watch], **QUIET)
@@ -246,9 +247,10 @@ def test_the_default_networks() -> None:
     for part in (net, net.ab):
         linear = [module for module in part.predictor.modules() if isinstance(module, nn.Linear)]
         assert [(layer.in_features, layer.out_features) for layer in linear] == [(3136, 1024), (1024, 1024), (1024, 32)]
-    kinds = {type(module) for module in net.modules()}
-    assert LayerNorm2d in kinds
-    assert not kinds & {nn.BatchNorm1d, nn.BatchNorm2d}
+        norms = [module for module in part.predictor.modules() if isinstance(module, nn.BatchNorm1d)]
+        assert norms == [part.predictor.layers[-1]]
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in part.backbone.modules())
+        assert any(isinstance(module, LayerNorm2d) for module in part.backbone.modules())
 
 
 def test_networks_of_ones_own_are_copied_for_each_view() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from super_selfish.distributed.placement import Placed
 from super_selfish.engine.optim.recipes import DEFAULT, Recipe
@@ -84,6 +84,9 @@ class Facts(Placed):
 
     network_arguments: ClassVar[tuple[str, ...]] = ("backbone", "predictor")
     """Constructor arguments that are networks: a weights file cannot be loaded without those that the user built."""
+
+    former_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """What constructor arguments had as their value before they existed: weights files without them were made so."""
 
     aliases: ClassVar[tuple[str, ...]] = ()
     """Other names of the algorithm on the command line."""

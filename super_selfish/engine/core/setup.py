@@ -179,6 +179,7 @@ class Setup:
         of_map: bool = False,
         resizable: bool = False,
         last_bias: bool = True,
+        centred: bool = False,
     ) -> CombinedNet:
         """The backbone with a perceptron behind it, sized by what comes out of the backbone.
 
@@ -191,6 +192,7 @@ class Setup:
             resizable: Whether the number of outputs follows from the images. The default head then takes that of a file
                 that is loaded, and without images, a predictor that was given may have any.
             last_bias: Add a bias in the last layer of the default head.
+            centred: Standardise each output of the default head over the batch.
 
         Raises:
             ConfigurationError: If the networks fit neither the images nor each other.
@@ -202,8 +204,8 @@ class Setup:
         predictor = self.given.get("predictor")
         if predictor is None:
             sizes = [int(torch.Size(shape).numel()), *hidden, outputs]
-            perceptron = Classification(sizes, norm_type=norm_type, resizable=resizable, last_bias=last_bias)
-            return CombinedNet(backbone, perceptron, of_map=of_map)
+            options: dict[str, Any] = {"resizable": resizable, "last_bias": last_bias, "centred": centred}
+            return CombinedNet(backbone, Classification(sizes, norm_type=norm_type, **options), of_map=of_map)
         net = CombinedNet(backbone, predictor, of_map=of_map)
         check_outputs(net.predictor, shape, None if resizable and self.images is None else outputs)
         return net
