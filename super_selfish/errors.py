@@ -1,7 +1,6 @@
-"""Every error that the library raises on purpose.
+"""Exceptions of the library.
 
-Each class also inherits from the builtin that a caller would expect, so ``except ValueError`` or ``except OSError``
-written for another library keeps working.
+Each class also inherits from the closest builtin exception, so ``except ValueError`` and ``except OSError`` catch them.
 """
 
 from __future__ import annotations
@@ -16,13 +15,15 @@ Constructor = TypeVar("Constructor", bound=Callable[..., None])
 
 
 class SuperSelfishError(Exception):
-    """Base of all errors of the library: what went wrong, what was expected, what came, and the way out.
+    """Base class of all exceptions of the library.
+
+    The message states the problem, the expected and the received value, and how to fix it.
 
     Args:
-        what: One sentence that names the thing that is wrong.
-        expected: What would have been right.
-        received: What came instead.
-        fix: What to do about it.
+        what: The problem, in one sentence that names the argument, file or object.
+        expected: Valid values.
+        received: The received value.
+        fix: How to fix the problem, in one or more sentences.
 
     Examples:
         >>> str(ConfigurationError("`t` must be positive.", received="t=0.0", fix="The paper uses 0.07."))
@@ -43,39 +44,39 @@ class SuperSelfishError(Exception):
 
 
 class ConfigurationError(SuperSelfishError, ValueError):
-    """A setting, a network or an argument cannot work; raised before any training."""
+    """A setting, a network or an argument is invalid. Raised before training."""
 
 
 class DataError(SuperSelfishError, ValueError):
-    """The images cannot be used; the message names the file or the index."""
+    """The images or labels are invalid. The message names the file or the index."""
 
 
 class UnreadableImage(DataError):
-    """One image cannot be decoded: it is damaged, missing, too large, or no image."""
+    """An image cannot be decoded: the file is damaged, missing, too large or not an image."""
 
 
 class TooManyBadImages(DataError):
-    """``on_error="skip"`` met more unreadable images than it may replace."""
+    """With ``on_error="skip"``, more images were unreadable than may be replaced."""
 
 
 class WorkerKilled(SuperSelfishError, RuntimeError):
-    """A process that reads images was ended by somebody else: for want of memory, most often."""
+    """A data-loading worker was killed, in most cases because memory was exhausted."""
 
 
 class WorkerHung(SuperSelfishError, TimeoutError):
-    """A process that reads images has not answered for too long."""
+    """A data-loading worker did not respond within the timeout."""
 
 
 class NonFiniteLoss(SuperSelfishError, ArithmeticError):
-    """A loss or a gradient is infinite or not a number; raised before the weights are touched."""
+    """A loss or a gradient is infinite or NaN. Raised before the weights are updated."""
 
 
 class OutOfMemory(SuperSelfishError, MemoryError):
-    """A step needs more memory than there is; the message says what takes less."""
+    """A step needs more memory than is available. The message suggests settings that need less."""
 
 
 class Preempted(SystemExit):
-    """A run was asked to stop and has saved everything; it ends the process with exit status 143."""
+    """A run was stopped by a signal and saved its progress. Terminates the process with exit status 143."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(143)
@@ -86,43 +87,43 @@ class Preempted(SystemExit):
 
 
 class CheckpointError(SuperSelfishError, OSError):
-    """A file of weights cannot be written, found or read."""
+    """A weights file or checkpoint cannot be written, found or read."""
 
 
 class CheckpointCorrupt(CheckpointError):
-    """A file of weights is damaged: its content does not match its own checksum."""
+    """A weights file or checkpoint is damaged: its content does not match its checksum."""
 
 
 class CheckpointMismatch(CheckpointError):
-    """A file of weights is whole but belongs to another class, other networks or other settings."""
+    """A weights file or checkpoint is valid, but belongs to another class, other networks or other settings."""
 
 
 class DatasetChanged(CheckpointMismatch):
-    """The images are other ones than those that the checkpoint was trained on."""
+    """The images differ from those that the checkpoint was trained on."""
 
 
 class ProcessLost(SuperSelfishError, RuntimeError):
-    """Of several processes that train together, one is gone or does not answer."""
+    """In distributed training, another process terminated or does not respond."""
 
 
 def is_count(value: object, least: int) -> bool:
-    """Whether a value is an integer of at least ``least``; truth values are none."""
+    """Whether a value is an integer of at least ``least``. Booleans are not integers here."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def is_number(value: object, low: float, high: float) -> bool:
-    """Whether a value is a number in [low, high]; truth values and what is not finite are none."""
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return plain and math.isfinite(value) and low <= value <= high  # type: ignore[arg-type,operator]
+    """Whether a value is a finite number in [low, high]. Booleans are not numbers here."""
+    is_numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_numeric and math.isfinite(value) and low <= value <= high  # type: ignore[arg-type,operator]
 
 
 class Rule(NamedTuple):
-    """What an argument may be.
+    """Valid values of an argument.
 
     Attributes:
-        is_valid: Tells whether a value is.
-        expected: What it may be, in words.
-        fix: The way out.
+        is_valid: Function that returns whether a value is valid.
+        expected: Description of valid values, for error messages.
+        fix: How to fix an invalid value, for error messages.
     """
 
     is_valid: Callable[[Any], bool]
@@ -136,14 +137,14 @@ SWITCH = Rule(lambda value: isinstance(value, bool), "True or False")
 
 
 def check_arguments(rules: Mapping[str, Rule], values: Mapping[str, object]) -> None:
-    """Refuse arguments that are out of range.
+    """Check arguments against rules.
 
     Args:
-        rules: For the arguments, by name.
-        values: The arguments, by name.
+        rules: Rules by name of the argument.
+        values: Values by name of the argument.
 
     Raises:
-        ConfigurationError: About the first that is.
+        ConfigurationError: If an argument is invalid; the message names the first.
     """
     for name, rule in rules.items():
         check_argument(rule.is_valid(values[name]), name, values[name], rule.expected, rule.fix)
@@ -153,7 +154,7 @@ def validate_arguments(rules: Mapping[str, Rule]) -> Callable[[Constructor], Con
     """Decorate a constructor so that its arguments are checked before it runs.
 
     Args:
-        rules: For the arguments, by name.
+        rules: Rules by name of the argument.
 
     Examples:
         >>> class Images:
@@ -182,10 +183,17 @@ def validate_arguments(rules: Mapping[str, Rule]) -> Callable[[Constructor], Con
 
 
 def check_argument(is_valid: bool, name: str, value: object, expected: str, fix: str | None = None) -> None:
-    """Refuse an argument that is out of range.
+    """Raise an error for an invalid argument.
+
+    Args:
+        is_valid: Whether the value is valid.
+        name: Name of the argument.
+        value: The received value.
+        expected: Description of valid values.
+        fix: How to fix an invalid value.
 
     Raises:
-        ConfigurationError: Unless it is sound.
+        ConfigurationError: If the value is invalid.
     """
     if not is_valid:
         raise ConfigurationError(f"`{name}` is out of range.", expected=expected, received=f"{name}={value!r}", fix=fix)

@@ -1,4 +1,4 @@
-"""The backbone alone, for programs that do not know this library."""
+"""Export of the backbone for use without this library."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _TRACED = 96
 
 
 class Plain(nn.Module):
-    """A backbone that takes RGB in [0, 1] and gives a vector, with the mean and standard deviation inside.
+    """A backbone with built-in normalisation, which maps images in [0, 1] to pooled features.
 
     Args:
-        backbone: Images to features.
-        preprocessing: Whose normalisation it was trained with.
+        backbone: Network from normalised images to features.
+        preprocessing: Preprocessing of the training, whose mean and standard deviation are used.
     """
 
     def __init__(self, backbone: nn.Module, preprocessing: Preprocessing) -> None:
@@ -63,24 +63,24 @@ def export(
     resolution: int | None = None,
     **given: Any,
 ) -> Path:
-    """Write the backbone of a training for other programs.
+    """Export the backbone of a training.
 
     Args:
-        name: As given to ``supervise``.
-        format: ``"safetensors"`` or ``"torch"``: a ``state_dict()``, under the names of torchvision or timm if the
-            backbone is one of theirs, so that ``resnet18().load_state_dict(..., strict=False)`` takes it. ``"onnx"``: a
-            program from images (batch, C, height, width) in [0, 1], of any size and number, to features (batch, dim),
-            with the normalisation inside, compared with torch in onnxruntime.
-        path: The file; None: ``<name>_backbone`` with the suffix of the format.
-        resolution: Side in px that an ONNX file is tried with; None: that of the training.
-        **given: Networks of your own, as for :func:`super_selfish.load`.
+        name: Name of the training, as passed to ``supervise``.
+        format: ``"safetensors"`` or ``"torch"``: a ``state_dict()``. For backbones of torchvision and timm, it has
+            their parameter names and can be loaded by ``resnet18().load_state_dict(..., strict=False)``. ``"onnx"``: an
+            ONNX model from images (batch, C, height, width) in [0, 1] to features (batch, dim). Batch size and image
+            size are dynamic, the normalisation is included, and the output is verified against torch by onnxruntime.
+        path: Output file; None: ``<name>_backbone`` with the suffix of the format.
+        resolution: Side in px of the images that the ONNX model is verified with; None: that of the training.
+        **given: User-supplied networks, as for :func:`super_selfish.load`.
 
     Returns:
-        The file.
+        Path of the file.
 
     Raises:
-        ConfigurationError: If the format is unknown, something is not installed, or the network cannot be exported.
-        CheckpointError: If there is no such training, or the file cannot be written.
+        ConfigurationError: If the format is unknown, a package is not installed, or the network cannot be exported.
+        CheckpointError: If there is no training with this name, or the file cannot be written.
 
     References:
         ONNX operator set 18.
@@ -104,7 +104,7 @@ def export(
 
 
 def plain_names(backbone: nn.Module) -> dict[str, Tensor]:
-    """A backbone's tensors under the names of the library that it comes from."""
+    """The state dict of a backbone, with the parameter names of the library that it comes from."""
     inner = backbone.net if isinstance(backbone, Trunk) else backbone
     state: dict[str, Tensor] = inner.state_dict()
     prefix = backbone.prefix if isinstance(backbone, Trunk) else ""
@@ -112,10 +112,16 @@ def plain_names(backbone: nn.Module) -> dict[str, Tensor]:
 
 
 def write_onnx(network: Plain, target: Path, preprocessing: Preprocessing, resolution: int | None) -> None:
-    """Write an ONNX file, and keep it only if onnxruntime computes the same features, at two sizes.
+    """Write an ONNX model after verifying with onnxruntime, at two image sizes, that it computes the same features.
+
+    Args:
+        network: The network to export.
+        target: Output file.
+        preprocessing: Preprocessing of the training.
+        resolution: Side in px of the images; None: that of the preprocessing.
 
     Raises:
-        ConfigurationError: If it cannot be made, or computes something else.
+        ConfigurationError: If the network cannot be exported, or the features differ.
     """
     for needed in ("onnx", "onnxscript", "onnxruntime"):
         try:
@@ -129,30 +135,30 @@ def write_onnx(network: Plain, target: Path, preprocessing: Preprocessing, resol
     larger = tuple(side + 32 for side in sides)
     others = torch.rand(3, preprocessing.channels, *larger, generator=torch.Generator().manual_seed(1))
     with tempfile.TemporaryDirectory() as folder, in_eval_mode(network), torch.no_grad():
-        made = Path(folder, "backbone.onnx")
+        model_path = Path(folder, "backbone.onnx")
         try:
-            traced = [max(side, _TRACED) for side in sides]  # sides of 1 in a map would stay 1 for ever
-            convert(network, torch.rand(2, preprocessing.channels, *traced), made)
+            traced = [max(side, _TRACED) for side in sides]  # feature maps with a side of 1 would be traced as constant
+            convert(network, torch.rand(2, preprocessing.channels, *traced), model_path)
             for batch in (images, others):
-                compare(made, network, batch)
+                compare(model_path, network, batch)
         except SuperSelfishError:
             raise
-        except Exception as error:  # the exporter raises whatever a stranger's layer leads to
+        except Exception as error:  # custom layers can cause errors of any type
             reason = " ".join(str(error).split())[:300]
             raise ConfigurationError(
                 f"The backbone cannot be written as ONNX: {type(error).__name__}: {reason}.",
-                fix='format="safetensors" always can.',
+                fix='Use format="safetensors", which supports all networks.',
             ) from error
-        content = made.read_bytes()
+        content = model_path.read_bytes()
     write_with(target, lambda file: file.write_bytes(content))
 
 
 def convert(network: Plain, images: Tensor, path: Path) -> None:
-    """Trace a network for any number of images of any size."""
+    """Export a network to ONNX with dynamic batch size and image size."""
     shapes = ({0: "batch", 2: "height", 3: "width"},)
     sizes = tuple(dict.fromkeys(shape, torch.export.Dim.DYNAMIC) for shape in shapes)
-    quiet = logging.getLogger("torch.onnx")
-    level, quiet.level = quiet.level, logging.ERROR
+    onnx_logger = logging.getLogger("torch.onnx")
+    level, onnx_logger.level = onnx_logger.level, logging.ERROR
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -169,23 +175,23 @@ def convert(network: Plain, images: Tensor, path: Path) -> None:
                 verbose=False,
             )
     finally:
-        quiet.level = level
+        onnx_logger.level = level
 
 
 def compare(path: Path, network: Plain, images: Tensor) -> None:
-    """Make sure that onnxruntime computes what torch does.
+    """Verify that onnxruntime and torch compute the same features.
 
     Raises:
-        ConfigurationError: If it does not, to 1e-4 of the largest feature.
+        ConfigurationError: If they differ by more than 1e-4 of the largest feature.
     """
     runtime: Any = importlib.import_module("onnxruntime")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    told = session.run(None, {session.get_inputs()[0].name: images.numpy()})[0]
+    features = session.run(None, {session.get_inputs()[0].name: images.numpy()})[0]
     expected = network(images).numpy()
-    difference = float(np.abs(told - expected).max()) / max(1.0, float(np.abs(expected).max()))
+    difference = float(np.abs(features - expected).max()) / max(1.0, float(np.abs(expected).max()))
     if difference > TOLERANCE:
         raise ConfigurationError(
-            f"onnxruntime computes other features than torch: they differ by {difference:.2g} of the largest.",
+            f"Features of onnxruntime and torch differ by {difference:.2g} of the largest feature.",
             expected=f"at most {TOLERANCE:g}",
             received=f"images of {images.shape[2]}×{images.shape[3]} px",
         )

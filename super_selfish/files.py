@@ -44,7 +44,7 @@ def replacing(target: Path) -> Iterator[Path]:
     """Context manager: a temporary path that replaces ``target`` if the block succeeds.
 
     Raises:
-        CheckpointError: If the folder cannot be written, or the disk is full. The old file is then untouched.
+        CheckpointError: If the folder is not writable, or the disk is full. The old file is not modified.
     """
     temporary: Path | None = None
     try:
@@ -53,7 +53,7 @@ def replacing(target: Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        temporary.chmod(_umask_mode())  # safetensors and mkstemp give 0600, whatever the umask says
+        temporary.chmod(_umask_mode())  # safetensors and mkstemp use 0600 regardless of the umask
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         temporary.replace(target)
@@ -62,7 +62,7 @@ def replacing(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise CheckpointError(
             f"`{target}` could not be written: {error.strerror or error}.",
-            fix="Anything that was there before is unchanged. Choose another `name`, or make room on the disk.",
+            fix="Existing files are unchanged. Choose another `name`, or free disk space.",
         ) from error
     finally:
         if temporary is not None:
@@ -76,15 +76,18 @@ def write_text(target: Path, text: str) -> None:
 
 
 def write_with(target: Path, write: Callable[[Path], object]) -> None:
-    """Replace a file atomically by the one that ``write(path)`` writes."""
+    """Replace a file atomically by the output of ``write(path)``."""
     with replacing(target) as temporary:
         write(temporary)
 
 
 def keep_previous(target: Path) -> Path | None:
-    """Keep the present content of ``target`` as ``<target>.prev``; ``target`` is never missing.
+    """Copy ``target`` to ``<target>.prev``, by a hard link if possible. ``target`` exists at any time.
 
-    Failure is only a warning, because new weights are about to be written.
+    On failure, a warning is logged, because saving new weights is more important.
+
+    Returns:
+        Path of the copy; None if there is no file, or on failure.
     """
     if not target.is_file():
         return None
@@ -114,10 +117,10 @@ def sha256_of(path: Path) -> str:
 
 
 def base_path(name: str | os.PathLike[str]) -> Path:
-    """The path that all files of one training share: ``store/base`` for ``store/base.safetensors``.
+    """The common path of the files of a training: ``store/base`` for ``store/base.safetensors``.
 
     Raises:
-        ConfigurationError: If the name is empty, holds a NUL, or ends in a separator.
+        ConfigurationError: If the name is empty, contains a NUL, or ends in a separator.
     """
     text = os.fspath(name)
     stem = Path(text).name.removesuffix(SUFFIX) if isinstance(text, str) else ""
@@ -131,23 +134,23 @@ def base_path(name: str | os.PathLike[str]) -> Path:
 
 
 def with_suffix(base: Path, suffix: str) -> Path:
-    """``store/v1.2`` and ``.json`` give ``store/v1.2.json`` (the dot of a version is no suffix)."""
+    """Append a suffix: ``store/v1.2`` and ``.json`` give ``store/v1.2.json``. Existing dots are kept."""
     return base.with_name(base.name + suffix)
 
 
 def check_writable(base: Path) -> None:
-    """Check before training that files of this name can be written.
+    """Check before training that files with a name can be written.
 
     Raises:
-        ConfigurationError: If they cannot, with the reason.
+        ConfigurationError: If they cannot be written; the message states the reason.
     """
-    remedy = "Pass a `name` in a folder that you may write, such as name='store/base'."
+    fix = "Pass a `name` in a writable folder, such as name='store/base'."
     for suffix in (SUFFIX, ".json"):
         if with_suffix(base, suffix).is_dir():
             raise ConfigurationError(
                 f"`name` cannot be written: {with_suffix(base, suffix)} is a folder.",
                 received=repr(str(base)),
-                fix=remedy,
+                fix=fix,
             )
     try:
         base.parent.mkdir(parents=True, exist_ok=True)
@@ -156,5 +159,5 @@ def check_writable(base: Path) -> None:
             probe.write(b"x")
     except OSError as error:
         raise ConfigurationError(
-            f"`name` cannot be written: {error.strerror or error}.", received=repr(str(base)), fix=remedy
+            f"`name` cannot be written: {error.strerror or error}.", received=repr(str(base)), fix=fix
         ) from error

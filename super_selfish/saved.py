@@ -1,4 +1,4 @@
-"""Load saved trainings by their name."""
+"""Loading of saved trainings."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from super_selfish.supervisors import Supervisor, all_supervisors
 
 
 def load(name: str | os.PathLike[str] = "store/base", **given: Any) -> Supervisor:
-    """Load a trained supervisor: its class, networks, weights, preprocessing and history.
+    """Load a trained supervisor: class, networks, weights, preprocessing and history.
 
-    It is on the CPU until it is moved or trained.
+    The supervisor is on the CPU until it is moved or trained.
 
     Args:
-        name: As given to ``supervise`` or ``save``.
-        **given: User-supplied networks that it was built with, such as ``backbone=MyNet()``, and, to continue training,
-            ``dataset``.
+        name: Name of the training, as passed to ``supervise`` or ``save``.
+        **given: User-supplied networks of the supervisor, such as ``backbone=MyNet()``, and ``dataset`` to resume
+            training.
 
     Raises:
-        CheckpointError: If there is no such file, or it is damaged.
-        CheckpointMismatch: If it does not fit, or needs a network that was not given.
+        CheckpointError: If there is no file with this name, or it is damaged.
+        CheckpointMismatch: If the weights do not match the networks, or a user-supplied network is missing.
     """
     return restore(name, all_supervisors(), given)

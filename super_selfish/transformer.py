@@ -1,4 +1,4 @@
-"""Self-supervised features as a step of a scikit-learn pipeline."""
+"""Self-supervised features as a scikit-learn transformer."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ logger = logging.getLogger("super_selfish")
 
 
 class SelfSupervisedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Trains an algorithm on images, without their labels, and turns images into features.
+    """Transformer that trains a self-supervised algorithm on images, and extracts features.
 
-    Once fitted, it pickles as the file that ``supervisor_.save()`` writes, without the images.
+    A fitted transformer is pickled with the weights file that ``supervisor_.save()`` writes, without the images.
 
     Args:
-        algorithm: Its name, such as ``"rotate_net"``.
-        backbone: A name; None for EfficientNet-B0.
-        epochs: Passes over the images.
-        batch_size: Images an update, at most as many as there are.
-        recipe: As of ``supervise``.
-        resolution: Side of the images in px; None: as they are, 225 for files.
-        seed: Of initial weights and training.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ...; ``"auto"`` or None: a GPU if there is one, else the CPU.
-        name: Where weights and checkpoints are stored; None: nowhere.
-        arguments: More arguments of the algorithm's class, by name.
+        algorithm: Name of the algorithm, such as ``"rotate_net"``.
+        backbone: Name of the backbone; None: EfficientNet-B0.
+        epochs: Number of epochs.
+        batch_size: Images per step (batch size); reduced to the number of images if that is smaller.
+        recipe: Training recipe, as for ``supervise``.
+        resolution: Side of the images in px; None: the original size, or 225 px for image files.
+        seed: Random seed of the initial weights and the training.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ...; ``"auto"`` or None: a GPU if available, otherwise the CPU.
+        name: Name under which weights and checkpoints are saved; None: they are not saved.
+        arguments: Additional constructor arguments of the algorithm, by name.
 
     Attributes:
-        supervisor_: The trained supervisor, once fitted; without images, once unpickled.
-        n_features_out_: Length of the features.
+        supervisor_: The trained supervisor. After unpickling, it has no images.
+        n_features_out_: Dimension of the features.
 
     Raises:
-        ConfigurationError: If there is no such algorithm.
+        ConfigurationError: On fitting, if the algorithm is unknown.
 
     Examples:
         >>> images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), np.uint8)
@@ -83,12 +83,15 @@ class SelfSupervisedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[m
         self.name = name
         self.arguments = arguments
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002 - labels are of no use here
-        """Train on images.
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002 - scikit-learn's signature
+        """Train the algorithm on images.
 
         Args:
-            X: Anything that a supervisor can be made of: an array N×H×W[×C], a list of paths, a folder.
+            X: Images, in any form that a supervisor accepts: an array N×H×W[×C], a list of paths, a folder.
             y: Ignored.
+
+        Returns:
+            The fitted transformer.
         """
         algorithms: dict[str, Any] = dict(all_supervisors())
         if self.algorithm not in algorithms:
@@ -114,14 +117,14 @@ class SelfSupervisedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[m
         return self
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
-        """Features (images, n_features_out_) of images, with the preprocessing of the training."""
+        """Extract features (images, n_features_out_) of images, with the preprocessing of the training."""
         if not hasattr(self, "supervisor_"):
-            raise NotFittedError("SelfSupervisedFeatures has not been fitted: call fit(images) first.")
+            raise NotFittedError("SelfSupervisedFeatures is not fitted yet. Call fit(images) first.")
         features: npt.NDArray[np.float32] = self.supervisor_.extract(X)[0]
         return features
 
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:  # noqa: ARG002 - sklearn's
-        """Names of the features: ``selfsupervisedfeatures0`` and so on."""
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:  # noqa: ARG002 - scikit-learn's signature
+        """Names of the features: ``selfsupervisedfeatures0``, ``selfsupervisedfeatures1``, ..."""
         names = [f"selfsupervisedfeatures{index}" for index in range(self.n_features_out_)]
         return np.asarray(names, dtype=object)
 
@@ -144,58 +147,63 @@ class SelfSupervisedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[m
                 return
             try:
                 self.supervisor_.to(device)
-            except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+            except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
                 self.supervisor_.cpu()
-                logger.warning("%r cannot be used here: features are computed on the CPU. %s", str(device), error)
+                logger.warning("Device %r is not available: features are computed on the CPU. %s", str(device), error)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        twin = type(self).__new__(type(self))  # in memory nothing has to be rebuilt, and the images stay
-        memo[id(self)] = twin
+        copied = type(self).__new__(type(self))  # in memory, copy the supervisor with its images instead of saving it
+        memo[id(self)] = copied
         for name, value in vars(self).items():
-            setattr(twin, name, copy.deepcopy(value, memo))
-        return twin
+            setattr(copied, name, copy.deepcopy(value, memo))
+        return copied
 
 
 def supervisor_state(supervisor: Supervisor) -> dict[str, Any]:
-    """A supervisor as its file, and the networks and functions of the user's own that the file is rebuilt with.
+    """The picklable state of a supervisor: its weights file, and user-supplied networks and functions.
 
     Raises:
-        ConfigurationError: If it could not be rebuilt.
+        ConfigurationError: If the supervisor could not be rebuilt from its state.
     """
-    given = supervisor.user_arguments
-    own = {key: value for key, value in given.items() if value is not None and not isinstance(value, str)}
-    for key, value in own.items():
+    arguments = supervisor.user_arguments
+    custom = {key: value for key, value in arguments.items() if value is not None and not isinstance(value, str)}
+    for key, value in custom.items():
         for name in names(value):
             if "<" in name:
                 raise ConfigurationError(
                     f"`{key}` cannot be pickled.",
-                    expected="classes and functions that a module has by name",
+                    expected="classes and functions at the top level of a module",
                     received=name,
-                    fix="Define it at the top of a module, or keep the training alone: supervisor_.save(name).",
+                    fix="Define it at the top level of a module, or save only the training: supervisor_.save(name).",
                 )
     with tempfile.TemporaryDirectory() as folder:
-        artefact = Persistence(supervisor).save(Path(folder, "features")).read_bytes()
-    found: dict[str, Any] = {"artefact": artefact, "given": own}
+        content = Persistence(supervisor).save(Path(folder, "features")).read_bytes()
+    state: dict[str, Any] = {"artefact": content, "given": custom}  # stored in pickles: do not rename
     try:
-        rebuild_supervisor(**copy.deepcopy(found))
+        rebuild_supervisor(**copy.deepcopy(state))
     except Exception as error:
         raise ConfigurationError(
-            f"The fitted features cannot be pickled, because they could not be rebuilt: {error}",
-            fix="Leave the networks of `supervisor_` as fit() built them.",
+            f"The fitted transformer cannot be pickled, because it could not be rebuilt: {error}",
+            fix="Do not replace the networks of `supervisor_` after fit().",
         ) from error
-    return found
+    return state
 
 
 def rebuild_supervisor(artefact: bytes, given: Mapping[str, Any]) -> Supervisor:
-    """The supervisor of a file's content, on the CPU, with the networks and functions that were given to it."""
-    own = {key: value.cpu() if isinstance(value, nn.Module) else value for key, value in given.items()}
+    """Rebuild a supervisor on the CPU.
+
+    Args:
+        artefact: Content of the weights file.
+        given: User-supplied networks and functions, by name of the argument.
+    """
+    custom = {key: value.cpu() if isinstance(value, nn.Module) else value for key, value in given.items()}
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "features.safetensors").write_bytes(artefact)
-        return load(Path(folder, "features"), **own)
+        return load(Path(folder, "features"), **custom)
 
 
 def names(value: Any) -> Iterator[str]:
-    """What pickle finds a value again by: the names of its classes and functions."""
+    """Qualified names of the classes and functions by which pickle stores a value."""
     if isinstance(value, list | tuple):
         for part in value:
             yield from names(part)

@@ -1,4 +1,4 @@
-"""Backbones for other programs."""
+"""Export of backbones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def trained(backbone: str, **more: object) -> RotateNetSupervisor:
     return supervisor.supervise(epochs=1, batch_size=4, verbose=False, checkpoint_every=0)
 
 
-def test_names_of_torchvision() -> None:
+def test_export_loads_into_torchvision() -> None:
     from torchvision.models import mobilenet_v3_small
 
     supervisor = trained("mobilenet_v3_small")
@@ -33,12 +33,12 @@ def test_names_of_torchvision() -> None:
     assert {key.split(".")[0] for key in missing} == {"classifier"}
     batch = torch.rand(2, 3, 48, 40)
     with torch.no_grad():
-        theirs = other.eval().features(batch).mean((2, 3))
-        assert torch.allclose(theirs, supervisor.get_backbone(output="pooled")(batch), atol=1e-5)
+        expected = other.eval().features(batch).mean((2, 3))
+        assert torch.allclose(expected, supervisor.get_backbone(output="pooled")(batch), atol=1e-5)
     assert set(torch.load(export("store/base", "torch"), weights_only=True)) == set(load_file(path))
 
 
-def test_mistakes() -> None:
+def test_unknown_format_or_name_raises() -> None:
     with pytest.raises(ConfigurationError, match="'onnx'"):
         export("store/base", "jpeg")
     with pytest.raises(CheckpointError, match="store/none"):
@@ -47,22 +47,22 @@ def test_mistakes() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["resnet18", "small_resnet", "efficientnet-b0"])
-def test_onnx_computes_the_same(backbone: str) -> None:
+def test_onnx_model_matches_torch(backbone: str) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     supervisor = trained(backbone, normalize="dataset")
     session = runtime.InferenceSession(str(export("store/base", "onnx", path="own.onnx")))
     images = torch.rand(3, 3, 64, 80)
-    told = session.run(None, {"images": images.numpy()})[0]
-    settled = supervisor.preprocessing
-    mean, std = (torch.tensor(part).view(1, 3, 1, 1) for part in (settled.mean, settled.std))
+    features = session.run(None, {"images": images.numpy()})[0]
+    preprocessing = supervisor.preprocessing
+    mean, std = (torch.tensor(part).view(1, 3, 1, 1) for part in (preprocessing.mean, preprocessing.std))
     with torch.no_grad():
         expected = supervisor.get_backbone(output="pooled")((images - mean) / std).numpy()
-    assert np.abs(told - expected).max() <= 1e-4 * max(1, np.abs(expected).max())
+    assert np.abs(features - expected).max() <= 1e-4 * max(1, np.abs(expected).max())
 
 
 @pytest.mark.slow
-def test_names_of_timm() -> None:
+def test_export_loads_into_timm() -> None:
     timm = pytest.importorskip("timm")
     supervisor = trained("timm:resnet18")
     other = timm.create_model("resnet18", num_classes=0)

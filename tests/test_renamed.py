@@ -1,4 +1,4 @@
-"""Names of 0.1.0 that have changed still work, in code and in files."""
+"""Renamed identifiers of 0.1.0 still work, in code and in files."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def test_old_names_of_modules_warn(module: str) -> None:
         getattr(importlib.import_module(module), "unknown")  # noqa: B009
 
 
-def test_pickles_of_old_classes() -> None:
+def test_pickles_of_renamed_classes_load() -> None:
     data = pickle.dumps(MoCoTransform(blur=0.0), protocol=2).replace(b"MoCoTransform", b"MoCoRecipe")
     with pytest.warns(FutureWarning, match="MoCoRecipe"):
         assert pickle.loads(data) == MoCoTransform(blur=0.0)
 
 
-def test_progress_by_its_old_name() -> None:
+def test_old_names_of_attributes_warn() -> None:
     supervisor = RotateNetSupervisor(images(), **SMALL)
     seen = []
 
@@ -83,7 +83,7 @@ def test_progress_by_its_old_name() -> None:
     assert supervisor.input_size == (20, 20)
 
 
-def test_hooks_that_are_overridden_by_old_names() -> None:
+def test_hooks_can_be_overridden_by_old_names() -> None:
     with pytest.warns(FutureWarning, match="_expected_loss"):
 
         class Mine(RotateNetSupervisor):
@@ -105,7 +105,7 @@ def test_hooks_that_are_overridden_by_old_names() -> None:
     bank.supervise(**RUN)
 
 
-def test_members_are_called_by_old_names() -> None:
+def test_methods_can_be_called_by_old_names() -> None:
     gan = ContextNetSupervisor(images(), **SMALL)
     logits = torch.zeros(2, 1)
     assert torch.equal(gan.says(logits, 1.0), gan.adversarial_loss(logits, 1.0))
@@ -114,7 +114,7 @@ def test_members_are_called_by_old_names() -> None:
     assert BankSupervisor.codes is BankSupervisor.embeddings
 
 
-def test_data_sets_and_transforms_that_run_user_code() -> None:
+def test_old_name_of_runs_user_code() -> None:
     with pytest.warns(FutureWarning, match="runs_user_code"):
 
         class Mine(PretextDataset):
@@ -137,7 +137,7 @@ def test_data_sets_and_transforms_that_run_user_code() -> None:
     assert not MoCoTransform().foreign
 
 
-def test_descriptions_have_present_names() -> None:
+def test_descriptions_use_current_names() -> None:
     old = [{"own": "MoCoRecipe(blur=0.0, colours=ForeignRecipe(f))"}, None, "natural", {"own": "MyRecipe()"}]
     new = [{"own": "MoCoTransform(blur=0.0, colours=CustomTransform(f))"}, None, "natural", {"own": "MyRecipe()"}]
     assert with_present_names(old) == new == with_present_names(new)

@@ -1,4 +1,4 @@
-"""Draws are functions of their key."""
+"""Random numbers are functions of their key."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from super_selfish.seeding import KeyedGenerator, generator_from_torch, global_seed, make_key, splitmix64
 
 
-def test_is_splitmix64() -> None:
+def test_splitmix64_matches_published_values() -> None:
     published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
     assert splitmix64(1234567, 4).tolist() == published
 
 
-def test_draws_are_the_same_everywhere() -> None:
-    """A checkpoint continues on another machine and another Python."""
+def test_draws_are_reproducible_across_platforms() -> None:
+    """A training can be resumed on another machine and with another version of Python."""
     generator = KeyedGenerator(0, "x", 2**70, -3)
     assert [generator.bits() >> 32 for _ in range(3)] == [2341026115, 490073929, 2488090034]
     assert [KeyedGenerator(np.int64(5), "a").bits(), make_key(np.int64(5))] == [
@@ -25,7 +25,7 @@ def test_draws_are_the_same_everywhere() -> None:
     ]
 
 
-def test_keys_differ_by_every_part() -> None:
+def test_keys_depend_on_every_part() -> None:
     keys = {
         make_key(*parts)
         for parts in [(0,), (0, 0), (0, 0, 0), (1, 0), (0, 1), (-1, 0), ("a", 0), ("b", 0), (2**64, 0), (2**64 + 1, 0)]
@@ -37,7 +37,7 @@ def test_keys_differ_by_every_part() -> None:
     )
 
 
-def test_arrays_cost_one_draw() -> None:
+def test_arrays_advance_the_generator_by_one_draw() -> None:
     one, many = KeyedGenerator(3, "x"), KeyedGenerator(3, "x")
     one.bits()
     assert many.uniforms(3, 4).shape == (3, 4)
@@ -63,7 +63,7 @@ def test_chance_and_permutation() -> None:
     assert all(sorted(order) == [0, 1, 2, 3] for order in orders)
 
 
-def test_global_generators_are_seeded_and_restored() -> None:
+def test_global_seed_restores_the_generators() -> None:
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     expected = random.random(), np.random.rand(), torch.rand(()).item()
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
@@ -75,7 +75,7 @@ def test_global_generators_are_seeded_and_restored() -> None:
     assert (random.random(), np.random.rand(), torch.rand(()).item()) == expected
 
 
-def test_outside_a_loader_torch_decides() -> None:
+def test_generator_from_torch_uses_the_global_seed() -> None:
     torch.manual_seed(4)
     first = generator_from_torch().uniform()
     second = generator_from_torch().uniform()

@@ -1,4 +1,4 @@
-"""Several processes that train one network: who they are, what they exchange, and how they are started."""
+"""Distributed training: process groups, communication, synchronized batch norm, and launching of processes."""
 
 from super_selfish.distributed.group import Group, current, join, rank, world
 from super_selfish.distributed.launching import launch

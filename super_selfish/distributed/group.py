@@ -1,4 +1,4 @@
-"""The processes of a training: found in the environment that torchrun or srun gives, joined once."""
+"""The process group of a training, initialized once from the environment variables of torchrun or srun."""
 
 from __future__ import annotations
 
@@ -24,23 +24,25 @@ from super_selfish.errors import ConfigurationError, ProcessLost
 logger = logging.getLogger("super_selfish")
 
 TIMEOUT = "SUPER_SELFISH_TIMEOUT"
-"""Environment variable: seconds that processes wait for each other after the first update; 300 if it is not set."""
+"""Environment variable: timeout of communication between processes after the first step, in s; default 300."""
 
-_FIRST_SECONDS = 1800.0  # until the first update: one process may prepare the images for all
-_PORTS = (20_000, 20_000)
-_ALIVE = "super_selfish/alive/"
-_ASK_SECONDS = 2.0
+_STARTUP_SECONDS = 1800.0  # timeout until the first step: one process may prepare the images for all
+_FIRST_PORT, _PORTS = 20_000, 20_000  # range of the port that is derived from the SLURM job ID
+_ALIVE = "super_selfish/alive/"  # prefix of the keys in the store
+_RESPONSE_SECONDS = 2.0
 
 
 @dataclass
 class Group:
-    """This process among those that train together.
+    """The process group of a training, as seen by this process.
 
     Attributes:
-        rank: Its number, from 0.
-        world: How many there are.
-        local_rank: Its number on its machine, which is that of its GPU.
-        backend: As torch names it: ``"cpu:gloo,cuda:nccl"`` between GPUs, ``"gloo"`` else; empty for a process alone.
+        rank: Rank of this process, from 0.
+        world: Number of processes (world size).
+        local_rank: Rank of this process on its machine, which is the index of its GPU.
+        backend: Backend of ``torch.distributed``: ``"cpu:gloo,cuda:nccl"`` for training on GPUs, otherwise ``"gloo"``;
+            empty for a single process.
+        step: Number of completed steps.
     """
 
     rank: int = 0
@@ -48,108 +50,110 @@ class Group:
     local_rank: int = 0
     backend: str = ""
     step: int = 0
-    _own: bool = False  # joined by us, who may say how long to wait
-    _waits: float = _FIRST_SECONDS
+    _initialized_here: bool = False  # if not, the timeout is up to the user
+    _timeout: float = _STARTUP_SECONDS
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this is rank 0, the only process that writes files and logs."""
         return self.rank == 0
 
     def heartbeat(self, step: int) -> None:
-        """An update is made: from now on the others are waited for no longer than they need."""
+        """Record a completed step. From the first step on, the timeout is :func:`timeout_seconds`."""
         self.step = step
         self.wait_for(timeout_seconds())
 
     def allow_startup_time(self) -> None:
-        """Wait for the others as long as before the first update."""
-        self.wait_for(max(_FIRST_SECONDS, timeout_seconds()))
+        """Set the timeout to that of the start-up phase."""
+        self.wait_for(max(_STARTUP_SECONDS, timeout_seconds()))
 
     def wait_for(self, seconds: float) -> None:
-        """Give up on the others after so long from now on."""
-        if self._own and seconds != self._waits:
-            self._waits = seconds
-            # torch 2.6 has it under another name
-            change = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
-            change(datetime.timedelta(seconds=seconds))
+        """Set the timeout of communication with other processes, in s."""
+        if self._initialized_here and seconds != self._timeout:
+            self._timeout = seconds
+            # the function has another name in torch 2.6
+            set_timeout = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
+            set_timeout(datetime.timedelta(seconds=seconds))
 
     @contextlib.contextmanager
     def monitored(self) -> Iterator[None]:
-        """Within the block, a process that is gone or does not answer is named.
+        """Context manager: report which process terminated or does not respond.
 
         Raises:
-            ProcessLost: In place of what torch raises.
+            ProcessLost: In place of the errors that torch raises.
         """
         try:
             yield
         except dist.DistError as error:
-            raise self._lost(error) from error
+            raise self._process_lost(error) from error
         except RuntimeError as error:
-            if self.world == 1 or not re.search(_WORDS, str(error)):
+            if self.world == 1 or not re.search(_COMMUNICATION_ERRORS, str(error)):
                 raise
-            raise self._lost(error) from error
+            raise self._process_lost(error) from error
 
-    def _lost(self, error: BaseException) -> ProcessLost:
-        silent: list[int] | None = None
+    def _process_lost(self, error: BaseException) -> ProcessLost:
+        unresponsive: list[int] | None = None
 
-        def ask() -> None:
-            nonlocal silent
-            with contextlib.suppress(Exception):  # the store may be gone with the first process
+        def probe() -> None:
+            nonlocal unresponsive
+            with contextlib.suppress(Exception):  # the store may have terminated with rank 0
                 store().set(f"{_ALIVE}{self.rank}", "")
-                time.sleep(_ASK_SECONDS)
-                silent = [other for other in range(self.world) if not store().check([f"{_ALIVE}{other}"])]
+                time.sleep(_RESPONSE_SECONDS)
+                unresponsive = [other for other in range(self.world) if not store().check([f"{_ALIVE}{other}"])]
 
-        asking = threading.Thread(target=ask, daemon=True)  # the store does not answer where the first process hangs
-        asking.start()
-        asking.join(2 * _ASK_SECONDS)
-        if silent is None:
-            silent = [] if self.is_first else [0]
-        told = ", ".join(map(str, silent))
+        thread = threading.Thread(target=probe, daemon=True)  # the store does not respond if rank 0 hangs
+        thread.start()
+        thread.join(2 * _RESPONSE_SECONDS)
+        if unresponsive is None:
+            unresponsive = [] if self.is_first else [0]
+        ranks = ", ".join(map(str, unresponsive))
         return ProcessLost(
-            f"Rank {self.rank} of {self.world}, step {self.step}: another process is gone or does not answer; "
-            + (f"no answer from rank {told}." if silent else "all answer, so a connection was lost."),
+            f"Rank {self.rank} of {self.world}, step {self.step}: another process terminated or does not respond: "
+            + (f"no response from rank {ranks}." if unresponsive else "all ranks respond, so a connection was lost."),
             received=" ".join(str(error).split())[:200],
-            fix="Look at the output of that process. torchrun --max-restarts=3 starts all from the last checkpoint.",
+            fix="Check the output of that process. torchrun --max-restarts=3 restarts all from the last checkpoint.",
         )
 
 
-_WORDS = "(?i)connection (closed|reset|refused)|timed? ?out|broken pipe|peer|socket|gloo|nccl|ProcessGroup"
-_alone = Group()
-_group = _alone
+_COMMUNICATION_ERRORS = (
+    "(?i)connection (closed|reset|refused)|timed? ?out|broken pipe|peer|socket|gloo|nccl|ProcessGroup"
+)
+_single = Group()
+_group = _single
 
 
 def current() -> Group:
-    """The group that this process has joined; of one process if it has joined none."""
+    """The group of this process; a group of one process before :func:`join`."""
     return _group
 
 
 def rank() -> int:
-    """The number of this process, from 0; before training, as torchrun or srun say."""
+    """Rank of this process, from 0. Before training, it is read from the environment of torchrun or srun."""
     return _group.rank if _group.world > 1 else int(process_environment(os.environ).get("RANK", 0))
 
 
 def world() -> int:
-    """How many processes train together; before training, as torchrun or srun say."""
+    """Number of processes. Before training, it is read from the environment of torchrun or srun."""
     return _group.world if _group.world > 1 else int(process_environment(os.environ).get("WORLD_SIZE", 1))
 
 
 def store() -> Any:
-    """Where processes leave each other words."""
+    """The key-value store of the process group."""
     return dist.distributed_c10d._get_default_store()
 
 
 def process_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What torchrun set, or what follows from what srun set; empty for a process alone.
+    """Environment variables of torchrun, or their values derived from those of srun; empty for a single process.
 
     Raises:
-        ConfigurationError: If only a part is set.
+        ConfigurationError: If some of the variables are not set.
     """
     if "RANK" in environment or "WORLD_SIZE" in environment:
         names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
         missing = [name for name in names if not environment.get(name)]
         if missing and environment.get("WORLD_SIZE") != "1":
             raise ConfigurationError(
-                f"The environment of a process among several is not complete: {', '.join(missing)} not set.",
+                f"The environment variables of distributed training are incomplete: {', '.join(missing)} not set.",
                 expected=", ".join(names),
                 received=", ".join(f"{name}={environment[name]}" for name in names if name in environment),
                 fix="Start with torchrun --nproc-per-node 4 train.py, or remove RANK and WORLD_SIZE.",
@@ -165,12 +169,12 @@ def process_environment(environment: Mapping[str, str]) -> dict[str, str]:
         "WORLD_SIZE": tasks,
         "LOCAL_RANK": environment.get("SLURM_LOCALID", "0"),
         "MASTER_ADDR": environment.get("MASTER_ADDR", first),
-        "MASTER_PORT": environment.get("MASTER_PORT", str(_PORTS[0] + job % _PORTS[1])),
+        "MASTER_PORT": environment.get("MASTER_PORT", str(_FIRST_PORT + job % _PORTS)),
     }
 
 
 def first_host(nodes: str) -> str:
-    """The first host of SLURM's short form.
+    """The first host of a SLURM node list.
 
     Examples:
         >>> first_host("gpu[03-05,9],login"), first_host("node7"), first_host("a-1,b")
@@ -183,74 +187,77 @@ def first_host(nodes: str) -> str:
 
 
 def join(on_gpu: bool) -> Group:
-    """Join the processes that this one was started with, once; a process alone stays alone.
+    """Initialize the process group, once. Without distributed training, the group has one process.
 
     Args:
         on_gpu: Whether networks are on GPUs.
 
     Raises:
-        ConfigurationError: If the environment is not complete.
-        ProcessLost: If the others do not come.
+        ConfigurationError: If the environment variables are incomplete.
+        ProcessLost: If the other processes do not join.
     """
     global _group
     if _group.world > 1 and dist.is_initialized():
         _group.allow_startup_time()
         return _group
-    if dist.is_available() and dist.is_initialized():  # by the user's own script
+    if dist.is_available() and dist.is_initialized():  # by the user
         backend = dist.get_backend()
         local = int(os.environ.get("LOCAL_RANK", 0))
-        _group = Group(dist.get_rank(), dist.get_world_size(), local, backend) if dist.get_world_size() > 1 else _alone
+        _group = Group(dist.get_rank(), dist.get_world_size(), local, backend) if dist.get_world_size() > 1 else _single
         return _group
-    told = process_environment(os.environ)
-    if int(told.get("WORLD_SIZE", 1)) < 2:
-        _group = _alone
+    variables = process_environment(os.environ)
+    if int(variables.get("WORLD_SIZE", 1)) < 2:
+        _group = _single
         return _group
-    backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"  # a bank may be in main memory beside networks on GPUs
+    backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"  # a bank may be in CPU memory while networks are on GPUs
     by_srun = "RANK" not in os.environ
-    os.environ.update(told)
-    number, size = int(told["RANK"]), int(told["WORLD_SIZE"])
-    local = int(told.get("LOCAL_RANK", number))
+    os.environ.update(variables)
+    number, size = int(variables["RANK"]), int(variables["WORLD_SIZE"])
+    local = int(variables.get("LOCAL_RANK", number))
     if on_gpu and by_srun and torch.cuda.device_count() == 1:
-        local = 0  # srun --gpus-per-task=1 shows each process its own alone
+        local = 0  # with srun --gpus-per-task=1, each process sees only its own GPU
     if on_gpu and local < torch.cuda.device_count():
         torch.cuda.set_device(local)
-    timeout_seconds()  # a mistake in it is told now
-    waits = datetime.timedelta(seconds=_FIRST_SECONDS)
+    timeout_seconds()  # raises now if the variable is invalid
+    timeout = datetime.timedelta(seconds=_STARTUP_SECONDS)
     try:
-        own = store_of_attempt(size, waits)
-        dist.init_process_group(backend, store=own, rank=number, world_size=size, timeout=waits)
+        attempt_store = store_of_attempt(size, timeout)
+        dist.init_process_group(backend, store=attempt_store, rank=number, world_size=size, timeout=timeout)
     except (RuntimeError, ValueError) as error:
+        address = f"{variables['MASTER_ADDR']}:{variables['MASTER_PORT']}"
         raise ProcessLost(
-            f"Rank {number} of {size} cannot join the others at {told['MASTER_ADDR']}:{told['MASTER_PORT']}.",
+            f"Rank {number} of {size} cannot join the process group at {address}.",
             received=" ".join(str(error).split())[:200],
-            fix=f"Start all {size} processes, on machines that reach each other.",
+            fix=f"Start all {size} processes, on machines that can connect to each other.",
         ) from error
-    _group = Group(number, size, local, backend, _own=True)
+    _group = Group(number, size, local, backend, _initialized_here=True)
     if number:
         logger.setLevel(max(logger.getEffectiveLevel(), logging.ERROR))
     return _group
 
 
 def timeout_seconds() -> float:
-    """Seconds to wait for the others after the first update.
+    """Timeout of communication with other processes after the first step, in s.
 
     Raises:
-        ConfigurationError: If the environment says something else.
+        ConfigurationError: If the environment variable is not a positive number.
     """
-    said = os.environ.get(TIMEOUT, "300")
+    value = os.environ.get(TIMEOUT, "300")
     try:
-        seconds = float(said)
+        seconds = float(value)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < math.inf:
-        raise ConfigurationError(f"`{TIMEOUT}` is out of range.", expected="seconds above 0", received=said)
+        raise ConfigurationError(
+            f"`{TIMEOUT}` is out of range.", expected="a number of seconds above 0", received=value
+        )
     return seconds
 
 
 def store_of_attempt(size: int, timeout: datetime.timedelta) -> Any:
-    """Where processes that torchrun has started again find each other, apart from what the dead have left there.
+    """Store for processes that torchrun restarted, without the keys of previous attempts; None: the default store.
 
-    On several machines torchrun does not count attempts alike, and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 is needed
+    On several machines, the attempt numbers of torchrun differ, and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 is required
     (docs/scaling.md).
     """
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT")

@@ -1,4 +1,4 @@
-"""Starting several processes on this machine."""
+"""Launching of several processes on this machine."""
 
 from __future__ import annotations
 
@@ -17,53 +17,53 @@ PREEMPTED = 128 + signal.SIGTERM
 
 
 def launch(argv: Sequence[str], processes: int, *, restarts: int = RESTARTS) -> int:
-    """Run ``super-selfish`` with these words in several processes, under torchrun; all are gone when this returns.
+    """Run ``super-selfish`` in several processes by torchrun, and wait until all have terminated.
 
     Args:
-        argv: The command line; processes of a group take no notice of its ``--processes``.
-        processes: How many, at least 2.
-        restarts: How often all are started again, from the last checkpoint, after one was lost.
+        argv: Command-line arguments; ``--processes`` is ignored by the launched processes.
+        processes: Number of processes, at least 2.
+        restarts: Maximum number of restarts from the last checkpoint after a process was lost.
 
     Returns:
-        The exit status: 143 where SIGTERM or SIGUSR1 asked to stop, which all obey after the same update.
+        The exit status: 143 after SIGTERM or SIGUSR1, which stop all processes after the same step.
 
     Raises:
-        ConfigurationError: If there is nothing to start.
+        ConfigurationError: If ``processes`` is below 2.
     """
     if processes < 2:
         raise ConfigurationError("`processes` is out of range.", expected="at least 2", received=f"{processes}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     environment = {"OMP_NUM_THREADS": str(max(1, cores // processes)), **os.environ}
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    run += [f"--max-restarts={restarts}", "-m", "super_selfish", *argv]
-    with passing_on() as (children, received), subprocess.Popen(run, env=environment) as child:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command += [f"--max-restarts={restarts}", "-m", "super_selfish", *argv]
+    with forwarded_signals() as (children, received), subprocess.Popen(command, env=environment) as child:
         children.append(child)
         if received:
             child.terminate()
         try:
             status = child.wait()
-        except KeyboardInterrupt:  # the children got Ctrl-C too, and store what there is
+        except KeyboardInterrupt:  # the child processes received Ctrl-C too, and save their progress
             child.wait()
             raise
     return PREEMPTED if received else status
 
 
 @contextlib.contextmanager
-def passing_on() -> Iterator[tuple[list[subprocess.Popen[bytes]], list[int]]]:
-    """Within the block, SIGTERM and SIGUSR1 reach the children in the list as SIGTERM, and are noted.
+def forwarded_signals() -> Iterator[tuple[list[subprocess.Popen[bytes]], list[int]]]:
+    """Context manager: forward SIGTERM and SIGUSR1 to child processes as SIGTERM, and record them.
 
-    torchrun would end itself alone by SIGUSR1, and its processes would go on.
+    SIGUSR1 would terminate torchrun alone, without its processes.
     """
     children: list[subprocess.Popen[bytes]] = []
     received: list[int] = []
 
-    def pass_on(number: int, frame: Any) -> None:  # noqa: ARG001 - the protocol's
+    def forward(number: int, frame: Any) -> None:  # noqa: ARG001 - signature of signal handlers
         received.append(number)
         for child in children:
             child.terminate()
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-    before = {number: signal.signal(number, pass_on) for number in numbers}
+    before = {number: signal.signal(number, forward) for number in numbers}
     try:
         yield children, received
     finally:

@@ -1,4 +1,4 @@
-"""Batch norm over the batch of all processes, on any device."""
+"""Batch norm over the batches of all processes, on any device."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from super_selfish.distributed.tensors import gather
 from super_selfish.errors import ConfigurationError
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-"""Layers that normalise by the statistics of the batch, and those derived from them."""
+"""Batch norm layers."""
 
 Moments = tuple[Tensor, Tensor, float, int]
-"""Mean and variance of each channel, what is added to the variance, and how many numbers they are of."""
+"""Mean and variance of each channel, epsilon, and number of values per channel."""
 
 
 class _Normalise(torch.autograd.Function):
-    """Batch norm by given statistics of all ranks, which follow its input: one pass forward and two back."""
+    """Batch norm with statistics of all ranks, whose gradients with respect to the input are included."""
 
     @staticmethod
     def forward(context: Any, values: Tensor, weight: Tensor, bias: Tensor, moments: Moments) -> Tensor:
@@ -36,28 +36,28 @@ class _Normalise(torch.autograd.Function):
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         values, weight, mean, variance = context.saved_tensors
         scale = torch.rsqrt(variance + context.eps)
-        own, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
+        grad_input, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
             gradient, values, weight, mean, variance, mean, scale, False, context.eps, [True, True, True]
         )
-        total = torch.cat([to_weight, to_bias])  # of gradient · x̂, and of the gradient, over this rank
+        total = torch.cat([grad_weight, grad_bias])  # sums of gradient · x̂ and of the gradient over this rank
         with current().monitored():
             dist.all_reduce(total)
-        by_value, by_one = (total / context.count).chunk(2)
+        mean_grad_weight, mean_grad_bias = (total / context.count).chunk(2)
         shape = [1, -1] + [1] * (values.ndim - 2)
-        slope = -weight * scale * scale * by_value
-        shift = -weight * scale * by_one - slope * mean
-        own.addcmul_(values, slope.view(shape)).add_(shift.view(shape))
-        return own, to_weight, to_bias, None
+        slope = -weight * scale * scale * mean_grad_weight
+        shift = -weight * scale * mean_grad_bias - slope * mean
+        grad_input.addcmul_(values, slope.view(shape)).add_(shift.view(shape))
+        return grad_input, grad_weight, grad_bias, None
 
 
 class BatchNormAs(TorchFunctionMode):
-    """Within the block, another function takes the place of ``torch.nn.functional.batch_norm``.
+    """Context manager that replaces ``torch.nn.functional.batch_norm`` by another function.
 
-    No module is touched, so copies, hooks, state dicts and compiled networks are not affected. In nested blocks, the
-    inner function is called; its own calls of ``torch.nn.functional.batch_norm`` go to the outer one.
+    Modules are not modified, so copies, hooks, state dicts and compiled networks are not affected. In nested contexts,
+    the inner function is called; its own calls of ``torch.nn.functional.batch_norm`` call the outer one.
 
     Args:
-        function: Has the signature of ``torch.nn.functional.batch_norm``.
+        function: Function with the signature of ``torch.nn.functional.batch_norm``.
     """
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
@@ -67,7 +67,7 @@ class BatchNormAs(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call the function, or what was to be called."""
+        """Call the replacement for ``batch_norm``, and other functions unchanged."""
         return (self.function if func is F.batch_norm else func)(*args, **(kwargs or {}))
 
 
@@ -81,7 +81,7 @@ def global_batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """``torch.nn.functional.batch_norm`` by the mean and variance of all ranks' batches, which are of one size."""
+    """``torch.nn.functional.batch_norm`` with mean and variance over all ranks, whose batches have equal sizes."""
     if not training:
         return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     values = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
@@ -105,39 +105,39 @@ def own_batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """``torch.nn.functional.batch_norm`` of the own rank's batch, also within :func:`global_norms`."""
+    """``torch.nn.functional.batch_norm`` over the batch of this rank, also within :func:`global_norms`."""
     cudnn = torch.backends.cudnn.enabled
     return torch.batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn)
 
 
 def is_standard(norm: nn.Module) -> bool:
-    """Whether a batch norm is torch's, or one of timm's with ``drop`` and ``act`` behind it."""
-    behind = {name for name, _ in norm.named_children()}
-    return type(norm).forward is nn.BatchNorm2d.forward or (bool(behind) and behind <= {"drop", "act"})
+    """Whether a module is a batch norm of torch, or one of timm that is followed by ``drop`` and ``act``."""
+    children = {name for name, _ in norm.named_children()}
+    return type(norm).forward is nn.BatchNorm2d.forward or (bool(children) and children <= {"drop", "act"})
 
 
 def moments_of_all(values: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Mean and biased variance of each channel over all ranks, and how many numbers that is a channel."""
+    """Mean and biased variance of each channel over all ranks, and the number of values per channel."""
     group = current()
     axes = [0, *range(2, values.ndim)]
-    own = values.numel() // values.shape[1]
+    count = values.numel() // values.shape[1]
     variance, mean = torch.var_mean(values, axes, correction=0)
-    sums = torch.float64 if values.device.type == "cpu" else values.dtype  # as exact as torch's own there
-    parts = gather(torch.stack([mean, variance])[None].to(sums))
+    dtype = torch.float64 if values.device.type == "cpu" else values.dtype  # as torch accumulates
+    parts = gather(torch.stack([mean, variance])[None].to(dtype))
     mean = parts[:, 0].mean(0)
     variance = (parts[:, 1] + (parts[:, 0] - mean).square()).mean(0)
-    return mean.to(values.dtype), variance.to(values.dtype), own * group.world
+    return mean.to(values.dtype), variance.to(values.dtype), count * group.world
 
 
 @contextlib.contextmanager
 def global_norms(network: nn.Module) -> Iterator[None]:
-    """Within the block, batch norms in training see the batch of all ranks.
+    """Context manager: batch norms in training mode use statistics over all ranks.
 
     Args:
-        network: Its batch norms are checked first.
+        network: Network whose batch norms are checked first.
 
     Raises:
-        ConfigurationError: If one of them cannot see the batch of all ranks.
+        ConfigurationError: If statistics over all ranks are not supported for one of its batch norms.
     """
     if current().world == 1:
         yield
@@ -146,14 +146,14 @@ def global_norms(network: nn.Module) -> Iterator[None]:
         if not isinstance(part, BATCH_NORMS) or type(part).forward is nn.SyncBatchNorm.forward:
             continue
         name = type(part).__name__
-        # in evaluation, `batch_norm` is called as in training where there are no running statistics
+        # without running statistics, `batch_norm` is called in the same way in training and evaluation
         if not is_standard(part) or part.running_mean is None:
-            more = "keeps no running statistics" if is_standard(part) else "is more than a batch norm"
+            reason = "has no running statistics" if is_standard(part) else "overrides forward()"
             raise ConfigurationError(
-                f"A {name} {more}, and cannot see the batch of all processes.",
-                expected="torch's batch norms, or timm's with an activation behind, with running statistics",
+                f"A {name} {reason}, so it cannot be synchronized over processes.",
+                expected="batch norms of torch, or of timm followed by an activation, with running statistics",
                 received=f"{type(part).__module__}.{type(part).__qualname__}",
-                fix="sync_bn=False lets each process normalise its own part of a batch.",
+                fix="Pass sync_bn=False to normalise the part of each process separately.",
             )
     with BatchNormAs(global_batch_norm):
         yield
@@ -161,18 +161,23 @@ def global_norms(network: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_turn(network: nn.Module, groups: int) -> Iterator[None]:
-    """Within the block, in which each rank's batch norms see that many groups of its own, averages follow all ranks'.
+    """Context manager: combine the running statistics of all ranks, whose batch norms each process ``groups`` groups.
 
-    Afterwards running means and variances are what one process would have that saw all groups, rank after rank.
+    Afterwards, running means and variances equal those of a single process that processed all groups in the order of
+    the ranks.
+
+    Args:
+        network: Network whose batch norms are combined.
+        groups: Number of groups that each rank processes within the context.
 
     Raises:
-        ConfigurationError: If an average is cumulative, whose weights depend on how many batches it has seen.
+        ConfigurationError: If a batch norm uses a cumulative average (``momentum=None``).
     """
     norms = [part for part in network.modules() if isinstance(part, BATCH_NORMS) and part.running_mean is not None]
     buffers = [buffer for part in norms for buffer in (part.running_mean, part.running_var) if buffer is not None]
     if any(part.momentum is None for part in norms) and network.training and current().world > 1:
         raise ConfigurationError(
-            "Batch norms with cumulative averages cannot be shared by several processes here.",
+            "Batch norms with cumulative averages are not supported with several processes here.",
             expected="batch norms with a momentum, such as 0.1",
             received="momentum=None",
         )
@@ -183,13 +188,13 @@ def in_turn(network: nn.Module, groups: int) -> Iterator[None]:
     flat = torch.cat([buffer.reshape(-1) for buffer in buffers])
     start = torch.cat([buffer.reshape(-1) for buffer in before])
     rates = [part.momentum or 0.0 for part in norms for _ in range(2)]
-    kept = torch.cat(
+    decay = torch.cat(
         [torch.full_like(b.reshape(-1), (1 - rate) ** groups) for b, rate in zip(buffers, rates, strict=True)]
     )
-    together = start.clone()
-    for own in gather(flat[None]):
-        together = kept * together + (own - kept * start)
-    for buffer, part in zip(buffers, torch.split(together, [buffer.numel() for buffer in buffers]), strict=True):
+    combined = start.clone()
+    for of_rank in gather(flat[None]):
+        combined = decay * combined + (of_rank - decay * start)
+    for buffer, part in zip(buffers, torch.split(combined, [buffer.numel() for buffer in buffers]), strict=True):
         buffer.data.copy_(part.view_as(buffer))  # the backward pass does not use them
     for norm in norms:
         if norm.num_batches_tracked is not None:
@@ -197,5 +202,5 @@ def in_turn(network: nn.Module, groups: int) -> Iterator[None]:
 
 
 def each_for_itself() -> BatchNormAs:
-    """A context in which batch norms see the own rank's batch alone."""
+    """Context manager: batch norms use statistics of this rank's batch only."""
     return BatchNormAs(own_batch_norm)

@@ -1,4 +1,4 @@
-"""Device placement: where networks are, whether the user put them there, and where they are trained."""
+"""Device placement: whether the user placed networks on a device, and on which device they are trained."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing_extensions import Self
 
 
 class Placed(nn.Module):
-    """A module that records whether it was moved to a device.
+    """A module that records whether the user moved it to a device.
 
     Attributes:
-        placed: Whether ``to(device)``, ``cpu()``, ``cuda()`` or ``to_empty()`` was called. A change of the dtype or of
-            the memory format alone does not count.
+        placed: Whether ``to(device)``, ``cpu()``, ``cuda()`` or ``to_empty()`` was called. A change of only the dtype
+            or the memory format does not count.
     """
 
     placed: bool = False
@@ -60,27 +60,27 @@ def names_device(*args: Any, **kwargs: Any) -> bool:
 
 
 def mark_placed(module: nn.Module) -> None:
-    """Let a network that is handed on keep the placement of the module it comes from."""
+    """Mark a network as placed, because the module that it was taken from was placed."""
     object.__setattr__(module, "placed", True)
 
 
 def was_placed(module: nn.Module) -> bool:
-    """Whether the module or a part of it was moved to a device."""
+    """Whether the user moved the module or one of its submodules to a device."""
     return any(vars(part).get("placed") is True for part in module.modules())
 
 
 def training_device(
     present: Collection[torch.device], *, placed: bool, gpu: torch.device | None
 ) -> torch.device | None:
-    """The device to move networks to before training; None: they stay where they are.
+    """The device to move networks to before training; None: do not move them.
 
-    Networks on the CPU are moved to the GPU, unless the user placed them. Where one part is on an accelerator and
-    another on the CPU, all are joined on the accelerator. A model that is spread over several accelerators stays.
+    Networks on the CPU are moved to the GPU, unless the user placed them. If parts are on an accelerator and on the
+    CPU, all are moved to the accelerator. A model on several accelerators is not moved.
 
     Args:
-        present: The devices of their parameters.
-        placed: Whether the user moved them to a device.
-        gpu: The GPU that could be used; None without one.
+        present: Devices of the parameters.
+        placed: Whether the user moved the networks to a device.
+        gpu: The available GPU; None without one.
 
     Examples:
         >>> cpu, cuda = torch.device("cpu"), torch.device("cuda")
@@ -97,7 +97,7 @@ def training_device(
 
 
 def available_gpu() -> torch.device | None:
-    """The current CUDA device; None without one, or if this process has joined others over gloo, for CPU training."""
+    """The current CUDA device; None without one, or if the process group uses gloo, which means training on the CPU."""
     if not torch.cuda.is_available():
         return None
     if dist.is_available() and dist.is_initialized() and dist.get_backend() == "gloo":
@@ -106,6 +106,6 @@ def available_gpu() -> torch.device | None:
 
 
 def device_for_training(module: nn.Module) -> torch.device | None:
-    """The device to move a module to before it is trained; None: it stays where it is."""
+    """The device to move a module to before training; None: do not move it."""
     present = {parameter.device for parameter in module.parameters()}
     return training_device(present, placed=was_placed(module), gpu=available_gpu())

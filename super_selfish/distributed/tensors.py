@@ -1,4 +1,4 @@
-"""What processes exchange: rows in the order of ranks, means, and what has to be the same everywhere."""
+"""Collective communication: gather, mean, broadcast and maximum over all ranks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from super_selfish.distributed.group import current
 
 
 def gather(rows: Tensor) -> Tensor:
-    """The rows of all ranks (world · n, ...), in their order, without gradient; each has as many."""
+    """Gather rows (n, ...) of all ranks as (world · n, ...), in the order of ranks, without gradient."""
     group = current()
     if group.world == 1:
         return rows
@@ -38,26 +38,26 @@ class _Gather(torch.autograd.Function):
 
 
 def gather_with_gradient(rows: Tensor) -> Tensor:
-    """As :func:`gather`; the gradient of a rank's rows is the sum of what all ranks made of them."""
+    """As :func:`gather`, with gradient: the gradients of all ranks with respect to the rows are summed."""
     return rows if current().world == 1 else cast(Tensor, _Gather.apply(rows))
 
 
 def own_part(rows: Tensor) -> Tensor:
-    """Of rows in the order of ranks, those of this one."""
+    """The part of this rank of rows in the order of ranks."""
     group = current()
     return rows.chunk(group.world)[group.rank] if group.world > 1 else rows
 
 
 @torch.no_grad()
 def mean_of_ranks(tensors: Sequence[Tensor]) -> None:
-    """Replace tensors by their means over the ranks, in one exchange for each type and device."""
+    """Replace tensors by their means over all ranks, in place, with one all-reduce for each dtype and device."""
     group = current()
     if group.world == 1:
         return
-    kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
     for tensor in tensors:
-        kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
-    for members in kinds.values():
+        groups.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    for members in groups.values():
         flat = torch.cat([tensor.reshape(-1) for tensor in members])
         with group.monitored():
             dist.all_reduce(flat)
@@ -68,33 +68,33 @@ def mean_of_ranks(tensors: Sequence[Tensor]) -> None:
 
 
 def communication_device(device: torch.device) -> torch.device:
-    """Where a number lies that the processes tell each other: in main memory, if gloo carries it from there.
+    """Device for the exchange of single numbers: the CPU if gloo is available, otherwise ``device``.
 
-    Between GPUs it goes first so, and a process that is gone is noticed: NCCL would not say.
+    With GPUs, the exchange by gloo detects a terminated process, which NCCL does not report.
     """
     return torch.device("cpu") if "gloo" in current().backend else device
 
 
 @torch.no_grad()
 def same_everywhere(tensors: Iterable[Tensor]) -> None:
-    """Give all ranks the first one's tensors."""
+    """Broadcast tensors from rank 0 to all ranks, in place."""
     group = current()
     if group.world == 1:
         return
     for tensor in tensors:
-        held = tensor.detach().contiguous()
+        received = tensor.detach().contiguous()
         with group.monitored():
-            dist.broadcast(held, 0)
-        tensor.copy_(held)
+            dist.broadcast(received, 0)
+        tensor.copy_(received)
 
 
 def largest(value: int) -> int:
-    """The largest of the ranks' numbers."""
+    """The maximum of an integer over all ranks."""
     return int(max(gather_objects(value)))
 
 
 def gather_objects(value: Any) -> list[Any]:
-    """What each rank has, in their order: anything that can be pickled, small."""
+    """Gather small picklable objects of all ranks, in the order of ranks."""
     group = current()
     if group.world == 1:
         return [value]

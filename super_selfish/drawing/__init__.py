@@ -1,1 +1,1 @@
-"""Figures: arrays in, a matplotlib figure out; no supervisor is needed."""
+"""Figures: functions that draw arrays as a matplotlib figure, without a supervisor."""

@@ -1,4 +1,4 @@
-"""Features as points on a plane."""
+"""Two-dimensional maps of features."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from super_selfish.errors import ConfigurationError
 from super_selfish.evaluation.score import Features, as_features, as_labels
 
 Points = npt.NDArray[np.float64]
-_MANY = 30  # images that t-SNE needs to be worth more than PCA
+_MIN_TSNE_IMAGES = 30  # PCA alone is used for fewer images
 _DIMENSIONS = 50
-_SHAPES = "osD^v<>PX*"
+_MARKERS = "osD^v<>PX*"
 
 
 def project(features: Features, *, seed: int = 0) -> Points:
-    """Features on a plane: neighbours stay neighbours, distances between groups mean little.
+    """Project features to two dimensions.
 
-    Standardised, reduced to 50 dimensions by PCA, then t-SNE; fewer than 30 images by PCA alone.
+    Features are standardised, reduced to 50 dimensions by PCA and embedded by t-SNE. With fewer than 30 images, PCA
+    alone is used. Near points are similar images; distances between clusters are not meaningful.
 
     Args:
-        features: One row for each image (images, dim), at least two.
-        seed: Of t-SNE.
+        features: Features (images, dim) of at least two images.
+        seed: Random seed of t-SNE.
 
     Returns:
         Coordinates (images, 2).
@@ -47,10 +48,10 @@ def project(features: Features, *, seed: int = 0) -> Points:
         raise ConfigurationError("A map needs at least two images.", received=f"{len(rows)}")
     deviation = rows.std(axis=0)
     rows = (rows - rows.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
-    kept = min(*rows.shape, _DIMENSIONS if len(rows) >= _MANY else 2)
-    with threadpool_limits(1):  # the same map on every machine; threads that wait cost dearly on a busy one
-        rows = PCA(kept, svd_solver="full").fit_transform(rows)
-        if len(rows) >= _MANY and kept > 1:
+    dimensions = min(*rows.shape, _DIMENSIONS if len(rows) >= _MIN_TSNE_IMAGES else 2)
+    with threadpool_limits(1):  # for reproducibility, and because spinning threads are slow on a busy machine
+        rows = PCA(dimensions, svd_solver="full").fit_transform(rows)
+        if len(rows) >= _MIN_TSNE_IMAGES and dimensions > 1:
             rows = TSNE(2, init="pca", perplexity=min(30.0, len(rows) / 4), random_state=seed).fit_transform(rows)
     points = np.zeros((len(rows), 2))
     points[:, : rows.shape[1]] = rows
@@ -68,41 +69,41 @@ def feature_map(
     legend: str = "class",
     size: float = 5.0,
 ) -> Figure:
-    """A map of features for each network, coloured by class.
+    """Scatter plot of projected features for each network, coloured by class.
 
-    Classes differ in colour and in shape; a class whose name is one letter or digit is drawn as that.
+    Classes differ in colour and marker. A class whose name is a single letter or digit has that character as marker.
 
     Args:
-        features: Rows for each image (images, dim), or several of these by the name of their network.
-        labels: An integer for each image.
-        names: Of the classes, by label.
-        seed: Of the projection.
-        title: Of the whole picture.
-        subtitle: A line below the title.
-        legend: What the classes are.
-        size: Width of a map in inches.
+        features: Features (images, dim), or a mapping from names of networks to features.
+        labels: Integer class labels (images,).
+        names: Class names, indexed by label.
+        seed: Random seed of the projection.
+        title: Title of the figure.
+        subtitle: Line below the title.
+        legend: Title of the legend.
+        size: Width of a plot in inches.
 
     Raises:
-        DataError: If features and labels do not fit.
+        DataError: If features and labels differ in length.
     """
-    given = features if isinstance(features, Mapping) else {"": features}
-    codes = as_labels(np.asarray(labels))
-    classes = np.unique(codes)
+    by_network = features if isinstance(features, Mapping) else {"": features}
+    class_labels = as_labels(np.asarray(labels))
+    classes = np.unique(class_labels)
     figure = DisplayableFigure(
-        figsize=(size * len(given) + 1.2, size + 0.4 + heading_height(title, subtitle)), layout="constrained"
+        figsize=(size * len(by_network) + 1.2, size + 0.4 + heading_height(title, subtitle)), layout="constrained"
     )
-    cells = figure.subplots(1, len(given), squeeze=False).ravel()
+    axes_list = figure.subplots(1, len(by_network), squeeze=False).ravel()
     handles: list[Line2D] = []
-    for axes, (name, rows) in zip(cells, given.items(), strict=True):
-        as_labels(codes, len(as_features(rows)), "labels")
+    for axes, (name, rows) in zip(axes_list, by_network.items(), strict=True):
+        as_labels(class_labels, len(as_features(rows)), "labels")
         points = project(rows, seed=seed)
         handles = []
-        for place, label in enumerate(classes.tolist()):
+        for position, label in enumerate(classes.tolist()):
             text = str(label) if names is None else names[label]
-            mine = points[codes == label]
-            shape = f"${text}$" if len(text) == 1 and text.isalnum() else _SHAPES[place % len(_SHAPES)]
-            colour = PALETTE[place % len(PALETTE)]
-            handles += axes.plot(mine[:, 0], mine[:, 1], linestyle="", marker=shape, color=colour, ms=6, mew=0.4)
+            members = points[class_labels == label]
+            marker = f"${text}$" if len(text) == 1 and text.isalnum() else _MARKERS[position % len(_MARKERS)]
+            colour = PALETTE[position % len(PALETTE)]
+            handles += axes.plot(members[:, 0], members[:, 1], linestyle="", marker=marker, color=colour, ms=6, mew=0.4)
             handles[-1].set_label(text)
         axes.set_title(name, fontsize=10)
         axes.set_xticks([])

@@ -1,4 +1,4 @@
-"""Which images a network finds alike."""
+"""Nearest neighbours of images in feature space."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from super_selfish.evaluation.score import Features, as_pair
 
 Places = npt.NDArray[np.int64]
 _GAP = 0.06  # inches between images
-_SPACE = 0.3  # between blocks
+_BLOCK_GAP = 0.3  # inches between blocks
 
 
 def nearest(queries: Features, features: Features, k: int = 5) -> Places:
-    """The places of the most similar rows by cosine, the most similar first.
+    """Indices of the nearest neighbours by cosine similarity, the most similar first.
 
     Args:
         queries: Features (queries, dim).
         features: Features to search (images, dim).
-        k: How many; at most as many as there are.
+        k: Number of neighbours; reduced to the number of images if that is smaller.
 
     Returns:
-        Rows of ``features`` (queries, k).
+        Indices into ``features`` (queries, k).
 
     Examples:
         >>> nearest([[1.0, 0.1]], [[0.0, 1.0], [1.0, 0.0]], k=2)
         array([[1, 0]])
     """
-    bank, asked = as_pair(features, queries)
-    similarity = _unit(asked) @ _unit(bank).T
-    places: Places = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-    return places
+    searched, query_rows = as_pair(features, queries)
+    similarity = _normalised(query_rows) @ _normalised(searched).T
+    indices: Places = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+    return indices
 
 
-def _unit(rows: Any) -> npt.NDArray[np.float64]:
-    table = rows.cpu().numpy().astype(np.float64)
-    length = np.linalg.norm(table, axis=1, keepdims=True)
-    unit: npt.NDArray[np.float64] = table / np.where(length > 0, length, 1.0)
-    return unit
+def _normalised(rows: Any) -> npt.NDArray[np.float64]:
+    array = rows.cpu().numpy().astype(np.float64)
+    norm = np.linalg.norm(array, axis=1, keepdims=True)
+    normalised: npt.NDArray[np.float64] = array / np.where(norm > 0, norm, 1.0)
+    return normalised
 
 
 def neighbours(
@@ -57,52 +57,53 @@ def neighbours(
     subtitle: str | None = None,
     size: float = 0.85,
 ) -> Figure:
-    """Queries in the first column, and to the right their neighbours, one block for each network.
+    """Draw queries in the first column and their nearest neighbours to the right, one block for each network.
 
     Args:
         queries: Images of any number of channels (see :func:`~super_selfish.reports.displayable`).
         images: The images that were searched.
-        found: By the name of the network, places in ``images`` (queries, k), as :func:`nearest` gives them.
-        labels: Of the searched images; with ``query_labels`` each neighbour is marked ✓ (the query's class) or ✗.
-        query_labels: Of the queries.
-        title: Of the whole picture.
-        subtitle: A line below the title.
+        found: For each name of a network, indices into ``images`` (queries, k), as returned by :func:`nearest`.
+        labels: Class labels of ``images``. With ``query_labels``, neighbours of the query's class are marked ✓, others
+            ✗.
+        query_labels: Class labels of ``queries``.
+        title: Title of the figure.
+        subtitle: Line below the title.
         size: Width of an image in inches.
 
     Raises:
-        ConfigurationError: If there are no queries or networks, or the places do not fit.
+        ConfigurationError: If there are no queries or networks, or ``found`` does not have one row for each query.
     """
     if not found or not len(queries) or any(len(places) != len(queries) for places in found.values()):
         raise ConfigurationError(
-            "The neighbours do not fit the queries.",
-            expected="for each network one row of places for each query, and at least one of both",
-            received=f"{len(queries)} queries, rows {[len(places) for places in found.values()]}",
+            "`found` does not match `queries`.",
+            expected="at least one network and one query, and for each network one row of indices per query",
+            received=f"{len(queries)} queries; rows per network: {[len(places) for places in found.values()]}",
         )
     rows, step = len(queries), size + _GAP
-    widths = [size + _SPACE, *(places.shape[1] * step + _SPACE for places in found.values())]
-    sheet = ImageFigure(sum(widths) + 0.1, rows * step + 0.35, title, subtitle)
-    top = sheet.top + 0.25
-    sheet.text(0.1, top - 0.06, "query", fontsize=10, va="bottom")
+    widths = [size + _BLOCK_GAP, *(places.shape[1] * step + _BLOCK_GAP for places in found.values())]
+    canvas = ImageFigure(sum(widths) + 0.1, rows * step + 0.35, title, subtitle)
+    top = canvas.top + 0.25
+    canvas.text(0.1, top - 0.06, "query", fontsize=10, va="bottom")
     for row in range(rows):
-        sheet.show(queries[row], 0.1, top + row * step, size)
+        canvas.show(queries[row], 0.1, top + row * step, size)
     left = 0.1 + widths[0]
     for (name, places), width in zip(found.items(), widths[1:], strict=True):
-        sheet.text(left, top - 0.06, name, fontsize=10, va="bottom")
+        canvas.text(left, top - 0.06, name, fontsize=10, va="bottom")
         for row, column in np.ndindex(*places.shape):
             place = int(places[row, column])
-            right = None
+            correct = None
             if labels is not None and query_labels is not None:
-                right = bool(labels[place] == query_labels[row])
+                correct = bool(labels[place] == query_labels[row])
             x, y = left + column * step, top + row * step
-            sheet.show(images[place], x, y, size, right=right)
-            _sign(sheet, x + size, y, right)
+            canvas.show(images[place], x, y, size, right=correct)
+            _draw_mark(canvas, x + size, y, correct)
         left += width
-    return sheet.figure
+    return canvas.figure
 
 
-def _sign(sheet: ImageFigure, x: float, y: float, right: bool | None) -> None:
-    """✓ or ✗ on a white patch in the upper right corner of an image."""
-    if right is not None:
+def _draw_mark(canvas: ImageFigure, x: float, y: float, correct: bool | None) -> None:
+    """Draw ✓ or ✗ on a white background in the upper right corner of an image."""
+    if correct is not None:
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.9, "boxstyle": "square,pad=0.1"}
         style: dict[str, Any] = {"ha": "right", "va": "top", "fontsize": 8, "fontweight": "bold", "bbox": box}
-        sheet.text(x - 0.04, y + 0.05, "✓" if right else "✗", color=colour_of(right), zorder=4, **style)
+        canvas.text(x - 0.04, y + 0.05, "✓" if correct else "✗", color=colour_of(correct), zorder=4, **style)

@@ -1,4 +1,4 @@
-"""Pictures of Contrastive Predictive Coding's exercise: what is seen, what is to be found, and what is found."""
+"""Previews of Contrastive Predictive Coding: context, target and predicted patch."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 from super_selfish.models.predictive import to_frame
 from super_selfish.pretext.preview import CaptionedImage
 
-_SHORT = 160  # px of the short side of a picture of patches, at least
-_DARK = 0.2  # brightness of patches that the context does not see
+_MIN_SIDE = 160  # smallest side of an image of all patches, in px
+_DARK = 0.2  # brightness of patches outside the context
 _FRAME = (1.0, 0.8, 0.0)  # amber
 
 
 class PatchPrediction(NamedTuple):
-    """One of the questions that an image poses.
+    """One prediction of the pretext task.
 
     Attributes:
-        context: (rows, columns), 1 for patches that are seen and 0 for the others.
-        place: Row and column of the prediction, in the frame of the side.
-        target: Number of the patch that is to be found, counted row by row.
+        context: Mask (rows, columns): 1 for patches in the context, 0 for the others.
+        place: Row and column of the prediction, in the orientation of the side.
+        target: Index of the target patch in row-major order.
     """
 
     context: Tensor
@@ -30,12 +30,12 @@ class PatchPrediction(NamedTuple):
 
 
 def patch_prediction(grid: tuple[int, int], side: str, step: int) -> PatchPrediction:
-    """What comes ``step`` patches further, seen from a side, in the middle column.
+    """The prediction ``step`` patches beyond the context, in the middle column as seen from a side.
 
     Args:
-        grid: Rows and columns of the patches.
-        side: Where the context lies.
-        step: How much further; less than there are patches in this direction.
+        grid: Number of rows and columns of patches.
+        side: Side of the image on which the context lies.
+        step: Distance from the context to the target in patches; less than the number of patches in this direction.
 
     Examples:
         >>> patch_prediction((7, 7), "left", 2).target  # row 3, column 5
@@ -48,23 +48,23 @@ def patch_prediction(grid: tuple[int, int], side: str, step: int) -> PatchPredic
     return PatchPrediction(context, (row, column), int(frame[row + step, column]))
 
 
-def assemble_patches(patches: Tensor, light: Tensor, framed: int | None = None) -> Tensor:
-    """A picture of the patches of an image: the middle of each in its place, for neighbours overlap.
+def assemble_patches(patches: Tensor, brightness: Tensor, framed: int | None = None) -> Tensor:
+    """Assemble the patches of an image. Neighbouring patches overlap, so the centre of each is shown.
 
     Args:
-        patches: (rows · columns, C, 2h, 2w) in [0, 1].
-        light: (rows, columns) in [0, 1]: how bright each is drawn.
-        framed: Number of one that gets a frame.
+        patches: Patches (rows · columns, C, 2h, 2w) in [0, 1].
+        brightness: Brightness (rows, columns) of each patch, in [0, 1].
+        framed: Index of a patch to draw a frame around; None: no frame.
 
     Returns:
-        (C, H, W), small ones enlarged by a whole factor, with white lines between the patches.
+        Image (C, H, W) with white lines between patches. Small images are enlarged by an integer factor.
     """
-    rows, columns = light.shape
+    rows, columns = brightness.shape
     height, width = patches.shape[-2] // 2, patches.shape[-1] // 2
     top, left = height // 2, width // 2
     tiles = patches[:, :, top : top + height, left : left + width]
-    factor = max(1, -(-_SHORT // min(rows * height, columns * width)))
-    tiles = tiles.repeat_interleave(factor, 2).repeat_interleave(factor, 3) * light.reshape(-1, 1, 1, 1)
+    factor = max(1, -(-_MIN_SIDE // min(rows * height, columns * width)))
+    tiles = tiles.repeat_interleave(factor, 2).repeat_interleave(factor, 3) * brightness.reshape(-1, 1, 1, 1)
     edge = max(1, min(tiles.shape[-2:]) // 16)
     tiles[:, :, :edge] = tiles[:, :, :, :edge] = 1.0
     if framed is not None:
@@ -77,34 +77,33 @@ def assemble_patches(patches: Tensor, light: Tensor, framed: int | None = None) 
 
 
 def patch_prediction_images(
-    images: Tensor, index: int, asked: PatchPrediction, side: str, products: Tensor | None
+    images: Tensor, index: int, prediction: PatchPrediction, side: str, products: Tensor | None
 ) -> list[CaptionedImage]:
-    """A question to be looked at, and the answer.
+    """Images of a prediction: all patches, the context, the target and, after training, the predicted patch.
 
     Args:
-        images: (batch, rows · columns, C, 2h, 2w) in [0, 1].
-        index: Of the image that it is asked of.
-        asked: The question.
-        side: Where the context lies.
-        products: (batch · rows · columns,) of the prediction with the targets; None before training.
+        images: Patches (batch, rows · columns, C, 2h, 2w) in [0, 1].
+        index: Index of the image in the batch.
+        prediction: The prediction.
+        side: Side of the image on which the context lies.
+        products: Similarities (batch · rows · columns,) of the prediction and all target patches; None before training.
     """
-    own, seen = images[index], asked.context.to(images)
+    patches, context = images[index], prediction.context.to(images)
     panels = [
-        CaptionedImage(assemble_patches(own, torch.ones_like(seen)), "all patches"),
-        CaptionedImage(assemble_patches(own, _DARK + (1 - _DARK) * seen, asked.target), f"seen: {side}\nahead: framed"),
-        CaptionedImage(own[asked.target], "to be found"),
+        CaptionedImage(assemble_patches(patches, torch.ones_like(context)), "all patches"),
+        CaptionedImage(
+            assemble_patches(patches, _DARK + (1 - _DARK) * context, prediction.target), f"seen: {side}\ntarget: framed"
+        ),
+        CaptionedImage(patches[prediction.target], "target"),
     ]
     if products is not None:
-        wanted = index * own.shape[0] + asked.target
-        found = int(products.argmax())
-        place = 1 + int((products > products[wanted]).sum())
-        near = products.view(images.shape[:2])[index]
-        likely = (near - near.amax()).exp().view_as(seen)
-        where = "this image" if found // own.shape[0] == index else "another image"
-        panels.append(CaptionedImage(images.flatten(0, 1)[found], f"answer:\n{where}", found == wanted))
-        panels.append(
-            CaptionedImage(
-                assemble_patches(own, likely, asked.target), f"looks for it here\nrank {place} of {len(products)}"
-            )
-        )
+        target = index * patches.shape[0] + prediction.target
+        predicted = int(products.argmax())
+        rank = 1 + int((products > products[target]).sum())
+        logits = products.view(images.shape[:2])[index]
+        likelihood = (logits - logits.amax()).exp().view_as(context)
+        source = "this image" if predicted // patches.shape[0] == index else "another image"
+        panels.append(CaptionedImage(images.flatten(0, 1)[predicted], f"answer:\n{source}", predicted == target))
+        heatmap = assemble_patches(patches, likelihood, prediction.target)
+        panels.append(CaptionedImage(heatmap, f"bright: likely\nrank {rank} of {len(products)}"))
     return panels

@@ -1,4 +1,4 @@
-"""The figure of a preview: a row for each image, a caption above each panel."""
+"""Figures of previews: one row per image, with a caption above each panel."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ def preview_figure(preview: Preview, *, size: float = 1.1) -> Figure:
     """Draw a preview of a pretext task.
 
     Args:
-        preview: All rows have the same number of panels.
+        preview: The preview. All rows must have the same number of panels.
         size: Width of an image in inches.
 
     Raises:
-        ConfigurationError: If there is nothing to show, or rows differ in length.
+        ConfigurationError: If the preview is empty, or rows differ in length.
     """
     lengths = {len(row) for row in preview.rows}
     if len(lengths) != 1 or 0 in lengths:
-        raise ConfigurationError("There is nothing to show.", received=f"rows of {sorted(lengths)} panels")
+        raise ConfigurationError(
+            "The preview cannot be drawn.",
+            expected="at least one row, and the same number of panels in each",
+            received=f"rows of {sorted(lengths)} panels",
+        )
     panels = [panel for row in preview.rows for panel in row]
     per_row = lengths.pop()
     side_by_side = max(1, min(8 // per_row, len(preview.rows)))

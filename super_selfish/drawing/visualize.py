@@ -1,4 +1,4 @@
-"""Write what a data set gives as image files."""
+"""Write items of a data set as image files."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ from super_selfish.pretext.base import custom_sample
 def visualize(
     dataset: Any, idx: int = 0, folder_path: str | os.PathLike[str] = "", batched: bool = False
 ) -> list[Path]:
-    """Write the images of an item as PNG files, ``<idx>_<field>.png``, or ``<idx>_<field>_<number>.png``.
+    """Write the images of an item as PNG files, ``<idx>_<field>.png`` or ``<idx>_<field>_<number>.png``.
 
-    One and three channels are written as they are, two as red and green, of more the first three. Values
-    beyond [0, 1] are brought into it. :meth:`Supervisor.preview` draws the exercise with words.
+    One channel is written as greyscale, two as red and green, three as RGB; of more channels, the first three are
+    written. Images with values outside [0, 1] are min-max scaled. To draw the pretext task with captions, use
+    :meth:`Supervisor.preview`.
 
     Args:
-        dataset: Any data set whose items hold images as tensors (C, H, W), arrays (H, W, C) or PIL images.
-        idx: Which item.
-        folder_path: Where to; it is made if need be.
-        batched: The item's images are batches of images (N, C, H, W).
+        dataset: Data set whose items contain images as tensors (C, H, W), arrays (H, W, C) or PIL images.
+        idx: Index of the item.
+        folder_path: Output folder; it is created if it does not exist.
+        batched: Whether the fields of the item are batches of images (N, C, H, W).
 
     Returns:
-        The files.
+        Paths of the files.
 
     Raises:
-        ConfigurationError: If there is no such item.
-        DataError: If the item holds no images.
+        ConfigurationError: If ``idx`` is out of range.
+        DataError: If the item contains no images.
 
     Examples:
         >>> import tempfile, torch
@@ -62,7 +63,7 @@ def visualize(
         received = ", ".join(
             str(tuple(part.shape)) if isinstance(part, Tensor) else str(type(part)) for part in tensors
         )
-        raise DataError("The item holds no images.", expected=expected, received=received)
+        raise DataError("The item contains no images.", expected=expected, received=received)
     folder = Path(folder_path)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -73,7 +74,7 @@ def visualize(
 
 
 def _pixels(image: Tensor) -> npt.NDArray[np.uint8]:
-    """An image (C, H, W) as H×W or H×W×3 bytes."""
+    """Convert an image (C, H, W) to an H×W or H×W×3 array of uint8."""
     values = image.detach().cpu().double().numpy()
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 1:

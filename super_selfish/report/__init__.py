@@ -1,1 +1,1 @@
-"""A training in one HTML file."""
+"""The HTML report of a training."""

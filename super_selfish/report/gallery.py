@@ -1,4 +1,4 @@
-"""The images of a report: thumbnails, nearest neighbours and a map of the features."""
+"""The image sections of a report: thumbnails, nearest neighbours and a map of the features."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ SIDE = 96
 """Side of a thumbnail in px."""
 
 MAP = (600, 400)
-"""Width and height of the map in its own units."""
+"""Width and height of the map, in units of its SVG view box."""
 
 _COLUMNS = 20
 _JPEG_QUALITY = 70
 _MARGIN = 12
 _QUERIES, _NEAREST = 8, 6
-_NAMED_CLASSES = 12  # with more, names in the map would cover the points
-_LINE, _CHARACTER = 18, 11  # size of a name in the map, in units of the map
+_NAMED_CLASSES = 12  # more names would cover the points of the map
+_LINE, _CHARACTER = 18, 11  # height of a line and width of a character, in units of the map
 
 
 class ClassName(NamedTuple):
-    """The name of a class in the middle of its points."""
+    """The name of a class and its position on the map."""
 
     text: str
     x: float
@@ -48,15 +48,15 @@ class ClassName(NamedTuple):
 
 @dataclass
 class Gallery:
-    """Some images of a data set, as a network embeds them.
+    """Images of a data set with their thumbnails, nearest neighbours and positions on the map.
 
     Attributes:
-        names: File names of the images, or their positions in the data set.
-        labels: The class of each image; empty if there are none.
-        sheet: All thumbnails in one JPEG, row by row, as a data URI.
+        names: File names of the images, or their indices in the data set.
+        labels: Class name of each image; empty without labels.
+        sheet: Sprite sheet: all thumbnails in one JPEG, row by row, as a data URI.
         columns: Thumbnails per row of the sheet.
         points: Coordinates (images, 2) on a map of size :data:`MAP`.
-        neighbours: Pairs of a query and its nearest neighbours, as positions in ``names``.
+        neighbours: Pairs of a query and its nearest neighbours, as indices into ``names``.
     """
 
     names: list[str]
@@ -68,29 +68,29 @@ class Gallery:
 
     @classmethod
     def of(cls, supervisor: Supervisor, data: object, count: int) -> Gallery:
-        """Read images, and embed them with the supervisor's backbone.
+        """Create a gallery from images and the supervisor's backbone.
 
         Args:
             supervisor: The trained supervisor.
-            data: Anything that a supervisor can be made of.
+            data: Images, in any form that a supervisor accepts.
             count: Largest number of images, evenly spaced over the data set.
 
         Raises:
             DataError: If fewer than two images can be read.
         """
         images = ImageDataset.from_(data, supervisor.preprocessing)
-        places = np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(np.int64))
+        indices = np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(np.int64))
         arrays, labels, names = [], [], []
-        for place in places.tolist():
+        for index in indices.tolist():
             try:
-                array, label = images.item(place)
+                array, label = images.item(index)
             except DataError:
                 continue
             arrays.append(array)
             labels.append(label)
-            names.append(str(images.name(place)))
+            names.append(str(images.name(index)))
         if len(arrays) < 2:
-            raise DataError("A report needs at least two images.", received=f"{len(arrays)}")
+            raise DataError("A report needs at least two readable images.", received=f"{len(arrays)}")
         with in_eval_mode(supervisor), torch.no_grad():
             pixels = as_network_input(arrays, supervisor.preprocessing)
             features = features_of(supervisor.get_backbone(), pixels, supervisor.device).numpy()
@@ -105,22 +105,22 @@ class Gallery:
             thumbnails(arrays, columns),
             columns,
             _MARGIN + (points - low) / np.where(span > 0, span, 1) * (np.array(MAP) - 2 * _MARGIN),
-            [(query, [place for place in row if place != query][: len(row) - 1]) for query, row in rows],
+            [(query, [neighbour for neighbour in row if neighbour != query][: len(row) - 1]) for query, row in rows],
         )
 
     @property
     def classes(self) -> list[str]:
-        """The names of the classes; one without a name if there are none."""
+        """The class names in alphabetical order; one empty name without labels."""
         return sorted(set(self.labels)) or [""]
 
     @property
     def kinds(self) -> list[int]:
-        """The number of each image's class."""
+        """The index of each image's class in :attr:`classes`."""
         numbers = {name: number for number, name in enumerate(self.classes)}
         return [numbers[label] for label in self.labels or [""] * len(self.names)]
 
     def class_positions(self) -> list[ClassName]:
-        """Where the name of each class is written in the map, from top to bottom without overlap."""
+        """Positions of the class names on the map, from top to bottom, without overlap."""
         classes, kinds = self.classes, np.array(self.kinds)
         if not 1 < len(classes) <= _NAMED_CLASSES:
             return []
@@ -130,20 +130,20 @@ class Gallery:
             half = len(text) * _CHARACTER / 2
             x = float(np.clip(x, half, max(half, MAP[0] - half)))
             y = max(float(y), _LINE)
-            for above in placed:  # sorted by height: who is moved down passes those below in turn
+            for above in placed:  # sorted by y: a name that is moved down is compared with the following ones
                 beside = abs(above.x - x) >= half + len(above.text) * _CHARACTER / 2
                 y = y if beside else max(y, above.y + _LINE)
             placed.append(ClassName(text, x, min(y, MAP[1] - _LINE / 2)))
         return placed
 
     def as_json(self) -> dict[str, Any]:
-        """What the page's script reads."""
+        """Data for the script of the page."""
         labels = self.labels or [""] * len(self.names)
         return {"images": list(zip(self.names, labels, strict=True)), "columns": self.columns, "side": SIDE}
 
 
 def class_names(labels: list[Any], names: list[str]) -> list[str]:
-    """Labels as text: the folders of the images where these are the classes."""
+    """Class names: the names of the images' folders if there is one folder per class, otherwise the labels."""
     if None in labels:
         return []
     folders = [Path(name).parent.name for name in names]
@@ -152,7 +152,7 @@ def class_names(labels: list[Any], names: list[str]) -> list[str]:
 
 
 def thumbnails(images: list[Any], columns: int) -> str:
-    """Images as squares of :data:`SIDE` px in one JPEG, as a data URI."""
+    """Sprite sheet of square thumbnails of :data:`SIDE` px: one JPEG as a data URI."""
     sheet = Image.new("RGB", (columns * SIDE, math.ceil(len(images) / columns) * SIDE), "white")
     for index, image in enumerate(images):
         pixels = (np.clip(displayable(image), 0, 1) * 255).round().astype(np.uint8)
@@ -171,5 +171,5 @@ def figure_uri(figure: Figure) -> str:
 
 
 def data_uri(stream: io.BytesIO, kind: str) -> str:
-    """An image file as a URI that needs no network access."""
+    """Encode an image file as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""Everything that is known of a training, in one HTML file that needs no network access."""
+"""A report on a training as a self-contained HTML file, which works offline."""
 
 from __future__ import annotations
 
@@ -28,30 +28,34 @@ def report(
     count: int = 300,
     **given: Any,
 ) -> Path:
-    """Write a report: diagnosis, scores, training curves, pretext task, neighbours, map of the features, settings.
+    """Write a report: diagnostics, scores, training curves, pretext task, nearest neighbours, feature map and settings.
 
     Args:
-        name: As passed to ``supervise``.
-        data: Images for the pretext task, the neighbours and the map: anything that a supervisor can be made of; None:
-            the folder that ``super-selfish train`` read, if it still exists.
-        path: The file; None: ``<name>.html``.
+        name: Name of the training, as passed to ``supervise``.
+        data: Images for the pretext task, the nearest neighbours and the map, in any form that a supervisor accepts;
+            None: the folder that was passed to ``super-selfish train``, if it still exists.
+        path: Output file; None: ``<name>.html``.
         count: Largest number of images on the map, evenly spaced over the data set.
         **given: User-supplied networks, as for :func:`super_selfish.load`.
 
     Returns:
-        The file.
+        Path of the file.
 
     Raises:
-        CheckpointError: If there is no such training, or the file cannot be written.
-        DataError: If the images cannot be used.
+        CheckpointError: If there is no training with this name, or the file cannot be written.
+        ConfigurationError: If ``count`` is out of range.
+        DataError: If the images cannot be read.
     """
     check_argument(is_count(count, 2), "images", count, "a number of images, at least 2")
     base = base_path(name)
     supervisor = restore(name, all_supervisors(), given)
     scores, config = (read_json(with_suffix(base, suffix)) for suffix in (".scores.json", ".config.json"))
-    missing = "No images were given: super-selfish report NAME DATA shows them."
+    missing = "No images were given. To include them, run super-selfish report NAME DATA."
     if data is None and isinstance(data := config.get("data"), str) and not Path(data).exists():
-        missing, data = f"{data} does not exist any more: super-selfish report NAME DATA shows other images.", None
+        missing, data = (
+            f"{data} does not exist any more. To include other images, run super-selfish report NAME DATA.",
+            None,
+        )
     content = {
         "title": f"{type(supervisor).__name__.removesuffix('Supervisor')}: {base.name}",
         "summary": sections.summary(supervisor),
@@ -74,7 +78,7 @@ def report(
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty if there is no such file.
+    """Read a JSON object from a file; empty if the file does not exist.
 
     Raises:
         CheckpointError: If the file is damaged.
@@ -84,12 +88,12 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CheckpointError(f"`{path}` is damaged: {error}.", fix="Remove it, or write it again.") from error
+        raise CheckpointError(f"`{path}` is damaged: {error}.", fix="Delete the file, or create it again.") from error
     return found if isinstance(found, dict) else {}
 
 
 def preview(supervisor: Supervisor, data: object) -> dict[str, str]:
-    """The preview of the pretext task as a data URI, or why there is none."""
+    """The preview of the pretext task as a data URI, or the reason why it is missing."""
     try:
         return {"uri": figure_uri(supervisor.preview(data, count=4)), "missing": ""}
     except SuperSelfishError as error:

@@ -1,4 +1,4 @@
-"""The sections of a report that need no images: diagnosis, scores, training curves, settings, versions."""
+"""The sections of a report without images: diagnostics, scores, training curves, settings and versions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEFT, _TOP, _RIGHT, _BOTTOM = 58, 14, 308, 136  # of the axes, within 320 × 17
 
 
 class Table(NamedTuple):
-    """A table; with ``numeric``, all columns but the first are aligned to the right."""
+    """A table. With ``numeric``, all columns except the first are right-aligned."""
 
     head: list[str]
     rows: list[list[str]]
@@ -24,11 +24,11 @@ class Table(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Scores of the features, or how to get them.
+    """Scores of the features.
 
     Attributes:
-        notes: The protocol, or why there is no table.
-        table: One row for each kind of features.
+        notes: Evaluation protocol, or how to compute the scores.
+        table: One row for each type of features; None if the features were not evaluated.
     """
 
     notes: list[str]
@@ -36,16 +36,16 @@ class Scores(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """A measure over the epochs, in the coordinates of the plot.
+    """A metric over the epochs, in coordinates of the plot.
 
     Attributes:
-        measure: What is plotted.
-        last: The last value.
-        high: Label of the upper end of the axis.
-        low: Label of the lower end.
-        epochs: The first epoch, and the last.
-        points: For each epoch its x, y, epoch and value.
-        chance: y of the chance level and its value; None: there is none.
+        measure: The history column that is plotted.
+        last: Formatted last value.
+        high: Label of the upper end of the y axis.
+        low: Label of the lower end of the y axis.
+        epochs: The first and the last epoch.
+        points: x, y, epoch and formatted value of each epoch.
+        chance: y and formatted value of the chance level; None: no chance level.
     """
 
     measure: Column
@@ -58,33 +58,35 @@ class Curve(NamedTuple):
 
 
 def summary(supervisor: Supervisor) -> str:
-    """What was trained on what, for how long."""
+    """Duration of the training, format of the images and dimension of the features."""
     train_state = supervisor.train_state
     epochs = "1 epoch" if train_state.epoch == 1 else f"{train_state.epoch:,} epochs"
     return (
         f"{epochs}, {train_state.step:,} steps, {train_state.samples:,} images seen. "
-        f"Images: {supervisor.preprocessing.describe()}. Features: {supervisor.feature_dim:,}."
+        f"Images: {supervisor.preprocessing.describe()}. Feature dimension: {supervisor.feature_dim:,}."
     )
 
 
 def diagnosis(supervisor: Supervisor) -> list[Diagnostic]:
-    """Findings on the course of the training, and on its images."""
+    """Diagnostics of the training and of its images."""
     lines = diagnostics(supervisor.history, supervisor._expected_loss())
     if supervisor.skipped:
-        lines.append(Diagnostic(f"{len(supervisor.skipped)} images could not be read and were left out.", True))
+        lines.append(Diagnostic(f"{len(supervisor.skipped)} images could not be read and were skipped.", True))
     return lines
 
 
 def scores(stored: Mapping[str, Any], supervisor: Supervisor) -> Scores:
-    """Scores as ``super-selfish evaluate`` stored them; without any, those that were logged in training."""
+    """Scores stored by ``super-selfish evaluate``, or those that were logged during training."""
     if stored and stored.get("weights") != supervisor.stored.get("sha256"):
-        return Scores(["The stored scores are of other weights. Run super-selfish evaluate NAME DATA again."])
+        return Scores(
+            ["The stored scores are of other weights. Run super-selfish evaluate NAME DATA again to update them."]
+        )
     if not stored:
         last = supervisor.history[-1] if supervisor.history else {}
         logged = [f"{column.title} {column.format(last[key])}" for key, column in Probe.columns.items() if key in last]
         if logged:
-            return Scores([f"After the last epoch: {', '.join(logged)}, as measured by supervise(evaluate=...)."])
-        return Scores(["Not evaluated. Run super-selfish evaluate NAME DATA on a folder with one subfolder per class."])
+            return Scores([f"After the last epoch: {', '.join(logged)}, measured by supervise(evaluate=...)."])
+        return Scores(["Not evaluated. Run super-selfish evaluate NAME DATA, with one subfolder per class in DATA."])
     rows = []
     for name, row in stored["scores"].items():
         cells = [f"{100 * row[key]['mean']:.1f} % ± {100 * row[key]['sd']:.1f}" for key in ("knn", "probe")]
@@ -95,18 +97,20 @@ def scores(stored: Mapping[str, Any], supervisor: Supervisor) -> Scores:
 
 
 def curves(supervisor: Supervisor) -> list[Curve]:
-    """Every measure that the history holds."""
-    drawn = []
+    """One curve for each metric in the history."""
+    curves_by_column = []
     for key, column in columns_of(supervisor.history, supervisor.stored.get("columns")).items():
         points = [(entry["epoch"], float(entry[key])) for entry in supervisor.history if entry.get(key) is not None]
         points = [(epoch, value) for epoch, value in points if math.isfinite(value)]
         if points:
-            drawn.append(curve(column, points, supervisor._expected_loss().chance if key == "loss" else None))
-    return drawn
+            curves_by_column.append(
+                curve(column, points, supervisor._expected_loss().chance if key == "loss" else None)
+            )
+    return curves_by_column
 
 
 def curve(measure: Column, points: list[tuple[int, float]], chance: float | None = None) -> Curve:
-    """A measure over the epochs, with its chance level."""
+    """The curve of a metric, with its chance level."""
     values = [value for _, value in points] + ([] if chance is None else [chance])
     low, high = min(values), max(values)
     if low == high:
@@ -132,7 +136,7 @@ def settings(supervisor: Supervisor, config: Mapping[str, Any]) -> Table:
     rows = list((supervisor.hyperparameters() | named).items())
     trained = (supervisor.stored.get("training") or {}).get("settings") or {}
     rows += [(f"supervise: {key}", value) for key, value in trained.items()]
-    rows += [(f"command: {key}", config[key]) for key in ("data", "device") if key in config]
+    rows += [(f"command line: {key}", config[key]) for key in ("data", "device") if key in config]
     return Table(
         ["setting", "value"],
         [[key, f"{value:g}" if isinstance(value, float) else str(value)] for key, value in rows],
@@ -140,11 +144,11 @@ def settings(supervisor: Supervisor, config: Mapping[str, Any]) -> Table:
 
 
 def versions(supervisor: Supervisor, name: str) -> Table:
-    """Versions of the libraries that trained the weights, and of the one that wrote the report."""
+    """Versions of the libraries used for the training and for the report, run ID and weights file."""
     rows = [[f"trained with {key}", str(value)] for key, value in (supervisor.stored.get("versions") or {}).items()]
     rows += [
         ["report written by", f"super_selfish {__version__}"],
-        ["run", str(supervisor.run_id)],
-        ["weights", f"{name}.safetensors"],
+        ["run ID", str(supervisor.run_id)],
+        ["weights file", f"{name}.safetensors"],
     ]
-    return Table(["what", "which"], rows)
+    return Table(["item", "value"], rows)

@@ -1,1 +1,1 @@
-"""Everything that touches the formats on disk: weights files, checkpoints, locks."""
+"""File formats: weights files, checkpoints and locks."""

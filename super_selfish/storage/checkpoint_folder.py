@@ -1,10 +1,11 @@
-"""The folder ``NAME.ckpt`` with the checkpoints of a training, from which it resumes.
+"""The folder ``NAME.ckpt`` with the checkpoints of a training.
 
-Every ``step-000000012000/`` in it is complete: it gets this name by one rename, after all of it is on the disk.
-``LATEST`` is for people; a training resumes from the newest step whose files match the sha256 in its ``manifest.json``.
+Every ``step-000000012000/`` in it is complete: it gets this name by one rename, after all files are flushed to disk.
+``LATEST`` is informational. A training resumes from the newest step whose files match the sha256 in ``manifest.json``.
 
-A replacement takes three renames: the new folder is complete as ``X.new``; the old one is set aside; ``X.new`` becomes
-``X``. Readers know ``X.new``, so a kill in between loses neither. ``.tmp-*`` and ``.trash-*`` are never read.
+A folder X is replaced by three renames: the complete new folder becomes ``X.new``, X is moved away, and ``X.new``
+becomes X. Readers also look for ``X.new``, so a kill in between loses neither. ``.tmp-*`` and ``.trash-*`` are never
+read.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _STEP = re.compile(r"step-\d{12,18}(?:\.new)?")
 _LEFTOVER = re.compile(r"\.(?:tmp|trash)-.+-([1-9]\d{0,8})-([0-9a-f]{8})-[0-9a-f]{8}")
 _LATEST = re.compile(r"\.LATEST\..*\.tmp")
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-_ABANDONED = 24 * 3600.0  # seconds after which the leftovers of another computer are removed
+_ABANDONED = 24 * 3600.0  # seconds after which leftovers of other computers are removed
 
 logger = logging.getLogger("super_selfish")
 
@@ -42,11 +43,11 @@ class CheckpointFolder:
     """All checkpoints of one training.
 
     Args:
-        base: The path without suffix, as from `super_selfish.files.base_path`.
+        base: Path without suffix, as returned by `super_selfish.files.base_path`.
 
     Attributes:
         path: The folder ``NAME.ckpt``.
-        previous: Where an older training's folder is kept, ``NAME.ckpt.prev``.
+        previous: The folder ``NAME.ckpt.prev``, which keeps the checkpoints of an older training.
     """
 
     def __init__(self, base: Path) -> None:
@@ -57,18 +58,19 @@ class CheckpointFolder:
         self._written = False
 
     def steps(self) -> list[int]:
-        """Stored steps, the newest first; they may be damaged."""
+        """Steps of the checkpoints, the newest first. Checkpoints may be damaged."""
         return list(dict.fromkeys(step_of(path) for path in self.checkpoint_paths()))
 
     def newest_valid(self, verify: Literal["full", "size"] = "full") -> StoredCheckpoint | None:
-        """The newest undamaged checkpoint, or None if there are no checkpoints. Nothing on the disk is changed.
+        """The newest undamaged checkpoint, or None if there are no checkpoints. Files are not modified.
 
         Args:
-            verify: ``"size"`` compares the sizes of files only, which is fast.
+            verify: ``"full"`` verifies the sha256 of each file; ``"size"`` only the sizes, which is fast.
 
         Raises:
-            CheckpointCorrupt: If there are checkpoints, but each of them is damaged.
-            CheckpointMismatch: If the newest is from a newer release.
+            CheckpointCorrupt: If all checkpoints are damaged.
+            CheckpointMismatch: If the newest checkpoint was written by a newer release.
+            ConfigurationError: If ``verify`` is unknown.
         """
         if verify not in ("full", "size"):
             raise ConfigurationError("`verify` is unknown.", expected="'full' or 'size'", received=repr(verify))
@@ -79,8 +81,8 @@ class CheckpointFolder:
                     return StoredCheckpoint(path, full=verify == "full")
                 except CheckpointMismatch:
                     raise
-                except OSError as error:  # CheckpointCorrupt is one
-                    if path.exists():  # a running training may have replaced it
+                except OSError as error:  # includes CheckpointCorrupt
+                    if path.exists():  # otherwise, a running training replaced it
                         reasons.append(str(error))
                         self._damaged.add(path)
                         logger.warning("Skipping a damaged checkpoint. %s", error)
@@ -88,10 +90,10 @@ class CheckpointFolder:
                 break
         if not stored:
             return None
-        hint = f" An older training is in `{self.previous}`." if self.previous.is_dir() else ""
+        hint = f" Checkpoints of an older training are in `{self.previous}`." if self.previous.is_dir() else ""
         raise CheckpointCorrupt(
-            f"No checkpoint in `{self.path}` is whole. {' '.join(reasons)}",
-            fix=f"Restore the folder from a copy, or start over; nothing was changed.{hint}",
+            f"All checkpoints in `{self.path}` are damaged. {' '.join(reasons)}",
+            fix=f"Restore the folder from a backup, or start over. No file was changed.{hint}",
         )
 
     def write(
@@ -101,19 +103,19 @@ class CheckpointFolder:
 
         Args:
             step: Number of training steps.
-            parts: Trees by name, as `super_selfish.storage.codec.encode` takes them.
+            parts: Trees by name, as accepted by `super_selfish.storage.codec.encode`.
             manifest: JSON values that describe the checkpoint.
             keep: Number of undamaged checkpoints to keep, at least 1.
-            fresh: The training was not resumed from this folder. When its first checkpoint is complete, the folder
-                of the older training becomes ``NAME.ckpt.prev``.
+            fresh: Whether the training was not resumed from this folder. If so, the folder of the older training is
+                moved to ``NAME.ckpt.prev`` when the first checkpoint is complete.
 
         Returns:
-            The folder of the checkpoint.
+            Folder of the checkpoint.
 
         Raises:
-            CheckpointError: If it cannot be written; earlier checkpoints are then as before.
-            ConfigurationError: If an argument is wrong.
-            TypeError: If something in a part or in the manifest cannot be stored.
+            CheckpointError: If the checkpoint cannot be written. Earlier checkpoints are not affected.
+            ConfigurationError: If an argument is invalid.
+            TypeError: If a value in a part or in the manifest cannot be stored.
         """
         _check_arguments(step, parts, keep)
         try:
@@ -128,23 +130,25 @@ class CheckpointFolder:
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
                 f"`{self.path}` could not be written: {str(getattr(error, 'strerror', None) or error).rstrip('.')}.",
-                fix="Earlier checkpoints are unchanged. Make room on the disk, or choose another `name`.",
+                fix="Earlier checkpoints are unchanged. Free disk space, or choose another `name`.",
             ) from error
         self._damaged.discard(target)
-        try:  # the checkpoint is safe: training goes on whatever fails now
+        try:  # the checkpoint is complete: training continues if the following fails
             write_text(self.path / "LATEST", target.name + "\n")
             self._remove_old(step, keep)
         except OSError as error:
-            logger.warning("`%s` is stored, but `%s` could not be cleaned up: %s", target.name, self.path, error)
+            logger.warning(
+                "Checkpoint `%s` was written, but `%s` could not be cleaned up: %s", target.name, self.path, error
+            )
         return target
 
     def clean(self) -> None:
-        """Finish or remove what a killed training left; called when a training starts.
+        """Complete interrupted replacements and remove temporary files of killed trainings, at the start of a training.
 
-        Files of running processes are not touched.
+        Files of running processes are not modified.
 
         Raises:
-            CheckpointError: If the folder cannot be changed.
+            CheckpointError: If the folder cannot be modified.
         """
         try:
             self._finish_replacements()
@@ -153,8 +157,8 @@ class CheckpointFolder:
             raise CheckpointError(f"`{self.path}` cannot be cleaned up: {error.strerror or error}.") from error
 
     def checkpoint_paths(self) -> list[Path]:
-        """Folders of checkpoints, the newest first; a replacement comes before what it replaces."""
-        for root in (self.path, self._new, self.path):  # again, for a replacement may just have been finished
+        """Folders of checkpoints, the newest first. A replacement precedes the folder that it replaces."""
+        for root in (self.path, self._new, self.path):  # twice, because a replacement may complete in between
             if found := _stored_in(root):
                 return found
         return []
@@ -170,21 +174,21 @@ class CheckpointFolder:
         sync_folder(root)
         sync_folder(root.parent)
         if complete.exists():
-            _take_place(complete, target, aside=_scratch(root, "trash", target.name))
+            _move_into_place(complete, target, aside=_scratch(root, "trash", target.name))
         return target
 
     def _set_aside(self) -> None:
-        """Make ``NAME.ckpt.new`` the folder and ``NAME.ckpt`` the previous one."""
+        """Rename ``NAME.ckpt`` to ``NAME.ckpt.prev``, and ``NAME.ckpt.new`` to ``NAME.ckpt``."""
         aside = self.previous if _stored_in(self.path) else _scratch(self._new, "trash", "empty")
         if aside.exists():
             aside.rename(_scratch(self._new, "trash", "prev"))
             sync_folder(self.path.parent)
-        _take_place(self._new, self.path, aside=aside)
+        _move_into_place(self._new, self.path, aside=aside)
         self._damaged.clear()
 
     def _finish_replacements(self) -> None:
-        """Finish the replacements that a kill interrupted; no undamaged checkpoint is lost."""
-        if any(_is_whole(path, full=True) for path in _stored_in(self._new)) or not self.path.exists():
+        """Complete replacements that were interrupted by a kill. No undamaged checkpoint is lost."""
+        if any(_is_valid(path, full=True) for path in _stored_in(self._new)) or not self.path.exists():
             if self._new.is_dir():
                 self._set_aside()
         else:
@@ -193,17 +197,17 @@ class CheckpointFolder:
                 self._new.rmdir()
         for path in _stored_in(self.path):
             target = path.with_suffix("")
-            if path.suffix == _NEW and target.exists() and not _is_whole(path, full=True):
+            if path.suffix == _NEW and target.exists() and not _is_valid(path, full=True):
                 path.rename(_scratch(self.path, "trash", path.name))
             elif path.suffix == _NEW:
-                _take_place(path, target, aside=_scratch(self.path, "trash", target.name))
+                _move_into_place(path, target, aside=_scratch(self.path, "trash", target.name))
 
     def _remove_old(self, step: int, keep: int) -> None:
         """Remove checkpoints older than the ``keep`` newest undamaged ones, counted from ``step`` down."""
         stored = self.checkpoint_paths()
-        whole = [path for path in stored if step_of(path) <= step and path not in self._damaged and _is_whole(path)]
+        valid = [path for path in stored if step_of(path) <= step and path not in self._damaged and _is_valid(path)]
         for path in stored:
-            if len(whole) >= keep and step_of(path) < step_of(whole[keep - 1]):
+            if len(valid) >= keep and step_of(path) < step_of(valid[keep - 1]):
                 path.rename(_scratch(self.path, "trash", path.name))
         _sweep(self.path)
 
@@ -211,7 +215,9 @@ class CheckpointFolder:
 def _check_arguments(step: int, parts: Mapping[str, Any], keep: int) -> None:
     if not 0 <= step < 10**18 or keep < 1:
         raise ConfigurationError(
-            "A checkpoint needs a step from 0, and at least one must be kept.", received=f"step={step}, keep={keep}"
+            "`step` or `keep` is out of range.",
+            expected="a step of at least 0, and keep of at least 1",
+            received=f"step={step}, keep={keep}",
         )
     check_parts(parts)
 
@@ -224,11 +230,11 @@ def _removed_on_failure(temporary: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         with contextlib.suppress(OSError):
-            temporary.parent.rmdir()  # only if nothing else is in it
+            temporary.parent.rmdir()  # only if it is empty
         raise
 
 
-def _take_place(new: Path, current: Path, *, aside: Path) -> None:
+def _move_into_place(new: Path, current: Path, *, aside: Path) -> None:
     if current.exists():
         current.rename(aside)
         sync_folder(current.parent)
@@ -241,7 +247,7 @@ def _scratch(root: Path, kind: str, label: str) -> Path:
 
 
 def _sweep(root: Path) -> None:
-    """Remove the leftovers of dead processes and our own; log a warning for those that cannot be removed."""
+    """Remove temporary files of this and of terminated processes; log a warning if that fails."""
     for path in root.iterdir() if root.is_dir() else ():
         found = _LEFTOVER.fullmatch(path.name)
         if not (_is_abandoned(path, int(found[1]), found[2]) if found else _LATEST.fullmatch(path.name)):
@@ -249,18 +255,18 @@ def _sweep(root: Path) -> None:
         try:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         except OSError as error:
-            logger.warning("`%s` is a leftover that cannot be removed: %s.", path, error.strerror or error)
+            logger.warning("The temporary folder `%s` cannot be removed: %s.", path, error.strerror or error)
 
 
 def _is_abandoned(path: Path, process: int, host: str) -> bool:
     if host == _HOST and process == os.getpid():
         return True
-    if host == _HOST and os.name != "nt":  # there, os.kill would kill
+    if host == _HOST and os.name != "nt":  # on Windows, os.kill would terminate the process
         try:
             os.kill(process, 0)
         except ProcessLookupError:
             return True
-        except OSError:  # it lives, and is another user's
+        except OSError:  # the process is running, as another user
             pass
     return time.time() - path.lstat().st_mtime > _ABANDONED
 
@@ -275,7 +281,7 @@ def _stored_in(root: Path) -> list[Path]:
     return sorted(found, key=lambda path: (-step_of(path), path.suffix != _NEW))
 
 
-def _is_whole(path: Path, *, full: bool = False) -> bool:
+def _is_valid(path: Path, *, full: bool = False) -> bool:
     try:
         StoredCheckpoint(path, full=full)
     except OSError:

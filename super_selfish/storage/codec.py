@@ -1,19 +1,19 @@
 """Encoding of Python state as JSON and tensors, without pickle.
 
-A tree of plain values becomes a *skeleton*, which ``json`` can write, and its tensors by name, which ``safetensors``
-can write. A value that JSON does not have becomes an object with one of these keys:
+A tree of Python values is encoded as a *skeleton* for ``json`` and a dict of tensors for ``safetensors``. Values
+without a JSON equivalent are encoded as an object with one of these keys:
 
 ==================================  =================================================================
 ``{"$f": "nan"}``                   a float that is not finite
 ``{"$i": "0x1f"}``                  an int of more than 64 bits
 ``{"$tuple": [...]}``               a tuple; ``$size`` is a ``torch.Size``
-``{"$dict": [[key, value], ...]}``  a dict with keys that are not plain text; also ``$ordered``, ``$counter``
+``{"$dict": [[key, value], ...]}``  a dict with keys other than str; also ``$ordered``, ``$counter``
 ``{"$t": name}``                    a tensor
 ``{"$np": [type, shape, name]}``    a numpy array, whose bytes are a tensor
 ``{"$np": [type, hex]}``            a numpy scalar
 ==================================  =================================================================
 
-Decoding imports nothing.
+Decoding does not import modules.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from torch import Tensor, nn
 from super_selfish.errors import CheckpointCorrupt
 
 MAX_DEPTH = 32
-"""Deepest nesting of containers."""
+"""Maximum nesting depth of containers."""
 
-_ALLOWED = (
+_SUPPORTED = (
     "None, bool, int, float, str, list, tuple, dict, OrderedDict, Counter, torch.Size, dense torch tensors, "
     "numpy arrays and numpy scalars"
 )
@@ -48,19 +48,20 @@ _TENSORS = [getattr(torch, name) for name in (*_SHARED, "bfloat16", "float8_e4m3
 def encode(tree: Any, name: str = "tree") -> tuple[Any, dict[str, Tensor]]:
     """Encode a tree.
 
-    A subclass of an allowed type is refused: it would be decoded as something else. Two exceptions: ``nn.Parameter``
-    is decoded as a tensor, and attributes of an ``OrderedDict`` (``_metadata`` of a ``state_dict``) are left out.
+    Subclasses of supported types raise an error, because they would be decoded as the base class. There are two
+    exceptions: ``nn.Parameter`` is decoded as a tensor, and attributes of an ``OrderedDict`` (such as ``_metadata`` of
+    a ``state_dict``) are dropped.
 
     Args:
         tree: Nested containers, at most ``MAX_DEPTH`` deep.
-        name: The name of the tree in error messages.
+        name: Name of the tree in error messages.
 
     Returns:
-        The skeleton, and copies of all tensors on the CPU, by name. Tensors that share the same memory are stored once
-        and decoded as one.
+        The skeleton, and copies of all tensors on the CPU, by name. Tensors with identical memory are stored once and
+        decoded as one tensor.
 
     Raises:
-        TypeError: If something in it cannot be stored; the message names its place.
+        TypeError: If a value cannot be stored; the message names its path.
 
     Examples:
         >>> encode({"lr": 0.1, "betas": (0.9, float("inf"))})
@@ -74,7 +75,7 @@ def decode(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:
     """Decode a tree; the inverse of `encode`.
 
     Raises:
-        CheckpointCorrupt: If the skeleton is damaged, or names a tensor that is missing.
+        CheckpointCorrupt: If the skeleton is damaged, or refers to a missing tensor.
 
     Examples:
         >>> decode({"$tuple": [1, {"$f": "-inf"}]}, {})
@@ -92,7 +93,7 @@ class _Encoder:
     def value(self, value: Any, path: tuple[str, ...]) -> Any:
         kind = type(value)
         if len(path) > MAX_DEPTH:
-            self._refuse(path, f"is nested deeper than {MAX_DEPTH} levels")
+            self._reject(path, f"is nested deeper than {MAX_DEPTH} levels")
         if value is None or kind is bool or kind is str:
             return value
         if kind is int:
@@ -117,7 +118,7 @@ class _Encoder:
         for key, value in mapping.items():
             below = (*path, str(key))
             if not _is_key(key):
-                self._refuse(below, f"has a key of type {type(key).__qualname__}")
+                self._reject(below, f"has a key of type {type(key).__qualname__}")
             pairs.append([self.value(key, below), self.value(value, below)])
         return {_MAPPINGS[type(mapping)]: pairs}
 
@@ -125,38 +126,40 @@ class _Encoder:
         if type(value) in {Tensor, nn.Parameter}:
             return {"$t": self._tensor(value, path)}
         if type(value) is np.ndarray and value.dtype.name in _ARRAYS:
-            own = np.array(value, dtype=_little_endian(value.dtype.name), order="C")
-            name = self._store(torch.from_numpy(own.reshape(-1).view(np.uint8)), path)
+            copied = np.array(value, dtype=_little_endian(value.dtype.name), order="C")
+            name = self._store(torch.from_numpy(copied.reshape(-1).view(np.uint8)), path)
             return {"$np": [value.dtype.name, list(value.shape), name]}
         if isinstance(value, np.generic) and value.dtype.name in _ARRAYS:
             return {"$np": [value.dtype.name, value.astype(_little_endian(value.dtype.name)).tobytes().hex()]}
         kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
         if isinstance(value, np.ndarray):
             kind += f" of {value.dtype}"
-        return self._refuse(path, f"is of type {kind}")
+        return self._reject(path, f"is of type {kind}")
 
     def _tensor(self, tensor: Tensor, path: tuple[str, ...]) -> str:
         if tensor.dtype not in _TENSORS or tensor.layout is not torch.strided or tensor.device.type == "meta":
-            self._refuse(path, f"is a tensor of {tensor.dtype}, {tensor.layout}, on {tensor.device}")
+            self._reject(path, f"is a tensor of {tensor.dtype}, {tensor.layout}, on {tensor.device}")
         same = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         if same in self._seen:
             return self._seen[same]
-        own = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu").copy_(tensor.detach())
-        self._seen[same] = self._store(own, path)
+        copied = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu").copy_(tensor.detach())
+        self._seen[same] = self._store(copied, path)
         return self._seen[same]
 
     def _store(self, tensor: Tensor, path: tuple[str, ...]) -> str:
-        plain = ".".join(path).encode("utf-8", "backslashreplace").decode() or "value"
-        name, count = plain, 1
-        while name in self.tensors or name == "__metadata__":  # the one name that safetensors keeps for itself
+        joined = ".".join(path).encode("utf-8", "backslashreplace").decode() or "value"
+        name, count = joined, 1
+        while name in self.tensors or name == "__metadata__":  # reserved by safetensors
             count += 1
-            name = f"{plain}#{count}"
+            name = f"{joined}#{count}"
         self.tensors[name] = tensor
         return name
 
-    def _refuse(self, path: tuple[str, ...], problem: str) -> NoReturn:
+    def _reject(self, path: tuple[str, ...], problem: str) -> NoReturn:
         shown = path if len(path) <= 8 else (*path[:4], "...", *path[-2:])
-        raise TypeError(f"`{'.'.join((self.name, *shown))}` {problem}, which cannot be stored. Allowed: {_ALLOWED}.")
+        raise TypeError(
+            f"`{'.'.join((self.name, *shown))}` {problem}, which cannot be stored. Supported types: {_SUPPORTED}."
+        )
 
 
 class _Decoder:
@@ -171,12 +174,12 @@ class _Decoder:
         if isinstance(skeleton, list):
             return self._items(skeleton, depth)
         if not isinstance(skeleton, dict) or not all(isinstance(key, str) for key in skeleton):
-            _fail(f"{type(skeleton).__name__} is no JSON")
+            _fail(f"{type(skeleton).__name__} is not a JSON type")
         tag = next((key for key in skeleton if key.startswith("$")), None)
         if tag is None:
             return {key: self.value(value, depth + 1) for key, value in skeleton.items()}
         if len(skeleton) != 1:
-            _fail(f"the tag {tag[:32]!r} is not alone")
+            _fail(f"the tag {tag[:32]!r} is not the only key")
         return self._tagged(tag, skeleton[tag], depth)
 
     def _tagged(self, tag: str, content: Any, depth: int) -> Any:
@@ -210,7 +213,7 @@ class _Decoder:
             _fail("pairs were expected")
         pairs = [(self.value(key, depth + 1), self.value(value, depth + 1)) for key, value in content]
         if not all(_is_key(key) for key, _ in pairs) or len(dict(pairs)) != len(pairs):
-            _fail("a key occurs twice, or has a type that no key can have")
+            _fail("a key is duplicate or has an invalid type")
         return dict(pairs)
 
     def _tensor(self, name: Any) -> Tensor:
@@ -230,10 +233,10 @@ class _Decoder:
         if not isinstance(shape, list) or not _is_shape(shape):
             _fail("a shape was expected")
         if content_bytes.dtype is not torch.uint8 or content_bytes.shape != (math.prod(shape) * dtype.itemsize,):
-            _fail("an array does not fit its shape")
+            _fail("an array does not match its shape")
         try:
             return content_bytes.numpy().view(dtype).reshape(shape)
-        except ValueError:  # empty, and yet larger than memory in another direction
+        except ValueError:  # an empty array with a dimension that exceeds the address space
             _fail("a shape was expected")
 
 

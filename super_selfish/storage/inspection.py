@@ -1,4 +1,4 @@
-"""Inspection of everything that is stored under a name, with its hashes."""
+"""Inspection and verification of the files of a training."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Stored:
     """A weights file or a checkpoint.
 
     Attributes:
-        path: The file, or the folder of the checkpoint.
-        bytes: Its size.
-        damage: Why it cannot be used; empty if it is whole.
-        manifest: Its manifest; empty if it is damaged.
+        path: The weights file, or the folder of the checkpoint.
+        bytes: Size in bytes.
+        damage: Why it cannot be used; empty if it is undamaged.
+        manifest: The manifest; empty if it is damaged.
     """
 
     path: Path
@@ -32,7 +32,7 @@ class Stored:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of it matches its hashes."""
+        """Whether all content matches its hashes."""
         return not self.damage
 
     @property
@@ -44,11 +44,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is stored under a name.
+    """The files of a training.
 
     Attributes:
-        weights: ``NAME.safetensors``, or None.
-        checkpoints: Steps in ``NAME.ckpt``, the newest first.
+        weights: The weights file ``NAME.safetensors``; None if there is none.
+        checkpoints: The checkpoints in ``NAME.ckpt``, the newest first.
     """
 
     weights: Stored | None
@@ -56,7 +56,7 @@ class Inspection:
 
     @property
     def is_valid(self) -> bool:
-        """Whether the weights and the newest checkpoint, as far as they exist, are whole."""
+        """Whether the weights file and the newest checkpoint are undamaged, if they exist."""
         return all(each.is_complete for each in (self.weights, *self.checkpoints[:1]) if each is not None)
 
     def __str__(self) -> str:
@@ -70,13 +70,13 @@ class Inspection:
 
 
 def inspect(name: str | os.PathLike[str] = "store/base") -> Inspection:
-    """Verify everything that is stored under a name. Nothing is changed, and nothing is copied into memory.
+    """Verify all files of a training. Files are not modified, and tensors are not copied to memory.
 
     Args:
-        name: As given to ``supervise`` or ``save``.
+        name: Name of the training, as passed to ``supervise`` or ``save``.
 
     Raises:
-        CheckpointError: If there is nothing.
+        CheckpointError: If there are no files with this name.
     """
     base = base_path(name)
     found = weights_at(base)
@@ -84,14 +84,14 @@ def inspect(name: str | os.PathLike[str] = "store/base") -> Inspection:
     if found is None and not steps:
         raise CheckpointError(
             f"There is neither `{with_suffix(base, SUFFIX)}` nor a checkpoint in `{with_suffix(base, '.ckpt')}`.",
-            expected="the `name` that training was given, without suffix",
+            expected="the `name` that was passed to `supervise` or `save`, without suffix",
             received=repr(os.fspath(name)),
         )
     return Inspection(found, steps)
 
 
 def weights_at(base: Path) -> Stored | None:
-    """The weights file of a training, verified, or None if there is none."""
+    """Verify the weights file of a training; None if there is none."""
     path = with_suffix(base, SUFFIX)
     if not path.exists():
         return None

@@ -1,7 +1,7 @@
-"""The weights file ``NAME.safetensors`` with its manifest, and ``NAME.json``, which repeats the manifest for people.
+"""The weights file ``NAME.safetensors`` with its manifest, and ``NAME.json``, a human-readable copy of the manifest.
 
-The manifest (class, settings, preprocessing, versions, history) is in the header of the safetensors file, together
-with a sha256 of all tensors. One rename therefore replaces weights and manifest at once, and a flipped bit is noticed.
+The manifest (class, settings, preprocessing, versions, history) is stored in the header of the safetensors file,
+together with the sha256 of all tensors. One rename therefore replaces weights and manifest, and bit flips are detected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from super_selfish.storage.checkpoint_folder import CheckpointFolder
 WEIGHTS_FORMAT = 1
 _KEY = "super_selfish"
 _PREVIOUS = ".prev"
-_FIX = "Nothing was changed. Restore it from a copy; training with resume=True writes it again from its checkpoints."
+_FIX = "No file was changed. Restore it from a backup, or train with resume=True to write it again from a checkpoint."
 _MAX_MANIFEST = 64 << 20  # characters
 
 
@@ -35,8 +35,8 @@ class WeightsFile:
     """The content of a weights file.
 
     Attributes:
-        path: The file.
-        tensors: By name, on the CPU; mapped into memory, so that they are read when they are used.
+        path: Path of the file.
+        tensors: Tensors by name, on the CPU. They are memory-mapped, and read when they are used.
         manifest: JSON values; empty for a plain state_dict.
     """
 
@@ -48,13 +48,16 @@ class WeightsFile:
 def write_weights(
     name: str | os.PathLike[str], tensors: dict[str, Tensor], manifest: dict[str, Any], *, keep: bool = False
 ) -> Path:
-    """Replace both files, each as a whole.
+    """Write the weights file and the copy of its manifest, each atomically.
 
     Args:
-        name: The path without suffix.
-        tensors: By name.
+        name: Path without suffix.
+        tensors: Tensors by name.
         manifest: JSON values.
-        keep: Keep the present files as ``*.prev``, unless those that are kept there were trained for more steps.
+        keep: Keep the existing files as ``*.prev``, unless the existing ``*.prev`` was trained for more steps.
+
+    Returns:
+        Path of the weights file.
 
     Raises:
         CheckpointError: If a file cannot be written.
@@ -66,13 +69,13 @@ def write_weights(
     if keep and trained_steps(weights) >= trained_steps(with_suffix(weights, _PREVIOUS)):
         keep_previous(weights)
         keep_previous(readable)
-    write_text(readable, text + "\n")  # first: nothing is read from it, so it may be newer than the weights
+    write_text(readable, text + "\n")  # first: it is never read, so it may be newer than the weights
     write_with(weights, lambda path: save_file(copies, path, metadata={_KEY: text, "format": "pt"}))
     return weights
 
 
 def trained_steps(path: Path) -> int:
-    """Number of steps that the weights in a file were trained for; 0 if there is no file, -1 if it cannot be read."""
+    """Number of training steps of a weights file; 0 if there is no file, -1 if it cannot be read."""
     if not path.is_file():
         return 0
     try:
@@ -84,7 +87,7 @@ def trained_steps(path: Path) -> int:
 
 
 def read_newest(name: str | os.PathLike[str]) -> WeightsFile:
-    """The weights file of a training or, before there is one, the weights in its newest checkpoint.
+    """Read the weights file of a training or, if there is none, the weights in its newest checkpoint.
 
     Raises:
         CheckpointError: If there is neither, or it is damaged.
@@ -98,17 +101,17 @@ def read_newest(name: str | os.PathLike[str]) -> WeightsFile:
 
 
 def weights_in(checkpoint: StoredCheckpoint) -> WeightsFile:
-    """The weights in a checkpoint."""
+    """The weights of a checkpoint."""
     return WeightsFile(checkpoint.path, checkpoint.read("model"), checkpoint.manifest)
 
 
 def read_weights(name: str | os.PathLike[str]) -> WeightsFile:
-    """Read and verify a weights file; ``NAME.prev`` is the one that the last training replaced.
+    """Read and verify a weights file. ``NAME.prev`` is the file that the last training replaced.
 
     Raises:
-        CheckpointError: If there is none, or it cannot be opened.
-        CheckpointCorrupt: If it is damaged.
-        CheckpointMismatch: If it is from a newer release.
+        CheckpointError: If there is no file, or it cannot be opened.
+        CheckpointCorrupt: If the file is damaged.
+        CheckpointMismatch: If the file was written by a newer release.
     """
     text = os.fspath(name)
     previous = _PREVIOUS if text.endswith(_PREVIOUS) else ""
@@ -121,19 +124,19 @@ def read_weights(name: str | os.PathLike[str]) -> WeightsFile:
     neighbours = sorted(other.name.removesuffix(SUFFIX) for other in path.parent.glob(f"*{SUFFIX}"))
     raise CheckpointError(
         f"There is no `{path}`.",
-        expected="the `name` that training was given, without suffix",
+        expected="the `name` that was passed to `supervise` or `save`, without suffix",
         received=repr(text),
-        fix=f"In that folder: {', '.join(neighbours[:8]) or 'no weights'}.",
+        fix=f"Available in that folder: {', '.join(neighbours[:8]) or 'no weights'}.",
     )
 
 
 def verified(path: Path) -> WeightsFile:
-    """A weights file, compared with its sha256.
+    """Read a weights file and verify its sha256.
 
     Raises:
-        CheckpointError: If it cannot be opened.
-        CheckpointCorrupt: If it is damaged.
-        CheckpointMismatch: If it is from a newer release.
+        CheckpointError: If the file cannot be opened.
+        CheckpointCorrupt: If the file is damaged.
+        CheckpointMismatch: If the file was written by a newer release.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -156,11 +159,11 @@ def verified(path: Path) -> WeightsFile:
 
 
 def read_saved(path: Path) -> Any:
-    """Read a file of ``torch.save`` without running code.
+    """Read a file written by ``torch.save``, without executing code from it.
 
     Raises:
-        CheckpointError: If torch is too old to do that.
-        CheckpointCorrupt: If it holds more than tensors and plain values.
+        CheckpointError: If the torch version cannot read it safely.
+        CheckpointCorrupt: If the file contains objects other than tensors and plain values.
     """
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < (2, 10):
@@ -171,19 +174,19 @@ def read_saved(path: Path) -> Any:
         )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; each means that this is no plain state_dict
-        raise CheckpointCorrupt(f"`{path}` is no plain state_dict: {type(error).__name__}.") from error
+    except Exception as error:  # torch raises errors of many types; each means that this is not a plain state_dict
+        raise CheckpointCorrupt(f"`{path}` is not a plain state_dict: {type(error).__name__}.") from error
 
 
 def _read_plain(path: Path) -> dict[str, Tensor]:
     state = read_saved(path)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointMismatch(f"`{path}` is no plain state_dict.", expected="a dict of tensors by name")
+        raise CheckpointMismatch(f"`{path}` is not a plain state_dict.", expected="a dict of tensors by name")
     return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
-    """Sha256 over names, types, shapes and contents, in the order of the names."""
+    """The sha256 of names, dtypes, shapes and values, in the order of the names."""
     total = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()

@@ -1,6 +1,6 @@
-"""One process of a training in which something happens.
+"""One process of a training in which an event occurs.
 
-usage: python scenario.py WHAT[:WORD...] FOLDER
+usage: python scenario.py SCENARIO[:ARGUMENT...] FOLDER
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RANK = int(os.environ.get("RANK", 0))
 
 
 class At(Callback):
-    """Does something once, after a step, in one process."""
+    """Calls a function once, after a step, in one process."""
 
     def __init__(self, step: int, do: Any, rank: int = 1) -> None:
         self.step, self.do, self.rank = step, do, rank
@@ -42,7 +42,7 @@ class At(Callback):
 
 
 class Slow(Callback):
-    """Tells the step in a file, and takes its time."""
+    """Writes the step to a file, and sleeps."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / f"step-{RANK}"
@@ -52,60 +52,61 @@ class Slow(Callback):
         time.sleep(0.02)
 
 
-class Read(Dataset[Any]):
-    """Images, and the indices that were asked for."""
+class RecordingDataset(Dataset[Any]):
+    """A data set that records the indices of the images that are read."""
 
     def __init__(self) -> None:
-        self.asked: list[int] = []
+        self.read: list[int] = []
 
     def __len__(self) -> int:
         return len(IMAGES)
 
     def __getitem__(self, index: int) -> Any:
-        self.asked.append(index)
+        self.read.append(index)
         return IMAGES[index]
 
 
 class Steps(Callback):
-    """Notes which images each step took; those that were read before training are forgotten."""
+    """Records the images of each step; images that were read before training are discarded."""
 
-    def __init__(self, data: Read) -> None:
+    def __init__(self, data: RecordingDataset) -> None:
         self.data = data
-        self.taken: list[Sequence[int]] = []
+        self.indices: list[Sequence[int]] = []
 
     def on_train_begin(self, run: Any) -> None:
-        self.data.asked.clear()
+        self.data.read.clear()
 
     def on_step_end(self, run: Any) -> None:
-        self.taken.append(list(self.data.asked))
-        self.data.asked.clear()
+        self.indices.append(list(self.data.read))
+        self.data.read.clear()
 
 
 def order() -> list[Sequence[int]]:
-    """The images of each step of two epochs, read by this process."""
-    data = Read()
-    noted = Steps(data)
+    """Indices of the images that this process reads in each step of two epochs."""
+    data = RecordingDataset()
+    recorder = Steps(data)
     supervisor = RotateNetSupervisor(data, backbone=SmallResNet(width=4, norm_type="layer"))
-    supervisor.supervise(epochs=2, batch_size=8, watch=0, callbacks=[noted], verbose=False, checkpoint_every=0)
-    return noted.taken
+    supervisor.supervise(epochs=2, batch_size=8, watch=0, callbacks=[recorder], verbose=False, checkpoint_every=0)
+    return recorder.indices
 
 
 def gradient() -> Tensor:
-    """By this process's rows: of a loss in which each row is to find its partner among those of all processes."""
+    """Gradient of a contrastive loss over the rows of all processes, with respect to the rows of this process."""
     join(on_gpu=False)
     rows = torch.randn(8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     own = own_part(rows).clone().requires_grad_()
     every = functional.normalize(gather_with_gradient(own), dim=1)
     anchors = torch.arange(len(own)) + RANK * len(own)
-    loss = functional.cross_entropy(every[anchors] @ every.T / 0.5, anchors ^ 1)  # rows 2i and 2i + 1 are a pair
+    positives = anchors ^ 1  # rows 2i and 2i + 1 are a positive pair
+    loss = functional.cross_entropy(every[anchors] @ every.T / 0.5, positives)
     (found,) = torch.autograd.grad(loss / world(), own)
     return found
 
 
 def full_disk(folder: Path, filled: Sequence[int]) -> Any:
-    """An audit hook: the first process finds the disk full once ``filled`` has something; another one may not write."""
+    """An audit hook: the disk is full for rank 0 once ``filled`` is not empty; other ranks must not write."""
 
-    def heard(event: str, values: Any) -> None:
+    def hook(event: str, values: Any) -> None:
         writes = event in {"os.mkdir", "os.rename", "os.remove", "os.link", "os.truncate"}
         writes |= event == "open" and isinstance(values[1], str) and any(mode in values[1] for mode in "wax+")
         if not writes or str(folder) not in str(values[0]):
@@ -113,13 +114,13 @@ def full_disk(folder: Path, filled: Sequence[int]) -> Any:
         if RANK == 0 and filled and event in {"os.mkdir", "open"}:
             raise OSError(errno.ENOSPC, "No space left on device")
         if RANK:
-            raise AssertionError(f"rank {RANK} touches the disk: {event} {values[0]}")
+            raise AssertionError(f"rank {RANK} writes to the disk: {event} {values[0]}")
 
-    return heard
+    return hook
 
 
-class Began(Callback):
-    """Tells the attempt and its first step in a file."""
+class FirstStep(Callback):
+    """Writes the restart attempt and its first step to a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -133,12 +134,12 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
-def train_long(folder: Path, *told: Callback) -> None:
-    train("rotate_net", "layer", folder, epochs=1000, checkpoint_every=0, callbacks=[*told])
+def train_long(folder: Path, *callbacks: Callback) -> None:
+    train("rotate_net", "layer", folder, epochs=1000, checkpoint_every=0, callbacks=[*callbacks])
 
 
 def nan(folder: Path) -> None:
-    """The loss of the second process is not a number at the third step."""
+    """The loss of rank 1 is NaN at the third step."""
     forward, calls = RotateNetSupervisor._forward, []
 
     def broken(self: Any, data: Any) -> Any:
@@ -150,23 +151,25 @@ def nan(folder: Path) -> None:
 
 
 def restart(folder: Path) -> None:
-    """The second process is killed at the fifth step of the first attempt."""
+    """Rank 1 is killed at the fifth step of the first attempt."""
     first = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
-    die = [At(5, lambda: os.kill(os.getpid(), signal.SIGKILL))] if first else [Began(folder / f"began-{RANK}")]
-    supervisor, _ = train("momentum_contrast", "layer", folder, epochs=4, callbacks=die, checkpoint_every=2)
+    callbacks = (
+        [At(5, lambda: os.kill(os.getpid(), signal.SIGKILL))] if first else [FirstStep(folder / f"began-{RANK}")]
+    )
+    supervisor, _ = train("momentum_contrast", "layer", folder, epochs=4, callbacks=callbacks, checkpoint_every=2)
     torch.save(supervisor.state_dict(), folder / f"restarted-{RANK}.pt")
 
 
 def full(folder: Path) -> None:
-    """The disk of the first process is full after the third step."""
+    """The disk is full for rank 0 after the third step."""
     filled: list[int] = []
     sys.addaudithook(full_disk(folder / "run", filled))
-    fills = [At(3, lambda: filled.append(3), 0)]
-    train("rotate_net", "layer", folder / "run", epochs=3, callbacks=fills, checkpoint_every=2)
+    callbacks = [At(3, lambda: filled.append(3), 0)]
+    train("rotate_net", "layer", folder / "run", epochs=3, callbacks=callbacks, checkpoint_every=2)
 
 
 class Activated(nn.BatchNorm2d):
-    """A batch norm with an activation behind it, as timm has them."""
+    """A batch norm followed by an activation, as in timm."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
@@ -177,14 +180,14 @@ class Activated(nn.BatchNorm2d):
 
 
 class Strange(nn.BatchNorm2d):
-    """A batch norm of which nobody knows what it does."""
+    """A batch norm that overrides forward()."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) ** 2
 
 
 def norms(folder: Path, norm: type[nn.Module]) -> None:
-    """Two steps of plain gradient descent through such norms."""
+    """Two steps of SGD with a type of batch norm."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), norm(8), nn.Conv2d(8, 8, 3, 2), norm(8), nn.AdaptiveAvgPool2d(1))
     supervisor = RotateNetSupervisor(IMAGES, backbone=nn.Sequential(net, nn.Flatten()), predictor=nn.Linear(8, 4))
@@ -194,20 +197,20 @@ def norms(folder: Path, norm: type[nn.Module]) -> None:
     torch.save(supervisor.state_dict(), folder / f"activated-{RANK}.pt")
 
 
-def foreign(folder: Path) -> None:
-    """A loader of the user's own, which knows nothing of processes."""
+def custom_loader(folder: Path) -> None:
+    """A custom DataLoader without sharding over processes."""
 
-    class Own(RotateNetSupervisor):
-        def _init_data_optimizer(self, *given: Any) -> Any:
-            _, optimizer, scheduler = super()._init_data_optimizer(*given)
+    class CustomLoader(RotateNetSupervisor):
+        def _init_data_optimizer(self, *arguments: Any) -> Any:
+            _, optimizer, scheduler = super()._init_data_optimizer(*arguments)
             return DataLoader(self.dataset, 4), optimizer, scheduler
 
-    supervisor = Own(IMAGES, backbone=SmallResNet(width=4, norm_type="layer"))
+    supervisor = CustomLoader(IMAGES, backbone=SmallResNet(width=4, norm_type="layer"))
     supervisor.supervise(epochs=1, batch_size=8, name=folder / "run", verbose=False)
 
 
 def part(folder: Path, name: str, of: str) -> None:
-    """The first part of a training, the second, or the whole."""
+    """The first part, the second part or all of a training."""
     stop = [At(3, interrupt, 0)] if of == "first" else []
     more: dict[str, Any] = {"epochs": 3, "checkpoint_every": 1, "callbacks": [Losses(), *stop]}
     supervisor, _ = train(name, "layer", folder, **more, resume=of == "second")
@@ -217,13 +220,13 @@ def part(folder: Path, name: str, of: str) -> None:
 SCENARIOS: dict[str, Callable[..., object]] = {
     "nan": nan,
     "killed": lambda folder: train_long(folder, At(3, lambda: os.kill(os.getpid(), signal.SIGKILL))),
-    "hangs": lambda folder, who: train_long(
-        folder, Slow(folder), At(3, lambda: os.kill(os.getpid(), signal.SIGSTOP), int(who))
+    "hangs": lambda folder, rank: train_long(
+        folder, Slow(folder), At(3, lambda: os.kill(os.getpid(), signal.SIGSTOP), int(rank))
     ),
     "seeds": lambda folder: train("rotate_net", "layer", folder, seed=RANK),
     "activated": lambda folder: norms(folder, Activated),
     "strange": lambda folder: norms(folder, Strange),
-    "foreign": foreign,
+    "custom_loader": custom_loader,
     "signal": lambda folder, workers="0": train(
         "rotate_net", "layer", folder, epochs=1000, callbacks=[Slow(folder)], num_workers=int(workers)
     ),
@@ -238,5 +241,5 @@ SCENARIOS: dict[str, Callable[..., object]] = {
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    called, *words = sys.argv[1].split(":")
-    SCENARIOS[called](Path(sys.argv[2]), *words)
+    scenario, *arguments = sys.argv[1].split(":")
+    SCENARIOS[scenario](Path(sys.argv[2]), *arguments)

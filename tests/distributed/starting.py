@@ -1,4 +1,4 @@
-"""Starting the processes of a training as torchrun does, and waiting for them."""
+"""Launch the processes of a training as torchrun does, and wait for them."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def started(world: int, *words: object, timeout: int = 120, **more: object) -> list[subprocess.Popen[str]]:
-    """That many processes, as torchrun would start them; ``more`` for the environment of each."""
-    port, found = free_port(), []
+def started(world: int, *arguments: object, timeout: int = 120, **more: object) -> list[subprocess.Popen[str]]:
+    """Start ``world`` processes with the environment variables of torchrun and those in ``more``."""
+    port, processes = free_port(), []
     for rank in range(world):
         own: dict[str, object] = {"SUPER_SELFISH_TIMEOUT": timeout}
         if world > 1:
             own |= {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1"}
             own |= {"MASTER_PORT": port}
-        found.append(
+        processes.append(
             subprocess.Popen(
-                [sys.executable, *map(str, words)],
+                [sys.executable, *map(str, arguments)],
                 env=environment(**(own | more)),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
             )
         )
-    return found
+    return processes
 
 
 def finished(processes: list[subprocess.Popen[str]], timeout: float = 300) -> list[str]:
-    said = [process.communicate(timeout=timeout)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(said)[-3000:]
-    return said
+    """Wait for processes to terminate with exit status 0, and return their output."""
+    output = [process.communicate(timeout=timeout)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(output)[-3000:]
+    return output

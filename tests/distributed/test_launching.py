@@ -1,4 +1,4 @@
-"""``super-selfish train --processes`` and torchrun: started together, stopped together, nobody left behind."""
+"""``super-selfish train --processes`` and torchrun: launching and termination of all processes."""
 
 from __future__ import annotations
 
@@ -38,41 +38,41 @@ def photos() -> None:
 
 @pytest.fixture
 def run() -> Iterator[Run]:
-    """Starts a command in a session of its own; what is left of it is killed."""
+    """Start a command in a new session; remaining processes are killed after the test."""
     started = []
 
-    def call(words: list[str]) -> subprocess.Popen[str]:
+    def call(arguments: list[str]) -> subprocess.Popen[str]:
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        started.append(subprocess.Popen(words, env=environment(), text=True, start_new_session=True, **streams))
+        started.append(subprocess.Popen(arguments, env=environment(), text=True, start_new_session=True, **streams))
         return started[-1]
 
     yield call
     for process in started:
-        for left in session_of(process):
-            os.kill(left, signal.SIGKILL)
+        for process_id in session_of(process):
+            os.kill(process_id, signal.SIGKILL)
         process.kill()
         process.communicate()
 
 
 def session_of(process: subprocess.Popen[str]) -> list[int]:
-    """The processes that run in a process's session, by number."""
+    """IDs of the running processes in the session of a process."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, _, session, *_ = stat.read_text().rpartition(")")[2].split()
-        except OSError:  # it has just ended
+        except OSError:  # the process has just terminated
             continue
         if int(session) == process.pid and state != "Z":
             found.append(int(stat.parent.name))
     return found
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     for _ in range(1200):
-        if happened():
+        if condition():
             return
         time.sleep(0.1)
-    raise AssertionError("it does not happen")
+    raise AssertionError("timeout")
 
 
 def newest_step(base: str) -> int:
@@ -81,49 +81,49 @@ def newest_step(base: str) -> int:
 
 
 @pytest.mark.faults
-def test_two_processes_from_the_command_line(run: Run) -> None:
+def test_two_processes_match_a_single_process(run: Run) -> None:
     more = ["--epochs", "1", "--optimizer", "sgd"]
     assert main([*TRAIN, *more, "--quiet", "--name", "store/one"]) == 0
     process = run([*COMMAND, *more, "--processes", "2", "--name", "store/two"])
-    said = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, said
-    assert said.count("Stored in") == 1
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    assert output.count("Stored in") == 1
     one, two = load_file("store/one.safetensors"), load_file("store/two.safetensors")
     assert max(float((one[key].double() - two[key].double()).abs().max()) for key in one) < 1e-4
     assert session_of(process) == []
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "word"),
     [
-        (["--processes", "3"], "A batch of 8 cannot be divided among 3 processes"),
+        (["--processes", "3"], "divided"),
         (["--processes", "0"], "--processes"),
         (["--processes", "2", "--lr", "-1"], "--lr"),
         (["--processes", "2", "--max-pixels", "10"], "--max-pixels"),
     ],
 )
-def test_a_mistake_starts_nothing(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_invalid_arguments_start_no_process(
+    arguments: list[str], word: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("super_selfish.cli.algorithms.launch", lambda *_: pytest.fail("processes were started"))
-    assert main([*TRAIN, "--epochs", "1", *words]) == 2
+    assert main([*TRAIN, "--epochs", "1", *arguments]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("super-selfish: ")
-    assert told in error
+    assert word in error
 
 
 @pytest.mark.faults
 @pytest.mark.promise(19)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_to_the_command_stops_all(run: Run, number: signal.Signals) -> None:
+def test_signal_to_the_command_stops_all_processes(run: Run, number: signal.Signals) -> None:
     process = run([*COMMAND, "--epochs", "1000", "--checkpoint-every", "2", "--processes", "2", "--name", "store/a"])
     wait_until(lambda: newest_step("store/a") >= 4)
     process.send_signal(number)
-    said = process.communicate(timeout=60)[0]
-    assert process.returncode == 143, said
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 143, output
     assert session_of(process) == []
     step = newest_step("store/a")
-    assert f"Stopped by SIGTERM after step {step}." in said
+    assert f"Stopped by SIGTERM after step {step}." in output
     again = run([*COMMAND, "--epochs", str(step // 2 + 2), "--resume", "--name", "store/a"])
     assert again.communicate(timeout=120)[0].count("Stored in") == 1
     assert again.returncode == 0
@@ -133,13 +133,13 @@ def test_a_signal_to_the_command_stops_all(run: Run, number: signal.Signals) -> 
 @pytest.mark.faults
 @pytest.mark.promise(19)
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGUSR1, 0), (signal.SIGTERM, 2)])
-def test_a_signal_to_torchrun_stops_all(run: Run, number: signal.Signals, workers: int, tmp_path: Path) -> None:
-    signals = ["--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"]  # torchrun leaves SIGUSR1 out
+def test_signal_to_torchrun_stops_all_processes(run: Run, number: signal.Signals, workers: int, tmp_path: Path) -> None:
+    signals = ["--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"]  # without SIGUSR1 by default
     process = run([*TORCHRUN, *signals, str(HERE / "scenario.py"), f"signal:{workers}", str(tmp_path)])
     wait_until(lambda: (tmp_path / "step-0").exists() and int((tmp_path / "step-0").read_text() or 0) >= 3)
     process.send_signal(number)
-    said = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=60)[0]
     assert process.returncode not in (0, None)
     assert session_of(process) == []
-    assert (tmp_path / "step-0").read_text() == (tmp_path / "step-1").read_text(), said
+    assert (tmp_path / "step-0").read_text() == (tmp_path / "step-1").read_text(), output
     assert newest_step(str(tmp_path / "rotate_net-layer")) == int((tmp_path / "step-0").read_text())

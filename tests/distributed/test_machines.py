@@ -1,4 +1,4 @@
-"""Two machines, made of two network namespaces and a cable between them."""
+"""Training on two machines, simulated by two network namespaces with a virtual cable."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ HERE = Path(__file__).parent
 FIRST = "10.203.17.1"
 
 
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
 
 
 @pytest.fixture
 def machines() -> Iterator[list[str]]:
-    """Two namespaces that reach nothing but each other."""
+    """Two network namespaces that are connected to each other only."""
     if shutil.which("ip") is None:
-        pytest.skip("There is no command `ip`.")
+        pytest.skip("The command `ip` is not installed.")
     mark = uuid.uuid4().hex[:6]
     names = [f"selfish-{mark}-{number}" for number in range(2)]
-    made: list[str] = []
+    created: list[str] = []
     try:
         try:
             for name in names:
                 ip("netns", "add", name)
-                made.append(name)
+                created.append(name)
             ends = [f"s{mark}{number}" for number in range(2)]
             ip("link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
             for number, (name, end) in enumerate(zip(names, ends, strict=True), 1):
@@ -42,16 +42,16 @@ def machines() -> Iterator[list[str]]:
                 ip("-n", name, "link", "set", "cable", "up")
                 ip("-n", name, "link", "set", "lo", "up")
         except subprocess.CalledProcessError as error:
-            pytest.skip(f"Network namespaces are not allowed here: {error.stderr.strip()}")
+            pytest.skip(f"Network namespaces are not permitted: {error.stderr.strip()}")
         yield names
     finally:
-        for name in made:
+        for name in created:
             ip("netns", "delete", name)
 
 
 @pytest.mark.faults
 @pytest.mark.promise(12)
-def test_two_machines_train_as_one_process(machines: list[str], tmp_path: Path) -> None:
+def test_two_machines_match_a_single_process(machines: list[str], tmp_path: Path) -> None:
     """MoCo v2, with layer norm and with shuffled batch norm."""
     names = {"layer": "momentum_contrast", "batch": "momentum_contrast_shuffled"}
     for norm, name in names.items():
@@ -59,10 +59,10 @@ def test_two_machines_train_as_one_process(machines: list[str], tmp_path: Path) 
         for number, machine in enumerate(machines):
             run = ["-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={number}", "--nproc-per-node=1"]
             run += [f"--master-addr={FIRST}", "--master-port=29400"]
-            words = [sys.executable, *run, str(HERE / "worker.py"), str(tmp_path), norm, name]
+            command = [sys.executable, *run, str(HERE / "worker.py"), str(tmp_path), norm, name]
             running.append(
                 subprocess.Popen(
-                    ["ip", "netns", "exec", machine, *words],
+                    ["ip", "netns", "exec", machine, *command],
                     env=environment(GLOO_SOCKET_IFNAME="cable"),
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""Which batch norms can see the batch of all processes, without any other process."""
+"""Synchronized batch norm, tested in a single process."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ class Squared(nn.BatchNorm2d):
 
 
 @pytest.mark.parametrize("norm", [Squared(3), nn.BatchNorm2d(3, track_running_stats=False)])
-def test_refuses_norms_that_cannot_see_all_batches(norm: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_norms_raise(norm: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("super_selfish.distributed.norms.current", lambda: Group(world=2))
     with pytest.raises(ConfigurationError, match="sync_bn"), global_norms(nn.Sequential(norm)):
         pass
 
 
-def test_one_process_keeps_any_norm() -> None:
+def test_single_process_supports_all_norms() -> None:
     norm, images = Squared(3), torch.rand(4, 3, 8, 8)
     expected = copy.deepcopy(norm)(images)
     with global_norms(nn.Sequential(norm)):
         assert torch.equal(norm(images), expected)
 
 
-def test_each_for_itself_passes_by_the_outer_function() -> None:
+def test_each_for_itself_does_not_call_the_outer_function() -> None:
     norm, images, seen = nn.BatchNorm2d(3), torch.rand(4, 3, 8, 8), []
 
-    def outer(x: Tensor, *others: object, **named: object) -> Tensor:
+    def outer(x: Tensor, *others: object, **keywords: object) -> Tensor:
         seen.append(len(x))
-        return F.batch_norm(x, *others, **named)
+        return F.batch_norm(x, *others, **keywords)
 
     with BatchNormAs(outer):
         expected = norm(images)
         with each_for_itself():
-            own = norm(images)
+            found = norm(images)
             copied = copy.deepcopy(norm)
     assert seen == [4]
-    assert torch.equal(own, expected)
+    assert torch.equal(found, expected)
     assert torch.equal(copied(images), expected)

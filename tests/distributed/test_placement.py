@@ -1,4 +1,4 @@
-"""Which device networks are trained on, decided without one."""
+"""Device placement, tested without a GPU."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_training_device(
         lambda net: net.to("meta").to_empty(device="cpu"),
     ],
 )
-def test_a_move_to_the_cpu_is_recorded(move: Callable[[CombinedNet], CombinedNet]) -> None:
+def test_move_to_the_cpu_is_recorded(move: Callable[[CombinedNet], CombinedNet]) -> None:
     assert was_placed(move(small_net()))
 
 
@@ -68,38 +68,38 @@ def test_a_move_to_the_cpu_is_recorded(move: Callable[[CombinedNet], CombinedNet
         lambda net: net.eval(),
     ],
 )
-def test_a_change_of_dtype_or_layout_is_no_move(change: Callable[[CombinedNet], CombinedNet]) -> None:
+def test_change_of_dtype_or_memory_format_is_not_recorded(change: Callable[[CombinedNet], CombinedNet]) -> None:
     assert not was_placed(change(small_net()))
 
 
-def test_cuda_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_move_to_cuda_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     moved: list[object] = []
     monkeypatch.setattr(nn.Module, "cuda", lambda module, device=None: moved.append(device) or module)
     assert was_placed(small_net().cuda(1))
     assert moved == [1]
 
 
-def test_a_failed_move_is_not_recorded() -> None:
+def test_failed_move_is_not_recorded() -> None:
     net = small_net()
     with pytest.raises(RuntimeError):
         net.to("no device")
     assert not was_placed(net)
 
 
-def test_copies_and_parts_keep_the_record() -> None:
+def test_record_is_kept_in_copies_and_parents() -> None:
     net = small_net().to("cpu")
     assert was_placed(copy.deepcopy(net))
     assert was_placed(nn.Sequential(net))
     assert "placed" not in net.state_dict()
 
 
-def test_parts_are_joined_on_the_accelerator() -> None:
+def test_parts_are_moved_to_the_accelerator() -> None:
     assert device_for_training(small_net(backbone=nn.Linear(4, 3, device="meta"))) == META
     assert device_for_training(small_net(predictor=nn.Linear(3, 2, device="meta"))) == META
     assert device_for_training(small_net(backbone=nn.Linear(4, 3, device="meta"), predictor=nn.ReLU())) is None
 
 
-def test_a_gpu_is_used_if_cuda_is_available(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_available_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert available_gpu() == torch.device("cuda")
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)

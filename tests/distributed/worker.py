@@ -1,4 +1,4 @@
-"""What each process of a test does: trains every algorithm a few steps, and writes down what came of it.
+"""One process of a distributed test: trains each algorithm for a few steps, and stores weights and losses.
 
 usage: python worker.py FOLDER layer|batch [NAME ...]
 """
@@ -23,23 +23,23 @@ from super_selfish.supervisors import all_supervisors
 from super_selfish.training import Callback
 
 COARSE = np.random.default_rng(0).integers(0, 256, (32, 4, 4, 3), np.uint8)
-IMAGES = COARSE.repeat(8, 1).repeat(8, 2)  # patches of colour: noise would have batch norm divide by next to nothing
+IMAGES = COARSE.repeat(8, 1).repeat(8, 2)  # colour patches; with noise, batch norm would divide by values close to 0
 SHUFFLED = "momentum_contrast_shuffled"
 DEVICE = os.environ.get("SUPER_SELFISH_DEVICE", "cpu")
 BANK = {"embedding_size": 8, "n": 9, "t": 0.5}
 
 
 def heads(name: str, norm: str, shuffled: bool = False) -> dict[str, Any]:
-    """Small networks, and what else makes an algorithm quick; MoCo also with shuffled batch norm."""
+    """Constructor arguments for fast training; MoCo also with shuffled batch norm."""
     if name in ("instance_discrimination", "contrastive_multiview_coding", "pirl"):
-        more: dict[str, Any] = {"predictor": Classification([32, 16, 8], norm_type=norm)}
-        more |= {"predictor_g": Classification([32, 16, 8], norm_type=norm)} if name == "pirl" else {}
+        keywords: dict[str, Any] = {"predictor": Classification([32, 16, 8], norm_type=norm)}
+        keywords |= {"predictor_g": Classification([32, 16, 8], norm_type=norm)} if name == "pirl" else {}
         kinds = {"instance_discrimination": "nce", "contrastive_multiview_coding": "info_nce", "pirl": "info_nce"}
-        return BANK | more | {"loss_type": kinds[name], "shared_negatives": name != "pirl"}
+        return BANK | keywords | {"loss_type": kinds[name], "shared_negatives": name != "pirl"}
     if name == "momentum_contrast":
         head = Classification([32, 16, 8], norm_type=norm)
-        more = {"symmetric": True, "bn_splits": 1} if not shuffled else {"bn_splits": 4}
-        return {"embedding_size": 8, "queue_size": 24, "predictor": head, "m": 0.5, "t": 0.5, **more}
+        keywords = {"symmetric": True, "bn_splits": 1} if not shuffled else {"bn_splits": 4}
+        return {"embedding_size": 8, "queue_size": 24, "predictor": head, "m": 0.5, "t": 0.5, **keywords}
     if name == "byol":
         head = nn.Sequential(Classification([32, 16, 8], norm_type=norm), Classification([8, 16, 8], norm_type=norm))
         return {"embedding_size": 8, "hidden_size": 16, "m": 0.5, "predictor": head}
@@ -51,12 +51,12 @@ def heads(name: str, norm: str, shuffled: bool = False) -> dict[str, Any]:
 
 
 def in_double() -> None:
-    """Let batches be float64: batch norm makes rounding errors of float32 grow to 1e-4 within a few steps."""
+    """Convert batches to float64: with batch norm, rounding errors of float32 grow to 1e-4 within a few steps."""
     torch.set_default_dtype(torch.float64)
-    plain = base.to_device
+    original = base.to_device
 
-    def to_double(*given: Any, **more: Any) -> Any:
-        return tuple(part.double() if part.is_floating_point() else part for part in plain(*given, **more))
+    def to_double(*arguments: Any, **keywords: Any) -> Any:
+        return tuple(part.double() if part.is_floating_point() else part for part in original(*arguments, **keywords))
 
     base.to_device = to_double
     bank._TYPES[torch.float64] = np.float64
@@ -65,34 +65,34 @@ def in_double() -> None:
 
 
 class Losses(Callback):
-    """Keeps the mean loss after each step of an epoch."""
+    """Records the mean loss after each step of an epoch."""
 
     def __init__(self) -> None:
-        self.seen: list[float] = []
+        self.values: list[float] = []
 
     def on_step_end(self, run: Any) -> None:
-        self.seen.append(run.mean_loss())
+        self.values.append(run.mean_loss())
 
 
-def train(name: str, norm: str, folder: Path, epochs: int = 2, **more: Any) -> Any:
+def train(name: str, norm: str, folder: Path, epochs: int = 2, **keywords: Any) -> Any:
     """One short training."""
     torch.manual_seed(7)
-    called, shuffled = name, name == SHUFFLED
+    label, shuffled = name, name == SHUFFLED
     name = "momentum_contrast" if shuffled else name
     own = {} if name == "jigsaw_net" else heads(name, norm, shuffled)
     supervisor = all_supervisors()[name](IMAGES, backbone=SmallResNet(width=4, norm_type=norm), **own).to(DEVICE)
     if norm == "batch":
         supervisor.double()
-    told = Losses()
+    losses = Losses()
     settings: dict[str, Any] = {"lr": 0.005, "optimizer": torch.optim.SGD, "batch_size": 16, "clip_grad": 1.0}
     supervisor.supervise(
-        **({"callbacks": [told]} | settings | more), epochs=epochs, name=folder / f"{called}-{norm}", verbose=False
+        **({"callbacks": [losses]} | settings | keywords), epochs=epochs, name=folder / f"{label}-{norm}", verbose=False
     )
-    return supervisor, told.seen
+    return supervisor, losses.values
 
 
 def train_all(folder: Path, norm: str, names: Sequence[str] = ()) -> None:
-    """Train those algorithms, or all, and store weights and losses of this process."""
+    """Train the given or all algorithms, and store weights and losses of this process."""
     torch.set_num_threads(1)
     if norm == "batch":
         in_double()

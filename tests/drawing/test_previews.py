@@ -1,4 +1,4 @@
-"""Previews as figures."""
+"""Figures of previews."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from super_selfish.supervisors import Supervisor
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 
 
-def test_a_row_an_image_with_captions_and_verdicts() -> None:
+def test_preview_has_a_row_per_image_with_captions_and_marks() -> None:
     rows = [[CaptionedImage(IMAGE, f"in {row}"), CaptionedImage(IMAGE, f"out {row}", row == 0)] for row in range(3)]
     axes = preview_figure(Preview("What?", "Why.", rows)).axes[0]
     texts = [text.get_text() for text in axes.texts]
@@ -26,16 +26,16 @@ def test_a_row_an_image_with_captions_and_verdicts() -> None:
     assert len(axes.images) == 6
     lefts = [image.get_extent()[0] for image in axes.images]
     gaps = np.diff(lefts)
-    assert gaps[1] > gaps[0] == pytest.approx(gaps[2]), "rows that stand side by side are told apart"
+    assert gaps[1] > gaps[0] == pytest.approx(gaps[2]), "rows beside each other are separated by a wider gap"
 
 
-def test_nothing_to_show() -> None:
+def test_empty_or_ragged_preview_raises() -> None:
     for rows in ([], [[]], [[CaptionedImage(IMAGE)], [CaptionedImage(IMAGE), CaptionedImage(IMAGE)]]):
-        with pytest.raises(ValueError, match="nothing to show"):
+        with pytest.raises(ValueError, match="panels"):
             preview_figure(Preview("What?", "", rows))
 
 
-def test_the_hook_of_earlier_releases() -> None:
+def test_exhibit_hook_of_earlier_releases() -> None:
     class Old(Supervisor):
         def _exhibit(self, data: Any) -> Preview:
             return super()._exhibit(data)._replace(title="Old?")

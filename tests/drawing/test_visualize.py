@@ -1,4 +1,4 @@
-"""Items as files, and the deformation by its old name."""
+"""``visualize`` and ``elastic_transform``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from super_selfish.data import RotateDataset, elastic_transform, visualize
 
 
 def pixels_of(path: Path) -> np.ndarray:
-    with Image.open(path) as opened:
-        return np.asarray(opened)
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
-def test_files_hold_the_pixels(tmp_path: Path) -> None:
+def test_files_contain_the_pixels(tmp_path: Path) -> None:
     image = torch.randint(0, 256, (3, 5, 7)).float() / 255
     grey, two, many = torch.rand(1, 4, 4), torch.rand(2, 4, 4), torch.rand(13, 4, 4)
     paths = visualize([None, (image, grey, 3, two, many)], 1, tmp_path / "new")
@@ -26,26 +26,26 @@ def test_files_hold_the_pixels(tmp_path: Path) -> None:
     assert [pixels_of(path).shape[2:] for path in paths] == [(3,), (), (3,), (3,)]
 
 
-def test_values_beyond_white_and_black_are_brought_between(tmp_path: Path) -> None:
+def test_values_outside_the_unit_interval_are_scaled(tmp_path: Path) -> None:
     image = torch.tensor([[[-3.0, 1.0]]]).expand(3, 2, 2)
     (path,) = visualize([image], folder_path=tmp_path)
     assert pixels_of(path)[0].tolist() == [[0] * 3, [255] * 3]
 
 
-def test_batches_of_images(tmp_path: Path) -> None:
+def test_batched_item(tmp_path: Path) -> None:
     rotations = RotateDataset(np.zeros((2, 32, 32, 3), np.uint8))
     assert len(visualize(rotations, 1, tmp_path, batched=True)) == 4
 
 
-def test_what_is_no_image_or_no_item_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="an integer from 0 to 0"):
+def test_invalid_index_or_item_raises(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="idx"):
         visualize([torch.rand(3, 4, 4)], 1, tmp_path)
-    with pytest.raises(ValueError, match="The item holds no images"):
+    with pytest.raises(ValueError, match="images"):
         visualize([(torch.rand(3, 4, 4), 1)], 0, tmp_path, batched=True)
 
 
 @pytest.mark.parametrize("kind", ["pil", "tensor", "array"])
-def test_deformed_images_are_of_the_same_kind_and_range(kind: str) -> None:
+def test_elastic_transform_keeps_type_and_size(kind: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     given = {"pil": Image.fromarray(pixels), "tensor": torch.from_numpy(pixels).permute(2, 0, 1), "array": pixels}[kind]
     torch.manual_seed(0)
@@ -57,16 +57,16 @@ def test_deformed_images_are_of_the_same_kind_and_range(kind: str) -> None:
     assert np.array_equal(np.asarray(elastic_transform(given, 0.0)), np.asarray(given))
 
 
-def test_the_moves_have_the_standard_deviation_in_px() -> None:
+def test_elastic_displacements_have_the_standard_deviation_in_px() -> None:
     ramp = torch.arange(400.0)[None, None].expand(1, 60, 400) / 400
     torch.manual_seed(0)
-    moves = [(elastic_transform(ramp, 5.0)[0, 30, 200] - ramp[0, 30, 200]).item() * 400 for _ in range(300)]
-    assert np.std(moves) == pytest.approx(5.0, rel=0.15)
+    displacements = [(elastic_transform(ramp, 5.0)[0, 30, 200] - ramp[0, 30, 200]).item() * 400 for _ in range(300)]
+    assert np.std(displacements) == pytest.approx(5.0, rel=0.15)
     with pytest.raises(ValueError, match="sigma"):
         elastic_transform(ramp, -1.0)
 
 
-def test_bytes_are_written_as_they_are(tmp_path: Path) -> None:
+def test_uint8_images_are_written_unchanged(tmp_path: Path) -> None:
     image = torch.tensor([[[100, 120]]], dtype=torch.uint8).expand(3, 2, 2)
     (path,) = visualize([image], folder_path=tmp_path)
     assert pixels_of(path)[0].tolist() == [[100] * 3, [120] * 3]

@@ -1,4 +1,4 @@
-"""The report: one file, no network access, a map that can be pointed at."""
+"""The report: a self-contained file with an interactive map."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ def page() -> Path:
     return report("store/base", "photos", count=10)
 
 
-def test_one_file_with_everything(page: Path) -> None:
+def test_report_is_self_contained(page: Path) -> None:
     text = page.read_text()
     assert page == Path("store/base.html")
-    for words in ("RotateNet: base", "Effective rank", "supervise: batch_size", "trained with torch"):
-        assert words in text
+    for expected in ("RotateNet: base", "Effective rank", "supervise: batch_size", "trained with torch"):
+        assert expected in text
     assert text.count('<li class="warn">') == 1, "the loss stays at the chance level"
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", text)
     assert "://" not in text
-    shown = json.loads(re.search(r'id="images">(.*?)</script>', text)[1])  # type: ignore[index]
-    assert len(shown["images"]) == 10
-    assert {label for _, label in shown["images"]} == {"a", "b"}
+    embedded = json.loads(re.search(r'id="images">(.*?)</script>', text)[1])  # type: ignore[index]
+    assert len(embedded["images"]) == 10
+    assert {label for _, label in embedded["images"]} == {"a", "b"}
     assert text.count('class="row"') == 8
 
 
-def test_without_images(page: Path) -> None:
+def test_report_without_images(page: Path) -> None:
     text = report("store/base", path="other.html").read_text()
-    assert "No images were given" in text
+    assert "super-selfish report NAME DATA" in text
     assert '<svg id="map"' not in text
     assert page.is_file()
 
 
-def test_names_are_escaped() -> None:
+def test_file_and_class_names_are_escaped() -> None:
     folders = [Path("bad", name) for name in ("<i>&", "'\"<script>")]
     for number, folder in enumerate(folders * 2):
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,16 +67,16 @@ def test_names_are_escaped() -> None:
     for raw in ("<b>", "<i>", '"<script>'):
         assert raw not in text
     assert "&lt;b&gt;&amp;&#34;0.png" in text
-    shown = json.loads(re.search(r'id="images">(.*?)</script>', text)[1])  # type: ignore[index]
-    assert {label for _, label in shown["images"]} == {folder.name for folder in folders}
+    embedded = json.loads(re.search(r'id="images">(.*?)</script>', text)[1])  # type: ignore[index]
+    assert {label for _, label in embedded["images"]} == {folder.name for folder in folders}
 
 
-def test_nothing_there() -> None:
+def test_unknown_name_raises() -> None:
     with pytest.raises(CheckpointError, match="store/none"):
         report("store/none")
 
 
-def test_scores_are_percentages_of_these_weights(page: Path) -> None:
+def test_scores_of_other_weights_are_not_shown(page: Path) -> None:
     weights = load("store/base").stored["sha256"]
     row = {"knn": {"mean": 0.5, "sd": 0.25, "protocol": "p"}, "probe": {"mean": 1.0, "sd": 0.0, "protocol": "p"}}
     row["quality"] = {"effective_rank": 3.0, "dimensions": 8}
@@ -87,7 +87,7 @@ def test_scores_are_percentages_of_these_weights(page: Path) -> None:
         assert ("50.0 % ± 25.0" in text) == (hashed == weights)
 
 
-def test_a_plot_fits_its_axes() -> None:
+def test_curve_is_within_the_axes() -> None:
     for points in ([(3, 2.0)], [(1, 1.0), (2, 1.0)], [(1, 4.0), (2, -1e6), (9, 0.5)]):
         drawn = curve(Column("Loss"), points, chance=2.0)
         assert all(40 < x < 320 and 0 < y < 150 for x, y, _, _ in drawn.points)
@@ -95,7 +95,7 @@ def test_a_plot_fits_its_axes() -> None:
         assert 0 < drawn.chance[0] < 150
 
 
-def test_names_in_the_map_do_not_overlap() -> None:
+def test_class_names_on_the_map_do_not_overlap() -> None:
     labels = [f"class {number}" for number in range(10)] * 3
     points = np.full((30, 2), 200.0) + np.arange(30)[:, None]
     placed = Gallery([""] * 30, labels, "", 1, points, []).class_positions()
@@ -106,15 +106,15 @@ def test_names_in_the_map_do_not_overlap() -> None:
 
 @pytest.fixture
 def browser() -> Iterator[Any]:
-    """A headless Chromium that logs what pages complain of."""
+    """A headless Chromium that records the console log of pages."""
     webdriver = pytest.importorskip("selenium.webdriver")
     binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if binary is None or driver is None:
-        pytest.skip("there is no chromium with chromedriver")
+        pytest.skip("chromium or chromedriver is not installed")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"):
-        options.add_argument(word)
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"):
+        options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     yield opened
@@ -123,7 +123,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1200, 380])
-def test_points_answer_in_a_browser(page: Path, browser: Any, width: int) -> None:
+def test_map_is_interactive_in_a_browser(page: Path, browser: Any, width: int) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
 
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}

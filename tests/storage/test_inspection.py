@@ -1,4 +1,4 @@
-"""Inspection of what is stored under a name."""
+"""Inspection of the files of a training."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_every_dtype_is_verified(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["flip", "truncate", "zero", "empty", "rubbish"])
 def test_damaged_weights_are_reported(trained: Path, kind: str, capsys: Any) -> None:
     path = trained / "run.safetensors"
-    whole = path.read_bytes()
-    middle = len(whole) * 3 // 4
+    original = path.read_bytes()
+    middle = len(original) * 3 // 4
     path.write_bytes(
         {
-            "flip": whole[:middle] + bytes([whole[middle] ^ 4]) + whole[middle + 1 :],
-            "truncate": whole[:-10],
-            "zero": bytes(len(whole)),
+            "flip": original[:middle] + bytes([original[middle] ^ 4]) + original[middle + 1 :],
+            "truncate": original[:-10],
+            "zero": bytes(len(original)),
             "empty": b"",
             "rubbish": random.Random(0).randbytes(999),
         }[kind]
@@ -77,7 +77,7 @@ def test_only_damage_to_the_newest_checkpoint_changes_the_exit_status(trained: P
     assert main(["verify", "store/run"]) == 1
 
 
-def test_an_unknown_name_is_an_error(capsys: Any) -> None:
+def test_unknown_name_raises(capsys: Any) -> None:
     with pytest.raises(CheckpointError, match="neither"):
         super_selfish.inspect("store/nothing")
     assert main(["verify", "store/nothing"]) == 2

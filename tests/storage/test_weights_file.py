@@ -1,4 +1,4 @@
-"""The file of weights: it says what it is, notices damage, and is no program."""
+"""The weights file: manifest, detection of damage, and no execution of code."""
 
 from __future__ import annotations
 
@@ -64,26 +64,26 @@ def test_flipped_bit_in_the_header_is_detected_or_harmless(stored: Path) -> None
 
 
 @pytest.mark.promise(33)
-def test_invalid_manifest_is_refused(stored: Path) -> None:
+def test_invalid_manifest_raises(stored: Path) -> None:
     rewrite(stored, format=2)
-    with pytest.raises(CheckpointMismatch, match="newer release"):
+    with pytest.raises(CheckpointMismatch, match="newer"):
         read_weights("store/x")
     save_file({"a": torch.zeros(1)}, stored, metadata={"super_selfish": "[" * 100_000})
-    with pytest.raises(CheckpointCorrupt, match="not JSON"):
+    with pytest.raises(CheckpointCorrupt, match="JSON"):
         read_weights("store/x")
     save_file({"a": torch.zeros(1)}, stored, metadata={"super_selfish": "[1]"})
-    with pytest.raises(CheckpointCorrupt, match="no format"):
+    with pytest.raises(CheckpointCorrupt, match="format"):
         read_weights("store/x")
 
 
 @pytest.mark.promise(33)
-def test_manifest_cannot_name_code() -> None:
+def test_manifest_cannot_refer_to_code() -> None:
     images = np.zeros((4, 32, 32, 3), np.uint8)
     RotateNetSupervisor(images, backbone="small_resnet").save("store/x")
     path = Path("store/x.safetensors")
     good = read_weights("store/x").manifest
     rewrite(path, supervisor="os.system")
-    with pytest.raises(CheckpointMismatch, match="does not say which algorithm"):
+    with pytest.raises(CheckpointMismatch, match="algorithm"):
         super_selfish.load("store/x")
     rewrite(path, **(good | {"arguments": good["arguments"] | {"dataset": "/etc", "transform": "os.system"}}))
     loaded = super_selfish.load("store/x")
@@ -92,12 +92,12 @@ def test_manifest_cannot_name_code() -> None:
     with pytest.raises((CheckpointError, ValueError)):
         super_selfish.load("store/x")
     rewrite(path, **(good | {"preprocessing": {"resolution": [10**9, 10**9]}}))
-    with pytest.raises(CheckpointError, match="preprocessing is damaged"):
+    with pytest.raises(CheckpointError, match="preprocessing"):
         super_selfish.load("store/x")
 
 
 @pytest.mark.promise(32)
-def test_plain_state_dict_is_read_without_running_code() -> None:
+def test_plain_state_dict_is_read_without_executing_code() -> None:
     first, second = (RotateNetSupervisor(backbone=SmallResNet(width=4)) for _ in range(2))
     Path("store").mkdir()
     state = {f"module.{key.removeprefix('model.')}": value for key, value in first.state_dict().items()}
@@ -111,13 +111,13 @@ def test_plain_state_dict_is_read_without_running_code() -> None:
 
     with Path("store/evil.pt").open("wb") as file:
         pickle.dump({"weights": Payload()}, file)
-    with pytest.raises(CheckpointCorrupt, match="no plain state_dict"):
+    with pytest.raises(CheckpointCorrupt, match="state_dict"):
         second.load("store/evil")
     assert not Path("payload").exists()
 
 
-def test_error_for_a_missing_file_lists_the_others(stored: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"There is no `store/y.safetensors`.*In that folder: x\."):
+def test_error_for_a_missing_file_lists_available_names(stored: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"folder: x\."):
         read_weights("store/y")
     with pytest.raises(CheckpointError, match="no weights"):
         read_weights("elsewhere/y")

@@ -1,1 +1,1 @@
-"""What follows a training without changing it: progress, history, quality, diagnosis."""
+"""Built-in callbacks: progress, history, monitors, diagnostics and forecast. None of them changes the training."""

@@ -1,4 +1,4 @@
-"""Diagnostics: what the history of a training shows, in words, and whether to stop."""
+"""Diagnostics: human-readable findings on the history of a training, and whether to stop."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ History = Sequence[Mapping[str, Any]]
 COLLAPSED_SPREAD = 0.01
 """Spread below which embeddings count as collapsed."""
 
-_SUSPICIOUS_SPREAD = 0.2  # the same where a setting is known to cause a collapse
+_SUSPICIOUS_SPREAD = 0.2  # the same, if a setting is known to cause a collapse
 _RECOVERED_SPREAD = 0.05
-_COLLAPSE_STEPS = 50  # fewer give no verdict: embeddings of untrained networks have little spread
-_COLLAPSE_EPOCHS = 5  # the same for algorithms whose bank starts with random entries
+_COLLAPSE_STEPS = 50  # no verdict after fewer steps: embeddings of untrained networks have little spread
+_COLLAPSE_EPOCHS = 5  # no verdict after fewer epochs, for algorithms whose bank is initialised randomly
 _CONSECUTIVE = 3
 _MIN_EPOCHS = 3
-_RECENT = 0.2  # fraction of the epochs whose progress counts
+_RECENT = 0.2  # fraction of the epochs that count as recent
 _MIN_GAIN = 0.01
 _MUCH_WAITING = 0.3
 _RISEN = 1.1
 
 
 class Diagnostic(NamedTuple):
-    """A sentence on the course of a training.
+    """A finding on the progress of a training.
 
     Attributes:
-        text: The sentence.
-        is_warning: Whether something is wrong.
+        text: Human-readable sentence.
+        is_warning: Whether it reports a problem.
     """
 
     text: str
@@ -37,12 +37,12 @@ class Diagnostic(NamedTuple):
 
 
 def diagnose(history: History, expected: ExpectedLoss | None = None) -> list[str]:
-    """Diagnose a training in sentences, the most urgent first; a healthy one gets a sentence too.
+    """Diagnose a training. Returns sentences, the most urgent first, and one sentence if there is no problem.
 
     Args:
-        history: One entry per epoch, as in ``supervisor.history``: loss, data_wait and, where measured, consistency,
-            spread and collapsed.
-        expected: How the loss behaves; None: it falls.
+        history: One entry per epoch, as in ``supervisor.history``, with the keys loss, data_wait and, if measured,
+            consistency, spread and collapsed.
+        expected: Expected behaviour of the loss; None: the loss decreases.
 
     Examples:
         >>> losses = [1.39, 1.2, 1.0, 0.9, 0.8, 0.75, 0.7]
@@ -53,10 +53,10 @@ def diagnose(history: History, expected: ExpectedLoss | None = None) -> list[str
 
 
 def diagnostics(history: History, expected: ExpectedLoss | None = None) -> list[Diagnostic]:
-    """The sentences of :func:`diagnose`, each with whether it is a warning; the arguments are the same."""
+    """As :func:`diagnose`, with the information whether each sentence is a warning."""
     expected = ExpectedLoss() if expected is None else expected
     if not history:
-        return [Diagnostic("No epoch is complete, so there is no verdict.", False)]
+        return [Diagnostic("No epoch was completed, so there is no verdict.", False)]
     problems = (_collapsed(history), _at_chance(history, expected), _diverging(history, expected))
     urgent = next((text for text in problems if text), None)
     found = [Diagnostic(_progress(history, expected), False) if urgent is None else Diagnostic(urgent, True)]
@@ -68,8 +68,9 @@ def has_collapsed(risk: CollapseRisk, history: History, steps: int) -> bool:
     """Whether embeddings have collapsed.
 
     Args:
-        risk: Of the algorithm.
-        history: Its entries with ``spread``, of the last batch of the epoch, are used; the last entry has one.
+        risk: Collapse risk of the algorithm.
+        history: One entry per epoch. Entries with ``spread``, measured on the last batch of the epoch, are used; the
+            last entry must have one.
         steps: Number of steps so far.
     """
     rows = [(entry["spread"], entry["loss"]) for entry in history if "spread" in entry]
@@ -85,7 +86,7 @@ def has_collapsed(risk: CollapseRisk, history: History, steps: int) -> bool:
         return False
     first, *_ = recent = rows[-_CONSECUTIVE:]
     stuck = all(row[0] < COLLAPSED_SPREAD and row[1] >= 0.99 * risk.chance for row in recent)
-    return bool(stuck and spread <= first[0] and loss >= 0.99 * first[1])  # and does not improve
+    return bool(stuck and spread <= first[0] and loss >= 0.99 * first[1])  # neither improves
 
 
 def _collapsed(history: History) -> str | None:
@@ -93,8 +94,8 @@ def _collapsed(history: History) -> str | None:
     if since is None or history[-1].get("spread", 0.0) >= _RECOVERED_SPREAD:
         return None
     return (
-        f"Collapsed since epoch {since}: all images have nearly the same embedding, and these weights are of little "
-        "use. The warning in the log names the likely cause; in most cases a lower `lr` helps."
+        f"Collapsed since epoch {since}: all images have nearly the same embedding, so these weights are of little "
+        "use. The warning in the log names the likely cause. In most cases a lower `lr` helps."
     )
 
 
@@ -103,7 +104,7 @@ def _at_chance(history: History, expected: ExpectedLoss) -> str | None:
     if expected.chance is None or len(history) < _MIN_EPOCHS or loss < 0.98 * expected.chance:
         return None
     return (
-        f"At chance level after {len(history)} epochs: the loss is {loss:.3f}, that of chance is "
+        f"At chance level after {len(history)} epochs: the loss is {loss:.3f}, the loss at chance level is "
         f"{expected.chance:.3f}. {expected.stuck}"
     )
 
@@ -115,19 +116,21 @@ def _diverging(history: History, expected: ExpectedLoss) -> str | None:
         return None
     lowest = min(losses)
     return (
-        f"The learning rate is probably too high: the loss is {losses[-1]:.3f}, and was {lowest:.3f} in epoch "
+        f"The learning rate is probably too high: the loss is {losses[-1]:.3f}, up from {lowest:.3f} in epoch "
         f"{rows[losses.index(lowest)]['epoch']}. Divide `lr` by three, or set clip_grad=1.0."
     )
 
 
 def _progress(history: History, expected: ExpectedLoss) -> str:
-    """Whether training still improves, by the loss or, where that is no measure, by the consistency."""
+    """Whether training still improves: by the loss or, if the loss is not informative, by the consistency."""
     name, sign = ("loss", -1) if expected.falls else ("consistency", 1)
     rows = [entry for entry in (history[expected.warm - 1 :] if expected.falls else history) if name in entry]
     if len(rows) < _MIN_EPOCHS:
         least = _MIN_EPOCHS + expected.warm - 1
         if len(history) >= least and not expected.falls:
-            return "No verdict: the loss of this algorithm does not measure features. Pass watch=64, say."
+            return (
+                "No verdict: the loss of this algorithm does not measure feature quality. Pass watch=64, for example."
+            )
         return f"At least {least} epochs are needed for a verdict; {len(history)} were run."
     best = [max(sign * entry[name] for entry in rows[: end + 1]) for end in range(len(rows))]
     recent = max(2, round(_RECENT * len(rows)))
@@ -139,17 +142,17 @@ def _progress(history: History, expected: ExpectedLoss) -> str:
     scale = max(abs(now), 1e-9)
     since = next(entry["epoch"] for entry, value in zip(rows, best, strict=True) if (now - value) / scale <= _MIN_GAIN)
     return (
-        f"Plateau since epoch {since}: the {name} has changed by less than one percent. More epochs at this learning "
-        'rate gain little; lower `lr` at the end (recipe="auto" does), or stop here and evaluate.'
+        f"Plateau since epoch {since}: the {name} has changed by less than 1 %. More epochs at this learning rate "
+        'bring little improvement. Decay `lr` (recipe="auto" does), or stop here and evaluate.'
     )
 
 
 def _data_bound(history: History) -> str | None:
     recent = [entry["data_wait"] for entry in history[-_MIN_EPOCHS:] if entry.get("data_wait") is not None]
-    share = sum(recent) / max(1, len(recent))
-    if share < _MUCH_WAITING:
+    fraction = sum(recent) / max(1, len(recent))
+    if fraction < _MUCH_WAITING:
         return None
     return (
-        f"Data-bound: {100 * share:.0f} % of the time is spent waiting for images. Raise `num_workers`, or pass "
-        'cache="resized" for files.'
+        f"Data-bound: {100 * fraction:.0f} % of the time is spent waiting for images. Increase `num_workers`, or pass "
+        'cache="resized" for image files.'
     )

@@ -1,4 +1,4 @@
-"""Forecast: what a run will cost, printed early enough to stop it."""
+"""Forecast of the duration and memory of a run, printed after a few steps."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.engine.loop.memory import available_bytes
 
 STEPS = 20
-"""Number of steps after which the forecast is made."""
+"""Number of steps after which the forecast is computed."""
 
 WARM_UP = 5
-"""Of them, those that are not measured: memory is allocated, kernels are chosen, workers start."""
+"""Number of steps excluded from the measurement: memory is allocated, kernels are selected, workers start."""
 
 _MUCH_WAITING = 0.2
 _MUCH_MEMORY = 0.85
@@ -26,20 +26,20 @@ _LONG = 6 * 3600.0  # seconds
 
 @dataclass(frozen=True)
 class Conditions:
-    """Hardware and settings of a run, which decide what is worth changing.
+    """Hardware and settings of a run, from which :func:`suggestion` selects a setting to change.
 
     Attributes:
-        device: ``"cpu"``, ``"cuda"``, ...
+        device: Device type: ``"cpu"``, ``"cuda"``, ...
         files: Whether images are read from files.
-        cached: Whether they are cached.
-        custom: Whether user-supplied code reads or transforms them.
+        cached: Whether decoded images are cached.
+        custom: Whether user-supplied code reads or transforms images.
         num_workers: Number of data-loading workers.
-        cores: Number of CPU cores that may be used.
-        threads: Number of threads of torch.
-        precision: Of the networks.
+        cores: Number of available CPU cores.
+        threads: Number of intra-op threads of torch.
+        precision: Numeric precision of the training, such as ``"32"`` or ``"bf16"``.
         side: Smaller side of the network's input in px.
         splittable: Whether batches can be split into more micro-batches.
-        micro_batches: Number of micro-batches.
+        micro_batches: Number of micro-batches per batch.
     """
 
     device: str
@@ -57,15 +57,15 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run will cost.
+    """Expected duration and memory of a run.
 
     Attributes:
-        seconds: Of the whole call of ``supervise``.
-        images_per_second: Images of the data set, however many views each has.
+        seconds: Duration of the call of ``supervise`` in seconds.
+        images_per_second: Throughput in images of the data set; the views of an image count once.
         data_wait: Fraction of the time spent waiting for batches, in [0, 1].
-        memory: Peak memory in bytes so far: of the GPU, or of the process.
+        memory: Peak memory in bytes so far: of the GPU if one is used, otherwise of the process.
         free: Free memory in bytes; None if unknown.
-        recommendation: The one setting that is worth changing, and why; empty if there is none.
+        recommendation: The setting with the largest expected effect, and the reason; empty if there is none.
     """
 
     seconds: float
@@ -77,53 +77,56 @@ class Forecast:
 
     def __str__(self) -> str:
         of_all = "" if self.free is None else f" of {(self.memory + self.free) / 1e9:.1f}"
-        text = f"Forecast: {duration(self.seconds)} in all, {self.images_per_second:.3g} images/s, "
+        text = f"Forecast: {duration(self.seconds)} in total, {self.images_per_second:.3g} images/s, "
         text += f"{self.memory / 1e9:.1f}{of_all} GB of memory, {self.data_wait:.0%} waiting for data."
         return f"{text} {self.recommendation}".rstrip()
 
 
-def suggestion(seconds: float, data_wait: float, memory: int, free: int | None, given: Conditions) -> str:
-    """The one setting that is worth changing: that which saves most; empty if there is none.
+def suggestion(seconds: float, data_wait: float, memory: int, free: int | None, conditions: Conditions) -> str:
+    """The setting whose change saves the most time or memory; empty if there is none.
 
     Args:
-        seconds: Duration of the run.
-        data_wait: Fraction of it spent waiting for batches.
+        seconds: Duration of the run in seconds.
+        data_wait: Fraction of the time spent waiting for batches, in [0, 1].
         memory: Peak memory in bytes.
-        free: Free memory in bytes, or None.
-        given: Hardware and settings.
+        free: Free memory in bytes; None if unknown.
+        conditions: Hardware and settings of the run.
     """
     if free is not None and memory > _MUCH_MEMORY * (memory + free):
-        less = f"accumulate={2 * given.micro_batches} halves it" if given.splittable else "lower batch_size"
+        less = f"accumulate={2 * conditions.micro_batches} halves it" if conditions.splittable else "lower batch_size"
         return f"Memory is nearly full: {less}."
     if data_wait > _MUCH_WAITING:
-        workers = f"num_workers={min(given.cores, 16)}"
-        if given.files and not given.cached:
+        workers = f"num_workers={min(conditions.cores, 16)}"
+        if conditions.files and not conditions.cached:
             return 'Reading files is the bottleneck: cache="resized" keeps decoded, resized images on the local disk.'
-        if given.num_workers == 0 and given.cores > 1:
-            what = "The code of your data set" if given.custom else "Augmentation"
+        if conditions.num_workers == 0 and conditions.cores > 1:
+            what = "The code of your data set" if conditions.custom else "Data augmentation"
             return f"{what} is the bottleneck: {workers} runs it in parallel."
-        if given.num_workers and given.num_workers < given.cores:
-            return f"{given.num_workers} workers are the bottleneck: {workers} uses all cores."
-    if given.device == "cuda" and given.precision == "32":
-        return 'precision="bf16" (or "16" on older GPUs) is about twice as fast, and halves the memory.'
-    if given.device == "cpu" and given.threads < given.cores:
-        return f"torch uses {given.threads} of {given.cores} cores: set OMP_NUM_THREADS or torch.set_num_threads()."
-    if given.device == "cpu" and seconds > _LONG and given.side > 96:
-        return f"Time grows with the area: resolution={given.side // 2} takes about a quarter. Or use a GPU."
+        if conditions.num_workers and conditions.num_workers < conditions.cores:
+            return f"{conditions.num_workers} workers are the bottleneck: {workers} uses all cores."
+    if conditions.device == "cuda" and conditions.precision == "32":
+        return 'precision="bf16" (or "16" on older GPUs) is about twice as fast and halves the memory.'
+    if conditions.device == "cpu" and conditions.threads < conditions.cores:
+        used = f"torch uses {conditions.threads} of {conditions.cores} cores"
+        return f"{used}: set OMP_NUM_THREADS or call torch.set_num_threads()."
+    if conditions.device == "cpu" and seconds > _LONG and conditions.side > 96:
+        return (
+            f"Use a GPU, or lower the resolution: resolution={conditions.side // 2} takes about a quarter of the time."
+        )
     return ""
 
 
 class Forecaster(Callback):
-    """Makes the forecast after :data:`STEPS` steps of a longer run, as ``supervisor.forecast``.
+    """Sets ``supervisor.forecast`` after :data:`STEPS` steps; shorter runs get no forecast.
 
     Args:
-        given: Hardware and settings.
-        device: Where the networks are.
-        verbose: Print it on stderr.
+        conditions: Hardware and settings of the run.
+        device: Device of the networks.
+        verbose: Print the forecast to stderr.
     """
 
-    def __init__(self, given: Conditions, device: torch.device, verbose: bool) -> None:
-        self.given = given
+    def __init__(self, conditions: Conditions, device: torch.device, verbose: bool) -> None:
+        self.conditions = conditions
         self.device = device
         self.verbose = verbose
 
@@ -149,12 +152,12 @@ class Forecaster(Callback):
         left = (run.planned_steps - STEPS) * measured / (STEPS - WARM_UP)
         seconds, wait = now - self._begin + left, min(1.0, (run.clock.total_wait - waited) / measured)
         memory, free = peak_memory(self.device), available_bytes(self.device)
-        text = suggestion(seconds, wait, memory, free, self.given)
+        text = suggestion(seconds, wait, memory, free, self.conditions)
         return Forecast(seconds, (run.train_state.samples - samples) / measured, wait, memory, free, text)
 
 
 def peak_memory(device: torch.device) -> int:
-    """Peak memory in bytes: on a GPU that of torch, otherwise that of the process."""
+    """Peak memory in bytes: reserved by torch on a GPU, otherwise resident in the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
     try:

@@ -1,4 +1,4 @@
-"""The training loss at a finer resolution than the history has."""
+"""The training loss at a finer resolution than in the history."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ class Steps(Callback):
     """Records the mean loss of every few steps; the history holds one value per epoch.
 
     Args:
-        every: Steps between two points.
+        every: Number of steps between two points.
 
     Attributes:
-        points: Pairs of the epoch (a fraction) and the mean loss since the previous point.
+        points: Pairs of the fractional epoch and the mean loss since the previous point.
     """
 
     def __init__(self, every: int = 10) -> None:
         self.every = every
         self.points: list[tuple[float, float]] = []
-        self._before = (0, 0.0)  # steps of this epoch, and the sum of their losses, at the last point
+        self._before = (0, 0.0)  # steps of this epoch and sum of their losses, at the previous point
 
     def on_step_end(self, run: RunView) -> None:
-        """Record a point; the sum starts over with each epoch."""
+        """Record a point every few steps; the sum is reset in each epoch."""
         done = run.steps - run.finished_epochs * run.loader.batches
         if done % self.every:
             return

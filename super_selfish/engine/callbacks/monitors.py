@@ -1,4 +1,4 @@
-"""Monitors: callbacks that add a column to the history each epoch, and report what is wrong."""
+"""Monitors: callbacks that add columns to the history after each epoch, and warn about problems."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ from super_selfish.models.combined import in_eval_mode
 logger = logging.getLogger("super_selfish")
 
 MOST_IMAGES = 256
-"""Images whose features are measured each epoch, unless ``watch`` asks for more."""
+"""Default limit of the number of images that are measured after each epoch; ``watch`` sets another one."""
 
-_IMAGES_PER_MEASURED = 20  # one image in so many is measured
+_IMAGES_PER_MEASURED = 20  # at most one of 20 images is measured
 _FEWEST_IMAGES = 32
 _FEWEST_EMBEDDINGS = 4
 _BATCH = 64
 
 
 def spread(embeddings: Tensor) -> float:
-    """How different embeddings are: 0 if all have one direction, nearly 1 if directions are uniform.
+    """Spread of embeddings: 0 if all have the same direction, close to 1 if directions are uniformly distributed.
 
-    It is 1 - |m|², where m is the mean of the normalised rows: one minus the mean cosine similarity of all pairs.
+    The spread is 1 - |m|², where m is the mean of the normalised embeddings. This equals one minus the mean cosine
+    similarity of all pairs.
 
     Args:
-        embeddings: (n, ...), one per image.
+        embeddings: Embeddings (n, ...), one per image.
 
     Examples:
         >>> spread(torch.eye(4)), spread(torch.ones(4, 4))
@@ -56,7 +57,7 @@ class CollapseMonitor(Callback):
         compiled: Whether the network is compiled.
 
     References:
-        Chen and He, "Exploring Simple Siamese Representation Learning", 2021, section 4.1: the spread of embeddings.
+        Chen and He, "Exploring Simple Siamese Representation Learning", 2021, section 4.1, for the spread.
     """
 
     columns: ClassVar = {"spread": Column("Spread of embeddings", "near 0: representation collapse")}
@@ -69,20 +70,20 @@ class CollapseMonitor(Callback):
         self._handle: Any = None
 
     def on_train_begin(self, run: RunView) -> None:
-        """Observe what the network returns, if its embeddings can collapse."""
+        """Register a forward hook on the network, if its embeddings can collapse."""
         self.risk = run.supervisor._collapse_risk(max(2, run.loader.batch_size))
         if self.risk is not None:
-            hook = torch.compiler.disable(self._keep) if self.compiled else self._keep  # type: ignore[no-untyped-call]
+            hook = torch.compiler.disable(self._store_output) if self.compiled else self._store_output  # type: ignore[no-untyped-call]
             self._handle = run.supervisor.model.register_forward_hook(hook)
 
-    def on_train_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
-        """Stop observing."""
+    def on_train_end(self, run: RunView) -> None:  # noqa: ARG002 - signature of the hook
+        """Remove the forward hook."""
         if self._handle is not None:
             self._handle.remove()
         self._last = None
 
     def on_epoch_end(self, run: RunView) -> None:
-        """Measure the last batch, and warn."""
+        """Compute the spread of the last batch, and warn if embeddings have collapsed."""
         if self.risk is None or self._last is None or len(self._last) < _FEWEST_EMBEDDINGS:
             return
         entry = run.supervisor.history[-1]
@@ -91,40 +92,41 @@ class CollapseMonitor(Callback):
         if not self.has_warned and has_collapsed(self.risk, run.supervisor.history, run.train_state.step):
             self.has_warned = entry["collapsed"] = True
             logger.warning(
-                "The embeddings have collapsed: after epoch %d they are nearly the same for all images (spread %.3f of "
-                "1, loss %.3f). Likely cause: %s",
+                "The embeddings have collapsed: after epoch %d, all images have nearly the same embedding (spread %.3f "
+                "in [0, 1], loss %.3f). Likely cause: %s",
                 entry["epoch"],
                 entry["spread"],
                 entry["loss"],
                 self.risk.cause or self.risk.likely,
             )
 
-    def _keep(self, network: nn.Module, inputs: Any, outputs: Any) -> None:  # noqa: ARG002 - the protocol's
+    def _store_output(self, network: nn.Module, inputs: Any, outputs: Any) -> None:  # noqa: ARG002 - signature of the hook
         first = outputs[0] if isinstance(outputs, tuple | list) else outputs
         if network.training and isinstance(first, Tensor) and torch.is_grad_enabled():
             self._last = first.detach()
 
 
 class FeatureMonitor(Callback):
-    """Adds measures of the features of a few images, which need no labels, to the history.
+    """Adds label-free metrics of the features of a few images to the history.
 
-    ``effective_rank``, ``std`` (1 if spread evenly) and ``uniformity`` as in
-    :class:`~super_selfish.evaluation.Quality`; ``alignment``: mean squared distance between the normalised features of
-    an image and of its mirrored, slightly enlarged version, in [0, 4]; ``consistency``: how often that version is the
-    nearest of all, in [0, 1].
+    - ``effective_rank``, ``std`` (1 if uniformly distributed) and ``uniformity`` are those of
+      :class:`~super_selfish.evaluation.Quality`.
+    - ``alignment`` is the mean squared distance between the normalised features of an image and of its mirrored crop,
+      in [0, 4].
+    - ``consistency`` is the fraction of images whose own mirrored crop is the nearest of all, in [0, 1].
 
     Args:
-        count: Number of images that are measured, evenly spaced.
+        count: Number of images, evenly spaced over the data set.
 
     References:
         Wang and Isola, "Understanding contrastive representation learning through alignment and uniformity", 2020.
     """
 
     columns: ClassVar = {
-        "consistency": Column("Consistency", "how often an image's mirrored crop is its nearest neighbour", True),
-        "effective_rank": Column("Effective rank", "number of dimensions that the features use"),
-        "std": Column("Standard deviation", "of normalised features; 1: spread evenly"),
-        "uniformity": Column("Uniformity", "lower: features are spread more evenly"),
+        "consistency": Column("Consistency", "images whose mirrored crop is the nearest neighbour", True),
+        "effective_rank": Column("Effective rank", "number of dimensions used by the features"),
+        "std": Column("Standard deviation", "of normalised features; 1: uniformly distributed"),
+        "uniformity": Column("Uniformity", "lower: more uniformly distributed features"),
         "alignment": Column("Alignment", "squared distance between an image and its mirrored crop"),
     }
 
@@ -133,7 +135,7 @@ class FeatureMonitor(Callback):
         self._images: Tensor | None = None
 
     def on_epoch_end(self, run: RunView) -> None:
-        """Measure."""
+        """Compute the metrics."""
         supervisor = run.supervisor
         if self._images is None:
             self._images = as_network_input(readable(supervisor.image_dataset, self.count), supervisor.preprocessing)
@@ -143,7 +145,12 @@ class FeatureMonitor(Callback):
 
 
 def monitored_count(images: int, asked: int | None) -> int:
-    """Number of images to measure each epoch: as asked, or by default at most a twentieth of an epoch; 0: none."""
+    """Number of images to measure after each epoch.
+
+    Args:
+        images: Number of images of the data set.
+        asked: Requested number; None: at most a twentieth of the data set, and 0 if that is too few.
+    """
     if asked is not None:
         return min(asked, images)
     allowed = min(MOST_IMAGES, images // _IMAGES_PER_MEASURED)
@@ -151,7 +158,7 @@ def monitored_count(images: int, asked: int | None) -> int:
 
 
 def readable(images: Any, count: int) -> list[Any]:
-    """Images evenly spaced over a data set, without unreadable ones."""
+    """Images evenly spaced over a data set; unreadable images are skipped."""
     found = []
     for index in evenly_spaced(len(images), count):
         try:
@@ -162,7 +169,7 @@ def readable(images: Any, count: int) -> list[Any]:
 
 
 def mirrored_crop(images: Tensor) -> Tensor:
-    """Images mirrored, with a tenth cut off at each side, as large as before."""
+    """Mirror images, crop a tenth at each side, and resize them to the original size."""
     height, width = images.shape[-2:]
     top, left = max(1, height // 10), max(1, width // 10)
     inner = images[..., top : height - top, left : width - left].flip(-1)
@@ -171,7 +178,7 @@ def mirrored_crop(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def measures(backbone: nn.Module, images: Tensor, device: torch.device) -> dict[str, float]:
-    """The measures of :class:`FeatureMonitor` by name; none where features are not finite."""
+    """The metrics of :class:`FeatureMonitor` by name; empty if features are not finite."""
     first, second = (features_of(backbone, part, device) for part in (images, mirrored_crop(images)))
     if not torch.isfinite(first).all() or not torch.isfinite(second).all():
         return {}
@@ -188,21 +195,21 @@ def measures(backbone: nn.Module, images: Tensor, device: torch.device) -> dict[
 
 
 def features_of(backbone: nn.Module, images: Tensor, device: torch.device) -> Tensor:
-    """Features (n, dim) of images, on the CPU."""
+    """Pooled features (n, dim) of images (n, C, H, W), on the CPU."""
     parts = torch.split(images, _BATCH)
     return torch.cat([pooled(backbone(part.to(device))).float().cpu() for part in parts])
 
 
 class Probe(Callback):
-    """Adds scores of the features on labelled images, ``knn`` and ``probe``, to the history every few epochs.
+    """Evaluates the features on labelled images every few epochs, and adds ``knn`` and ``probe`` to the history.
 
-    Labels do not influence the training; do not choose an epoch by the images on which you report results.
+    The labels do not influence the training. To report results, do not select an epoch by the test images.
 
     Args:
         data: Labelled images: a folder with a subfolder per class, a data set of (image, label), or (images, labels).
-        test: Other such images to test on; None: a fifth of ``data``, the same each time.
-        every: Number of epochs between two scores; the last epoch is scored in any case.
-        linear: Fit a linear probe too, which takes longer than kNN.
+        test: Labelled test images; None: a fixed fifth of ``data``.
+        every: Number of epochs between two evaluations. The last epoch is always evaluated.
+        linear: Also fit a linear probe, which takes longer than kNN.
 
     Examples:
         >>> import numpy as np
@@ -210,7 +217,7 @@ class Probe(Callback):
     """
 
     columns: ClassVar = {
-        key: Column(title, "accuracy on labelled images that are not used in training", True, True)
+        key: Column(title, "accuracy on held-out labelled images", True, True)
         for key, title in (("knn", "kNN"), ("probe", "Linear probe"))
     }
 
@@ -219,11 +226,11 @@ class Probe(Callback):
         self.data, self.test, self.every, self.linear = data, test, every, linear
 
     def on_train_begin(self, run: RunView) -> None:
-        """Score the weights before training, so that unusable data is reported first."""
+        """Evaluate the initial weights, so that invalid data raises an error before training."""
         self.before = self.scores(run.supervisor)
 
     def on_epoch_end(self, run: RunView) -> None:
-        """Score, if it is time."""
+        """Evaluate every few epochs, and after the last."""
         if run.finished_epochs % self.every == 0 or run.finished_epochs == run.epochs:
             run.supervisor.history[-1].update(self.scores(run.supervisor))
 
@@ -245,12 +252,12 @@ class Probe(Callback):
     def _labelled(self, backbone: nn.Module, data: Any) -> tuple[Any, Any]:
         features, labels = extract_features(backbone, data)
         if labels is None:
-            raise DataError("`evaluate` needs labels.", expected="a folder with a subfolder per class, say")
+            raise DataError("`evaluate` needs labels.", expected="a folder with a subfolder per class, for example")
         return features, labels
 
 
 def as_probe(evaluate: Any) -> Sequence[Callback]:
-    """The callback, if there is one, that ``supervise(evaluate=...)`` asks for."""
+    """The callback for ``supervise(evaluate=...)``, or none."""
     if evaluate is None:
         return []
     return [evaluate if isinstance(evaluate, Callback) else Probe(evaluate)]

@@ -1,4 +1,4 @@
-"""The progress of a run: a bar on a terminal, plain lines elsewhere, and a file of its history."""
+"""The progress of a run: a progress bar or log lines, and the history file."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ LINE_SECONDS = 30.0
 
 
 class Progress(Callback):
-    """Shows epoch, loss, images per second, fraction of time spent waiting for data, and time left on stderr.
+    """Prints epoch, loss, images per second, fraction of time spent waiting for data, and time left to stderr.
 
-    On a terminal it is one bar for the whole run. Elsewhere (a log file, a notebook's log, CI) it is a plain line per
-    epoch, and one every half minute within long epochs. History columns with ``in_progress`` are shown too.
+    On a terminal, a progress bar covers the whole run. Otherwise (log file, notebook, CI), one line per epoch is
+    printed, and one every 30 seconds within long epochs. History columns with ``in_progress`` are included.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Progress(Callback):
         self._shown = 0.0
 
     def on_train_begin(self, run: RunView) -> None:
-        """Open the bar."""
+        """Open the progress bar."""
         self._shown = time.monotonic()
         if sys.stderr.isatty():
             just_fix_windows_console()
@@ -45,7 +45,7 @@ class Progress(Callback):
             self._bar = tqdm(total=total, unit="step", bar_format=layout, dynamic_ncols=True, file=sys.stderr)
 
     def on_step_end(self, run: RunView) -> None:
-        """Refresh now and then: reading the loss makes a GPU wait."""
+        """Refresh at intervals only, because reading the loss synchronizes the GPU."""
         if self._bar is not None:
             self._bar.update(min(run.steps, self._bar.total) - self._bar.n)
         if time.monotonic() - self._shown >= (LINE_SECONDS if self._bar is None else BAR_SECONDS):
@@ -55,8 +55,8 @@ class Progress(Callback):
         """Show the finished epoch."""
         self._show(run, finished=True)
 
-    def on_train_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
-        """Close the bar."""
+    def on_train_end(self, run: RunView) -> None:  # noqa: ARG002 - signature of the hook
+        """Close the progress bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -82,7 +82,7 @@ class Progress(Callback):
 
 
 class HistoryFile(Callback):
-    """Writes ``<name>.history.csv`` each epoch: one row per epoch, one column per measure; never half written.
+    """Writes ``<name>.history.csv`` atomically after each epoch: one row per epoch, one column per metric.
 
     Args:
         base: The path without suffix.
@@ -92,7 +92,7 @@ class HistoryFile(Callback):
         self.path = with_suffix(base, HISTORY)
 
     def on_epoch_end(self, run: RunView) -> None:
-        """Write the whole file again; a full disk is a warning."""
+        """Rewrite the file; log a warning if that fails."""
         history = run.supervisor.history
         text = io.StringIO()
         rows = csv.DictWriter(text, dict.fromkeys(key for entry in history for key in entry), lineterminator="\n")
@@ -102,11 +102,11 @@ class HistoryFile(Callback):
             with replacing(self.path) as temporary:
                 temporary.write_text(text.getvalue(), encoding="utf-8")
         except CheckpointError as error:
-            logger.warning("The history is not written. %s", error)
+            logger.warning("The history could not be written. %s", error)
 
 
 def duration(seconds: float) -> str:
-    """A length of time in its two largest units.
+    """Format a duration in its two largest units.
 
     Examples:
         >>> duration(42.4), duration(754), duration(90000)
@@ -123,6 +123,6 @@ def duration(seconds: float) -> str:
 
 
 def print_line(text: str) -> None:
-    """Print a line on stderr, above the bar if there is one."""
+    """Print a line to stderr, above the progress bar if there is one."""
     tqdm.write(text, file=sys.stderr)
     sys.stderr.flush()

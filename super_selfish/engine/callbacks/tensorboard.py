@@ -1,4 +1,4 @@
-"""A training in TensorBoard."""
+"""Logging to TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from super_selfish.errors import ConfigurationError
 
 
 class TensorBoard(Callback):
-    """Writes every number of the history to TensorBoard, on the axis of epochs. Needs the extra ``tensorboard``.
+    """Writes all scalars of the history to TensorBoard after each epoch. Requires the extra ``tensorboard``.
 
     Args:
-        folder: For ``tensorboard --logdir``.
+        folder: Log directory, as for ``tensorboard --logdir``.
 
     Raises:
         ConfigurationError: If TensorBoard is not installed.
@@ -27,18 +27,18 @@ class TensorBoard(Callback):
             raise ConfigurationError(
                 "TensorBoard is not installed.", fix='Install it: pip install "super-selfish[tensorboard]".'
             ) from error
-        self._make: Any = SummaryWriter
+        self._writer_class: Any = SummaryWriter
         self._writer: Any = None
         self.folder = os.fspath(folder)
 
     def on_train_begin(self, run: RunView) -> None:
-        """Open the file; a training that continues leaves out what it does again."""
+        """Open the event file. A resumed training discards events of the epochs that it repeats."""
         if rank():
-            return  # the first process writes
-        self._writer = self._make(self.folder, purge_step=run.train_state.epoch + 1)
+            return  # only rank 0 writes
+        self._writer = self._writer_class(self.folder, purge_step=run.train_state.epoch + 1)
 
     def on_epoch_end(self, run: RunView) -> None:
-        """Write the epoch's entry."""
+        """Write the scalars of the epoch."""
         if self._writer is None:
             return
         entry = run.supervisor.history[-1]
@@ -46,7 +46,7 @@ class TensorBoard(Callback):
             if name != "epoch":
                 self._writer.add_scalar(name, float(value), entry["epoch"])
 
-    def on_train_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
-        """Close the file."""
+    def on_train_end(self, run: RunView) -> None:  # noqa: ARG002 - signature of the hook
+        """Close the event file."""
         if self._writer is not None:
             self._writer.close()

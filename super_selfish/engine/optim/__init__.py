@@ -1,1 +1,1 @@
-"""Optimizers, schedules, training recipes and averages of weights."""
+"""Optimizers, learning rate schedules and training recipes."""

@@ -1,4 +1,4 @@
-"""LARS: momentum with a rate for each layer, for large batches."""
+"""LARS: stochastic gradient descent with layer-wise adaptive learning rates, for large batches."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from super_selfish.errors import ConfigurationError
 
 
 class LARS(torch.optim.Optimizer):
-    """Stochastic gradient descent with momentum, each layer's step in proportion to its weights.
+    """Stochastic gradient descent with momentum and layer-wise adaptive rate scaling.
 
     ``v ← μ·v + lr · q · (g + λ·w)`` and ``w ← w - v``, with ``q = η·‖w‖ / ‖g + λ·w‖``, or 1 where either norm is 0.
 
     Args:
-        params: Parameters, or groups of them; in a group with ``adapt=False`` q is 1.
+        params: Parameters or parameter groups to optimize. In a group with ``adapt=False``, q is 1.
         lr: Learning rate, above 0.
-        momentum: μ, in [0, 1).
-        weight_decay: λ, at least 0.
-        trust: η, above 0.
+        momentum: Momentum factor μ, in [0, 1).
+        weight_decay: Weight decay coefficient λ, at least 0.
+        trust: Trust coefficient η, above 0.
 
     Raises:
-        ConfigurationError: If a number is out of range.
+        ConfigurationError: If an argument is out of range.
 
     Examples:
         >>> weight = torch.nn.Parameter(torch.full((2, 2), 3.0))
@@ -34,8 +34,8 @@ class LARS(torch.optim.Optimizer):
         1.5
 
     References:
-        You, Gitman and Ginsburg, "Large Batch Training of Convolutional Networks", 2017, algorithm 1; norms and biases
-        outside of it as in Grill et al., "Bootstrap Your Own Latent", 2020, appendix J.
+        You, Gitman and Ginsburg, "Large Batch Training of Convolutional Networks", 2017, algorithm 1. Norms and biases
+        are excluded from the adaptation as in Grill et al., "Bootstrap Your Own Latent", 2020, appendix J.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class LARS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update of all parameters that have a gradient."""
+        """Perform one optimization step on all parameters that have a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -68,17 +68,18 @@ class LARS(torch.optim.Optimizer):
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._move(weight, weight.grad, group)
+                    self._update(weight, weight.grad, group)
         return loss
 
-    def _move(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         if group["weight_decay"]:
             gradient = gradient.add(weight, alpha=group["weight_decay"])
         rate: Tensor | float = group["lr"]
         if group["adapt"]:
-            own, theirs = weight.norm(), gradient.norm()
-            ratio = torch.where((own > 0) & (theirs > 0), group["trust"] * own / theirs, torch.ones_like(own))
-            rate = rate * ratio
+            weight_norm, gradient_norm = weight.norm(), gradient.norm()
+            adaptive = group["trust"] * weight_norm / gradient_norm
+            both_positive = (weight_norm > 0) & (gradient_norm > 0)
+            rate = rate * torch.where(both_positive, adaptive, torch.ones_like(weight_norm))
         state = self.state[weight]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(weight)

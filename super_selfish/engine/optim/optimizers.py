@@ -1,4 +1,4 @@
-"""Making the optimizer of a run: the fast form of those of torch, where nothing but the speed differs."""
+"""Construction of optimizers; torch's fused implementation is used where only the speed differs."""
 
 from __future__ import annotations
 
@@ -15,39 +15,41 @@ OptimizerFactory = Callable[..., torch.optim.Optimizer]
 """Called as ``factory(parameters, lr=lr)``."""
 
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
-_OWN_CHOICE = {"fused", "foreach", "differentiable", "capturable"}
+_IMPLEMENTATION_ARGUMENTS = {"fused", "foreach", "differentiable", "capturable"}
 _DEVICES = {"cpu", "cuda"}
 
 
 def make_optimizer(
     factory: OptimizerFactory, groups: list[Any], lr: float, scaled: bool = False
 ) -> torch.optim.Optimizer:
-    """Call a factory as ``factory(groups, lr=lr)``, asking for one kernel for all of a step where torch has it.
+    """Call an optimizer factory, with ``fused=True`` where torch supports it.
 
-    On two CPU cores a step of Adam over EfficientNet-B0 takes a quarter of the time so. It is asked for of Adam, AdamW,
-    SGD and Adagrad themselves, also in a ``functools.partial``, for float32 weights, unless the user chose a form.
+    On two CPU cores, a fused step of Adam over EfficientNet-B0 takes a quarter of the time. The fused implementation is
+    used for Adam, AdamW, SGD and Adagrad, also in a ``functools.partial``, if all parameters are float32 and the
+    factory does not set the implementation (``fused``, ``foreach``, ``differentiable`` or ``capturable``).
 
     Args:
         factory: Called as ``factory(groups, lr=lr)``.
-        groups: Parameters, or groups of them.
+        groups: Parameters or parameter groups.
         lr: Learning rate.
-        scaled: Whether losses are scaled, or may be by the user's own update: steps are left out then, which a fused
-            step decides for itself, unseen.
+        scaled: Whether losses are scaled, or may be scaled by a custom update step. A fused optimizer skips overflowing
+            steps internally, where they cannot be counted, so it is not used.
     """
-    plain, given = factory, {}
+    optimizer_class, arguments = factory, {}
     if isinstance(factory, functools.partial):
-        plain, given = factory.func, factory.keywords
+        optimizer_class, arguments = factory.func, factory.keywords
     parameters = [each for group in groups for each in (group["params"] if isinstance(group, dict) else [group])]
-    suits = all(each.dtype == torch.float32 and each.device.type in _DEVICES for each in parameters)
-    if plain in _FUSED and suits and not scaled and not _OWN_CHOICE & set(given):
+    supported = all(each.dtype == torch.float32 and each.device.type in _DEVICES for each in parameters)
+    chosen = _IMPLEMENTATION_ARGUMENTS & set(arguments)
+    if optimizer_class in _FUSED and supported and not scaled and not chosen:
         return factory(groups, lr=lr, fused=True)
     return factory(groups, lr=lr)
 
 
 def lay_out_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """Give gradients the memory layout of their weights where a fused step would mix them up.
+    """Copy gradients of fused optimizers into the memory layout of their parameters.
 
-    Gradients that autograd makes have it; those that somebody puts there need not.
+    A fused step assumes equal strides. Gradients from autograd have them; gradients that are assigned by hand may not.
     """
     for group in optimizer.param_groups:
         if group.get("fused"):
@@ -58,18 +60,20 @@ def lay_out_gradients(optimizer: torch.optim.Optimizer) -> None:
 
 
 def refuse_closure(given: Sequence[Any] = (), named: Mapping[str, Any] | None = None) -> None:
-    """Refuse ``optimizer.step(closure)`` in several processes, whose gradients are exchanged before the step.
+    """Raise an error for ``optimizer.step(closure)`` in distributed training.
+
+    Gradients are averaged over the processes before the step, so the closure must not compute new ones.
 
     Args:
-        given: Arguments of the step.
-        named: The others, by name.
+        given: Positional arguments of the step.
+        named: Keyword arguments of the step.
 
     Raises:
-        ConfigurationError: If there is a closure among them.
+        ConfigurationError: If an argument is callable and more than one process trains.
     """
     if world() > 1 and any(map(callable, [*given, *(named or {}).values()])):
         raise ConfigurationError(
-            "Of several processes, gradients are exchanged before `optimizer.step()`.",
-            expected="a step without a closure",
+            "`optimizer.step(closure)` is not supported with several processes: gradients are averaged before it.",
+            expected="optimizer.step() without a closure",
             received="optimizer.step(closure)",
         )

@@ -1,7 +1,7 @@
-"""Training recipes: optimizer, learning rate and schedule that suit an algorithm.
+"""Training recipes: optimizer, learning rate and schedule for an algorithm.
 
-Each algorithm has its recipes in its own class: ``"auto"``, from our search on small images, and ``"paper"``, the
-optimizer and schedule of its paper. ``"adapt"`` is ``"auto"`` at a fifth of the rate; the backbone is frozen at first.
+Each algorithm class defines its recipes: ``"auto"``, from a search on small images, and ``"paper"``, the optimizer and
+schedule of the paper. ``"adapt"`` is ``"auto"`` at a fifth of the learning rate, with the backbone frozen at first.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ class Recipe:
     """Optimizer, learning rate and schedule of one algorithm.
 
     Attributes:
-        optimizer: Factory, without learning rate.
-        lr: Learning rate for batches of ``images``.
-        images: The batch that ``lr`` is for; None: of any size.
-        power: The rate grows with (batch / images) to this power: 1 as for SGD, 0.5 as for Adam.
-        schedule: Of the rate.
-        clip_grad: Largest norm of the gradient.
-        polyak: Decay of an average of the weights.
-        judged: Share of the rate that a discriminator gets, unless it was given one of its own.
+        optimizer: Optimizer factory, without learning rate.
+        lr: Learning rate for a batch size of ``images``.
+        images: Batch size that ``lr`` was chosen for; None: ``lr`` applies to any batch size.
+        power: Exponent of the batch size scaling: the learning rate is ``lr · (batch / images)^power``. 1 is linear
+            scaling, as for SGD; 0.5 is square-root scaling, as for Adam.
+        schedule: Learning rate schedule.
+        clip_grad: Largest norm of the gradient; None: no clipping.
+        polyak: Decay of the EMA of the weights; None: no EMA.
+        judged: Learning rate of the discriminator as a fraction of ``lr``, unless the discriminator has its own.
     """
 
     optimizer: Callable[..., torch.optim.Optimizer]
@@ -42,11 +43,11 @@ class Recipe:
     judged: float = 1.0
 
     def rate(self, batch_size: int) -> float:
-        """The learning rate for a batch."""
+        """The learning rate for a batch size."""
         return self.lr if self.images is None else float(f"{self.lr * (batch_size / self.images) ** self.power:.6g}")
 
     def describe(self) -> str:
-        """The recipe in words, for batches and runs of any length."""
+        """Human-readable description, valid for any batch size and length of the run."""
         parts = [describe_optimizer(self.optimizer), f"lr {self.lr:g}", self.schedule.shape()]
         if self.images is not None:
             parts[1] += f" · {'' if self.power == 1 else '√'}(batch / {self.images})"
@@ -56,42 +57,42 @@ class Recipe:
         return "; ".join(parts)
 
     def adapted(self) -> Recipe:
-        """The same at a fifth of the rate, with marked groups frozen in the first tenth of the run."""
+        """A copy with a fifth of the learning rate, and frozen groups fixed in the first tenth of the run."""
         return replace(self, lr=self.lr / 5, schedule=replace(self.schedule, warm_up=0.1, freeze=0.1))
 
 
 def adamw_recipe(
     lr: float, images: int = 64, *, betas: tuple[float, float] = (0.9, 0.999), clip_grad: float | None = None
 ) -> Recipe:
-    """AdamW with warm-up and cosine, at ``lr`` for batches of ``images``; the form of most ``"auto"`` recipes."""
-    made = functools.partial(torch.optim.AdamW, betas=betas, weight_decay=1e-4)
+    """AdamW with warm-up and cosine decay, as in most ``"auto"`` recipes; ``lr`` is for batches of ``images``."""
+    optimizer = functools.partial(torch.optim.AdamW, betas=betas, weight_decay=1e-4)
     schedule = Schedule("cosine", warm_up=0.2, most_epochs=10)
-    return Recipe(made, lr, images, power=0.5, schedule=schedule, clip_grad=clip_grad)
+    return Recipe(optimizer, lr, images, power=0.5, schedule=schedule, clip_grad=clip_grad)
 
 
 def lars_recipe(lr: float, weight_decay: float) -> Recipe:
-    """LARS with ten epochs of warm-up (in runs of 40 and more) and cosine, at ``lr`` for batches of 256."""
+    """LARS with warm-up over ten epochs (in runs of at least 40) and cosine decay; ``lr`` is for batches of 256."""
     schedule = Schedule("cosine", warm_up=0.25, most_epochs=10)
     return Recipe(functools.partial(LARS, weight_decay=weight_decay), lr, 256, schedule=schedule)
 
 
 def sgd(weight_decay: float = 0.0, *, nesterov: bool = False) -> Callable[..., torch.optim.Optimizer]:
-    """A factory of SGD with momentum 0.9."""
+    """Factory of SGD with momentum 0.9."""
     return functools.partial(torch.optim.SGD, momentum=0.9, weight_decay=weight_decay, nesterov=nesterov)
 
 
 def adam(betas: tuple[float, float], weight_decay: float = 0.0) -> Callable[..., torch.optim.Optimizer]:
-    """A factory of Adam."""
+    """Factory of Adam."""
     return functools.partial(torch.optim.Adam, betas=betas, weight_decay=weight_decay)
 
 
 DEFAULT = adamw_recipe(2e-3)
-"""``"auto"`` of classes that have none of their own."""
+"""The ``"auto"`` recipe of classes that do not define one."""
 
 
 def describe_optimizer(factory: Callable[..., Any]) -> str:
-    """An optimizer with its settings, in words."""
+    """Name and arguments of an optimizer factory."""
     if not isinstance(factory, functools.partial):
         return str(getattr(factory, "__name__", factory))
-    given = ", ".join(f"{key}={value!r}" for key, value in factory.keywords.items())
-    return f"{factory.func.__name__}({given})"
+    arguments = ", ".join(f"{key}={value!r}" for key, value in factory.keywords.items())
+    return f"{factory.func.__name__}({arguments})"

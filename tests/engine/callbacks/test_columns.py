@@ -1,4 +1,4 @@
-"""History columns: declared by the callback that adds them, and shown everywhere without another change."""
+"""History columns: a callback declares a column once, and all outputs include it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8)
 
 
 class LearningRate(Callback):
-    columns = {"rate_percent": Column("Rate of learning", "of the first group", True, True)}  # noqa: RUF012
+    columns = {"rate_percent": Column("Learning rate", "of the first group", True, True)}  # noqa: RUF012
 
     def on_epoch_end(self, run: Any) -> None:
         run.supervisor.history[-1] |= {"rate_percent": 0.25, "unlabelled": 7.5, "flag": True}
@@ -31,7 +31,7 @@ def trained() -> RotateNetSupervisor:
     return supervisor.supervise(epochs=2, batch_size=4, watch=8, callbacks=[LearningRate()])
 
 
-def test_a_new_column_reaches_history_file_progress_and_report(
+def test_custom_column_is_in_history_file_progress_and_report(
     trained: RotateNetSupervisor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert trained.history[0]["rate_percent"] == 0.25
@@ -39,13 +39,13 @@ def test_a_new_column_reaches_history_file_progress_and_report(
     assert {"rate_percent", "unlabelled", "consistency", "effective_rank"} <= set(rows[0])
     assert [float(row["loss"]) for row in rows] == [entry["loss"] for entry in trained.history]
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
-    assert all("Rate of learning 25 %" in line and "Consistency" not in line for line in lines)
+    assert all("Learning rate 25 %" in line and "Consistency" not in line for line in lines)
     text = report("store/base").read_text()
-    assert "Rate of learning" in text
+    assert "Learning rate" in text
     assert "unlabelled" in text
 
 
-def test_columns_without_a_label_go_by_their_key(trained: RotateNetSupervisor) -> None:
+def test_columns_without_a_label_use_their_key(trained: RotateNetSupervisor) -> None:
     columns = columns_of(trained.history)
     assert columns["unlabelled"].title == "unlabelled"
     assert columns["effective_rank"].title != "effective_rank"
@@ -54,14 +54,14 @@ def test_columns_without_a_label_go_by_their_key(trained: RotateNetSupervisor) -
     assert {*[*columns][-2:]} == {"images_per_second", "data_wait"}
 
 
-def test_labels_are_read_from_the_file_where_the_callback_is_not_imported(run_python: Any) -> None:
+def test_labels_are_read_from_the_file_if_the_callback_is_not_imported(run_python: Any) -> None:
     script = """
 import numpy as np
 from super_selfish.supervisors import RotateNetSupervisor
 from super_selfish.training import Callback, Column
 
 class Share(Callback):
-    columns = {"share": Column("A share of my own", is_share=True)}
+    columns = {"share": Column("A custom share", is_share=True)}
 
     def on_epoch_end(self, run):
         run.supervisor.history[-1]["share"] = 0.25
@@ -73,7 +73,7 @@ RotateNetSupervisor(images, backbone="small_resnet").supervise(epochs=1, batch_s
     supervisor = load("store/base").save("store/again")
     for name in ("store/base", "store/again"):
         column = columns_of(supervisor.history, load(name).stored["columns"])["share"]
-        assert (column.title, column.format(0.25)) == ("A share of my own", "25 %")
+        assert (column.title, column.format(0.25)) == ("A custom share", "25 %")
 
 
 @pytest.mark.parametrize("stored", [None, [], {"share": 5}, {"share": ["<b>", 1, True, True]}, {"share": ["x"] * 9}])
@@ -81,7 +81,7 @@ def test_damaged_labels_are_ignored(stored: object) -> None:
     assert columns_of([{"share": 0.5}], stored) == {"share": Column("share")}
 
 
-def test_the_history_file_grows_with_the_history(trained: RotateNetSupervisor) -> None:
+def test_history_file_includes_resumed_epochs(trained: RotateNetSupervisor) -> None:
     trained.supervise(epochs=1, batch_size=4, verbose=False)
     assert len(list(csv.DictReader(Path("store/base.history.csv").read_text().splitlines()))) == 3
 
@@ -91,7 +91,7 @@ def test_values_are_formatted_by_their_column() -> None:
     assert Column("number").format(1234.567, 3) == "1.23e+03"
 
 
-def test_advice_is_printed_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_diagnosis_is_printed_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     supervisor = RotateNetSupervisor(IMAGES, backbone="small_resnet")
     supervisor.supervise(epochs=4, batch_size=4, lr=1e-9)
     assert "chance level" in capsys.readouterr().err

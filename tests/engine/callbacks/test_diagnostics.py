@@ -1,4 +1,4 @@
-"""The verdict on a history."""
+"""Diagnostics of a history."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def history(losses: list[float], **more: Any) -> list[dict[str, Any]]:
         (history(FALLING, collapsed=True, spread=0.7), None, "Still improving", False),
     ],
 )
-def test_verdict(entries: list[dict[str, Any]], expected: ExpectedLoss | None, word: str, is_warning: bool) -> None:
+def test_diagnosis(entries: list[dict[str, Any]], expected: ExpectedLoss | None, word: str, is_warning: bool) -> None:
     [found] = diagnostics(entries, expected)
     assert word in found.text
     assert found.is_warning is is_warning
 
 
-def test_waiting_for_data_is_a_second_warning() -> None:
+def test_data_bound_training_gets_a_second_warning() -> None:
     progress, waiting = diagnostics(history(FALLING, data_wait=0.6))
     assert not progress.is_warning
     assert waiting.is_warning
     assert "60 %" in waiting.text
 
 
-def test_rising_consistency_is_progress() -> None:
+def test_increasing_consistency_is_an_improvement() -> None:
     entries = history([2.0] * 10)
     for n, entry in enumerate(entries):
         entry["consistency"] = 0.1 + 0.05 * n
@@ -64,7 +64,7 @@ def test_rising_consistency_is_progress() -> None:
         ([0.2, 0.2, 0.2, 0.2, 0.2], [6.2] * 5, False),
     ],
 )
-def test_collapse_of_a_contrastive_training(spreads: list[float], losses: list[float], collapsed: bool) -> None:
+def test_collapse_of_a_contrastive_algorithm(spreads: list[float], losses: list[float], collapsed: bool) -> None:
     entries = [{"spread": spread, "loss": loss} for spread, loss in zip(spreads, losses, strict=True)]
     entries.insert(0, {"loss": 9.0})  # an epoch without a measurement
     assert has_collapsed(CollapseRisk("", None, 6.2), entries, 1000) is collapsed
@@ -85,7 +85,7 @@ def test_collapse_without_negatives(cause: str | None, spread: float, steps: int
     assert has_collapsed(CollapseRisk("", cause), [{"spread": spread, "loss": 0.1}], steps) is collapsed
 
 
-def test_collapse_by_a_setting_that_causes_it() -> None:
+def test_collapse_with_a_known_cause() -> None:
     risk = CollapseRisk("", "known", 6.2)
     assert has_collapsed(risk, [{"spread": 0.5, "loss": 6.0}], 1)
     assert not has_collapsed(risk, [{"spread": 0.5, "loss": 5.0}], 1)

@@ -1,4 +1,4 @@
-"""The forecast of a run's cost."""
+"""The forecast of duration and memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from super_selfish.engine.callbacks.forecast import STEPS, Conditions, Forecast,
 from super_selfish.models import SmallResNet
 from super_selfish.supervisors import RotateNetSupervisor
 
-GIVEN = Conditions(
+CONDITIONS = Conditions(
     device="cpu",
     files=False,
     cached=False,
@@ -34,7 +34,7 @@ def run(steps: int, tmp_path: Any, **options: Any) -> RotateNetSupervisor:
     return supervisor.supervise(epochs=1, batch_size=2, name=tmp_path / "run", checkpoint_every=0, **options)
 
 
-def test_forecast_after_twenty_steps(tmp_path: Any, capsys: Any) -> None:
+def test_forecast_after_20_steps(tmp_path: Any, capsys: Any) -> None:
     supervisor = run(STEPS + 10, tmp_path)
     forecast = supervisor.forecast
     assert isinstance(forecast, Forecast)
@@ -45,7 +45,7 @@ def test_forecast_after_twenty_steps(tmp_path: Any, capsys: Any) -> None:
     assert str(forecast) in capsys.readouterr().err
 
 
-def test_no_forecast_of_a_short_run_and_no_output_of_a_quiet_one(tmp_path: Any, capsys: Any) -> None:
+def test_no_forecast_for_short_runs_and_no_output_without_verbose(tmp_path: Any, capsys: Any) -> None:
     assert run(STEPS, tmp_path).forecast is None
     assert "Forecast" not in capsys.readouterr().err
     assert run(STEPS + 1, tmp_path, verbose=False).forecast is not None
@@ -72,7 +72,7 @@ def test_forecast_extrapolates_to_the_whole_run(tmp_path: Any, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("changed", "wait", "free", "words"),
+    ("changes", "wait", "free", "word"),
     [
         ({}, 0.0, None, ""),
         ({"threads": 2}, 0.0, None, "2 of 8 cores"),
@@ -87,12 +87,12 @@ def test_forecast_extrapolates_to_the_whole_run(tmp_path: Any, monkeypatch: pyte
         ({"splittable": False}, 0.5, GB // 10, "batch_size"),
     ],
 )
-def test_suggestion_names_one_setting(changed: dict[str, Any], wait: float, free: int | None, words: str) -> None:
-    text = suggestion(60.0, wait, GB, free, dataclasses.replace(GIVEN, **changed))
-    assert words in text
-    assert bool(words) == bool(text)
+def test_suggestion(changes: dict[str, Any], wait: float, free: int | None, word: str) -> None:
+    text = suggestion(60.0, wait, GB, free, dataclasses.replace(CONDITIONS, **changes))
+    assert word in text
+    assert bool(word) == bool(text)
 
 
-def test_lower_resolution_is_suggested_for_long_runs_on_a_cpu() -> None:
-    assert "resolution=112" in suggestion(1e6, 0.0, GB, None, GIVEN)
-    assert suggestion(1e6, 0.0, GB, None, dataclasses.replace(GIVEN, side=64)) == ""
+def test_lower_resolution_is_suggested_for_long_cpu_runs() -> None:
+    assert "resolution=112" in suggestion(1e6, 0.0, GB, None, CONDITIONS)
+    assert suggestion(1e6, 0.0, GB, None, dataclasses.replace(CONDITIONS, side=64)) == ""

@@ -1,4 +1,4 @@
-"""The training loss at a finer resolution than the history has."""
+"""The training loss at a finer resolution than in the history."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from super_selfish.engine.callbacks.losses import Steps
 from super_selfish.supervisors import RotateNetSupervisor
 
 
-def test_steps_average_between_points() -> None:
+def test_points_are_means_since_the_previous_point() -> None:
     class Run:
         class loader:  # noqa: N801 - an attribute
             batches = 4
@@ -31,7 +31,7 @@ def test_steps_average_between_points() -> None:
     assert steps.points == [(0.5, 2.0), (1.0, 6.0), (1.5, 3.0), (2.0, 0.0)]
 
 
-def test_points_of_a_training_average_to_its_history() -> None:
+def test_mean_of_the_points_equals_the_history() -> None:
     images = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8)
     steps, supervisor = Steps(every=1), RotateNetSupervisor(images, backbone="small_resnet")
     supervisor.supervise(epochs=2, batch_size=4, callbacks=[steps], verbose=False)

@@ -1,4 +1,4 @@
-"""Monitors: the spread of embeddings, measures of features, scores."""
+"""Monitors: spread of embeddings, feature metrics, scores."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ def rotate(images: Any = IMAGES) -> RotateNetSupervisor:
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Warnings of a collapse."""
+    """Collapse warnings."""
     messages = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     return [message for message in messages if "collapsed" in message]
 
 
-def test_spread_is_one_minus_the_mean_cosine() -> None:
+def test_spread_is_one_minus_mean_cosine_similarity() -> None:
     rows = nn.functional.normalize(torch.randn(50, 8), dim=1)
     assert spread(7 * rows) == pytest.approx(1 - (rows @ rows.T).mean().item(), abs=1e-6)
     assert spread(torch.ones(5, 8)) == pytest.approx(0, abs=1e-12)
 
 
-def test_byol_without_a_predictor_collapses_and_is_explained(caplog: pytest.LogCaptureFixture) -> None:
+def test_collapse_of_byol_without_a_predictor(caplog: pytest.LogCaptureFixture) -> None:
     projector = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 32))
     heads = SequentialUpTo(projector, nn.Identity())
     supervisor = BYOLSupervisor(tinted(), backbone=SmallResNet(width=4), embedding_size=32, predictor=heads)
@@ -67,13 +67,13 @@ def test_byol_without_a_predictor_collapses_and_is_explained(caplog: pytest.LogC
     assert supervisor.history[0]["spread"] < 0.2
 
 
-def test_moco_with_a_high_temperature_collapses_and_is_explained(caplog: pytest.LogCaptureFixture) -> None:
+def test_collapse_of_moco_with_a_high_temperature(caplog: pytest.LogCaptureFixture) -> None:
     train(MomentumContrastSupervisor(tinted(), backbone=SmallResNet(width=4), t=10.0))
     [warning] = warnings_of(caplog)
     assert "t=10" in warning
 
 
-def test_custom_heads_are_judged_by_their_embeddings(caplog: pytest.LogCaptureFixture) -> None:
+def test_collapse_of_a_custom_head(caplog: pytest.LogCaptureFixture) -> None:
     class Constant(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -96,19 +96,19 @@ def test_custom_heads_are_judged_by_their_embeddings(caplog: pytest.LogCaptureFi
         for name in sorted(all_supervisors())
     ],
 )
-def test_healthy_trainings_have_not_collapsed(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_collapse_warning_with_default_settings(name: str, caplog: pytest.LogCaptureFixture) -> None:
     torch.manual_seed(0)
     train(all_supervisors()[name](tinted(), backbone=SmallResNet(width=4), **SMALL.get(name, {})))
     assert warnings_of(caplog) == []
 
 
-def test_spread_is_measured_where_embeddings_are_compared() -> None:
+def test_spread_is_measured_for_algorithms_that_compare_embeddings() -> None:
     moco = train(MomentumContrastSupervisor(tinted(), backbone=SmallResNet(width=4)))
     assert all(0 <= entry["spread"] <= 1 for entry in moco.history)
     assert "spread" not in train(RotateNetSupervisor(tinted(), backbone=SmallResNet(width=4))).history[0]
 
 
-def test_custom_losses_are_not_judged(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_collapse_warning_for_custom_losses(caplog: pytest.LogCaptureFixture) -> None:
     def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return nn.functional.nll_loss(logits, target)
 
@@ -130,7 +130,7 @@ def test_number_of_monitored_images(images: int, asked: int | None, count: int) 
     assert monitored_count(images, asked) == count
 
 
-def test_measures_of_raw_pixels_are_in_their_ranges() -> None:
+def test_metrics_of_raw_pixels_are_in_range() -> None:
     supervisor = RotateNetSupervisor(IMAGES, backbone=nn.Flatten(), predictor=nn.Linear(32 * 32 * 3, 4))
     entry = supervisor.supervise(epochs=1, watch=12, **QUIET).history[0]
     assert 1 < entry["effective_rank"] <= 12
@@ -138,25 +138,25 @@ def test_measures_of_raw_pixels_are_in_their_ranges() -> None:
     assert 0 < entry["alignment"] < 4
 
 
-def test_mirrored_crops_are_mirrored_and_as_large() -> None:
+def test_mirrored_crop_keeps_the_size() -> None:
     ramp = torch.linspace(0, 1, 20).expand(1, 1, 20, 20)
-    altered = mirrored_crop(ramp)
-    assert altered.shape == ramp.shape
-    assert altered[0, 0, 0, 0] > altered[0, 0, 0, -1]
+    mirrored = mirrored_crop(ramp)
+    assert mirrored.shape == ramp.shape
+    assert mirrored[0, 0, 0, 0] > mirrored[0, 0, 0, -1]
 
 
-def test_probe_scores_every_few_epochs_and_the_last() -> None:
+def test_probe_evaluates_every_few_epochs_and_the_last() -> None:
     probe = Probe((IMAGES, LABELS), (IMAGES[:4], LABELS[:4]), every=2)
     history = rotate().supervise(epochs=3, evaluate=probe, **QUIET).history
     assert ["knn" in entry for entry in history] == [False, True, True]
     assert all(0 <= history[2][key] <= 1 for key in ("knn", "probe"))
 
 
-def test_evaluate_takes_labelled_images() -> None:
+def test_evaluate_accepts_labelled_images() -> None:
     assert "probe" in rotate().supervise(epochs=1, evaluate=(IMAGES, LABELS), **QUIET).history[0]
 
 
-def test_unusable_arguments_are_reported_before_training() -> None:
+def test_invalid_arguments_raise_before_training() -> None:
     supervisor = rotate()
     with pytest.raises(DataError, match="labels"):
         supervisor.supervise(evaluate=IMAGES, **QUIET)

@@ -1,4 +1,4 @@
-"""Schedules over a run, and LARS."""
+"""Learning rate schedules, and LARS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.errors import ConfigurationError
 
 
-def test_warm_up_then_cosine_to_the_end() -> None:
+def test_warm_up_then_cosine() -> None:
     schedule = Schedule("cosine", warm_up=0.2, end=0.1, total=20, batches=5)
     factors = [schedule.at_step(step) for step in range(21)]
     assert factors[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
@@ -24,7 +24,7 @@ def test_warm_up_then_cosine_to_the_end() -> None:
     assert factors[20] == pytest.approx(0.1)
 
 
-def test_the_warm_up_has_a_longest_length() -> None:
+def test_most_epochs_limits_the_warm_up() -> None:
     assert Schedule("cosine", warm_up=0.2, most_epochs=10, total=10_000, batches=100).warm_up_steps == 1000
 
 
@@ -35,7 +35,7 @@ def test_steps_and_exponential() -> None:
     assert [falling.at_step(step) for step in (0, 4, 6, 8)] == pytest.approx([1, 1, 0.1, 0.01])
 
 
-def test_marked_groups_stand_still_at_first() -> None:
+def test_frozen_groups_have_learning_rate_zero_at_first() -> None:
     weights = [nn.Parameter(torch.ones(1)) for _ in range(2)]
     optimizer = torch.optim.SGD([{"params": weights[:1], "frozen": True}, {"params": weights[1:]}], lr=0.5)
     scheduler = Schedule(freeze=0.5, total=4)(optimizer)
@@ -47,7 +47,7 @@ def test_marked_groups_stand_still_at_first() -> None:
     assert seen == [(0, 0.5), (0, 0.5), (0.5, 0.5), (0.5, 0.5)]
 
 
-def test_a_longer_run_continues_on_its_own_length() -> None:
+def test_resumed_run_uses_its_own_length() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0)
     short, longer = Schedule("cosine", total=4)(optimizer), Schedule("cosine", total=100)(optimizer)
     longer.load_state_dict(copy.deepcopy(short.state_dict()))
@@ -58,40 +58,40 @@ def test_a_longer_run_continues_on_its_own_length() -> None:
     assert repr(Schedule("cosine", total=4)) == repr(Schedule("cosine", total=100))
 
 
-def test_lars_by_hand() -> None:
+def test_lars_matches_reference_implementation() -> None:
     weight = nn.Parameter(torch.tensor([[3.0, 4.0]], dtype=torch.float64))
     bias = nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
     groups = [{"params": [weight]}, {"params": [bias], "adapt": False, "weight_decay": 0.0}]
     optimizer = LARS(groups, lr=0.5, momentum=0.9, weight_decay=0.1, trust=0.01)
-    expected, velocity, own, own_velocity = weight.detach().clone(), 0.0, 2.0, 0.0
+    expected, velocity, expected_bias, bias_velocity = weight.detach().clone(), 0.0, 2.0, 0.0
     for _ in range(3):
         weight.grad = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
         bias.grad = torch.tensor([0.25], dtype=torch.float64)
         gradient = weight.grad + 0.1 * expected
         velocity = 0.9 * velocity + 0.5 * 0.01 * expected.norm() / gradient.norm() * gradient
         expected = expected - velocity
-        own_velocity = 0.9 * own_velocity + 0.5 * 0.25
-        own -= own_velocity
+        bias_velocity = 0.9 * bias_velocity + 0.5 * 0.25
+        expected_bias -= bias_velocity
         optimizer.step()
     assert torch.allclose(weight, expected, atol=1e-12)
-    assert bias.item() == pytest.approx(own)
+    assert bias.item() == pytest.approx(expected_bias)
 
 
-def test_lars_moves_a_layer_of_zeros() -> None:
+def test_lars_updates_a_layer_of_zeros() -> None:
     weight = nn.Parameter(torch.zeros(2, 2))
     weight.grad = torch.ones(2, 2)
     LARS([weight], lr=0.1).step()
     assert torch.equal(weight, torch.full((2, 2), -0.1))
 
 
-@pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"momentum": 1.0}, {"weight_decay": -1.0}, {"trust": 0.0}])
-def test_lars_checks_its_numbers(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
-        LARS([nn.Parameter(torch.ones(1))], **{"lr": 0.1} | wrong)
+@pytest.mark.parametrize("invalid", [{"lr": 0.0}, {"momentum": 1.0}, {"weight_decay": -1.0}, {"trust": 0.0}])
+def test_lars_rejects_invalid_arguments(invalid: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(invalid))):
+        LARS([nn.Parameter(torch.ones(1))], **{"lr": 0.1} | invalid)
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         {"curve": "cosin"},
         {"warm_up": 2.0},
@@ -103,6 +103,6 @@ def test_lars_checks_its_numbers(wrong: dict[str, float]) -> None:
         {"curve": "exponential", "begin": 1.0, "end": 0.1},
     ],
 )
-def test_schedules_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+def test_schedule_rejects_invalid_arguments(invalid: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
-        Schedule(**wrong)
+        Schedule(**invalid)
