@@ -1,6 +1,6 @@
 """What decoders report about damaged files that they read all the same.
 
-The C libraries behind OpenCV write to the standard error stream, Pillow warns, tifffile logs; none of them names a file.
+The C libraries behind OpenCV write to the standard error stream, Pillow warns, tifffile logs; none names a file.
 """
 
 from __future__ import annotations

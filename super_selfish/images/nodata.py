@@ -32,7 +32,7 @@ def equal_to(values: npt.NDArray[Any], nodata: float, colours: bool = False) -> 
         found = values == values.dtype.type(int(nodata))
     else:
         found = np.zeros(values.shape, np.bool_)
-    return found.all(axis=2, keepdims=True) if colours else found
+    return np.asarray(found.all(axis=2, keepdims=True)) if colours else found
 
 
 def gdal_nodata(text: object) -> float | None:

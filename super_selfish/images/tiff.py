@@ -1,8 +1,8 @@
 """TIFF files, those included that Pillow would spoil: many bands, deep colour, stacks written as one array.
 
 Rules: a file of several pages gives its first page, unless its own description says that the pages are the channels of
-one image (tifffile, ImageJ, OME); alpha is dropped; white-is-zero is turned around; palettes and inks become RGB. GDAL's
-"no data" and masks are declared as missing. What tifffile reads is read, whatever Pillow makes of it.
+one image (tifffile, ImageJ, OME); alpha is dropped; white-is-zero is turned around; palettes and inks become RGB.
+GDAL's "no data" and masks are declared as missing. What tifffile reads is read, whatever Pillow makes of it.
 """
 
 from __future__ import annotations
@@ -129,9 +129,7 @@ def _stored(file: TiffImagePlugin.TiffImageFile) -> npt.NDArray[Any]:
     """The numbers of an image as they are in the file, without alpha: H×W×C."""
     values = np.asarray(file)
     values = values[:, :, None] if values.ndim == 2 else values
-    return (
-        values[:, :, :3] if file.mode in ("RGBA", "RGBX", "RGBa") else values[:, :, :1] if file.mode == "LA" else values
-    )
+    return values[:, :, : {"LA": 1, "RGBA": 3, "RGBX": 3, "RGBa": 3}.get(file.mode)]
 
 
 def _is_colour(file: TiffImagePlugin.TiffImageFile) -> bool:

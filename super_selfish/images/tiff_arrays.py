@@ -145,10 +145,10 @@ def _grey_or_rgb(values: npt.NDArray[Any], page: Any) -> npt.NDArray[Any]:
             return ~values
         return values.dtype.type((1 << page.bitspersample) - 1) - values if values.dtype.kind == "u" else values
     if photometric == _PALETTE:
-        colours = np.moveaxis(page.colormap, 0, -1)
-        return (
-            (colours >> 8).astype(np.uint8)[values[:, :, 0]] if values.dtype.itemsize == 1 else colours[values[:, :, 0]]
-        )
+        colours: npt.NDArray[Any] = np.moveaxis(page.colormap, 0, -1)
+        if values.dtype.itemsize == 1:
+            colours = (colours >> 8).astype(np.uint8)
+        return np.asarray(colours[values[:, :, 0]])
     return _from_inks(values)
 
 

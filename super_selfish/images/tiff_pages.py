@@ -52,7 +52,8 @@ def plan_of(file: Any) -> Plan:
     """
     page, series = file.pages.first, file.series[0]
     _check_colours(page)
-    shape, axis, pages, whole, notes = page.shape, None, None, False, ()
+    shape, axis, pages, whole = page.shape, None, None, False
+    notes: tuple[str, ...] = ()
     if "S" in page.axes:
         axis = page.axes.index("S")
     elif series.axes == "QYX" and file.is_shaped:
@@ -169,7 +170,7 @@ def _dtype_name(page: Any) -> str:
         return "uint8" if dtype.itemsize == 1 else "uint16"
     if dtype.kind in "iu" and dtype not in (np.uint8, np.uint16):
         return ""  # uint16 or float32: the values decide
-    return {"b": "uint8", "f": "float32"}.get(dtype.kind, dtype.name)
+    return {"b": "uint8", "f": "float32"}.get(dtype.kind, str(dtype.name))
 
 
 def _allocated(page: Any, series: tuple[int, ...] | None, channels: int) -> int:

@@ -181,7 +181,7 @@ def test_the_picture_tells_what_was_painted() -> None:
     assert any("Squared error in the blocks" in text for text in texts)
 
 
-@pytest.mark.parametrize(("argument", "value"), [("p", -1), ("adv_weight", 2), ("adversarial", 1), ("fill", "x")])
+@pytest.mark.parametrize(("argument", "value"), [("p", -1), ("adv_weight", 2), ("adversarial", 1), ("block_fill", "x")])
 def test_arguments_out_of_range(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`{argument}`"):
         make(pictures(), **{argument: value})
