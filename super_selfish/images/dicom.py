@@ -98,6 +98,8 @@ def check_meaning(head: Any) -> None:
         problem = f"PixelPresentation={head.PixelPresentation}"
     elif kind == "MONOCHROME2" and str(getattr(head, "PresentationLUTShape", "")).strip() == "INVERSE":
         problem = "PresentationLUTShape=INVERSE with MONOCHROME2"
+    elif int(getattr(head, "HighBit", 0)) + 1 != int(getattr(head, "BitsStored", 1)) and not _is_float(head):
+        problem = f"HighBit={head.HighBit} with BitsStored={head.BitsStored}"
     elif kind == "MONOCHROME1" and _is_float(head):
         problem = "MONOCHROME1 with pixels of floats"
     elif samples == 1 and _real_world(head) is not None and "RescaleSlope" not in head and not _has_table(head):
@@ -171,15 +173,12 @@ def _narrowed(image: Image, dtype: str) -> Image:
 
 
 def _stored(file: Any) -> npt.NDArray[Any]:
-    """Stored numbers without the bits beside them, in which old files keep overlays."""
+    """Stored numbers without the bits above them, in which old files keep overlays."""
     values = np.asarray(file.pixel_array)
-    allocated = int(file.BitsAllocated)
-    bits = int(getattr(file, "BitsStored", allocated))
-    above = allocated - 1 - int(getattr(file, "HighBit", bits - 1))
-    if values.dtype.kind not in "iu" or allocated == 1 or (bits == allocated and above == 0):
+    unused = 8 * values.dtype.itemsize - int(getattr(file, "BitsStored", file.BitsAllocated))
+    if values.dtype.kind not in "iu" or int(file.BitsAllocated) == 1 or unused <= 0:
         return values
-    unused = 8 * values.dtype.itemsize - bits
-    return (values << above + 8 * values.dtype.itemsize - allocated) >> unused  # arithmetic: the sign stays
+    return (values << unused) >> unused  # arithmetic: the sign stays
 
 
 def _padding(values: npt.NDArray[Any], file: Any) -> Mask | None:

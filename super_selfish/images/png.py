@@ -11,7 +11,7 @@ from PIL import PngImagePlugin
 
 from super_selfish.errors import DataError
 from super_selfish.images import functional
-from super_selfish.images.arrays import apply_orientation, exif_orientation
+from super_selfish.images.arrays import apply_orientation, exif_orientation, from_pillow
 from super_selfish.images.functional import Image
 from super_selfish.images.open_image import Cover, Header, OpenImage
 
@@ -38,7 +38,11 @@ def open_png(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
         return apply_orientation(image, orientation)
 
     def decode_with_alpha() -> Image:
-        image = functional.decode(_chunks(stream, (b"tRNS",)), colour, alpha=True)
+        chunks = _chunks(stream, (b"tRNS",))
+        if head[_COLOUR_TYPE] in _WITH_ALPHA:
+            image = functional.decode(chunks, colour, alpha=True)
+        else:  # transparent colours, which OpenCV knows of palettes only
+            image = from_pillow(PngImagePlugin.PngImageFile(io.BytesIO(chunks)), alpha=True)
         if image is None or image.dtype.name != header.dtype:
             raise DataError("the PNG is damaged, or its transparency cannot be read.")
         return apply_orientation(image, orientation)

@@ -20,9 +20,10 @@ from super_selfish.images.functional import Image
 from super_selfish.images.nodata import equal_to, gdal_nodata
 from super_selfish.images.open_image import Cover, Mask, OpenImage, open_pillow
 from super_selfish.images.tiff_arrays import decoded, is_valid, tifffile_of
-from super_selfish.images.tiff_pages import mask_page, multiple_files, pictures, plan_of
+from super_selfish.images.tiff_pages import channels_of_ome, mask_page, multiple_files, pictures, plan_of
 
 WIDTH, HEIGHT, BITS, PHOTOMETRIC, DESCRIPTION, ORIENTATION, SAMPLES = 256, 257, 258, 262, 270, 274, 277
+TILE_WIDTH, TILE_HEIGHT = 322, 323
 STRIP_BYTES, TILE_BYTES, EXTRA_SAMPLES, SAMPLE_FORMAT, NODATA = 279, 325, 338, 339, 42113
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
@@ -70,7 +71,8 @@ def pillow_suffices(tags: dict[int, Any], several_pages: bool) -> bool:
     bits = max(_numbers(tags.get(BITS), (1,)))
     kind = _numbers(tags.get(SAMPLE_FORMAT), (_UNSIGNED,))[0]
     photometric = _numbers(tags.get(PHOTOMETRIC), (_BLACK_IS_ZERO,))[0]
-    if several_pages and str(tags.get(DESCRIPTION, "")).startswith(_ONE_ARRAY):
+    description = str(tags.get(DESCRIPTION, ""))
+    if description.startswith(_ONE_ARRAY) and (several_pages or channels_of_ome(description) > samples):
         return False
     if 0 in _numbers(tags.get(STRIP_BYTES), ()) + _numbers(tags.get(TILE_BYTES), ()):
         return False
@@ -121,6 +123,7 @@ def _open_by_pillow(stream: BinaryIO, tags: dict[int, Any], several_pages: bool)
         decode_with_alpha=(lambda: read(alpha=True)) if has_alpha(file) else None,
         decode_with_mask=read_with_mask if declares else None,
         left_out=left_out,
+        allocated=int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_HEIGHT, 0)),
         notes=_notes(tags.get(DESCRIPTION), tags.get(NODATA)),
     )
 

@@ -156,6 +156,12 @@ def multiple_files(description: str) -> list[str]:
     return names if len(names) > 1 else []
 
 
+def channels_of_ome(description: str) -> int:
+    """Number of channels that the description of an OME image promises; 0: none."""
+    found = re.search(r'\bSizeC="(\d+)"', description)
+    return int(found[1]) if found else 0
+
+
 def _without_alpha(page: Any) -> list[int] | None:
     colours = page.samplesperpixel - len(page.extrasamples)
     alpha = {colours + place for place, kind in enumerate(page.extrasamples) if int(kind) in _ALPHA}

@@ -22,7 +22,11 @@ from super_selfish.models.shapes import feature_shape
 from super_selfish.pretext.inpainting import CONTEXT_RULES, ContextDataset
 from super_selfish.pretext.preview import CaptionedImage, Preview
 
-RULES = {**CONTEXT_RULES, "adversarial": SWITCH, "adv_weight": PROBABILITY}
+RULES = {
+    **{{"fill": "block_fill"}.get(name, name): rule for name, rule in CONTEXT_RULES.items()},
+    "adversarial": SWITCH,
+    "adv_weight": PROBABILITY,
+}
 LARGEST_GRID = 8  # sides of the map that the channel-wise layer connects; larger maps are averaged to it
 
 

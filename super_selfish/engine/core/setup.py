@@ -48,7 +48,7 @@ class ImageOptions(TypedDict, total=False):
             225 for files; arrays, tensors and data sets of one size stay as they are, but at least 32.
         channels: None: that of the images if all are alike, else 3. Grey is repeated, colour averaged. Alpha is dropped
             unless it makes up this number: 4 keeps the alpha channel, or the fourth band, of RGB.
-        value_range: (low, high) that become 0 and 1 in images that are not uint8; ``"auto"``: of a sample, ``"all"``: of all.
+        value_range: (low, high) that become 0 and 1 in images that are not uint8; ``"auto"``: a sample, ``"all"``: all.
         normalize: None, ``"dataset"``, or (means, standard deviations) per channel on the scale of 0 to 1.
         max_pixels: Larger images are refused before they are decoded.
         fill: Value of pixels that are declared to hold no data and of NaN, on the scale of the files. None: the lower
