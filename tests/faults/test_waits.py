@@ -79,7 +79,7 @@ def test_a_signal_outside_waits_is_only_noted() -> None:
 
 @pytest.mark.daily
 def test_what_workers_log_is_logged_here_once(caplog: pytest.LogCaptureFixture) -> None:
-    images = list(np.random.default_rng(0).integers(0, 4000, (200, 40, 40)).astype(np.uint16))
+    images = list(np.random.default_rng(0).integers(0, 4000, (200, 40, 40, 3)).astype(np.uint16))
     for place in (1, 2, 4, 5, 7, 8):  # not in the sample that the range is settled on
         images[place] = images[place] + np.uint16(50_000)
     supervisor = toy("rotate_net", images, resolution=40)
