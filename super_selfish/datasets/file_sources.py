@@ -17,11 +17,12 @@ import numpy.typing as npt
 
 from super_selfish.datasets.folder_cache import index_folder
 from super_selfish.datasets.folders import Groups, Paths, class_folders
-from super_selfish.datasets.image_source import NO_LABEL, ImageSource
+from super_selfish.datasets.image_source import NO_LABEL, ImageSource, Loaded
 from super_selfish.errors import DataError
+from super_selfish.images import image_files
 from super_selfish.images.formats import EXTENSIONS
 from super_selfish.images.functional import Image
-from super_selfish.images.image_files import Header, decode, inspect_image, printable
+from super_selfish.images.image_files import DROP_ALPHA, AlphaRule, Decoded, Header, printable
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img")
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category")
@@ -42,6 +43,7 @@ class FileSource(ImageSource):
     kind = "files"
     thread_safe = True
     _cover: tuple[int, int] | None = None
+    _alpha: AlphaRule = DROP_ALPHA
     _keys: npt.NDArray[np.int64] | None = None
 
     def __init__(self, root: str, paths: Paths, max_pixels: int, groups: Groups | None = None) -> None:
@@ -49,6 +51,7 @@ class FileSource(ImageSource):
         self.paths = paths
         self.max_pixels = max_pixels
         self._groups = groups
+        self._warned = set()  # shared by copies
         self.class_names = groups.names if groups else None
 
     def __len__(self) -> int:
@@ -61,15 +64,43 @@ class FileSource(ImageSource):
 
     def read(self, index: int) -> Image:
         """Decode file ``index``."""
-        image, alpha = decode(self.path(index), self.max_pixels, cover=self._cover)
-        self._log_alpha(alpha)
-        return image
+        return self.load(index).image
+
+    def item(self, index: int) -> tuple[Image, int | None]:
+        """Image and label of file ``index``."""
+        image, label, _ = self.load(index)
+        return image, label
+
+    def load(self, index: int) -> Loaded:
+        """Decode file ``index``, with the pixels that it declares to hold no data."""
+        found = image_files.load(self.path(index), self.max_pixels, cover=self._cover, alpha=self._alpha)
+        return self._loaded(index, found)
+
+    def examine(self, index: int) -> tuple[Loaded, list[str]]:
+        """Decode file ``index``, and collect what decoders report about it; in one thread at a time."""
+        found, messages = image_files.examine(self.path(index), self.max_pixels, self._cover, self._alpha)
+        return self._loaded(index, found._replace(notes=())), messages
 
     def header(self, index: int) -> Header:
         """What file ``index`` holds, from its first bytes."""
-        header, alpha = inspect_image(self.path(index), self.max_pixels)
-        self._log_alpha(alpha)
-        return header
+        found = image_files.contents(self.path(index), self.max_pixels, alpha=self._alpha)
+        self._warn_of(self._printable(index), found.header.channels, found.alpha, found.left_out, found.notes)
+        return found.header
+
+    def with_alpha(self, rule: AlphaRule) -> FileSource:
+        """The same files with another rule for alpha channels."""
+        other = copy.copy(self)
+        other._alpha = rule
+        return other
+
+    def _loaded(self, index: int, found: Decoded) -> Loaded:
+        if found.alpha or found.left_out or found.notes:
+            channels = found.image.shape[2]
+            self._warn_of(self._printable(index), channels, found.alpha, found.left_out, found.notes)
+        return Loaded(found.image, self.label(index), found.missing)
+
+    def _printable(self, index: int) -> str:
+        return printable(self.name(index))
 
     def covering(self, resolution: tuple[int, int]) -> FileSource:
         """The same files; a JPEG is decoded at reduced scale where that still covers the resolution."""

@@ -5,16 +5,33 @@ from __future__ import annotations
 import copy
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from super_selfish.images.functional import Image
-from super_selfish.images.image_files import Header
+from super_selfish.images.image_files import AlphaRule, Header
+from super_selfish.images.open_image import Mask
 
 NO_LABEL = np.iinfo(np.int64).min
 
 logger = logging.getLogger("super_selfish")
+
+
+class Loaded(NamedTuple):
+    """An image with all that comes with it.
+
+    Attributes:
+        image: H×W×C of uint8, uint16 or float32.
+        label: Its class, if it has one.
+        missing: H×W×C or H×W×1, True where a pixel is declared to hold no data; None: nothing is declared.
+    """
+
+    image: Image
+    label: int | None = None
+    missing: Mask | None = None
 
 
 class ImageSource(ABC):
@@ -30,7 +47,7 @@ class ImageSource(ABC):
     class_names: tuple[str, ...] | None = None
     thread_safe: bool = False
     _labels: npt.NDArray[np.int64] | None = None
-    _alpha_told: bool = False
+    _warned: set[str] | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -80,6 +97,18 @@ class ImageSource(ABC):
         """Image and label at the cost of one reading."""
         return self.read(index), self.label(index)
 
+    def load(self, index: int) -> Loaded:
+        """Image, label and mask of missing pixels at the cost of one reading."""
+        return Loaded(*self.item(index))
+
+    def examine(self, index: int) -> tuple[Loaded, list[str]]:
+        """What :meth:`load` returns, and what decoders report about the image: damage that they pass over."""
+        return self.load(index), []
+
+    def with_alpha(self, rule: AlphaRule) -> ImageSource:  # noqa: ARG002
+        """The same images with another rule for alpha channels. Here: all as is."""
+        return self
+
     def covering(self, resolution: tuple[int, int]) -> ImageSource:  # noqa: ARG002
         """The same images for somebody who needs no more than this height and width.
 
@@ -94,7 +123,30 @@ class ImageSource(ABC):
         other.class_names = class_names
         return other
 
-    def _log_alpha(self, alpha: bool) -> None:
-        if alpha and not self._alpha_told:
-            self._alpha_told = True
-            logger.info("Some images have an alpha channel; it is dropped.")
+    def _warn_once(self, kind: str, message: str, *args: object) -> None:
+        if self._warned is None:
+            self._warned = set()
+        if kind not in self._warned:
+            self._warned.add(kind)
+            logger.warning(message, *args, extra={"once": kind})
+
+    def _warn_of(self, name: str, channels: int, alpha: bool, left_out: int, notes: Sequence[str]) -> None:
+        """Warn once of each kind of thing that is not read as it is."""
+        if alpha:
+            self._warn_once(
+                "alpha",
+                "Image `%s` has an alpha channel, which is dropped; others may have one too. Pass channels=%d to keep "
+                "it as a channel (a fourth band is often marked like this), or background=1.0 to blend it with white.",
+                name,
+                channels + 1,
+            )
+        if left_out:
+            self._warn_once(
+                "pages",
+                "Image `%s` is the first of %d in its file; the others are not read. Write each into a file of its own "
+                "to train on all of them.",
+                name,
+                left_out + 1,
+            )
+        if notes:
+            self._warn_once("notes", "Image `%s`: %s.", name, "; ".join(notes))

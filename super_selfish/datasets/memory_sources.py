@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import numbers
@@ -14,12 +15,24 @@ import numpy.typing as npt
 import torch
 from PIL import Image as Pillow
 
-from super_selfish.datasets.image_source import ImageSource
+from super_selfish.datasets.image_source import ImageSource, Loaded
 from super_selfish.errors import ConfigurationError, DataError, UnreadableImage
-from super_selfish.images.arrays import ALPHA_MODES, canonical, channels_last, to_image, to_numpy
+from super_selfish.images import image_files
+from super_selfish.images.arrays import (
+    blended,
+    canonical,
+    channels_last,
+    exif_orientation,
+    from_pillow,
+    has_alpha,
+    to_image,
+    to_numpy,
+    upright,
+)
 from super_selfish.images.formats import EXTENSIONS
 from super_selfish.images.functional import Image
-from super_selfish.images.image_files import Header, decode
+from super_selfish.images.image_files import DROP_ALPHA, AlphaRule, Header
+from super_selfish.images.open_image import Mask
 
 _IMAGE_KEYS = ("image", "img", "pixel_values", "picture", "photo", "images", "x")
 _LABEL_KEYS = ("label", "labels", "fine_label", "class", "target")
@@ -30,7 +43,7 @@ class ArraySource(ImageSource):
     """All images in one array or tensor.
 
     Args:
-        data: N×H×W, N×H×W×C or N×C×H×W of any real dtype.
+        data: N×H×W, N×H×W×C or N×C×H×W of any real dtype. What a masked array masks holds no data.
 
     Raises:
         ConfigurationError: If it has other axes or another dtype.
@@ -57,7 +70,8 @@ class ArraySource(ImageSource):
             )
         if array.ndim == 4 and not channels_last(array.shape[1:], default_last=not is_tensor):
             array = np.moveaxis(array, 1, -1)
-        self.array = array
+        self.array = np.ma.getdata(array)
+        self.mask = np.ma.getmaskarray(array) if isinstance(array, np.ma.MaskedArray) else None
 
     def __len__(self) -> int:
         """The number of images."""
@@ -68,6 +82,11 @@ class ArraySource(ImageSource):
         if not 0 <= index < len(self):
             raise IndexError(f"There are {len(self)} images; number {index} is not one of them.")
         return canonical(self.array[index])
+
+    def load(self, index: int) -> Loaded:
+        """A copy of image ``index``, with its label and mask."""
+        missing = None if self.mask is None else self.mask[index].reshape(*self.mask.shape[1:3], -1)
+        return Loaded(self.read(index), self.label(index), missing)
 
     def header(self, index: int) -> Header:
         """The shape that all images share."""
@@ -104,6 +123,8 @@ class DatasetSource(ImageSource):
         self.max_pixels = max_pixels
         self.thread_safe = thread_safe
         self._image_key: str | None = None
+        self._alpha = DROP_ALPHA
+        self._warned = set()  # shared by copies
         self.class_names = _class_names(dataset)
 
     def __len__(self) -> int:
@@ -122,16 +143,27 @@ class DatasetSource(ImageSource):
 
     def item(self, index: int) -> tuple[Image, int | None]:
         """Image and label of item ``index``, which is asked for once."""
+        image, label, _ = self.load(index)
+        return image, label
+
+    def load(self, index: int) -> Loaded:
+        """Image, label and mask of item ``index``, which is asked for once."""
         value, label = self._split(self._fetch(index), index)
         try:
-            image = self._to_image(value)
+            image, missing = self._to_image(value, index)
         except DataError as error:
             raise UnreadableImage(f"Item {index} of the data set: {error}") from error
         except Exception as error:  # lazily loaded PIL images fail here, in any way
             raise UnreadableImage(
                 f"Item {index} of the data set cannot be read: {error or type(error).__name__}"
             ) from error
-        return image, label if self._labels is None else super().label(index)
+        return Loaded(image, label if self._labels is None else super().label(index), missing)
+
+    def with_alpha(self, rule: AlphaRule) -> DatasetSource:
+        """The same images with another rule for alpha channels, where they are Pillow images or encoded."""
+        other = copy.copy(self)
+        other._alpha = rule
+        return other
 
     def header(self, index: int) -> Header:
         """The shape of image ``index``, which has to be read for it."""
@@ -165,18 +197,38 @@ class DatasetSource(ImageSource):
             return item[0], _as_label(item[1]) if len(item) > 1 else None
         return item, None
 
-    def _to_image(self, value: Any) -> Image:
+    def _to_image(self, value: Any, index: int) -> tuple[Image, Mask | None]:
         if isinstance(value, Mapping):
             value = value.get("bytes") or value.get("path")
         if isinstance(value, (bytes, bytearray)):
             value = io.BytesIO(value)
         if isinstance(value, (str, os.PathLike, io.BytesIO)):
-            image, alpha = decode(value, self.max_pixels, "encoded bytes")
-            self._log_alpha(alpha)
-            return image
-        if isinstance(value, Pillow.Image):
-            self._log_alpha(value.mode in ALPHA_MODES)
-        return to_image(np.asarray(value) if isinstance(value, (list, tuple)) else value)
+            found = image_files.load(value, self.max_pixels, "encoded bytes", alpha=self._alpha)
+            self._warn_of(str(index), found.image.shape[2], found.alpha, found.left_out, found.notes)
+            return found.image, found.missing
+        if isinstance(value, Pillow.Image) and has_alpha(value):
+            return self._from_pillow(value, index), None
+        if isinstance(value, np.ma.MaskedArray):
+            return _masked(value)
+        return to_image(np.asarray(value) if isinstance(value, (list, tuple)) else value), None
+
+    def _from_pillow(self, picture: Pillow.Image, index: int) -> Image:
+        """A Pillow image with an alpha channel by the rule for these."""
+        image = from_pillow(picture, alpha=True)
+        if self._alpha.channels != image.shape[2]:
+            if self._alpha.background is None:
+                self._warn_of(str(index), image.shape[2] - 1, True, 0, ())
+                return to_image(picture)
+            image = blended(image, self._alpha.background)
+        return upright(image, exif_orientation(picture))
+
+
+def _masked(value: np.ma.MaskedArray[Any, Any]) -> tuple[Image, Mask]:
+    """An image and what is masked of it, in the same layout."""
+    data, mask = np.ma.getdata(value), np.ma.getmaskarray(value)
+    if value.ndim == 3 and 0 not in value.shape and not channels_last(value.shape, default_last=True):
+        data, mask = np.moveaxis(data, 0, -1), np.moveaxis(mask, 0, -1)
+    return canonical(data), mask[:, :, None] if mask.ndim == 2 else mask
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from super_selfish.datasets.image_source import ImageSource
-from super_selfish.datasets.resized_cache import open_cache
-from super_selfish.datasets.scaling import as_float
-from super_selfish.datasets.sources import open_source
+from super_selfish.datasets.fitting import Fit
 from super_selfish.errors import CheckpointError, DataError, UnreadableImage
-from super_selfish.images import functional
 from super_selfish.images.functional import Image
-from super_selfish.images.image_files import MAX_PIXELS, Header
-from super_selfish.images.rectangles import center_crop
+from super_selfish.images.image_files import MAX_PIXELS, AlphaRule
+from super_selfish.images.open_image import Mask
 
 MINIMUM_SIDE = 32
 _DAMAGED = "The stored preprocessing is damaged."
-_BILINEAR_UP_TO = 1.75  # shrinking: nearer to Lanczos than an average over areas up to 1.5, and several times faster
+_FIELDS = ("resolution", "channels", "value_range", "mean", "std", "max_pixels")
+_FIELDS_IF_SET = ("fill", "background")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
-
-
-logger = logging.getLogger("super_selfish")
 
 
 @dataclass(frozen=True)
@@ -44,6 +36,10 @@ class Preprocessing:
         mean: One number a channel on the scale [0, 1], or None.
         std: Likewise, positive.
         max_pixels: The largest image that is decoded.
+        fill: Value, on the scale of the files, of pixels that are declared to hold no data and of those that are not
+            finite. None: the former become the lower end of the value range, the latter are an error.
+        background: Colour on the scale [0, 1], one number or one a channel, that transparent images are blended with.
+            None: alpha is dropped, unless it makes up the number of channels.
 
     Examples:
         >>> import numpy as np
@@ -57,12 +53,20 @@ class Preprocessing:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     max_pixels: int = MAX_PIXELS
+    fill: float | None = None
+    background: tuple[float, ...] | None = None
 
-    def image(self, image: Image) -> Image:
+    @property
+    def alpha_rule(self) -> AlphaRule:
+        """What becomes of alpha channels."""
+        return AlphaRule(self.channels, self.background)
+
+    def image(self, image: Image, missing: Mask | None = None) -> Image:
         """Bring a canonical image to resolution, channels and scale; normalisation is left to the network's side.
 
         Args:
             image: H×W×C, uint8, uint16 or float32.
+            missing: H×W×C or H×W×1, True where a pixel holds no data.
 
         Returns:
             The middle of the image, scaled to cover the resolution: uint8 stays so, anything else is float32 in [0, 1].
@@ -70,7 +74,26 @@ class Preprocessing:
         Raises:
             DataError: If the channels cannot be converted, or values are not finite.
         """
-        return np.ascontiguousarray(_fitted(self._with_channels(self._scaled(image)), *self.resolution))
+        self._check_finite(image, missing)
+        fit = Fit.of(image.shape, self.resolution)
+        part = self._filled(fit.crop(image), None if missing is None else fit.crop(missing))
+        return np.ascontiguousarray(fit.resample(self._with_channels(self._scaled(part))))
+
+    def mask(self, missing: Mask) -> npt.NDArray[np.bool_]:
+        """Which pixels (H, W) of a preprocessed image are made of missing ones, at least in part."""
+        fit = Fit.of(missing.shape, self.resolution)
+        part = np.asarray(fit.crop(missing).any(axis=2, keepdims=True), np.float32)
+        found: npt.NDArray[np.bool_] = fit.resample(part)[:, :, 0] > 0
+        return found
+
+    def clipped(self, image: Image, missing: Mask | None = None) -> float:
+        """The share of an image's values, those missing left out, that lie outside the value range."""
+        low, high = self.value_range or ((0.0, 65535.0) if image.dtype == np.uint16 else (0.0, 1.0))
+        if image.dtype == np.uint8 or (image.min() >= low and image.max() <= high):
+            return 0.0
+        beyond = (image < low) | (image > high)
+        valid = np.isfinite(image) if missing is None else np.isfinite(image) & ~missing
+        return float((beyond & valid).sum() / max(1, int(valid.sum())))
 
     def visible(self, images: Tensor) -> Tensor:
         """Images (..., C, H, W) from a network as they can be looked at: not normalised, clipped to [0, 1]."""
@@ -88,6 +111,8 @@ class Preprocessing:
             "mean": None if self.mean is None else list(self.mean),
             "std": None if self.std is None else list(self.std),
             "max_pixels": self.max_pixels,
+            **({} if self.fill is None else {"fill": self.fill}),
+            **({} if self.background is None else {"background": list(self.background)}),
         }
 
     @classmethod
@@ -97,9 +122,8 @@ class Preprocessing:
         Raises:
             CheckpointError: If a field is missing, unknown or of another type.
         """
-        names = ("resolution", "channels", "value_range", "mean", "std", "max_pixels")
-        if not isinstance(fields, Mapping) or set(fields) != set(names):
-            raise CheckpointError(_DAMAGED, expected=f"the fields {names}", received=f"{fields}")
+        if not isinstance(fields, Mapping) or set(fields) - set(_FIELDS_IF_SET) != set(_FIELDS):
+            raise CheckpointError(_DAMAGED, expected=f"the fields {_FIELDS}", received=f"{fields}")
         channels = fields["channels"]
         right = {
             "resolution": _is_row(fields["resolution"], 2, int) and min(fields["resolution"]) >= 1,
@@ -110,17 +134,21 @@ class Preprocessing:
             and (fields["mean"] is None or _is_row(fields["mean"], channels, float)),
             "std": fields["std"] is None or (_is_row(fields["std"], channels, float) and min(fields["std"]) > 0),
             "max_pixels": _is_number(fields["max_pixels"], int) and fields["max_pixels"] >= 1,
+            "fill": fields.get("fill") is None or _is_number(fields["fill"], float),
+            "background": fields.get("background") is None
+            or any(_is_row(fields["background"], length, float) for length in (1, channels)),
         }
-        wrong = [name for name in names if not right[name]]
+        wrong = [name for name in right if not right[name]]
         if wrong:
-            received = ", ".join(f"{name}={fields[name]!r}" for name in wrong)
+            received = ", ".join(f"{name}={fields.get(name)!r}" for name in wrong)
             raise CheckpointError(_DAMAGED, received=received)
-        rows = {
-            name: None if fields[name] is None else tuple(float(number) for number in fields[name])
-            for name in ("value_range", "mean", "std")
+        rows: dict[str, Any] = {
+            name: None if fields.get(name) is None else tuple(float(number) for number in fields[name])
+            for name in ("value_range", "mean", "std", "background")
         }
         height, width = fields["resolution"]
-        return cls((height, width), channels, max_pixels=fields["max_pixels"], **rows)  # type: ignore[arg-type]
+        rest: dict[str, Any] = {"max_pixels": fields["max_pixels"], "fill": fields.get("fill")}
+        return cls((height, width), channels, **rest, **rows)
 
     def describe(self) -> str:
         """One line for people."""
@@ -131,16 +159,33 @@ class Preprocessing:
         if self.mean is not None and self.std is not None:
             mean, std = (", ".join(f"{number:.3f}" for number in row) for row in (self.mean, self.std))
             parts.append(f"normalised with mean ({mean}) and std ({std})")
+        if self.fill is not None:
+            parts.append(f"missing pixels filled with {self.fill:g}")
         return ", ".join(parts)
+
+    def _check_finite(self, image: Image, missing: Mask | None) -> None:
+        if self.fill is None and not_finite(image, missing) is not None:
+            raise UnreadableImage(
+                "Pixel values are not finite.",
+                fix="Declare them as no data in the file, replace them by a value with fill=, or leave the image out "
+                'by on_error="skip".',
+            )
+
+    def _filled(self, image: Image, missing: Mask | None) -> Image:
+        """An image with the fill value where it holds no data, and where it is not finite."""
+        low = 0.0 if self.value_range is None or image.dtype == np.uint8 else self.value_range[0]
+        value = low if self.fill is None else self.fill
+        if image.dtype != np.float32:
+            value = float(np.clip(np.rint(value), 0, np.iinfo(image.dtype).max))
+        if missing is not None and missing.any():
+            image = np.where(missing, image.dtype.type(value), image)
+        bad = not_finite(image, None)
+        return image if bad is None else np.where(bad, image.dtype.type(value), image)
 
     def _scaled(self, image: Image) -> Image:
         if image.dtype == np.uint8:
             return image
         values = image.astype(np.float32)
-        if not np.isfinite(values).all():
-            raise UnreadableImage(
-                "Pixel values are not finite.", fix='Mask or replace them, or leave the image out by on_error="skip".'
-            )
         full = (0.0, 65535.0) if image.dtype == np.uint16 else (0.0, 1.0)
         low, high = self.value_range or full
         values -= np.float32(low)
@@ -161,16 +206,17 @@ class Preprocessing:
         return np.clip(grey, 0.0, 1.0)
 
 
-def _fitted(image: Image, height: int, width: int) -> Image:
-    """The middle of an image, as much of it as has the shape wanted, at the size wanted."""
-    scale = max(height / image.shape[0], width / image.shape[1])
-    if scale >= 1.0:
-        return functional.fit(image, height, width)
-    middle = [min(there, round(side / scale)) for there, side in zip(image.shape, (height, width), strict=False)]
-    image = center_crop(image, *middle)
-    if scale * _BILINEAR_UP_TO >= 1.0:
-        return functional.resample(image, (height, width))
-    return functional.resize(image, height, width)
+def not_finite(image: Image, missing: Mask | None) -> Mask | None:
+    """Where values are not finite though they are not missing; None: nowhere."""
+    if image.dtype != np.float32:
+        return None
+    with np.errstate(invalid="ignore"):
+        if math.isfinite(float(image.min())) and math.isfinite(float(image.max())):  # takes no memory
+            return None
+    bad = ~np.isfinite(image)
+    if missing is not None:
+        bad &= ~missing
+    return bad if bad.any() else None
 
 
 def check_channels(found: int, wanted: int) -> None:
@@ -195,106 +241,3 @@ def _is_number(value: object, kind: type) -> bool:
 
 def _is_row(value: object, length: object, kind: type) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == length and all(_is_number(item, kind) for item in value)
-
-
-class ImageDataset(ImageSource):
-    """A source whose images come preprocessed.
-
-    Args:
-        source: Where images are read.
-        preprocessing: What is done to them.
-        cache: A folder to keep 8-bit images of files in once they are preprocessed; None: keep none.
-    """
-
-    def __init__(self, source: ImageSource, preprocessing: Preprocessing, cache: Path | None = None) -> None:
-        self.source = source
-        self._folder = cache
-        self._stamp = source.stamp() if cache is not None else None
-        if cache is not None and self._stamp is None:
-            logger.warning("`cache` keeps images of files only: a folder, a list of paths or a CSV file.")
-        self.preprocessing = preprocessing
-        self.kind = source.kind
-        self.class_names = source.class_names
-        self.thread_safe = source.thread_safe
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """What is done to the images; may be set."""
-        return self._preprocessing
-
-    @preprocessing.setter
-    def preprocessing(self, preprocessing: Preprocessing) -> None:
-        self._preprocessing = preprocessing
-        self._large_enough = self.source.covering(preprocessing.resolution)
-        self._cache = None
-        if self._folder is not None and self._stamp is not None:
-            self._cache = open_cache(self._folder, self._stamp, len(self.source), preprocessing.as_json())
-
-    @classmethod
-    def from_(cls, data: object, preprocessing: Preprocessing, minimum: int = 1) -> ImageDataset:
-        """Open anything that :func:`open_source` takes; another ImageDataset is preprocessed anew from its source.
-
-        Raises:
-            ConfigurationError: If this kind of data is not accepted.
-            DataError: If there are fewer than ``minimum`` images.
-        """
-        if isinstance(data, ImageDataset):
-            data = data.source
-        return cls(open_source(data, max_pixels=preprocessing.max_pixels, minimum=minimum), preprocessing)
-
-    @property
-    def cached(self) -> bool:
-        """Whether preprocessed images are kept."""
-        return self._cache is not None
-
-    def __len__(self) -> int:
-        """The number of images."""
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Image ``index`` as a float tensor C×H×W in [0, 1] that is not normalised, and its label, or 0 without one."""
-        image, label = self.item(index)
-        return as_float(image), 0 if label is None else label
-
-    def read(self, index: int) -> Image:
-        """Image ``index``, preprocessed: H×W×C, uint8 in [0, 255] or float32 in [0, 1]."""
-        kept = None if self._cache is None else self._cache.get(index)
-        return self._apply(self._large_enough.read(index), index) if kept is None else kept
-
-    def item(self, index: int) -> tuple[Image, int | None]:
-        """Preprocessed image and label at the cost of one reading."""
-        kept = None if self._cache is None else self._cache.get(index)
-        if kept is not None:
-            return kept, self.label(index)
-        image, label = self._large_enough.item(index)
-        return self._apply(image, index), label if self._labels is None else self.label(index)
-
-    def header(self, index: int) -> Header:
-        """What :meth:`read` returns."""
-        dtype = "uint8" if self.source.header(index).dtype == "uint8" else "float32"
-        return Header(*self.preprocessing.resolution, self.preprocessing.channels, dtype)
-
-    def name(self, index: int) -> str:
-        """What the source calls image ``index``."""
-        return self.source.name(index)
-
-    def label(self, index: int) -> int | None:
-        """The label that the source gives image ``index``."""
-        return self.source.label(index) if self._labels is None else super().label(index)
-
-    def keys(self) -> npt.NDArray[np.int64] | None:
-        """The keys of the source."""
-        return self.source.keys()
-
-    def fingerprint(self) -> dict[str, int | str]:
-        """The fingerprint of the source."""
-        return self.source.fingerprint()
-
-    def _apply(self, image: Image, index: int) -> Image:
-        try:
-            made = self.preprocessing.image(image)
-        except DataError as error:
-            raise type(error)(f"Image `{self.source.name(index)}`: {error}") from error
-        if self._cache is not None:
-            self._cache.put(index, made)
-        return made

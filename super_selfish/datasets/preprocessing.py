@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from super_selfish.datasets.image_dataset import ImageDataset
 from super_selfish.datasets.image_source import ImageSource
-from super_selfish.datasets.memory_sources import evenly_spaced
-from super_selfish.datasets.preprocessed import MINIMUM_SIDE, ImageDataset, Preprocessing, check_channels
-from super_selfish.errors import ConfigurationError, DataError, UnreadableImage
-from super_selfish.images.functional import Image
-from super_selfish.images.image_files import MAX_PIXELS, printable
+from super_selfish.datasets.preprocessed import MINIMUM_SIDE, Preprocessing
+from super_selfish.datasets.sample import Rows, Sample
+from super_selfish.errors import ConfigurationError, is_number
+from super_selfish.images.image_files import MAX_PIXELS, AlphaRule
 
 __all__ = ["DEFAULT_SIDE", "ImageDataset", "Preprocessing", "fit_preprocessing"]
 
 DEFAULT_SIDE = 225
-_HEADERS, _HEADERS_OF_DATASET, _VALUES, _MOMENTS = 2_000, 16, 64, 1_000
-_PIXELS_AN_IMAGE = 1 << 16  # enough for percentiles
-_FULL_SCALES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # 8, 10, 12, 14 and 16 bits
-_SMALLEST_STD = 1e-3
-
-_T = TypeVar("_T")
-_Rows = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def fit_preprocessing(
@@ -35,6 +29,8 @@ def fit_preprocessing(
     value_range: str | tuple[float, float] = "auto",
     normalize: str | tuple[Sequence[float], Sequence[float]] | None = None,
     max_pixels: int = MAX_PIXELS,
+    fill: float | None = None,
+    background: float | Sequence[float] | None = None,
     on_error: str = "raise",
 ) -> Preprocessing:
     """Settle size, channels and scale, from a sample of the images where they are not given.
@@ -46,9 +42,14 @@ def fit_preprocessing(
         channels: None: what all images have; 3 where they differ.
         value_range: "auto", or what becomes 0 and 1 where pixels are not uint8. "auto": uint16 from 0 to the smallest
             full scale of 8, 10, 12, 14 or 16 bits that holds the sample; floats in [0, 1] as they are, else from the
-            0.1 percentile, or 0 if that is lower, to the 99.9 percentile.
+            0.1 percentile, or 0 if that is lower, to the 99.9 percentile. "all": the same by all images, and floats
+            from their smallest to their largest value. Pixels that are declared to hold no data are left out.
         normalize: None, "dataset" (mean and std of up to 1,000 images), or (mean, std) on the scale [0, 1].
         max_pixels: The largest image that will be decoded.
+        fill: Value of pixels without data and of those that are not finite, on the scale of the files. None: the lower
+            end of the value range for pixels that are declared to hold no data; others are an error.
+        background: Colour on the scale [0, 1], one number or one a channel, that transparent images are blended with.
+            None: alpha is dropped, unless ``channels`` counts it.
         on_error: "raise", or "skip" to pass over unreadable images in the sample.
 
     Raises:
@@ -57,125 +58,27 @@ def fit_preprocessing(
     """
     _check(resolution, channels, max_pixels, on_error)
     explicit_range = _explicit_range(value_range)
-    sample = _Sample(source, on_error == "skip") if source is not None else None
+    behind = _background(background)
+    if source is not None:
+        source = source.with_alpha(AlphaRule(channels, behind))
+    sample = Sample(source, on_error == "skip", _fill(fill)) if source is not None else None
     settled = channels or (sample.channels() if sample else 3)
     if sample:
         sample.check(settled)
     fitted = Preprocessing(
         _resolution(resolution, sample),
         settled,
-        explicit_range or (sample.value_range() if sample else None),
+        explicit_range or (sample.value_range(of_all=value_range == "all") if sample else None),
         None,
         None,
         max_pixels,
+        _fill(fill),
+        behind,
     )
     if normalize is None:
         return fitted
     mean, std = _moments(normalize, fitted, sample)
-    return Preprocessing(fitted.resolution, settled, fitted.value_range, mean, std, max_pixels)
-
-
-class _Sample:
-    """Headers of evenly spaced images, and more looks at the images themselves."""
-
-    def __init__(self, source: ImageSource, skip: bool) -> None:
-        self.source = source
-        self.skip = skip
-        count = _HEADERS_OF_DATASET if source.kind == "dataset" else 1 if source.kind == "arrays" else _HEADERS
-        self.headers = dict(self._each(evenly_spaced(len(source), count), source.header))
-
-    def channels(self) -> int:
-        found = {header.channels for header in self.headers.values()}
-        return found.pop() if len(found) == 1 else 3
-
-    def check(self, channels: int) -> None:
-        for index, header in self.headers.items():
-            try:
-                check_channels(header.channels, channels)
-            except DataError as error:
-                if not self.skip:
-                    raise DataError(f"{self._name(index)}: {error}") from error
-
-    def common_size(self) -> tuple[int, int] | None:
-        sizes = {header[:2] for header in self.headers.values()}
-        return sizes.pop() if len(sizes) == 1 and self.source.kind != "files" else None
-
-    def _is_finite(self, index: int, image: Image) -> bool:
-        finite = bool(np.isfinite(image).all())
-        if not finite and not self.skip:
-            raise UnreadableImage(
-                f"{self._name(index)}: pixel values are not finite.",
-                fix='Mask or replace them, or leave the image out by on_error="skip".',
-            )
-        return finite
-
-    def value_range(self) -> tuple[float, float] | None:
-        deep = [index for index, header in self.headers.items() if header.dtype != "uint8"]
-        if self.source.kind == "arrays" and deep:
-            deep = list(range(len(self.source)))
-        elif self.source.kind == "dataset":
-            deep = evenly_spaced(len(self.source), _VALUES) if deep else []
-        chosen = [deep[place] for place in evenly_spaced(len(deep), _VALUES)]
-        if not chosen:
-            return None
-        values, whole, lowest, highest = [], True, np.inf, -np.inf
-        for index, image in self._each(chosen, self.source.read):
-            if image.dtype == np.uint8:
-                continue
-            if not self._is_finite(index, image):
-                continue
-            whole = whole and image.dtype == np.uint16
-            lowest, highest = min(lowest, float(image.min())), max(highest, float(image.max()))
-            values.append(_thinned(image))
-        if not values:
-            return None
-        if whole:
-            return (0.0, next(scale for scale in _FULL_SCALES if scale >= highest))
-        all_float = all(part.dtype == np.float32 for part in values)
-        if all_float and lowest >= 0 and highest <= 1:
-            return None
-        low, high = np.percentile(np.concatenate([part.astype(np.float64) for part in values]), [0.1, 99.9])
-        low = min(0.0, float(low))
-        return (low, float(high) if high > low else low + 1.0)
-
-    def moments(self, preprocessing: Preprocessing) -> _Rows:
-        source = self.source.covering(preprocessing.resolution)
-
-        def look(index: int) -> npt.NDArray[np.float64]:
-            image = preprocessing.image(source.read(index))
-            pixels = image.reshape(-1, image.shape[2]).astype(np.float64)
-            if image.dtype == np.uint8:
-                pixels /= 255.0
-            return np.stack([pixels.mean(axis=0), (pixels**2).mean(axis=0)])
-
-        looks = [look for _, look in self._each(evenly_spaced(len(self.source), _MOMENTS), look)]
-        mean, square = np.mean(looks, axis=0)
-        std = np.maximum(np.sqrt(np.maximum(square - mean**2, 0.0)), _SMALLEST_STD)
-        return tuple(mean.tolist()), tuple(std.tolist())
-
-    def _each(self, indices: Iterable[int], look: Callable[[int], _T]) -> Iterator[tuple[int, _T]]:
-        """Look at images one after the other; unreadable ones are passed over if they may, but not all of them."""
-        seen, last = 0, None
-        for index in indices:
-            try:
-                found = look(index)
-            except DataError as error:
-                if not self.skip:
-                    raise
-                last = error
-                continue
-            seen += 1
-            yield index, found
-        if not seen and last is not None:
-            raise DataError(f"None of the images that were looked at can be read; the last: {last}") from last
-
-    def _name(self, index: int) -> str:
-        return f"Image `{printable(self.source.name(index))}`"
-
-
-def _thinned(image: Image) -> Image:
-    pixels = image.reshape(-1)
-    return pixels[:: -(-pixels.size // _PIXELS_AN_IMAGE)]
+    return dataclasses.replace(fitted, mean=mean, std=std)
 
 
 def _check(resolution: object, channels: object, max_pixels: object, on_error: str) -> None:
@@ -198,7 +101,7 @@ def _is_count(value: object, least: int) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= least
 
 
-def _resolution(resolution: Any, sample: _Sample | None) -> tuple[int, int]:
+def _resolution(resolution: Any, sample: Sample | None) -> tuple[int, int]:
     if resolution is not None:
         height, width = resolution if isinstance(resolution, (tuple, list)) else (resolution, resolution)
         return int(height), int(width)
@@ -210,7 +113,7 @@ def _resolution(resolution: Any, sample: _Sample | None) -> tuple[int, int]:
 
 
 def _explicit_range(value_range: Any) -> tuple[float, float] | None:
-    if isinstance(value_range, str) and value_range == "auto":
+    if isinstance(value_range, str) and value_range in ("auto", "all"):
         return None
     try:
         low, high = (float(number) for number in value_range)
@@ -219,13 +122,34 @@ def _explicit_range(value_range: Any) -> tuple[float, float] | None:
     if isinstance(value_range, str) or not (np.isfinite([low, high]).all() and low < high):
         raise ConfigurationError(
             "`value_range` cannot work.",
-            expected='"auto", or (low, high) with low < high',
+            expected='"auto", "all", or (low, high) with low < high',
             received=f"value_range={value_range!r}",
         )
     return low, high
 
 
-def _moments(normalize: Any, fitted: Preprocessing, sample: _Sample | None) -> _Rows:
+def _fill(fill: Any) -> float | None:
+    if fill is not None and not is_number(fill, -math.inf, math.inf):
+        raise ConfigurationError(
+            "`fill` cannot work.", expected="None, or a number on the scale of the files", received=f"fill={fill!r}"
+        )
+    return None if fill is None else float(fill)
+
+
+def _background(background: Any) -> tuple[float, ...] | None:
+    if background is None:
+        return None
+    row = tuple(background) if isinstance(background, (tuple, list)) else (background,)
+    if not all(is_number(part, 0, 1) for part in row) or len(row) not in (1, 3):
+        raise ConfigurationError(
+            "`background` cannot work.",
+            expected="None, or one number or three (red, green, blue) in [0, 1]",
+            received=f"background={background!r}",
+        )
+    return tuple(float(part) for part in row)
+
+
+def _moments(normalize: Any, fitted: Preprocessing, sample: Sample | None) -> Rows:
     if isinstance(normalize, str) and normalize == "dataset":
         if sample is None:
             raise ConfigurationError('`normalize="dataset"` needs images.', fix="Give the data set, or (mean, std).")

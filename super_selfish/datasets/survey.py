@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from super_selfish.datasets.file_sources import FileSource
 from super_selfish.datasets.image_source import ImageSource
+from super_selfish.datasets.pixel_findings import PixelFindings
 from super_selfish.datasets.preprocessed import LUMA, MINIMUM_SIDE
 from super_selfish.datasets.scaling import without_uint16
 from super_selfish.datasets.sources import open_source
@@ -48,6 +49,7 @@ class Survey:
         orientations: Files by EXIF orientation.
         mean: Of each channel on the scale of 0 to 1; empty where channels differ.
         std: Likewise.
+        pixels: Missing pixels, values beyond the range, and damage.
     """
 
     images: int
@@ -62,6 +64,7 @@ class Survey:
     orientations: Counter[int] = field(default_factory=Counter)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    pixels: PixelFindings = field(default_factory=PixelFindings)
 
     @property
     def recommendations(self) -> list[str]:
@@ -88,7 +91,7 @@ class Survey:
             told.append("Remove the EXIF orientation of files that were turned already (exiftool -Orientation= FILES).")
         if self.constant or self.tiny:
             told.append("Constant and tiny images teach nothing: remove them.")
-        return told
+        return told + self.pixels.recommendations
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
@@ -106,7 +109,7 @@ def survey(data: object, *, max_pixels: int = MAX_PIXELS) -> Survey:
         DataError: If there are no images.
     """
     source = open_source(data, max_pixels=max_pixels)
-    found = Survey(len(source))
+    found = Survey(len(source), pixels=PixelFindings.of(source))
     thumbs: list[npt.NDArray[np.float32]] = []
     names: list[str] = []
     sums: dict[int, npt.NDArray[np.float64]] = {}
@@ -134,7 +137,8 @@ def _readable(source: ImageSource, found: Survey) -> Iterator[tuple[int, Image]]
     for index in range(len(source)):
         name = source.name(index)
         try:
-            header, image = source.header(index), reduced.read(index)
+            header = source.header(index)
+            image = found.pixels.add(name, *reduced.examine(index))
         except DataError as error:
             found.unreadable.append((name, str(error)))
             continue
@@ -204,6 +208,7 @@ def _lines(found: Survey) -> Iterator[str]:
             yield from (f"  {name}" for name in names[:_SHOWN])
             if len(names) > _SHOWN:
                 yield f"  and {len(names) - _SHOWN} more"
+    yield from found.pixels.lines()
     yield from found.recommendations
 
 

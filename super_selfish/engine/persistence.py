@@ -27,6 +27,7 @@ from super_selfish.version import __version__
 
 logger = logging.getLogger("super_selfish")
 
+_RENAMED = {"context_net": {"fill": "block_fill"}}  # arguments of files from before: old name to new
 _MODEL = "model."
 AnySupervisor = TypeVar("AnySupervisor", bound=SupervisorBase)
 
@@ -152,7 +153,7 @@ class Persistence:
                 fix="super_selfish.load(name) finds the right class.",
             )
         here = as_json(supervisor.hyperparameters())
-        there = manifest.get("arguments")
+        there = stored_arguments(manifest)
         if not isinstance(there, dict):
             raise CheckpointCorrupt(f"`{stored.path}` is damaged: its manifest has no arguments.")
         there = {**supervisor.former_defaults, **there}
@@ -168,7 +169,7 @@ class Persistence:
         differing += [
             f"{key} is {present[key]!r} here and {preprocessing.get(key)!r} in the file"
             for option in sorted(set(options) - {"max_pixels"})
-            if options.get(option) not in ("auto", "dataset")
+            if options.get(option) not in ("auto", "all", "dataset")
             for key in fields.get(option, (option,))
             if present[key] != preprocessing.get(key)
         ]
@@ -177,6 +178,15 @@ class Persistence:
                 f"`{stored.path}` was trained with other settings: {'; '.join(differing)}.",
                 fix="Build the supervisor with the settings of the file, or use super_selfish.load(name).",
             )
+
+
+def stored_arguments(manifest: Mapping[str, Any]) -> Any:
+    """The arguments of a manifest under the names that they have today."""
+    arguments = manifest.get("arguments")
+    renamed = _RENAMED.get(str(manifest.get("supervisor")), {})
+    if not isinstance(arguments, dict) or set(renamed.values()) & set(arguments):
+        return arguments
+    return {renamed.get(name, name): value for name, value in arguments.items()}
 
 
 def restore(
@@ -217,7 +227,7 @@ def build(cls: type[AnySupervisor], stored: WeightsFile, given: Mapping[str, Any
     Raises:
         CheckpointMismatch: If it needs a network that only the user can build.
     """
-    arguments, networks = stored.manifest.get("arguments"), stored.manifest.get("networks")
+    arguments, networks = stored_arguments(stored.manifest), stored.manifest.get("networks")
     if not isinstance(arguments, dict) or not isinstance(networks, dict):
         raise CheckpointCorrupt(f"`{stored.path}` is damaged: its manifest has no arguments.")
     allowed = set(inspect.signature(cls.__init__).parameters) - {"self", "dataset", "images", *networks}

@@ -94,13 +94,40 @@ def canonical(array: npt.NDArray[np.generic]) -> Image:
     return np.ascontiguousarray(values)
 
 
-def from_pillow(picture: Pillow.Image) -> Image:
-    """A Pillow image as a canonical image: alpha dropped, palette, CMYK, YCbCr and HSV converted to RGB.
+def has_alpha(picture: Pillow.Image) -> bool:
+    """Whether a Pillow image has an alpha channel, or a transparent colour."""
+    return picture.mode in ALPHA_MODES or "transparency" in picture.info
+
+
+def blended(image: Image, background: Sequence[float]) -> Image:
+    """An image whose last channel is alpha, over a background.
+
+    Args:
+        image: H×W×(C+1).
+        background: On the scale [0, 1]: a number for each of the C channels, or one for all.
+    """
+    white = 1.0 if image.dtype == np.float32 else float(np.iinfo(image.dtype).max)
+    behind = np.asarray(background, np.float32) * np.float32(white)
+    opacity = image[:, :, -1:].astype(np.float32) / np.float32(white)
+    mixed = behind + opacity * (image[:, :, :-1].astype(np.float32) - behind)
+    if image.dtype == np.float32:
+        return np.ascontiguousarray(mixed)
+    return np.clip(np.rint(mixed), 0, white).astype(image.dtype)
+
+
+def from_pillow(picture: Pillow.Image, alpha: bool = False) -> Image:
+    """A Pillow image as a canonical image: palette, CMYK, YCbCr and HSV converted to RGB.
+
+    Args:
+        picture: The image.
+        alpha: Keep transparency as the last channel, instead of dropping it.
 
     Raises:
         DataError: If the mode has no stated conversion (CIE Lab for one).
     """
     mode = picture.mode
+    if alpha and has_alpha(picture):
+        return canonical(np.asarray(picture.convert("LA" if mode in GREY_MODES else "RGBA")))
     if mode in ("1", "L", "RGB", "I", "F") or mode.startswith("I;16"):
         return canonical(np.asarray(picture))
     if mode in ("LA", "La"):

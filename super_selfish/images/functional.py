@@ -267,23 +267,26 @@ def look_up(image: Image, table: Image) -> Image:
     return _with_channels(cv2.LUT(image, table))
 
 
-def decode(data: bytes, colour: bool, reduction: int = 1) -> Image | None:
-    """Decode a file in memory: RGB or grey, uint8 or uint16 as stored, without alpha or its orientation.
+def decode(data: bytes, colour: bool, reduction: int = 1, alpha: bool = False) -> Image | None:
+    """Decode a file in memory: RGB or grey, uint8 or uint16 as stored, without its orientation.
 
     Args:
         data: The content of the file.
         colour: Whether the image is to be RGB, else grey.
         reduction: 1, 2, 4 or 8: a JPEG is decoded at that fraction of its size, rounded up.
+        alpha: Keep transparency as the last channel, instead of dropping it.
 
     Returns:
         H×W×C, or None if OpenCV cannot decode it.
     """
     flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION | colour
     flags |= 8 * reduction if reduction > 1 else 0  # as OpenCV numbers its IMREAD_REDUCED flags
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if image is not None and colour:
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return None if image is None else _with_channels(image)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if alpha else flags)
+    if image is None or (alpha and image.ndim + image.shape[-1] != 7):  # H×W×4, also of grey with alpha
+        return None
+    if alpha:
+        return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA) if colour else np.ascontiguousarray(image[:, :, 2:])
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if colour else _with_channels(image)
 
 
 def histogram(image: Image) -> npt.NDArray[np.int64]:

@@ -22,9 +22,11 @@ def open_jpeg(stream: BinaryIO, cover: Cover) -> OpenImage:
     height, width, channels, _ = opened.header
     factor = reduction(height, width, cover, opened.orientation)
 
+    by_opencv = file.format == "JPEG" and file.mode in ("L", "RGB")
+
     def decode() -> Image:
         image = None
-        if file.format == "JPEG" and file.mode in ("L", "RGB"):
+        if by_opencv:
             stream.seek(0)
             data = stream.read()
             if data.endswith(_END):  # OpenCV does not always report a truncated file
@@ -35,7 +37,13 @@ def open_jpeg(stream: BinaryIO, cover: Cover) -> OpenImage:
             image = from_pillow(file)
         return apply_orientation(trimmed(image, height, width, factor), opened.orientation)
 
-    return opened._replace(decode=decode)
+    def verify() -> None:  # Pillow reports no damaged data
+        stream.seek(0)
+        data = stream.read()
+        if not by_opencv or not data.endswith(_END):
+            functional.decode(data, False, 8)
+
+    return opened._replace(decode=decode, verify=verify)
 
 
 def reduction(height: int, width: int, cover: Cover, orientation: int) -> int:

@@ -11,7 +11,7 @@ from PIL import PngImagePlugin
 
 from super_selfish.errors import DataError
 from super_selfish.images import functional
-from super_selfish.images.arrays import apply_orientation, exif_orientation
+from super_selfish.images.arrays import apply_orientation, exif_orientation, from_pillow
 from super_selfish.images.functional import Image
 from super_selfish.images.open_image import Cover, Header, OpenImage
 
@@ -23,21 +23,41 @@ _COLOUR, _WITH_ALPHA = (2, 3, 6), (4, 6)
 def open_png(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
     """Open a PNG file; it is decoded at full size."""
     head = stream.read(_COLOUR_TYPE + 1)
-    stream.seek(0)
-    file = PngImagePlugin.PngImageFile(stream)
+    file = _header(stream)
     if "exif" not in file.info and (late := _late_exif(stream)):
         file.info["exif"] = b"Exif\0\0" + late
     orientation = exif_orientation(file)
     colour = head[_COLOUR_TYPE] in _COLOUR
     header = Header(file.height, file.width, 3 if colour else 1, "uint16" if head[_DEPTH] == 16 else "uint8")
+    left_out = int(getattr(file, "n_frames", 1)) - 1
 
     def decode() -> Image:
-        image = functional.decode(_critical_chunks(stream), colour)
+        image = functional.decode(_chunks(stream), colour)
         if image is None or image.dtype.name != header.dtype:
             raise DataError("the PNG is damaged.")
         return apply_orientation(image, orientation)
 
-    return OpenImage(header, orientation, head[_COLOUR_TYPE] in _WITH_ALPHA or "transparency" in file.info, decode)
+    def decode_with_alpha() -> Image:
+        chunks = _chunks(stream, (b"tRNS",))
+        if head[_COLOUR_TYPE] in _WITH_ALPHA:
+            image = functional.decode(chunks, colour, alpha=True)
+        else:  # transparent colours, which OpenCV knows of palettes only
+            image = from_pillow(PngImagePlugin.PngImageFile(io.BytesIO(chunks)), alpha=True)
+        if image is None or image.dtype.name != header.dtype:
+            raise DataError("the PNG is damaged, or its transparency cannot be read.")
+        return apply_orientation(image, orientation)
+
+    if head[_COLOUR_TYPE] not in _WITH_ALPHA and "transparency" not in file.info:
+        return OpenImage(header, orientation, 0, decode, left_out=left_out)
+    return OpenImage(header, orientation, 1, decode, decode_with_alpha, left_out=left_out)
+
+
+def _header(stream: BinaryIO) -> PngImagePlugin.PngImageFile:
+    stream.seek(0)
+    try:
+        return PngImagePlugin.PngImageFile(stream)
+    except (ValueError, SyntaxError):  # Pillow refuses large profiles and texts, and those with a wrong checksum
+        return PngImagePlugin.PngImageFile(io.BytesIO(_chunks(stream, (b"tRNS", b"eXIf", b"acTL"))))
 
 
 def _late_exif(stream: BinaryIO) -> bytes | None:
@@ -51,8 +71,12 @@ def _late_exif(stream: BinaryIO) -> bytes | None:
     return None
 
 
-def _critical_chunks(stream: BinaryIO) -> bytes:
+def _chunks(stream: BinaryIO, ancillary: tuple[bytes, ...] = ()) -> bytes:
     """The file without what decides nothing about its pixels, of which OpenCV prints warnings.
+
+    Args:
+        stream: The file.
+        ancillary: Kinds of chunks that are kept beside the critical ones.
 
     Raises:
         DataError: If a checksum is wrong or the end is missing, which OpenCV does not always report.
@@ -62,10 +86,12 @@ def _critical_chunks(stream: BinaryIO) -> bytes:
     while len(prefix := stream.read(8)) == 8:
         length, kind = struct.unpack(">I4s", prefix)
         chunk = prefix + stream.read(length + 4)
-        if kind[:1].isupper():  # critical
-            if zlib.crc32(memoryview(chunk)[4:-4]).to_bytes(4, "big") != chunk[-4:]:
+        critical = kind[:1].isupper()
+        if critical or kind in ancillary:
+            if zlib.crc32(memoryview(chunk)[4:-4]).to_bytes(4, "big") == chunk[-4:]:
+                kept.append(chunk)
+            elif critical:
                 raise DataError("the PNG is damaged.")
-            kept.append(chunk)
         if kind == b"IEND":
             return b"".join(kept)
     raise DataError("the PNG is cut short.")

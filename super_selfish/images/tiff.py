@@ -1,47 +1,33 @@
 """TIFF files, those included that Pillow would spoil: many bands, deep colour, stacks written as one array.
 
-Rules: a file of several pages gives its first page, unless its own description says that the pages are one array
-(tifffile, ImageJ, OME) that has a legal channel axis; alpha is dropped; white-is-zero is turned around.
+Rules: a file of several pages gives its first page, unless its own description says that the pages are the channels of
+one image (tifffile, ImageJ, OME); alpha is dropped; white-is-zero is turned around; palettes and inks become RGB.
+GDAL's "no data" and masks are declared as missing. What tifffile reads is read, whatever Pillow makes of it.
 """
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 from PIL import TiffImagePlugin
 
 from super_selfish.errors import DataError
-from super_selfish.images.arrays import (
-    MAX_CHANNELS,
-    apply_orientation,
-    canonical,
-    channels_last,
-    exif_orientation,
-    from_pillow,
-)
+from super_selfish.images.arrays import apply_orientation, exif_orientation, from_pillow, has_alpha
 from super_selfish.images.functional import Image
-from super_selfish.images.open_image import Cover, Header, OpenImage, open_pillow
-
-if TYPE_CHECKING:
-    import tifffile
+from super_selfish.images.nodata import equal_to, gdal_nodata
+from super_selfish.images.open_image import Cover, Mask, OpenImage, open_pillow
+from super_selfish.images.tiff_arrays import decoded, is_valid, tifffile_of
+from super_selfish.images.tiff_pages import channels_of_ome, mask_page, multiple_files, pictures, plan_of
 
 WIDTH, HEIGHT, BITS, PHOTOMETRIC, DESCRIPTION, ORIENTATION, SAMPLES = 256, 257, 258, 262, 270, 274, 277
-EXTRA_SAMPLES, SAMPLE_FORMAT = 338, 339
+TILE_WIDTH, TILE_HEIGHT = 322, 323
+STRIP_BYTES, TILE_BYTES, EXTRA_SAMPLES, SAMPLE_FORMAT, NODATA = 279, 325, 338, 339, 42113
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _ONE_ARRAY = ('{"shape":', "ImageJ=", "<?xml", "<OME")
-
-
-class _Plan(NamedTuple):
-    """How tifffile is to read a file: which axis of which part of it holds the channels."""
-
-    header: Header
-    orientation: int
-    whole_series: bool
-    channel_axis: int | None
-    kept: list[int] | None  # samples that are not alpha, where some are
 
 
 def open_tiff(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
@@ -50,19 +36,14 @@ def open_tiff(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
     Pillow reads what it reads without loss: it has the codecs of old files (LZW, JPEG, fax), and reads PackBits seven
     times as fast as tifffile, which reads the others.
     """
-    tags, several_pages = first_directory(stream)
-    if not pillow_suffices(tags, several_pages):
-        return _open_deep(stream)
-    stream.seek(0)
-    file = TiffImagePlugin.TiffImageFile(stream)
-    opened = open_pillow(file)
-
-    def decode() -> Image:
-        file.load()  # Pillow applies the orientation of TIFF files itself, and then forgets the tag
-        return apply_orientation(from_pillow(file), exif_orientation(file))
-
-    size = opened.header._replace(height=int(tags[HEIGHT]), width=int(tags[WIDTH]))
-    return opened._replace(header=size, decode=decode)
+    try:
+        tags, several_pages = first_directory(stream)
+        opened = _open_by_pillow(stream, tags, several_pages) if pillow_suffices(tags, several_pages) else None
+    except DataError:
+        raise
+    except Exception:  # Pillow refuses sound files; tifffile reports what is wrong with others
+        opened = None
+    return _open_by_tifffile(stream) if opened is None else opened
 
 
 def first_directory(stream: BinaryIO) -> tuple[dict[int, Any], bool]:
@@ -85,15 +66,18 @@ def _numbers(value: Any, default: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def pillow_suffices(tags: dict[int, Any], several_pages: bool) -> bool:
-    """Whether Pillow reads the first page without losing bits, bands or pages."""
+    """Whether Pillow reads the first page without losing bits, bands or pages, or reading what is not stored."""
     samples = _numbers(tags.get(SAMPLES), (1,))[0]
     bits = max(_numbers(tags.get(BITS), (1,)))
     kind = _numbers(tags.get(SAMPLE_FORMAT), (_UNSIGNED,))[0]
     photometric = _numbers(tags.get(PHOTOMETRIC), (_BLACK_IS_ZERO,))[0]
-    if several_pages and str(tags.get(DESCRIPTION, "")).startswith(_ONE_ARRAY):
+    description = str(tags.get(DESCRIPTION, ""))
+    if description.startswith(_ONE_ARRAY) and (several_pages or channels_of_ome(description) > samples):
+        return False
+    if 0 in _numbers(tags.get(STRIP_BYTES), ()) + _numbers(tags.get(TILE_BYTES), ()):
         return False
     if samples > 1:
-        return bits <= 8 and samples <= 5 and 0 not in _numbers(tags.get(EXTRA_SAMPLES), ())
+        return bits <= 8 and samples <= 4 and 0 not in _numbers(tags.get(EXTRA_SAMPLES), ())
     if bits > 8 and photometric == _WHITE_IS_ZERO:
         return False
     if bits <= 8:
@@ -101,88 +85,100 @@ def pillow_suffices(tags: dict[int, Any], several_pages: bool) -> bool:
     return (bits <= 16 and kind in (_UNSIGNED, _SIGNED)) or (bits == 32 and kind in (_SIGNED, _FLOAT))
 
 
-def _open_deep(stream: BinaryIO) -> OpenImage:
-    with _tifffile(stream) as file:
-        plan = _plan(file)
-    return OpenImage(plan.header, plan.orientation, plan.kept is not None, lambda: _decode(stream))
-
-
-def _tifffile(stream: BinaryIO) -> tifffile.TiffFile:
-    import tifffile  # slow to import, and few need it
-
+def _open_by_pillow(stream: BinaryIO, tags: dict[int, Any], several_pages: bool) -> OpenImage:
     stream.seek(0)
-    return tifffile.TiffFile(io.BytesIO(stream.read()))
+    file = TiffImagePlugin.TiffImageFile(stream)
+    opened = open_pillow(file)
+    nodata = gdal_nodata(tags[NODATA]) if NODATA in tags else None
+    left_out, valid = _other_pages(stream) if several_pages else (0, None)
 
-
-def _plan(file: tifffile.TiffFile) -> _Plan:
-    page = file.pages.first
-    series = file.series[0]
-    shape, axes, axis, whole = page.shape, page.axes, None, False
-    if "S" in axes:
-        axis = axes.index("S")
-    elif series.axes == "QYX" and file.is_shaped and min(series.shape[0], series.shape[2]) <= MAX_CHANNELS:
-        shape, whole = series.shape, True
-        axis = 2 if channels_last(shape, default_last=True) else 0
-    elif "C" in series.axes and 1 < series.shape[series.axes.index("C")] <= MAX_CHANNELS:
-        kept = [place for place, letter in enumerate(series.axes) if letter in "CYX"]
-        shape, whole = tuple(series.shape[place] for place in kept), True
-        axis = "".join(series.axes[place] for place in kept).index("C")
-    sizes = [size for place, size in enumerate(shape) if place != axis]
-    if len(sizes) != 2:
-        raise DataError("the TIFF is not a picture.", received=f"axes {page.axes} of sizes {page.shape}")
-    samples = _without_alpha(page) if "S" in axes else None
-    channels = 1 if axis is None else shape[axis] if samples is None else len(samples)
-    orientation = int(page.tags.valueof(ORIENTATION, 1))
-    header = Header(sizes[0], sizes[1], channels, _dtype_name(page.dtype))
-    return _Plan(header, orientation if 1 <= orientation <= 8 else 1, whole, axis, samples)
-
-
-def _without_alpha(page: Any) -> list[int] | None:
-    colours = page.samplesperpixel - len(page.extrasamples)
-    alpha = {colours + place for place, kind in enumerate(page.extrasamples) if int(kind) in (1, 2)}
-    return [sample for sample in range(page.samplesperpixel) if sample not in alpha] if alpha else None
-
-
-def _dtype_name(dtype: np.dtype[Any] | None) -> str:
-    if dtype is None:
-        raise DataError("the TIFF has a pixel type that numpy lacks.")
-    if dtype.kind in "iu" and dtype not in (np.uint8, np.uint16):
-        return ""  # uint16 or float32: the values decide
-    return {"b": "uint8", "f": "float32"}.get(dtype.kind, dtype.name)
-
-
-def _decode(stream: BinaryIO) -> Image:
-    with _tifffile(stream) as file:
-        plan = _plan(file)
-        page: Any = file.pages.first
-        if int(page.photometric) not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
-            raise DataError(f"deep TIFF files of colour type {page.photometric.name} are not supported.")
-        _check_complete(file, plan.whole_series)
+    def read(alpha: bool = False) -> Image:
         try:
-            array = file.series[0].asarray() if plan.whole_series else page.asarray()
-        except (ValueError, ImportError) as error:
-            if "imagecodecs" not in str(error):
-                raise
-            what = f"its compression ({page.compression.name}) needs another package."
-            raise DataError(what, fix="Run `pip install imagecodecs`.") from error
-        if plan.whole_series and "C" in file.series[0].axes:
-            kept = tuple(slice(None) if letter in "CYX" else 0 for letter in file.series[0].axes)
-            array = array[kept]
-        if plan.channel_axis is not None:
-            array = np.moveaxis(array, plan.channel_axis, -1)
-        if plan.kept is not None:
-            array = array[:, :, plan.kept]
-        if int(page.photometric) == _WHITE_IS_ZERO and array.dtype.kind in "bu":
-            array = ~array
-        return apply_orientation(canonical(array), plan.orientation)
+            file.load()  # Pillow applies the orientation of TIFF files itself, and then forgets the tag
+        except Exception:  # a codec, or a layout, that it does not have after all
+            return decoded(stream, alpha)[0]
+        return apply_orientation(from_pillow(file, alpha), exif_orientation(file))
+
+    def read_with_mask() -> tuple[Image, Mask]:
+        try:
+            file.load()
+        except Exception:
+            image, missing = decoded(stream)
+            return image, _no_mask(image) if missing is None else missing
+        image = from_pillow(file)
+        missing = _no_mask(image)
+        if nodata is not None:
+            white_is_zero = _numbers(tags.get(PHOTOMETRIC), (1,))[0] == _WHITE_IS_ZERO
+            missing = missing | equal_to(_stored(file), 255 - nodata if white_is_zero else nodata, _is_colour(file))
+        orientation = exif_orientation(file)
+        missing = apply_orientation(missing, orientation)
+        if valid is not None:
+            missing = missing | ~valid()
+        return apply_orientation(image, orientation), missing
+
+    declares = nodata is not None or valid is not None
+    return opened._replace(
+        header=opened.header._replace(height=int(tags[HEIGHT]), width=int(tags[WIDTH])),
+        decode=read,
+        decode_with_alpha=(lambda: read(alpha=True)) if has_alpha(file) else None,
+        decode_with_mask=read_with_mask if declares else None,
+        left_out=left_out,
+        allocated=int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_HEIGHT, 0)),
+        notes=_notes(tags.get(DESCRIPTION), tags.get(NODATA)),
+    )
 
 
-def _check_complete(file: tifffile.TiffFile, all_pages: bool) -> None:
-    size = file.filehandle.size
-    pages: Any = file.series[0].pages if all_pages else [file.pages.first]
-    for page in pages:
-        if page is None:
-            continue
-        ends = (start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False))
-        if max(ends, default=0) > size:  # tifffile fills what is missing with zeros
-            raise DataError("the file is cut short.")
+def _stored(file: TiffImagePlugin.TiffImageFile) -> npt.NDArray[Any]:
+    """The numbers of an image as they are in the file, without alpha: H×W×C."""
+    values = np.asarray(file)
+    values = values[:, :, None] if values.ndim == 2 else values
+    return values[:, :, : {"LA": 1, "RGBA": 3, "RGBX": 3, "RGBa": 3}.get(file.mode)]
+
+
+def _is_colour(file: TiffImagePlugin.TiffImageFile) -> bool:
+    return file.mode not in ("1", "L", "LA", "F", "I") and not file.mode.startswith("I;16")
+
+
+def _no_mask(image: Image) -> Mask:
+    return np.zeros((*image.shape[:2], 1), np.bool_)
+
+
+def _notes(description: object, nodata: object) -> tuple[str, ...]:
+    notes = []
+    if names := multiple_files(str(description or "")):
+        notes.append(f"it is a part of an image of several files ({', '.join(names[:3])}), and read alone")
+    if nodata is not None and gdal_nodata(nodata) is None:
+        notes.append(f"its value for pixels without data is no number ({str(nodata)[:20]!r})")
+    return tuple(notes)
+
+
+def _other_pages(stream: BinaryIO) -> tuple[int, Callable[[], Mask] | None]:
+    """Number of pictures on further pages, and what reads the mask that belongs to the first, if there is one."""
+    with tifffile_of(stream) as file:
+        left_out, found = pictures(file) - 1, mask_page(file)
+    return max(0, left_out), None if found is None else lambda: is_valid(stream)
+
+
+def _open_by_tifffile(stream: BinaryIO) -> OpenImage:
+    with tifffile_of(stream) as file:
+        plan = plan_of(file)
+        page: Any = file.pages.first
+        orientation = int(page.tags.valueof(ORIENTATION, 1))
+        nodata, masked = page.tags.valueof(NODATA), mask_page(file) is not None
+        notes = plan.notes + _notes(page.description, nodata)
+
+    def read_with_mask() -> tuple[Image, Mask]:
+        image, missing = decoded(stream)
+        return image, _no_mask(image) if missing is None else missing
+
+    return OpenImage(
+        plan.header,
+        orientation if 1 <= orientation <= 8 else 1,
+        plan.alpha,
+        lambda: decoded(stream)[0],
+        decode_with_alpha=(lambda: decoded(stream, alpha=True)[0]) if plan.alpha else None,
+        decode_with_mask=read_with_mask if nodata is not None or masked else None,
+        left_out=plan.left_out,
+        allocated=plan.allocated,
+        notes=notes,
+    )

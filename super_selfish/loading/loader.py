@@ -184,6 +184,10 @@ class TrainLoader:
         self.last_indices = before
         return self.prepare(batch)
 
+    def forget(self) -> None:
+        """Take back a batch that was read and not handed out."""
+        self._read = 0
+
     @property
     def between_steps(self) -> bool:
         """Whether nothing was read since the last update."""

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from super_selfish.datasets.image_dataset import ImageDataset
 from super_selfish.datasets.image_source import ImageSource
 from super_selfish.datasets.memory_sources import evenly_spaced
-from super_selfish.datasets.preprocessed import ImageDataset
 from super_selfish.errors import DataError
 from super_selfish.loading.gather import Gatherer
 from super_selfish.loading.workers import WorkerLoader, warn_of_too_many_workers

@@ -22,6 +22,7 @@ import torch
 import torch.multiprocessing as multiprocessing  # tensors travel in shared memory
 
 from super_selfish.errors import ConfigurationError, WorkerHung, WorkerKilled
+from super_selfish.loading.worker_log import WorkerLog, log_again
 from super_selfish.seeding import seed_everything
 
 logger = logging.getLogger("super_selfish")
@@ -31,7 +32,7 @@ _AHEAD = 2  # batches per worker
 _SLICE = 0.5  # seconds between looks at the clock; signals interrupt a wait at once
 _GRACE = 1.0  # seconds in which a worker may end by itself
 _SHOWN = 16  # indices
-_BUS_ERROR = -getattr(signal, "SIGBUS", 7)  # Linux ends a process so that writes to shared memory which is full
+_BUS_ERROR = -getattr(signal, "SIGBUS", 7)  # Linux ends a process so that writes to full shared memory
 _MEMORY = "Give more shared memory (docker run --shm-size=8g or --ipc=host), or pass num_workers=0."
 _GUARD = "Start the training below `if __name__ == '__main__':`, or pass num_workers=0."
 _TOP_LEVEL = "Define what the data set holds at the top level of a module, or pass num_workers=0."
@@ -76,6 +77,7 @@ class WorkerLoader:
         self.timeout = timeout
         self._usable = True
         self._received = False
+        self._logged: set[str] = set()
         self._workers: list[_Worker] = []
         weakref.finalize(self, _end, self._workers, os.getpid())
 
@@ -133,10 +135,11 @@ class WorkerLoader:
         try:
             if worker.results not in ready:
                 raise EOFError("the worker has ended")
-            answer, error, sendable = worker.receive()
+            answer, error, sendable, records = worker.receive()
         except Exception as failure:  # whatever unpickling raises
             worker.process.join(_GRACE)  # the end of its pipe may be noticed before its own
             raise self._failure(worker, failure) from failure
+        log_again(records, self._logged)
         if not sendable:
             raise WorkersUnusable(*answer)
         if error is not None:
@@ -216,6 +219,7 @@ class _Worker:
 def _work(reader: Any, tasks: Any, results: Connection[Any, Any], begun: Any, number: int) -> None:
     """What a worker does: send (batch, None, True), (traceback, error, True), or why these cannot be sent."""
     _set_up_worker(number)
+    log = WorkerLog()
     dataset, collate_fn = reader or ForkingPickler.loads(tasks.get())
     while (requests := tasks.get()) is not None:
         begun.value += 1
@@ -225,11 +229,11 @@ def _work(reader: Any, tasks: Any, results: Connection[Any, Any], begun: Any, nu
         except Exception as error:
             answer = traceback.format_exc(), error
         try:
-            results.send((*answer, True))  # pickled, and moved to shared memory, before anything is written
+            results.send((*answer, True, log.take()))  # pickled, and moved to shared memory, before anything is written
         except ConnectionError:  # the loader is closed
             return
         except Exception as error:
-            results.send((_reason(error), None, False))
+            results.send((_reason(error), None, False, []))
         del answer
 
 

@@ -22,7 +22,11 @@ from super_selfish.models.shapes import feature_shape
 from super_selfish.pretext.inpainting import CONTEXT_RULES, ContextDataset
 from super_selfish.pretext.preview import CaptionedImage, Preview
 
-RULES = {**CONTEXT_RULES, "adversarial": SWITCH, "adv_weight": PROBABILITY}
+RULES = {
+    **{{"fill": "block_fill"}.get(name, name): rule for name, rule in CONTEXT_RULES.items()},
+    "adversarial": SWITCH,
+    "adv_weight": PROBABILITY,
+}
 LARGEST_GRID = 8  # sides of the map that the channel-wise layer connects; larger maps are averaged to it
 
 
@@ -47,7 +51,7 @@ class ContextNetSupervisor(GanSupervisor):
         loss: Adversarial criterion of (logits, 0 or 1); squared error (least squares) if None.
         fake_loss: Criterion of (image with what was painted in the blocks, image); None: the squared error over the
             erased pixels alone.
-        fill: What erased pixels become, in [0, 1]; None: the mean colour of the data set.
+        block_fill: What erased pixels become, in [0, 1]; None: the mean colour of the data set.
         adversarial: Train against a discriminator; False for the reconstruction alone.
         adv_weight: Share λ of the adversarial loss; the reconstruction has 1 - λ.
         d_lr: Learning rate of the discriminator; None: that of the rest.
@@ -100,7 +104,7 @@ class ContextNetSupervisor(GanSupervisor):
         loss: Callable[..., Tensor] | None = None,
         fake_loss: Callable[..., Tensor] | None = None,
         *,
-        fill: float | Sequence[float] | None = None,
+        block_fill: float | Sequence[float] | None = None,
         adversarial: bool = True,
         adv_weight: float = 0.001,
         d_lr: float | None = None,
@@ -112,7 +116,7 @@ class ContextNetSupervisor(GanSupervisor):
         super().__init__(
             setup.autoencoder(setup.preprocessing.channels, channelwise),
             build_discriminator(setup) if adversarial else None,
-            setup.dataset(lambda opened: ContextDataset(opened, p, n_blocks, scale_range, fill=fill)),
+            setup.dataset(lambda opened: ContextDataset(opened, p, n_blocks, scale_range, fill=block_fill)),
             setup.criterion(nn.MSELoss),
             fake_loss,
             d_lr=d_lr,
@@ -122,7 +126,7 @@ class ContextNetSupervisor(GanSupervisor):
         self.p = p
         self.n_blocks = n_blocks
         self.scale_range = tuple(scale_range)
-        self.fill = fill
+        self.block_fill = block_fill
         self.adversarial = adversarial
         self.adv_weight = adv_weight
 

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
-from super_selfish.datasets import preprocessed
+from super_selfish.datasets import fitting
 from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.datasets.sources import open_source
 from super_selfish.errors import CheckpointError, ConfigurationError, DataError
@@ -327,8 +327,8 @@ def test_files_are_decoded_no_larger_than_needed(tmp_path, monkeypatch):
     source = open_source(tmp_path)
     dataset = ImageDataset(source, Preprocessing((96, 96), 3, None, None, None))
     seen = []
-    fitted = preprocessed._fitted
-    monkeypatch.setattr(preprocessed, "_fitted", lambda image, *size: seen.append(image.shape) or fitted(image, *size))
+    of = fitting.Fit.of
+    monkeypatch.setattr(fitting.Fit, "of", lambda shape, size: seen.append(shape) or of(shape, size))
     small = dataset.read(0)
     assert seen == [(100, 150, 3)]
     assert np.array_equal(small, dataset.item(0)[0])

@@ -52,7 +52,7 @@ def equal(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
 
 
 def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("super_selfish.datasets.file_sources.decode", lambda *_, **__: pytest.fail("decoded again"))
+    monkeypatch.setattr("super_selfish.images.image_files.load", lambda *_, **__: pytest.fail("decoded again"))
 
 
 def test_images_are_the_same_and_decoded_once(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

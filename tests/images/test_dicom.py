@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from super_selfish.errors import DataError
+from super_selfish.images import image_files
 from super_selfish.images.image_files import read_header, read_image
 from super_selfish.supervisors import DenoiseNetSupervisor
 
@@ -74,3 +75,91 @@ def test_a_folder_of_them_trains(tmp_path: Path) -> None:
     supervisor = DenoiseNetSupervisor(tmp_path, resolution=32, backbone="small_resnet")
     assert supervisor.preprocessing.channels == 1
     supervisor.supervise(epochs=1, batch_size=2, verbose=False)
+
+
+def test_palettes_become_eight_bit_rgb(tmp_path: Path) -> None:
+    tables: dict[str, Any] = {}
+    for name, shift in (("Red", 0), ("Green", 85), ("Blue", 170)):
+        tables[f"{name}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        tables[f"{name}PaletteColorLookupTableData"] = (
+            np.roll(np.arange(256), shift).astype(np.uint16) * 257
+        ).tobytes()
+    values = np.tile(np.arange(256, dtype=np.uint8), (40, 1))
+    path = write(tmp_path / "x.dcm", values, PhotometricInterpretation="PALETTE COLOR", **tables)
+    assert read_header(path) == (40, 256, 3, "uint8")
+    assert read_image(path)[0, 100].tolist() == [100, 15, 186]
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int32])
+def test_32_bits_do_not_wrap(tmp_path: Path, dtype: Any) -> None:
+    path = write(tmp_path / "x.dcm", (RAMP.astype(np.int64) * 100).astype(dtype))
+    assert read_image(path).max() == RAMP.max() * 100.0
+    assert read_header(path).dtype == read_image(path).dtype.name
+
+
+@pytest.mark.parametrize("name", ["FloatPixelData", "DoubleFloatPixelData"])
+def test_floats(tmp_path: Path, name: str) -> None:
+    from pydicom.dataset import Dataset
+
+    def as_floats(file: Dataset, values: np.ndarray) -> None:
+        for tag in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+            del file[tag]
+        setattr(file, name, values.tobytes())
+
+    values = (RAMP / 7).astype(np.float32 if name[0] == "F" else np.float64)
+    file = pydicom.dcmread(write(tmp_path / "x.dcm", values, RescaleSlope="2", RescaleIntercept="1"))
+    as_floats(file, values)
+    file.save_as(tmp_path / "x.dcm")
+    assert np.allclose(read_image(tmp_path / "x.dcm")[..., 0], values * 2 + 1)
+    assert read_header(tmp_path / "x.dcm").dtype == "float32"
+
+
+def test_ybr_becomes_rgb(tmp_path: Path) -> None:
+    values = np.full((40, 40, 3), (84, 114, 211), np.uint8)
+    colours = {"SamplesPerPixel": 3, "PlanarConfiguration": 0, "PhotometricInterpretation": "YBR_FULL"}
+    image = read_image(write(tmp_path / "x.dcm", values, **colours))
+    assert np.abs(image[0, 0].astype(int) - (200, 30, 59)).max() < 3
+
+
+def test_modality_tables_are_applied(tmp_path: Path) -> None:
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence
+
+    table = Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [48, 0, 16], "US"
+    table["LUTData"] = pydicom.DataElement(0x00283006, "OW", (np.arange(48, dtype=np.uint16) * 1000).tobytes())
+    values = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    path = write(tmp_path / "x.dcm", values, ModalityLUTSequence=Sequence([table]))
+    assert np.array_equal(read_image(path)[..., 0], values.astype(int) * 1000)
+
+
+def test_bits_above_those_stored_are_no_part_of_a_number(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.dcm", RAMP | 0xF000, BitsStored=12, HighBit=11)
+    assert np.array_equal(read_image(path)[..., 0], RAMP)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"PhotometricInterpretation": "HSV"},
+        {"PhotometricInterpretation": ""},
+        {"PresentationLUTShape": "INVERSE"},
+        {"PixelPresentation": "COLOR"},
+        {"RescaleSlope": "0", "RescaleIntercept": "0"},
+        {"BitsStored": 12, "HighBit": 15},
+    ],
+)
+def test_unknown_meanings_are_an_error(tmp_path: Path, tags: dict[str, Any]) -> None:
+    path = write(tmp_path / "x.dcm", RAMP, **tags)
+    for read in (read_header, read_image):
+        with pytest.raises(DataError, match=r"x\.dcm"):
+            read(path)
+
+
+@pytest.mark.parametrize(("tags", "count"), [({}, 1), ({"PixelPaddingRangeLimit": -1600}, 6)])
+def test_padding_is_missing(tmp_path: Path, tags: dict[str, Any], count: int) -> None:
+    path = write(tmp_path / "x.dcm", RAMP.astype(np.int16) - 2000, PixelPaddingValue=-2000, **tags)
+    missing = image_files.load(path).missing
+    assert missing is not None
+    assert missing.sum() == count
+    assert missing[0, 0, 0]

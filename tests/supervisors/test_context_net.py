@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import super_selfish
+from super_selfish.engine.persistence import stored_arguments
 from super_selfish.models import ChannelwiseFC, SmallResNet
 from super_selfish.supervisors import ContextNetSupervisor
 
@@ -181,7 +182,15 @@ def test_the_picture_tells_what_was_painted() -> None:
     assert any("Squared error in the blocks" in text for text in texts)
 
 
-@pytest.mark.parametrize(("argument", "value"), [("p", -1), ("adv_weight", 2), ("adversarial", 1), ("fill", "x")])
+@pytest.mark.parametrize(("argument", "value"), [("p", -1), ("adv_weight", 2), ("adversarial", 1), ("block_fill", "x")])
 def test_arguments_out_of_range(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`{argument}`"):
         make(pictures(), **{argument: value})
+
+
+def test_files_from_before_call_the_colour_of_blocks_fill():
+    before = {"supervisor": "context_net", "arguments": {"p": 0.3, "fill": 0.5}}
+    assert stored_arguments(before) == {"p": 0.3, "block_fill": 0.5}
+    now = {"supervisor": "context_net", "arguments": {"block_fill": 0.5, "fill": 7.0}}
+    assert stored_arguments(now) == now["arguments"]
+    assert stored_arguments({"supervisor": "rotate_net", "arguments": {"fill": 7.0}}) == {"fill": 7.0}

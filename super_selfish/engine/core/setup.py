@@ -46,10 +46,14 @@ class ImageOptions(TypedDict, total=False):
     Attributes:
         resolution: Side in px, or (height, width): images are scaled to cover it and cropped in the middle. None:
             225 for files; arrays, tensors and data sets of one size stay as they are, but at least 32.
-        channels: None: that of the images if all are alike, else 3. Grey is repeated, colour averaged, alpha dropped.
-        value_range: (low, high) that become 0 and 1 in images that are not uint8; ``"auto"``: from a sample.
+        channels: None: that of the images if all are alike, else 3. Grey is repeated, colour averaged. Alpha is dropped
+            unless it makes up this number: 4 keeps the alpha channel, or the fourth band, of RGB.
+        value_range: (low, high) that become 0 and 1 in images that are not uint8; ``"auto"``: a sample, ``"all"``: all.
         normalize: None, ``"dataset"``, or (means, standard deviations) per channel on the scale of 0 to 1.
         max_pixels: Larger images are refused before they are decoded.
+        fill: Value of pixels that are declared to hold no data and of NaN, on the scale of the files. None: the lower
+            end of the value range; NaN is an error.
+        background: Colour that transparent images are blended with: one number, or red, green and blue, from 0 to 1.
         cache: ``"resized"``: keep 8-bit images of files on disk once they are scaled and cropped, in the user's cache
             folder; a path: in this folder. No part of what is trained or stored: other runs may do without.
         weights: Where the backbone starts: the name of a training, a file of weights, a ``state_dict()`` or a network.
@@ -58,14 +62,16 @@ class ImageOptions(TypedDict, total=False):
 
     resolution: int | tuple[int, int] | None
     channels: int | None
-    value_range: Literal["auto"] | tuple[float, float]
+    value_range: Literal["auto", "all"] | tuple[float, float]
     normalize: Literal["dataset"] | tuple[Sequence[float], Sequence[float]] | None
     max_pixels: int
+    fill: float | None
+    background: float | tuple[float, float, float] | None
     cache: str | os.PathLike[str] | None
     weights: Weights | None
 
 
-IMAGE_DEFAULTS = (None, None, "auto", None, MAX_PIXELS, None, None)
+IMAGE_DEFAULTS = (None, None, "auto", None, MAX_PIXELS, None, None, None, None)
 """In the order of :class:`ImageOptions`."""
 
 Shape = tuple[int, int, int]
@@ -130,7 +136,8 @@ class Setup:
             preprocessing = fit_preprocessing(source, on_error="skip", **settled)
         if weights is not None and "normalize" not in options:
             preprocessing = weights.scaled(preprocessing)
-        images = None if source is None else ImageDataset(source, preprocessing, folder)
+        sampled = settled.get("value_range", "auto") == "auto"
+        images = None if source is None else ImageDataset(source, preprocessing, folder, sampled)
         return cls(images, preprocessing, options, given, deferred_error, weights=weights)
 
     @classmethod

@@ -60,12 +60,9 @@ class MonitoredLoader:
         batches = iter(self._run.loader)
         while True:
             self._run.close_boundary()
-            before = time.perf_counter()
-            try:
+            before, loader = time.perf_counter(), self._run.loader
+            with self._run.stop.waiting(loader.between_steps and world() == 1, on_leaving=loader.forget):
                 data = next(batches, _END)
-            except Exception:
-                self._run.stop.handle()  # the signal that ends this process may have ended those that read
-                raise
             self._run.clock.wait(time.perf_counter() - before)
             if data is _END:
                 self._run.close_pass()

@@ -1,13 +1,18 @@
-"""Signals that ask a run to stop, obeyed between two steps, when everything is consistent."""
+"""Signals that ask a run to stop, obeyed between two steps, when everything is consistent.
+
+A wait for images is between two steps too, and may last for ever where a network share is gone: a signal ends it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import signal
 import subprocess
 import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -19,6 +24,7 @@ logger = logging.getLogger("super_selfish")
 
 _JOB = re.compile(r"[0-9_]+")
 _SECONDS = 60  # that scontrol may take
+_PATIENCE = 15.0  # seconds that a wait which should not be left may go on; schedulers kill after 30
 
 
 class Stop:
@@ -36,6 +42,8 @@ class Stop:
         self.received: signal.Signals | None = None
         self.at_once = False
         self._before: dict[signal.Signals, Any] = {}
+        self._waits = self._may_leave = False
+        self._reminder: threading.Timer | None = None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -46,19 +54,54 @@ class Stop:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._reminder is not None:
+            self._reminder.cancel()
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+
+    @contextlib.contextmanager
+    def waiting(self, may_leave: bool, on_leaving: Callable[[], None]) -> Iterator[None]:
+        """A wait for images, which a signal ends.
+
+        Args:
+            may_leave: Whether nothing is lost by that. Else the wait may go on for 15 s, in the hope that it ends.
+            on_leaving: Called where nothing is lost.
+        """
+        self._waits, self._may_leave = True, may_leave
+        try:
+            yield
+        except Exception:
+            self.handle()  # the signal that ends this process may have ended those that read
+            raise
+        except BaseException:
+            if may_leave:
+                on_leaving()
+            raise
+        finally:
+            self._waits = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the protocol's
         interrupts = number == signal.SIGINT
         if interrupts and self.received == signal.SIGINT:
             self.at_once = True
             raise KeyboardInterrupt
+        reminded = self.received is not None
         if self.received is None or interrupts:
             self.received = signal.Signals(number)
         if interrupts:
             os.write(2, b"\nStopping after this step; Ctrl-C again leaves at once, without saving.\n")
+        if self._waits and (self._may_leave or reminded):
+            self.handle()
+        self._remind()
+
+    def _remind(self) -> None:
+        """Have this process sent SIGTERM later, in case it waits then."""
+        if hasattr(signal, "pthread_kill") and signal.SIGTERM in self._before:
+            main = threading.main_thread().ident
+            self._reminder = threading.Timer(_PATIENCE, signal.pthread_kill, (main, signal.SIGTERM))
+            self._reminder.daemon = True
+            self._reminder.start()
 
     def handle(self) -> None:
         """Leave if a signal came.

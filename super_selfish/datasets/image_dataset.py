@@ -1,0 +1,152 @@
+"""Images as a network takes them: read from a source, and preprocessed."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from super_selfish.datasets.image_source import ImageSource, Loaded
+from super_selfish.datasets.preprocessed import Preprocessing
+from super_selfish.datasets.resized_cache import open_cache
+from super_selfish.datasets.scaling import as_float
+from super_selfish.datasets.sources import open_source
+from super_selfish.errors import DataError
+from super_selfish.images.functional import Image
+from super_selfish.images.image_files import Header, printable
+
+_CLIPPED_BY_PERCENTILES = 0.01  # of floats, whose range leaves out 0.2 % of the sample on purpose
+
+logger = logging.getLogger("super_selfish")
+
+
+class ImageDataset(ImageSource):
+    """A source whose images come preprocessed.
+
+    Args:
+        source: Where images are read.
+        preprocessing: What is done to them.
+        cache: A folder to keep 8-bit images of files in once they are preprocessed; None: keep none.
+        sampled_range: Whether the value range is that of a sample, so that values outside it are worth a warning.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        preprocessing: Preprocessing,
+        cache: Path | None = None,
+        sampled_range: bool = False,
+    ) -> None:
+        self.source = source
+        self.sampled_range = sampled_range
+        self._folder = cache
+        self._stamp = source.stamp() if cache is not None else None
+        if cache is not None and self._stamp is None:
+            logger.warning("`cache` keeps images of files only: a folder, a list of paths or a CSV file.")
+        self.preprocessing = preprocessing
+        self.kind = source.kind
+        self.class_names = source.class_names
+        self.thread_safe = source.thread_safe
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to the images; may be set."""
+        return self._preprocessing
+
+    @preprocessing.setter
+    def preprocessing(self, preprocessing: Preprocessing) -> None:
+        self._preprocessing = preprocessing
+        self._large_enough = self.source.with_alpha(preprocessing.alpha_rule).covering(preprocessing.resolution)
+        self._cache = None
+        if self._folder is not None and self._stamp is not None:
+            self._cache = open_cache(self._folder, self._stamp, len(self.source), preprocessing.as_json())
+
+    @classmethod
+    def from_(cls, data: object, preprocessing: Preprocessing, minimum: int = 1) -> ImageDataset:
+        """Open anything that :func:`open_source` takes; another ImageDataset is preprocessed anew from its source.
+
+        Raises:
+            ConfigurationError: If this kind of data is not accepted.
+            DataError: If there are fewer than ``minimum`` images.
+        """
+        if isinstance(data, ImageDataset):
+            data = data.source
+        return cls(open_source(data, max_pixels=preprocessing.max_pixels, minimum=minimum), preprocessing)
+
+    @property
+    def cached(self) -> bool:
+        """Whether preprocessed images are kept."""
+        return self._cache is not None
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Image ``index`` as a float tensor C×H×W in [0, 1] that is not normalised, and its label, or 0 without one."""
+        image, label = self.item(index)
+        return as_float(image), 0 if label is None else label
+
+    def read(self, index: int) -> Image:
+        """Image ``index``, preprocessed: H×W×C, uint8 in [0, 255] or float32 in [0, 1]."""
+        kept = None if self._cache is None else self._cache.get(index)
+        return self._apply(self._large_enough.load(index), index) if kept is None else kept
+
+    def item(self, index: int) -> tuple[Image, int | None]:
+        """Preprocessed image and label at the cost of one reading."""
+        kept = None if self._cache is None else self._cache.get(index)
+        if kept is not None:
+            return kept, self.label(index)
+        loaded = self._large_enough.load(index)
+        return self._apply(loaded, index), loaded.label if self._labels is None else self.label(index)
+
+    def header(self, index: int) -> Header:
+        """What :meth:`read` returns."""
+        dtype = "uint8" if self.source.header(index).dtype == "uint8" else "float32"
+        return Header(*self.preprocessing.resolution, self.preprocessing.channels, dtype)
+
+    def name(self, index: int) -> str:
+        """What the source calls image ``index``."""
+        return self.source.name(index)
+
+    def label(self, index: int) -> int | None:
+        """The label that the source gives image ``index``."""
+        return self.source.label(index) if self._labels is None else super().label(index)
+
+    def keys(self) -> npt.NDArray[np.int64] | None:
+        """The keys of the source."""
+        return self.source.keys()
+
+    def fingerprint(self) -> dict[str, int | str]:
+        """The fingerprint of the source."""
+        return self.source.fingerprint()
+
+    def _apply(self, loaded: Loaded, index: int) -> Image:
+        try:
+            made = self.preprocessing.image(loaded.image, loaded.missing)
+        except DataError as error:
+            raise type(error)(f"Image `{printable(self.source.name(index))}`: {error}") from error
+        if self.sampled_range and loaded.image.dtype != np.uint8:
+            self._warn_of_clipping(loaded, index)
+        if self._cache is not None:
+            self._cache.put(index, made)
+        return made
+
+    def _warn_of_clipping(self, loaded: Loaded, index: int) -> None:
+        share = self.preprocessing.clipped(loaded.image, loaded.missing)
+        allowed = 0.0 if loaded.image.dtype == np.uint16 else _CLIPPED_BY_PERCENTILES
+        if share > allowed:
+            low, high = self.preprocessing.value_range or (0.0, 1.0)
+            self._warn_once(
+                "clipped",
+                "%.2g %% of the values of image `%s` lie outside the range of a sample of the images, %g to %g, and "
+                'are clipped; others may have such values too. Pass value_range="all" for the range of all images, or '
+                "value_range=(low, high). `super-selfish check` counts them.",
+                100 * share,
+                printable(self.source.name(index)),
+                low,
+                high,
+            )

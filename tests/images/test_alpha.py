@@ -1,0 +1,90 @@
+"""Alpha channels: dropped, kept as channels, or blended with a background."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from super_selfish.datasets.sources import open_source
+from super_selfish.images import image_files
+from super_selfish.images.image_files import AlphaRule
+
+RNG = np.random.default_rng(0)
+
+
+def saved(path: Path, mode: str) -> np.ndarray:
+    """Save a picture with alpha; returns what it holds."""
+    picture = Image.fromarray(RNG.integers(0, 256, (20, 30, 2 if mode == "LA" else 4), dtype=np.uint8))
+    picture = picture.quantize(16) if mode == "P" else picture
+    picture.save(path, **({"lossless": True, "exact": True} if path.suffix == ".webp" else {}))
+    return np.asarray(picture if mode == "LA" else picture.convert("RGBA"))
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("RGBA", "png"), ("RGBA", "tif"), ("RGBA", "webp"), ("LA", "png"), ("LA", "tif"), ("P", "png")]
+)
+def test_kept_or_blended_or_dropped(tmp_path: Path, mode: str, suffix: str) -> None:
+    path = tmp_path / f"x.{suffix}"
+    expected = saved(path, mode)
+    colours = expected.shape[2] - 1
+    keep = AlphaRule(channels=colours + 1)
+    assert np.array_equal(image_files.load(path, alpha=keep).image, expected)
+    assert image_files.contents(path, alpha=keep).header.channels == colours + 1
+    assert not image_files.contents(path, alpha=keep).alpha
+    dropped = image_files.load(path)
+    assert np.array_equal(dropped.image, expected[:, :, :colours])
+    assert dropped.alpha
+    blended = image_files.load(path, alpha=AlphaRule(background=(1.0,)))
+    assert not blended.alpha
+    opacity = expected[:, :, colours:] / 255
+    assert np.abs(blended.image - (expected[:, :, :colours] * opacity + 255 * (1 - opacity))).max() <= 1
+
+
+def test_deep_png(tmp_path: Path) -> None:
+    values = RNG.integers(0, 65536, (20, 30, 4), dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / "x.png"), values[:, :, [2, 1, 0, 3]])
+    assert np.array_equal(image_files.load(tmp_path / "x.png", alpha=AlphaRule(4)).image, values)
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_a_transparent_colour(tmp_path: Path, colour: bool) -> None:
+    values = RNG.integers(0, 4, (20, 30, 3), dtype=np.uint8)[:, :, : 3 if colour else 1].squeeze()
+    Image.fromarray(values).save(tmp_path / "x.png", transparency=(1, 2, 3) if colour else 2)
+    kept = image_files.load(tmp_path / "x.png", alpha=AlphaRule(4 if colour else 2)).image
+    expected = (values == (1, 2, 3)).all(axis=2) if colour else values == 2
+    assert np.array_equal(kept[:, :, -1] == 0, expected)
+
+
+def test_images_in_memory_and_encoded_ones() -> None:
+    picture = Image.fromarray(RNG.integers(0, 256, (40, 40, 4), dtype=np.uint8))
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    source = open_source([picture, picture]).with_alpha(AlphaRule(4))
+    assert np.array_equal(source.read(0), np.asarray(picture))
+    encoded = open_source([{"image": {"bytes": stream.getvalue()}}] * 2).with_alpha(AlphaRule(4))
+    assert np.array_equal(encoded.read(1), np.asarray(picture))
+    blended = open_source([picture, picture]).with_alpha(AlphaRule(3, (0.0, 0.0, 0.0)))
+    assert blended.read(0).shape == (40, 40, 3)
+
+
+def test_what_is_dropped_is_a_warning_that_names_the_way_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for place in range(3):
+        values = RNG.integers(0, 255, (48, 48, 4), dtype=np.uint8)
+        tifffile.imwrite(tmp_path / f"{place}.tif", values, photometric="rgb", extrasamples=["unassalpha"])
+    source = open_source(tmp_path)
+    for reading in (source, source.covering((40, 40))):
+        for index in range(3):
+            reading.read(index)
+            reading.header(index)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "channels=4" in record.getMessage()
+    caplog.clear()
+    assert source.with_alpha(AlphaRule(4)).read(0).shape == (48, 48, 4)
+    assert not caplog.records
