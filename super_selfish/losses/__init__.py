@@ -1,4 +1,4 @@
-"""Losses: functions of embeddings and logits."""
+"""Loss functions of embeddings, logits and images."""
 
 from super_selfish.losses.contrastive import contrastive_logits, info_nce
 from super_selfish.losses.grouped import GroupedLoss

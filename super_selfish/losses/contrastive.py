@@ -1,4 +1,4 @@
-"""InfoNCE: tell the positive from the negatives."""
+"""The InfoNCE loss."""
 
 from __future__ import annotations
 
@@ -10,38 +10,39 @@ from super_selfish.errors import check_argument
 
 
 def contrastive_logits(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) -> Tensor:
-    """Similarities of each query with its key, which comes first, and with its negatives, over a temperature.
+    """Compute the similarities of each query to its key and to its negatives, divided by the temperature.
 
     Args:
-        query: (batch, dim), rows of length one.
-        key: (batch, dim), row by row the positives of the queries.
-        negatives: (negatives, dim) shared by all queries, or (batch, negatives, dim).
-        temperature: Positive.
+        query: L2-normalised queries (batch, dim).
+        key: L2-normalised keys (batch, dim). Row i is the positive of query i.
+        negatives: Negatives (negatives, dim), shared by all queries, or (batch, negatives, dim).
+        temperature: Positive temperature.
 
     Returns:
-        (batch, 1 + negatives).
+        Logits (batch, 1 + negatives). The positive comes first.
     """
     positive = torch.einsum("bd,bd->b", query, key)
-    others = torch.einsum("bd,nd->bn" if negatives.ndim == 2 else "bd,bnd->bn", query, negatives)
-    return torch.cat([positive[:, None], others], dim=1) / temperature
+    negative = torch.einsum("bd,nd->bn" if negatives.ndim == 2 else "bd,bnd->bn", query, negatives)
+    return torch.cat([positive[:, None], negative], dim=1) / temperature
 
 
 def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float = 0.07) -> Tensor:
-    """Cross entropy of finding each query's key among the negatives, mean over the batch.
+    """Compute the InfoNCE loss: the cross entropy of classifying the key among the negatives.
 
-    ``−log( exp(q·k/τ) / (exp(q·k/τ) + Σₙ exp(q·n/τ)) )``. Equal similarities give ln(1 + negatives).
+    ``−log( exp(q·k/τ) / (exp(q·k/τ) + Σₙ exp(q·n/τ)) )``, averaged over the batch. At chance level, with equal
+    similarities, the loss is ln(1 + negatives).
 
     Args:
-        query: (batch, dim), rows of length one.
-        key: (batch, dim), row by row the positives of the queries.
-        negatives: (negatives, dim) shared by all queries, or (batch, negatives, dim).
-        temperature: τ, positive.
+        query: L2-normalised queries (batch, dim).
+        key: L2-normalised keys (batch, dim). Row i is the positive of query i.
+        negatives: Negatives (negatives, dim), shared by all queries, or (batch, negatives, dim).
+        temperature: Positive temperature τ.
 
     Returns:
-        A scalar.
+        The loss, a scalar.
 
     Raises:
-        ConfigurationError: If the temperature is not positive.
+        ConfigurationError: If ``temperature`` is not positive.
 
     Examples:
         >>> zeros = torch.zeros(2, 8)

@@ -1,4 +1,4 @@
-"""One criterion for each group of channels."""
+"""A sum of criteria over groups of channels."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from super_selfish.errors import ConfigurationError
 
 
 class GroupedLoss(nn.Module):
-    """Sum over groups of a criterion on the group's channels of the logits against its channel of the targets.
+    """Sum of a criterion over groups of logits. Each group has one target channel.
 
     Args:
-        loss: Class of the criterion, called as ``loss(reduction=reduction)``.
-        groups: Logits of each group.
-        reduction: Of each group's criterion: ``"mean"``, ``"sum"`` or ``"none"``.
+        loss: Class of the criterion, instantiated as ``loss(reduction=reduction)``.
+        groups: Number of logits of each group.
+        reduction: Reduction of each criterion: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Raises:
-        ConfigurationError: If a group is empty.
+        ConfigurationError: If there are no groups, or a group is empty.
 
     Examples:
         >>> logits, targets = torch.zeros(2, 150, 4, 4), torch.zeros(2, 2, 4, 4, dtype=torch.int64)
@@ -36,26 +36,27 @@ class GroupedLoss(nn.Module):
         super().__init__()
         if not groups or min(groups) < 1:
             raise ConfigurationError(
-                "`groups` make no loss.", expected="a number of logits for each group", received=f"groups={groups!r}"
+                "`groups` is invalid.", expected="a positive number of logits per group", received=f"groups={groups!r}"
             )
         self.groups = tuple(groups)
         self.loss = loss(reduction=reduction)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The sum of the groups' losses.
+        """Compute the sum of the losses of all groups.
 
         Args:
-            logits: (batch, sum of groups, ...).
-            targets: (batch, groups, ...): for cross entropy, class ids from 0 to the group's logits - 1.
+            logits: Logits (batch, sum of groups, ...).
+            targets: Targets (batch, number of groups, ...). For cross entropy: class indices in [0, logits of the
+                group - 1].
 
         Raises:
-            ConfigurationError: If the channels are not those of the groups.
+            ConfigurationError: If the numbers of channels do not match the groups.
         """
         if logits.shape[1] != sum(self.groups) or targets.shape[1] != len(self.groups):
             raise ConfigurationError(
-                "Logits or targets do not fit the groups.",
+                "The channels of logits or targets do not match the groups.",
                 expected=f"{sum(self.groups)} channels of logits and {len(self.groups)} of targets",
-                received=f"{logits.shape[1]} and {targets.shape[1]}",
+                received=f"{logits.shape[1]} channels of logits and {targets.shape[1]} of targets",
             )
-        parts = zip(torch.split(logits, list(self.groups), dim=1), targets.unbind(1), strict=True)
-        return torch.stack([self.loss(part, target) for part, target in parts]).sum(0)
+        pairs = zip(torch.split(logits, list(self.groups), dim=1), targets.unbind(1), strict=True)
+        return torch.stack([self.loss(group, target) for group, target in pairs]).sum(0)

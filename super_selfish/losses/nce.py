@@ -1,4 +1,4 @@
-"""Noise-contrastive estimation: tell the positive from the negatives one by one."""
+"""The noise-contrastive estimation (NCE) loss."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from super_selfish.errors import COUNT, check_argument
 class NCELoss(nn.Module):
     """Noise-contrastive estimation of ``P(i|v) = exp(v·mᵢ/τ) / Z`` with a constant Z.
 
-    For an anchor with m negatives of n images, ``-ln[P⁺/(P⁺ + m/n)] - Σⱼ ln[(m/n)/(P⁻ⱼ + m/n)]``, mean over the batch.
-    Z is estimated once, as n times the mean of ``exp(v·m/τ)`` over the first batch it sees in training, and then kept;
-    it is part of the state. (With micro-batches, the first of them counts.)
+    For an anchor with m negatives from n images, the loss is
+    ``-ln[P⁺/(P⁺ + m/n)] - Σⱼ ln[(m/n)/(P⁻ⱼ + m/n)]``, averaged over the batch. Z is estimated once, as n times the mean
+    of ``exp(v·m/τ)`` over the first training batch (with gradient accumulation, over the first micro-batch). It is part
+    of the state.
 
     Args:
-        images: n, the number of images of the data set.
+        images: Number n of images in the data set.
 
     Attributes:
-        log_z: ln Z, of no meaning until ``known``.
-        known: Whether Z was estimated.
+        log_z: ln Z. It is undefined until ``known`` is True.
+        known: Whether Z has been estimated.
 
     Raises:
-        ConfigurationError: If ``images`` is no number of images.
+        ConfigurationError: If ``images`` is not a positive integer.
 
     Examples:
         >>> loss = NCELoss(images=100)
@@ -50,29 +51,29 @@ class NCELoss(nn.Module):
         self.register_buffer("known", torch.zeros((), dtype=torch.bool))
 
     def forget(self) -> None:
-        """Let Z be estimated anew."""
+        """Discard the estimate of Z. The next training batch provides a new one."""
         self.known.fill_(False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss.
+        """Compute the loss.
 
         Args:
-            logits: ``v·m/τ`` (batch, rows); -∞ for a row that is no negative of an anchor.
-            target: Which of the rows is the positive (batch,).
+            logits: Similarities ``v·m/τ`` (batch, candidates). -∞ excludes a candidate from the negatives of an anchor.
+            target: Indices of the positives (batch,).
 
         Returns:
-            A scalar.
+            The loss, a scalar.
         """
-        real = logits > -math.inf
+        included = logits > -math.inf
         if self.training:
             sums = gather(logits.detach().flatten().logsumexp(0)[None]).logsumexp(0)
-            estimate = sums - gather(real.sum()[None]).sum().log() + math.log(self.images)
+            estimate = sums - gather(included.sum()[None]).sum().log() + math.log(self.images)
             self.log_z.copy_(torch.where(self.known, self.log_z, estimate))
             self.known.fill_(True)
-        count = (real.sum(dim=1, keepdim=True) - 1).clamp(min=1)  # an anchor whose negatives are all left out has none
+        count = (included.sum(dim=1, keepdim=True) - 1).clamp(min=1)  # avoid log(0) for anchors without negatives
         noise = count.log() - math.log(self.images)  # ln(m/n)
         log_odds = logits - self.log_z - noise
         positive = log_odds.gather(1, target[:, None])
-        # softplus(-x) for the positive and softplus(x) for each negative, where x is the logarithm of the odds
-        each = F.softplus(log_odds).sum(dim=1) - F.softplus(positive)[:, 0] + F.softplus(-positive)[:, 0]
-        return each.mean()
+        # softplus(-x) for the positive and softplus(x) for each negative, where x are the log odds
+        losses = F.softplus(log_odds).sum(dim=1) - F.softplus(positive)[:, 0] + F.softplus(-positive)[:, 0]
+        return losses.mean()

@@ -1,4 +1,4 @@
-"""The loss of Contrastive Predictive Coding: find what lies some steps further among all that the batch holds."""
+"""The loss of Contrastive Predictive Coding."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ RULES = {
 
 
 class CPCLoss(nn.Module):
-    """Cross entropy of telling the target some rows further down from the other targets of the batch.
+    """Cross entropy of classifying the target ``step`` rows below a prediction among all targets of the batch.
 
-    ``Σₛ mean over b, r, c of −log( exp(α p·t₊) / Σₜ exp(α p·t) )`` where s are the steps from ``ignore`` + 1 to ``k``,
-    p is the prediction for s made at row r and column c of image b, t₊ the target of this image at row r + s and
-    column c, and t all targets of the batch. Equal products give ln(targets) a step.
+    ``Σₛ mean over b, r, c of −log( exp(α p·t₊) / Σₜ exp(α p·t) )``, where s are the steps from ``ignore`` + 1 to ``k``,
+    p is the prediction for step s at row r and column c of image b, t₊ the target of the same image at row r + s and
+    column c, and t all targets of the batch. At chance level, the loss per step is ln(number of targets).
 
     Args:
-        target_shaper: Network of the targets (batch, features, rows, columns), trained with the loss; None: they are
-            taken as they are.
-        k: Steps that are predicted.
-        ignore: The first of them that are left out, because their patches overlap with what was seen.
-        N: Negatives of each prediction, drawn at random and never its positive; None: all other targets of the batch.
-        reduction: Of each step over the predictions: ``"mean"``, ``"sum"``, or ``"none"`` for all losses in a row.
-        scale: α, a factor of the products.
+        target_shaper: Network applied to the targets (batch, features, rows, columns) and trained with the loss. None:
+            no network.
+        k: Number of rows to predict ahead.
+        ignore: Number of initial steps to skip, because their patches overlap with the context.
+        N: Number of negatives per prediction, sampled at random without the positive. None: all other targets of the
+            batch.
+        reduction: Reduction over the predictions of each step: ``"mean"``, ``"sum"``, or ``"none"`` for a vector of all
+            losses.
+        scale: Scale α of the logits.
 
     Raises:
         ConfigurationError: If an argument is out of range.
@@ -60,7 +62,7 @@ class CPCLoss(nn.Module):
     ) -> None:
         if ignore >= k:
             raise ConfigurationError(
-                "No step is left to be predicted.", expected="ignore below k", received=f"k={k}, ignore={ignore}"
+                "All steps are ignored.", expected="ignore < k", received=f"k={k}, ignore={ignore}"
             )
         super().__init__()
         self.target_shaper = target_shaper
@@ -71,13 +73,12 @@ class CPCLoss(nn.Module):
         self.scale = scale
 
     def forward(self, predictions: Tensor, targets: Tensor, first: int = 0) -> Tensor:
-        """The loss of predictions of what lies below.
+        """Compute the loss.
 
         Args:
-            predictions: (batch, steps, features, rows, columns), made at these rows for the steps ``ignore`` + 1 to
-                ``k``.
-            targets: (images, features, rows, columns), of the batch and perhaps of others.
-            first: Which of them is the first of the batch.
+            predictions: Predictions (batch, steps, features, rows, columns) for the steps ``ignore`` + 1 to ``k``.
+            targets: Targets (images, features, rows, columns) of the batch and, optionally, of further images.
+            first: Index of the first image of the batch in ``targets``.
         """
         if self.target_shaper is not None:
             targets = self.target_shaper(targets)
@@ -85,38 +86,38 @@ class CPCLoss(nn.Module):
         candidates = targets.movedim(1, -1).flatten(0, 2)  # (batch · rows · columns, features)
         for step, predicted in enumerate(predictions.unbind(1), self.ignore + 1):
             labels = self.labels(targets, step).view(len(targets), -1)[first : first + len(predictions)].flatten()
-            made = predicted[:, :, : predicted.shape[2] - step].movedim(1, -1).flatten(0, 2)
-            losses.append(self._cross_entropy(made, candidates, labels))
+            valid = predicted[:, :, : predicted.shape[2] - step].movedim(1, -1).flatten(0, 2)
+            losses.append(self._cross_entropy(valid, candidates, labels))
         return torch.cat(losses) if self.reduction == "none" else torch.stack(losses).sum()
 
     @staticmethod
     def labels(targets: Tensor, step: int) -> Tensor:
-        """Where the positives of a step stand among the targets: b · rows · columns + (r + step) · columns + c.
+        """Return the flat indices of the positives of a step: b · rows · columns + (r + step) · columns + c.
 
         Args:
-            targets: (batch, features, rows, columns).
-            step: From 1 to rows - 1.
+            targets: Targets (batch, features, rows, columns).
+            step: Step from 1 to rows - 1.
 
         Raises:
-            ConfigurationError: If there are no targets so far down.
+            ConfigurationError: If ``step`` is not below the number of rows.
         """
         batch, _, rows, columns = targets.shape
         if rows <= step:
             raise ConfigurationError(
-                f"There is nothing {step} steps further.",
-                expected=f"at least {step + 1} rows and columns of targets",
+                f"The grid of targets is too small for step {step}.",
+                expected=f"at least {step + 1} rows and columns",
                 received=f"{rows} rows and {columns} columns, in the direction of prediction",
             )
-        places = torch.arange(batch * rows * columns, device=targets.device).view(batch, rows, columns)
-        return places[:, step:].flatten()
+        indices = torch.arange(batch * rows * columns, device=targets.device).view(batch, rows, columns)
+        return indices[:, step:].flatten()
 
-    def _cross_entropy(self, made: Tensor, candidates: Tensor, labels: Tensor) -> Tensor:
+    def _cross_entropy(self, predictions: Tensor, candidates: Tensor, labels: Tensor) -> Tensor:
         if self.N is None or len(candidates) - 1 <= self.N:
-            return F.cross_entropy(self.scale * made @ candidates.T, labels, reduction=self.reduction)
-        drawn = torch.randperm(len(candidates), device=labels.device)[: self.N + 1]
-        own = drawn == labels[:, None]  # (predictions, N + 1)
-        own[:, -1] |= ~own.any(1)  # so that each has N negatives, whether its positive was drawn or not
-        positive = torch.einsum("ad,ad->a", made, candidates[labels])
-        negative = (made @ candidates[drawn].T).masked_fill(own, -torch.inf)
+            return F.cross_entropy(self.scale * predictions @ candidates.T, labels, reduction=self.reduction)
+        sample = torch.randperm(len(candidates), device=labels.device)[: self.N + 1]
+        excluded = sample == labels[:, None]  # (predictions, N + 1)
+        excluded[:, -1] |= ~excluded.any(1)  # exactly N negatives, whether the positive was sampled or not
+        positive = torch.einsum("ad,ad->a", predictions, candidates[labels])
+        negative = (predictions @ candidates[sample].T).masked_fill(excluded, -torch.inf)
         logits = self.scale * torch.cat([positive[:, None], negative], dim=1)
         return F.cross_entropy(logits, torch.zeros_like(labels), reduction=self.reduction)

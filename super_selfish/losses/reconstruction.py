@@ -1,4 +1,4 @@
-"""Errors of images that were painted again."""
+"""Reconstruction losses."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from torch import Tensor
 
 
 def masked_mse(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Squared error over the masked pixels of each image alone, mean over the images.
+    """Compute the mean squared error over the masked pixels of each image, averaged over the images.
 
-    Each image counts alike, however many of its pixels are masked; one without any counts as 0. So the loss of a batch
-    is the mean of the losses of its parts.
+    Images have equal weight, regardless of their number of masked pixels. The loss of an image without masked pixels is
+    0. The loss of a batch therefore equals the mean over micro-batches of equal size.
 
     Args:
-        prediction: (batch, channels, height, width).
-        target: The same.
-        mask: (batch, 1, height, width) of bool, True where the error counts.
+        prediction: Predicted images (batch, channels, height, width).
+        target: Target images (batch, channels, height, width).
+        mask: Boolean mask (batch, 1, height, width), True at pixels that contribute to the loss.
 
     Examples:
         >>> import torch
@@ -23,6 +23,6 @@ def masked_mse(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         >>> masked_mse(torch.full((1, 3, 2, 2), 3.0), torch.ones(1, 3, 2, 2), mask)
         tensor(4.)
     """
-    kept = mask.to(prediction.dtype)
-    errors = ((prediction - target).square() * kept).sum((1, 2, 3))
-    return (errors / (kept.sum((1, 2, 3)) * prediction.shape[1]).clamp_min(1.0)).mean()
+    weights = mask.to(prediction.dtype)
+    errors = ((prediction - target).square() * weights).sum((1, 2, 3))
+    return (errors / (weights.sum((1, 2, 3)) * prediction.shape[1]).clamp_min(1.0)).mean()

@@ -1,4 +1,4 @@
-"""BYOL's loss: predict an embedding."""
+"""The regression loss of BYOL."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from torch import Tensor
 
 
 def regression_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Squared distance of embeddings of length one, which is 2 − 2 cos, mean over the batch.
+    """Compute the squared L2 distance of normalised embeddings, averaged over the batch.
 
-    Equal rows give 0, orthogonal ones 2, opposite ones 4.
+    The distance equals 2 − 2 · cosine similarity: 0 for equal, 2 for orthogonal, and 4 for opposite embeddings.
 
     Args:
-        prediction: (batch, dim), rows of length one.
-        target: (batch, dim), rows of length one.
+        prediction: L2-normalised predictions (batch, dim).
+        target: L2-normalised targets (batch, dim).
 
     Returns:
-        A scalar.
+        The loss, a scalar.
 
     Examples:
         >>> import torch

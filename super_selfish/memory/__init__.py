@@ -1,4 +1,4 @@
-"""Embeddings that outlive their batch."""
+"""Memory bank and queue: embeddings of previous batches."""
 
 from super_selfish.memory.bank import BatchedMemory
 from super_selfish.memory.queue import BatchedQueue

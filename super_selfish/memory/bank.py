@@ -1,4 +1,4 @@
-"""The memory bank: an embedding of every image of the data set."""
+"""The memory bank: one embedding per image of the data set."""
 
 from __future__ import annotations
 
@@ -22,27 +22,31 @@ from super_selfish.errors import (
 from super_selfish.files import SUFFIX, base_path, with_suffix, write_with
 from super_selfish.memory.draws import distinct_entries, entries_for_each
 
-_ROWS = "memory"
-_NOTHING = 1e-6  # a length without direction
+_KEY = "memory"
+_EPS = 1e-6  # vectors with a smaller norm have no direction
 _TYPES = {torch.float32: np.float32, torch.float16: np.float16}
 _BLOCK = 1 << 15  # rows
 
 
 class BatchedMemory(nn.Module):
-    """A row of length one for each image, moved towards the image's new embeddings. Part of the state of its owner.
+    """Memory bank with one L2-normalised entry per image, an exponential moving average of the image's embeddings.
+
+    The entries are part of the ``state_dict`` of the module that contains the bank.
 
     Args:
-        size: Rows: images of the data set.
-        embedding_size: Length of a row in numbers.
-        init_tensor: The rows at the start (size, embedding_size), brought to length one; None: random directions.
-        momentum: Weight of the NEW embedding, in [0, 1]: 1 replaces the row. (Papers give 0.5 for either.)
-        dtype: Of the rows: ``torch.float32``, or ``torch.float16`` for half of the memory. What is read is float32.
+        size: Number of entries, one per image of the data set.
+        embedding_size: Dimension of the embeddings.
+        init_tensor: Initial entries (size, embedding_size), which are normalised. None: random directions.
+        momentum: Weight of the NEW embedding, in [0, 1]. 1 replaces the entry. (The papers use 0.5, for which both
+            conventions agree.)
+        dtype: Storage dtype: ``torch.float32``, or ``torch.float16`` to halve the memory usage. Entries are read as
+            float32.
 
     Attributes:
-        memory: The rows (size, embedding_size), without gradient.
+        memory: Entries (size, embedding_size), without gradients.
 
     Raises:
-        ConfigurationError: If a size or the momentum is out of range.
+        ConfigurationError: If an argument is out of range.
 
     Examples:
         >>> bank = BatchedMemory(2, 2, init_tensor=torch.tensor([[1.0, 0.0], [0.0, 1.0]]), momentum=0.5)
@@ -54,8 +58,8 @@ class BatchedMemory(nn.Module):
         Wu, Xiong, Yu and Lin, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018.
     """
 
-    resizable = (_ROWS,)
-    """Buffers whose first size is that of the data; a file may bring another."""
+    resizable = (_KEY,)
+    """Buffers whose first dimension depends on the data. It is resized when weights are loaded."""
 
     memory: Tensor
 
@@ -76,12 +80,12 @@ class BatchedMemory(nn.Module):
         shape = (size, embedding_size)
         if init_tensor is not None and tuple(init_tensor.shape) != shape:
             raise ConfigurationError(
-                "`init_tensor` does not fit the bank.", expected=f"{shape}", received=f"{tuple(init_tensor.shape)}"
+                "The shape of `init_tensor` is wrong.", expected=f"{shape}", received=f"{tuple(init_tensor.shape)}"
             )
-        rows = _table(*shape, dtype)
-        if init_tensor is not None and bool((init_tensor.float().norm(dim=1) < _NOTHING).any()):
-            raise ConfigurationError("`init_tensor` has rows without a direction.", expected="rows that are not zero")
-        self.register_buffer(_ROWS, _to_length_one(rows.normal_() if init_tensor is None else rows.copy_(init_tensor)))
+        entries = _allocate(*shape, dtype)
+        if init_tensor is not None and bool((init_tensor.float().norm(dim=1) < _EPS).any()):
+            raise ConfigurationError("`init_tensor` has rows of norm 0.", expected="non-zero rows")
+        self.register_buffer(_KEY, _normalise(entries.normal_() if init_tensor is None else entries.copy_(init_tensor)))
         self.momentum = momentum
 
     def __len__(self) -> int:
@@ -91,118 +95,120 @@ class BatchedMemory(nn.Module):
         return self.memory[idx].float()
 
     def rows(self) -> Tensor:
-        """All rows (size, embedding_size) in float32: the table itself, unless it is of another type."""
+        """Return all entries (size, embedding_size) in float32, without a copy if they are stored as float32."""
         return self.memory.float()
 
     def resize(self, rows: int) -> None:
-        """Start anew with another number of random rows of length one."""
-        table = _table(rows, self.memory.shape[1], self.memory.dtype)
-        self.memory = _to_length_one(table.normal_()).to(self.memory.device)
+        """Replace the entries by ``rows`` random L2-normalised entries."""
+        entries = _allocate(rows, self.memory.shape[1], self.memory.dtype)
+        self.memory = _normalise(entries.normal_()).to(self.memory.device)
 
     @torch.no_grad()
     def update(self, k: Tensor, idx: Tensor) -> None:
-        """Move rows: each becomes ``(1 - momentum) · row + momentum · k``, brought to length one.
+        """Update entries to ``(1 - momentum) · entry + momentum · k``, followed by L2 normalisation.
 
         Args:
-            k: New embeddings (batch, embedding_size) of length one.
-            idx: Their rows (batch,). Of a row that occurs more than once, the last embedding counts.
+            k: New L2-normalised embeddings (batch, embedding_size).
+            idx: Indices of the entries (batch,). For duplicate indices, the last embedding is used.
 
         Raises:
-            ConfigurationError: If ``k`` does not fit the bank.
+            ConfigurationError: If the shapes do not match.
         """
-        check_argument(k.shape[1:] == self.memory.shape[1:], "k", tuple(k.shape), f"rows of {self.memory.shape[1]}")
-        check_argument(idx.shape == k.shape[:1], "idx", tuple(idx.shape), f"an index for each of {len(k)} rows")
+        check_argument(k.shape[1:] == self.memory.shape[1:], "k", tuple(k.shape), f"(batch, {self.memory.shape[1]})")
+        check_argument(idx.shape == k.shape[:1], "idx", tuple(idx.shape), f"one index per row of `k`, ({len(k)},)")
         old = self[idx]
         moved = torch.lerp(old, k.detach().to(old), self.momentum)
-        opposite = moved.norm(dim=1, keepdim=True) < _NOTHING  # there is no direction half-way: the row stays
+        opposite = moved.norm(dim=1, keepdim=True) < _EPS  # opposite vectors have no mean direction: keep the entry
         new = torch.where(opposite, old, F.normalize(moved))
-        places = torch.arange(len(idx), device=idx.device)
-        last = torch.where(idx[:, None] == idx, places, -1).amax(dim=1)
-        self.memory[idx] = new[last].to(self.memory.dtype)  # equal rows write equal values, in whatever order
+        positions = torch.arange(len(idx), device=idx.device)
+        last = torch.where(idx[:, None] == idx, positions, -1).amax(dim=1)
+        self.memory[idx] = new[last].to(self.memory.dtype)  # duplicates write equal values, so the order is irrelevant
 
     def negatives(self, count: int, key: int) -> Tensor | None:
-        """Different rows that all anchors of a batch share: a function of the key.
+        """Sample distinct negatives that are shared by all anchors of a batch.
 
         Args:
-            count: How many; 0, or all but one or more: all rows.
-            key: The draw is a function of it.
+            count: Number of negatives. 0, or at least the number of entries - 1, selects all entries.
+            key: Random key. The result is a function of it.
 
         Returns:
-            int64 (count,) on the bank's device in ascending order, or None for all rows.
+            Indices, int64 (count,), in ascending order on the device of the bank, or None for all entries.
         """
         if count == 0 or count >= len(self) - 1:
             return None
         return distinct_entries(len(self), count, key).to(self.memory.device, non_blocking=True)
 
     def negatives_for_each(self, count: int, idx: Tensor, key: int) -> Tensor:
-        """Rows (batch, count) for each anchor, with replacement and without its own row: a function of the key.
+        """Sample the indices (batch, count) of negatives for each anchor, with replacement, excluding its own entry.
 
         Args:
-            count: How many, at most those of the others; 0: as many as there are others.
-            idx: The anchors' own rows (batch,).
-            key: The draw is a function of it and of the own row.
+            count: Number of negatives per anchor, at most the number of other entries. 0: the number of other entries.
+            idx: Indices of the anchors' entries (batch,).
+            key: Random key. The result is a function of it and of ``idx``.
         """
         others = len(self) - 1
         return entries_for_each(len(self), min(count, others) if count else others, idx, key)
 
     def data(self, m: int, batch_size: int, but_idx: Tensor | None = None) -> Tensor:
-        """Random rows for each of a batch (batch_size, m, embedding_size), drawn from torch's global generator.
+        """Sample random entries (batch_size, m, embedding_size) from torch's global generator.
 
         Args:
-            m: Rows for each, with replacement.
-            batch_size: How many they are for.
-            but_idx: For each, a row that it must not get (batch_size,); None: any.
+            m: Number of entries per image, sampled with replacement.
+            batch_size: Number of images.
+            but_idx: Index of an entry to exclude for each image (batch_size,). None: no exclusion.
 
         Raises:
-            ConfigurationError: If the bank has too few rows.
+            ConfigurationError: If the bank has too few entries.
         """
-        fewest = 1 if but_idx is None else 2
-        check_argument(len(self) >= fewest, "size", len(self), f"a bank of at least {fewest} rows")
-        rows = torch.randint(len(self) - fewest + 1, (batch_size, m)).to(self.memory.device)
+        minimum = 1 if but_idx is None else 2
+        check_argument(len(self) >= minimum, "size", len(self), f"at least {minimum} entries")
+        rows = torch.randint(len(self) - minimum + 1, (batch_size, m)).to(self.memory.device)
         if but_idx is not None:
             rows += rows >= but_idx.to(rows)[:, None]
         return self[rows]
 
     def save(self, name: str | os.PathLike[str]) -> BatchedMemory:
-        """Write the rows to ``<name>.safetensors``, whole or not at all.
+        """Write the entries atomically to ``<name>.safetensors``.
 
         Raises:
             CheckpointError: If the file cannot be written.
         """
-        rows = {_ROWS: self.memory.cpu().contiguous()}
-        write_with(with_suffix(base_path(name), SUFFIX), lambda path: save_file(rows, path))
+        tensors = {_KEY: self.memory.cpu().contiguous()}
+        write_with(with_suffix(base_path(name), SUFFIX), lambda path: save_file(tensors, path))
         return self
 
     def load(self, name: str | os.PathLike[str]) -> BatchedMemory:
-        """Read rows that :meth:`save` wrote; the bank takes their number.
+        """Load entries written by :meth:`save`. The bank is resized to their number.
 
         Raises:
-            CheckpointError: If there is no such file, or it cannot be read.
-            CheckpointMismatch: If its rows are of another length.
+            CheckpointError: If the file does not exist or cannot be read.
+            CheckpointMismatch: If the embedding size differs.
         """
         path = with_suffix(base_path(name), SUFFIX)
         try:
-            rows = load_file(path)[_ROWS]
+            entries = load_file(path)[_KEY]
         except (OSError, SafetensorError, KeyError) as error:
-            raise CheckpointError(f"`{path}` holds no bank: {error}.", fix="Pass the name given to save().") from error
-        if rows.ndim != 2 or rows.shape[1:] != self.memory.shape[1:]:
+            raise CheckpointError(
+                f"`{path}` is not a memory bank: {error}.", fix="Pass the `name` that was passed to save()."
+            ) from error
+        if entries.ndim != 2 or entries.shape[1:] != self.memory.shape[1:]:
             raise CheckpointMismatch(
-                f"`{path}` does not fit the bank.",
-                expected=f"rows of {self.memory.shape[1]} numbers",
-                received=f"{tuple(rows.shape)}",
+                f"`{path}` has another embedding size.",
+                expected=f"(entries, {self.memory.shape[1]})",
+                received=f"{tuple(entries.shape)}",
             )
-        self.memory = rows.to(self.memory)
+        self.memory = entries.to(self.memory)
         return self
 
 
-def _table(rows: int, numbers: int, dtype: torch.dtype) -> Tensor:
-    """Memory for a table, which numpy asks for in large pages: random rows of it are found a third faster."""
-    return torch.from_numpy(np.empty((rows, numbers), _TYPES[dtype]))
+def _allocate(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+    """Allocate a tensor with NumPy, which requests huge pages: random access to rows is a third faster."""
+    return torch.from_numpy(np.empty((rows, columns), _TYPES[dtype]))
 
 
 @torch.no_grad()
-def _to_length_one(rows: Tensor) -> Tensor:
-    """Bring rows to length one in place, some at a time: a second table of them might not fit."""
+def _normalise(rows: Tensor) -> Tensor:
+    """L2-normalise rows in place, block by block, as memory may not suffice for a second copy."""
     for block in torch.split(rows, _BLOCK):
         block.copy_(F.normalize(block.float()))
     return rows

@@ -1,4 +1,4 @@
-"""The queue of MoCo: the keys of past batches."""
+"""The queue of MoCo: keys of previous batches."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from super_selfish.errors import ConfigurationError, check_argument, is_count
 
 
 class BatchedQueue(nn.Module):
-    """A ring of embeddings: new rows take the place of the oldest. It is part of the state of what contains it.
+    """Ring buffer of embeddings. New embeddings replace the oldest ones.
+
+    The queue is part of the ``state_dict`` of the module that contains it.
 
     Args:
-        K: Batches that it holds.
-        batch_size: Rows of a batch.
-        embedding_size: Length of a row.
-        init_tensor: The rows at the start (K · batch_size, embedding_size); None: random ones of length one.
+        K: Capacity in batches.
+        batch_size: Number of embeddings per batch.
+        embedding_size: Dimension of the embeddings.
+        init_tensor: Initial embeddings (K · batch_size, embedding_size). None: random L2-normalised embeddings.
 
     Attributes:
-        rows: (K · batch_size, embedding_size), in the order of storage.
-        pointer: Where the next row goes.
+        rows: Embeddings (K · batch_size, embedding_size), in storage order.
+        pointer: Index of the next row to overwrite.
 
     Raises:
         ConfigurationError: If a size is out of range.
 
     Examples:
         >>> queue = BatchedQueue(K=2, batch_size=2, embedding_size=3)
-        >>> queue.enqueue(torch.eye(3))  # three rows fit as well as two
+        >>> queue.enqueue(torch.eye(3))  # any number of rows
         >>> queue.data()[:3]
         tensor([[1., 0., 0.],
                 [0., 1., 0.],
@@ -41,7 +43,7 @@ class BatchedQueue(nn.Module):
     """
 
     resizable = ("rows",)
-    """Buffers whose first size is that of the data; a file may bring another."""
+    """Buffers whose first dimension depends on the settings. It is resized when weights are loaded."""
 
     rows: Tensor
     pointer: Tensor
@@ -55,7 +57,7 @@ class BatchedQueue(nn.Module):
         shape = (K * batch_size, embedding_size)
         if init_tensor is not None and tuple(init_tensor.shape) != shape:
             raise ConfigurationError(
-                "`init_tensor` does not fit the queue.", expected=f"{shape}", received=f"{tuple(init_tensor.shape)}"
+                "The shape of `init_tensor` is wrong.", expected=f"{shape}", received=f"{tuple(init_tensor.shape)}"
             )
         rows = F.normalize(torch.randn(shape)) if init_tensor is None else init_tensor.detach().clone()
         self.register_buffer("rows", rows)
@@ -65,34 +67,34 @@ class BatchedQueue(nn.Module):
         return len(self.rows)
 
     def resize(self, rows: int) -> None:
-        """Start anew with another number of random rows of length one."""
+        """Replace the embeddings by ``rows`` random L2-normalised embeddings, and reset the pointer."""
         shape, device = (rows, self.rows.shape[1]), self.rows.device
         self.rows = F.normalize(torch.randn(shape)).to(device)
         self.reset_pointer()
 
     def reset_pointer(self) -> None:
-        """Let the next row go to the beginning."""
+        """Set the pointer to the first row."""
         self.pointer.zero_()
 
     def increment(self, step: int = 1) -> None:
-        """Move the pointer by a number of rows, around the end."""
+        """Advance the pointer by a number of rows, with wrap-around."""
         self.pointer.add_(step).remainder_(max(1, len(self)))
 
     @torch.no_grad()
     def enqueue(self, k: Tensor) -> None:
-        """Add rows (any number, embedding_size) as if one by one; past the end they go on at the beginning."""
-        check_argument(k.shape[1:] == self.rows.shape[1:], "k", tuple(k.shape), f"rows of {self.rows.shape[1]} numbers")
+        """Add embeddings (any number, embedding_size), oldest first, with wrap-around at the end of the buffer."""
+        check_argument(k.shape[1:] == self.rows.shape[1:], "k", tuple(k.shape), f"(any, {self.rows.shape[1]})")
         count, size = len(k), len(self)
         kept = k.detach()[-size:] if size else k[:0]
-        places = torch.arange(count - len(kept), count, device=self.rows.device)
-        self.rows[(self.pointer + places).remainder(max(1, size))] = kept.to(self.rows)
+        offsets = torch.arange(count - len(kept), count, device=self.rows.device)
+        self.rows[(self.pointer + offsets).remainder(max(1, size))] = kept.to(self.rows)
         self.increment(count)
 
     @torch.no_grad()
     def init_w_loader_and_model(self, train_loader: Iterable[Any], model: nn.Module) -> None:
-        """Fill the queue with a model's embeddings of the first of a loader's views, until it is full.
+        """Fill the queue with a model's embeddings of the first view of each batch of a loader.
 
-        Use a loader of its own for this: the training loader would be read from. The model keeps its mode.
+        Pass a separate loader, as this one is advanced. The mode of the model is not changed.
         """
         filled = 0
         for data in train_loader:
@@ -104,5 +106,5 @@ class BatchedQueue(nn.Module):
                 return
 
     def data(self) -> Tensor:
-        """All rows (K · batch_size, embedding_size), in the order of storage; without gradient."""
+        """Return all embeddings (K · batch_size, embedding_size) in storage order, without gradients."""
         return self.rows

@@ -1,4 +1,4 @@
-"""Networks: backbones, heads, and the two combined."""
+"""Networks: backbones, heads, decoders and their combinations."""
 
 from super_selfish.losses import CPCLoss, GroupedLoss
 from super_selfish.models.averages import MomentumSchedule, cosine_momentum, momentum_copy, update_ema

@@ -1,4 +1,4 @@
-"""Networks that follow a trained one as a moving average."""
+"""Exponential moving averages (EMA) of network weights."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def momentum_copy(network: Network) -> Network:
-    """An equal network that shares no tensor with the first and needs no gradient."""
+    """Return a deep copy of a network that does not require gradients."""
     return copy.deepcopy(network).requires_grad_(False)
 
 
 @contextlib.contextmanager
 def inference(network: nn.Module) -> Iterator[None]:
-    """Within the block nothing is recorded for gradients, not even versions of tensors; what comes out is to be cloned.
+    """Context manager for ``torch.inference_mode()``. Outputs have to be cloned before they are used in autograd.
 
-    Buffers that a layer has replaced by new ones become ordinary tensors again.
+    Buffers that a layer reassigns within the block are converted back to normal tensors.
     """
     with torch.inference_mode():
         yield
-    for part in network.modules():
-        for name, buffer in list(part.named_buffers(recurse=False)):
+    for module in network.modules():
+        for name, buffer in list(module.named_buffers(recurse=False)):
             if buffer.is_inference():
-                setattr(part, name, buffer.clone())
+                setattr(module, name, buffer.clone())
 
 
 def update_ema(average: nn.Module, network: nn.Module, momentum: float) -> None:
-    """Move each parameter of a copy to ``momentum * average + (1 - momentum) * network``.
+    """Set each parameter of the average to ``momentum * average + (1 - momentum) * network``.
 
-    Buffers, such as batch statistics, are the copy's own and stay as they are.
+    Buffers, such as running statistics, are not updated.
 
     Args:
         average: A :func:`momentum_copy` of the network.
-        network: What is trained.
-        momentum: In [0, 1]; 1 leaves the copy as it is.
+        network: The trained network.
+        momentum: Decay of the average, in [0, 1]. 1 leaves the average unchanged.
     """
-    followers = list(average.parameters())
-    if followers:
-        get_ema_multi_avg_fn(momentum)(followers, list(network.parameters()), None)  # type: ignore[no-untyped-call]
+    averaged = list(average.parameters())
+    if averaged:
+        get_ema_multi_avg_fn(momentum)(averaged, list(network.parameters()), None)  # type: ignore[no-untyped-call]
 
 
 def momentum_hint(momentum: float, updates: int) -> list[str]:
-    """A warning if a moving average is too slow for the length of a run, else nothing.
+    """Return a warning if the moving average is too slow for the length of the training.
 
     Args:
-        momentum: Of the average.
-        updates: Of the run; 0 if that is not known.
+        momentum: Decay of the average.
+        updates: Number of optimizer steps in the training; 0 if unknown.
     """
     if not 0 < momentum < 1 or not updates or (1 - momentum) * updates >= 10:
         return []
@@ -64,20 +64,20 @@ def momentum_hint(momentum: float, updates: int) -> list[str]:
     if momentum <= better:
         return []
     return [
-        f"m={momentum:g}: the moving average lags {1 / (1 - momentum):,.0f} updates behind, in a run of {updates:,}. "
+        f"m={momentum:g}: the moving average lags {1 / (1 - momentum):,.0f} of {updates:,} steps behind the network. "
         f"Pass m={better:.2g} to the constructor, or train longer."
     ]
 
 
 def cosine_momentum(step: int, total: int, start: float) -> float:
-    """A momentum that rises from ``start`` to 1 along half a cosine: slow at both ends.
+    """Cosine schedule of the momentum from ``start`` to 1.
 
     ``1 − (1 − start) · (1 + cos(π · step / total)) / 2``
 
     Args:
-        step: Updates so far, from 0; beyond ``total`` the momentum stays 1.
-        total: Updates in all.
-        start: The momentum at step 0, in [0, 1].
+        step: Current step, from 0. Beyond ``total``, the momentum is 1.
+        total: Total number of steps.
+        start: Momentum at step 0, in [0, 1].
 
     Examples:
         >>> [round(cosine_momentum(step, 1000, 0.996), 6) for step in (0, 250, 500, 1000)]
@@ -86,16 +86,16 @@ def cosine_momentum(step: int, total: int, start: float) -> float:
     References:
         Grill et al., "Bootstrap Your Own Latent", 2020, section 3.2.
     """
-    done = min(step, total) / max(1, total)
-    return 1.0 - (1.0 - start) * (1.0 + math.cos(math.pi * done)) / 2.0
+    progress = min(step, total) / max(1, total)
+    return 1.0 - (1.0 - start) * (1.0 + math.cos(math.pi * progress)) / 2.0
 
 
 class MomentumSchedule:
-    """The momentum of a moving average over one training; it remembers how far that has come.
+    """Schedule of the momentum of a moving average over one training. The current step is part of its state.
 
     Args:
-        start: The first momentum, in [0, 1].
-        kind: ``"cosine"``: rises to 1 as :func:`cosine_momentum` says; None: stays.
+        start: Initial momentum, in [0, 1].
+        kind: ``"cosine"`` for :func:`cosine_momentum`; None for a constant momentum.
 
     Examples:
         >>> schedule = MomentumSchedule(0.5, "cosine")
@@ -110,25 +110,25 @@ class MomentumSchedule:
         self.step, self.total = 0, 0
 
     def begin(self, total: int) -> None:
-        """Start anew, for a training of ``total`` updates."""
+        """Restart the schedule for a training of ``total`` steps."""
         self.step, self.total = 0, total
 
     def advance(self) -> float:
-        """The momentum of this update, which is counted."""
+        """Return the momentum of the current step and advance by one step."""
         momentum = self.start if self.kind is None else cosine_momentum(self.step, self.total, self.start)
         self.step += 1
         return momentum
 
     def go_to(self, share: float) -> None:
-        """Be as far as a share of the training, in [0, 1]."""
+        """Set the current step to a fraction of the training, in [0, 1]."""
         self.step = round(share * self.total)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is stored: the updates so far."""
+        """Return the state of the schedule: the current step."""
         return {"step": self.step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on behind the updates so far; their total is that of :meth:`begin`."""
+        """Restore the current step. The total number of steps is that of :meth:`begin`."""
         self.step = int(state["step"])
 
 

@@ -1,4 +1,4 @@
-"""Networks that turn images into features, by name or the user's own."""
+"""Backbones: networks that map images to features, and wrappers for custom networks."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Output = Literal["flat", "map", "pooled"]
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions beside a shortcut that averages where the convolutions stride.
+    """Residual block of two 3×3 convolutions. The shortcut uses average pooling where the block has a stride.
 
     Args:
-        inputs: Channels that come in.
-        outputs: Channels that go out.
-        stride: Of the first convolution.
-        norm: Class of the normalisation.
+        inputs: Number of input channels.
+        outputs: Number of output channels.
+        stride: Stride of the first convolution.
+        norm: Class of the normalisation layers.
 
     References:
-        He et al., "Deep Residual Learning for Image Recognition", 2015; the averaging is ResNet-D of He et al., "Bag of
-        Tricks for Image Classification with Convolutional Neural Networks", 2018.
+        He et al., "Deep Residual Learning for Image Recognition", 2015; He et al., "Bag of Tricks for Image
+        Classification with Convolutional Neural Networks", 2018 (average pooling, ResNet-D).
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: type[nn.Module]) -> None:
@@ -45,19 +45,19 @@ class ResidualBlock(nn.Module):
             self.shortcut = nn.Sequential(shrink, nn.Conv2d(inputs, outputs, 1, bias=False), norm(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """A map (batch, outputs, height / stride, width / stride)."""
+        """Compute the feature map (batch, outputs, height / stride, width / stride)."""
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
 class SmallResNet(nn.Module):
-    """A residual network for small images and small machines: 3×3 stem, four stages, global average pooling.
+    """A small ResNet for small images: 3×3 stem, four stages, global average pooling.
 
-    At width 32 it has 1.2 million parameters.
+    It has 1.2 million parameters at the default width of 32.
 
     Args:
-        channels: Channels of the images.
-        width: Channels of the first stage; each of the three others doubles them.
-        blocks: Residual blocks a stage.
+        channels: Number of image channels.
+        width: Number of channels of the first stage. Each later stage doubles the number.
+        blocks: Number of residual blocks per stage.
         norm_type: ``"batch"`` or ``"layer"``.
 
     Examples:
@@ -81,20 +81,20 @@ class SmallResNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def map(self, x: Tensor) -> Tensor:
-        """The map (batch, 8 · width, height / 8, width / 8)."""
+        """Compute the feature map (batch, 8 · width, height / 8, width / 8)."""
         return cast(Tensor, self.stages(self.stem(x.contiguous(memory_format=torch.channels_last))))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The map, averaged over space: (batch, 8 · width)."""
+        """Compute the features (batch, 8 · width) by global average pooling."""
         return self.map(x).mean((2, 3))
 
 
 class Trunk(nn.Module):
-    """A network from another library, without its classifier, averaged over space.
+    """A network of another library, without its classifier, followed by global average pooling.
 
     Args:
-        net: Images to a feature map, or to a vector.
-        prefix: What its tensors' names begin with in that library.
+        net: Maps images to feature maps or feature vectors.
+        prefix: Prefix of the names of its tensors in that library.
     """
 
     def __init__(self, net: nn.Module, prefix: str = "") -> None:
@@ -103,24 +103,24 @@ class Trunk(nn.Module):
         self.net = net.to(memory_format=torch.channels_last)
 
     def map(self, x: Tensor) -> Tensor:
-        """The map (batch, channels, height, width); a vector counts as a 1×1 map."""
+        """Compute the feature map (batch, channels, height, width). A vector is returned as a 1×1 map."""
         return as_map(self.net(x.contiguous(memory_format=torch.channels_last)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (batch, channels)."""
+        """Compute the features (batch, channels)."""
         return self.map(x).mean((2, 3))
 
 
 class BackboneOutput(nn.Module):
-    """A backbone seen through another form of output; the weights are shared, not copied.
+    """Wraps a backbone to return another form of output. The weights are shared, not copied.
 
     Args:
         backbone: The backbone.
         output: ``"flat"`` (batch, features), ``"map"`` (batch, channels, height, width), or ``"pooled"``
-            (batch, channels), which does not depend on the resolution.
+            (batch, channels), whose size is independent of the resolution.
 
     Raises:
-        ConfigurationError: If the form is unknown.
+        ConfigurationError: If ``output`` is unknown.
     """
 
     def __init__(self, backbone: nn.Module, output: Output) -> None:
@@ -133,7 +133,7 @@ class BackboneOutput(nn.Module):
         self.output = output
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features of the images ``x`` in the chosen form."""
+        """Compute the features of images ``x`` in the chosen form."""
         features = map_of(self.backbone, x)
         if self.output == "map":
             return features
@@ -141,31 +141,31 @@ class BackboneOutput(nn.Module):
 
 
 def map_of(backbone: nn.Module, x: Tensor) -> Tensor:
-    """The map (batch, channels, height, width) of images; a backbone that only has a vector gives a 1×1 map."""
+    """Compute the feature map (batch, channels, height, width). Feature vectors are returned as 1×1 maps."""
     native_map = getattr(backbone, "map", None)
     return as_map(native_map(x) if callable(native_map) else backbone(x))
 
 
 def as_map(features: Tensor) -> Tensor:
-    """A vector as a 1×1 map; a map as it is."""
+    """Convert a feature vector to a 1×1 map. Feature maps are returned unchanged."""
     return features[:, :, None, None] if features.ndim == 2 else features
 
 
 def default_backbone(channels: int = 3, norm_type: NormType = "batch", flat: bool = True) -> ReshapeChannels:
-    """EfficientNet-B0 and a bottleneck to 64 channels: 3136 flat features at 225 px."""
+    """Build EfficientNet-B0 with a bottleneck to 64 channels: 3136 flat features at 225×225 px."""
     return ReshapeChannels(EfficientFeatures(norm_type=norm_type, channels=channels), flat=flat)
 
 
 def named_backbone(name: str, channels: int = 3) -> nn.Module:
-    """A backbone with fresh weights by name.
+    """Build a randomly initialised backbone by name.
 
     Args:
-        name: ``"small_resnet"``, an EfficientNet (``"efficientnet-b0"`` ...), a classifier of torchvision
-            (``"resnet18"``), or ``"timm:<name>"`` with the extra ``timm``.
-        channels: Channels of the images; the first convolution follows them.
+        name: ``"small_resnet"``, an EfficientNet (``"efficientnet-b0"`` ...), a torchvision classification model
+            (``"resnet18"`` ...), or ``"timm:<name>"``, which requires the extra ``timm``.
+        channels: Number of image channels. The first convolution is adapted to it.
 
     Raises:
-        ConfigurationError: If there is no such network.
+        ConfigurationError: If the name is unknown.
 
     Examples:
         >>> named_backbone("resnet18", channels=1)(torch.rand(2, 1, 64, 64)).shape
@@ -183,7 +183,7 @@ def named_backbone(name: str, channels: int = 3) -> nn.Module:
     if name not in models.list_models(module=models):
         raise ConfigurationError(
             "The backbone's name is unknown.",
-            expected="'small_resnet', 'efficientnet-b0', a classifier of torchvision such as 'resnet18', "
+            expected="'small_resnet', 'efficientnet-b0', a torchvision classification model such as 'resnet18', "
             "'timm:<name>', or an nn.Module",
             received=f"backbone={name!r}",
         )
@@ -192,32 +192,32 @@ def named_backbone(name: str, channels: int = 3) -> nn.Module:
     return Trunk(net, prefix)
 
 
-_HELPERS_OFF = {"aux_logits": False, "init_weights": True}
-_WITHOUT_HELPERS = {"inception_v3": _HELPERS_OFF, "googlenet": _HELPERS_OFF}
-"""Networks with auxiliary classifiers."""
+_NO_AUXILIARY = {"aux_logits": False, "init_weights": True}
+_AUXILIARY_OPTIONS = {"inception_v3": _NO_AUXILIARY, "googlenet": _NO_AUXILIARY}
+"""Options that disable the auxiliary classifiers of the models that have them."""
 
 
 def _without_classifier(name: str) -> tuple[nn.Module, str]:
-    """A network of torchvision up to its last map, or up to a vector, and the prefix of its tensors' names."""
+    """Return a torchvision model without its classifier, and the prefix of the names of its tensors."""
     from torchvision import models
 
-    net = models.get_model(name, weights=None, **_WITHOUT_HELPERS.get(name, {}))
-    if name in _WITHOUT_HELPERS:
+    net = models.get_model(name, weights=None, **_AUXILIARY_OPTIONS.get(name, {}))
+    if name in _AUXILIARY_OPTIONS:
         net.fc = nn.Identity()
-    elif name.startswith("swin"):  # its maps are channels-last inside; it ends in a vector
+    elif name.startswith("swin"):  # returns a vector, as its feature maps are channels-last internally
         net.head = nn.Identity()
     elif isinstance(features_part := getattr(net, "features", None), nn.Module):
         return features_part, "features."
-    elif hasattr(net, "fc"):  # ResNet and its kin: all but pooling and classifier
-        kept = ((key, child) for key, child in net.named_children() if key not in ("avgpool", "fc"))
-        net = nn.Sequential(OrderedDict(kept))  # with the names that files of weights have
+    elif hasattr(net, "fc"):  # ResNet and similar models: drop pooling and classifier
+        layers = ((key, child) for key, child in net.named_children() if key not in ("avgpool", "fc"))
+        net = nn.Sequential(OrderedDict(layers))  # keeps the names used in weights files
     elif hasattr(net, "heads"):
         net.heads = nn.Identity()
     elif hasattr(net, "head"):
         net.head = nn.Identity()
     else:
         raise ConfigurationError(
-            f"{name!r} cannot be cut before its classifier.", fix="Pass the network itself, without its classifier."
+            f"The classifier of {name!r} cannot be removed.", fix="Pass an nn.Module without the classifier."
         )
     return cast(nn.Module, net), ""
 
@@ -232,14 +232,14 @@ def _timm_backbone(name: str, channels: int) -> nn.Module:
     try:
         return cast(nn.Module, timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels))
     except RuntimeError as error:
-        raise ConfigurationError(f"timm cannot make {name!r}: {error}") from error
+        raise ConfigurationError(f"timm cannot create {name!r}: {error}") from error
 
 
 def channels_last_is_safe(network: nn.Module) -> bool:
-    """Whether a network may be trained on channels-last images.
+    """Return whether a network can be trained on channels-last images.
 
-    On CPUs, the backward pass of a strided 1×1 convolution of 2 to 7 channels writes beyond its buffer when its input
-    is channels-last (torch 2.14, oneDNN 3.13): the process crashes.
+    On CPUs, the backward pass of a strided 1×1 convolution with 2 to 7 input channels writes out of bounds if the input
+    is channels-last (torch 2.14, oneDNN 3.13). The process crashes.
     """
     return not any(
         isinstance(module, nn.Conv2d)
@@ -251,18 +251,18 @@ def channels_last_is_safe(network: nn.Module) -> bool:
 
 
 def first_convolution(module: nn.Module) -> tuple[str, nn.Conv2d] | None:
-    """The name of the first 2-D convolution in order of registration, and the convolution."""
+    """Return the name and the module of the first 2-D convolution in order of registration, or None."""
     return next(((name, child) for name, child in module.named_modules() if isinstance(child, nn.Conv2d)), None)
 
 
 def adapt_stem(module: nn.Module, channels: int) -> None:
-    """Replace the first convolution, in place, by a fresh one for another number of channels."""
+    """Replace the first convolution in place by a newly initialised one for another number of channels."""
     found = first_convolution(module)
     if found is None or found[1].in_channels == channels:
         return
     name, old = found
     if old.groups != 1:
-        raise ConfigurationError(f"The first convolution is grouped and cannot take {channels} channels.")
+        raise ConfigurationError(f"The first convolution is grouped and cannot be adapted to {channels} channels.")
     new = nn.Conv2d(
         channels,
         old.out_channels,

@@ -1,4 +1,4 @@
-"""Networks that go both ways between images and codes, and a judge of pairs of them."""
+"""Networks of BiGAN: encoder and generator, and the discriminator of (image, latent code) pairs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from super_selfish.models.backbones import map_of
-from super_selfish.models.combined import CombinedNet, lowered
+from super_selfish.models.combined import CombinedNet, in_module_precision
 
 
 class LatentNet(CombinedNet):
-    """An encoder and a generator: images to codes (:meth:`features`), codes to images (:meth:`predict`).
+    """Encoder and generator. :meth:`features` maps images to latent codes, :meth:`predict` latent codes to images.
 
     Args:
-        backbone: Images to features.
-        predictor: Codes (batch, channels, height, width) to images.
-        latent: From the backbone's map to a code of any sign; None: the map is the code.
+        backbone: Maps images to features.
+        predictor: Generator, maps latent codes (batch, channels, height, width) to images.
+        latent: Maps the backbone's feature map to an unbounded latent code. None: the feature map is the latent code.
 
     Examples:
         >>> net = LatentNet(nn.Conv2d(3, 8, 4, 4), nn.ConvTranspose2d(2, 3, 4, 4), nn.Conv2d(8, 2, 1))
@@ -30,18 +30,18 @@ class LatentNet(CombinedNet):
         super().__init__(backbone, predictor)
         self.latent = nn.Identity() if latent is None else latent
 
-    @lowered
+    @in_module_precision
     def features(self, x: Tensor) -> Tensor:
-        """The codes of images."""
+        """Compute the latent codes of images."""
         return cast(Tensor, self.latent(map_of(self.backbone, x)))
 
 
 class PairDiscriminator(nn.Module):
-    """Judges an image and a code together.
+    """Discriminator of pairs of an image and a latent code.
 
     Args:
-        backbone: Images to features.
-        head: Features of the image and the flattened code, one behind the other, to a logit.
+        backbone: Maps images to features.
+        head: Maps the concatenated image features and flattened latent code to a logit.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
@@ -50,6 +50,6 @@ class PairDiscriminator(nn.Module):
         self.head = head
 
     def forward(self, images: Tensor, codes: Tensor) -> Tensor:
-        """Logits (batch, 1) of images (batch, C, H, W) and codes (batch, ...)."""
+        """Compute logits (batch, 1) for images (batch, C, H, W) and latent codes (batch, ...)."""
         features = cast(Tensor, self.backbone(images)).flatten(1)
         return cast(Tensor, self.head(torch.cat([features, codes.flatten(1)], dim=1)))

@@ -1,4 +1,4 @@
-"""A backbone and what stands behind it, as one network."""
+"""A backbone followed by a predictor, as one network."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def in_lower_precision(dtype: torch.dtype | None, call: Callable[..., Output], *inputs: Any) -> Output:
-    """Call a network with the precision of its layers lowered where torch holds that to be safe.
+    """Call a network under ``torch.autocast`` and convert its outputs to float32.
 
-    Weights stay as they are. A call within such a call is part of it, so that what passes between them stays lowered.
+    The dtype of the weights is not changed. Nested calls join the outer autocast region, and values that pass between
+    them keep the lower precision.
 
     Args:
-        dtype: ``torch.bfloat16`` or ``torch.float16``; None: the call is an ordinary one.
+        dtype: ``torch.bfloat16`` or ``torch.float16``. None: call the network without autocast.
         call: The network.
-        *inputs: What it takes; the first is a tensor.
+        *inputs: Inputs of the network. The first one is a tensor.
 
     Returns:
-        What the network gives, its numbers in float32.
+        The output of the network, with floating-point tensors in float32.
 
     Examples:
         >>> layer = torch.nn.Linear(4, 4)
@@ -45,12 +46,12 @@ def in_lower_precision(dtype: torch.dtype | None, call: Callable[..., Output], *
     if dtype is None or torch.is_autocast_enabled(inputs[0].device.type):
         return call(*inputs)
     with torch.autocast(inputs[0].device.type, dtype):
-        given = call(*inputs)
-    return cast(Output, _in_float32(given))
+        output = call(*inputs)
+    return cast(Output, _in_float32(output))
 
 
-def lowered(method: Method) -> Method:
-    """A method of a network, run in the precision that the network's attribute ``lowered_to`` names."""
+def in_module_precision(method: Method) -> Method:
+    """Decorate a method of a network so that it runs in the precision of the network's attribute ``lowered_to``."""
 
     @functools.wraps(method)
     def call(network: Any, *inputs: Any, **named: Any) -> Any:
@@ -77,17 +78,17 @@ class CombinedNet(Placed):
     """A backbone followed by a predictor.
 
     Args:
-        backbone: Images to features.
-        predictor: Features to whatever the task needs; an ``nn.Linear`` gets flattened features.
-        distributed: On several GPUs of one machine, split each batch over them (``nn.DataParallel``).
-        of_map: Give the predictor the backbone's map, also where the backbone itself returns a vector.
+        backbone: Maps images to features.
+        predictor: Maps features to the output of the pretext task. An ``nn.Linear`` receives flattened features.
+        distributed: Split each batch over all GPUs of the machine (``nn.DataParallel``).
+        of_map: Pass the backbone's feature map to the predictor, even if the backbone returns a vector.
 
     Attributes:
-        lowered_to: ``torch.bfloat16`` or ``torch.float16``: the precision of the layers, inputs and outputs staying
-            float32; None: that of the weights.
+        lowered_to: Autocast dtype, ``torch.bfloat16`` or ``torch.float16``; inputs and outputs are float32. None: no
+            autocast.
 
     Raises:
-        ConfigurationError: If either is missing.
+        ConfigurationError: If ``backbone`` or ``predictor`` is missing.
 
     Examples:
         >>> net = CombinedNet(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))
@@ -96,7 +97,7 @@ class CombinedNet(Placed):
     """
 
     lowered_to: torch.dtype | None = None
-    images_at_once = 1  # of which it needs whole multiples
+    images_at_once = 1  # the batch size has to be a multiple of this
 
     def __init__(
         self,
@@ -117,35 +118,36 @@ class CombinedNet(Placed):
         self.distributed = distributed
         self.of_map = of_map
 
-    @lowered
+    @in_module_precision
     def forward(self, x: Tensor) -> Tensor:
-        """The predictor's answer to the backbone's features of the images ``x``."""
-        is_replica = next(self.parameters(), None) is None  # what data_parallel makes has tensors in their place
+        """Compute the predictor's output for images ``x``."""
+        # replicas of data_parallel have plain tensors instead of parameters
+        is_replica = next(self.parameters(), None) is None
         if self.distributed and x.is_cuda and torch.cuda.device_count() > 1 and not is_replica:
             return nn.parallel.data_parallel(self, (x,))
         return self.predict(self.features(x))
 
-    @lowered
+    @in_module_precision
     def features(self, x: Tensor) -> Tensor:
-        """What the predictor is given."""
+        """Compute the input of the predictor."""
         return map_of(self.backbone, x) if self.of_map else cast(Tensor, self.backbone(x))
 
-    @lowered
+    @in_module_precision
     def predict(self, features: Tensor, predictor: nn.Module | None = None) -> Tensor:
-        """The predictor's answer to features, or that of another one."""
+        """Compute the output of the predictor, or of another predictor, for features."""
         head = self.predictor if predictor is None else predictor
         if isinstance(head, nn.Linear) and features.ndim > 2:
             features = features.flatten(1)
         return cast(Tensor, head(features))
 
     def with_frozen_backbone(self, x: Tensor) -> Tensor:
-        """As ``forward``, with no gradient into the backbone."""
+        """Compute the output as ``forward`` does, without gradients for the backbone."""
         with torch.no_grad():
             features = self.features(x)
         return self.predict(features)
 
     def save(self, name: str | os.PathLike[str] = "store/base") -> CombinedNet:
-        """Write the weights to ``<name>.safetensors``, whole or not at all.
+        """Write the weights atomically to ``<name>.safetensors``.
 
         Raises:
             CheckpointError: If the file cannot be written.
@@ -155,30 +157,30 @@ class CombinedNet(Placed):
         return self
 
     def load(self, name: str | os.PathLike[str] = "store/base") -> CombinedNet:
-        """Read weights written by :meth:`save`; all of them or none.
+        """Load weights written by :meth:`save`. If any tensor does not match, no weights are changed.
 
         Raises:
-            CheckpointError: If there is no such file or it cannot be read.
-            CheckpointMismatch: If it holds other networks than these.
+            CheckpointError: If the file does not exist or cannot be read.
+            CheckpointMismatch: If names or shapes of the tensors differ from those of this network.
         """
         path = with_suffix(base_path(name), SUFFIX)
         try:
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
-                f"`{path}` cannot be read: {error}.", fix="Pass the `name` that was given to save()."
+                f"`{path}` cannot be read: {error}.", fix="Pass the `name` that was passed to save()."
             ) from error
         load_exactly(self, tensors, str(path))
         return self
 
 
 def load_exactly(module: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
-    """Copy tensors into a module if names and shapes are the same, otherwise change nothing.
+    """Load tensors into a module if all names and shapes match. Otherwise leave the module unchanged.
 
-    A submodule may name buffers and parameters in ``resizable``: their first size is that of the file.
+    Buffers and parameters listed in a submodule's ``resizable`` take their first dimension from the tensors.
 
     Raises:
-        CheckpointMismatch: With all that is missing, unexpected or of another shape.
+        CheckpointMismatch: Lists missing tensors, unexpected tensors, and tensors with a different shape.
     """
     own = module.state_dict()
     resized = {
@@ -202,14 +204,14 @@ def load_exactly(module: nn.Module, tensors: dict[str, Tensor], origin: str) -> 
     for key, (part, name) in resized.items():
         empty = own[key].new_empty(tensors[key].shape)
         replaced = getattr(part, name)
-        taken = isinstance(replaced, nn.Parameter)
-        setattr(part, name, nn.Parameter(empty, replaced.requires_grad) if taken else empty)
+        is_parameter = isinstance(replaced, nn.Parameter)
+        setattr(part, name, nn.Parameter(empty, replaced.requires_grad) if is_parameter else empty)
     module.load_state_dict(tensors)
 
 
 @contextlib.contextmanager
 def in_eval_mode(network: nn.Module) -> Iterator[None]:
-    """Within the block the network is in eval mode; afterwards every part of it is in the mode it was in."""
+    """Context manager that sets a network to eval mode and restores the mode of each submodule afterwards."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:

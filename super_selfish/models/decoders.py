@@ -1,4 +1,4 @@
-"""Decoders: from a feature map back to an image, or to what stands for one."""
+"""Decoders: networks that map feature maps to images or to per-pixel logits."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from torch.nn import functional as F
 from super_selfish.models.heads import check_layers
 
 HIDDEN = (256, 256, 128, 64)
-"""Channels between map and image, where each step doubles the side; the last is nearest to the image."""
+"""Numbers of hidden channels of a decoder, from the feature map to the image. Each layer doubles the resolution."""
 
 
 def decoder_layers(
     grid: tuple[int, int], size: tuple[int, int], inputs: int, outputs: int, hidden: Sequence[int] = HIDDEN
 ) -> list[int]:
-    """Channels of a decoder that doubles a map until it is about as large as the image.
+    """Return the channels of a decoder that doubles the resolution until it is close to that of the image.
 
     Args:
-        grid: Height and width of the map.
+        grid: Height and width of the feature map.
         size: Height and width of the image.
-        inputs: Channels of the map.
-        outputs: Channels of the image.
-        hidden: Channels between; the last ones where fewer are needed, the first again where more are.
+        inputs: Number of channels of the feature map.
+        outputs: Number of channels of the image.
+        hidden: Numbers of hidden channels. If fewer layers are needed, the last entries are used; if more are needed,
+            the first entry is repeated.
 
     Examples:
         >>> decoder_layers((7, 7), (225, 225), 64, 3)
@@ -37,13 +38,13 @@ def decoder_layers(
     """
     ratio = math.sqrt(size[0] / grid[0] * size[1] / grid[1])
     steps = max(1, round(math.log2(max(ratio, 1.0))))
-    more = [hidden[0]] * max(0, steps - 1 - len(hidden))
-    chosen = [*more, *hidden[len(hidden) - min(steps - 1, len(hidden)) :]]
-    return [inputs, *chosen, outputs]
+    repeated = [hidden[0]] * max(0, steps - 1 - len(hidden))
+    channels = [*repeated, *hidden[len(hidden) - min(steps - 1, len(hidden)) :]]
+    return [inputs, *channels, outputs]
 
 
 def resized_to(images: Tensor, size: Sequence[int]) -> Tensor:
-    """Images (batch, channels, height, width) scaled bilinearly to a size, if they have another."""
+    """Resize images (batch, channels, height, width) to (height, width) by bilinear interpolation."""
     height, width = size
     if images.shape[-2:] == (height, width):
         return images
@@ -51,20 +52,20 @@ def resized_to(images: Tensor, size: Sequence[int]) -> Tensor:
 
 
 class Upsampling(nn.Module):
-    """Transposed convolutions that double the side at each step; the last one is plain.
+    """A decoder of transposed convolutions, each of which doubles the resolution. The last one has no activation.
 
     Args:
-        layers: Channels from the map to the image; one step less than numbers.
-        kernel_size: Of each step.
-        stride: Of each step.
-        padding: Of each step.
-        activation: Class of the activation behind all steps but the last.
-        batchnorm: Normalise behind all steps but the last.
-        input_resolution: Height and width that flat features are given before the first step; None: maps come in.
-        out_resolution: Height and width that the result is scaled to; None: as it comes.
+        layers: Numbers of channels from the feature map to the image.
+        kernel_size: Kernel size of each transposed convolution.
+        stride: Stride of each transposed convolution.
+        padding: Padding of each transposed convolution.
+        activation: Class of the activation that follows each layer except the last.
+        batchnorm: Apply batch norm after each layer except the last.
+        input_resolution: Height and width to which flat features are reshaped. None: 1×1.
+        out_resolution: Height and width to which the output is resized. None: no resizing.
 
     Raises:
-        ConfigurationError: If there are fewer than two numbers of channels.
+        ConfigurationError: If ``layers`` has fewer than two entries.
 
     Examples:
         >>> Upsampling([64, 32, 3], out_resolution=(30, 31))(torch.rand(2, 64, 7, 7)).shape
@@ -98,35 +99,36 @@ class Upsampling(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
-        """An image (batch, layers[-1], height, width) of a map (batch, layers[0], ...) or of flat features.
+        """Decode images (batch, layers[-1], height, width).
 
         Args:
-            x: The features.
-            size: Height and width of the image; None: ``out_resolution``.
+            x: Feature map (batch, layers[0], ...) or flat features.
+            size: Height and width of the images. None: ``out_resolution``.
         """
         if x.ndim == 2:
             x = x.reshape(len(x), -1, *(self.input_resolution or (1, 1)))
         image = cast(Tensor, self.layers(x.contiguous(memory_format=torch.channels_last)))
-        wanted = self.out_resolution if size is None else size
-        return image if wanted is None else resized_to(image, wanted)
+        resolution = self.out_resolution if size is None else size
+        return image if resolution is None else resized_to(image, resolution)
 
 
 class GroupedUpsampling(nn.Module):
-    """A decoder for each group of channels, each from its own part of the map.
+    """One decoder per group of output channels, each applied to one chunk of the feature map's channels.
 
     Args:
-        layers: Channels from a group's part of the map up to what its logits are made of, as in :class:`Upsampling`.
-        groups: Logits of each group.
-        kernel_size: Of each step.
-        stride: Of each step.
-        padding: Of each step.
-        activation: Class of the activation behind each step.
-        batchnorm: Normalise behind each step.
-        out_resolution: Height and width that the result is scaled to; None: as it comes.
-        sources: For each group, which part of the map it is decoded from; None: its own.
+        layers: Numbers of channels of the transposed convolutions, from the chunk of the feature map to the input of a
+            final 1×1 convolution; see :class:`Upsampling`.
+        groups: Number of logits of each group.
+        kernel_size: Kernel size of each transposed convolution.
+        stride: Stride of each transposed convolution.
+        padding: Padding of each transposed convolution.
+        activation: Class of the activation that follows each transposed convolution.
+        batchnorm: Apply batch norm after each transposed convolution.
+        out_resolution: Height and width to which the output is resized. None: no resizing.
+        sources: Index of the chunk from which each group is decoded. None: group i is decoded from chunk i.
 
     Raises:
-        ConfigurationError: If there are fewer than two numbers of channels.
+        ConfigurationError: If ``layers`` has fewer than two entries.
 
     Examples:
         >>> GroupedUpsampling([32, 16], groups=[50, 100], out_resolution=None)(torch.rand(2, 64, 4, 4)).shape
@@ -165,31 +167,31 @@ class GroupedUpsampling(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
-        """Logits (batch, sum of groups, height, width) of a map (batch, parts · layers[0], ...).
+        """Decode logits (batch, sum of groups, height, width).
 
         Args:
-            x: The map, its parts one after another.
-            size: Height and width of the result; None: ``out_resolution``.
+            x: Feature map (batch, chunks · layers[0], ...).
+            size: Height and width of the output. None: ``out_resolution``.
         """
-        parts = torch.split(x, self.part, dim=1)
+        chunks = torch.split(x, self.part, dim=1)
         logits = torch.cat(
-            [decoder(parts[source]) for decoder, source in zip(self.decoders, self.sources, strict=True)], dim=1
+            [decoder(chunks[source]) for decoder, source in zip(self.decoders, self.sources, strict=True)], dim=1
         )
-        wanted = self.out_resolution if size is None else size
-        return logits if wanted is None else resized_to(logits, wanted)
+        resolution = self.out_resolution if size is None else size
+        return logits if resolution is None else resized_to(logits, resolution)
 
 
 class ChannelwiseFC(nn.Module):
-    """Fully connected layers over space, with weights of their own for each channel; channels do not mix.
+    """Channel-wise fully connected layers over space. Each channel has separate weights, and channels do not mix.
 
     Args:
-        layers: Pixels from the input map to the output map.
+        layers: Numbers of pixels from the input feature map to the output feature map.
         activation: Class of the activation between layers.
-        batchnorm: Normalise between layers.
-        channels: Channels of the map.
+        batchnorm: Apply batch norm between layers.
+        channels: Number of channels of the feature map.
 
     Raises:
-        ConfigurationError: If there are fewer than two numbers of pixels.
+        ConfigurationError: If ``layers`` has fewer than two entries.
 
     Examples:
         >>> ChannelwiseFC([49, 49], channels=64)(torch.rand(2, 64, 7, 7)).shape
@@ -213,14 +215,14 @@ class ChannelwiseFC(nn.Module):
         self.biases = nn.ParameterList()
         self.between = nn.ModuleList()
         for inputs, outputs in itertools.pairwise(layers):
-            bound = 1 / math.sqrt(inputs)  # as nn.Linear draws them
+            bound = 1 / math.sqrt(inputs)  # as in nn.Linear
             self.weights.append(nn.Parameter(torch.empty(channels, inputs, outputs).uniform_(-bound, bound)))
             self.biases.append(nn.Parameter(torch.empty(channels, outputs).uniform_(-bound, bound)))
         for _ in layers[2:]:
             self.between.append(nn.Sequential(nn.BatchNorm1d(channels) if batchnorm else nn.Identity(), activation()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """A map (batch, channels, height, width) of one; a square one if the number of pixels changes."""
+        """Compute a feature map (batch, channels, height, width). It is square if the number of pixels changes."""
         height, width = x.shape[-2:]
         values = x.flatten(2)
         for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):

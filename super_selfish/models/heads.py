@@ -1,4 +1,4 @@
-"""Heads: what a pretext puts behind the backbone."""
+"""Heads, the networks that follow the backbone in a pretext task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from super_selfish.models.efficient import NormType
 
 
 class ResizableLinear(nn.Linear):
-    """A linear layer whose number of outputs follows from the data: it takes that of a file that is loaded into it.
+    """A linear layer whose number of outputs depends on the data. It is resized when weights are loaded.
 
     Examples:
         >>> import torch
@@ -33,20 +33,20 @@ class ResizableLinear(nn.Linear):
 
 
 class Classification(nn.Module):
-    """A multilayer perceptron whose last layer is plain: hidden layers are linear, norm, activation.
+    """A multilayer perceptron (MLP) with a linear output layer. Hidden layers are linear, norm, activation.
 
     Args:
-        layers: Sizes from the input to the logits, at least two.
-        activation: Class of the activation behind hidden layers.
+        layers: Layer sizes from the input to the logits, at least two.
+        activation: Class of the activation of hidden layers.
         batchnorm: Normalise hidden layers.
-        norm_type: ``"batch"``, or ``"layer"``: each row by itself, so that nothing depends on the rest of the batch.
-        resizable: Let the last layer take the number of outputs of a file.
-        last_bias: Add a bias in the last layer.
-        centred: Bring each output to mean 0 and standard deviation 1 over the batch. Embeddings that are compared with
-            rows of a memory bank then cannot tell an old row from a new one by a drift that all images share.
+        norm_type: ``"batch"`` for batch norm, or ``"layer"`` for layer norm, which is independent of the batch.
+        resizable: Resize the output layer when weights with another number of outputs are loaded.
+        last_bias: Add a bias to the output layer.
+        centred: Normalise each output to mean 0 and standard deviation 1 over the batch. Embeddings then cannot be
+            distinguished from older entries of a memory bank by a drift that is common to all images.
 
     Raises:
-        ConfigurationError: If there are fewer than two sizes or one is not positive.
+        ConfigurationError: If there are fewer than two sizes, or a size is not positive.
 
     Examples:
         >>> import torch
@@ -78,22 +78,22 @@ class Classification(nn.Module):
             self.layers.append(nn.BatchNorm1d(layers[-1], affine=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (batch, layers[-1]) from features (batch, ...), which are flattened."""
+        """Compute logits (batch, layers[-1]) of features (batch, ...), which are flattened."""
         return cast(Tensor, self.layers(x.flatten(1)))
 
 
 class SequentialUpTo(nn.Sequential):
-    """Modules in a row, of which the last ones may be left out.
+    """An ``nn.Sequential`` that can skip its last modules.
 
-    An ``nn.Linear`` gets maps flattened.
+    The input of an ``nn.Linear`` is flattened.
 
     Args:
-        *modules: In their order.
-        up_to: Index of the last module that is called, unless :meth:`forward` is told otherwise; negative ones count
-            from the end.
+        *modules: Modules in the order of their execution.
+        up_to: Index of the last module to call, unless one is passed to :meth:`forward`. Negative indices count from
+            the end.
 
     Raises:
-        ConfigurationError: If there is no module of that index.
+        ConfigurationError: If ``up_to`` is out of range.
 
     Examples:
         >>> import torch
@@ -105,48 +105,48 @@ class SequentialUpTo(nn.Sequential):
     def __init__(self, *modules: Any, up_to: int = -1) -> None:
         super().__init__(*modules)
         self.up_to = up_to
-        self._stop(up_to)
+        self._module_count(up_to)
 
     def forward(self, x: Tensor, up_to: int | None = None) -> Tensor:
-        """The output of the module ``up_to``, which is called too.
+        """Compute the output of the module ``up_to``.
 
         Args:
-            x: What the first module takes.
-            up_to: Index of the last module that is called; None: that of the constructor.
+            x: Input of the first module.
+            up_to: Index of the last module to call. None: the index passed to the constructor.
 
         Raises:
-            ConfigurationError: If there is no module of that index.
+            ConfigurationError: If ``up_to`` is out of range.
         """
-        for module in list(self)[: self._stop(self.up_to if up_to is None else up_to)]:
+        for module in list(self)[: self._module_count(self.up_to if up_to is None else up_to)]:
             x = module(x.flatten(1) if isinstance(module, nn.Linear) and x.ndim == 4 else x)
         return x
 
-    def _stop(self, up_to: int) -> int:
-        """How many modules are called."""
+    def _module_count(self, up_to: int) -> int:
+        """Return the number of modules to call."""
         is_valid = is_count(up_to, -len(self)) and up_to < max(1, len(self))
-        check_argument(is_valid or not len(self), "up_to", up_to, f"the index of one of {len(self)} modules")
+        check_argument(is_valid or not len(self), "up_to", up_to, f"an index of one of the {len(self)} modules")
         return up_to % len(self) + 1 if len(self) else 0
 
 
 def check_layers(layers: Sequence[int]) -> None:
-    """Refuse sizes that make no network.
+    """Validate layer sizes.
 
     Raises:
-        ConfigurationError: If there are fewer than two or one is not positive.
+        ConfigurationError: If there are fewer than two sizes, or a size is not positive.
     """
     if len(layers) < 2 or any(size < 1 for size in layers):
         raise ConfigurationError(
-            "`layers` cannot make a network.",
+            "`layers` is invalid.",
             expected="at least two positive sizes, from the input to the output",
             received=f"layers={list(layers)}",
         )
 
 
 class View(nn.Module):
-    """Gives what it gets another shape.
+    """Reshapes its input.
 
     Args:
-        shape: Of the result, batch included; -1 stands for what follows from the others.
+        shape: Shape of the output, including the batch dimension. One dimension may be -1.
 
     Examples:
         >>> import torch
@@ -159,9 +159,9 @@ class View(nn.Module):
         self.shape = tuple(shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same numbers in another shape."""
+        """Reshape the input."""
         return x.reshape(self.shape)
 
     def extra_repr(self) -> str:
-        """The shape, for ``repr``."""
+        """Return the shape, for ``repr``."""
         return str(self.shape)

@@ -1,4 +1,4 @@
-"""CIE Lab, the colour space in which lightness and colour are apart."""
+"""Conversion between sRGB and CIE Lab."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ TO_XYZ = (
     (0.212671, 0.715160, 0.072169),
     (0.019334 / 1.08883, 0.119193 / 1.08883, 0.950227 / 1.08883),
 )
-"""Linear sRGB to CIE XYZ over the white point D65 (IEC 61966-2-1)."""
+"""Matrix from linear sRGB to CIE XYZ, relative to the white point D65 (IEC 61966-2-1)."""
 LINEAR_BELOW = 0.008856
-"""(6 / 29)³: below it the root is a line, 7.787 x + 16 / 116."""
+"""(6 / 29)³: below this threshold, the cube root is replaced by 7.787 x + 16 / 116."""
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:
-    """SRGB images as CIE Lab with the white point D65.
+    """Convert sRGB images to CIE Lab with the white point D65.
 
     Args:
-        images: (..., 3, height, width) in [0, 1]; values beyond are clipped.
+        images: (..., 3, height, width) in [0, 1]. Values outside the range are clipped.
 
     Returns:
         (..., 3, height, width): L in [0, 100], a in about [-86, 98], b in about [-108, 95].
@@ -45,13 +45,13 @@ def rgb_to_lab(images: Tensor) -> Tensor:
 
 
 def lab_to_rgb(images: Tensor) -> Tensor:
-    """CIE Lab with the white point D65 as sRGB, for pictures.
+    """Convert CIE Lab with the white point D65 to sRGB.
 
     Args:
-        images: (..., 3, height, width) as :func:`rgb_to_lab` gives it.
+        images: Lab images (..., 3, height, width), as returned by :func:`rgb_to_lab`.
 
     Returns:
-        (..., 3, height, width) in [0, 1]; colours that a screen cannot show are clipped.
+        (..., 3, height, width) in [0, 1]. Colours outside the sRGB gamut are clipped.
 
     Examples:
         >>> lab_to_rgb(torch.tensor([100.0, 0.0, 0.0]).view(3, 1, 1)).flatten().round().tolist()
@@ -67,11 +67,11 @@ def lab_to_rgb(images: Tensor) -> Tensor:
 
 
 class LabScale(NamedTuple):
-    """How networks take L, a and b: minus ``middle``, over ``width``.
+    """Normalisation of L, a and b: (value - middle) / width.
 
     Attributes:
-        middle: Becomes 0.
-        width: Becomes 1.
+        middle: Offsets of L, a and b.
+        width: Scales of L, a and b.
     """
 
     middle: tuple[float, float, float]
@@ -81,32 +81,32 @@ class LabScale(NamedTuple):
 SYMMETRIC = LabScale((50.0, 0.0, 0.0), (50.0, 110.0, 110.0))
 """L / 50 - 1, a / 110, b / 110."""
 FULL_RANGE = LabScale((50.0, 6.025, -6.69), (50.0, 92.208, 101.168))
-"""All that a screen can show becomes [-1, 1]: L is in [0, 100], a in [-86.18, 98.23], b in [-107.86, 94.48]."""
+"""Maps the sRGB gamut to [-1, 1]: L in [0, 100], a in [-86.18, 98.23], b in [-107.86, 94.48]."""
 
 
-def _terms(scale: LabScale, like: Tensor) -> tuple[Tensor, Tensor]:
+def _width_and_shift(scale: LabScale, like: Tensor) -> tuple[Tensor, Tensor]:
     shift = [middle / width for middle, width in zip(*scale, strict=True)]
     return like.new_tensor(scale.width).view(3, 1, 1), like.new_tensor(shift).view(3, 1, 1)
 
 
 def normalised_lab(lab: Tensor, scale: LabScale = SYMMETRIC) -> Tensor:
-    """Lab (..., 3, height, width) as networks take it, all in about [-1, 1]."""
-    width, shift = _terms(scale, lab)
+    """Normalise Lab (..., 3, height, width) to about [-1, 1]."""
+    width, shift = _width_and_shift(scale, lab)
     return lab / width - shift
 
 
 def plain_lab(normalised: Tensor, scale: LabScale = SYMMETRIC) -> Tensor:
-    """What :func:`normalised_lab` was made of."""
-    width, shift = _terms(scale, normalised)
+    """Invert :func:`normalised_lab`."""
+    width, shift = _width_and_shift(scale, normalised)
     return (normalised + shift) * width
 
 
 class RGBInput(nn.Module):
-    """A backbone of normalised Lab, given RGB; the weights are shared, not copied.
+    """Wraps a backbone for normalised Lab so that it accepts RGB. The weights are shared, not copied.
 
     Args:
-        backbone: Takes (batch, 3, height, width) as :func:`normalised_lab` makes it.
-        scale: Of that Lab.
+        backbone: Backbone for inputs (batch, 3, height, width), normalised by :func:`normalised_lab`.
+        scale: Normalisation of Lab.
 
     Examples:
         >>> RGBInput(nn.Flatten())(torch.zeros(1, 3, 1, 1)).round().tolist()
@@ -121,10 +121,10 @@ class RGBInput(nn.Module):
         self.scale = scale
 
     def map(self, x: Tensor) -> Tensor:
-        """The backbone's map of RGB images in [0, 1]."""
+        """Compute the backbone's feature map of RGB images in [0, 1]."""
         return map_of(self.backbone, normalised_lab(rgb_to_lab(x), self.scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The backbone's features of RGB images in [0, 1]."""
+        """Compute the backbone's features of RGB images in [0, 1]."""
         features: Tensor = self.backbone(normalised_lab(rgb_to_lab(x), self.scale))
         return features

@@ -1,4 +1,4 @@
-"""Two networks of one image: one sees its lightness, the other its colours."""
+"""Networks for the L and ab channels of Lab images."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from super_selfish.models.backbones import map_of
-from super_selfish.models.combined import CombinedNet, lowered
+from super_selfish.models.combined import CombinedNet, in_module_precision
 from super_selfish.models.shapes import expected_channels
 
 LabView = Literal["l", "ab", "both"]
 
 CHANNELS = {"l": slice(0, 1), "ab": slice(1, 3)}
-"""Of Lab, by what is seen of it."""
+"""Lab channels of each view."""
 
 
 class LabBranch(nn.Module):
-    """A network that sees lightness alone, or colours alone, behind a 1×1 convolution to the channels that it takes.
+    """A network on the L channel or on the ab channels, with a 1×1 convolution to its number of input channels.
 
     Args:
-        network: Images to features, or to a map.
-        view: ``"l"`` or ``"ab"``.
+        network: Maps images to feature vectors or feature maps.
+        view: Input channels: ``"l"`` or ``"ab"``.
 
     Examples:
         >>> from super_selfish.models import SmallResNet
@@ -44,24 +44,24 @@ class LabBranch(nn.Module):
         self.network = network
 
     def inputs(self, x: Tensor) -> Tensor:
-        """What the network is given of Lab (batch, 3, height, width), or of the seen channels alone."""
+        """Compute the input of the network from Lab (batch, 3, height, width), or from the channels of the view."""
         return cast(Tensor, self.stem(x[:, self.seen] if x.shape[1] == self.image_channels else x))
 
     def map(self, x: Tensor) -> Tensor:
-        """The network's map of normalised Lab, or of the seen channels alone."""
+        """Compute the feature map from normalised Lab, or from the channels of the view."""
         return map_of(self.network, self.inputs(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The network's features of normalised Lab, or of the seen channels alone."""
+        """Compute the features from normalised Lab, or from the channels of the view."""
         return cast(Tensor, self.network(self.inputs(x)))
 
 
 class BothViews(nn.Module):
-    """Two backbones of the same images, with their features one after another; the weights are shared, not copied.
+    """Concatenates the features of two backbones for the same images. The weights are shared, not copied.
 
     Args:
-        first: Images to features.
-        second: Images to features.
+        first: Maps images to features.
+        second: Maps images to features.
 
     Examples:
         >>> BothViews(nn.Flatten(), nn.AdaptiveAvgPool2d(1))(torch.zeros(2, 3, 4, 4)).shape
@@ -76,26 +76,26 @@ class BothViews(nn.Module):
         self.second = second
 
     def map(self, x: Tensor) -> Tensor:
-        """The two maps, one after another along the channels; as vectors on a 1×1 map where they differ in size."""
+        """Concatenate the feature maps along the channels. Maps of different sizes are flattened to 1×1 maps."""
         maps = [map_of(backbone, x) for backbone in (self.first, self.second)]
         if maps[0].shape[2:] != maps[1].shape[2:]:
-            maps = [part.flatten(1)[:, :, None, None] for part in maps]
+            maps = [feature_map.flatten(1)[:, :, None, None] for feature_map in maps]
         return torch.cat(maps, dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The features, one after another: a map if both have maps of one size, else a vector."""
-        parts = [backbone(x) for backbone in (self.first, self.second)]
-        if parts[0].shape[2:] != parts[1].shape[2:]:
-            parts = [part.flatten(1) for part in parts]
-        return torch.cat(parts, dim=1)
+        """Concatenate the features: a feature map if both are maps of the same size, otherwise a vector."""
+        outputs = [backbone(x) for backbone in (self.first, self.second)]
+        if outputs[0].shape[2:] != outputs[1].shape[2:]:
+            outputs = [features.flatten(1) for features in outputs]
+        return torch.cat(outputs, dim=1)
 
 
 class MultiviewNet(CombinedNet):
-    """An encoder of lightness and an encoder of colours, which share nothing, as one network.
+    """An encoder of the L channel and an encoder of the ab channels, without shared weights.
 
     Args:
-        lightness: Its backbone sees L.
-        colours: Its backbone sees a and b; it becomes the part ``ab``.
+        lightness: Encoder of L. Its backbone and predictor become ``backbone`` and ``predictor``.
+        colours: Encoder of a and b. It becomes the submodule ``ab``.
 
     Examples:
         >>> from super_selfish.models import SmallResNet
@@ -108,7 +108,7 @@ class MultiviewNet(CombinedNet):
         super().__init__(lightness.backbone, lightness.predictor)
         self.ab = colours
 
-    @lowered
+    @in_module_precision
     def forward(self, x: Tensor) -> Tensor:
-        """Embeddings of L and, behind them, of a and b: (batch, 2 · dim) of normalised Lab (batch, 3, H, W)."""
+        """Concatenate the embeddings of L and ab, (batch, 2 · dim), of normalised Lab (batch, 3, H, W)."""
         return torch.cat([self.predict(self.features(x)), self.ab(x)], dim=1)

@@ -1,4 +1,4 @@
-"""A network that sees an image as a grid of patches."""
+"""A network that processes an image as a grid of patches."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from super_selfish.models.backbones import BackboneOutput
-from super_selfish.models.combined import CombinedNet, lowered
+from super_selfish.models.combined import CombinedNet, in_module_precision
 from super_selfish.models.predictive import Batch2Image
 
 
 class PatchNet(CombinedNet):
-    """A backbone that sees the patches of an image one by one, and a predictor that sees the grid of their features.
+    """A backbone applied to each patch of an image, followed by a predictor on the grid of patch features.
 
     Args:
-        backbone: Patches to features; maps are averaged over space.
-        predictor: Grids of features (batch, features, rows, columns) to whatever the task needs.
-        grid: Rows and columns of the patches of an image.
-        size: Height and width in px that patches are brought to; None: as they come.
+        backbone: Maps patches to features. Feature maps are averaged over space.
+        predictor: Maps grids of features (batch, features, rows, columns) to the output of the pretext task.
+        grid: Number of rows and columns of patches per image.
+        size: Height and width in px to which patches are resized. None: no resizing.
 
     Examples:
         >>> import torch
@@ -36,10 +36,10 @@ class PatchNet(CombinedNet):
         self.size = size
         self.images_at_once = grid[0] * grid[1]
 
-    @lowered
+    @in_module_precision
     def features(self, x: Tensor) -> Tensor:
-        """Latents (batch, features, rows, columns) of patches (batch · rows · columns, channels, height, width)."""
+        """Encode patches (batch · rows · columns, channels, height, width) as (batch, features, rows, columns)."""
         if self.size is not None and x.shape[-2:] != self.size:
-            shrunk = x.shape[-2] > self.size[0] or x.shape[-1] > self.size[1]
-            x = F.interpolate(x, self.size, mode="bilinear", antialias=shrunk)
+            downscaled = x.shape[-2] > self.size[0] or x.shape[-1] > self.size[1]
+            x = F.interpolate(x, self.size, mode="bilinear", antialias=downscaled)
         return cast(Tensor, self.grid(BackboneOutput(self.backbone, "pooled")(x)))

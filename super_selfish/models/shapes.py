@@ -1,4 +1,4 @@
-"""What comes out of a backbone, found by asking it."""
+"""Input and output shapes of networks, found by a forward pass."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from super_selfish.models.combined import in_eval_mode
 
 
 def feature_shape(backbone: nn.Module, channels: int, resolution: tuple[int, int]) -> tuple[int, ...]:
-    """Shape of the features of one image, without the batch: (features,) or (channels, height, width).
+    """Return the shape of the features of one image: (features,) or (channels, height, width).
 
-    The backbone sees one black image in eval mode without gradient; its modes and statistics are as before afterwards.
+    The backbone is run on one black image in eval mode without gradients. Its modes and statistics are not changed.
 
     Args:
-        backbone: Images to features.
-        channels: Channels of the images.
-        resolution: Height and width of the images.
+        backbone: Maps images to features.
+        channels: Number of image channels.
+        resolution: Height and width of the images in px.
 
     Raises:
-        ConfigurationError: If the backbone cannot take the images, or returns no float tensor of 2 or 4 dimensions.
+        ConfigurationError: If the forward pass fails, or the output is not a float tensor of 2 or 4 dimensions.
     """
     reference = next((p for p in backbone.parameters()), torch.zeros(0))
     image = torch.zeros(1, channels, *resolution, device=reference.device, dtype=reference.dtype)
-    described = f"images of {channels} channels and {resolution[0]}×{resolution[1]} px"
+    description = f"images of {channels} channels and {resolution[0]}×{resolution[1]} px"
     try:
         with in_eval_mode(backbone), torch.no_grad():
             features = backbone(image)
-    except Exception as error:  # whatever a stranger's network raises becomes one message with its cause
+    except Exception as error:  # custom networks may raise any exception
         raise ConfigurationError(
-            f"The backbone cannot take {described}: {type(error).__name__}: {error}.",
+            f"The backbone cannot take {description}: {type(error).__name__}: {error}.",
             expected=f"a network for {channels} channels",
-            received=_stem_in_words(backbone),
-            fix="Pass a backbone that fits the images, or set `channels=` and `resolution=` to what it needs.",
+            received=_input_description(backbone),
+            fix="Pass a backbone for these images, or set `channels=` and `resolution=` to the input that it expects.",
         ) from error
     is_valid = isinstance(features, Tensor) and features.is_floating_point()
     if not is_valid or features.ndim not in (2, 4) or features.shape[0] != 1:
@@ -46,7 +46,7 @@ def feature_shape(backbone: nn.Module, channels: int, resolution: tuple[int, int
             else repr(type(features))
         )
         raise ConfigurationError(
-            f"The backbone's output for {described} is no feature vector or map.",
+            f"The backbone's output for {description} is not a feature vector or feature map.",
             expected="a float tensor of shape (batch, features) or (batch, channels, height, width)",
             received=received + " for a batch of one",
             fix="Wrap the network in an nn.Module whose forward returns that tensor alone.",
@@ -55,7 +55,7 @@ def feature_shape(backbone: nn.Module, channels: int, resolution: tuple[int, int
 
 
 def expected_channels(backbone: nn.Module) -> int | None:
-    """How many channels the network says to take (``image_channels``), or its first convolution, if there is one."""
+    """Return the network's ``image_channels``, or else the input channels of its first convolution, or None."""
     stated = getattr(backbone, "image_channels", None)
     if isinstance(stated, int):
         return stated
@@ -63,65 +63,65 @@ def expected_channels(backbone: nn.Module) -> int | None:
     return None if found is None else found[1].in_channels
 
 
-def _stem_in_words(backbone: nn.Module) -> str:
+def _input_description(backbone: nn.Module) -> str:
     channels = expected_channels(backbone)
     name = type(backbone).__name__
     return name if channels is None else f"{name}, whose first convolution takes {channels} channels"
 
 
 def check_outputs(predictor: nn.Module, shape: tuple[int, ...], outputs: int | None, name: str = "predictor") -> None:
-    """Make sure that a predictor takes the features and has a number of outputs; None: any.
+    """Check that a predictor accepts the features and has ``outputs`` outputs (None: any number).
 
     Raises:
-        ConfigurationError: If it does not take them, or has another number of outputs.
+        ConfigurationError: If it does not accept the features, or has a different number of outputs.
     """
-    found = output_shape(predictor, shape, name)
-    if len(found) != 1 or outputs not in (None, found[0]):
+    actual = output_shape(predictor, shape, name)
+    if len(actual) != 1 or outputs not in (None, actual[0]):
         raise ConfigurationError(
-            f"What `{name}` returns does not fit the task.",
+            f"The output of `{name}` does not match the pretext task.",
             expected=f"outputs of shape (batch, {'classes' if outputs is None else outputs})",
-            received=f"shape {(1, *found)} for a batch of one",
+            received=f"shape {(1, *actual)} for a batch of one",
         )
 
 
 def check_decoded(predictor: nn.Module, shape: tuple[int, ...], outputs: int) -> None:
-    """Make sure that a decoder takes the map and returns images with a number of channels.
+    """Check that a decoder accepts the feature map and returns images with ``outputs`` channels.
 
     Raises:
-        ConfigurationError: If it does not.
+        ConfigurationError: If the check fails.
     """
-    found = output_shape(predictor, shape)
-    if len(found) != 3 or found[0] != outputs:
+    actual = output_shape(predictor, shape)
+    if len(actual) != 3 or actual[0] != outputs:
         raise ConfigurationError(
-            "The predictor's output does not fit the task.",
+            "The output of `predictor` does not match the pretext task.",
             expected=f"maps of shape (batch, {outputs}, height, width), of any size",
-            received=f"shape {(1, *found)} for a batch of one",
+            received=f"shape {(1, *actual)} for a batch of one",
         )
 
 
 def output_shape(predictor: nn.Module, shape: tuple[int, ...], name: str = "predictor") -> tuple[int, ...]:
-    """Shape of a predictor's output for the features of one image, without the batch.
+    """Return the shape of a predictor's output for the features of one image, without the batch dimension.
 
     Raises:
-        ConfigurationError: If it does not take them, or returns no tensor.
+        ConfigurationError: If it does not accept the features, or does not return a tensor.
     """
     trial = copy.deepcopy(predictor).eval()
     device = next((parameter.device for parameter in predictor.parameters()), torch.device("cpu"))
     try:
         with torch.no_grad():
             features = torch.zeros(1, *shape, device=device)
-            answer = trial(features.flatten(1) if isinstance(predictor, nn.Linear) else features)
-    except Exception as error:  # whatever a stranger's network raises becomes one message with its cause
+            output = trial(features.flatten(1) if isinstance(predictor, nn.Linear) else features)
+    except Exception as error:  # custom networks may raise any exception
         raise ConfigurationError(
             f"The {name} cannot take the backbone's features: {type(error).__name__}: {error}.",
             expected=f"features of shape (batch, {', '.join(map(str, shape))})",
             received=type(predictor).__name__,
-            fix=f"Size it by `supervisor.feature_dim`, or leave `{name}=None`.",
+            fix=f"Set its input size to `supervisor.feature_dim`, or leave `{name}=None`.",
         ) from error
-    if not isinstance(answer, Tensor) or answer.ndim < 2:
+    if not isinstance(output, Tensor) or output.ndim < 2:
         raise ConfigurationError(
-            "The predictor returns no tensor of one row an image.",
+            "The predictor's output is not a tensor with one row per image.",
             expected="a tensor of shape (batch, outputs)",
-            received=f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__,
+            received=f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__,
         )
-    return tuple(answer.shape[1:])
+    return tuple(output.shape[1:])

@@ -1,4 +1,4 @@
-"""A network in two halves, of which each predicts what the other sees: nothing else makes it split-brain."""
+"""Split-brain autoencoders: two disjoint halves, each of which predicts the input channels of the other."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from super_selfish.models.efficient import EfficientFeatures, NormType, ReshapeC
 from super_selfish.models.shapes import expected_channels
 
 GROUPS = (1, 2)
-"""Channels that the halves see: lightness, and the two of colour."""
+"""Input channels of the two halves: L, and a and b."""
 
 
 def split_backbone(make: Callable[[], nn.Module]) -> GroupedBackbone:
-    """A backbone of two halves.
+    """Build a backbone of two halves.
 
     Args:
-        make: Gives a network, the same one again or another one with weights of its own. A ``GroupedBackbone`` is taken
-            as it is; any other network becomes one half.
+        make: Returns a network: a new one with separate weights at each call, or always the same one. A
+            ``GroupedBackbone`` is used as is. Any other network becomes one half.
 
     Raises:
-        ConfigurationError: If a ``GroupedBackbone`` is not of the right groups, or its halves differ in their maps.
+        ConfigurationError: If a ``GroupedBackbone`` has other groups, or halves with different numbers of channels.
     """
     first = make()
     if not isinstance(first, GroupedBackbone):
@@ -38,41 +38,42 @@ def split_backbone(make: Callable[[], nn.Module]) -> GroupedBackbone:
     if first.groups == GROUPS:
         device = next(first.parameters()).device
         with in_eval_mode(first), torch.no_grad():
-            seen = first.inputs(torch.zeros(1, sum(GROUPS), 64, 64, device=device))
+            inputs = first.inputs(torch.zeros(1, sum(GROUPS), 64, 64, device=device))
             channels = [
-                BackboneOutput(branch, "map")(part).shape[1] for branch, part in zip(first.branches, seen, strict=True)
+                BackboneOutput(branch, "map")(part).shape[1]
+                for branch, part in zip(first.branches, inputs, strict=True)
             ]
     if len(set(channels)) != 1:
         raise ConfigurationError(
             "The backbone is not made of two equal halves.",
-            expected=f"groups={GROUPS}, lightness and colour, with equally many channels in their maps",
+            expected=f"groups={GROUPS} (lightness, colour) with the same number of feature channels",
             received=f"groups={first.groups}" + (f" with {channels} channels" if channels else ""),
         )
     return first
 
 
 def crossed_decoder(shape: tuple[int, int, int], target: tuple[int, int], counts: tuple[int, int]) -> GroupedUpsampling:
-    """A decoder for each half: of lightness from the colours' map, of colours from the lightness' map.
+    """Build a decoder of lightness from the colour half, and a decoder of colour from the lightness half.
 
     Args:
-        shape: Channels, height and width of the two halves' map.
-        target: Height and width of the classes, which the result has about.
-        counts: Logits of lightness and of colour.
+        shape: Channels, height and width of the feature map of both halves.
+        target: Approximate height and width of the output.
+        counts: Number of lightness classes and number of colour classes.
     """
     layers = decoder_layers(shape[1:], target, shape[0] // 2, HIDDEN[-1], HIDDEN[:-1])
     return GroupedUpsampling(layers, counts, out_resolution=None, sources=(1, 0))
 
 
 def check_crossed(predictor: nn.Module, shape: tuple[int, int, int], lightness: int) -> None:
-    """Make sure that a predictor does not predict from a half what that half has seen.
+    """Check that no half predicts its own input channels.
 
     Args:
-        predictor: From the map of the two halves to logits.
-        shape: Channels, height and width of that map.
-        lightness: Logits of lightness; those of colour are behind them.
+        predictor: Maps the feature map of both halves to logits.
+        shape: Channels, height and width of that feature map.
+        lightness: Number of lightness logits. The colour logits follow them.
 
     Raises:
-        ConfigurationError: If a gradient tells that it does.
+        ConfigurationError: If the logits of a channel have a gradient with respect to the half with that input.
     """
     trial = copy.deepcopy(predictor).eval()
     device = next((parameter.device for parameter in predictor.parameters()), torch.device("cpu"))
@@ -80,32 +81,32 @@ def check_crossed(predictor: nn.Module, shape: tuple[int, int, int], lightness: 
     with torch.enable_grad():
         logits = trial(features)
         weights = torch.linspace(1, 2, logits.numel(), device=device).view(logits.shape)
-        parts = (logits * weights).split([lightness, logits.shape[1] - lightness], dim=1)
-        gradients = [torch.autograd.grad(part.sum(), features, retain_graph=True)[0] for part in parts]
-    seen = [gradient.chunk(2, dim=1)[half].any() for half, gradient in enumerate(gradients)]
-    if any(seen):
-        name = "lightness" if seen[0] else "colour"
+        groups = (logits * weights).split([lightness, logits.shape[1] - lightness], dim=1)
+        gradients = [torch.autograd.grad(group.sum(), features, retain_graph=True)[0] for group in groups]
+    leaks = [gradient.chunk(2, dim=1)[half].any() for half, gradient in enumerate(gradients)]
+    if any(leaks):
+        name = "lightness" if leaks[0] else "colour"
         raise ConfigurationError(
             f"The predictor predicts {name} from the half that sees {name}.",
-            expected="lightness decoded from the second half of the map, colour from the first",
+            expected="lightness decoded from the second half of the feature map, and colour from the first half",
             received=type(predictor).__name__,
-            fix="GroupedUpsampling(..., sources=(1, 0)) does that.",
+            fix="Use GroupedUpsampling(..., sources=(1, 0)).",
         )
 
 
 class GroupedBackbone(nn.Module):
-    """A network for each group of channels, behind a 1×1 convolution that gives it the channels that it takes.
+    """One network per group of image channels, each with a 1×1 convolution to its number of input channels.
 
     Args:
-        networks: One network, which is copied for each group, or a sequence of one for each. They return features
-            (batch, features) or maps (batch, channels, height, width).
-        groups: Channels of each group, in the order of the images' channels.
+        networks: One network, which is copied for each group, or a sequence of one network per group. Networks return
+            features (batch, features) or feature maps (batch, channels, height, width).
+        groups: Number of channels of each group, in the channel order of the images.
 
     Attributes:
-        image_channels: Channels of the images.
+        image_channels: Number of image channels.
 
     Raises:
-        ConfigurationError: If a group has no channels, or there is not one network for each.
+        ConfigurationError: If a group has no channels, or the numbers of groups and networks differ.
 
     Examples:
         >>> from super_selfish.models import SmallResNet
@@ -116,45 +117,45 @@ class GroupedBackbone(nn.Module):
     def __init__(self, networks: nn.Module | Sequence[nn.Module], groups: Sequence[int] = (1, 2)) -> None:
         super().__init__()
         self.groups = tuple(groups)
-        made = [copy.deepcopy(networks) for _ in groups] if isinstance(networks, nn.Module) else list(networks)
-        if min(self.groups, default=0) < 1 or len(made) != len(self.groups):
+        branches = [copy.deepcopy(networks) for _ in groups] if isinstance(networks, nn.Module) else list(networks)
+        if min(self.groups, default=0) < 1 or len(branches) != len(self.groups):
             raise ConfigurationError(
-                "Groups and networks do not fit.",
-                expected="at least one channel in each group, and one network for it",
-                received=f"groups={self.groups} and {len(made)} networks",
+                "`groups` and `networks` do not match.",
+                expected="at least one channel and one network per group",
+                received=f"groups={self.groups} and {len(branches)} networks",
             )
         self.image_channels = sum(self.groups)
         self.stems = nn.ModuleList()
-        for channels, network in zip(self.groups, made, strict=True):
+        for channels, network in zip(self.groups, branches, strict=True):
             stem = nn.Conv2d(channels, expected_channels(network) or 3, 1)
             reference = next(network.parameters(), None)
             self.stems.append(stem if reference is None else stem.to(reference))
-        self.branches = nn.ModuleList(made)
+        self.branches = nn.ModuleList(branches)
 
     def inputs(self, x: Tensor) -> list[Tensor]:
-        """What each branch sees of the images ``x``."""
+        """Compute the input of each branch from images ``x``."""
         return [stem(part) for stem, part in zip(self.stems, torch.split(x, list(self.groups), dim=1), strict=True)]
 
     def map(self, x: Tensor) -> Tensor:
-        """The branches' maps of the images ``x``, one after another along the channels."""
+        """Concatenate the feature maps of the branches along the channels."""
         parts = zip(self.branches, self.inputs(x), strict=True)
         return torch.cat([map_of(branch, part) for branch, part in parts], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The branches' features of the images ``x``, one after another: vectors or maps, as they return them."""
+        """Concatenate the outputs of the branches (vectors or feature maps) along the channels."""
         return torch.cat([branch(part) for branch, part in zip(self.branches, self.inputs(x), strict=True)], dim=1)
 
 
 class GroupedEfficientFeatures(GroupedBackbone):
-    """An EfficientNet for each group of channels, each with a 1×1 convolution to a few channels behind it.
+    """One EfficientNet per group of image channels, each followed by a 1×1 convolution.
 
     Args:
         name: ``"efficientnet-b0"`` to ``"efficientnet-b8"``.
-        pretrained: Start from ImageNet weights.
-        groups: Channels of each group, in the order of the images' channels.
-        norm_type: ``"batch"``, or ``"layer"``: every normalisation independent of the batch.
-        channels_per_group: Channels of each branch's map.
-        flat: Return (batch, groups · channels_per_group · height · width) instead of the map.
+        pretrained: Load ImageNet weights.
+        groups: Number of channels of each group, in the channel order of the images.
+        norm_type: ``"batch"`` for batch norm, or ``"layer"`` for layer norm, which is independent of the batch.
+        channels_per_group: Number of output channels per branch.
+        flat: Return flat features (batch, groups · channels_per_group · height · width) instead of the feature map.
 
     Raises:
         ConfigurationError: If an argument is out of range.
@@ -177,7 +178,7 @@ class GroupedEfficientFeatures(GroupedBackbone):
     ) -> None:
         check_argument(COUNT.is_valid(channels_per_group), "channels_per_group", channels_per_group, COUNT.expected)
         trunks = [EfficientFeatures(name, pretrained, norm_type) for _ in groups]
-        plain: dict[str, Any] = {"kernel_size": 1, "padding": 0, "activation": nn.Identity, "flat": flat}
+        options: dict[str, Any] = {"kernel_size": 1, "padding": 0, "activation": nn.Identity, "flat": flat}
         super().__init__(
-            [ReshapeChannels(trunk, trunk.out_channels, channels_per_group, **plain) for trunk in trunks], groups
+            [ReshapeChannels(trunk, trunk.out_channels, channels_per_group, **options) for trunk in trunks], groups
         )

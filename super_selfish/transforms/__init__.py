@@ -1,1 +1,1 @@
-"""Augmentations: from an image and a key to a changed image."""
+"""Image augmentations."""

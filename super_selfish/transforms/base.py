@@ -1,8 +1,8 @@
-"""The base of transforms: random parameters are drawn from a key, then applied to the pixels.
+"""Base class of the transforms.
 
-A transform is made once and called often. The training loader gives it an H×W×C array and a generator keyed by (seed,
-epoch, index). Called by hand it takes a PIL image, a tensor or an array, returns the same kind, and draws from torch's
-global generator.
+A transform samples its random parameters from a generator, then applies them to the pixels. The training loader passes
+an H×W×C array and a generator keyed by (seed, epoch, index). Called directly, a transform takes a PIL image, a tensor
+or an array, returns the same type, and samples from torch's global generator.
 """
 
 from __future__ import annotations
@@ -26,71 +26,71 @@ from super_selfish.seeding import KeyedGenerator, generator_from_torch
 
 logger = logging.getLogger("super_selfish")
 
-_told: set[int] = set()
+_logged_channels: set[int] = set()
 
 
 AnyImage = TypeVar("AnyImage", Pillow.Image, Tensor, Image)
 
 
 class Transform(UserCodeNames, ABC):
-    """Makes random views of images; a subclass implements :meth:`augment`."""
+    """Base class for random augmentations. Subclasses implement :meth:`augment`."""
 
     runs_user_code = False
-    """Whether a user's code is called, which may draw from global generators."""
+    """Whether the transform calls user code, which may sample from global generators."""
 
     @abstractmethod
     def augment(self, image: Image, generator: KeyedGenerator) -> Image:
-        """A random view of an image, H×W×C; a function of the image and the stream's key.
+        """Return a random view of an image, H×W×C. The result is a function of the image and the generator's key.
 
         Args:
-            image: H×W×C of uint8, uint16 or float32; it is not changed.
+            image: H×W×C array of uint8, uint16 or float32. It is not modified.
             generator: The only source of randomness.
         """
 
-    def plan(self, height: int, width: int, generator: KeyedGenerator) -> Any:  # noqa: ARG002 - for those who need them
-        """What is random about a view of an image of ``height`` × ``width`` px: what :meth:`make_all` needs."""
+    def plan(self, height: int, width: int, generator: KeyedGenerator) -> Any:  # noqa: ARG002 - for subclasses
+        """Sample the random parameters of a view of a ``height`` × ``width`` px image, for :meth:`make_all`."""
         return KeyedGenerator(generator.bits())
 
     def make_all(self, images: Sequence[Image], plans: Sequence[Any]) -> list[Image]:
-        """The views of images that were planned."""
+        """Apply the parameters sampled by :meth:`plan` to a sequence of images."""
         return [self.augment(image, plan) for image, plan in zip(images, plans, strict=True)]
 
     def __call__(self, image: AnyImage) -> AnyImage:
-        """A random view, drawn from torch's global generator.
+        """Return a random view, sampled from torch's global generator.
 
         Args:
-            image: A PIL image, a tensor C×H×W or an array H×W×C: uint8, uint16, or floats in [0, 1].
+            image: PIL image, C×H×W tensor or H×W×C array of uint8, uint16, or floats in [0, 1].
 
         Returns:
-            The view, of the same kind and type of numbers; of a PIL image with a palette or alpha, in RGB.
+            The view, of the same type and dtype. PIL images with a palette or an alpha channel are converted to RGB.
 
         Raises:
-            DataError: If it is no image, or of other numbers.
+            DataError: If the input is not an image, or has another dtype or range.
         """
-        given = to_image(image)
-        check_white(image, given)
-        view = np.ascontiguousarray(self.augment(given, generator_from_torch()))
+        array = to_image(image)
+        check_white(image, array)
+        view = np.ascontiguousarray(self.augment(array, generator_from_torch()))
         if isinstance(image, Pillow.Image):
             return Pillow.fromarray(view[:, :, 0] if view.shape[2] == 1 else view)
         if isinstance(image, Tensor):
-            moved = torch.from_numpy(view).movedim(-1, 0).contiguous().to(image.device)
-            return moved.to(image.dtype) if image.is_floating_point() else moved
+            tensor = torch.from_numpy(view).movedim(-1, 0).contiguous().to(image.device)
+            return tensor.to(image.dtype) if image.is_floating_point() else tensor
         return view.astype(image.dtype, copy=False) if image.dtype.kind == "f" else view
 
 
 def is_size(value: object) -> bool:
-    """Whether a value is None, a side in px, or (height, width)."""
+    """Return whether a value is None, a side length in px, or (height, width)."""
     sides = value if isinstance(value, tuple | list) and len(value) == 2 else (value,)
     return value is None or all(is_count(side, 1) for side in sides)
 
 
-def _is_row(value: Any, length: int) -> bool:
+def _is_sequence(value: Any, length: int) -> bool:
     return isinstance(value, tuple | list) and len(value) == length and all(is_number(x, 0, math.inf) for x in value)
 
 
 def is_range(value: Any, largest: float = math.inf) -> bool:
-    """Whether a value is a pair of numbers with 0 < smallest <= largest."""
-    return _is_row(value, 2) and 0 < value[0] <= value[1] <= largest
+    """Return whether a value is a pair of numbers with 0 < minimum <= maximum <= ``largest``."""
+    return _is_sequence(value, 2) and 0 < value[0] <= value[1] <= largest
 
 
 def _check(transform: Any, name: str, is_valid: bool, expected: str) -> None:
@@ -98,10 +98,10 @@ def _check(transform: Any, name: str, is_valid: bool, expected: str) -> None:
 
 
 def log_skipped_colour_operations(channels: int) -> None:
-    """Say once, for a number of channels other than three, what is left out."""
-    if channels not in _told:
-        _told.add(channels)
-        logger.info("Images have %d channels: saturation, hue and grey, which need RGB, are left out.", channels)
+    """Log, once per number of channels, that the RGB-only operations are skipped."""
+    if channels not in _logged_channels:
+        _logged_channels.add(channels)
+        logger.info("Images have %d channels: saturation, hue and greyscale require RGB and are skipped.", channels)
 
 
 __getattr__ = old_names(__name__)

@@ -1,4 +1,4 @@
-"""The augmentation of Contrastive Multiview Coding."""
+"""Augmentation of Contrastive Multiview Coding."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from super_selfish.transforms.crop_and_colour import CropColourTransform
 
 @dataclass(frozen=True)
 class CMCTransform(CropColourTransform):
-    """The views of contrastive multiview coding: a crop of a fifth to all of the image, mirrored or not.
+    """Augmentation of Contrastive Multiview Coding: random resized crop of 20 to 100 % of the area, horizontal flip.
 
-    Colours stay as they are: grey would leave nothing of them, and jitter would part them from the lightness.
+    Colours are not changed. Greyscale would remove the ab view, and colour jitter would decorrelate it from the L view.
 
     Examples:
         >>> import torch

@@ -1,4 +1,4 @@
-"""The augmentation of Contrastive Predictive Coding: strong enough that neighbouring patches share content alone."""
+"""Augmentation of Contrastive Predictive Coding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RULES = {
     ),
     "elastic": PROBABILITY,
     "gamma": PROBABILITY,
-    "jitter": Rule(is_jitter, "four strengths of at least 0, that of the hue at most 0.5"),
+    "jitter": Rule(is_jitter, "four strengths of at least 0, with a hue strength of at most 0.5"),
     "jitter_p": PROBABILITY,
     "grey": PROBABILITY,
 }
@@ -30,24 +30,25 @@ _RULES = {
 
 @dataclass(frozen=True)
 class CPCTransform(Transform):
-    """Operations of AutoAugment's pool, elastic deformation, gamma, colour jitter and grey: an image of the same size.
+    """AutoAugment operations, elastic deformation, gamma, colour jitter and greyscale. The size is preserved.
 
-    It is made for patches and suits whole images. In this order: ``n_ops`` different operations of the pool; a smooth
-    deformation and shear; another gamma for each channel, from 0.7 to 1.4; the colour jitter of Inception; grey. Images
-    that are not RGB go without saturation, hue and grey.
+    The transform is designed for patches and also works on whole images. It applies, in this order: ``n_ops`` distinct
+    AutoAugment operations; an elastic deformation with shear; gamma correction with one exponent in [0.7, 1.4] per
+    channel; the colour jitter of Inception; greyscale. Saturation, hue and greyscale are skipped for images that are
+    not RGB.
 
     Args:
-        n_ops: Operations that are drawn from :data:`super_selfish.transforms.pool.AUTOAUGMENT`, all different, from 0
-            to 14.
-        elastic: Probability of the deformation with shear.
-        gamma: Probability of the gammas.
-        jitter: Strength of brightness (added, up to ±s of white), contrast, saturation (factors from 1-s to 1+s, not
-            below 0) and hue (turns from -s to s), applied in random order.
-        jitter_p: Probability of the jitter.
+        n_ops: Number of distinct operations sampled from :data:`super_selfish.transforms.pool.AUTOAUGMENT`, from 0 to
+            14.
+        elastic: Probability of the elastic deformation with shear.
+        gamma: Probability of the gamma correction.
+        jitter: Strengths s of brightness (an added value in [-s, s] of white), contrast, saturation (factors in
+            [max(0, 1-s), 1+s]) and hue (turns in [-s, s]), applied in random order.
+        jitter_p: Probability of the colour jitter.
         grey: Probability of greyscale.
 
     Raises:
-        ConfigurationError: If a number or a probability makes no sense.
+        ConfigurationError: If an argument is out of range.
 
     Examples:
         >>> import torch
@@ -71,34 +72,36 @@ class CPCTransform(Transform):
         check_arguments(_RULES, vars(self))
 
     def augment(self, image: Image, generator: KeyedGenerator) -> Image:
-        """The image, changed; of the same shape and type."""
+        """Return a random view of the same shape and dtype."""
         coloured = image.shape[2] == 3
         if not coloured:
             log_skipped_colour_operations(image.shape[2])
         elastic, gamma, jittered, grey, *draws = generator.sixteen()
-        origin = None  # of the pixels: warps in a row are one
-        for operation in self._drawn(_OPERATIONS if coloured else _WITHOUT_RGB, draws[5:], generator):
+        matrix = None  # consecutive affine warps are composed into one
+        for operation in self._sample_operations(_OPERATIONS if coloured else _WITHOUT_RGB, draws[5:], generator):
             if operation.apply is warps.affine:
-                placed = warps.origin_of(image.shape, **operation.draw(generator, image.shape))
-                origin = placed if origin is None else warps.through(origin, placed)
+                warp = warps.inverse_matrix(image.shape, **operation.draw(generator, image.shape))
+                matrix = warp if matrix is None else warps.compose(matrix, warp)
             else:
-                image, origin = image if origin is None else warps.placed(image, origin), None
+                image, matrix = image if matrix is None else warps.placed(image, matrix), None
                 image = operation(image, generator)
         if elastic < self.elastic:
             deform = POOL["elastic"]
-            image = deform.apply(image, origin=origin or warps.NOWHERE_ELSE, **deform.draw(generator, image.shape))
-        elif origin is not None:
-            image = warps.placed(image, origin)
+            image = deform.apply(image, matrix=matrix or warps.IDENTITY, **deform.draw(generator, image.shape))
+        elif matrix is not None:
+            image = warps.placed(image, matrix)
         if gamma < self.gamma:
             image = POOL["gamma"](image, generator)
         steps = jitter(self.jitter, draws[:5], additive=True) if jittered < self.jitter_p else ()
         return adjust(image, (*steps, (SATURATION, 0.0)) if grey < self.grey else steps)
 
-    def _drawn(self, pool: tuple[Operation, ...], draws: list[float], generator: KeyedGenerator) -> list[Operation]:
-        """Different operations, in random order; by draws at hand, then by others of the stream."""
-        rest, more = list(pool), max(0, self.n_ops - len(draws))
-        draws = draws[: self.n_ops] + [generator.uniform() for _ in range(more)]
-        return [rest.pop(int(draw * len(rest))) for draw in draws]
+    def _sample_operations(
+        self, pool: tuple[Operation, ...], draws: list[float], generator: KeyedGenerator
+    ) -> list[Operation]:
+        """Sample operations without replacement, from the numbers in ``draws`` first and the generator afterwards."""
+        remaining, missing = list(pool), max(0, self.n_ops - len(draws))
+        draws = draws[: self.n_ops] + [generator.uniform() for _ in range(missing)]
+        return [remaining.pop(int(draw * len(remaining))) for draw in draws]
 
 
 ContrastivePredictiveCodingAugmentations = CPCTransform()

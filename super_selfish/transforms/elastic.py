@@ -1,4 +1,4 @@
-"""Elastic deformation of one image, by its old name."""
+"""``elastic_transform``, the elastic deformation of the 2020 release."""
 
 from __future__ import annotations
 
@@ -17,29 +17,32 @@ class _Elastic(Transform):
     sigma: float
 
     def augment(self, image: Image, generator: KeyedGenerator) -> Image:
-        """The image with its nine points moved."""
-        drawn = Deformation(self.sigma / min(image.shape[:2]), 0.0)(generator, image.shape)
-        return warps.elastic(image, drawn["displacement"])
+        """Return the image, deformed by random displacements of nine control points."""
+        magnitudes = Deformation(self.sigma / min(image.shape[:2]), 0.0)(generator, image.shape)
+        return warps.elastic(image, magnitudes["displacement"])
 
 
 def elastic_transform(img: AnyImage, sigma: float) -> AnyImage:
-    """Deform an image smoothly: corners, middles of the sides and centre are moved, and all between with them.
+    """Apply a random elastic deformation.
+
+    Nine control points are displaced: the corners, the midpoints of the sides, and the centre. Displacements are
+    interpolated between them and sampled from torch's global generator.
 
     Args:
-        img: A PIL image, a tensor C×H×W or an array H×W×C: uint8, uint16, or floats in [0, 1].
-        sigma: Standard deviation of the moves in px, down and to the right, at least 0.
+        img: PIL image, C×H×W tensor or H×W×C array of uint8, uint16, or floats in [0, 1].
+        sigma: Standard deviation of the vertical and horizontal displacements in px, at least 0.
 
     Returns:
-        The deformed image, of the same kind, size and range; the moves are drawn from torch's global generator.
+        The deformed image, of the same type, size and range.
 
     Raises:
         ConfigurationError: If ``sigma`` is out of range.
-        DataError: If it is no image.
+        DataError: If the input is not an image.
 
     Examples:
         >>> import torch
         >>> elastic_transform(torch.rand(3, 32, 48), sigma=2.0).shape
         torch.Size([3, 32, 48])
     """
-    check_argument(is_number(sigma, 0, 1e6), "sigma", sigma, "a number of px of at least 0")
+    check_argument(is_number(sigma, 0, 1e6), "sigma", sigma, "a number of at least 0, in px")
     return _Elastic(float(sigma))(img)

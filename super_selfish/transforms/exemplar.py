@@ -1,4 +1,4 @@
-"""The transformations of Exemplar CNNs: one composition of random operations per variant."""
+"""Transformations of Exemplar CNNs: compositions of random operations."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from super_selfish.transforms.pool import POOL, Operation, Uniform, deform
 
 @dataclass(frozen=True)
 class ExemplarTransform(Transform):
-    """Some operations, each time with other magnitudes.
+    """A fixed set of operations with random magnitudes.
 
-    Shifts, rotation, scaling and shear are done in one warp, before all else.
+    Translation, rotation, scaling and shear are applied first, as a single affine warp.
 
     Args:
-        names: Of :data:`OPERATIONS`, at most one of a kind.
+        names: Keys of :data:`OPERATIONS`, at most one of each kind.
 
     Raises:
-        ConfigurationError: If an operation is unknown, or two are of one kind.
+        ConfigurationError: If an operation is unknown, or two are of the same kind.
 
     Examples:
         >>> import numpy as np
@@ -36,23 +36,23 @@ class ExemplarTransform(Transform):
     def __post_init__(self) -> None:
         kinds = [OPERATIONS[name].kind for name in self.names if name in OPERATIONS]
         is_valid = len(kinds) == len(self.names) == len(set(kinds))
-        check_argument(is_valid, "names", self.names, f"some of {', '.join(OPERATIONS)}, at most one of a kind")
+        check_argument(is_valid, "names", self.names, f"a subset of {', '.join(OPERATIONS)}, at most one of a kind")
 
     def augment(self, image: Image, generator: KeyedGenerator) -> Image:
-        """A version of an image; without operations, the image itself."""
-        chosen = [OPERATIONS[name] for name in self.names]
-        affine = [operation for operation in chosen if operation.apply is warps.affine]
-        placed = {key: value for operation in affine for key, value in operation.draw(generator, image.shape).items()}
-        version = image
-        for operation in chosen:  # all geometry is one warp, where it comes first
+        """Return a random view. Without operations, return the image itself."""
+        operations = [OPERATIONS[name] for name in self.names]
+        affine = [operation for operation in operations if operation.apply is warps.affine]
+        warp = {key: value for operation in affine for key, value in operation.draw(generator, image.shape).items()}
+        view = image
+        for operation in operations:  # the affine warp and the deformation are one interpolation
             if operation.apply is deform:
-                origin = warps.origin_of(image.shape, **placed)
-                version, placed = deform(image, origin=origin, **operation.draw(generator, image.shape)), {}
-        version = warps.affine(image, **placed) if placed else version
-        for operation in chosen:
+                matrix = warps.inverse_matrix(image.shape, **warp)
+                view, warp = deform(image, matrix=matrix, **operation.draw(generator, image.shape)), {}
+        view = warps.affine(image, **warp) if warp else view
+        for operation in operations:
             if operation.apply not in (warps.affine, deform):
-                version = operation(version, generator)
-        return version
+                view = operation(view, generator)
+        return view
 
 
 # Differs from the paper: AutoAugment's operations, elastic deformation, sharpness and occlusion come in addition
@@ -64,7 +64,7 @@ OPERATIONS: dict[str, Operation] = {
     "contrast": POOL["contrast"]._replace(draw=Uniform("factor", 0.5, 2.0, log=True)),
     "brightness": POOL["brightness"]._replace(draw=Uniform("factor", 0.7, 1.4, log=True)),
 }
-"""What recipes are made of, within the paper's ranges where it has any."""
+"""The available operations by name. Magnitudes follow the paper where it gives a range."""
 
 
 __getattr__ = old_names(__name__)

@@ -1,4 +1,4 @@
-"""The colour changes of jigsaw puzzles."""
+"""Colour augmentation of the jigsaw pretext task."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from super_selfish.transforms.colour import SATURATION, adjust, is_jitter, jitte
 
 @dataclass(frozen=True)
 class JigsawTransform(Transform):
-    """The colours of a jigsaw puzzle: jitter and grey, and every pixel in its place.
+    """Colour augmentation of the jigsaw pretext task: colour jitter and greyscale, without geometric changes.
 
     Args:
-        jitter: Strength of brightness, contrast, saturation and hue, as in :class:`CropColourTransform`.
-        jitter_p: Probability of the jitter.
+        jitter: Strengths of brightness, contrast, saturation and hue, as in :class:`CropColourTransform`.
+        jitter_p: Probability of the colour jitter.
         grey: Probability of greyscale.
 
     Raises:
-        ConfigurationError: If a probability or a strength makes no sense.
+        ConfigurationError: If an argument is out of range.
 
     Examples:
         >>> import numpy as np
@@ -37,10 +37,10 @@ class JigsawTransform(Transform):
     grey: float = 0.3
 
     def __post_init__(self) -> None:
-        check_arguments(_COLOURS, vars(self))
+        check_arguments(_RULES, vars(self))
 
     def augment(self, image: Image, generator: KeyedGenerator) -> Image:
-        """The image in other colours."""
+        """Return the image with random colour adjustments."""
         if image.shape[2] != 3:
             log_skipped_colour_operations(image.shape[2])
         jittered, grey, *draws = generator.sixteen()[:7]
@@ -48,8 +48,8 @@ class JigsawTransform(Transform):
         return adjust(image, (*steps, (SATURATION, 0.0)) if grey < self.grey else steps)
 
 
-_COLOURS = {
-    "jitter": Rule(is_jitter, "four strengths of at least 0, that of the hue at most 0.5"),
+_RULES = {
+    "jitter": Rule(is_jitter, "four strengths of at least 0, with a hue strength of at most 0.5"),
     "jitter_p": PROBABILITY,
     "grey": PROBABILITY,
 }

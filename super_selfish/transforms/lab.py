@@ -1,4 +1,4 @@
-"""Lab colours of one image, and the bins that they are sorted into."""
+"""CIE Lab conversion of one image, and quantisation of Lab into classes."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ _LAB = np.array([[0, 116, 0, -16], [500, -500, 0, 0], [0, 200, -200, 0]], np.flo
 
 
 def _linear(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """SRGB in [0, 1] as linear light."""
+    """Convert sRGB values in [0, 1] to linear RGB."""
     return np.where(values > 0.04045, ((values + 0.055) / 1.055) ** 2.4, values / 12.92)
 
 
-_BLOCK = 1 << 12  # pixels that are converted at a time: what is made between stays in the cache
+_BLOCK = 1 << 12  # pixels per block; intermediate results stay in the CPU cache
 _LINEAR_BYTE = _linear(np.arange(256) / 255).astype(np.float32)
 
 
 def roots(image: Image) -> Floats:
-    """The cube roots of CIE XYZ that Lab is a linear function of: averages of them become averages of Lab.
+    """Return f(X), f(Y) and f(Z) of CIE XYZ, of which Lab is a linear function.
+
+    f is the cube root, with a linear segment near 0. Averaging these values is equivalent to averaging Lab.
 
     Args:
-        image: RGB, H×W×3 of uint8, uint16, or floats in [0, 1].
+        image: RGB, H×W×3 array of uint8, uint16, or floats in [0, 1].
     """
-    made = np.empty(image.shape, np.float32)
+    result = np.empty(image.shape, np.float32)
     rows = max(1, _BLOCK // image.shape[1])
     for top in range(0, len(image), rows):
-        made[top : top + rows] = _roots(image[top : top + rows])
-    return made
+        result[top : top + rows] = _roots(image[top : top + rows])
+    return result
 
 
 def _roots(image: Image) -> Floats:
@@ -48,22 +50,22 @@ def _roots(image: Image) -> Floats:
     else:
         linear = _linear(np.clip(image / np.float32(functional.peak(image)), 0, 1)).astype(np.float32)
     xyz = functional.mix_channels(linear, _XYZ, saturating=False)
-    edge = np.float32(LINEAR_BELOW)
-    below = np.minimum(xyz, edge)
-    below -= edge
+    threshold = np.float32(LINEAR_BELOW)
+    below = np.minimum(xyz, threshold)
+    below -= threshold
     below *= np.float32(7.787)
-    root = functional.power(np.maximum(xyz, edge), 1 / 3)  # where root and line meet
+    root = functional.power(np.maximum(xyz, threshold), 1 / 3)  # the two segments meet at the threshold
     root += below
     return root
 
 
 def lab_of(root: Floats) -> Floats:
-    """Lab, H×W×3, of what :func:`roots` gives; within 1e-3 of :func:`super_selfish.models.rgb_to_lab`."""
+    """Convert the output of :func:`roots` to Lab, H×W×3, within 1e-3 of :func:`super_selfish.models.rgb_to_lab`."""
     return functional.mix_channels(root, _LAB, saturating=False)
 
 
 def normalised_lab_of(root: Floats, scale: LabScale = SYMMETRIC) -> Floats:
-    """Lab as networks take it; as :func:`super_selfish.models.lab.normalised_lab` of :func:`lab_of`."""
+    """Convert the output of :func:`roots` to normalised Lab; see :func:`super_selfish.models.lab.normalised_lab`."""
     middle, width = (np.array(row, np.float32)[:, None] for row in scale)
     matrix = _LAB / width
     matrix[:, 3:] = matrix[:, 3:] - middle / width
@@ -72,14 +74,14 @@ def normalised_lab_of(root: Floats, scale: LabScale = SYMMETRIC) -> Floats:
 
 @dataclass(frozen=True)
 class LabBins:
-    """Classes of lightness, and classes of colour on a grid over a and b.
+    """Quantisation of L into lightness classes, and of (a, b) into colour classes on a square grid.
 
     Attributes:
-        l_step: Width of a bin of lightness.
-        l_offset: Added to L before it is divided.
-        ab_step: Width of a bin of a and of b.
-        a_offset: Added to a before it is divided.
-        b_offset: Added to b before it is divided.
+        l_step: Bin width along L.
+        l_offset: Offset added to L before the division by the bin width.
+        ab_step: Bin width along a and b.
+        a_offset: Offset added to a before the division by the bin width.
+        b_offset: Offset added to b before the division by the bin width.
 
     Examples:
         >>> white, red = np.float32([[[100, 0, 0], [53.24, 80.09, 67.20]]])[0]
@@ -95,16 +97,16 @@ class LabBins:
 
     @property
     def side(self) -> int:
-        """Bins of a, and of b."""
+        """Number of bins along a, and along b."""
         return math.ceil(256 / self.ab_step)
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Classes of lightness and classes of colour."""
+        """Number of lightness classes and number of colour classes."""
         return math.ceil(100 / self.l_step), self.side**2
 
     def labels(self, lab: Floats) -> Tensor:
-        """Classes 2×H×W (lightness, colour) of Lab H×W×3; what lies beyond the bins belongs to the last one."""
+        """Quantise Lab, H×W×3, to int64 classes (lightness, colour), 2×H×W. Values are clipped to the bins."""
         offsets = np.array([self.l_offset, self.a_offset, self.b_offset], np.float32)
         steps = np.array([self.l_step, self.ab_step, self.ab_step], np.float32)
         last = np.array([self.counts[0] - 1, self.side - 1, self.side - 1], np.float32)
@@ -113,25 +115,25 @@ class LabBins:
         return torch.from_numpy(np.stack([lightness, a * self.side + b]))
 
     def palettes(self, lab: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What to show for each class: the mean of the pixels that are in it, or where there are none its middle.
+        """Return a representative value for each class: the mean of its pixels, or the bin centre if it has none.
 
         Args:
-            lab: (batch, 3, h, w), not normalised.
-            labels: Its classes (batch, 2, h, w).
+            lab: Lab images (batch, 3, h, w), not normalised.
+            labels: Classes of the pixels (batch, 2, h, w).
 
         Returns:
-            Lightness (classes, 1) and colours (classes, 2).
+            Lightness values (classes, 1) and ab values (classes, 2).
         """
         steps = torch.arange(self.side, device=lab.device) + 0.5
         grid = torch.cartesian_prod(steps, steps) * self.ab_step
-        middles = (
+        centres = (
             (torch.arange(self.counts[0], device=lab.device)[:, None] + 0.5) * self.l_step - self.l_offset,
             grid - torch.tensor([self.a_offset, self.b_offset], device=lab.device),
         )
         means = []
-        for middle, values, classes in zip(middles, (lab[:, :1], lab[:, 1:]), labels.unbind(1), strict=True):
-            rows = values.movedim(1, -1).reshape(-1, middle.shape[1])
-            count = torch.bincount(classes.flatten(), minlength=len(middle))[:, None]
-            total = torch.zeros_like(middle, dtype=rows.dtype).index_add_(0, classes.flatten(), rows)
-            means.append(torch.where(count > 0, total / count.clamp_min(1), middle))
+        for centre, values, classes in zip(centres, (lab[:, :1], lab[:, 1:]), labels.unbind(1), strict=True):
+            rows = values.movedim(1, -1).reshape(-1, centre.shape[1])
+            count = torch.bincount(classes.flatten(), minlength=len(centre))[:, None]
+            total = torch.zeros_like(centre, dtype=rows.dtype).index_add_(0, classes.flatten(), rows)
+            means.append(torch.where(count > 0, total / count.clamp_min(1), centre))
         return means[0], means[1]

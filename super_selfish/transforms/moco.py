@@ -1,4 +1,4 @@
-"""The augmentation of MoCo v2."""
+"""Augmentation of MoCo v2."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from super_selfish.transforms.crop_and_colour import CropColourTransform
 
 @dataclass(frozen=True)
 class MoCoTransform(CropColourTransform):
-    """The views of MoCo v2: crops of a fifth to all of the image, strong jitter, grey, blur.
+    """Augmentation of MoCo v2: random resized crop, horizontal flip, strong colour jitter, greyscale and blur.
 
     Examples:
         >>> import torch

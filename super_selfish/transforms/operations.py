@@ -1,8 +1,8 @@
-"""The operations that augmentation recipes draw from: the AutoAugment pool, gamma and erasing.
+"""Pixel-wise operations for augmentation: the AutoAugment operations, gamma correction and erasing.
 
-As in ``functional``, each is a pure function from an H×W×C array to an array of the same shape and type; images are
-uint8 in [0, 255], uint16 in [0, 65535] or float32 in [0, 1], with any number of channels. The ranges of parameters are
-stated here and checked by the recipes, once, instead of by every call. What moves pixels is in ``warps``.
+Each operation is a pure function of an H×W×C array that returns an array of the same shape and dtype. Images are uint8
+in [0, 255], uint16 in [0, 65535] or float32 in [0, 1], with any number of channels. Parameter ranges are documented
+here and validated once, by the transforms. Geometric operations are in ``warps``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOGARITHMS = np.concatenate([[-np.inf], np.log(_LEVELS[1:] / 255)])
 
 
 def invert(image: Image) -> Image:
-    """Exchange black and white.
+    """Invert an image: map each value x to white - x.
 
     Examples:
         >>> invert(np.array([[[0, 100]]], np.uint8)).ravel().tolist()
@@ -32,11 +32,11 @@ def invert(image: Image) -> Image:
 
 
 def solarize(image: Image, threshold: float) -> Image:
-    """Invert the values that are at least as large as a threshold.
+    """Invert all values at or above a threshold.
 
     Args:
-        image: H×W×C.
-        threshold: In [0, 1] of white.
+        image: H×W×C array.
+        threshold: Threshold as a fraction of white, in [0, 1].
 
     Examples:
         >>> solarize(np.array([[[100, 127, 128, 255]]], np.uint8), 0.5).ravel().tolist()
@@ -46,9 +46,9 @@ def solarize(image: Image, threshold: float) -> Image:
         inverted: Image = (image >= np.float32(threshold)) - image
         return np.abs(inverted, out=inverted)
     white = functional.peak(image)
-    level = math.ceil(threshold * white - 1e-6)  # so that 128 / 255 stays 128
+    level = math.ceil(threshold * white - 1e-6)  # 128 / 255 has to give 128
     bright = image >= level
-    if image.dtype == np.uint8:  # a third of the time that a table takes
+    if image.dtype == np.uint8:  # three times as fast as a lookup table
         mask: Image = np.negative(bright.view(np.uint8))
     else:
         mask = bright * image.dtype.type(white)
@@ -57,11 +57,12 @@ def solarize(image: Image, threshold: float) -> Image:
 
 
 def posterize(image: Image, bits: int) -> Image:
-    """Keep the highest bits of each value.
+    """Reduce the number of bits of each value.
 
     Args:
-        image: H×W×C. Values of float images are rounded down to multiples of 1 / 2**bits, white to the last below 1.
-        bits: From 1 to 8.
+        image: H×W×C array. Values of float images are rounded down to multiples of 1 / 2**bits, and 1.0 to the largest
+            multiple below 1.
+        bits: Number of most significant bits to keep, from 1 to 8.
 
     Examples:
         >>> posterize(np.array([[[100, 255]]], np.uint8), 2).ravel().tolist()
@@ -79,11 +80,11 @@ def posterize(image: Image, bits: int) -> Image:
 
 
 def equalize(image: Image) -> Image:
-    """Spread the values of each channel so that all levels are about equally frequent.
+    """Equalize the histogram of each channel.
 
-    For uint8 images this is PIL's and torchvision's rule. For others, the same curve is found from the 256 levels that
-    the values are nearest to, and interpolated linearly between these levels. Hence the values of an 8-bit image give
-    the same result in any type.
+    For uint8 images the result equals that of PIL and torchvision. For other dtypes, the same lookup table is computed
+    from a histogram of 256 levels and interpolated linearly. An 8-bit image therefore gives the same result in every
+    dtype.
 
     Examples:
         >>> equalize(np.repeat(np.arange(100, 104, dtype=np.uint8), 255).reshape(1, -1, 1))[0, ::255, 0].tolist()
@@ -93,19 +94,20 @@ def equalize(image: Image) -> Image:
     below = counts.cumsum(axis=1, dtype=np.int32)
     below -= counts
     pixels = image.shape[0] * image.shape[1]
-    lower = [int(row[row.searchsorted(pixels) - 1]) for row in below]  # PIL leaves the highest level out
+    lower = [int(row[row.searchsorted(pixels) - 1]) for row in below]  # PIL excludes the highest occupied level
     step = np.array(lower, np.int32)[:, None] // 255
     below += step >> 1
     curve = np.minimum(below // np.maximum(step, 1), 255)
     if not step.all():
-        curve = np.where(step > 0, curve, _LEVELS)  # PIL's: too few pixels, or all of one level, are left alone
+        # as in PIL, channels with too few pixels or a single level are unchanged
+        curve = np.where(step > 0, curve, _LEVELS)
     if image.dtype == np.uint8:
         return functional.look_up(image, curve.T.astype(np.uint8))
-    return _follow(image, curve)
+    return _apply_curve(image, curve)
 
 
-def _follow(image: Image, curve: npt.NDArray[np.int32]) -> Image:
-    """Map each channel by its curve (C, 256) of levels in [0, 255], linear between the levels."""
+def _apply_curve(image: Image, curve: npt.NDArray[np.int32]) -> Image:
+    """Apply a lookup table per channel, (C, 256) in [0, 255], with linear interpolation."""
     to_white = functional.peak(image) / 255
     values = (curve * to_white).astype(np.float32)
     slopes = np.diff(values, axis=1, append=values[:, -1:])
@@ -121,13 +123,13 @@ def _follow(image: Image, curve: npt.NDArray[np.int32]) -> Image:
 
 
 def autocontrast(image: Image) -> Image:
-    """Stretch each channel so that its darkest value is black and its brightest white; constant channels stay.
+    """Stretch each channel so that its minimum becomes black and its maximum white. Constant channels are unchanged.
 
     Examples:
         >>> autocontrast(np.array([[[100], [150], [200]]], np.uint8)).ravel().tolist()
         [0, 128, 255]
     """
-    columns = image.reshape(image.shape[0], -1)  # long rows: arithmetic on an axis of a few channels is slow
+    columns = image.reshape(image.shape[0], -1)  # reductions over a short channel axis are slow
     low, high = (bound(axis=0).reshape(image.shape[1:]) for bound in (columns.min, columns.max))
     low, high = low.min(axis=0), high.max(axis=0)
     constant = high == low
@@ -146,12 +148,12 @@ def autocontrast(image: Image) -> Image:
 
 
 def sharpness(image: Image, factor: float) -> Image:
-    """Blend with a smoothed image; pixels at the border are left alone.
+    """Blend an image with a smoothed copy of itself. Border pixels are unchanged.
 
     Args:
-        image: H×W×C.
-        factor: At least 0; 0 is smoothed by the 3×3 mean whose centre counts five times, 1 the image itself, more is
-            sharper.
+        image: H×W×C array.
+        factor: Sharpness, at least 0. 0 gives the smoothed image (3×3 mean with a centre weight of 5), 1 the original
+            image, and larger values a sharper image.
 
     Examples:
         >>> dot = np.zeros((3, 3, 1), np.uint8); dot[1, 1] = 130
@@ -168,11 +170,11 @@ def sharpness(image: Image, factor: float) -> Image:
 
 
 def gamma(image: Image, exponent: float | Sequence[float]) -> Image:
-    """Raise the values, as parts of white, to a power.
+    """Apply gamma correction: raise the values, scaled to [0, 1], to a power.
 
     Args:
-        image: H×W×C.
-        exponent: Positive, below 1 brightens; one for all channels or one for each.
+        image: H×W×C array.
+        exponent: Positive exponent, or one per channel. Exponents below 1 brighten the image.
 
     Examples:
         >>> gamma(np.array([[[64, 64]]], np.uint8), (1.0, 0.5)).ravel().tolist()
@@ -180,7 +182,7 @@ def gamma(image: Image, exponent: float | Sequence[float]) -> Image:
     """
     if image.dtype == np.uint8:
         logarithms = _LOGARITHMS if np.ndim(exponent) == 0 else _LOGARITHMS[:, None]
-        table = np.exp(logarithms * exponent)  # in half the time of np.power
+        table = np.exp(logarithms * exponent)  # twice as fast as np.power
         table *= 255
         return functional.look_up(image, np.rint(table, out=table).astype(np.uint8))
     powers = np.asarray(exponent, np.float32)
@@ -193,15 +195,15 @@ def gamma(image: Image, exponent: float | Sequence[float]) -> Image:
 
 
 def erase(image: Image, top: int, left: int, height: int, width: int, value: float | Sequence[float]) -> Image:
-    """Fill a rectangle; what lies outside the image is ignored.
+    """Fill a rectangle with a value. The part of the rectangle outside the image is ignored.
 
     Args:
-        image: H×W×C.
+        image: H×W×C array.
         top: First row, at least 0.
         left: First column, at least 0.
-        height: Rows.
-        width: Columns.
-        value: On the image's scale (255, 65535 or 1 is white); one for all channels or one for each.
+        height: Height in px.
+        width: Width in px.
+        value: Fill value on the scale of the image (white is 255, 65535 or 1), or one per channel.
 
     Examples:
         >>> erase(np.ones((2, 3, 1), np.uint8), top=0, left=1, height=1, width=5, value=9)[:, :, 0].tolist()

@@ -1,31 +1,31 @@
-"""Operations of random magnitude, by name: what recipes are put together from.
+"""Augmentation operations with random magnitudes, by name.
 
-Each is a pure function of an image and its magnitudes, and a distribution that the magnitudes are drawn from; called
-with an image and a stream it does both. Images are H×W×C of uint8, uint16 or float32 with any number of channels, and
-keep shape, type and range. What needs RGB leaves other images as they are.
+Each operation combines a pure function of an image with a distribution of its magnitudes. Calling it with an image and
+a generator samples the magnitudes and applies them. Images are H×W×C arrays of uint8, uint16 or float32 with any number
+of channels; shape, dtype and range are preserved. Operations that require RGB return other images unchanged.
 
 =================  ============================================================================
-shear_x, shear_y   by a factor in ±0.3, about the centre
-translate_x, _y    by up to 0.3 of the width, or of the height
-translate          by up to 0.2 of both
-rotate             by up to 30° either way
-scale              by a factor from 0.7 to 1.4
-elastic            nine points moved by σ = 0.045 of the short side each, with a shear in ±0.3
-autocontrast       the darkest value of each channel becomes black, the brightest white
-equalize           all values of a channel about equally frequent
-contrast           by a factor from 0.1 to 1.9, about the mean grey
-principal_contrast by factors from 0.5 to 2 along the three principal directions of colour; RGB
-brightness         by a factor from 0.1 to 1.9
-gamma              to a power from 0.7 to 1.4, another one for each channel
-colour             saturation by a factor from 0.1 to 1.9; RGB
-saturation_value   both to a power from 0.25 to 4, times 0.7 to 1.4, plus -0.1 to 0.1; RGB
-grey               no colour; RGB
-hue                by up to a tenth of the colour circle either way; RGB
-sharpness          from a factor of 0.1, smoothed, to 1.9, sharpened
-cutout             a grey square of up to 0.2 of the short side
-invert             white for black
-solarize           inverted from a threshold on, anywhere from black to white
-posterize          the highest 4 to 8 bits are kept
+shear_x, shear_y   factor in [-0.3, 0.3], about the centre
+translate_x, _y    up to ±0.3 of the width or of the height
+translate          up to ±0.2 of the width and of the height
+rotate             angle in [-30°, 30°]
+scale              factor in [0.7, 1.4]
+elastic            nine displacements, σ = 0.045 of the shorter side, and a shear in [-0.3, 0.3]
+autocontrast       the minimum of each channel becomes black, the maximum white
+equalize           histogram equalization of each channel
+contrast           factor in [0.1, 1.9], about the mean grey level
+principal_contrast factors in [0.5, 2] along the three principal components of colour; RGB
+brightness         factor in [0.1, 1.9]
+gamma              exponent in [0.7, 1.4], one per channel
+colour             saturation factor in [0.1, 1.9]; RGB
+saturation_value   both: exponent in [0.25, 4], gain in [0.7, 1.4], offset in [-0.1, 0.1]; RGB
+grey               greyscale; RGB
+hue                shift in [-0.1, 0.1] turns of the colour circle; RGB
+sharpness          factor in [0.1, 1.9]; below 1 smooths
+cutout             grey square with a side of up to 0.2 of the shorter side
+invert             inversion of all values
+solarize           inversion of values above a threshold in [0, 1] of white
+posterize          the 4 to 8 most significant bits are kept
 =================  ============================================================================
 
 References:
@@ -50,17 +50,17 @@ from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms import colour, operations, warps
 
 Magnitudes = dict[str, Any]
-"""Arguments of an operation by name."""
+"""Keyword arguments of an operation."""
 
 
 class Operation(NamedTuple):
-    """An operation whose magnitudes are drawn when it is called with an image and a stream.
+    """An operation with random magnitudes.
 
     Attributes:
-        kind: What it changes; two of one kind in a row would undo or double each other.
-        apply: The operation, called with an image and magnitudes by name.
-        draw: Draws the magnitudes for an image of a shape (H, W, C).
-        rgb: Whether it needs RGB.
+        kind: Image property that the operation changes. Operations of the same kind may cancel each other.
+        apply: The operation, called with an image and the magnitudes as keyword arguments.
+        draw: Samples the magnitudes, given a generator and an image shape (H, W, C).
+        rgb: Whether the operation requires RGB.
 
     Examples:
         >>> POOL["invert"](np.zeros((1, 1, 3), np.uint8), KeyedGenerator(0)).ravel().tolist()
@@ -72,29 +72,29 @@ class Operation(NamedTuple):
     draw: Callable[[KeyedGenerator, tuple[int, ...]], Magnitudes]
     rgb: bool = False
 
-    def suits(self, image: Image) -> bool:
-        """Whether the operation is one for an image of that many channels."""
+    def supports(self, image: Image) -> bool:
+        """Return whether the operation supports the number of channels of an image."""
         return not self.rgb or image.shape[2] == 3
 
     def __call__(self, image: Image, generator: KeyedGenerator) -> Image:
-        """The image, changed; as it is if the operation needs RGB and the image is none."""
-        return self.apply(image, **self.draw(generator, image.shape)) if self.suits(image) else image
+        """Sample magnitudes and apply the operation. Unsupported images are returned unchanged."""
+        return self.apply(image, **self.draw(generator, image.shape)) if self.supports(image) else image
 
 
-def nothing(generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:  # noqa: ARG001 - the protocol's
-    """The magnitudes of an operation that has none."""
+def no_magnitudes(generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:  # noqa: ARG001 - interface
+    """Return the empty magnitudes of an operation without parameters."""
     return {}
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """One number.
+    """One number from a uniform distribution.
 
     Args:
-        name: Of the argument.
-        low: The least.
-        high: The greatest.
-        log: Draw the logarithm uniformly, so that half and double are equally frequent.
+        name: Name of the keyword argument.
+        low: Lower bound.
+        high: Upper bound.
+        log: Use a log-uniform distribution.
     """
 
     name: str
@@ -102,14 +102,14 @@ class Uniform:
     high: float
     log: bool = False
 
-    def __call__(self, generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:  # noqa: ARG002 - the protocol's
-        """The magnitude for an image of a shape."""
-        return {self.name: between(generator, self.low, self.high, self.log)}
+    def __call__(self, generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:  # noqa: ARG002 - interface
+        """Sample the magnitude."""
+        return {self.name: uniform(generator, self.low, self.high, self.log)}
 
 
 @dataclass(frozen=True)
 class Uniforms:
-    """A number for each channel, or ``count`` numbers; otherwise as :class:`Uniform`."""
+    """One number per channel, or ``count`` numbers, from a uniform distribution; see :class:`Uniform`."""
 
     name: str
     low: float
@@ -118,72 +118,73 @@ class Uniforms:
     count: int | None = None
 
     def __call__(self, generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:
-        """The magnitudes for an image of a shape."""
+        """Sample the magnitudes for an image shape (H, W, C)."""
         count = shape[2] if self.count is None else self.count
-        return {self.name: [between(generator, self.low, self.high, self.log) for _ in range(count)]}
+        return {self.name: [uniform(generator, self.low, self.high, self.log) for _ in range(count)]}
 
 
 @dataclass(frozen=True)
 class Offset:
-    """A pair of numbers, right and down, each in ± its limit.
+    """A pair of numbers (horizontal, vertical) from symmetric uniform distributions.
 
     Args:
-        name: Of the argument.
-        across: Limit of the first.
-        down: Limit of the second.
-        of_side: Whether they are parts of the image's width and height, which are told in whole px.
+        name: Name of the keyword argument.
+        x: Maximum absolute value of the horizontal number.
+        y: Maximum absolute value of the vertical number.
+        relative: Whether ``x`` and ``y`` are fractions of the width and height. The sampled numbers are then in px,
+            rounded to integers.
     """
 
     name: str
-    across: float
-    down: float
-    of_side: bool = False
+    x: float
+    y: float
+    relative: bool = False
 
     def __call__(self, generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:
-        """The magnitudes for an image of a shape."""
-        if not self.of_side:
-            return {self.name: (generator.uniform(-self.across, self.across), generator.uniform(-self.down, self.down))}
-        across, down = self.across * shape[1], self.down * shape[0]
-        return {self.name: (round(generator.uniform(-across, across)), round(generator.uniform(-down, down)))}
+        """Sample the magnitudes for an image shape (H, W, C)."""
+        if not self.relative:
+            return {self.name: (generator.uniform(-self.x, self.x), generator.uniform(-self.y, self.y))}
+        x, y = self.x * shape[1], self.y * shape[0]
+        return {self.name: (round(generator.uniform(-x, x)), round(generator.uniform(-y, y)))}
 
 
 @dataclass(frozen=True)
 class Deformation:
-    """Displacements of the nine points of :func:`warps.elastic`, and a shear.
+    """Normally distributed displacements for :func:`warps.elastic`, and a uniformly distributed shear.
 
     Args:
-        sigma: Standard deviation of the displacements, relative to the short side.
-        shear: Limit of both shears.
+        sigma: Standard deviation of the displacements, relative to the shorter side.
+        shear: Maximum absolute value of both shear factors.
     """
 
     sigma: float = 0.045
     shear: float = 0.3
 
     def __call__(self, generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:
-        """The magnitudes for an image of a shape."""
+        """Sample the magnitudes for an image shape (H, W, C)."""
         radii, angles = generator.sixteen(), generator.sixteen()
-        scale, moves = self.sigma * min(shape[:2]), []
-        for radius, angle in zip(radii[:9], angles[:9], strict=True):  # two normal numbers each: Box and Muller
+        scale, displacements = self.sigma * min(shape[:2]), []
+        for radius, angle in zip(radii[:9], angles[:9], strict=True):  # Box-Muller transform
             length, turn = scale * math.sqrt(-2.0 * math.log1p(-radius)), 2.0 * math.pi * angle
-            moves += [length * math.cos(turn), length * math.sin(turn)]
+            displacements += [length * math.cos(turn), length * math.sin(turn)]
         shear = (self.shear * (2.0 * radii[9] - 1.0), self.shear * (2.0 * angles[9] - 1.0))
-        return {"displacement": np.array(moves).reshape(2, 3, 3), "shear": shear}
+        return {"displacement": np.array(displacements).reshape(2, 3, 3), "shear": shear}
 
 
 @dataclass(frozen=True)
 class Curves:
-    """A power, a factor and an offset for saturation, and others for value: x becomes gain · x^power + offset."""
+    """Power, gain and offset of the curves gain · x^power + offset for saturation and value."""
 
     power: tuple[float, float] = (0.25, 4.0)
     gain: tuple[float, float] = (0.7, 1.4)
     offset: tuple[float, float] = (-0.1, 0.1)
 
-    def __call__(self, generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:  # noqa: ARG002 - the protocol's
-        """The magnitudes for an image of a shape."""
+    def __call__(self, generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:  # noqa: ARG002 - interface
+        """Sample the magnitudes."""
         return {
             name: (
-                between(generator, *self.power, log=True),
-                between(generator, *self.gain, log=True),
+                uniform(generator, *self.power, log=True),
+                uniform(generator, *self.gain, log=True),
                 generator.uniform(*self.offset),
             )
             for name in ("saturation", "value")
@@ -192,24 +193,24 @@ class Curves:
 
 @dataclass(frozen=True)
 class Square:
-    """A square of whole pixels, at least one, of up to ``side`` of the short side, anywhere within the image."""
+    """A square at a random position, with a side from 1 px to ``side`` times the shorter side of the image."""
 
     side: float = 0.2
 
     def __call__(self, generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:
-        """The magnitudes for an image of a shape."""
+        """Sample the magnitudes for an image shape (H, W, C)."""
         height, width = shape[:2]
         side = max(1, round(min(height, width) * generator.uniform(0.0, self.side)))
         return {"top": generator.integer(height - side + 1), "left": generator.integer(width - side + 1), "side": side}
 
 
-def bits(generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:  # noqa: ARG001 - the protocol's
-    """From 4 to 8 bits."""
+def uniform_bits(generator: KeyedGenerator, shape: tuple[int, ...]) -> Magnitudes:  # noqa: ARG001 - interface
+    """Sample a number of bits from 4 to 8."""
     return {"bits": 4 + generator.integer(5)}
 
 
-def between(generator: KeyedGenerator, low: float, high: float, log: bool = False) -> float:
-    """A number in [low, high), uniform, or uniform in its logarithm."""
+def uniform(generator: KeyedGenerator, low: float, high: float, log: bool = False) -> float:
+    """Sample from the uniform or, with ``log``, the log-uniform distribution over [low, high)."""
     return low * math.exp(generator.uniform(0.0, math.log(high / low))) if log else generator.uniform(low, high)
 
 
@@ -217,35 +218,35 @@ def deform(
     image: Image,
     displacement: npt.NDArray[np.floating],
     shear: tuple[float, float],
-    origin: warps.Origin = warps.NOWHERE_ELSE,
+    matrix: warps.InverseMatrix = warps.IDENTITY,
 ) -> Image:
-    """Shear, then deform smoothly, an image whose pixels come from elsewhere: one warp; see :func:`warps.elastic`."""
-    return warps.elastic(image, displacement, warps.through(origin, warps.origin_of(image.shape, shear=shear)))
+    """Apply ``matrix``, a shear and an elastic deformation in one interpolation; see :func:`warps.elastic`."""
+    return warps.elastic(image, displacement, warps.compose(matrix, warps.inverse_matrix(image.shape, shear=shear)))
 
 
 def cutout(image: Image, top: int, left: int, side: int) -> Image:
-    """Fill a square with the grey between black and white."""
+    """Fill a square with mid-grey."""
     grey = functional.peak(image) / 2
     return operations.erase(image, top, left, side, side, grey if image.dtype == np.float32 else round(grey))
 
 
 def brightness(image: Image, factor: float) -> Image:
-    """All values times a factor."""
+    """Multiply all values by a factor."""
     return colour.adjust(image, ((colour.BRIGHTNESS, factor),))
 
 
 def contrast(image: Image, factor: float) -> Image:
-    """Distances from the mean grey times a factor."""
+    """Scale the differences from the mean grey level by a factor."""
     return colour.adjust(image, ((colour.CONTRAST, factor),))
 
 
 def saturation(image: Image, factor: float) -> Image:
-    """Distances of each pixel from its grey times a factor."""
+    """Scale the differences of each pixel from its luma by a factor."""
     return colour.adjust(image, ((colour.SATURATION, factor),))
 
 
 def hue(image: Image, turns: float) -> Image:
-    """Hues moved on by a part of the colour circle."""
+    """Shift the hue by a number of turns of the colour circle."""
     return colour.adjust(image, ((colour.HUE, turns),))
 
 
@@ -254,24 +255,24 @@ _ENHANCE = Uniform("factor", 0.1, 1.9)
 AUTOAUGMENT: dict[str, Operation] = {
     "shear_x": Operation("shear", warps.affine, Offset("shear", 0.3, 0.0)),
     "shear_y": Operation("shear", warps.affine, Offset("shear", 0.0, 0.3)),
-    "translate_x": Operation("translation", warps.affine, Offset("translate", 0.3, 0.0, of_side=True)),
-    "translate_y": Operation("translation", warps.affine, Offset("translate", 0.0, 0.3, of_side=True)),
+    "translate_x": Operation("translation", warps.affine, Offset("translate", 0.3, 0.0, relative=True)),
+    "translate_y": Operation("translation", warps.affine, Offset("translate", 0.0, 0.3, relative=True)),
     "rotate": Operation("rotation", warps.affine, Uniform("angle", -30.0, 30.0)),
-    "autocontrast": Operation("contrast", operations.autocontrast, nothing),
-    "invert": Operation("inversion", operations.invert, nothing),
-    "equalize": Operation("contrast", operations.equalize, nothing),
+    "autocontrast": Operation("contrast", operations.autocontrast, no_magnitudes),
+    "invert": Operation("inversion", operations.invert, no_magnitudes),
+    "equalize": Operation("contrast", operations.equalize, no_magnitudes),
     "solarize": Operation("inversion", operations.solarize, Uniform("threshold", 0.0, 256 / 255)),
-    "posterize": Operation("posterization", operations.posterize, bits),
+    "posterize": Operation("posterization", operations.posterize, uniform_bits),
     "contrast": Operation("contrast", contrast, _ENHANCE),
     "colour": Operation("saturation", saturation, _ENHANCE, rgb=True),
     "brightness": Operation("brightness", brightness, _ENHANCE),
     "sharpness": Operation("sharpness", operations.sharpness, _ENHANCE),
     "cutout": Operation("occlusion", cutout, Square()),
 }
-"""The operations of AutoAugment but its sixteenth, sample pairing, which needs a second image."""
+"""The operations of AutoAugment, except sample pairing, which needs a second image."""
 
 POOL: dict[str, Operation] = AUTOAUGMENT | {
-    "translate": Operation("translation", warps.affine, Offset("translate", 0.2, 0.2, of_side=True)),
+    "translate": Operation("translation", warps.affine, Offset("translate", 0.2, 0.2, relative=True)),
     "scale": Operation("scaling", warps.affine, Uniform("scale", 0.7, 1.4, log=True)),
     "elastic": Operation("shear", deform, Deformation()),
     "principal_contrast": Operation(
@@ -279,7 +280,7 @@ POOL: dict[str, Operation] = AUTOAUGMENT | {
     ),
     "gamma": Operation("brightness", operations.gamma, Uniforms("exponent", 0.7, 1.4, log=True)),
     "saturation_value": Operation("saturation", colour.curve_saturation_value, Curves(), rgb=True),
-    "grey": Operation("saturation", colour.to_grey, nothing, rgb=True),
+    "grey": Operation("saturation", colour.to_grey, no_magnitudes, rgb=True),
     "hue": Operation("hue", hue, Uniform("turns", -0.1, 0.1), rgb=True),
 }
 """All operations by name."""

@@ -1,4 +1,4 @@
-"""Views by the kind of images: what may change without changing what an image shows."""
+"""Augmentation presets for types of images: transforms that preserve what an image shows."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ Preset = Literal["natural", "grey", "xray", "satellite", "microscopy"]
 
 PRESETS = {
     "natural": MoCoTransform(),
-    # grey photographs: no colour to change
+    # greyscale photographs: no colour augmentation
     "grey": MoCoTransform(jitter=(0.4, 0.4, 0.0, 0.0), grey=0.0),
-    # radiographs: left and right are not the same, findings are small and faint
+    # radiographs: left and right differ, findings are small and of low contrast
     "xray": MoCoTransform(
         scale=(0.3, 1.0), flip=0.0, jitter=(0.2, 0.3, 0.0, 0.0), grey=0.0, blur=0.2, sigma=(0.1, 1.0)
     ),
-    # from above: no upright; bands and colours mean something
+    # no canonical orientation; spectral bands and colours carry information
     "satellite": MoCoTransform(scale=(0.3, 1.0), upside_down=0.5, jitter=(0.2, 0.2, 0.1, 0.02), grey=0.0, blur=0.1),
-    # no upright; stains differ from one laboratory to the next
+    # no canonical orientation; stain colours vary between laboratories
     "microscopy": MoCoTransform(scale=(0.3, 1.0), upside_down=0.5, jitter=(0.3, 0.3, 0.3, 0.1), grey=0.1, blur=0.3),
 }
-"""Recipes for ``views=``, by name."""
+"""Transforms for ``views=`` by name."""
 
 
 def preset(name: str) -> MoCoTransform:
-    """The views for a kind of images.
+    """Return the augmentation preset for a type of images.
 
     Args:
         name: ``"natural"``, ``"grey"``, ``"xray"``, ``"satellite"`` or ``"microscopy"``.
@@ -40,8 +40,8 @@ def preset(name: str) -> MoCoTransform:
     """
     if name not in PRESETS:
         raise ConfigurationError(
-            "`views` is no preset.",
-            expected=f"{', '.join(map(repr, PRESETS))}, a recipe such as MoCoTransform(), or a function",
+            "`views` is not a known preset.",
+            expected=f"{', '.join(map(repr, PRESETS))}, a transform such as MoCoTransform(), or a callable",
             received=repr(name),
         )
     return PRESETS[name]

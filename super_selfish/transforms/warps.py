@@ -1,7 +1,7 @@
-"""Affine and smooth warps: where each pixel comes from is worked out first, and pixels are interpolated once.
+"""Affine warps and elastic deformations. Warps are composed first, so that pixels are interpolated only once.
 
-As in ``functional``, each is a pure function from an H×W×C array to an array of the same shape and type; images are
-uint8 in [0, 255], uint16 in [0, 65535] or float32 in [0, 1], with any number of channels.
+Each operation is a pure function of an H×W×C array that returns an array of the same dtype. Images are uint8 in
+[0, 255], uint16 in [0, 65535] or float32 in [0, 1], with any number of channels.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy.typing as npt
 from super_selfish.images import functional
 from super_selfish.images.functional import Image
 
-Origin = tuple[float, float, float, float, float, float]
-"""Six numbers: (x, y) is taken from (n[0] · x + n[1] · y + n[2], n[3] · x + n[4] · y + n[5]), in px."""
+InverseMatrix = tuple[float, float, float, float, float, float]
+"""Inverse affine matrix m, in px: output (x, y) is sampled at (m[0] x + m[1] y + m[2], m[3] x + m[4] y + m[5])."""
 
-NOWHERE_ELSE: Origin = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-"""Each pixel stays in its place."""
+IDENTITY: InverseMatrix = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+"""The identity warp."""
 
 _SIX = struct.Struct("6d")
 
@@ -32,52 +32,52 @@ def affine(
     scale: float = 1.0,
     shear: tuple[float, float] = (0.0, 0.0),
 ) -> Image:
-    """Shear, scale, rotate and translate about the centre in one bilinear warp, the image reflected at its border.
+    """Shear, scale, rotate and translate about the centre in one bilinear warp with reflection padding.
 
     Args:
-        image: H×W×C.
-        angle: Degrees, counter-clockwise (torchvision's are clockwise).
-        translate: Right and down, in px.
-        scale: Factor, positive; above 1 enlarges.
-        shear: Factors: a point moves right by the first times its distance below the centre, then down by the second
-            times its distance right of the centre. (sx, sy) are the angles (-atan sx, -atan sy) of torchvision.
+        image: H×W×C array.
+        angle: Rotation angle in degrees, counter-clockwise (torchvision rotates clockwise).
+        translate: Translation to the right and downwards in px.
+        scale: Positive scale factor. Factors above 1 enlarge the image.
+        shear: Shear factors (sx, sy). A point moves right by sx times its distance below the centre, then down by sy
+            times its distance to the right of the centre. torchvision's angles are (-atan sx, -atan sy).
 
     Examples:
         >>> affine(np.array([[[1], [2], [3], [4]]], np.uint8), translate=(1, 0)).ravel().tolist()
         [2, 1, 2, 3]
     """
-    return placed(image, origin_of(image.shape, angle, translate, scale, shear))
+    return placed(image, inverse_matrix(image.shape, angle, translate, scale, shear))
 
 
-def origin_of(
+def inverse_matrix(
     shape: tuple[int, ...],
     angle: float = 0.0,
     translate: tuple[float, float] = (0.0, 0.0),
     scale: float = 1.0,
     shear: tuple[float, float] = (0.0, 0.0),
-) -> Origin:
-    """Where :func:`affine` takes the pixels of an image of a shape (H, W, ...) from.
+) -> InverseMatrix:
+    """Return the inverse matrix of :func:`affine` for an image of shape (H, W, ...).
 
     Examples:
-        >>> origin_of((9, 9, 3), translate=(2, 1))
+        >>> inverse_matrix((9, 9, 3), translate=(2, 1))
         (1.0, 0.0, -2.0, 0.0, 1.0, -1.0)
     """
     radians = math.radians(angle)
     cos, sin = math.cos(radians) / scale, math.sin(radians) / scale
-    across, down = shear
-    both = 1.0 + across * down
-    xx, xy = both * cos - across * sin, -both * sin - across * cos  # turned back, then sheared back
-    yx, yy = sin - down * cos, cos + down * sin
+    shear_x, shear_y = shear
+    both = 1.0 + shear_x * shear_y
+    xx, xy = both * cos - shear_x * sin, -both * sin - shear_x * cos  # inverse rotation, then inverse shear
+    yx, yy = sin - shear_y * cos, cos + shear_y * sin
     x, y = (shape[1] - 1) / 2, (shape[0] - 1) / 2
     right, below = x + translate[0], y + translate[1]
     return xx, xy + 0.0, x - xx * right - xy * below, yx, yy, y - yx * right - yy * below
 
 
-def through(first: Origin, second: Origin) -> Origin:
-    """Where pixels come from that are placed twice, so that one warp does both.
+def compose(first: InverseMatrix, second: InverseMatrix) -> InverseMatrix:
+    """Return the inverse matrix of applying ``first``, then ``second``.
 
     Examples:
-        >>> through(origin_of((9, 9), translate=(2, 1)), origin_of((9, 9), translate=(1, 1)))
+        >>> compose(inverse_matrix((9, 9), translate=(2, 1)), inverse_matrix((9, 9), translate=(1, 1)))
         (1.0, 0.0, -3.0, 0.0, 1.0, -2.0)
     """
     xx, xy, x, yx, yy, y = first
@@ -88,84 +88,85 @@ def through(first: Origin, second: Origin) -> Origin:
     )
 
 
-def placed(image: Image, origin: Origin) -> Image:
-    """The image with its pixels taken from elsewhere, bilinearly, the image reflected at its border."""
+def placed(image: Image, matrix: InverseMatrix) -> Image:
+    """Apply an affine warp with bilinear interpolation and reflection padding."""
     height, width = image.shape[:2]
-    xx, xy, x, yx, yy, y = origin
+    xx, xy, x, yx, yy, y = matrix
     if (xx, xy, yx, yy) == (1.0, 0.0, 0.0, 1.0) and x == int(x) and y == int(y) and abs(x) < width and abs(y) < height:
-        return _moved(_moved(image, int(x), 1), int(y), 0)  # whole pixels, in a quarter of the time
-    matrix = np.frombuffer(_SIX.pack(*origin)).reshape(2, 3)
-    return functional.warp(image, matrix, (height, width))
+        return _shifted(_shifted(image, int(x), 1), int(y), 0)  # integer translations: four times as fast
+    return functional.warp(image, np.frombuffer(_SIX.pack(*matrix)).reshape(2, 3), (height, width))
 
 
-def _moved(image: Image, by: int, axis: int) -> Image:
-    """Pixel n of an axis taken from n + by, where the axis is reflected at its ends."""
-    made = np.empty(image.shape, image.dtype)
-    old, new = image.swapaxes(0, axis), made.swapaxes(0, axis)
-    back = old[::-1]
-    if by >= 0:
-        new[: len(old) - by] = old[by:]
-        new[len(old) - by :] = back[1 : 1 + by]
+def _shifted(image: Image, offset: int, axis: int) -> Image:
+    """Sample position n of an axis at n + offset, with reflection padding."""
+    result = np.empty(image.shape, image.dtype)
+    old, new = image.swapaxes(0, axis), result.swapaxes(0, axis)
+    reflected = old[::-1]
+    if offset >= 0:
+        new[: len(old) - offset] = old[offset:]
+        new[len(old) - offset :] = reflected[1 : 1 + offset]
     else:
-        new[-by:] = old[:by]
-        new[:-by] = back[by - 1 : -1]
-    return made
+        new[-offset:] = old[:offset]
+        new[:-offset] = reflected[offset - 1 : -1]
+    return result
 
 
-def elastic(image: Image, displacement: npt.NDArray[np.floating], origin: Origin = NOWHERE_ELSE) -> Image:
-    """Deform smoothly: every pixel is taken from elsewhere, bilinearly, the image reflected at its border.
+def elastic(image: Image, displacement: npt.NDArray[np.floating], matrix: InverseMatrix = IDENTITY) -> Image:
+    """Apply an elastic deformation with bilinear interpolation and reflection padding.
 
-    The displacements are given at nine points: the corners, the middles of the sides and the centre. Between them they
-    are interpolated by the cubic spline that is mirrored at the border, along rows and columns. No value leaves the
-    range of the image's own.
+    The displacements of nine control points are given: the corners, the midpoints of the sides, and the centre. Between
+    the points, displacements are interpolated by a cubic spline with mirror boundary conditions. The result stays
+    within the value range of the image.
 
     Args:
-        image: H×W×C.
-        displacement: (2, 3, 3): how far (down, right) in px of each of the points its new pixel is found.
-        origin: Where the pixels that are deformed come from in the image; one warp does both.
+        image: H×W×C array.
+        displacement: Displacements (2, 3, 3) in px: the (vertical, horizontal) offset at which the output at each
+            control point is sampled.
+        matrix: Affine warp to apply before the deformation, in the same interpolation.
 
     Examples:
         >>> ramp = np.arange(5, dtype=np.uint8)[None, :, None]
         >>> elastic(ramp, np.stack([np.zeros((3, 3)), np.ones((3, 3))])).ravel().tolist()
         [1, 2, 3, 4, 3]
     """
-    matrix = np.frombuffer(_SIX.pack(*origin)).reshape(2, 3)
-    parts = np.zeros((2, 5, 5), np.float32)  # of columns and of rows: by each pair of the parts of a place
-    parts[:, :3, :3] = (matrix[:, 1::-1] @ displacement.reshape(2, 9)).reshape(2, 3, 3)
-    parts[:, 3, 3], parts[:, 3, 4], parts[:, 4, 3] = matrix[:, 2], matrix[:, 0], matrix[:, 1]
-    x, y = _parts(image.shape[0]) @ parts @ _parts(image.shape[1]).T
+    affine_part = np.frombuffer(_SIX.pack(*matrix)).reshape(2, 3)
+    weights = np.zeros((2, 5, 5), np.float32)  # of x and y: one weight for each pair of row and column basis functions
+    weights[:, :3, :3] = (affine_part[:, 1::-1] @ displacement.reshape(2, 9)).reshape(2, 3, 3)
+    weights[:, 3, 3], weights[:, 3, 4], weights[:, 4, 3] = affine_part[:, 2], affine_part[:, 0], affine_part[:, 1]
+    x, y = _basis(image.shape[0]) @ weights @ _basis(image.shape[1]).T
     return functional.remap(image, x, y)
 
 
 @functools.lru_cache(maxsize=256)
-def _parts(size: int) -> npt.NDArray[np.float32]:
-    """Of each pixel of an axis (size, 5): the weights of three values at its ends and middle, 1, and its coordinate.
+def _basis(size: int) -> npt.NDArray[np.float32]:
+    """Basis functions (size, 5) at each pixel of an axis: three spline weights, 1, and the coordinate.
 
-    Mirroring makes the slope zero at both ends, so the slope in the middle is 3/4 of the difference of the ends; in
-    each half the spline is the cubic with these slopes.
+    The spline weights belong to the control points at the start, the middle and the end of the axis. Mirror boundary
+    conditions make the slope zero at both ends. The slope in the middle is then 3/4 of the difference between the ends,
+    and each half is the cubic with these slopes.
     """
     pixels = np.arange(size)
-    place = pixels * (2.0 / max(size - 1, 1))
-    t = np.where(place <= 1.0, place, 2.0 - place)[:, None]  # from the nearer end
+    position = pixels * (2.0 / max(size - 1, 1))
+    t = np.where(position <= 1.0, position, 2.0 - position)[:, None]  # distance from the nearer end
     rise = t * t * (3.0 - 2.0 * t)
     tilt = 0.75 * t * t * (t - 1.0)
     near = np.concatenate([1.0 - rise - tilt, rise, tilt], axis=1)
-    weights = np.where(place[:, None] <= 1.0, near, near[:, ::-1])
-    parts = np.column_stack([weights, np.ones(size), pixels]).astype(np.float32)
-    parts.setflags(write=False)
-    return parts
+    weights = np.where(position[:, None] <= 1.0, near, near[:, ::-1])
+    basis = np.column_stack([weights, np.ones(size), pixels]).astype(np.float32)
+    basis.setflags(write=False)
+    return basis
 
 
 def zoom(image: Image, top: float, left: float, height: float, width: float, size: tuple[int, int]) -> Image:
-    """Resample a rectangle, which may lie between pixels, to a size, bilinearly.
+    """Resize a rectangle with fractional coordinates by bilinear interpolation, without anti-aliasing.
 
     Args:
-        image: H×W×C.
-        top: Upper edge of the rectangle in px, in [0, H - height].
-        left: Left edge in px, in [0, W - width].
-        height: Of the rectangle in px.
-        width: Of the rectangle in px.
-        size: Height and width of the result; meant for enlarging, or for shrinking by less than two.
+        image: H×W×C array.
+        top: Top edge of the rectangle in px, in [0, H - height].
+        left: Left edge of the rectangle in px, in [0, W - width].
+        height: Height of the rectangle in px.
+        width: Width of the rectangle in px.
+        size: Height and width of the result in px. Suitable for enlarging, or for downscaling by less than 2.
     """
     down, across = height / size[0], width / size[1]
     matrix = np.array([[across, 0, left + across / 2 - 0.5], [0, down, top + down / 2 - 0.5]])  # pixel centres
@@ -177,10 +178,10 @@ def rotate(image: Image, angle: float) -> Image:
 
     Args:
         image: A square image.
-        angle: Degrees, counter-clockwise. Multiples of 90 move pixels and change none; other angles are bilinear, with
-            the image reflected at its border.
+        angle: Rotation angle in degrees, counter-clockwise. Multiples of 90 are exact. Other angles use bilinear
+            interpolation and reflection padding.
     """
-    quarter, rest = divmod(angle % 360.0, 90.0)
-    if rest == 0:
-        return functional.quarter_turns(image, int(quarter))
+    quarters, remainder = divmod(angle % 360.0, 90.0)
+    if remainder == 0:
+        return functional.quarter_turns(image, int(quarters))
     return affine(image, angle)

@@ -1,4 +1,4 @@
-"""Noise-contrastive estimation against its formula."""
+"""Noise-contrastive estimation, compared with its formula."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIRST = torch.zeros(3, dtype=torch.int64)
 
 
 def naive(logits: Tensor, z: float, images: int) -> float:
-    """The paper's formula, one image and one negative after the other."""
+    """Compute the formula of the paper in a loop over images and negatives."""
     total = 0.0
     for row in logits.double().tolist():
         positive, *negatives = [math.exp(value) / z for value in row if value > -math.inf]
@@ -25,12 +25,12 @@ def naive(logits: Tensor, z: float, images: int) -> float:
 
 
 @pytest.mark.parametrize("m", [1, 16, 4096])
-def test_its_value_where_every_probability_is_one_in_n(m: int) -> None:
+def test_loss_of_uniform_probabilities(m: int) -> None:
     loss = NCELoss(images=50_000)(torch.full((3, m + 1), 0.7), FIRST)
     assert loss.item() == pytest.approx(math.log(m + 1) + m * math.log(1 + 1 / m), abs=2e-3 if m > 99 else 1e-5)
 
 
-def test_equals_the_formula_with_its_own_z() -> None:
+def test_loss_equals_the_formula() -> None:
     logits = torch.randn(3, 8) * 3
     loss = NCELoss(images=40)
     z = 40 * logits.exp().mean().item()
@@ -51,7 +51,7 @@ def test_z_is_estimated_once_in_training_and_is_part_of_the_state() -> None:
     assert other(second, FIRST) == value
 
 
-def test_rows_that_are_no_negatives_do_not_count() -> None:
+def test_infinite_logits_are_excluded() -> None:
     logits = torch.randn(3, 8)
     masked = torch.cat([logits, torch.full((3, 2), -math.inf)], dim=1).requires_grad_()
     loss = NCELoss(40)(masked, FIRST)
@@ -61,7 +61,7 @@ def test_rows_that_are_no_negatives_do_not_count() -> None:
     assert (masked.grad[:, 8:] == 0).all()
 
 
-def test_a_small_temperature_does_not_overflow() -> None:
+def test_large_logits_do_not_overflow() -> None:
     logits = (torch.rand(3, 8) * 900).requires_grad_()
     loss = NCELoss(40)(logits, FIRST)
     loss.backward()
@@ -69,6 +69,6 @@ def test_a_small_temperature_does_not_overflow() -> None:
     assert torch.isfinite(logits.grad).all()
 
 
-def test_images_are_counted() -> None:
+def test_number_of_images_has_to_be_positive() -> None:
     with pytest.raises(ValueError, match="images"):
         NCELoss(0)

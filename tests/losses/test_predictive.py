@@ -1,4 +1,4 @@
-"""CPC's loss: which targets count as right, against a loop over everything, and with a bounded number of negatives."""
+"""CPCLoss: labels, comparison with a loop, and a limited number of negatives."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ from super_selfish.losses import CPCLoss
 
 
 def one_hot_targets(batch: int, rows: int, columns: int) -> Tensor:
-    """Targets that are all orthogonal: (batch, batch · rows · columns, rows, columns)."""
+    """Return orthogonal targets (batch, batch · rows · columns, rows, columns)."""
     count = batch * rows * columns
     return torch.eye(count).view(batch, rows, columns, count).permute(0, 3, 1, 2)
 
 
 def shifted(targets: Tensor, steps: range) -> Tensor:
-    """For each step the targets that lie so much further down."""
+    """Return the targets ``step`` rows below, for each step."""
     return torch.stack([targets.roll(-step, 2) for step in steps], 1)
 
 
 def naive(predictions: Tensor, targets: Tensor, k: int, ignore: int, scale: float) -> Tensor:
     batch, _, rows, columns = targets.shape
     total = torch.zeros(())
-    for place, step in enumerate(range(ignore + 1, k + 1)):
+    for index, step in enumerate(range(ignore + 1, k + 1)):
         losses = []
         for b in range(batch):
             for r in range(rows - step):
                 for c in range(columns):
-                    made = predictions[b, place, :, r, c]
+                    prediction = predictions[b, index, :, r, c]
                     products = [
-                        scale * made @ targets[i, :, y, x]
+                        scale * prediction @ targets[i, :, y, x]
                         for i in range(batch)
                         for y in range(rows)
                         for x in range(columns)
                     ]
-                    own = scale * made @ targets[b, :, r + step, c]
+                    own = scale * prediction @ targets[b, :, r + step, c]
                     losses.append(torch.logsumexp(torch.stack(products), 0) - own)
         total = total + torch.stack(losses).mean()
     return total
 
 
-def test_nothing_is_left_of_the_loss_where_predictions_equal_the_shifted_targets() -> None:
+def test_loss_of_perfect_predictions_is_zero() -> None:
     targets = one_hot_targets(2, 5, 3)
     loss = CPCLoss(k=3, ignore=1, scale=100.0)
     assert loss(shifted(targets, range(2, 4)), targets) < 1e-5
-    assert loss(shifted(targets, range(1, 3)), targets) > 10, "one step too few"
-    assert loss(shifted(targets.flip(0), range(2, 4)), targets) > 10, "of another image"
+    assert loss(shifted(targets, range(1, 3)), targets) > 10, "targets of the wrong step"
+    assert loss(shifted(targets.flip(0), range(2, 4)), targets) > 10, "targets of another image"
 
 
-def test_labels() -> None:
+def test_labels_are_flat_indices_of_the_positives() -> None:
     targets = torch.zeros(2, 4, 7, 5)
     for step in (1, 3):
         expected = [b * 35 + (r + step) * 5 + c for b in range(2) for r in range(7 - step) for c in range(5)]
@@ -62,7 +62,7 @@ def test_labels() -> None:
 
 
 @pytest.mark.parametrize(("k", "ignore"), [(3, 1), (1, 0), (3, 2)])
-def test_value_and_gradients_are_those_of_a_loop(k: int, ignore: int) -> None:
+def test_value_and_gradients_equal_a_loop(k: int, ignore: int) -> None:
     generator = torch.Generator().manual_seed(0)
     predictions = torch.randn(2, k - ignore, 6, 5, 4, generator=generator).requires_grad_()
     targets = torch.randn(2, 6, 5, 4, generator=generator).requires_grad_()
@@ -73,32 +73,32 @@ def test_value_and_gradients_are_those_of_a_loop(k: int, ignore: int) -> None:
         assert torch.allclose(one, other, atol=1e-6)
 
 
-def test_equal_products_give_the_logarithm_of_all_targets_each_step() -> None:
+def test_loss_at_chance_level() -> None:
     loss = CPCLoss(k=1, ignore=0)
     assert loss(torch.zeros(2, 1, 8, 7, 7), torch.rand(2, 8, 7, 7)).item() == pytest.approx(4.585, abs=1e-3)
     assert CPCLoss()(torch.zeros(2, 2, 8, 7, 5), torch.rand(2, 8, 7, 5)).item() == pytest.approx(2 * math.log(70))
 
 
-def test_a_bounded_number_of_negatives_for_every_prediction() -> None:
+def test_limited_number_of_negatives() -> None:
     loss = CPCLoss(k=2, ignore=0, N=9)
     assert loss(torch.zeros(2, 2, 8, 7, 7), torch.rand(2, 8, 7, 7)).item() == pytest.approx(2 * math.log(10), rel=1e-6)
     targets = one_hot_targets(2, 5, 3)
     bounded = CPCLoss(k=1, ignore=0, N=20, scale=100.0)
     for _ in range(20):
-        assert bounded(shifted(targets, range(1, 2)), targets) < 1e-5, "its positive is among the negatives"
+        assert bounded(shifted(targets, range(1, 2)), targets) < 1e-5, "the positive was sampled as a negative"
 
 
-def test_drawn_negatives_are_all_others_alike() -> None:
-    """With all products but one equal, the loss is high where that one is drawn: for 10 of 29 draws."""
+def test_negatives_are_sampled_uniformly() -> None:
+    """All logits but one are equal. The loss is high if that candidate is sampled: in 10 of 29 cases."""
     targets = one_hot_targets(2, 5, 3)
     predictions = torch.zeros(2, 1, 30, 5, 3)
-    predictions[0, 0, 22, 1, 1] = 50.0  # would best like target 22, which is not its own
+    predictions[0, 0, 22, 1, 1] = 50.0  # most similar to target 22, a negative
     loss = CPCLoss(k=1, ignore=0, N=10, reduction="none", scale=1.0)
-    places = [loss(predictions, targets)[4].item() > 10 for _ in range(400)]
-    assert sum(places) / 400 == pytest.approx(10 / 29, abs=0.08)
+    is_sampled = [loss(predictions, targets)[4].item() > 10 for _ in range(400)]
+    assert sum(is_sampled) / 400 == pytest.approx(10 / 29, abs=0.08)
 
 
-def test_as_many_negatives_as_there_are_is_all() -> None:
+def test_more_negatives_than_targets_means_all() -> None:
     predictions, targets = torch.randn(2, 2, 6, 5, 4), torch.randn(2, 6, 5, 4)
     assert torch.equal(CPCLoss(N=39)(predictions, targets), CPCLoss()(predictions, targets))
     assert torch.equal(CPCLoss(N=10_000)(predictions, targets), CPCLoss()(predictions, targets))
@@ -106,13 +106,13 @@ def test_as_many_negatives_as_there_are_is_all() -> None:
 
 def test_reductions() -> None:
     predictions, targets = torch.randn(2, 2, 6, 5, 4), torch.randn(2, 6, 5, 4)
-    each = CPCLoss(reduction="none")(predictions, targets)
-    assert each.shape == (2 * 3 * 4 + 2 * 2 * 4,)
-    assert torch.allclose(CPCLoss(reduction="sum")(predictions, targets), each.sum())
-    assert torch.allclose(CPCLoss()(predictions, targets), each[:24].mean() + each[24:].mean())
+    losses = CPCLoss(reduction="none")(predictions, targets)
+    assert losses.shape == (2 * 3 * 4 + 2 * 2 * 4,)
+    assert torch.allclose(CPCLoss(reduction="sum")(predictions, targets), losses.sum())
+    assert torch.allclose(CPCLoss()(predictions, targets), losses[:24].mean() + losses[24:].mean())
 
 
-def test_a_shaper_is_part_of_the_loss_and_learns() -> None:
+def test_target_shaper_is_trained_with_the_loss() -> None:
     shaper = nn.Conv2d(6, 3, 1, bias=False)
     loss = CPCLoss(shaper)
     predictions, latents = torch.randn(2, 2, 3, 5, 4), torch.randn(2, 6, 5, 4)
@@ -124,8 +124,8 @@ def test_a_shaper_is_part_of_the_loss_and_learns() -> None:
     assert not list(CPCLoss().parameters())
 
 
-def test_grids_that_are_too_small() -> None:
-    with pytest.raises(ConfigurationError, match="nothing 3 steps further"):
+def test_small_grids_are_rejected() -> None:
+    with pytest.raises(ConfigurationError, match="step 3"):
         CPCLoss()(torch.zeros(2, 2, 6, 3, 7), torch.zeros(2, 6, 3, 7))
 
 
@@ -138,8 +138,8 @@ def test_arguments_out_of_range(wrong: dict[str, Any]) -> None:
         CPCLoss(**wrong)
 
 
-def test_the_criterion_is_torchs() -> None:
-    made, targets = torch.randn(1, 1, 4, 3, 2), torch.randn(1, 4, 3, 2)
-    logits = made[0, 0].movedim(0, -1)[:2].reshape(4, 4) @ targets[0].movedim(0, -1).reshape(6, 4).T
+def test_criterion_equals_torch_cross_entropy() -> None:
+    predictions, targets = torch.randn(1, 1, 4, 3, 2), torch.randn(1, 4, 3, 2)
+    logits = predictions[0, 0].movedim(0, -1)[:2].reshape(4, 4) @ targets[0].movedim(0, -1).reshape(6, 4).T
     expected = F.cross_entropy(0.5 * logits, torch.tensor([2, 3, 4, 5]))
-    assert torch.allclose(CPCLoss(k=1, ignore=0, scale=0.5)(made, targets), expected)
+    assert torch.allclose(CPCLoss(k=1, ignore=0, scale=0.5)(predictions, targets), expected)

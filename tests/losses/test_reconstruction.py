@@ -1,4 +1,4 @@
-"""Masked squared error against a loop over pixels."""
+"""Masked mean squared error, compared with a loop over pixels."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def naive(predictions: Tensor, targets: Tensor, masks: Tensor) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def test_equals_a_loop_with_its_gradients() -> None:
+def test_values_and_gradients_equal_a_loop() -> None:
     target, start = torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 5)
     mask = torch.rand(2, 1, 4, 5) < 0.3
-    ends = []
+    results = []
     for function in (masked_mse, naive):
         prediction = start.clone().requires_grad_()
         loss = function(prediction, target, mask)
         loss.backward()
-        ends.append((loss.detach(), prediction.grad))
-    assert ends[0][0].item() == pytest.approx(ends[1][0].item(), rel=1e-5)
-    assert torch.allclose(ends[0][1], ends[1][1], atol=1e-6)
-    assert (ends[0][1] == 0)[~mask.expand(-1, 3, -1, -1)].all(), "only masked pixels get a gradient"
+        results.append((loss.detach(), prediction.grad))
+    assert results[0][0].item() == pytest.approx(results[1][0].item(), rel=1e-5)
+    assert torch.allclose(results[0][1], results[1][1], atol=1e-6)
+    assert (results[0][1] == 0)[~mask.expand(-1, 3, -1, -1)].all(), "unmasked pixels have a gradient"
 
 
-def test_one_pixel_of_many_and_none() -> None:
+def test_masks_with_no_and_one_pixel() -> None:
     mask = torch.zeros(1, 1, 64, 64)
     prediction = torch.ones(1, 3, 64, 64, requires_grad=True)
     loss = masked_mse(prediction, torch.zeros(1, 3, 64, 64), mask.bool())
@@ -46,8 +46,8 @@ def test_one_pixel_of_many_and_none() -> None:
     assert masked_mse(2 * prediction, torch.zeros(1, 3, 64, 64), mask.bool()).item() == pytest.approx(4, rel=1e-5)
 
 
-def test_a_batch_is_the_mean_of_its_parts_however_much_is_masked() -> None:
+def test_loss_of_a_batch_is_the_mean_over_images() -> None:
     prediction, target = torch.rand(4, 3, 6, 6), torch.rand(4, 3, 6, 6)
     mask = torch.rand(4, 1, 6, 6) < torch.tensor([0.1, 0.9, 0.5, 0.0]).view(4, 1, 1, 1)
-    parts = [masked_mse(prediction[i : i + 1], target[i : i + 1], mask[i : i + 1]) for i in range(4)]
-    assert masked_mse(prediction, target, mask).item() == pytest.approx(torch.stack(parts).mean().item(), rel=1e-5)
+    losses = [masked_mse(prediction[i : i + 1], target[i : i + 1], mask[i : i + 1]) for i in range(4)]
+    assert masked_mse(prediction, target, mask).item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)

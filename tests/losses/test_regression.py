@@ -1,4 +1,4 @@
-"""BYOL's loss against a loop and closed forms."""
+"""Regression loss of BYOL, compared with a loop and closed forms."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from super_selfish.losses import regression_loss
 
 
 @pytest.mark.parametrize(
-    ("turn", "value"), [((1.0, 0.0), 0.0), ((0.0, 1.0), 2.0), ((-1.0, 0.0), 4.0), ((0.6, 0.8), 0.8)]
+    ("target", "value"), [((1.0, 0.0), 0.0), ((0.0, 1.0), 2.0), ((-1.0, 0.0), 4.0), ((0.6, 0.8), 0.8)]
 )
-def test_closed_forms(turn: tuple[float, float], value: float) -> None:
+def test_closed_forms(target: tuple[float, float], value: float) -> None:
     rows = torch.tensor([[1.0, 0.0]]).repeat(3, 1)
-    assert regression_loss(rows, torch.tensor([turn]).repeat(3, 1)).item() == pytest.approx(value, abs=1e-6)
+    assert regression_loss(rows, torch.tensor([target]).repeat(3, 1)).item() == pytest.approx(value, abs=1e-6)
 
 
-def test_equals_a_loop_with_its_gradients() -> None:
+def test_values_and_gradients_equal_a_loop() -> None:
     target = F.normalize(torch.randn(5, 8))
     gradients = []
     for naive in (False, True):

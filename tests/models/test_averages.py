@@ -1,4 +1,4 @@
-"""Moving averages of networks, and the schedule of their momentum."""
+"""Exponential moving averages of networks, and the momentum schedule."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from super_selfish.models.averages import inference
 
 
 @pytest.mark.parametrize(("step", "momentum"), [(0, 0.996), (250, 0.996586), (500, 0.998), (1000, 1.0), (1700, 1.0)])
-def test_the_cosine_rises_to_one(step: int, momentum: float) -> None:
+def test_cosine_momentum_values(step: int, momentum: float) -> None:
     assert cosine_momentum(step, 1000, 0.996) == pytest.approx(momentum, abs=5e-7)
 
 
-def test_a_schedule_counts_and_continues() -> None:
+def test_schedule_advances_and_resumes() -> None:
     straight, first, second = (MomentumSchedule(0.9, "cosine") for _ in range(3))
     straight.begin(6)
     expected = [straight.advance() for _ in range(6)]
     assert expected == [cosine_momentum(step, 6, 0.9) for step in range(6)]
     first.begin(6)
-    seen = [first.advance() for _ in range(4)]
+    momenta = [first.advance() for _ in range(4)]
     second.begin(6)
     second.load_state_dict(first.state_dict())
-    assert seen + [second.advance() for _ in range(2)] == expected
+    assert momenta + [second.advance() for _ in range(2)] == expected
     second.begin(6)
     assert second.advance() == 0.9
     second.begin(0)
@@ -35,7 +35,7 @@ def test_a_schedule_counts_and_continues() -> None:
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9, 1.0])
-def test_parameters_follow_and_buffers_stay(momentum: float) -> None:
+def test_update_ema_averages_parameters_and_keeps_buffers(momentum: float) -> None:
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     average = momentum_copy(network)
     before = [parameter.clone() for parameter in average.parameters()]
@@ -49,7 +49,7 @@ def test_parameters_follow_and_buffers_stay(momentum: float) -> None:
     assert torch.equal(average[1].running_mean, torch.zeros(4))
 
 
-class Assigns(nn.Module):
+class ReassignsBuffer(nn.Module):
     """Replaces its buffer instead of writing into it."""
 
     def __init__(self) -> None:
@@ -62,11 +62,11 @@ class Assigns(nn.Module):
         return self.layer(x)
 
 
-def test_buffers_that_a_layer_assigns_can_be_loaded_afterwards() -> None:
-    network = momentum_copy(Assigns())
+def test_inference_restores_reassigned_buffers() -> None:
+    network = momentum_copy(ReassignsBuffer())
     with inference(network):
-        made = network(torch.ones(3, 2))
-    assert made.is_inference()
+        output = network(torch.ones(3, 2))
+    assert output.is_inference()
     assert not network.mean.is_inference()
     assert torch.allclose(network.mean, torch.full((2,), 0.1))
-    network.load_state_dict(Assigns().state_dict())
+    network.load_state_dict(ReassignsBuffer().state_dict())

@@ -31,17 +31,17 @@ def trunk() -> EfficientFeatures:
     ("size", "grid"),
     [((32, 32), (1, 1)), ((56, 56), (1, 1)), ((64, 64), (2, 2)), ((97, 130), (3, 4)), ((225, 225), (7, 7))],
 )
-def test_the_grid_is_the_side_over_32_rounded_down(
+def test_feature_map_size_is_the_resolution_over_32(
     trunk: EfficientFeatures, size: tuple[int, int], grid: tuple[int, int]
 ) -> None:
     assert trunk(torch.zeros(1, 3, *size)).shape == (1, 1280, *grid)
 
 
 @torch.no_grad()
-def test_computes_what_the_library_it_comes_from_computes(trunk: EfficientFeatures) -> None:
+def test_equals_efficientnet_pytorch(trunk: EfficientFeatures) -> None:
     torch.manual_seed(0)
     original = EfficientNet.from_name("efficientnet-b0", image_size=224).train()
-    for module in original.modules():  # batch statistics: an untrained net in eval mode gives numbers near zero
+    for module in original.modules():  # use batch statistics: an untrained network in eval mode has outputs near zero
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
     images = torch.rand(4, 3, 65, 65)
@@ -76,12 +76,12 @@ def test_every_parameter_is_used() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: default_backbone(norm_type="layer"), lambda: SmallResNet(norm_type="layer")])
-def test_layer_norm_does_not_look_at_the_batch(make) -> None:
+def test_layer_norm_is_independent_of_the_batch(make) -> None:
     backbone = make()
     for module in backbone.modules():
         assert not isinstance(module, nn.BatchNorm2d)
         if isinstance(module, EfficientFeatures):
-            module.drop_connect_rate = 0.0  # stochastic depth is drawn per image
+            module.drop_connect_rate = 0.0  # stochastic depth is random per image
     images = torch.rand(3, 3, 64, 64)
     other = images.clone()
     other[1] = 1 - other[1]
@@ -97,14 +97,14 @@ def test_layer_norm_normalises_each_image() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3, 13])
-def test_channels(channels: int) -> None:
+def test_numbers_of_channels(channels: int) -> None:
     for name in ("small_resnet", "efficientnet-b0", "resnet18", "mobilenet_v3_small"):
         backbone = named_backbone(name, channels)
         assert len(feature_shape(backbone, channels, (64, 64))) == 1
     assert feature_shape(default_backbone(channels), channels, (225, 225)) == (3136,)
 
 
-def test_outputs_share_the_weights() -> None:
+def test_backbone_output_forms() -> None:
     backbone = default_backbone().eval()
     images = torch.rand(2, 3, 64, 96)
     flat, grid, pooled = (BackboneOutput(backbone, output)(images) for output in ("flat", "map", "pooled"))
@@ -115,26 +115,26 @@ def test_outputs_share_the_weights() -> None:
     assert BackboneOutput(nn.Flatten(), "map")(images).shape == (2, 3 * 64 * 96, 1, 1)
 
 
-def test_what_is_no_backbone_is_told() -> None:
-    with pytest.raises(ConfigurationError, match="ReshapeChannels needs a backbone"):
+def test_invalid_backbones_are_rejected() -> None:
+    with pytest.raises(ConfigurationError, match="backbone"):
         ReshapeChannels()
     for name in ("resnet19", "timm", "efficientnet-b99"):
-        with pytest.raises(ConfigurationError, match=r"unknown.*Received"):
+        with pytest.raises(ConfigurationError, match="unknown"):
             named_backbone(name)
-    with pytest.raises(ConfigurationError, match="`norm_type` is unknown"):
+    with pytest.raises(ConfigurationError, match="norm_type"):
         EfficientFeatures(norm_type="group")  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="first convolution takes 1 channels"):
+    with pytest.raises(ConfigurationError, match="1 channels"):
         feature_shape(SmallResNet(channels=1), 3, (32, 32))
 
-    class Two(nn.Module):
+    class TwoOutputs(nn.Module):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return x, x
 
-    with pytest.raises(ConfigurationError, match=r"no feature vector or map.*tuple"):
-        feature_shape(Two(), 3, (32, 32))
+    with pytest.raises(ConfigurationError, match="tuple"):
+        feature_shape(TwoOutputs(), 3, (32, 32))
 
 
-def test_asking_for_the_shape_changes_nothing() -> None:
+def test_feature_shape_does_not_change_the_backbone() -> None:
     backbone = SmallResNet().train()
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     backbone.stem.eval()

@@ -1,4 +1,4 @@
-"""Initial weights: the scale of outputs."""
+"""Weight initialisation: variance of the outputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from super_selfish.models.initialization import keep_variance
         ConvMasked2d([[1, 1, 1], [1, 1, 1], [0, 0, 0]], 64, 128, 3),
     ],
 )
-def test_keep_variance_keeps_the_variance(convolution: nn.Conv2d) -> None:
+def test_keep_variance_preserves_the_variance(convolution: nn.Conv2d) -> None:
     keep_variance(nn.Sequential(convolution))
     outputs = convolution(torch.randn(8, 64, 9, 9))
     assert 0.7 < outputs.std().item() < 1.1

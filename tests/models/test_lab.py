@@ -1,4 +1,4 @@
-"""Lab against scikit-image, there and back."""
+"""Lab conversion, compared with scikit-image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from super_selfish.models.shapes import expected_channels
 
 
 def colours(*shape: int) -> torch.Tensor:
-    """Random colours, with black, white and very dark ones among them."""
+    """Return random colours that include black, white and very dark ones."""
     values = torch.rand(*shape, 3, 16, 20)
     values[..., 0, :2] = 0
     values[..., 1, :2] = 1
@@ -23,7 +23,7 @@ def colours(*shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("shape", [(), (4,), (2, 3)])
-def test_equals_skimage(shape: tuple[int, ...]) -> None:
+def test_rgb_to_lab_equals_skimage(shape: tuple[int, ...]) -> None:
     images = colours(*shape)
     expected = color.rgb2lab(images.movedim(-3, -1).double().numpy())
     found = rgb_to_lab(images)
@@ -32,7 +32,7 @@ def test_equals_skimage(shape: tuple[int, ...]) -> None:
     assert np.abs(found.movedim(-3, -1).numpy() - expected).max() < 1e-3
 
 
-def test_corners() -> None:
+def test_primary_colours() -> None:
     corners = {(1, 1, 1): (100, 0, 0), (0, 0, 0): (0, 0, 0), (1, 0, 0): (53.24, 80.09, 67.20)}
     corners[0, 0, 1] = (32.30, 79.19, -107.86)
     for rgb, lab in corners.items():
@@ -41,14 +41,14 @@ def test_corners() -> None:
     assert torch.equal(rgb_to_lab(torch.full((3, 1, 1), 1.5)), rgb_to_lab(torch.ones(3, 1, 1))), "clipped"
 
 
-def test_there_and_back() -> None:
+def test_lab_to_rgb_inverts_rgb_to_lab() -> None:
     images = colours(3)
     assert torch.allclose(lab_to_rgb(rgb_to_lab(images)), images, atol=1e-5)
     lab = rgb_to_lab(images)
     assert torch.allclose(plain_lab(normalised_lab(lab)), lab, atol=1e-4)
     assert normalised_lab(lab).abs().max() <= 1.1
-    beyond = lab_to_rgb(torch.tensor([90.0, 120.0, -120.0]).view(3, 1, 1))
-    assert 0 <= beyond.min() <= beyond.max() <= 1
+    clipped = lab_to_rgb(torch.tensor([90.0, 120.0, -120.0]).view(3, 1, 1))
+    assert 0 <= clipped.min() <= clipped.max() <= 1
     expected = color.lab2rgb(lab.movedim(-3, -1).double().numpy())
     assert np.abs(lab_to_rgb(lab).movedim(-3, -1).numpy() - expected).max() < 1e-3
 
@@ -59,7 +59,7 @@ def test_gradients_are_finite_everywhere() -> None:
     assert torch.isfinite(images.grad).all()
 
 
-def test_a_backbone_that_is_given_rgb() -> None:
+def test_rgb_input_converts_to_lab() -> None:
     inner = SmallResNet(width=4).eval()
     backbone, images = RGBInput(inner), torch.rand(2, 3, 32, 32)
     lab = normalised_lab(rgb_to_lab(images))
@@ -68,7 +68,7 @@ def test_a_backbone_that_is_given_rgb() -> None:
     assert expected_channels(RGBInput(nn.Sequential(nn.Conv2d(1, 2, 1)))) == 3
 
 
-def test_the_full_range_becomes_one() -> None:
+def test_full_range_maps_the_gamut_to_unit_range() -> None:
     corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3).T.reshape(3, 2, 4)
     found = normalised_lab(rgb_to_lab(corners), FULL_RANGE)
     assert torch.allclose(found.amin((1, 2)), -torch.ones(3), atol=1e-3)

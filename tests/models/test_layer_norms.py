@@ -1,4 +1,4 @@
-"""Layer norm in deep networks: gradients of black images, and what is drawn anew."""
+"""Layer norm in deep networks: gradients of black images, and initialisation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from super_selfish.models import EfficientFeatures, LayerNorm2d, SmallResNet, de
 
 @pytest.mark.parametrize("mode", [True, False])
 @pytest.mark.parametrize("make", [lambda: default_backbone(norm_type="layer"), lambda: SmallResNet(norm_type="layer")])
-def test_black_image_gives_sane_gradients_without_batch_norm(make, mode: bool) -> None:
+def test_gradients_of_black_images_are_bounded(make, mode: bool) -> None:
     images = torch.rand(2, 3, 64, 64)
     images[1] = 0
     backbone = make().train(mode)
@@ -22,24 +22,24 @@ def test_black_image_gives_sane_gradients_without_batch_norm(make, mode: bool) -
     assert torch.nn.utils.get_total_norm(gradients).item() < 100
 
 
-def test_every_parameter_without_batch_norm_learns() -> None:
+def test_every_parameter_is_updated() -> None:
     backbone = default_backbone(norm_type="layer")
     before = [parameter.detach().clone() for parameter in backbone.parameters()]
     optimizer = torch.optim.Adam(backbone.parameters(), lr=1e-3)
-    for _ in range(3):  # branches that begin at zero get their first gradients in the second step
+    for _ in range(3):  # zero-initialised branches get their first gradients in the second step
         optimizer.zero_grad()
         backbone(torch.rand(4, 3, 64, 64)).square().mean().backward()
         optimizer.step()
     assert all(not torch.equal(old, new) for old, new in zip(before, backbone.parameters(), strict=True))
 
 
-def test_batch_norm_keeps_its_usual_start() -> None:
+def test_batch_norm_keeps_the_default_initialisation() -> None:
     trunk = EfficientFeatures()
     norms = [part for part in trunk.modules() if isinstance(part, nn.BatchNorm2d)]
     assert all(bool((norm.weight == 1).all()) and not norm.bias.any() for norm in norms)
 
 
-def test_reset_parameters_keeps_the_kind_of_start() -> None:
+def test_reset_parameters_keeps_the_initialisation_scheme() -> None:
     trunk = EfficientFeatures(norm_type="layer")
     twin = copy.deepcopy(trunk)
     for norm in (part for part in twin.modules() if isinstance(part, LayerNorm2d)):

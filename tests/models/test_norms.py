@@ -1,4 +1,4 @@
-"""Batch norm in groups is the network called on each group."""
+"""Batch norm in groups, compared with calling the network on each group."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from super_selfish.models.norms import in_groups
 
 
 class Squared(nn.BatchNorm2d):
-    """More than a batch norm."""
+    """A subclass that extends batch norm."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) ** 2
 
 
 class Unregistered(nn.Module):
-    """Reads its norm's weight, and calls the norm through a plain list."""
+    """Reads the weight of its norm, and calls the norm through a list."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ NETWORKS = [
 
 
 class Doubling(nn.Module):
-    """Sees each image twice, one beside the other."""
+    """Processes two views of each image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,15 +60,15 @@ class Doubling(nn.Module):
 
 @pytest.mark.parametrize("make", NETWORKS)
 @pytest.mark.parametrize(("batch", "groups"), [(8, 2), (7, 2), (9, 3), (5, 1)])
-def test_outputs_gradients_and_statistics_are_those_of_the_groups(make, batch: int, groups: int) -> None:
+def test_equals_calling_the_network_on_each_group(make, batch: int, groups: int) -> None:
     torch.manual_seed(0)
     one = make().train()
     other = copy.deepcopy(one)
     images = torch.rand(batch, 3, 32, 32) * torch.arange(1, batch + 1).view(-1, 1, 1, 1)
-    made = in_groups(one, images, groups)
-    expected = torch.cat([other(part) for part in images.tensor_split(groups)])
-    assert torch.allclose(made, expected, atol=1e-5)
-    made.square().sum().backward()
+    output = in_groups(one, images, groups)
+    expected = torch.cat([other(chunk) for chunk in images.tensor_split(groups)])
+    assert torch.allclose(output, expected, atol=1e-5)
+    output.square().sum().backward()
     expected.square().sum().backward()
     for a, b in zip(one.parameters(), other.parameters(), strict=True):
         assert torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-4 * float(b.grad.abs().max()))
@@ -76,7 +76,7 @@ def test_outputs_gradients_and_statistics_are_those_of_the_groups(make, batch: i
         assert torch.allclose(a.float(), b.float(), atol=1e-5)
 
 
-def test_batch_norm_is_itself_again_after_an_error() -> None:
+def test_batch_norm_is_restored_after_an_error() -> None:
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Linear(5, 5))
     images = torch.rand(4, 3, 8, 8)
     expected = copy.deepcopy(net[0])(images)
@@ -85,7 +85,7 @@ def test_batch_norm_is_itself_again_after_an_error() -> None:
     assert torch.equal(net[0](images), expected)
 
 
-def test_the_network_is_called_once() -> None:
+def test_network_is_called_once() -> None:
     calls: list[int] = []
     net = SmallResNet(width=4)
     net.register_forward_hook(lambda _module, inputs, _made: calls.append(len(inputs[0])))
@@ -94,7 +94,7 @@ def test_the_network_is_called_once() -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_network_gives_the_same() -> None:
+def test_compiled_network_gives_equal_outputs() -> None:
     net = SmallResNet(width=4).train()
     images = torch.rand(8, 3, 32, 32)
     expected = in_groups(copy.deepcopy(net), images, 2)
@@ -104,7 +104,7 @@ def test_a_compiled_network_gives_the_same() -> None:
 
 
 @pytest.mark.parametrize("name", ["memory_efficient", "grad_checkpointing", "distributed"])
-def test_networks_that_run_elsewhere_too_are_called_on_each_group(name: str) -> None:
+def test_networks_that_recompute_layers_are_called_on_each_group(name: str) -> None:
     calls: list[int] = []
     net = SmallResNet(width=4)
     setattr(net, name, True)
@@ -113,18 +113,18 @@ def test_networks_that_run_elsewhere_too_are_called_on_each_group(name: str) -> 
     assert calls == [2, 2]
 
 
-def test_large_groups_are_taken_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_groups_are_processed_separately(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     net = SmallResNet(width=4)
     net.register_forward_hook(lambda _module, inputs, _made: calls.append(len(inputs[0])))
     in_groups(net, torch.rand(4, 3, 32, 32), 2)
-    monkeypatch.setattr(norms, "LARGE", 2000)
+    monkeypatch.setattr(norms, "LARGE_GROUP", 2000)
     in_groups(net, torch.rand(4, 3, 32, 32), 2)
     assert calls == [4, 2, 2]
 
 
 class Checkpointed(nn.Module):
-    """Runs its layers again in the backward pass, as custom modules may."""
+    """A custom module that recomputes its layers in the backward pass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class Checkpointed(nn.Module):
 def test_custom_modules_are_called_on_each_group() -> None:
     network = Checkpointed()
     images = torch.rand(6, 3, 8, 8)
-    alone = torch.cat([network(part) for part in images.chunk(3)])
+    separate = torch.cat([network(chunk) for chunk in images.chunk(3)])
     together = in_groups(network, images, 3)
-    assert torch.equal(together, alone)
+    assert torch.equal(together, separate)
     together.square().sum().backward()

@@ -1,4 +1,4 @@
-"""A network that sees an image as a grid of patches."""
+"""PatchNet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def net() -> PatchNet:
     return PatchNet(nn.Conv2d(3, 5, 2), nn.Conv2d(5, 7, 1), grid=(2, 3), size=(4, 4))
 
 
-def test_each_patch_is_seen_by_itself_at_its_place() -> None:
+def test_patches_are_encoded_independently() -> None:
     network, patches = net(), torch.rand(2 * 6, 3, 4, 4)
     latents = network.features(patches)
     assert latents.shape == (2, 5, 2, 3)
@@ -24,15 +24,15 @@ def test_each_patch_is_seen_by_itself_at_its_place() -> None:
     assert torch.equal(network(patches), network.predict(latents))
 
 
-def test_patches_of_another_size_are_resampled() -> None:
+def test_patches_of_another_size_are_resized() -> None:
     assert net()(torch.rand(6, 3, 9, 9)).shape == (1, 7, 2, 3)
 
 
-def test_patches_that_make_no_whole_image_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="fill the grid"):
+def test_incomplete_grids_are_rejected() -> None:
+    with pytest.raises(ConfigurationError, match="grid"):
         net()(torch.rand(7, 3, 4, 4))
 
 
-def test_the_memory_of_a_patch_is_measured_on_a_whole_grid() -> None:
-    alone = activation_bytes(nn.Sequential(net().backbone), 3, (4, 4))
-    assert alone < activation_bytes(net(), 3, (4, 4)) < 6 * alone + 1000
+def test_activation_memory_is_measured_on_a_whole_grid() -> None:
+    single = activation_bytes(nn.Sequential(net().backbone), 3, (4, 4))
+    assert single < activation_bytes(net(), 3, (4, 4)) < 6 * single + 1000

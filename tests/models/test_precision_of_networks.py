@@ -1,4 +1,4 @@
-"""Networks in half precision between float32 inputs and outputs."""
+"""Networks under autocast with float32 inputs and outputs."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from super_selfish.models import CombinedNet
 from super_selfish.models.combined import in_lower_precision
 
 
-class Told(nn.Linear):
-    """Remembers what numbers it computed with."""
+class RecordsDtype(nn.Linear):
+    """Records the dtype of its last output."""
 
     def forward(self, x: Tensor) -> Tensor:
-        made = super().forward(x)
-        self.seen = made.dtype
-        return made
+        output = super().forward(x)
+        self.seen = output.dtype
+        return output
 
 
 def net() -> CombinedNet:
-    return CombinedNet(nn.Sequential(nn.Flatten(), Told(48, 8)), Told(8, 4))
+    return CombinedNet(nn.Sequential(nn.Flatten(), RecordsDtype(48, 8)), RecordsDtype(8, 4))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_layers_are_lowered_and_what_comes_out_is_float32(dtype: torch.dtype) -> None:
+def test_layers_use_lower_precision_and_outputs_are_float32(dtype: torch.dtype) -> None:
     network = net()
     network.lowered_to = dtype
     images = torch.rand(2, 3, 4, 4)
-    whole = network(images)
+    lowered = network(images)
     assert (network.backbone[1].seen, network.predictor.seen) == (dtype, dtype)
-    assert (whole.dtype, network.features(images).dtype) == (torch.float32, torch.float32)
+    assert (lowered.dtype, network.features(images).dtype) == (torch.float32, torch.float32)
     assert network.predict(torch.rand(2, 8)).dtype == torch.float32
     network.lowered_to = None
     plain = network(images)
     assert network.predictor.seen == torch.float32
-    assert 0 < (plain - whole).abs().max() < 0.05
+    assert 0 < (plain - lowered).abs().max() < 0.05
 
 
-def test_what_passes_from_backbone_to_predictor_stays_lowered() -> None:
+def test_features_between_backbone_and_predictor_keep_lower_precision() -> None:
     seen: list[torch.dtype] = []
 
-    class Asks(nn.Linear):
+    class RecordsInput(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:
             seen.append(x.dtype)
             return super().forward(x)
 
-    network = CombinedNet(nn.Sequential(nn.Flatten(), nn.Linear(48, 8)), nn.Sequential(Asks(8, 4)))
+    network = CombinedNet(nn.Sequential(nn.Flatten(), nn.Linear(48, 8)), nn.Sequential(RecordsInput(8, 4)))
     network.lowered_to = torch.bfloat16
     network(torch.rand(2, 3, 4, 4))
     assert seen == [torch.bfloat16]
 
 
-def test_a_copy_has_its_own_precision() -> None:
+def test_copies_have_independent_precision() -> None:
     network = net()
     network.lowered_to = torch.bfloat16
     twin = copy.deepcopy(network)
@@ -65,7 +65,7 @@ def test_a_copy_has_its_own_precision() -> None:
     assert not hasattr(network.predictor, "seen")
 
 
-def test_gradients_reach_float32_weights() -> None:
+def test_gradients_of_weights_are_float32() -> None:
     network = net()
     network.lowered_to = torch.bfloat16
     network(torch.rand(2, 3, 4, 4)).sum().backward()
@@ -74,9 +74,9 @@ def test_gradients_reach_float32_weights() -> None:
     )
 
 
-def test_named_arguments_and_named_tuples() -> None:
+def test_keyword_arguments_and_named_tuples() -> None:
     class Pair(NamedTuple):
-        made: Tensor
+        product: Tensor
         count: int
 
     network = net()
@@ -84,13 +84,13 @@ def test_named_arguments_and_named_tuples() -> None:
     assert network(x=torch.rand(1, 3, 4, 4)).shape == (1, 4)
     head = nn.Linear(8, 2)
     assert network.predict(torch.rand(1, 8), predictor=head).dtype == torch.float32
-    made = in_lower_precision(torch.bfloat16, lambda x: Pair(x @ x, 3), torch.rand(2, 2))
-    assert (made.made.dtype, made.count) == (torch.float32, 3)
+    output = in_lower_precision(torch.bfloat16, lambda x: Pair(x @ x, 3), torch.rand(2, 2))
+    assert (output.product.dtype, output.count) == (torch.float32, 3)
 
 
-def test_nested_outputs_are_float32_and_integers_stay() -> None:
+def test_nested_outputs_are_float32_and_integers_are_unchanged() -> None:
     def network(x: Tensor) -> dict[str, list[Tensor]]:
-        return {"made": [x @ x, torch.ones(1, dtype=torch.int64)]}
+        return {"outputs": [x @ x, torch.ones(1, dtype=torch.int64)]}
 
-    made = in_lower_precision(torch.bfloat16, network, torch.rand(2, 2))["made"]
-    assert [part.dtype for part in made] == [torch.float32, torch.int64]
+    outputs = in_lower_precision(torch.bfloat16, network, torch.rand(2, 2))["outputs"]
+    assert [output.dtype for output in outputs] == [torch.float32, torch.int64]

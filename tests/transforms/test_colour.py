@@ -1,4 +1,4 @@
-"""Brightness, contrast, saturation, hue and grey against torchvision, alone and in sequences."""
+"""Colour operations, alone and in sequences, compared with torchvision."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def difference(one: Image, other: Image) -> float:
 
 
 def step(image: Image, kind: int, strength: float) -> Image:
-    """One step in float64, by torchvision's definitions, without clipping."""
+    """Apply one step in float64 by torchvision's definition, without clipping."""
     luma = image @ np.array(LUMA)[:, None]
     if kind == BRIGHTNESS:
         return strength * image
@@ -63,10 +63,11 @@ def step(image: Image, kind: int, strength: float) -> Image:
     ],
     ids=["brightness", "contrast", "saturation"],
 )
-def test_each_step_is_torchvisions(kind: int, expected: Any, factor: float, dtype: str) -> None:
-    """With clipping: uint8 to 1 level of torchvision's floats, and to 2 of its bytes, which it rounds down twice.
+def test_step_equals_torchvision(kind: int, expected: Any, factor: float, dtype: str) -> None:
+    """uint8: within 1 level of torchvision's float result, and within 2 of its uint8 result, which is truncated twice.
 
-    float32 and uint16 to 2e-5 in brightness, to 2e-4 where luma is involved: torchvision weighs red with 0.2989.
+    float32 and uint16: within 2e-5 for brightness, and within 2e-4 otherwise, because torchvision's luma weight of red
+    is 0.2989.
     """
     image = make_image(dtype, 3)
     result = adjust(image, [(kind, factor)])
@@ -78,8 +79,8 @@ def test_each_step_is_torchvisions(kind: int, expected: Any, factor: float, dtyp
     assert difference(result / white, array(expected(tensor((image / white).astype(np.float32)), factor))) <= limit
 
 
-def test_luma_is_rec_601_in_every_type() -> None:
-    """To 1e-6 for floats, 0.51 for uint16, 0.75 for uint8, whose weights are 10-bit in OpenCV."""
+def test_greyscale_is_rec_601_luma() -> None:
+    """Within 1e-6 for float32, 0.51 for uint16, and 0.75 for uint8, for which OpenCV uses 10-bit weights."""
     for dtype, tolerance in (("uint8", 0.75), ("uint16", 0.51), ("float32", 1e-6)):
         image = make_image(dtype, 3)
         grey = colour.to_grey(image)
@@ -92,10 +93,10 @@ def test_luma_is_rec_601_in_every_type() -> None:
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations((BRIGHTNESS, CONTRAST, SATURATION, HUE))))
-def test_a_sequence_is_its_steps_one_after_another(order: tuple[int, ...]) -> None:
-    """To 1e-5 of white in float32 where nothing is clipped, hue at any place of the order.
+def test_sequence_equals_consecutive_steps(order: tuple[int, ...]) -> None:
+    """Within 1e-5 of white in float32 without clipping, for every position of the hue step.
 
-    Integers are rounded before the hue step, which enlarges this: 4 of 65535, and 5 of 255 by the steps of hue.
+    Integer images are rounded before the hue step, which amplifies the error: 4 of 65535 levels, and 5 of 255.
     """
     strengths = {BRIGHTNESS: 1.1, CONTRAST: 0.8, SATURATION: 1.2, HUE: 0.15}
     image = make_image("float32", 3, 0.4, 0.6)
@@ -111,7 +112,7 @@ def test_a_sequence_is_its_steps_one_after_another(order: tuple[int, ...]) -> No
     assert difference(adjust(np.rint(image * 255).astype(np.uint8), steps), expected * 255) <= 5
 
 
-def test_what_all_channels_share_waits_until_after_the_hue(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_brightness_and_contrast_are_fused_across_hue_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[float] = []
     linear = colour._linear
     monkeypatch.setattr(colour, "_linear", lambda image, *form: (passes.append(form[0]), linear(image, *form))[1])
@@ -123,8 +124,8 @@ def test_what_all_channels_share_waits_until_after_the_hue(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_any_sequence_without_hue_is_exact(seed: int) -> None:
-    """Also kinds that return: 1e-5 of white in float32, 0.6 of a level in uint16, 0.75 in uint8 (10-bit weights)."""
+def test_sequence_without_hue_is_exact(seed: int) -> None:
+    """With repeated step types: 1e-5 of white in float32, 0.6 levels in uint16, 0.75 in uint8 (10-bit weights)."""
     generator = np.random.default_rng(seed)
     image = make_image("float32", 3, 0.4, 0.6)
     steps = [(int(generator.integers(3)), float(generator.uniform(0.8, 1.2))) for _ in range(6)]
@@ -139,7 +140,7 @@ def test_any_sequence_without_hue_is_exact(seed: int) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("order", list(itertools.permutations((SHIFT, CONTRAST, SATURATION))))
-def test_a_shift_is_a_part_of_white_at_any_place_of_the_order(order: tuple[int, ...], dtype: str) -> None:
+def test_shift_adds_a_fraction_of_white(order: tuple[int, ...], dtype: str) -> None:
     strengths = {SHIFT: 0.1, CONTRAST: 0.7, SATURATION: 1.2}
     image = make_image(dtype, 3, 0.4, 0.6)
     white = 1.0 if dtype == "float32" else float(np.iinfo(dtype).max)
@@ -152,7 +153,7 @@ def test_a_shift_is_a_part_of_white_at_any_place_of_the_order(order: tuple[int, 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 5, 13])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_other_channels_leave_saturation_and_hue_out(dtype: str, channels: int) -> None:
+def test_saturation_and_hue_are_skipped_unless_rgb(dtype: str, channels: int) -> None:
     image = make_image(dtype, channels, 0.3, 0.7)
     steps = [(BRIGHTNESS, 1.2), (SATURATION, 0.1), (CONTRAST, 0.7), (HUE, 0.3)]
     result = adjust(image, steps)
@@ -166,7 +167,7 @@ def test_other_channels_leave_saturation_and_hue_out(dtype: str, channels: int) 
 
 @pytest.mark.parametrize("channels", [1, 3, 5, 13])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_pure_in_any_layout(dtype: str, channels: int) -> None:
+def test_adjust_is_pure_for_any_memory_layout(dtype: str, channels: int) -> None:
     image = make_image(dtype, channels)
     steps = [(CONTRAST, 1.9), (HUE, -0.1), (BRIGHTNESS, 1.5), (SATURATION, 1.8)]
     for view in (image[:, ::-1], image[::2], image.transpose(1, 0, 2)):
@@ -180,15 +181,15 @@ def test_pure_in_any_layout(dtype: str, channels: int) -> None:
         assert result.max() <= (1 if dtype == "float32" else np.iinfo(dtype).max)
 
 
-def test_nothing_to_do_costs_nothing() -> None:
+def test_identity_returns_the_input() -> None:
     image = make_image("uint8", 3)
     assert adjust(image, []) is image
     assert adjust(image, [(BRIGHTNESS, 1.0), (CONTRAST, 1.0), (SATURATION, 1.0), (HUE, 0.0)]) is image
 
 
 @pytest.mark.parametrize("turns", [-0.5, -0.2, -0.03, 0.1, 0.3, 0.5])
-def test_turn_hue_is_torchvisions(turns: float) -> None:
-    """float32 to 1e-4; uint16 to 1 of the float result."""
+def test_turn_hue_equals_torchvision(turns: float) -> None:
+    """float32: within 1e-4. uint16: within 1 level of the float result."""
     image = make_image("float32", 3)
     result = functional.turn_hue(image, turns)
     assert difference(result, array(reference.adjust_hue(tensor(image), turns))) < 1e-4
@@ -198,11 +199,11 @@ def test_turn_hue_is_torchvisions(turns: float) -> None:
 
 
 @pytest.mark.parametrize("turns", [-0.5, -0.2, -0.03, 0.1, 0.3, 0.5])
-def test_turn_hue_of_bytes_is_as_good_as_pils(turns: float) -> None:
-    """Both hold hue in 256 steps; a step is 6 levels of a saturated colour and 1.5 of one a quarter as saturated.
+def test_turn_hue_uint8_is_as_accurate_as_pil(turns: float) -> None:
+    """Both quantise hue in 256 steps. A step is 6 levels for saturated colours, and 1.5 at a quarter of the saturation.
 
-    On noise, which is mostly saturated: a mean of 1 and at most 12 levels from the exact result; PIL: 1.6 and 14. On
-    muted colours: 0.25 and 3, and a mean of 1 and at most 6 levels from PIL, which rounds the shift down, and to 255.
+    Noise, mostly saturated: a mean error of 1 and a maximum of 12 levels (PIL: 1.6 and 14). Muted colours: 0.25 and 3
+    levels, and a mean of 1 and a maximum of 6 levels from PIL, which truncates the shift.
     """
     noise = make_image("uint8", 3)
     muted = 96 + noise // 4
@@ -219,8 +220,8 @@ def test_turn_hue_of_bytes_is_as_good_as_pils(turns: float) -> None:
 @pytest.mark.parametrize(
     "turns", [-0.5, -0.3, -0.2, -1 / 6, -0.1, -1 / 12, -0.03, 0.003, 0.07, 0.1, 0.25, 1 / 3, 0.45, 0.5]
 )
-def test_turn_hue_of_many_bytes_is_exact(turns: float) -> None:
-    """To rounding: half a level of the formula, on noise, on greys, and where two or all three channels are equal."""
+def test_turn_hue_of_large_uint8_images_is_exact(turns: float) -> None:
+    """Within half a level of the formula, on noise, on greys, and where two or three channels are equal."""
     image = np.random.default_rng(0).integers(0, 256, (120, 120, 3), np.uint8)
     image[:10] = image[:10, :, :1]
     image[10:20, :, 1:] = image[10:20, :, :1]
@@ -235,7 +236,7 @@ def test_turn_hue_of_many_bytes_is_exact(turns: float) -> None:
     assert np.array_equal(result, functional.turn_hue(image[::-1, ::-1], turns)[::-1, ::-1])
 
 
-def test_turn_hue_leaves_greys_and_the_input_alone() -> None:
+def test_turn_hue_preserves_greys_and_the_input() -> None:
     for dtype in DTYPES:
         grey = np.repeat(make_image(dtype, 1), 3, axis=2)
         before = grey.copy()

@@ -1,4 +1,4 @@
-"""CPC's recipe: each operation with its probability, for images of any type and number of channels."""
+"""CPCTransform: operations, probabilities and order, for images of any dtype and number of channels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from super_selfish.transforms import warps
 from super_selfish.transforms.colour import CONTRAST, HUE, SATURATION, SHIFT
 from super_selfish.transforms.pool import AUTOAUGMENT, POOL
 
-NOTHING = CPCTransform(0, elastic=0.0, gamma=0.0, jitter_p=0.0, grey=0.0)
+IDENTITY = CPCTransform(0, elastic=0.0, gamma=0.0, jitter_p=0.0, grey=0.0)
 
 
 def noise(channels: int = 3, dtype: str = "uint8", height: int = 24, width: int = 16) -> np.ndarray:
@@ -27,7 +27,7 @@ def noise(channels: int = 3, dtype: str = "uint8", height: int = 24, width: int 
 
 @pytest.mark.parametrize("channels", [1, 3, 13])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_shape_type_and_range_are_kept(channels: int, dtype: str) -> None:
+def test_shape_dtype_and_range_are_preserved(channels: int, dtype: str) -> None:
     image = noise(channels, dtype)
     before, changed = image.copy(), 0
     for key in range(40):
@@ -43,7 +43,7 @@ def test_shape_type_and_range_are_kept(channels: int, dtype: str) -> None:
     assert np.array_equal(image, before)
 
 
-def test_defaults_are_the_papers() -> None:
+def test_defaults_match_the_paper() -> None:
     transform = ContrastivePredictiveCodingAugmentations
     assert (transform.n_ops, transform.elastic, transform.gamma, transform.jitter_p, transform.grey) == (
         2,
@@ -56,7 +56,7 @@ def test_defaults_are_the_papers() -> None:
     assert pickle.loads(pickle.dumps(transform)) == transform == CPCTransform()
 
 
-def test_every_operation_of_the_pool_is_drawn_as_often_and_never_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operations_are_sampled_uniformly_without_replacement(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
     spied = tuple(
         operation._replace(apply=lambda image, name=name, **_: (drawn.append(name), image)[1])
@@ -74,7 +74,7 @@ def test_every_operation_of_the_pool_is_drawn_as_often_and_never_twice(monkeypat
         assert drawn.count(name) / 6000 == pytest.approx(1 / 15, rel=0.2)
 
 
-def test_images_that_are_not_rgb_draw_from_the_operations_that_suit_them() -> None:
+def test_operations_for_rgb_are_not_sampled_for_other_images() -> None:
     image = noise(13)
     views = [
         CPCTransform(1, elastic=0, gamma=0, jitter_p=0, grey=0).augment(image, KeyedGenerator(key)) for key in range(60)
@@ -84,7 +84,7 @@ def test_images_that_are_not_rgb_draw_from_the_operations_that_suit_them() -> No
 
 @pytest.mark.parametrize("name", ["elastic", "gamma", "jitter_p", "grey"])
 @pytest.mark.parametrize("default", [True, False])
-def test_each_step_has_its_probability(name: str, default: bool) -> None:
+def test_step_probabilities(name: str, default: bool) -> None:
     given = {"elastic": 0.0, "gamma": 0.0, "jitter_p": 0.0, "grey": 0.0}
     expected = getattr(CPCTransform(), name) if default else 0.5
     transform, image = CPCTransform(0, **{**given, name: expected}), noise(height=6, width=6)
@@ -92,13 +92,13 @@ def test_each_step_has_its_probability(name: str, default: bool) -> None:
     assert np.mean(changed) == pytest.approx(expected, abs=0.04)
 
 
-def test_steps_come_in_the_papers_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_follow_the_order_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
 
-    def told(name: str) -> Any:
+    def recorded(name: str) -> Any:
         return lambda image, **_: (order.append(name), image)[1]
 
-    spied = {name: operation._replace(apply=told(name)) for name, operation in POOL.items()}
+    spied = {name: operation._replace(apply=recorded(name)) for name, operation in POOL.items()}
     monkeypatch.setattr(module, "POOL", spied)
     monkeypatch.setattr(module, "_OPERATIONS", tuple(spied[name] for name in AUTOAUGMENT))
     steps: list[Any] = []
@@ -109,17 +109,17 @@ def test_steps_come_in_the_papers_order(monkeypatch: pytest.MonkeyPatch) -> None
     assert steps[4] == (SATURATION, 0.0)
 
 
-def test_the_jitter_is_inceptions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jitter_matches_inception(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[int, list[float]] = {SHIFT: [], CONTRAST: [], SATURATION: [], HUE: []}
     orders = set()
 
-    def look(image: Any, steps: Any) -> Any:
+    def record(image: Any, steps: Any) -> Any:
         orders.add(tuple(kind for kind, _ in steps))
         for kind, strength in steps:
             seen[kind].append(strength)
         return image
 
-    monkeypatch.setattr(module, "adjust", look)
+    monkeypatch.setattr(module, "adjust", record)
     transform = CPCTransform(0, elastic=0.0, gamma=0.0, jitter_p=1.0, grey=0.0)
     for key in range(600):
         transform.augment(noise(height=2, width=2), KeyedGenerator(key))
@@ -130,49 +130,49 @@ def test_the_jitter_is_inceptions(monkeypatch: pytest.MonkeyPatch) -> None:
         assert high >= max(seen[kind]) > high - 0.05 * (high - low)
 
 
-def test_grey_is_grey_and_nothing_is_the_image_itself() -> None:
+def test_greyscale_and_identity() -> None:
     image = noise()
     grey = CPCTransform(grey=1.0).augment(image, KeyedGenerator(1))
     assert np.ptp(grey, axis=2).max() <= 1
-    assert NOTHING.augment(image, KeyedGenerator(0)) is image
+    assert IDENTITY.augment(image, KeyedGenerator(0)) is image
 
 
-def test_gammas_differ_between_channels() -> None:
+def test_gamma_differs_between_channels() -> None:
     image = np.full((4, 4, 3), 100, np.uint8)
     view = CPCTransform(0, elastic=0, gamma=1, jitter_p=0, grey=0).augment(image, KeyedGenerator(0))
     assert len(set(view[0, 0].tolist())) == 3
 
 
-def test_elastic_deforms_and_shears_with_the_warps_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[Any] = []
+def test_elastic_includes_shear_and_preceding_warps(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
     elastic = warps.elastic
-    monkeypatch.setattr(warps, "elastic", lambda *all: (given.append(all), elastic(*all))[1])
+    monkeypatch.setattr(warps, "elastic", lambda *args: (calls.append(args), elastic(*args))[1])
     CPCTransform(0, elastic=1, gamma=0, jitter_p=0, grey=0).augment(noise(), KeyedGenerator(0))
-    ((_, displacement, origin),) = given
+    ((_, displacement, matrix),) = calls
     assert displacement.std() == pytest.approx(0.045 * 16, rel=0.5)
-    assert 0 < max(abs(origin[1]), abs(origin[3])) <= 0.31
-    shear_alone = origin
+    assert 0 < max(abs(matrix[1]), abs(matrix[3])) <= 0.31
+    shear_only = matrix
     monkeypatch.setattr(module, "_OPERATIONS", (AUTOAUGMENT["rotate"], AUTOAUGMENT["translate_x"]))
-    monkeypatch.setattr(warps, "placed", None)  # is not called
+    monkeypatch.setattr(warps, "placed", None)  # must not be called
     CPCTransform(2, elastic=1, gamma=0, jitter_p=0, grey=0).augment(noise(), KeyedGenerator(0))
-    assert np.abs(np.subtract(given[1][2], shear_alone)).min() > 1e-3
+    assert np.abs(np.subtract(calls[1][2], shear_only)).min() > 1e-3
 
 
-def test_warps_in_a_row_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    placed: list[Any] = []
-    monkeypatch.setattr(warps, "placed", lambda image, origin: (placed.append(origin), image)[1])
+def test_consecutive_warps_are_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrices: list[Any] = []
+    monkeypatch.setattr(warps, "placed", lambda image, matrix: (matrices.append(matrix), image)[1])
     transform = CPCTransform(2, elastic=0, gamma=0, jitter_p=0, grey=0)
     monkeypatch.setattr(module, "_OPERATIONS", (AUTOAUGMENT["rotate"], AUTOAUGMENT["translate_x"]))
     for key in range(8):
         transform.augment(noise(), KeyedGenerator(key))
-    assert len(placed) == 8
+    assert len(matrices) == 8
     monkeypatch.setattr(module, "_OPERATIONS", (AUTOAUGMENT["rotate"], AUTOAUGMENT["invert"]))
     for key in range(8):
         transform.augment(noise(), KeyedGenerator(key))
-    assert len(placed) == 16
+    assert len(matrices) == 16
 
 
-def test_called_by_hand() -> None:
+def test_call_with_a_tensor() -> None:
     assert CPCTransform()(torch.rand(3, 20, 30)).shape == (3, 20, 30)
 
 

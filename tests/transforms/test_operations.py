@@ -1,4 +1,4 @@
-"""The pool's operations against torchvision, PIL's rules, scipy and formulas in float64."""
+"""Augmentation operations compared with torchvision, PIL, SciPy and float64 formulas."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DTYPES = ("uint8", "uint16", "float32")
 
 
 def make_image(dtype: str, channels: int, height: int = 41, width: int = 56, sigma: float = 0.0) -> Image:
-    """Noise, smooth noise for what interpolates, of at least 0.05 and at most 0.95 of white."""
+    """Return noise in [0.05, 0.95] of white, smoothed if ``sigma`` is positive."""
     image = np.random.default_rng(channels).random((height, width, channels))
     if sigma:
         image = ndimage.gaussian_filter(image, (sigma, sigma, 0), mode="mirror")
@@ -60,7 +60,7 @@ def difference(one: Image, other: Image) -> float:
 @pytest.mark.parametrize("channels", [1, 3, 4, 5, 13])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_pure_of_one_shape_and_any_layout(name: str, dtype: str, channels: int) -> None:
+def test_operations_are_pure_for_any_memory_layout(name: str, dtype: str, channels: int) -> None:
     operation, image = OPERATIONS[name], make_image(dtype, channels)
     for view in (image, image[:, ::-1], image[::2], image[::-1, 3:40], image.transpose(1, 0, 2)):
         before = view.copy()
@@ -73,7 +73,7 @@ def test_pure_of_one_shape_and_any_layout(name: str, dtype: str, channels: int) 
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_channels_do_not_mix(name: str) -> None:
+def test_channels_are_independent(name: str) -> None:
     image = make_image("uint8", 5)
     value = int(image.max())
     operation = OPERATIONS[name] if name != "erase" else lambda part: operations.erase(part, 3, 5, 10, 8, value)
@@ -99,7 +99,7 @@ def test_float_images_stay_in_range(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_images_of_a_few_pixels(name: str, dtype: str) -> None:
+def test_tiny_images(name: str, dtype: str) -> None:
     for height, width in ((1, 1), (1, 4), (2, 2), (3, 3)):
         image = make_image("float32", 3, 8, 8)[:height, :width]
         image = image if dtype == "float32" else (image * np.iinfo(dtype).max).astype(dtype)
@@ -122,8 +122,8 @@ def test_images_of_a_few_pixels(name: str, dtype: str) -> None:
     ],
     ids=str,
 )
-def test_affine_is_torchvisions(parameters: dict[str, Any], dtype: str, channels: int) -> None:
-    """To 1 level of 255, on the whole image: torchvision gets it padded by reflection (older OpenCV: 1/32 px steps)."""
+def test_affine_equals_torchvision(parameters: dict[str, Any], dtype: str, channels: int) -> None:
+    """Within 1 level of 255 of torchvision on the reflection-padded image (older OpenCV rounds to 1/32 px)."""
     image = make_image(dtype, channels, sigma=3.0)
     given = {"angle": 0.0, "translate": (0.0, 0.0), "scale": 1.0, "shear": (0.0, 0.0)} | parameters
     padded = np.pad(image, ((40, 40), (40, 40), (0, 0)), mode="reflect")
@@ -140,15 +140,15 @@ def test_affine_is_torchvisions(parameters: dict[str, Any], dtype: str, channels
     assert difference(result, image) > (5 if dtype == "uint8" else 5 / 255)
 
 
-def test_affine_of_16_bits_is_that_of_floats() -> None:
-    """To half a level of 255: OpenCV computes both alike up to rounding."""
+def test_affine_uint16_equals_float32() -> None:
+    """Within half a level of 255: the two differ by rounding only."""
     image = make_image("uint16", 3, sigma=2.0)
     result = warps.affine(image, 20.0, (2.0, 1.0), 1.1, (0.1, 0.2))
     expected = warps.affine((image / 65535).astype(np.float32), 20.0, (2.0, 1.0), 1.1, (0.1, 0.2))
     assert difference(result, expected * 65535.0) <= 128
 
 
-def test_affine_turns_counter_clockwise_and_moves_right_and_down() -> None:
+def test_affine_directions() -> None:
     image = np.zeros((9, 9, 1), np.uint8)
     image[4, 7] = 100
     assert warps.affine(image, angle=90.0)[1, 4, 0] == 100
@@ -159,8 +159,8 @@ def test_affine_turns_counter_clockwise_and_moves_right_and_down() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_elastic_is_scipys(dtype: str, channels: int) -> None:
-    """To 1 level of 255 on smooth images; the grid by scipy's mirrored cubic spline, which was derived otherwise."""
+def test_elastic_equals_scipy(dtype: str, channels: int) -> None:
+    """Within 1 level of 255 on smooth images, with displacements interpolated by SciPy's mirrored cubic spline."""
     image = make_image(dtype, channels, sigma=3.0)
     height, width = image.shape[:2]
     down, right = (
@@ -188,14 +188,14 @@ def test_elastic_without_displacement_is_exact(dtype: str) -> None:
         assert np.array_equal(warps.elastic(image, np.zeros((2, 3, 3))), image)
 
 
-def test_elastic_moves_by_the_displacement_of_its_points() -> None:
+def test_elastic_displaces_control_points() -> None:
     image = np.arange(49, dtype=np.float32).reshape(7, 7, 1) / 49
     for row, column in ((0, 0), (0, 1), (1, 1), (1, 2), (2, 0)):
         grid = np.zeros((2, 3, 3))
         grid[0, row, column] = 1.0 if row < 2 else -1.0
-        there = (3 * row, 3 * column)
-        moved = warps.elastic(image, grid)
-        assert moved[there] == pytest.approx(image[there[0] + int(grid[0, row, column]), there[1]])
+        point = (3 * row, 3 * column)
+        deformed = warps.elastic(image, grid)
+        assert deformed[point] == pytest.approx(image[point[0] + int(grid[0, row, column]), point[1]])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -209,8 +209,8 @@ def test_elastic_does_not_overshoot(dtype: str) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_invert_and_solarize_are_torchvisions(dtype: str, channels: int) -> None:
-    """Exactly."""
+def test_invert_and_solarize_equal_torchvision(dtype: str, channels: int) -> None:
+    """Exact equality."""
     image = make_image(dtype, channels)
     assert np.array_equal(operations.invert(image), array(reference.invert(tensor(image))))
     for level in (0, 1, 100, 128, 200, 255):
@@ -230,8 +230,8 @@ def test_solarize_has_exact_thresholds() -> None:
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
-def test_posterize_is_torchvisions(bits: int) -> None:
-    """Exactly for uint8, to 1e-6 for float32."""
+def test_posterize_equals_torchvision(bits: int) -> None:
+    """Exact for uint8, within 1e-6 for float32."""
     image = make_image("uint8", 3)
     image[0, 0] = 255
     assert np.array_equal(operations.posterize(image, bits), array(reference.posterize(tensor(image), bits)))
@@ -244,8 +244,8 @@ def test_posterize_is_torchvisions(bits: int) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(15, 16), (16, 16), (40, 50), (224, 224)])
-def test_equalize_is_torchvisions(size: tuple[int, int], channels: int) -> None:
-    """Exactly for uint8; the same picture in other types to 1e-5 of white."""
+def test_equalize_equals_torchvision(size: tuple[int, int], channels: int) -> None:
+    """Exact for uint8; the same image in other dtypes within 1e-5 of white."""
     images = [
         make_image("uint8", channels, *size, sigma=2.0),
         make_image("uint8", channels, *size) // 7,
@@ -259,7 +259,7 @@ def test_equalize_is_torchvisions(size: tuple[int, int], channels: int) -> None:
         assert difference(operations.equalize(image.astype(np.uint16) * 257), result * 257.0) <= 1
 
 
-def test_equalize_of_many_levels_is_nearly_uniform() -> None:
+def test_equalize_gives_a_nearly_uniform_histogram() -> None:
     image = make_image("float32", 2, 200, 200, sigma=1.0)
     for dtype, white in (("float32", 1.0), ("uint16", 65535.0)):
         given = image if dtype == "float32" else np.rint(image * white).astype(np.uint16)
@@ -269,8 +269,8 @@ def test_equalize_of_many_levels_is_nearly_uniform() -> None:
         assert (np.diff(operations.equalize(given)[:, :, 0].astype(np.float64).ravel()[order]) >= 0).all()
 
 
-def test_equalize_is_linear_between_levels() -> None:
-    """To 1e-5 of white for float32, to 1 of 65535 for uint16."""
+def test_equalize_interpolates_between_levels() -> None:
+    """Within 1e-5 of white for float32, and within 1 of 65535 levels for uint16."""
     image = make_image("float32", 1, 200, 200)
     eight = np.rint(image * 255).astype(np.uint8)
     levels, places = np.unique(eight, return_index=True)
@@ -284,8 +284,8 @@ def test_equalize_is_linear_between_levels() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_autocontrast_is_torchvisions(channels: int) -> None:
-    """To 1 level for uint8, as torchvision rounds down; to 1e-6 for float32; uint16 to 1 of 65535 in float64."""
+def test_autocontrast_equals_torchvision(channels: int) -> None:
+    """uint8: within 1 level (torchvision truncates); float32: within 1e-6; uint16: within 1 of 65535 levels."""
     image = make_image("uint8", channels, sigma=2.0)
     image[:, :, -1] = 40 + image[:, :, -1] // 3
     assert difference(operations.autocontrast(image), array(reference.autocontrast(tensor(image)))) <= 1
@@ -299,7 +299,7 @@ def test_autocontrast_is_torchvisions(channels: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_autocontrast_reaches_both_ends_and_keeps_constant_channels(dtype: str) -> None:
+def test_autocontrast_uses_the_full_range_and_preserves_constant_channels(dtype: str) -> None:
     image = make_image(dtype, 5)
     image[:, :, 2] = image[0, 0, 2]
     result = operations.autocontrast(image)
@@ -314,8 +314,8 @@ def test_autocontrast_reaches_both_ends_and_keeps_constant_channels(dtype: str) 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("factor", [0.0, 0.1, 1.0, 1.9])
-def test_sharpness_is_torchvisions(factor: float, channels: int) -> None:
-    """To 1 level for uint8, as torchvision rounds twice; to 1e-5 for float32; the border is left alone."""
+def test_sharpness_equals_torchvision(factor: float, channels: int) -> None:
+    """uint8: within 1 level (torchvision rounds twice); float32: within 1e-5; the border is unchanged."""
     image = make_image("uint8", channels, sigma=0.5)
     expected = array(reference.adjust_sharpness(tensor(image), factor))
     assert difference(operations.sharpness(image, factor), expected) <= 1
@@ -333,8 +333,8 @@ def test_sharpness_is_torchvisions(factor: float, channels: int) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("exponent", [0.7, 1.0, 1.4])
-def test_gamma_is_torchvisions(exponent: float, channels: int) -> None:
-    """To 1 level for uint8, as torchvision rounds down; to 1e-5 for float32; the formula to half a level."""
+def test_gamma_equals_torchvision(exponent: float, channels: int) -> None:
+    """uint8: within 1 level (torchvision truncates), half a level of the formula; float32: within 1e-5."""
     image = make_image("uint8", channels)
     assert difference(operations.gamma(image, exponent), array(reference.adjust_gamma(tensor(image), exponent))) <= 1
     assert difference(operations.gamma(image, exponent), 255 * (image / 255) ** exponent) <= 0.5001
@@ -345,7 +345,7 @@ def test_gamma_is_torchvisions(exponent: float, channels: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gamma_takes_an_exponent_for_each_channel(dtype: str) -> None:
+def test_gamma_with_one_exponent_per_channel(dtype: str) -> None:
     image, exponents = make_image(dtype, 5), [0.7, 0.9, 1.0, 1.2, 1.4]
     result = operations.gamma(image, exponents)
     for channel, exponent in enumerate(exponents):
@@ -354,8 +354,8 @@ def test_gamma_takes_an_exponent_for_each_channel(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_erase_is_torchvisions(dtype: str) -> None:
-    """Exactly."""
+def test_erase_equals_torchvision(dtype: str) -> None:
+    """Exact equality."""
     image = make_image(dtype, 3)
     fill = [3, 200, 90] if dtype == "uint8" else [0.1, 0.5, 1.0]
     value = torch.tensor(fill, dtype=tensor(image).dtype)[:, None, None]

@@ -1,4 +1,4 @@
-"""The pool: what every operation keeps and changes, and the ranges that magnitudes are drawn from."""
+"""The pool of operations: invariants, and the distributions of the magnitudes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Image = npt.NDArray[Any]
 DTYPES = ("uint8", "uint16", "float32")
 RGB = {"colour", "principal_contrast", "saturation_value", "grey", "hue"}
 
-RANGES = {  # of each number among the magnitudes of an image of 100×200 px
+RANGES = {  # range of each magnitude, for an image of 100×200 px
     "shear_x": [(-0.3, 0.3), (0, 0)],
     "shear_y": [(0, 0), (-0.3, 0.3)],
     "translate_x": [(-60, 60), (0, 0)],
@@ -42,7 +42,7 @@ LOGARITHMIC = {"scale", "principal_contrast", "gamma"}
 
 
 def make_image(dtype: str, channels: int, height: int = 33, width: int = 40) -> Image:
-    """Noise on a slope, from 0.1 to 0.8 of white."""
+    """Return noise on a vertical gradient, in [0.1, 0.8] of white."""
     noise = np.random.default_rng(channels).random((height, width, channels))
     image = 0.1 + 0.5 * noise + 0.2 * np.linspace(0, 1, height)[:, None, None]
     return image.astype(np.float32) if dtype == "float32" else np.rint(image * np.iinfo(dtype).max).astype(dtype)
@@ -55,7 +55,7 @@ def numbers(magnitudes: dict[str, Any]) -> list[float]:
 @pytest.mark.parametrize("channels", [1, 3, 13])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", POOL)
-def test_shape_type_and_range_are_kept_and_the_image_changes(name: str, dtype: str, channels: int) -> None:
+def test_shape_dtype_and_range_are_preserved(name: str, dtype: str, channels: int) -> None:
     operation, image = POOL[name], make_image(dtype, channels)
     before, changed = image.copy(), 0
     for key in range(12):
@@ -78,7 +78,7 @@ def test_shape_type_and_range_are_kept_and_the_image_changes(name: str, dtype: s
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", POOL)
-def test_images_at_the_ends_of_the_range_and_of_a_few_pixels(name: str, dtype: str) -> None:
+def test_extreme_values_and_tiny_images(name: str, dtype: str) -> None:
     white = 1 if dtype == "float32" else np.iinfo(dtype).max
     noise = np.random.default_rng(0).integers(0, 2, (9, 11, 3)) * white
     for image in (noise, np.zeros((9, 11, 3)), np.full((9, 11, 3), white), noise[:1, :1], noise[:3, :2]):
@@ -91,7 +91,7 @@ def test_images_at_the_ends_of_the_range_and_of_a_few_pixels(name: str, dtype: s
 
 
 @pytest.mark.parametrize("name", RANGES)
-def test_magnitudes_fill_their_ranges(name: str) -> None:
+def test_magnitude_distributions(name: str) -> None:
     drawn = np.array([numbers(POOL[name].draw(KeyedGenerator(name, key), (100, 200, 3))) for key in range(400)])
     assert drawn.shape[1] == len(RANGES[name])
     for column, (low, high) in zip(drawn.T, RANGES[name], strict=True):
@@ -109,20 +109,20 @@ def test_operations_without_magnitudes() -> None:
         assert POOL[name].draw(KeyedGenerator(0), (8, 8, 3)) == {}
 
 
-def test_the_elastic_deformation_is_normal_and_relative_to_the_short_side() -> None:
+def test_elastic_displacements_are_normal_and_relative_to_the_shorter_side() -> None:
     drawn = [POOL["elastic"].draw(KeyedGenerator(key), (100, 200, 3)) for key in range(400)]
-    moves = np.stack([magnitudes["displacement"] for magnitudes in drawn])
-    assert moves.shape == (400, 2, 3, 3)
-    assert moves.std() == pytest.approx(4.5, rel=0.03)
-    assert abs(moves.mean()) < 0.2
-    assert (np.abs(moves) < 4.5).mean() == pytest.approx(0.683, abs=0.02)
-    assert np.allclose(np.corrcoef(moves.reshape(400, 18).T), np.eye(18), atol=0.25)
+    displacements = np.stack([magnitudes["displacement"] for magnitudes in drawn])
+    assert displacements.shape == (400, 2, 3, 3)
+    assert displacements.std() == pytest.approx(4.5, rel=0.03)
+    assert abs(displacements.mean()) < 0.2
+    assert (np.abs(displacements) < 4.5).mean() == pytest.approx(0.683, abs=0.02)
+    assert np.allclose(np.corrcoef(displacements.reshape(400, 18).T), np.eye(18), atol=0.25)
     shears = np.array([magnitudes["shear"] for magnitudes in drawn])
     assert np.abs(shears).max() <= 0.3
     assert np.abs(shears).max() > 0.28
 
 
-def test_squares_lie_within_the_image() -> None:
+def test_cutout_squares_stay_inside_the_image() -> None:
     image = np.zeros((20, 50, 1), np.uint8)
     sizes = []
     for key in range(200):
@@ -135,7 +135,7 @@ def test_squares_lie_within_the_image() -> None:
     assert POOL["cutout"](image, KeyedGenerator(0)).max() == 128
 
 
-def test_the_pool_is_that_of_autoaugment_and_more() -> None:
+def test_pool_contains_autoaugment() -> None:
     assert len(AUTOAUGMENT) == 15
     assert AUTOAUGMENT.items() <= POOL.items()
     assert {name for name, operation in POOL.items() if operation.rgb} == RGB
@@ -151,7 +151,7 @@ def test_operations_can_be_pickled(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_saturation_and_value_are_those_of_colorsys(dtype: str) -> None:
+def test_curve_saturation_value_equals_colorsys(dtype: str) -> None:
     image = make_image(dtype, 3, 8, 9)
     image[0, 0] = image[0, 0, 0]
     image[0, 1] = 0

@@ -1,4 +1,4 @@
-"""Views by the kind of images."""
+"""Augmentation presets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_they_work_by_name(name: str) -> None:
+def test_preset_by_name(name: str) -> None:
     supervisor = MomentumContrastSupervisor(IMAGES, backbone="small_resnet", views=name)
     assert supervisor.dataset[0][0].shape == (3, 32, 32)
 
 
-def test_what_they_leave_alone() -> None:
+def test_presets_preserve_the_content() -> None:
     assert preset("xray").flip == 0
     assert preset("grey").jitter[2:] == (0, 0)
     assert preset("satellite").upside_down == 0.5
@@ -33,6 +33,6 @@ def test_upside_down() -> None:
     assert np.array_equal(np.asarray(turned(IMAGES[0]))[::-1], np.asarray(plain(IMAGES[0])))
 
 
-def test_unknown_names() -> None:
+def test_unknown_preset() -> None:
     with pytest.raises(ConfigurationError, match="'microscopy'"):
         MomentumContrastSupervisor(IMAGES, backbone="small_resnet", views="mri")

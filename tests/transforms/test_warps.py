@@ -1,4 +1,4 @@
-"""How warps are put together; each alone is compared with torchvision and scipy in test_operations.py."""
+"""Composition of warps. Single warps are compared with torchvision and SciPy in test_operations.py."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ IMAGE = ((SMOOTH - SMOOTH.min()) / np.ptp(SMOOTH)).astype(np.float32)
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("right", [-63, -40, -1, 0, 1, 40, 63, 64, 200])
-def test_whole_pixels_are_moved_as_they_are(right: int, dtype: Any) -> None:
-    """As numpy pads by reflection, and as the warp of the same matrix."""
+def test_integer_translation_is_exact(right: int, dtype: Any) -> None:
+    """Equals a crop of the image with numpy's reflection padding."""
     image = (IMAGE * (1 if dtype == np.float32 else np.iinfo(dtype).max)).astype(dtype)
     padded = np.pad(image, ((210, 210), (210, 210), (0, 0)), mode="reflect")
     for down in (0, 5, -47):
@@ -35,29 +35,29 @@ def test_whole_pixels_are_moved_as_they_are(right: int, dtype: Any) -> None:
     ],
     ids=str,
 )
-def test_two_in_one_are_one_after_the_other(first: dict[str, Any], second: dict[str, Any]) -> None:
-    """To 1 % of white, away from the border, where the second reflects what the first has reflected."""
-    one = warps.through(warps.origin_of(IMAGE.shape, **first), warps.origin_of(IMAGE.shape, **second))
+def test_compose_equals_consecutive_warps(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Within 1 % of white away from the border, where the second warp reflects the padding of the first."""
+    composed = warps.compose(warps.inverse_matrix(IMAGE.shape, **first), warps.inverse_matrix(IMAGE.shape, **second))
     expected = warps.affine(warps.affine(IMAGE, **first), **second)
-    assert np.abs(warps.placed(IMAGE, one) - expected)[14:-14, 14:-14].max() < 0.01
+    assert np.abs(warps.placed(IMAGE, composed) - expected)[14:-14, 14:-14].max() < 0.01
     other = warps.affine(warps.affine(IMAGE, **second), **first)
-    assert np.abs(other - expected)[14:-14, 14:-14].max() > 0.03, "the order shows"
+    assert np.abs(other - expected)[14:-14, 14:-14].max() > 0.03, "the order has no effect"
 
 
-def test_a_deformation_takes_its_pixels_from_the_warped_image() -> None:
+def test_elastic_with_matrix_equals_warp_then_elastic() -> None:
     displacement = np.random.default_rng(1).normal(0, 2, (2, 3, 3))
-    origin = warps.origin_of(IMAGE.shape, 10.0, (2.0, 1.0), 1.1, (0.1, -0.1))
-    expected = warps.elastic(warps.placed(IMAGE, origin), displacement)
-    result = warps.elastic(IMAGE, displacement, origin)
+    matrix = warps.inverse_matrix(IMAGE.shape, 10.0, (2.0, 1.0), 1.1, (0.1, -0.1))
+    expected = warps.elastic(warps.placed(IMAGE, matrix), displacement)
+    result = warps.elastic(IMAGE, displacement, matrix)
     assert np.abs(result - expected)[12:-12, 12:-12].max() < 0.02
-    still = warps.elastic(IMAGE, np.zeros((2, 3, 3)), origin)
-    assert np.abs(still - warps.placed(IMAGE, origin)).max() < 0.01
+    undeformed = warps.elastic(IMAGE, np.zeros((2, 3, 3)), matrix)
+    assert np.abs(undeformed - warps.placed(IMAGE, matrix)).max() < 0.01
 
 
-def test_the_pools_deformation_shears_as_affine_does() -> None:
+def test_deform_shear_equals_affine_shear() -> None:
     for shear in ((0.3, 0.0), (0.0, -0.3), (0.2, 0.1)):
         deformed = pool.deform(IMAGE, np.zeros((2, 3, 3)), shear)
         assert np.abs(deformed - warps.affine(IMAGE, shear=shear)).max() < 0.01
-    origin = warps.origin_of(IMAGE.shape, translate=(9.0, 0.0))
-    moved = pool.deform(IMAGE, np.zeros((2, 3, 3)), (0.0, 0.0), origin)
-    assert np.abs(moved - warps.placed(IMAGE, origin)).max() < 0.01
+    matrix = warps.inverse_matrix(IMAGE.shape, translate=(9.0, 0.0))
+    moved = pool.deform(IMAGE, np.zeros((2, 3, 3)), (0.0, 0.0), matrix)
+    assert np.abs(moved - warps.placed(IMAGE, matrix)).max() < 0.01
