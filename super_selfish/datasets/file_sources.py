@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from super_selfish.datasets.folder_cache import index_folder
-from super_selfish.datasets.folders import Groups, Paths, class_folders
+from super_selfish.datasets.folders import Groups, Paths, class_folders, describe_left_out
 from super_selfish.datasets.image_source import NO_LABEL, ImageSource
 from super_selfish.errors import DataError
 from super_selfish.images.formats import EXTENSIONS
@@ -148,14 +148,15 @@ def open_folder(root: str, max_pixels: int) -> FileSource:
     """
     index = index_folder(root)
     if not len(index.images):
-        found = ", ".join(f"{count} × {extension}" for extension, count in list(index.others.items())[:8])
         raise DataError(
             f"The folder `{printable(root)}` contains no images.",
             expected=f"files ending in {', '.join(EXTENSIONS)}, at any depth",
-            received=found or "no files that are not hidden",
+            received=describe_left_out(index.others).rstrip(".") or "no files that are not hidden",
             fix="Give the folder above your images, or convert them to one of these formats.",
         )
-    return FileSource(root, index.images, max_pixels, class_folders(index.images))
+    source = FileSource(root, index.images, max_pixels, class_folders(index.images))
+    source.left_out = index.others
+    return source
 
 
 def open_paths(paths: Sequence[str | os.PathLike[str]], max_pixels: int) -> FileSource:

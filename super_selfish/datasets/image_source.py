@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +26,13 @@ class ImageSource(ABC):
         kind: "files", "arrays" or "dataset".
         class_names: The names behind the labels, if they have names.
         thread_safe: Whether several threads may read at once; a source has to say so.
+        left_out: Counts of the files below a folder that are not read, by extension, and of folders passed over.
     """
 
     kind: str = "files"
     class_names: tuple[str, ...] | None = None
     thread_safe: bool = False
+    left_out: Mapping[str, int] = MappingProxyType({})
     _labels: npt.NDArray[np.int64] | None = None
     _alpha_told: bool = False
 

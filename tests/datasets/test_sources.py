@@ -91,9 +91,9 @@ class TestFolder:
         (tmp_path / "data").mkdir()
         with pytest.raises(DataError, match=r"contains no images.*\.jpg.*no files"):
             open_source(tmp_path / "data")
-        for name in ("a.npy", "b.npy", "c.gif"):
+        for name in ("a.npy", "b.npy", "c.svg"):
             (tmp_path / "data" / name).touch()
-        with pytest.raises(DataError, match=r"2 × \.npy, 1 × \.gif"):
+        with pytest.raises(DataError, match=r"2 × \.npy, 1 × \.svg"):
             open_source(tmp_path / "data")
 
     def test_paths_that_are_no_folder(self, folder):

@@ -12,6 +12,8 @@ from typing import Any, Literal, TypedDict, cast
 import torch
 from torch import Tensor, nn
 
+from super_selfish.datasets.file_sources import FileSource
+from super_selfish.datasets.folders import report_left_out
 from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.datasets.resized_cache import chosen_folder
 from super_selfish.datasets.sources import open_source
@@ -122,6 +124,8 @@ class Setup:
         source = None
         if dataset is not None:
             source = open_source(dataset, max_pixels=settled.get("max_pixels", MAX_PIXELS), minimum=2)
+            if isinstance(source, FileSource):
+                report_left_out(source.root, source.left_out)
         deferred_error = None
         try:
             preprocessing = fit_preprocessing(source, **settled)
