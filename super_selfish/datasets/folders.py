@@ -30,6 +30,7 @@ _PASSED_OVER = {  # folders of copies, thumbnails and deleted files, which opera
     *(b"__MACOSX", b"@eaDir", b"@Recycle", b"#recycle", b"$RECYCLE.BIN"),
     *(b"System Volume Information", b"lost+found"),
 }
+_CHECKPOINTS = b".ckpt"  # folders that training writes
 _COMPANIONS = {  # what is found beside images and never means one
     *(".txt", ".md", ".pdf", ".csv", ".tsv", ".json", ".xml", ".html", ".htm", ".yaml", ".yml", ".toml", ".ini"),
     *(".log", ".db", ".py", ".ipynb", ".sh", ".xmp", ".safetensors", ".lock", ".prev"),
@@ -152,7 +153,7 @@ def _list(full: bytes, prefix: bytes, images: list[bytes], others: collections.C
                     others[os.path.splitext(os.fsdecode(name))[1].lower() or "no extension"] += 1  # noqa: PTH122
             elif name in _PASSED_OVER and _is_folder(entry):
                 others[os.fsdecode(name) + "/"] += 1
-            elif _is_folder(entry):
+            elif not name.endswith(_CHECKPOINTS) and _is_folder(entry):
                 below.append(prefix + name)
     own = _own_pictures(Path(os.fsdecode(full))) if has_list else set()
     others.update({OWN: len(own & set(found))} if own & set(found) else {})

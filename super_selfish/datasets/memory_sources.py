@@ -104,7 +104,7 @@ class DatasetSource(ImageSource):
         self.max_pixels = max_pixels
         self.thread_safe = thread_safe
         self._image_key: str | None = None
-        self.class_names = _class_names(dataset)
+        self.class_names = class_names(dataset)
 
     def __len__(self) -> int:
         """The length of the data set."""
@@ -233,7 +233,10 @@ def to_array_kind(value: torch.Tensor | npt.NDArray[Any]) -> str:
     return to_numpy(value).dtype.kind if isinstance(value, torch.Tensor) else value.dtype.kind
 
 
-def _class_names(dataset: Any) -> tuple[str, ...] | None:
+def class_names(dataset: Any) -> tuple[str, ...] | None:
+    """The names of the classes by label that a data set of torchvision or Hugging Face, or a part of one, gives."""
+    while isinstance(dataset, torch.utils.data.Subset):
+        dataset = dataset.dataset
     features = getattr(dataset, "features", None)
     if isinstance(features, Mapping):  # Hugging Face
         names = next((getattr(features[key], "names", None) for key in _LABEL_KEYS if key in features), None)

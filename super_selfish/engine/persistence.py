@@ -55,6 +55,7 @@ class Persistence:
             "arguments": as_json(supervisor.hyperparameters()),
             "networks": {key: describe(value) for key, value in supervisor.user_arguments.items()},
             "preprocessing": supervisor.preprocessing.as_json(),
+            "classes": as_json(supervisor.model.classes),
             "feature_shape": as_json(supervisor.feature_shape),
             "training": {
                 "epochs": train_state.epoch,
@@ -131,6 +132,7 @@ class Persistence:
         match_average(target, stored)
         load_exactly(target, private_names(target, stored.tensors), str(stored.path))
         supervisor.use_preprocessing(preprocessing, twin)
+        supervisor.use_classes(stored.manifest.get("classes"))
         supervisor.train_state, supervisor.history = train_state, history
         if supervisor.dataset is not None:
             supervisor.is_same_dataset = stored.manifest.get("dataset") in (None, as_json(supervisor.fingerprint()))

@@ -145,6 +145,11 @@ class TestOwnPictures:
         assert scan(str(root)).others == {OWN: 2}
         assert class_folders(scan(str(root)).images).names == ("a", "b")
 
+    def test_checkpoints_are_passed_over(self, root, photos):
+        fill(root, "store/base.ckpt/LATEST", "store/base.ckpt/step-1/trees.json")
+        assert scan(str(root)).others == {}
+        assert found(root) == photos
+
     def test_a_copied_folder_keeps_its_list(self, root, photos, tmp_path):
         save(Figure(figsize=(1, 1)), root / "a" / "figure.png")
         shutil.copytree(root, tmp_path / "copy")
