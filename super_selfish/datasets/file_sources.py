@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import bisect
+import codecs
 import contextlib
 import copy
 import csv
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -16,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from super_selfish.datasets.folder_cache import index_folder
-from super_selfish.datasets.folders import Groups, Paths, class_folders, describe_left_out
+from super_selfish.datasets.folders import Groups, Paths, class_folders, describe_left_out, may_be_missed
 from super_selfish.datasets.image_source import NO_LABEL, ImageSource
+from super_selfish.distributed import rank
 from super_selfish.errors import DataError
 from super_selfish.images.formats import EXTENSIONS
 from super_selfish.images.functional import Image
@@ -27,6 +30,10 @@ PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path"
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category")
 _SAMPLED, _SAMPLE = 64, 1024  # files and bytes of them that tell whether contents are the same
 _SIZES_UP_TO = 20_000  # asking for the size of a file takes longer than reading its name
+
+_reported: set[tuple[str, str]] = set()
+
+logger = logging.getLogger("super_selfish")
 
 
 class FileSource(ImageSource):
@@ -159,9 +166,19 @@ def open_folder(root: str, max_pixels: int) -> FileSource:
     return source
 
 
+def report_left_out(source: ImageSource) -> None:
+    """Log which files of a folder are not read, once a process: as a warning if some may have been meant as images."""
+    text = describe_left_out(source.left_out)
+    if not text or not isinstance(source, FileSource) or rank() != 0 or (source.root, text) in _reported:
+        return
+    _reported.add((source.root, text))
+    level = logging.WARNING if may_be_missed(source.left_out) else logging.INFO
+    logger.log(level, "`%s`: %s", printable(source.root), text)
+
+
 def open_paths(paths: Sequence[str | os.PathLike[str]], max_pixels: int) -> FileSource:
     """The listed files, in the order given."""
-    return FileSource("", Paths.of([os.fsencode(path) for path in paths]), max_pixels)
+    return FileSource("", Paths.of([os.fsencode(_with_slashes("", path)) for path in paths]), max_pixels)
 
 
 def open_table(table: Path, max_pixels: int) -> FileSource:
@@ -189,7 +206,8 @@ def open_table(table: Path, max_pixels: int) -> FileSource:
     paths = [_cell(row, path_column) for row in rows]
     if "" in paths:
         raise DataError(f"Entry {paths.index('') + 1} of `{printable(table)}` has no path.")
-    source = FileSource(str(table.parent), Paths.of([os.fsencode(path) for path in paths]), max_pixels)
+    root = str(table.parent)
+    source = FileSource(root, Paths.of([_as_bytes(_with_slashes(root, path)) for path in paths]), max_pixels)
     _check_some_exist(source, table)
     if label_column is None:
         return source
@@ -197,10 +215,39 @@ def open_table(table: Path, max_pixels: int) -> FileSource:
     return source
 
 
+def _with_slashes(root: str, path: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """A path; one that Windows wrote, with slashes if there is no file with backslashes in its name."""
+    if os.sep != "/" or not isinstance(path, str) or "\\" not in path or os.path.exists(os.path.join(root, path)):  # noqa: PTH110, PTH118
+        return path
+    return path.replace("\\", "/")
+
+
+def _as_bytes(path: str | os.PathLike[str]) -> bytes:
+    """A path of a table as the file system has it: bytes that are not UTF-8 stay as they are."""
+    return os.fspath(path).encode("utf-8", "surrogateescape") if os.name != "nt" else os.fsencode(path)
+
+
+def _text(table: Path) -> str:
+    """The text of a table: UTF-8, or UTF-16 with a byte order mark, as spreadsheets write it.
+
+    Raises:
+        DataError: If it is UTF-16 without a byte order mark, or no text.
+    """
+    content = table.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
+    if b"\0" in content:
+        raise DataError(
+            f"`{printable(table)}` is no text in UTF-8.",
+            received="zero bytes, as in UTF-16 without a byte order mark, or in a spreadsheet file",
+            fix="Save it as CSV in UTF-8.",
+        )
+    return content.decode("utf-8-sig", "surrogateescape")
+
+
 def _rows(table: Path) -> list[list[str]]:
     try:
-        text = table.read_text(encoding="utf-8-sig", errors="surrogateescape")
-        lines = text.splitlines(keepends=True)
+        lines = _text(table).splitlines(keepends=True)
         head = lines[0] if lines else ""
         delimiter = max(",;\t", key=head.count)
         return [row for row in csv.reader(lines, delimiter=delimiter) if any(cell.strip() for cell in row)]
@@ -219,6 +266,9 @@ def _check_some_exist(source: FileSource, table: Path) -> None:
             f"None of {len(tried)} files listed in `{printable(table)}` that were looked for exists.",
             expected=f"paths relative to `{printable(table.parent)}`, or absolute ones",
             received=printable(source.path(0)),
+            fix="Paths of Windows with a drive letter have to be made relative."
+            if re.match(r"[A-Za-z]:[\\/]", source.name(0))
+            else None,
         )
 
 

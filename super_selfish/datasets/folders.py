@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import itertools
-import logging
 import os
 import re
 import time
@@ -15,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from super_selfish.distributed import rank
 from super_selfish.errors import DataError
 from super_selfish.files import PICTURES, sha256_of, written_pictures
 from super_selfish.images.formats import EXTENSIONS, HEAD, recognised
@@ -35,9 +33,6 @@ _COMPANIONS = {  # what is found beside images and never means one
     *(".txt", ".md", ".pdf", ".csv", ".tsv", ".json", ".xml", ".html", ".htm", ".yaml", ".yml", ".toml", ".ini"),
     *(".log", ".db", ".py", ".ipynb", ".sh", ".xmp", ".safetensors", ".lock", ".prev"),
 }
-_reported: set[tuple[str, str]] = set()
-
-logger = logging.getLogger("super_selfish")
 
 
 class Paths:
@@ -203,13 +198,9 @@ def describe_left_out(others: Mapping[str, int], most: int = 12) -> str:
     return " ".join(said)
 
 
-def report_left_out(root: str, others: Mapping[str, int]) -> None:
-    """Log what a scan left out, once a process: as a warning if some of it may have been meant as an image."""
-    text = describe_left_out(others)
-    if text and rank() == 0 and (root, text) not in _reported:
-        _reported.add((root, text))
-        level = logging.INFO if all(kind in _COMPANIONS or kind == OWN for kind in others) else logging.WARNING
-        logger.log(level, "`%s`: %s", printable(root), text)
+def may_be_missed(others: Mapping[str, int]) -> bool:
+    """Whether something was left out that may have been meant as an image."""
+    return any(kind not in _COMPANIONS and kind != OWN for kind in others)
 
 
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import numbers
 import os
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ from super_selfish.images.image_files import Header, decode
 _IMAGE_KEYS = ("image", "img", "pixel_values", "picture", "photo", "images", "x")
 _LABEL_KEYS = ("label", "labels", "fine_label", "class", "target")
 _SAMPLED = 64
+
+logger = logging.getLogger("super_selfish")
 
 
 class ArraySource(ImageSource):
@@ -95,15 +98,20 @@ class DatasetSource(ImageSource):
             encoded bytes, or paths.
         max_pixels: The largest image that is decoded here.
         thread_safe: Whether several threads may index it at once.
+        image_key: The key, or the place in a tuple, of the image. None: of a dict, the one usual name of an image that
+            it has, or else its only image; of a tuple, its first part.
     """
 
     kind = "dataset"
 
-    def __init__(self, dataset: Any, max_pixels: int, thread_safe: bool = False) -> None:
+    def __init__(
+        self, dataset: Any, max_pixels: int, thread_safe: bool = False, image_key: str | int | None = None
+    ) -> None:
         self.dataset = dataset
         self.max_pixels = max_pixels
         self.thread_safe = thread_safe
-        self._image_key: str | None = None
+        self.image_key = image_key
+        self._several_told = False
         self.class_names = class_names(dataset)
 
     def __len__(self) -> int:
@@ -155,15 +163,27 @@ class DatasetSource(ImageSource):
             raise UnreadableImage(f"Item {index} of the data set cannot be read: {reason}") from error
 
     def _split(self, item: Any, index: int) -> tuple[Any, int | None]:
+        """The image of an item, not decoded, and its label."""
         if isinstance(item, Mapping) and not _is_encoded(item):
-            key = self._image_key
-            if key is None or key not in item or not _looks_like_image(item[key]):
-                key = self._image_key = _find_image(item, index)
+            if self.image_key is None:
+                self.image_key = _find_image(item, index)
             label = next((found for name in _LABEL_KEYS if (found := _as_label(item.get(name))) is not None), None)
-            return item[key], label
+            return _part(item, self.image_key, list(item), index), label
         if isinstance(item, (tuple, list)) and item and not _is_nested_numbers(item):
-            return item[0], _as_label(item[1]) if len(item) > 1 else None
+            place = self._place(item)
+            others = [part for number, part in enumerate(item) if number != place]
+            return _part(item, place, range(len(item)), index), _as_label(others[0]) if others else None
+        if self.image_key is not None:
+            raise _without_image(index, f"one {type(item).__name__}", f"Leave out image_key={self.image_key!r}.")
         return item, None
+
+    def _place(self, item: Sequence[Any]) -> str | int:
+        """Where the image is in a tuple; it is logged once if the tuple has several."""
+        several = [place for place, part in enumerate(item) if _looks_like_image(part)]
+        if self.image_key is None and len(several) > 1 and not self._several_told:
+            self._several_told = True
+            logger.warning("Items hold images at %s: the first is used. image_key= chooses another.", several)
+        return 0 if self.image_key is None else self.image_key
 
     def _to_image(self, value: Any) -> Image:
         if isinstance(value, Mapping):
@@ -208,13 +228,43 @@ def _looks_like_image(value: object) -> bool:
 
 
 def _find_image(item: Mapping[str, Any], index: int) -> str:
-    for key in (*_IMAGE_KEYS, *item):
-        if key in item and _looks_like_image(item[key]):
-            return key
-    raise DataError(
+    """The key of the image in an item: the one usual name of an image that it has, or else its only image.
+
+    Raises:
+        DataError: If there is none, or there are several.
+    """
+    found = [key for key, part in item.items() if _looks_like_image(part)]
+    usual = [key for key in found if str(key).lower() in _IMAGE_KEYS]
+    candidates = usual or found
+    if len(candidates) > 1:
+        raise DataError(
+            f"Item {index} of the data set has several images.",
+            expected="one image, or a key that names it",
+            received=f"images under {', '.join(map(repr, candidates))}",
+            fix=f"Choose one: image_key={candidates[0]!r}, as an argument of a supervisor or of open_source().",
+        )
+    if not candidates:
+        raise _without_image(index, f"keys {list(item)}", "Name the key of the image by image_key=.")
+    return candidates[0]
+
+
+def _part(item: Any, key: str | int, keys: Sequence[Any], index: int) -> Any:
+    """What an item has under a key.
+
+    Raises:
+        DataError: If it has none.
+    """
+    if key in keys and item[key] is not None:
+        return item[key]
+    raise _without_image(index, f"keys {list(keys)}, without an image under {key!r}", None)
+
+
+def _without_image(index: int, received: str, fix: str | None) -> UnreadableImage:
+    return UnreadableImage(
         f"Item {index} of the data set has no image.",
         expected="a PIL image, an array, a tensor or encoded bytes under some key",
-        received=f"keys {list(item)}",
+        received=received,
+        fix=fix,
     )
 
 

@@ -100,7 +100,7 @@ class SupervisorBase(Stages):
 
     @property
     def image_options(self) -> ImageOptions:
-        """The image options that the constructor was given, without ``cache`` and ``weights``."""
+        """The image options that the constructor was given, without ``cache``, ``weights`` and ``image_key``."""
         return self._setup.options
 
     @property
