@@ -19,6 +19,11 @@ NO_LABEL = np.iinfo(np.int64).min
 logger = logging.getLogger("super_selfish")
 
 
+def most_skipped(images: int) -> int:
+    """How many of so many images ``on_error="skip"`` passes over before training stops."""
+    return max(10, images // 100)
+
+
 class ImageSource(ABC):
     """A fixed number of images, read by index. Plain and picklable, so that worker processes can have a copy.
 

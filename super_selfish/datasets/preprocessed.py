@@ -20,7 +20,7 @@ from super_selfish.datasets.sources import open_source
 from super_selfish.errors import CheckpointError, DataError, UnreadableImage
 from super_selfish.images import functional
 from super_selfish.images.functional import Image
-from super_selfish.images.image_files import MAX_PIXELS, Header
+from super_selfish.images.image_files import MAX_PIXELS, Header, printable
 from super_selfish.images.rectangles import center_crop
 
 MINIMUM_SIDE = 32
@@ -294,7 +294,7 @@ class ImageDataset(ImageSource):
         try:
             made = self.preprocessing.image(image)
         except DataError as error:
-            raise type(error)(f"Image `{self.source.name(index)}`: {error}") from error
+            raise type(error)(f"Image `{printable(self.source.name(index))}`: {error}") from error
         if self._cache is not None:
             self._cache.put(index, made)
         return made
