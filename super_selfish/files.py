@@ -144,9 +144,15 @@ def base_path(name: str | os.PathLike[str]) -> Path:
     """The path that all files of one training share: ``store/base`` for ``store/base.safetensors``.
 
     Raises:
-        ConfigurationError: If the name is empty, holds a NUL, or ends in a separator.
+        ConfigurationError: If the name is empty, holds a NUL or bytes that are not UTF-8, or ends in a separator.
     """
     text = os.fspath(name)
+    if isinstance(text, str) and text.encode("utf-8", "replace").decode("utf-8") != text:
+        raise ConfigurationError(
+            "`name` is not valid UTF-8: files of weights could be written under it, but not be read.",
+            expected="a path in UTF-8, such as one relative to the working folder",
+            received=ascii(text),
+        )
     stem = Path(text).name.removesuffix(SUFFIX) if isinstance(text, str) else ""
     if not isinstance(text, str) or not stem.strip(" .") or "\0" in text or text.endswith(("/", os.sep)):
         raise ConfigurationError(
