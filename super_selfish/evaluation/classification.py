@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,8 @@ from super_selfish.evaluation.score import Score
 from super_selfish.loading.collate import tree_map
 from super_selfish.models.combined import in_eval_mode
 from super_selfish.pretext.base import LabelledDataset, PretextDataset
+
+logger = logging.getLogger("super_selfish")
 
 
 def classification_loss(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -85,13 +88,16 @@ def test(
     with in_eval_mode(model), torch.no_grad():
         for batch in loader:
             inputs, labels = tree_map(lambda tensor: tensor.to(device), tuple(batch))[:2]
-            total += float(loss_f(model(inputs), labels)) * len(labels)
+            outputs = model(inputs)
+            total += float(loss_f(outputs, labels)) * len(labels)
             count += len(labels)
             seen.update(labels.flatten().tolist() if known is not None else ())
     if count == 0:
         raise DataError("There is nothing to test on.", expected="at least one sample", received="none")
     if known is not None:
         report_classes(range(len(known)), seen, known)
+    else:
+        _warn_of_other_classes(dataset, outputs)
     mean, protocol = total / count, f"eval mode, mean over {count} samples"
     result = Score(mean, f"accuracy, {protocol}") if loss_f is classification_loss else mean
     if verbose and rank() == 0:
@@ -167,6 +173,17 @@ def _labelled(model: nn.Module, data: Any, classes: tuple[str, ...] | None) -> A
         )
     dataset = LabelledDataset(source)
     return dataset if classes is None else numbered_as(dataset, classes)
+
+
+def _warn_of_other_classes(dataset: Any, outputs: Any) -> None:
+    """Log that labels may be numbered otherwise than the outputs of a network whose classes have no names."""
+    names = class_names(dataset) if not isinstance(dataset, LabelledDataset) else dataset.images.class_names
+    if names is not None and isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[1] != len(names):
+        logger.warning(
+            "The network has %d outputs, and the images are of %d classes: pass classes=, the names by output, if "
+            "these are numbered otherwise.",
+            *(outputs.shape[1], len(names)),
+        )
 
 
 def _renumbered(dataset: Any, classes: tuple[str, ...] | None) -> Any:

@@ -153,6 +153,13 @@ def test_tensors_of_a_data_set(net: CombinedNet, full: Path, lacking: Path) -> N
         assert measure(net, data, **PLAIN) > 0.9
 
 
+def test_a_network_without_names_is_given_them(net: CombinedNet, lacking: Path, caplog: Any) -> None:
+    names, net.classes = net.classes, None
+    measure(net, lacking, **PLAIN)
+    assert "classes=" in caplog.text
+    assert measure(net, lacking, classes=names, **PLAIN) == 1
+
+
 def test_held_out_images_of_a_label_supervisor(net: CombinedNet, lacking: Path) -> None:
     images = LabelSupervisor(net, resolution=32).pretext_dataset(lacking).images
     assert {images.label(index) for index in range(len(images))} == {0, 2, 3}
