@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 import unicodedata
@@ -118,9 +119,12 @@ def with_classes(source: ImageSource, classes: Sequence[str]) -> ImageSource:
         all_names = (*all_names, *map(str, extra))
     if not numbers or (own == all_names and all(old == new for old, new in numbers.items())):
         return source
-    if isinstance(source, ImageDataset):
-        return ImageDataset(RenumberedSource(source.source, numbers, all_names), source.preprocessing)
-    return RenumberedSource(source, numbers, all_names)
+    if not isinstance(source, ImageDataset):
+        return RenumberedSource(source, numbers, all_names)
+    images = copy.copy(source)
+    images.source, images.class_names = RenumberedSource(source.source, numbers, all_names), all_names
+    images.preprocessing = source.preprocessing  # opens the cache, and what covers the resolution, of the new source
+    return images
 
 
 def matched(source: ImageSource, reference: ImageSource) -> ImageSource:

@@ -74,7 +74,7 @@ class LabelSupervisor(Supervisor):
     def _name_classes(self, dataset: LabelledDataset, checked: bool) -> None:
         """Number the labels as the network does, or from now on, the network as the labels."""
         if self.model.classes is not None:
-            self.dataset = numbered_as(dataset, self.model.classes)
+            self._renumber(self.model.classes)
         outputs = output_shape(self.model.predictor, self.feature_shape or ())[-1]
         if checked:
             self._check_labels(self.dataset, outputs)
@@ -84,9 +84,13 @@ class LabelSupervisor(Supervisor):
 
     def use_classes(self, names: Sequence[str] | None) -> None:
         """Take the names of the classes from a weights file, and number the labels of the images alike."""
-        super().use_classes(names)
         if names is not None and isinstance(self.dataset, LabelledDataset):
-            self.dataset = numbered_as(self.dataset, names)
+            self._renumber(names)
+        super().use_classes(names)
+
+    def _renumber(self, names: Sequence[str]) -> None:
+        self.dataset = numbered_as(self.dataset, names)
+        self._setup.images = self.dataset.images
 
     def pretext_dataset(self, images: object = None) -> Any:
         """The supervisor's own images, or others with their labels numbered as the network numbers classes."""

@@ -109,12 +109,13 @@ class Persistence:
 
     def adopt(self, stored: WeightsFile) -> None:
         """Take weights, preprocessing and history from a file that was read, all or nothing."""
-        before = self.supervisor.average
+        supervisor = self.supervisor
+        before = supervisor.average, supervisor.model.classes, supervisor.dataset
         try:
-            match_average(self.supervisor, stored)
+            match_average(supervisor, stored)
             self._adopt(stored)
         except BaseException:
-            self.supervisor.average = before
+            supervisor.average, supervisor.model.classes, supervisor.dataset = before
             raise
 
     def _adopt(self, stored: WeightsFile) -> None:
@@ -130,9 +131,9 @@ class Persistence:
         twin = supervisor.rebuilt_for(preprocessing) if resized and not supervisor.takes_model() else None
         target = supervisor if twin is None else twin
         match_average(target, stored)
+        supervisor.use_classes(stored.manifest.get("classes"))
         load_exactly(target, private_names(target, stored.tensors), str(stored.path))
         supervisor.use_preprocessing(preprocessing, twin)
-        supervisor.use_classes(stored.manifest.get("classes"))
         supervisor.train_state, supervisor.history = train_state, history
         if supervisor.dataset is not None:
             supervisor.is_same_dataset = stored.manifest.get("dataset") in (None, as_json(supervisor.fingerprint()))

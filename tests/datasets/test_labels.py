@@ -193,6 +193,18 @@ def test_a_class_that_only_the_test_has(net: CombinedNet, full: Path, tmp_path: 
     assert "aardvark" in caplog.text
 
 
+def test_a_refused_load_changes_nothing(net: CombinedNet, tmp_path: Path) -> None:
+    fresh = CombinedNet(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(3, 4))
+    more = folder(tmp_path / "more", ["aardvark", "apple"], [10, 40])
+    supervisor = LabelSupervisor(fresh, more, resolution=32)
+    before = {key: value.clone() for key, value in supervisor.state_dict().items()}
+    with pytest.raises(DataError, match="aardvark"):
+        supervisor.load("net")
+    assert fresh.classes == ("aardvark", "apple")
+    assert all(torch.equal(value, supervisor.state_dict()[key]) for key, value in before.items())
+    assert supervisor.dataset.images.label(0) == 0
+
+
 def test_no_class_in_common(full: Path, tmp_path: Path, net: CombinedNet) -> None:
     other = table(tmp_path / "other.csv", full, list(FRUIT), words=lambda name: name[::-1])
     with pytest.raises(DataError, match="ananab"):
@@ -265,6 +277,22 @@ def test_preprocessed_images_stay_so(full: Path, lacking: Path) -> None:
     assert found.read(0).shape == (40, 40, 1)
     assert found.label(17) == 3
     assert found.fingerprint() == images.fingerprint()
+    assert (images.label(17), images.class_names) == (2, ("apple", "cherry", "date"))
+
+
+def test_a_loaded_preprocessing_is_that_of_renumbered_images(net: CombinedNet, lacking: Path) -> None:
+    LabelSupervisor(net, lacking, resolution=48).save("large")
+    fresh = CombinedNet(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(3, 4))
+    supervisor = LabelSupervisor(fresh, lacking).load("large")
+    assert supervisor.dataset.images is supervisor.image_dataset
+    assert supervisor.dataset[0][0].shape == (3, 48, 48)
+
+
+def test_renumbered_images_are_cached(net: CombinedNet, lacking: Path, tmp_path: Path) -> None:
+    images = LabelSupervisor(net, lacking, resolution=40, cache=tmp_path / "cache").dataset.images
+    assert images.cached
+    assert np.array_equal(images.read(17), images.read(17))
+    assert images.item(17)[1] == 3
 
 
 @pytest.mark.parametrize("classes", ["apple", [], ["a", "a"], [1, 2]])
