@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from super_selfish.models.backbones import map_of
 Output = TypeVar("Output")
 
 
+_CLASSES = "classes"
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -83,6 +85,7 @@ class CombinedNet(Placed):
         of_map: Give the predictor the backbone's map, also where the backbone itself returns a vector.
 
     Attributes:
+        classes: Names of the classes by output, where the network was trained with such labels.
         lowered_to: ``torch.bfloat16`` or ``torch.float16``: the precision of the layers, inputs and outputs staying
             float32; None: that of the weights.
 
@@ -95,6 +98,7 @@ class CombinedNet(Placed):
         torch.Size([2, 10])
     """
 
+    classes: tuple[str, ...] | None = None
     lowered_to: torch.dtype | None = None
     images_at_once = 1  # of which it needs whole multiples
 
@@ -145,13 +149,14 @@ class CombinedNet(Placed):
         return self.predict(features)
 
     def save(self, name: str | os.PathLike[str] = "store/base") -> CombinedNet:
-        """Write the weights to ``<name>.safetensors``, whole or not at all.
+        """Write the weights and the names of the classes to ``<name>.safetensors``, whole or not at all.
 
         Raises:
             CheckpointError: If the file cannot be written.
         """
         tensors = {key: value.detach().cpu().contiguous().clone() for key, value in self.state_dict().items()}
-        write_with(with_suffix(base_path(name), SUFFIX), lambda path: save_file(tensors, path))
+        metadata = None if self.classes is None else {_CLASSES: json.dumps(self.classes)}
+        write_with(with_suffix(base_path(name), SUFFIX), lambda path: save_file(tensors, path, metadata))
         return self
 
     def load(self, name: str | os.PathLike[str] = "store/base") -> CombinedNet:
@@ -164,11 +169,15 @@ class CombinedNet(Placed):
         path = with_suffix(base_path(name), SUFFIX)
         try:
             tensors = load_file(path)
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
                 f"`{path}` cannot be read: {error}.", fix="Pass the `name` that was given to save()."
             ) from error
         load_exactly(self, tensors, str(path))
+        if _CLASSES in metadata:
+            self.classes = tuple(json.loads(metadata[_CLASSES]))
         return self
 
 
