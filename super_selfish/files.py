@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -18,6 +19,8 @@ from pathlib import Path
 from super_selfish.errors import CheckpointError, ConfigurationError
 
 SUFFIX = ".safetensors"
+PICTURES = ".super-selfish"
+"""File that lists the pictures which the library wrote into a folder, by name and hash; they are never data."""
 
 logger = logging.getLogger("super_selfish")
 
@@ -81,6 +84,30 @@ def write_with(target: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
 
 
+def write_picture(target: Path, write: Callable[[Path], object]) -> None:
+    """Replace a picture atomically, and list it in its folder, so that it is not taken for data.
+
+    Raises:
+        CheckpointError: If the folder cannot be written, or the disk is full.
+    """
+    write_with(target, write)
+    listed = written_pictures(target.parent) | {target.name: sha256_of(target)}
+    present = {name: digest for name, digest in sorted(listed.items()) if (target.parent / name).exists()}
+    write_text(target.parent / PICTURES, json.dumps(present, indent=1) + "\n")
+
+
+def written_pictures(folder: Path) -> dict[str, str]:
+    """The pictures that the library wrote into a folder: sha256 by name. A damaged list is reported, and empty."""
+    try:
+        found = json.loads((folder / PICTURES).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        logger.warning("`%s` cannot be read: %s. Remove it.", folder / PICTURES, error)
+        return {}
+    return {str(name): str(digest) for name, digest in found.items()} if isinstance(found, dict) else {}
+
+
 def keep_previous(target: Path) -> Path | None:
     """Copy ``target`` to ``<target>.prev``, by a hard link if possible. ``target`` exists at any time.
 
@@ -120,9 +147,15 @@ def base_path(name: str | os.PathLike[str]) -> Path:
     """The common path of the files of a training: ``store/base`` for ``store/base.safetensors``.
 
     Raises:
-        ConfigurationError: If the name is empty, contains a NUL, or ends in a separator.
+        ConfigurationError: If the name is empty, contains a NUL or bytes that are not UTF-8, or ends in a separator.
     """
     text = os.fspath(name)
+    if isinstance(text, str) and text.encode("utf-8", "replace").decode("utf-8") != text:
+        raise ConfigurationError(
+            "`name` is not valid UTF-8: files of weights could be written under it, but not be read.",
+            expected="a path in UTF-8, such as one relative to the working folder",
+            received=ascii(text),
+        )
     stem = Path(text).name.removesuffix(SUFFIX) if isinstance(text, str) else ""
     if not isinstance(text, str) or not stem.strip(" .") or "\0" in text or text.endswith(("/", os.sep)):
         raise ConfigurationError(

@@ -76,10 +76,11 @@ def demo(*, folder: str = "store/demo", seconds: float | None = None, seed: int 
 
 
 def check(data: str = FOLDER, /, *, max_pixels: int = 89_478_485) -> int:
-    """Tell what is in a data set before it is trained on.
+    """Report what is in a data set before it is trained on.
 
-    Reads every image once: what cannot be read, is tiny, of one colour or there twice, sizes, channels, depths, mean
-    and standard deviation, and what to set. Exit status: 0, or 1 if files are unreadable.
+    Reads every image once, by the rules of training: what training would stop at, files that are left out, images that
+    are tiny, of one colour or there twice, sizes, channels, depths, mean and standard deviation, and what to set. Exit
+    status: 0, or 1 if training would stop at a file.
 
     Args:
         data: A folder, or a CSV file of paths.

@@ -12,6 +12,7 @@ NAME = "store/base"
 
 
 def echo(text: str) -> None:
-    """Write a line to stdout."""
-    sys.stdout.write(f"{text}\n")
+    """Write a line to stdout; what its encoding lacks, such as bytes of a file name that are not UTF-8, is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(f"{text}\n".encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()

@@ -13,10 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from super_selfish.engine.core.setup import fresh_copy
+from super_selfish.datasets.labels import matched, report_classes
+from super_selfish.datasets.sources import ImageSource, open_source
 from super_selfish.errors import DataError, check_argument
 from super_selfish.evaluation import extract_features, knn, linear_probe, quality, split
 from super_selfish.files import base_path, replacing, with_suffix
+from super_selfish.models.backbones import fresh_copy
 from super_selfish.saved import load
 
 SCORES = ".scores.json"
@@ -59,10 +61,15 @@ def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int 
     for network in (untrained, pixels):
         object.__setattr__(network, "preprocessing", supervisor.preprocessing)
     train, test = folders(data, test)
-    rows = {}
+    most = supervisor.preprocessing.max_pixels
+    source = open_source(train, max_pixels=most)
+    held_out = None if test is None else matched(open_source(test, max_pixels=most), source)
+    rows: dict[str, Any] = {}
     for key, network in (("trained", backbone), ("untrained", untrained), ("pixels", pixels)):
-        x, y = labelled(network, train, num_workers)
-        other = None if test is None else labelled(network, test, num_workers)
+        x, y = labelled(network, source, train, num_workers)
+        other = None if held_out is None else labelled(network, held_out, str(test), num_workers)
+        if held_out is not None and other is not None and not rows:
+            report_classes(y.tolist(), other[1].tolist(), held_out.class_names or source.class_names)
         rows[key] = means(x, y, other, seeds)
     found = {"data": train, "test": test, "protocol": protocol(test, seeds), "seeds": seeds, "scores": rows}
     found["weights"] = supervisor.stored.get("sha256")
@@ -79,13 +86,13 @@ def folders(data: str, test: str | None) -> tuple[str, str | None]:
     return data, test
 
 
-def labelled(network: nn.Module, data: str, num_workers: int) -> tuple[Rows, Numbers]:
-    """Features and labels of a folder.
+def labelled(network: nn.Module, source: ImageSource, data: str, num_workers: int) -> tuple[Rows, Numbers]:
+    """Features and labels of images.
 
     Raises:
-        DataError: If it has no labels.
+        DataError: If they have no labels.
     """
-    x, y = extract_features(network, data, num_workers=num_workers, on_error="skip")
+    x, y = extract_features(network, source, num_workers=num_workers, on_error="skip")
     if y is None or len(np.unique(y)) < 2:
         raise DataError(
             "Scores need labels.",

@@ -1,33 +1,34 @@
-"""Images in files: a folder, a list of paths, or a table of paths and labels."""
+"""Images in files: a folder, or a list of paths."""
 
 from __future__ import annotations
 
 import bisect
 import contextlib
 import copy
-import csv
 import hashlib
+import logging
 import os
-import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from super_selfish.datasets.folder_cache import index_folder
-from super_selfish.datasets.folders import Groups, Paths, class_folders
-from super_selfish.datasets.image_source import NO_LABEL, ImageSource, Loaded
+from super_selfish.datasets.folders import Groups, Paths, class_folders, describe_left_out, may_be_missed
+from super_selfish.datasets.image_source import ImageSource, Loaded
+from super_selfish.distributed import rank
 from super_selfish.errors import DataError
 from super_selfish.images import image_files
 from super_selfish.images.formats import EXTENSIONS
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import DROP_ALPHA, AlphaRule, Decoded, Header, printable
 
-PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img")
-LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category")
 _SAMPLED, _SAMPLE = 64, 1024  # files and bytes of them that tell whether contents are the same
 _SIZES_UP_TO = 20_000  # asking for the size of a file takes longer than reading its name
+
+_reported: set[tuple[str, str]] = set()
+
+logger = logging.getLogger("super_selfish")
 
 
 class FileSource(ImageSource):
@@ -179,83 +180,34 @@ def open_folder(root: str, max_pixels: int) -> FileSource:
     """
     index = index_folder(root)
     if not len(index.images):
-        found = ", ".join(f"{count} × {extension}" for extension, count in list(index.others.items())[:8])
         raise DataError(
             f"The folder `{printable(root)}` contains no images.",
             expected=f"files ending in {', '.join(EXTENSIONS)}, at any depth",
-            received=found or "no files that are not hidden",
+            received=describe_left_out(index.others).rstrip(".") or "no files that are not hidden",
             fix="Give the folder above your images, or convert them to one of these formats.",
         )
-    return FileSource(root, index.images, max_pixels, class_folders(index.images))
+    source = FileSource(root, index.images, max_pixels, class_folders(index.images))
+    source.left_out = index.others
+    return source
+
+
+def report_left_out(source: ImageSource) -> None:
+    """Log which files of a folder are not read, once a process: as a warning if some may have been meant as images."""
+    text = describe_left_out(source.left_out)
+    if not text or not isinstance(source, FileSource) or rank() != 0 or (source.root, text) in _reported:
+        return
+    _reported.add((source.root, text))
+    level = logging.WARNING if may_be_missed(source.left_out) else logging.INFO
+    logger.log(level, "`%s`: %s", printable(source.root), text)
 
 
 def open_paths(paths: Sequence[str | os.PathLike[str]], max_pixels: int) -> FileSource:
     """The listed files, in the order given."""
-    return FileSource("", Paths.of([os.fsencode(path) for path in paths]), max_pixels)
+    return FileSource("", Paths.of([os.fsencode(with_slashes("", path)) for path in paths]), max_pixels)
 
 
-def open_table(table: Path, max_pixels: int) -> FileSource:
-    """The files listed in a CSV file, with its labels; relative paths start at the folder of the CSV file.
-
-    Raises:
-        DataError: If it cannot be read, lists nothing, has no column of paths, or none of the files exists.
-    """
-    rows = _rows(table)
-    first = [cell.strip().lower() for cell in rows[0]] if rows else []
-    path_column = next((first.index(name) for name in PATH_COLUMNS if name in first), None)
-    label_column = next((first.index(name) for name in LABEL_COLUMNS if name in first), None)
-    if path_column is not None:
-        rows = rows[1:]
-    elif first and first[0].endswith(EXTENSIONS):
-        path_column, label_column = 0, 1 if len(first) > 1 else None
-    elif first:
-        raise DataError(
-            f"`{printable(table)}` has no column of paths.",
-            expected=f"a column called {', '.join(PATH_COLUMNS)}, or no header and the paths first",
-            received=f"a first row {rows[0]}",
-        )
-    if not rows or path_column is None:
-        raise DataError(f"`{printable(table)}` lists no images.")
-    paths = [_cell(row, path_column) for row in rows]
-    if "" in paths:
-        raise DataError(f"Entry {paths.index('') + 1} of `{printable(table)}` has no path.")
-    source = FileSource(str(table.parent), Paths.of([os.fsencode(path) for path in paths]), max_pixels)
-    _check_some_exist(source, table)
-    if label_column is None:
-        return source
-    source._labels, source.class_names = number_labels([_cell(row, label_column) for row in rows])
-    return source
-
-
-def _rows(table: Path) -> list[list[str]]:
-    try:
-        text = table.read_text(encoding="utf-8-sig", errors="surrogateescape")
-        lines = text.splitlines(keepends=True)
-        head = lines[0] if lines else ""
-        delimiter = max(",;\t", key=head.count)
-        return [row for row in csv.reader(lines, delimiter=delimiter) if any(cell.strip() for cell in row)]
-    except (OSError, csv.Error) as error:
-        raise DataError(f"`{printable(table)}` cannot be read: {error}.") from error
-
-
-def _cell(row: list[str], column: int) -> str:
-    return row[column].strip() if column < len(row) else ""
-
-
-def _check_some_exist(source: FileSource, table: Path) -> None:
-    tried = sorted({(len(source) - 1) * step // 15 for step in range(16)})
-    if not any(os.path.exists(source.path(index)) for index in tried):  # noqa: PTH110
-        raise DataError(
-            f"None of {len(tried)} files listed in `{printable(table)}` that were looked for exists.",
-            expected=f"paths relative to `{printable(table.parent)}`, or absolute ones",
-            received=printable(source.path(0)),
-        )
-
-
-def number_labels(words: Sequence[str]) -> tuple[npt.NDArray[np.int64], tuple[str, ...] | None]:
-    """Labels as numbers: integers are kept, anything else is numbered in sorted order; empty means no label."""
-    if all(re.fullmatch(r"[+-]?\d{1,18}", word) for word in words if word):
-        return np.array([int(word) if word else NO_LABEL for word in words], np.int64), None
-    names = sorted({word for word in words if word})
-    number = {name: place for place, name in enumerate(names)}
-    return np.array([number.get(word, NO_LABEL) for word in words], np.int64), tuple(names)
+def with_slashes(root: str, path: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """A path; one that Windows wrote, with slashes if there is no file with backslashes in its name."""
+    if os.sep != "/" or not isinstance(path, str) or "\\" not in path or os.path.exists(os.path.join(root, path)):  # noqa: PTH110, PTH118
+        return path
+    return path.replace("\\", "/")

@@ -22,7 +22,7 @@ from super_selfish.images.formats import EXTENSIONS
 from super_selfish.images.image_files import printable
 
 CACHED_FROM = 10_000
-_MAGIC = b"super_selfish index 1\n"
+_MAGIC = b"super_selfish index 2\n"
 _RACY_NS = 2_000_000_000  # file systems with coarse clocks (FAT: 2 s) give two changes the same time
 
 logger = logging.getLogger("super_selfish")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,11 @@ class Loaded(NamedTuple):
     missing: Mask | None = None
 
 
+def most_skipped(images: int) -> int:
+    """How many of so many images ``on_error="skip"`` passes over before training stops."""
+    return max(10, images // 100)
+
+
 class ImageSource(ABC):
     """A fixed number of images, read by index. Plain and picklable, so that worker processes can have a copy.
 
@@ -41,11 +47,13 @@ class ImageSource(ABC):
         kind: "files", "arrays" or "dataset".
         class_names: The names behind the labels, if they have names.
         thread_safe: Whether several threads may read at once; a source has to say so.
+        left_out: Counts of the files below a folder that are not read, by extension, and of folders passed over.
     """
 
     kind: str = "files"
     class_names: tuple[str, ...] | None = None
     thread_safe: bool = False
+    left_out: Mapping[str, int] = MappingProxyType({})
     _labels: npt.NDArray[np.int64] | None = None
     _warned: set[str] | None = None
 

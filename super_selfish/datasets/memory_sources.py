@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
-import numbers
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,9 +15,21 @@ import torch
 from PIL import Image as Pillow
 
 from super_selfish.datasets.image_source import ImageSource, Loaded
+from super_selfish.datasets.items import (
+    LABEL_KEYS,
+    as_label,
+    class_names,
+    find_image,
+    is_encoded,
+    is_nested_numbers,
+    looks_like_image,
+    part_of,
+    without_image,
+)
 from super_selfish.errors import ConfigurationError, DataError, UnreadableImage
 from super_selfish.images import image_files
 from super_selfish.images.arrays import (
+    apply_orientation,
     blended,
     canonical,
     channels_last,
@@ -27,15 +38,11 @@ from super_selfish.images.arrays import (
     has_alpha,
     to_image,
     to_numpy,
-    upright,
 )
-from super_selfish.images.formats import EXTENSIONS
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import DROP_ALPHA, AlphaRule, Header
 from super_selfish.images.open_image import Mask
 
-_IMAGE_KEYS = ("image", "img", "pixel_values", "picture", "photo", "images", "x")
-_LABEL_KEYS = ("label", "labels", "fine_label", "class", "target")
 _SAMPLED = 64
 
 
@@ -114,18 +121,22 @@ class DatasetSource(ImageSource):
             encoded bytes, or paths.
         max_pixels: The largest image that is decoded here.
         thread_safe: Whether several threads may index it at once.
+        image_key: The key, or the place in a tuple, of the image. None: of a dict, the one usual name of an image that
+            it has, or else its only image; of a tuple, its first part.
     """
 
     kind = "dataset"
 
-    def __init__(self, dataset: Any, max_pixels: int, thread_safe: bool = False) -> None:
+    def __init__(
+        self, dataset: Any, max_pixels: int, thread_safe: bool = False, image_key: str | int | None = None
+    ) -> None:
         self.dataset = dataset
         self.max_pixels = max_pixels
         self.thread_safe = thread_safe
-        self._image_key: str | None = None
+        self.image_key = image_key
         self._alpha = DROP_ALPHA
         self._warned = set()  # shared by copies
-        self.class_names = _class_names(dataset)
+        self.class_names = class_names(dataset)
 
     def __len__(self) -> int:
         """The length of the data set."""
@@ -187,15 +198,29 @@ class DatasetSource(ImageSource):
             raise UnreadableImage(f"Item {index} of the data set cannot be read: {reason}") from error
 
     def _split(self, item: Any, index: int) -> tuple[Any, int | None]:
-        if isinstance(item, Mapping) and not _is_encoded(item):
-            key = self._image_key
-            if key is None or key not in item or not _looks_like_image(item[key]):
-                key = self._image_key = _find_image(item, index)
-            label = next((found for name in _LABEL_KEYS if (found := _as_label(item.get(name))) is not None), None)
-            return item[key], label
-        if isinstance(item, (tuple, list)) and item and not _is_nested_numbers(item):
-            return item[0], _as_label(item[1]) if len(item) > 1 else None
+        """The image of an item, not decoded, and its label."""
+        if isinstance(item, Mapping) and not is_encoded(item):
+            if self.image_key is None:
+                self.image_key = find_image(item, index)
+            label = next((found for name in LABEL_KEYS if (found := as_label(item.get(name))) is not None), None)
+            return part_of(item, self.image_key, list(item), index), label
+        if isinstance(item, (tuple, list)) and item and not is_nested_numbers(item):
+            place = self._place(item)
+            others = [part for number, part in enumerate(item) if number != place]
+            return part_of(item, place, range(len(item)), index), as_label(others[0]) if others else None
+        if self.image_key is not None:
+            raise without_image(index, f"one {type(item).__name__}", f"Leave out image_key={self.image_key!r}.")
         return item, None
+
+    def _place(self, item: Sequence[Any]) -> str | int:
+        """Where the image is in a tuple; it is logged once if the tuple has several."""
+        if self.image_key is not None:
+            return self.image_key
+        several = [place for place, part in enumerate(item) if looks_like_image(part)]
+        if len(several) > 1:
+            message = "Items hold images at %s: the first is used. image_key= chooses another."
+            self._warn_once("several", message, several)
+        return 0
 
     def _to_image(self, value: Any, index: int) -> tuple[Image, Mask | None]:
         if isinstance(value, Mapping):
@@ -220,7 +245,7 @@ class DatasetSource(ImageSource):
                 self._warn_of(str(index), image.shape[2] - 1, True, 0, ())
                 return to_image(picture)
             image = blended(image, self._alpha.background)
-        return upright(image, exif_orientation(picture))
+        return apply_orientation(image, exif_orientation(picture))
 
 
 def _masked(value: np.ma.MaskedArray[Any, Any]) -> tuple[Image, Mask]:
@@ -236,61 +261,3 @@ def evenly_spaced(length: int, count: int) -> list[int]:
     if length <= count:
         return list(range(length))
     return [step * (length - 1) // max(1, count - 1) for step in range(count)]
-
-
-def _is_encoded(value: object) -> bool:
-    return isinstance(value, Mapping) and bool(value) and set(value) <= {"bytes", "path"}
-
-
-def _is_nested_numbers(value: object) -> bool:
-    """Whether this is H×W of Python numbers, which is how Hugging Face gives unformatted arrays."""
-    while isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and value:
-        value = value[0]
-        if isinstance(value, Sequence) and value and isinstance(value[0], numbers.Real):
-            return True
-    return False
-
-
-def _looks_like_image(value: object) -> bool:
-    if isinstance(value, (torch.Tensor, np.ndarray)):
-        return value.ndim in (2, 3)
-    if isinstance(value, str):
-        return value.lower().endswith(EXTENSIONS)
-    return isinstance(value, Pillow.Image) or _is_encoded(value) or _is_nested_numbers(value)
-
-
-def _find_image(item: Mapping[str, Any], index: int) -> str:
-    for key in (*_IMAGE_KEYS, *item):
-        if key in item and _looks_like_image(item[key]):
-            return key
-    raise DataError(
-        f"Item {index} of the data set has no image.",
-        expected="a PIL image, an array, a tensor or encoded bytes under some key",
-        received=f"keys {list(item)}",
-    )
-
-
-def _as_label(value: Any) -> int | None:
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, (torch.Tensor, np.ndarray)) and value.ndim == 0 and to_array_kind(value) in "iu":
-        return int(value)
-    return None
-
-
-def to_array_kind(value: torch.Tensor | npt.NDArray[Any]) -> str:
-    """The numpy letter of a dtype: "i" and "u" for integers, "f" for floats."""
-    return to_numpy(value).dtype.kind if isinstance(value, torch.Tensor) else value.dtype.kind
-
-
-def _class_names(dataset: Any) -> tuple[str, ...] | None:
-    features = getattr(dataset, "features", None)
-    if isinstance(features, Mapping):  # Hugging Face
-        names = next((getattr(features[key], "names", None) for key in _LABEL_KEYS if key in features), None)
-    else:
-        names = getattr(dataset, "classes", None)  # torchvision
-    if isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names):
-        return tuple(names)
-    return None

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from super_selfish.datasets.fitting import Fit
 from super_selfish.errors import CheckpointError, DataError, UnreadableImage
+from super_selfish.images.fitting import Fit
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import MAX_PIXELS, AlphaRule
 from super_selfish.images.open_image import Mask

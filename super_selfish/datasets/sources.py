@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +14,11 @@ import torch
 from PIL import Image as Pillow
 from torch.utils.data import DataLoader, IterableDataset
 
-from super_selfish.datasets.file_sources import FileSource, open_folder, open_paths, open_table
+from super_selfish.datasets.file_sources import FileSource, open_folder, open_paths
 from super_selfish.datasets.image_source import ImageSource
-from super_selfish.datasets.memory_sources import ArraySource, DatasetSource, evenly_spaced, to_array_kind
+from super_selfish.datasets.items import to_array_kind
+from super_selfish.datasets.memory_sources import ArraySource, DatasetSource, evenly_spaced
+from super_selfish.datasets.tables import open_table
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.images.formats import EXTENSIONS
 from super_selfish.images.image_files import MAX_PIXELS, printable
@@ -28,7 +31,9 @@ _ACCEPTED = (
 )
 
 
-def open_source(data: object, *, max_pixels: int = MAX_PIXELS, minimum: int = 1) -> ImageSource:
+def open_source(
+    data: object, *, max_pixels: int = MAX_PIXELS, minimum: int = 1, image_key: str | int | None = None
+) -> ImageSource:
     """Open any kind of data as images that are read by index.
 
     Args:
@@ -37,12 +42,17 @@ def open_source(data: object, *, max_pixels: int = MAX_PIXELS, minimum: int = 1)
             data set, or an ImageSource, which is returned as it is.
         max_pixels: The largest image, in pixels, that is decoded.
         minimum: How many images there have to be.
+        image_key: Where the items of a data set hold the image: a key of a dict, or a place in a tuple. None: of a
+            dict, the one usual name of an image that it has (``"image"``, say), or else its only image; of a tuple, the
+            first.
 
     Raises:
         ConfigurationError: If this kind of data is not accepted, or a path leads to no folder.
         DataError: If there are fewer than ``minimum`` images.
     """
     source = _open(data, max_pixels)
+    if image_key is not None:
+        source = _with_image_key(source, image_key)
     if len(source) < max(1, minimum):
         raise DataError(
             "There are too few images.",
@@ -51,6 +61,19 @@ def open_source(data: object, *, max_pixels: int = MAX_PIXELS, minimum: int = 1)
             fix="Self-supervised learning compares images with each other: add more." if minimum > 1 else None,
         )
     return source
+
+
+def _with_image_key(source: ImageSource, key: str | int) -> ImageSource:
+    """The same data set with the images under a key."""
+    if not isinstance(source, DatasetSource):
+        raise ConfigurationError(
+            "`image_key` has no place here.",
+            expected="a data set, or a list, whose items are dicts or tuples",
+            received=f"image_key={key!r} for {source.kind}",
+        )
+    chosen = copy.copy(source)
+    chosen.image_key = key
+    return chosen
 
 
 def _open(data: object, max_pixels: int) -> ImageSource:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from super_selfish.datasets.scaling import as_float
 from super_selfish.errors import DataError, check_argument, is_count
+from super_selfish.files import write_picture
 from super_selfish.pretext.base import custom_sample
 
 
@@ -38,6 +40,7 @@ def visualize(
     Raises:
         ConfigurationError: If ``idx`` is out of range.
         DataError: If the item contains no images.
+        CheckpointError: If a file cannot be written.
 
     Examples:
         >>> import tempfile, torch
@@ -69,7 +72,8 @@ def visualize(
     paths = []
     for name, image in images.items():
         paths.append(folder / f"{name}.png")
-        Pillow.fromarray(_pixels(image)).save(paths[-1])
+        picture = Pillow.fromarray(_pixels(image))
+        write_picture(paths[-1], functools.partial(picture.save, format="PNG"))
     return paths
 
 

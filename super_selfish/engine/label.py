@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.setup import ImageOptions, Setup, check_network, overlaid
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import DataError
+from super_selfish.evaluation.classification import numbered_as
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import output_shape
 from super_selfish.pretext.base import LabelledDataset, PretextDataset
@@ -24,7 +25,8 @@ class LabelSupervisor(Supervisor):
     are as before when training is over.
 
     Args:
-        model: A backbone with a predictor behind it.
+        model: A backbone with a predictor behind it. It gets the names of the classes (``model.classes``); one that has
+            them already keeps its numbers, and labels of the same class get them.
         dataset: Labelled images: a folder with a subfolder a class, a data set of (image, label), or (images, labels).
         loss: Criterion of (predictions, labels); cross entropy if None.
         finetune: Train the backbone too.
@@ -32,7 +34,7 @@ class LabelSupervisor(Supervisor):
             ``supervisor.get_backbone()`` brings the preprocessing that it was trained with.
 
     Raises:
-        DataError: If the images have no labels.
+        DataError: If the images have no labels, or classes that a network with named classes does not know.
 
     Examples:
         >>> import numpy as np
@@ -66,11 +68,37 @@ class LabelSupervisor(Supervisor):
             )
         super().__init__(model, wrapped, setup.criterion(nn.CrossEntropyLoss), setup=setup)
         self.finetune = finetune
-        if wrapped is not None and loss is None:
-            self._check_labels(wrapped)
+        if wrapped is not None:
+            self._name_classes(wrapped, checked=loss is None)
 
-    def _check_labels(self, dataset: PretextDataset) -> None:
+    def _name_classes(self, dataset: LabelledDataset, checked: bool) -> None:
+        """Number the labels as the network does, or from now on, the network as the labels."""
+        if self.model.classes is not None:
+            self._renumber(self.model.classes)
         outputs = output_shape(self.model.predictor, self.feature_shape or ())[-1]
+        if checked:
+            self._check_labels(self.dataset, outputs)
+        if self.model.classes is None:
+            numbers = tuple(map(str, range(outputs))) if checked else None  # labels without names are outputs
+            self.model.classes = dataset.images.class_names or numbers
+
+    def use_classes(self, names: Sequence[str] | None) -> None:
+        """Take the names of the classes from a weights file, and number the labels of the images alike."""
+        if names is not None and isinstance(self.dataset, LabelledDataset):
+            self._renumber(names)
+        super().use_classes(names)
+
+    def _renumber(self, names: Sequence[str]) -> None:
+        self.dataset = numbered_as(self.dataset, names)
+        self._setup.images = self.dataset.images
+
+    def pretext_dataset(self, images: object = None) -> Any:
+        """The supervisor's own images, or others with their labels numbered as the network numbers classes."""
+        found = super().pretext_dataset(images)
+        known = self.model.classes
+        return numbered_as(found, known) if known is not None and isinstance(found, LabelledDataset) else found
+
+    def _check_labels(self, dataset: PretextDataset, outputs: int) -> None:
         if dataset.images.kind == "dataset":
             return  # each label would cost an image
         labels = {dataset.images.label(index) for index in range(len(dataset))}

@@ -56,6 +56,7 @@ class Persistence:
             "arguments": as_json(supervisor.hyperparameters()),
             "networks": {key: describe(value) for key, value in supervisor.user_arguments.items()},
             "preprocessing": supervisor.preprocessing.as_json(),
+            "classes": as_json(supervisor.model.classes),
             "feature_shape": as_json(supervisor.feature_shape),
             "training": {
                 "epochs": train_state.epoch,
@@ -109,12 +110,13 @@ class Persistence:
 
     def adopt(self, stored: WeightsFile) -> None:
         """Take weights, preprocessing and history from a file that was read, all or nothing."""
-        before = self.supervisor.average
+        supervisor = self.supervisor
+        before = supervisor.average, supervisor.model.classes, supervisor.dataset
         try:
-            match_average(self.supervisor, stored)
+            match_average(supervisor, stored)
             self._adopt(stored)
         except BaseException:
-            self.supervisor.average = before
+            supervisor.average, supervisor.model.classes, supervisor.dataset = before
             raise
 
     def _adopt(self, stored: WeightsFile) -> None:
@@ -130,6 +132,7 @@ class Persistence:
         twin = supervisor.rebuilt_for(preprocessing) if resized and not supervisor.takes_model() else None
         target = supervisor if twin is None else twin
         match_average(target, stored)
+        supervisor.use_classes(stored.manifest.get("classes"))
         load_exactly(target, private_names(target, stored.tensors), str(stored.path))
         supervisor.use_preprocessing(preprocessing, twin)
         supervisor.train_state, supervisor.history = train_state, history

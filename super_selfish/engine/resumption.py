@@ -23,6 +23,7 @@ from super_selfish.engine.loop.signals import was_restarted
 from super_selfish.engine.optim.schedules import Schedule, refresh_schedules
 from super_selfish.engine.persistence import Persistence
 from super_selfish.errors import CheckpointError, CheckpointMismatch, DatasetChanged, SuperSelfishError
+from super_selfish.images.image_files import printable
 from super_selfish.models.averages import MomentumSchedule
 from super_selfish.renamed import with_present_names
 from super_selfish.storage.checkpoint import StoredCheckpoint
@@ -137,7 +138,7 @@ class Resumption:
             return ""
         new = np.flatnonzero(~np.isin(now, before))
         gone = int((~np.isin(before, now)).sum())
-        named = ", ".join(images.name(int(index)) for index in new[:_SHOWN])
+        named = ", ".join(printable(images.name(int(index))) for index in new[:_SHOWN])
         if not len(new) and not gone:
             return ": the same names, with other contents"
         return f": {len(new)} are new{f' ({named})' if named else ''}, {gone} are gone"

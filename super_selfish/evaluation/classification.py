@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
+from super_selfish.datasets.items import class_names
+from super_selfish.datasets.labels import (
+    UNKNOWN,
+    check_classes,
+    names_of,
+    numbering,
+    report_classes,
+    with_classes,
+)
 from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing
 from super_selfish.datasets.sources import ImageSource, open_source
 from super_selfish.distributed import rank
@@ -18,6 +28,8 @@ from super_selfish.evaluation.score import Score
 from super_selfish.loading.collate import tree_map
 from super_selfish.models.combined import in_eval_mode
 from super_selfish.pretext.base import LabelledDataset, PretextDataset
+
+logger = logging.getLogger("super_selfish")
 
 
 def classification_loss(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -44,6 +56,7 @@ def test(
     collate_fn: Callable[[list[Any]], Any] | None = None,
     *,
     verbose: bool = True,
+    classes: Sequence[str] | None = None,
 ) -> float:
     """Evaluate a network on every sample of a data set, in eval mode and without gradient; print the result.
 
@@ -57,24 +70,34 @@ def test(
         num_workers: Processes that read ahead.
         collate_fn: Makes a batch of items.
         verbose: Print the result on stdout, in the first of several processes.
+        classes: Names of the classes by output of the model; None: ``model.classes``, which ``LabelSupervisor`` sets.
+            Labels are matched by these names, so that the data set may lack some of them.
 
     Returns:
         The mean; an accuracy is a ``Score``, which prints its protocol.
 
     Raises:
-        DataError: If there are no samples or no labels.
+        DataError: If there are no samples or no labels, or the model does not know one of the classes.
+        ConfigurationError: If ``classes`` is no list of names.
     """
-    dataset = _labelled(model, test_dataset)
+    known = class_names_of(model) if classes is None else check_classes(classes)
+    dataset = _labelled(model, test_dataset, known)
     loader = DataLoader(dataset, batch_size, shuffle, num_workers=num_workers, collate_fn=collate_fn)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    total, count = 0.0, 0
+    total, count, seen = 0.0, 0, set[int]()
     with in_eval_mode(model), torch.no_grad():
         for batch in loader:
             inputs, labels = tree_map(lambda tensor: tensor.to(device), tuple(batch))[:2]
-            total += float(loss_f(model(inputs), labels)) * len(labels)
+            outputs = model(inputs)
+            total += float(loss_f(outputs, labels)) * len(labels)
             count += len(labels)
+            seen.update(labels.flatten().tolist() if known is not None else ())
     if count == 0:
         raise DataError("There is nothing to test on.", expected="at least one sample", received="none")
+    if known is not None:
+        report_classes(range(len(known)), seen, known)
+    else:
+        _warn_of_other_classes(dataset, outputs)
     mean, protocol = total / count, f"eval mode, mean over {count} samples"
     result = Score(mean, f"accuracy, {protocol}") if loss_f is classification_loss else mean
     if verbose and rank() == 0:
@@ -88,13 +111,55 @@ def test(
 test.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it
 
 
-def _labelled(model: nn.Module, data: Any) -> Any:
+class _Renumbered(Dataset[Any]):
+    """A data set of (image tensor, label, ...) with other numbers for its labels."""
+
+    def __init__(self, dataset: Any, numbers: Mapping[int, int]) -> None:
+        self.dataset, self.numbers = dataset, numbers
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        image, label, *rest = self.dataset[index]
+        return image, self.numbers.get(int(label), UNKNOWN), *rest
+
+
+def class_names_of(model: object) -> tuple[str, ...] | None:
+    """The names of a network's classes by output, if it has such."""
+    names = getattr(model, "classes", None)
+    return names if isinstance(names, tuple) and all(isinstance(name, str) for name in names) else None
+
+
+def numbered_as(dataset: LabelledDataset, classes: Sequence[str]) -> LabelledDataset:
+    """Labelled images whose labels are positions in a list of classes.
+
+    Raises:
+        DataError: If they are of a class that is not in it.
+    """
+    images = with_classes(dataset.images, classes)
+    _refuse_unknown(images.class_names, classes)
+    return dataset if images is dataset.images else LabelledDataset(images)
+
+
+def _refuse_unknown(names: tuple[str, ...] | None, classes: Sequence[str]) -> None:
+    unknown = [] if names is None else names[len(classes) :]
+    if unknown:
+        raise DataError(
+            "The images are of classes that the network does not know.",
+            expected=names_of(range(len(classes)), tuple(classes)),
+            received=names_of(range(len(unknown)), tuple(unknown)),
+            fix="Leave these images out, or train a network with a larger predictor on all classes.",
+        )
+
+
+def _labelled(model: nn.Module, data: Any, classes: tuple[str, ...] | None) -> Any:
     """A data set whose items are (image tensor, label) as the model takes them."""
     if isinstance(data, PretextDataset):
-        return data
+        return data if classes is None or not isinstance(data, LabelledDataset) else numbered_as(data, classes)
     is_dataset = not isinstance(data, str | tuple | ImageSource) and hasattr(data, "__getitem__")
     if is_dataset and len(data) > 0 and isinstance(data[0], tuple | list) and isinstance(data[0][0], Tensor):
-        return data  # the user has made tensors of the images, with whatever preprocessing
+        return _renumbered(data, classes)  # the user has made tensors of the images, with whatever preprocessing
     preprocessing = getattr(getattr(model, "backbone", None), "preprocessing", None)
     if isinstance(preprocessing, Preprocessing):
         source: ImageSource = ImageDataset.from_(data, preprocessing)
@@ -106,4 +171,25 @@ def _labelled(model: nn.Module, data: Any) -> Any:
             expected="a folder with a subfolder for each class, a data set of (image, label), or (images, labels)",
             received=type(data).__name__,
         )
-    return LabelledDataset(source)
+    dataset = LabelledDataset(source)
+    return dataset if classes is None else numbered_as(dataset, classes)
+
+
+def _warn_of_other_classes(dataset: Any, outputs: Any) -> None:
+    """Log that labels may be numbered otherwise than the outputs of a network whose classes have no names."""
+    names = class_names(dataset) if not isinstance(dataset, LabelledDataset) else dataset.images.class_names
+    if names is not None and isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[1] != len(names):
+        logger.warning(
+            "The network has %d outputs, and the images are of %d classes: pass classes=, the names by output, if "
+            "these are numbered otherwise.",
+            *(outputs.shape[1], len(names)),
+        )
+
+
+def _renumbered(dataset: Any, classes: tuple[str, ...] | None) -> Any:
+    own = class_names(dataset)
+    if classes is None or own is None or own == classes:
+        return dataset
+    numbers, names = numbering(own, classes)
+    _refuse_unknown(names, classes)
+    return _Renumbered(dataset, numbers) if numbers else dataset

@@ -13,8 +13,9 @@ from PIL import Image as PILImage
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from super_selfish.datasets.labels import report_classes, with_classes
 from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
-from super_selfish.datasets.sources import open_source
+from super_selfish.datasets.sources import ImageSource, open_source
 from super_selfish.errors import DataError, UnreadableImage
 from super_selfish.images.buffers import Buffers
 from super_selfish.loading.collate import Batch, Collator, Item, to_device
@@ -52,6 +53,7 @@ def extract_features(
     batch_size: int = 64,
     num_workers: int = 0,
     on_error: str = "raise",
+    classes: Sequence[str] | None = None,
 ) -> tuple[Features, Labels | None]:
     """Features of images from a backbone in eval mode, without augmentation.
 
@@ -63,13 +65,16 @@ def extract_features(
         batch_size: Images at a time.
         num_workers: Processes that read ahead.
         on_error: ``"raise"`` at an unreadable image, or ``"skip"`` it: it then has no row.
+        classes: Names of the classes by label, such as those of the training images
+            (``open_source("train").class_names``): labels are positions in it, whatever classes this data has. Classes
+            that are not in it are numbered after it, and logged. None: as the data numbers them.
 
     Returns:
         Float32 features (N, D), maps averaged over space, and integer labels (N,), or None if there are none.
 
     Raises:
-        DataError: If an image cannot be read.
-        ConfigurationError: If the data is none of the above.
+        DataError: If an image cannot be read, or none of the images is of a class in ``classes``.
+        ConfigurationError: If the data is none of the above, or ``classes`` is no list of names.
 
     Examples:
         >>> x, y = extract_features(nn.Flatten(), (np.zeros((4, 32, 32, 3), np.uint8), [0, 1, 0, 1]))
@@ -77,7 +82,12 @@ def extract_features(
         ((4, 3072), array([0, 1, 0, 1]))
     """
     settings: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "on_error": on_error}
-    features, labels, _ = extract_named(backbone, data, preprocessing=preprocessing, **settings)
+    images: ImageSource = prepared(backbone, data, preprocessing)
+    if classes is not None:
+        images = with_classes(images, classes)
+    features, labels, _ = extract_named(backbone, images, preprocessing=preprocessing, **settings)
+    if classes is not None and labels is not None:
+        report_classes(range(len(classes)), labels.tolist(), images.class_names)
     return features, labels
 
 

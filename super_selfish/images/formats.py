@@ -15,11 +15,18 @@ from PIL import BmpImagePlugin, WebPImagePlugin
 from super_selfish.errors import DataError
 from super_selfish.images.dicom import open_dicom
 from super_selfish.images.jpeg import open_jpeg
+from super_selfish.images.more_formats import open_avif, open_gif, open_heif, open_jpeg2000, open_pnm
 from super_selfish.images.open_image import Cover, OpenImage, open_pillow
 from super_selfish.images.png import open_png
 from super_selfish.images.tiff import open_tiff
 
-_HEAD = 132  # bytes in which every format has its magic bytes
+HEAD = 132
+"""Bytes in which every format has its magic bytes."""
+
+_BMP = rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"  # with the size of its header: texts begin with BM too
+_AVIF = rb".{4}ftyp(?:avi[fs]|(?:mif1|msf1|miaf).{0,96}avi[fs])"
+_HEIF = rb".{4}ftyp(?:he[iv][cxms]|mif1|msf1)"
+_JPEG_2000 = rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n"
 
 
 @dataclass(frozen=True)
@@ -45,16 +52,26 @@ class Format:
 
 
 FORMATS = (
-    Format("JPEG", (".jpg", ".jpeg"), rb"\xff\xd8\xff", open_jpeg),
+    Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".jif"), rb"\xff\xd8\xff", open_jpeg),
     Format("PNG", (".png",), rb"\x89PNG\r\n\x1a\n", open_png),
     Format("WebP", (".webp",), rb"RIFF.{4}WEBP", lambda stream, _: open_pillow(WebPImagePlugin.WebPImageFile(stream))),
     Format("TIFF", (".tif", ".tiff"), rb"II[*+]\0|MM\0[*+]", open_tiff),
-    Format("BMP", (".bmp",), rb"BM", lambda stream, _: open_pillow(BmpImagePlugin.BmpImageFile(stream))),
+    Format("BMP", (".bmp",), _BMP, lambda stream, _: open_pillow(BmpImagePlugin.BmpImageFile(stream))),
     Format("DICOM", (".dcm",), rb".{128}DICM", open_dicom, package="pydicom", extra="dicom"),
+    Format("GIF", (".gif",), rb"GIF8[79]a", open_gif),
+    Format("AVIF", (".avif",), _AVIF, open_avif),
+    Format("HEIF", (".heic", ".heif", ".hif"), _HEIF, open_heif, package="pillow_heif", extra="heif"),
+    Format("JPEG 2000", (".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"), _JPEG_2000, open_jpeg2000),
+    Format("PNM", (".ppm", ".pgm", ".pbm", ".pnm"), rb"P[1-6](?:\s|#[^\n]*\n)+\d+\s", open_pnm),
 )
 """Every format that is read. A format without a row has no decoder, so that no file can start another program."""
 
 EXTENSIONS = tuple(extension for row in FORMATS for extension in row.extensions)
+
+
+def recognised(head: bytes) -> Format | None:
+    """The format of a file by its first :data:`HEAD` bytes, or None."""
+    return next((row for row in FORMATS if re.match(row.magic, head, re.DOTALL)), None)
 
 
 def open_image(stream: BinaryIO, cover: Cover = None) -> OpenImage:
@@ -68,9 +85,9 @@ def open_image(stream: BinaryIO, cover: Cover = None) -> OpenImage:
         DataError: If it has no known format, or the package that reads it is not installed.
     """
     stream.seek(0)
-    head = stream.read(_HEAD)
+    head = stream.read(HEAD)
     stream.seek(0)
-    found = next((row for row in FORMATS if re.match(row.magic, head, re.DOTALL)), None)
+    found = recognised(head)
     if found is None:
         raise DataError(_other_content(head))
     try:

@@ -250,12 +250,20 @@ def _opened(
                     fix="If the image is wanted, pass a larger `max_pixels=`.",
                 )
             yield opened
-    except OSError as error:
-        raise UnreadableImage(
-            f"`{shown}` cannot be read: {error.strerror or error or type(error).__name__}."
-        ) from error
+    except DataError as error:
+        raise UnreadableImage(f"`{shown}` cannot be read: {error}") from error
     except Exception as error:  # damaged bytes make decoders raise anything at all
-        raise UnreadableImage(f"`{shown}` cannot be read: {error or type(error).__name__}") from error
+        raise UnreadableImage(f"`{shown}` cannot be read: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a file could not be read: what the operating system says, or that the decoder met damaged content."""
+    text = str(error).rstrip(".") or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, (RuntimeError, ImportError, MemoryError)):  # of a decoder that lacks something
+        return text
+    return f"the file is damaged or cut short ({text})"
 
 
 def _open(path: Any) -> BinaryIO:

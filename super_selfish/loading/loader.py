@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from super_selfish.datasets.image_source import most_skipped
 from super_selfish.distributed import own_part, world
 from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages, UnreadableImage
 from super_selfish.loading.collate import Batch, Collate, Collator
@@ -234,7 +235,7 @@ class TrainLoader:
                     logger.warning("Image %d is skipped, another takes its place: %s", index, reason)
         if batch.data is None:
             raise UnreadableImage(batch.failures[-1][1])
-        limit = max(10, len(self.dataset) // 100)
+        limit = most_skipped(len(self.dataset))
         if len(self.skipped) > limit:
             raise TooManyBadImages(
                 f"{len(self.skipped)} of {len(self.dataset)} images cannot be read.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections import OrderedDict
 from typing import Literal, cast
@@ -274,3 +275,13 @@ def adapt_stem(module: nn.Module, channels: int) -> None:
     )
     parent, _, leaf = name.rpartition(".")
     setattr(module.get_submodule(parent), leaf, new)
+
+
+def fresh_copy(network: nn.Module) -> nn.Module:
+    """A copy of a network with initial weights of its own, as far as its layers can draw them."""
+    twin = copy.deepcopy(network)
+    for module in twin.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+    return twin

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from super_selfish.models.backbones import map_of
 Output = TypeVar("Output")
 
 
+_CLASSES = "classes"
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -84,6 +86,7 @@ class CombinedNet(Placed):
         of_map: Pass the backbone's feature map to the predictor, even if the backbone returns a vector.
 
     Attributes:
+        classes: Class names in the order of the outputs, if the network was trained with named labels.
         lowered_to: Autocast dtype, ``torch.bfloat16`` or ``torch.float16``; inputs and outputs are float32. None: no
             autocast.
 
@@ -96,6 +99,7 @@ class CombinedNet(Placed):
         torch.Size([2, 10])
     """
 
+    classes: tuple[str, ...] | None = None
     lowered_to: torch.dtype | None = None
     images_at_once = 1  # the batch size has to be a multiple of this
 
@@ -147,13 +151,14 @@ class CombinedNet(Placed):
         return self.predict(features)
 
     def save(self, name: str | os.PathLike[str] = "store/base") -> CombinedNet:
-        """Write the weights atomically to ``<name>.safetensors``.
+        """Write the weights and the class names atomically to ``<name>.safetensors``.
 
         Raises:
             CheckpointError: If the file cannot be written.
         """
         tensors = {key: value.detach().cpu().contiguous().clone() for key, value in self.state_dict().items()}
-        write_with(with_suffix(base_path(name), SUFFIX), lambda path: save_file(tensors, path))
+        metadata = None if self.classes is None else {_CLASSES: json.dumps(self.classes)}
+        write_with(with_suffix(base_path(name), SUFFIX), lambda path: save_file(tensors, path, metadata))
         return self
 
     def load(self, name: str | os.PathLike[str] = "store/base") -> CombinedNet:
@@ -166,11 +171,15 @@ class CombinedNet(Placed):
         path = with_suffix(base_path(name), SUFFIX)
         try:
             tensors = load_file(path)
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
                 f"`{path}` cannot be read: {error}.", fix="Pass the `name` that was passed to save()."
             ) from error
         load_exactly(self, tensors, str(path))
+        if _CLASSES in metadata:
+            self.classes = tuple(json.loads(metadata[_CLASSES]))
         return self
 
 

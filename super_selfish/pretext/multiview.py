@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.images.functional import Image
+from super_selfish.images.image_files import printable
 from super_selfish.models.lab import FULL_RANGE
 from super_selfish.pretext.base import PretextDataset, Sample, first_items
 from super_selfish.pretext.views import AugmentationIndexedDataset
@@ -71,10 +72,12 @@ class AugmentationLabIndexedDataset(AugmentationIndexedDataset):
 
     def finish(self, begun: Sequence[Any]) -> list[Sample]:
         """Lightness and colours of the views, followed by the index."""
-        return [
-            (*(plane for view in views for plane in lab_planes(view, f"A view of {self.images.name(index)}")), index)
-            for *views, index in super().finish(begun)
-        ]
+
+        def planes(views: list[Image], index: int) -> Iterator[Tensor]:
+            what = f"A view of {printable(self.images.name(index))}"
+            return (plane for view in views for plane in lab_planes(view, what))
+
+        return [(*planes(views, index), index) for *views, index in super().finish(begun)]
 
 
 class LDataset(PretextDataset):
@@ -95,7 +98,7 @@ class LDataset(PretextDataset):
     def sample(self, index: int, generator: KeyedGenerator) -> Sample:  # noqa: ARG002 - nothing is random here
         """Lightness and label."""
         image, label = self.images.item(index)
-        return lab_planes(image, self.images.name(index))[0], label
+        return lab_planes(image, printable(self.images.name(index)))[0], label
 
 
 def check_lab_views(dataset: Any, preprocessing: Preprocessing, size: int | tuple[int, int] | None) -> None:

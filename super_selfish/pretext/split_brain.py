@@ -9,6 +9,7 @@ import torch
 
 from super_selfish.errors import DataError, Rule, is_count, is_number, validate_arguments
 from super_selfish.images import functional
+from super_selfish.images.image_files import printable
 from super_selfish.pretext.base import PretextDataset, Sample
 from super_selfish.pretext.rotation import checked_crop, checked_flip
 from super_selfish.seeding import KeyedGenerator
@@ -104,7 +105,7 @@ class SplitBrainDataset(PretextDataset):
         image = self.images.read(index)
         if image.shape[2] != 3:
             raise DataError(
-                f"{self.images.name(index)} has no colours to predict.",
+                f"{printable(self.images.name(index))} has no colours to predict.",
                 expected="an RGB image",
                 received=f"{image.shape[2]} channels",
             )

@@ -21,6 +21,7 @@ from super_selfish.drawing.neighbours import nearest
 from super_selfish.engine.callbacks.monitors import features_of
 from super_selfish.errors import DataError
 from super_selfish.evaluation.features import as_network_input
+from super_selfish.images.image_files import printable
 from super_selfish.models.combined import in_eval_mode
 from super_selfish.supervisors import Supervisor
 
@@ -88,7 +89,7 @@ class Gallery:
                 continue
             arrays.append(array)
             labels.append(label)
-            names.append(str(images.name(index)))
+            names.append(printable(images.name(index)))
         if len(arrays) < 2:
             raise DataError("A report needs at least two readable images.", received=f"{len(arrays)}")
         with in_eval_mode(supervisor), torch.no_grad():

@@ -13,12 +13,13 @@ from typing_extensions import Unpack
 from super_selfish.engine.bank import BANK_RULES, BankInit, BankPrecision, BankSupervisor, LossType
 from super_selfish.engine.core.expected_loss import ExpectedLoss
 from super_selfish.engine.core.facts import Needs, Paper
-from super_selfish.engine.core.setup import ImageOptions, Setup, fresh_copy
+from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
 from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.errors import PROBABILITY, SWITCH, Rule, check_argument, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.loader import TrainLoader
+from super_selfish.models.backbones import fresh_copy
 from super_selfish.models.shapes import check_outputs, feature_shape
 from super_selfish.pretext.pirl import CROPS, image_and_jigsaw
 from super_selfish.pretext.preview import CaptionedImage, Matches, Preview

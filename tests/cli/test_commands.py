@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +52,38 @@ def test_from_check_to_verify(photos: Path, capsys: pytest.CaptureFixture[str]) 
     assert "16 images" in said
     assert "untrained" in said
     assert "whole" in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names that are not UTF-8")
+def test_file_names_of_any_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = tmp_path / os.fsdecode(b"ph\xf6tos")
+    for number in range(16):
+        place = photos / os.fsdecode((b"caf\xe9", b"a\nb")[number % 2])
+        place.mkdir(parents=True, exist_ok=True)
+        image = np.random.default_rng(number).integers(0, 256, (40, 48, 3), np.uint8)
+        Image.fromarray(image).save(place / os.fsdecode(b"\xff%d.png" % number))
+    shutil.copy(place / os.fsdecode(b"\xff15.png"), photos / os.fsdecode(b"a\nb") / os.fsdecode(b"\xfe.png"))
+    (place / os.fsdecode(b"x.\xff")).touch()
+    written = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdout", written)
+    assert main(["check", str(photos)]) == 0
+    more = ["--name", "store/a", "--watch", "8", "--cache", "resized", "--on-error", "skip"]
+    monkeypatch.setenv("SUPER_SELFISH_CACHE", str(tmp_path / "cache"))
+    (photos / os.fsdecode(b"a\nb") / os.fsdecode(b"bad\xff.png")).write_bytes(b"x")
+    assert main(["train", "rotate_net", str(photos), *TRAIN, *more]) == 0
+    assert main(["train", "rotate_net", str(photos), *TRAIN[:-4], "--epochs", "2", *more, "--resume"]) == 0
+    assert main(["evaluate", "store/a", str(photos), "--seeds", "1"]) == 0
+    assert main(["report", "store/a"]) == 0
+    assert main(["verify", "store/a"]) == 0
+    written.flush()
+    assert "\\udcfe.png" in written.buffer.getvalue().decode("utf-8")
+    assert Path("store/a.history.csv").read_text("utf-8").count("\n") == 3
+    assert "\\udcff" in Path("store/a.html").read_text("utf-8")
+
+
+def test_names_of_trainings_are_utf_8(photos: Path) -> None:
+    assert main(["train", "rotate_net", str(photos), *TRAIN, "--name", os.fsdecode(b"store/\xff")]) == 2
+    assert not Path("store").exists()
 
 
 def test_a_config_stands_for_flags(photos: Path) -> None:

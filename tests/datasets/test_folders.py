@@ -4,13 +4,20 @@ import json
 import logging
 import os
 import pickle
+import shutil
 import sys
 
 import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
 from super_selfish.datasets import folder_cache, folders
-from super_selfish.datasets.folders import Paths, class_folders, scan
+from super_selfish.datasets.folders import OWN, Paths, class_folders, describe_left_out, scan
+from super_selfish.drawing.figures import save
+from super_selfish.drawing.visualize import visualize
 from super_selfish.errors import DataError
+from super_selfish.files import PICTURES
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links and undecodable names")
 
@@ -76,6 +83,28 @@ class TestScan:
         fill(root, "a.jpg/b.jpg")
         assert found(root) == ["a.jpg/b.jpg"]
 
+    @pytest.mark.parametrize("name", ["photo", "photo.", "1.2.840.113619", "photo.jpg_large", "photo.jpg?w=200"])
+    def test_files_without_an_extension_are_recognised_by_their_content(self, root, name):
+        Image.new("RGB", (40, 40)).save(root / name, "JPEG")
+        (root / f"{name} notes").write_text("BM, P5 and GIF8 are words too")
+        assert found(root) == [name]
+        assert sum(scan(str(root)).others.values()) == 1
+
+    def test_what_is_left_out_is_counted_by_extension(self, root):
+        fill(root, "a/1.NPY", "a/2.npy", "b/3.svg", "README", "@eaDir/1.jpg", "a/@eaDir/2.jpg", "a/1.jpg")
+        others = scan(str(root)).others
+        assert others == {".npy": 2, ".svg": 1, "no extension": 1, "@eaDir/": 2}
+        text = describe_left_out(others)
+        assert "4 files" in text
+        assert "2 × .npy" in text
+        assert "2 × @eaDir/" in text
+        assert describe_left_out({}) == ""
+
+    @posix
+    def test_extensions_of_any_bytes_are_reported(self, root):
+        (root / os.fsdecode(b"x.\xff\n")).touch()
+        assert describe_left_out(scan(str(root)).others).isprintable()
+
     @posix
     def test_links_are_followed_but_not_in_circles(self, root, tmp_path):
         fill(root, "a/x.jpg")
@@ -97,6 +126,44 @@ class TestScan:
     def test_a_missing_folder_is_named(self, root):
         with pytest.raises(DataError, match="gone"):
             scan(str(root / "gone"))
+
+
+class TestOwnPictures:
+    @pytest.fixture
+    def photos(self, root):
+        for name in ("a/1.png", "a/2.png", "b/1.png"):
+            (root / name).parent.mkdir(exist_ok=True)
+            Image.new("RGB", (40, 40)).save(root / name)
+        return found(root)
+
+    @pytest.mark.parametrize("folder", ["", "a", "store/preview"])
+    def test_pictures_that_the_library_writes_are_no_data(self, root, photos, folder):
+        figure = Figure(figsize=(1, 1))
+        save(figure, root / folder / "figure.png")
+        visualize([(torch.rand(3, 32, 32), 5)], folder_path=root / folder)
+        assert found(root) == photos
+        assert scan(str(root)).others == {OWN: 2}
+        assert class_folders(scan(str(root)).images).names == ("a", "b")
+
+    def test_checkpoints_are_passed_over(self, root, photos):
+        fill(root, "store/base.ckpt/LATEST", "store/base.ckpt/step-1/trees.json")
+        assert scan(str(root)).others == {}
+        assert found(root) == photos
+
+    def test_a_copied_folder_keeps_its_list(self, root, photos, tmp_path):
+        save(Figure(figsize=(1, 1)), root / "a" / "figure.png")
+        shutil.copytree(root, tmp_path / "copy")
+        assert found(tmp_path / "copy") == photos
+
+    def test_another_picture_of_the_same_name_is_data(self, root, photos):
+        save(Figure(figsize=(1, 1)), root / "a" / "3.png")
+        Image.new("RGB", (40, 40)).save(root / "a" / "3.png")
+        assert found(root) == sorted([*photos, "a/3.png"])
+
+    def test_a_damaged_list_is_reported_and_ignored(self, root, photos, caplog):
+        (root / "a" / PICTURES).write_text("{")
+        assert found(root) == photos
+        assert PICTURES in caplog.text
 
 
 class TestClassFolders:
@@ -214,5 +281,5 @@ class TestCache:
         self.index(root)
         (file,) = cache.iterdir()
         magic, header, _ = file.read_bytes().split(b"\n", 2)
-        assert magic == b"super_selfish index 1"
+        assert magic == b"super_selfish index 2"
         assert json.loads(header)["extensions"] == list(folders.EXTENSIONS)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import tifffile
 
-from super_selfish.datasets.fitting import Fit
 from super_selfish.datasets.image_dataset import ImageDataset
 from super_selfish.datasets.preprocessed import Preprocessing
 from super_selfish.datasets.preprocessing import fit_preprocessing
@@ -19,6 +18,7 @@ from super_selfish.datasets.sources import open_source
 from super_selfish.datasets.survey import survey
 from super_selfish.errors import CheckpointError, ConfigurationError, DataError
 from super_selfish.images import functional
+from super_selfish.images.fitting import Fit
 from super_selfish.supervisors import all_supervisors
 
 SIZE = (48, 48)

@@ -1,7 +1,9 @@
 """One door for every kind of data."""
 
 import logging
+import os
 import pickle
+import sys
 import warnings
 from pathlib import Path
 
@@ -12,8 +14,11 @@ from PIL import Image as Pillow
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from super_selfish.datasets.sources import ImageSource, open_source
-from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.errors import ConfigurationError, DataError, UnreadableImage
 from super_selfish.images.image_files import Header
+from super_selfish.supervisors import all_supervisors
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="backslashes in names and undecodable names")
 
 
 @pytest.fixture(autouse=True)
@@ -91,9 +96,9 @@ class TestFolder:
         (tmp_path / "data").mkdir()
         with pytest.raises(DataError, match=r"contains no images.*\.jpg.*no files"):
             open_source(tmp_path / "data")
-        for name in ("a.npy", "b.npy", "c.gif"):
+        for name in ("a.npy", "b.npy", "c.svg"):
             (tmp_path / "data" / name).touch()
-        with pytest.raises(DataError, match=r"2 × \.npy, 1 × \.gif"):
+        with pytest.raises(DataError, match=r"2 × \.npy, 1 × \.svg"):
             open_source(tmp_path / "data")
 
     def test_paths_that_are_no_folder(self, folder):
@@ -200,6 +205,40 @@ class TestTable:
         source = self.table(folder, f"dog/1.png,0\n{folder / 'cat' / '1.png'},1\n\n")
         assert (values(source), labels(source)) == ([2, 0], [0, 1])
         assert labels(self.table(folder, "dog/1.png\ncat/1.png")) == [None, None]
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+    @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+    def test_text_as_spreadsheets_write_it(self, folder, encoding, delimiter):
+        save(folder / "é" / "1.png", 9)
+        mark = "" if encoding in ("utf-8", "utf-8-sig", "utf-16") else "\ufeff"
+        rows = [["path", "label"], ["é/1.png", "chèvre"], ["cat/1.png", "cat"]]
+        text = mark + "\r\n".join(delimiter.join(row) for row in rows)
+        (folder / "table.csv").write_bytes(text.encode(encoding))
+        source = open_source(folder / "table.csv")
+        assert (values(source), source.class_names) == ([9, 0], ("cat", "chèvre"))
+
+    def test_utf_16_without_a_mark_is_named(self, folder):
+        (folder / "table.csv").write_bytes("path,label\ncat/1.png,1".encode("utf-16-le"))
+        with pytest.raises(DataError, match="UTF-8"):
+            open_source(folder / "table.csv")
+
+    @posix
+    def test_backslashes_of_windows(self, folder):
+        odd = save(folder / "cat\\odd.png", 7)
+        source = self.table(folder, "path,label\ncat\\1.png,1\ndog\\deep\\2.png,2\ncat\\odd.png,3")
+        assert values(source) == [0, 3, 7]
+        assert values(open_source([f"{folder}\\dog/deep\\2.png", str(odd)])) == [3, 7]
+        with pytest.raises(DataError, match="Windows"):
+            self.table(folder, "path\nC:\\images\\1.png")
+
+    @posix
+    def test_paths_that_are_not_utf_8(self, folder):
+        name = os.fsdecode(b"caf\xe9.png")
+        save(folder / name, 5)
+        (folder / "table.csv").write_bytes(b"path,label\ncaf\xe9.png,caf\xe9\ncat/1.png,cat")
+        source = open_source(folder / "table.csv")
+        assert values(source) == [5, 0]
+        assert source.name(0) == name
 
     @pytest.mark.parametrize(
         ("text", "match"),
@@ -329,6 +368,64 @@ class TestDatasets:
         assert values(source) == [0, 1, 2]
         assert source.label(2) == label
         assert source.header(1)[:2] == (8, 8)
+
+    @pytest.mark.parametrize(
+        ("keys", "image_key", "right"),
+        [
+            (("mask", "image"), None, "image"),
+            (("a mask", "Image", "depth"), None, "Image"),
+            (("mask", "scene"), "scene", "scene"),
+            (("image", "img"), "img", "img"),
+            (("image", "mask"), "mask", "mask"),
+        ],
+    )
+    def test_items_with_several_images(self, keys, image_key, right):
+        items = [
+            {key: np.full((8, 8), index + 100 * (key != right), np.uint8) for key in keys} | {"label": index}
+            for index in range(3)
+        ]
+        source = pickle.loads(pickle.dumps(open_source(items, image_key=image_key)))
+        assert values(source) == labels(source) == [0, 1, 2]
+
+    @pytest.mark.parametrize("keys", [("mask", "scene"), ("image", "pixel_values"), ("left", "right", "depth")])
+    def test_several_images_are_no_guess(self, keys):
+        source = open_source(Squares(lambda i: {key: np.full((8, 8), i, np.uint8) for key in keys}))
+        with pytest.raises(DataError, match="image_key") as error:
+            source.read(0)
+        assert all(repr(key) in str(error.value) for key in keys)
+
+    def test_an_item_without_the_image_of_the_others(self):
+        source = open_source(
+            Squares(lambda i: {"mask": np.zeros((8, 8)), "scene": None if i else np.ones((8, 8))}), image_key="scene"
+        )
+        assert source.read(0).max() == 1
+        with pytest.raises(UnreadableImage, match="scene"):
+            source.read(1)
+
+    def test_tuples_of_images(self, caplog):
+        data = Squares(lambda i: (np.full((8, 8), i, np.uint8), np.full((8, 8), 100 + i, np.uint8), i))
+        assert values(open_source(data)) == [0, 1, 2]
+        assert caplog.text.count("image_key") == 1
+        assert values(open_source(data, image_key=1)) == [100, 101, 102]
+        with pytest.raises(DataError):
+            open_source(data, image_key=3).read(0)
+
+    @pytest.mark.parametrize("data", [np.zeros((4, 8, 8), np.uint8), [np.zeros((8, 8), np.uint8)] * 2])
+    def test_image_key_has_no_place_elsewhere(self, data):
+        with pytest.raises((ConfigurationError, DataError), match="image_key"):
+            open_source(data, image_key="image").read(0)
+
+    @pytest.mark.parametrize("algorithm", all_supervisors())
+    def test_every_algorithm_takes_image_key(self, algorithm):
+        shape = (16, 40, 40, 3)
+        scenes = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        data = [{"mask": np.zeros((40, 40), np.uint8), "scene": scene} for scene in scenes]
+        make = all_supervisors()[algorithm]
+        with pytest.raises(DataError, match="image_key"):
+            make(data, backbone="small_resnet")
+        supervisor = make(data, backbone="small_resnet", image_key="scene")
+        assert np.array_equal(supervisor.image_dataset.read(3), scenes[3])
+        assert "image_key" not in supervisor.hyperparameters()
 
     def test_torch_datasets(self):
         data = TensorDataset(torch.arange(4).view(4, 1, 1, 1).expand(4, 3, 8, 8) / 4, torch.arange(4))

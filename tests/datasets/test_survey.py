@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from super_selfish.cli import main
+from super_selfish.datasets.preprocessing import fit_preprocessing
+from super_selfish.datasets.sources import open_source
 from super_selfish.datasets.survey import survey
 from super_selfish.errors import DataError
+from super_selfish.supervisors import RotateNetSupervisor
 
 
 def picture(seed: int, size: tuple[int, int] = (96, 72)) -> Image.Image:
@@ -128,3 +134,180 @@ def test_a_bomb_is_unreadable(folder: Path) -> None:
     (folder / "bomb.png").write_bytes(stream.getvalue())
     found = survey(folder, max_pixels=1_000_000)
     assert [Path(name).name for name, _ in found.unreadable] == ["bomb.png"]
+
+
+def test_exact_copies_are_no_near_duplicates(folder: Path) -> None:
+    (folder / "copy.jpg").write_bytes((folder / "03.jpg").read_bytes())
+    picture(3).save(folder / "similar.jpg", quality=40)
+    picture(5).save(folder / "one.png")
+    picture(5).save(folder / "two.bmp")
+    found = survey(folder)
+    assert names(found.copies) == [("03.jpg", "copy.jpg"), ("one.png", "two.bmp")]
+    assert sorted(names(found.duplicates)) == [("03.jpg", "similar.jpg"), ("05.jpg", "one.png")]
+    assert "2 exact copies" in str(found)
+    assert "2 near duplicates" in str(found)
+
+
+def test_files_that_are_left_out_are_reported(folder: Path, capsys: Any, caplog: Any) -> None:
+    for name in ("a.npy", "b.NPY", "c.svg", "notes.txt"):
+        (folder / name).write_text("x")
+    (folder / "@eaDir").mkdir()
+    assert main(["check", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("12 images\n")
+    for text in ("4 files", "2 × .npy", "1 × .svg", "1 × .txt", "@eaDir"):
+        assert text in printed
+    RotateNetSupervisor(folder, backbone="small_resnet", resolution=32)
+    RotateNetSupervisor(folder, backbone="small_resnet", resolution=32)
+    assert caplog.text.count("2 × .npy") == 1
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+
+
+def test_files_beside_images_that_are_never_images_give_no_warning(folder: Path, caplog: Any) -> None:
+    (folder / "labels.csv").write_text("x")
+    RotateNetSupervisor(folder, backbone="small_resnet", resolution=32)
+    assert not caplog.records
+    assert survey(folder).left_out == {".csv": 1}
+
+
+def write_tiff(path: Path, *shape: int, dtype: type = np.float32, top: float = 1.0, bad: float | None = None) -> None:
+    values = np.random.default_rng(len(path.name) + int(path.stem)).random(shape) * top
+    if shape[2:] == (1,):
+        values = values[:, :, 0]
+    if bad is not None:
+        values[:9, :9] = bad
+    layout: dict[str, Any] = {} if shape[2:] in ((), (1,)) else {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(path, values.astype(dtype), metadata=None, **layout)
+
+
+def nan_in_some(root: Path) -> None:
+    for number in range(20):
+        write_tiff(root / f"{number}.tif", 48, 48, bad=np.nan if number % 4 == 0 else None)
+
+
+def infinity(root: Path) -> None:
+    for number in range(8):
+        write_tiff(root / f"{number}.tif", 48, 48, 4, bad=np.inf if number == 7 else None)
+
+
+def mixed_channels(*kinds: int) -> Callable[[Path], None]:
+    def fill(root: Path) -> None:
+        for number in range(12):
+            write_tiff(root / f"{number}.tif", 48, 48, kinds[number % len(kinds)], dtype=np.uint16, top=60000)
+
+    return fill
+
+
+def small(side: int) -> Callable[[Path], None]:
+    def fill(root: Path) -> None:
+        for number in range(8):
+            picture(number, (side, side)).save(root / f"{number}.png")
+
+    return fill
+
+
+def dim(root: Path) -> None:
+    for number in range(8):
+        write_tiff(root / f"{number}.tif", 48, 48, dtype=np.uint16, top=65535 if number == 0 else 300)
+
+
+def constant(root: Path) -> None:
+    for number in range(8):
+        Image.new("RGB", (40, 40), (number, 9, 99)).save(root / f"{number}.png")
+
+
+def damaged(root: Path) -> None:
+    small(40)(root)
+    (root / "9.png").write_bytes(b"nothing")
+
+
+def all_damaged(root: Path) -> None:
+    for number in range(14):
+        (root / f"{number}.png").write_bytes(b"nothing")
+
+
+KINDS = {
+    "nan": nan_in_some,
+    "infinity": infinity,
+    "grey and colour": mixed_channels(1, 3),
+    "grey and 4 bands": mixed_channels(1, 4),
+    "colour and 4 bands": mixed_channels(3, 4),
+    "5 bands": mixed_channels(5),
+    "MNIST": small(28),
+    "icons": small(8),
+    "large": small(300),
+    "dim": dim,
+    "constant": constant,
+    "damaged": damaged,
+    "all damaged": all_damaged,
+}
+
+
+def trained_on(root: Path, **options: Any) -> list[str]:
+    """What training stops at: an error of its beginning, or each image that it cannot use."""
+    try:
+        supervisor = RotateNetSupervisor(root, backbone="small_resnet", **options)
+    except DataError as error:
+        return [str(error)]
+    images, stopped = supervisor.image_dataset, []
+    for index in range(len(images)):
+        try:
+            images.read(index)
+        except DataError as error:
+            stopped.append(str(error))
+    return stopped
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_check_accepts_is_trained_on(kind: str, tmp_path: Path, capsys: Any) -> None:
+    KINDS[kind](tmp_path)
+    stopped = trained_on(tmp_path, resolution=32)
+    assert main(["check", str(tmp_path)]) == (1 if stopped else 0)
+    named = capsys.readouterr().out
+    for reason in stopped:
+        assert kind == "all damaged" or reason.split("`")[1].removeprefix(f"{tmp_path}/") in named
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_check_advises_is_accepted(kind: str, tmp_path: Path) -> None:
+    KINDS[kind](tmp_path)
+    text = str(survey(tmp_path))
+    for side in re.findall(r"resolution=(\d+)", text):
+        fit_preprocessing(open_source(tmp_path), resolution=int(side), on_error="skip")
+    for channels in re.findall(r"channels=(\d+)", text):
+        assert trained_on(tmp_path, resolution=32, channels=int(channels)) == []
+    if "--on-error skip" in text:
+        supervisor = RotateNetSupervisor(tmp_path, backbone="small_resnet", resolution=32)
+        supervisor.supervise(epochs=1, batch_size=4, on_error="skip", verbose=False, watch=0, checkpoint_every=0)
+    if kind in ("MNIST", "icons", "constant"):
+        assert "remove them" not in text
+    if kind in ("grey and 4 bands", "colour and 4 bands", "all damaged"):
+        assert "--on-error skip" not in text
+    if kind == "grey and 4 bands":
+        assert "channels=4" in text
+
+
+def test_dim_images_of_16_bits_are_not_constant(tmp_path: Path) -> None:
+    dim(tmp_path)
+    write_tiff(tmp_path / "8.tif", 48, 48, dtype=np.uint16, top=0)
+    found = survey(tmp_path)
+    assert [Path(name).name for name in found.constant] == ["8.tif"]
+    assert len(found.dim) == 7
+    assert "value_range" in str(found)
+
+
+def test_a_coloured_image_without_content_is_constant(folder: Path) -> None:
+    Image.new("RGB", (64, 64), (200, 9, 90)).save(folder / "flat.png")
+    assert [Path(name).name for name in survey(folder).constant] == ["flat.png"]
+
+
+def test_one_image_is_too_few_for_check_as_for_training(tmp_path: Path, capsys: Any) -> None:
+    picture(0).save(tmp_path / "0.png")
+    assert main(["check", str(tmp_path)]) == 2
+
+
+def test_all_unreadable_files_are_listed(tmp_path: Path, capsys: Any) -> None:
+    all_damaged(tmp_path)
+    assert main(["check", str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    assert all(f"{number}.png" in printed for number in range(14))

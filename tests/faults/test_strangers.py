@@ -308,12 +308,26 @@ FORMATS: dict[str, Callable[[], bytes]] = {
     "tiff": lambda: encoded("TIFF"),
     "deflated tiff": lambda: encoded("TIFF", compression="tiff_deflate"),
     "gif": lambda: encoded("GIF"),
+    "jpeg 2000": lambda: encoded("JPEG2000"),
+    "ppm": lambda: encoded("PPM"),
+    "avif": lambda: encoded("AVIF"),
     "deep png": deep_png,
     "bands": bands_tiff,
 }
 
 
-HEADS = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"RIFF\x20\0\0\0WEBP", b"BM", b"GIF89a"]
+HEADS = [
+    b"",
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"II*\0",
+    b"MM\0*",
+    b"RIFF\x20\0\0\0WEBP",
+    b"BM",
+    b"GIF89a",
+    b"\xff\x4f\xff\x51",
+    b"P6 9 9 ",
+]
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 from typing import BinaryIO
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile, features
 
 from super_selfish.datasets.sources import open_source
 from super_selfish.errors import DataError
@@ -70,6 +73,89 @@ def test_a_row_makes_a_format_readable(tmp_path: Path, monkeypatch: pytest.Monke
     assert read_header(tmp_path / "x.toy") == (2, 3, 1, "uint8")
 
 
+def noise(*shape: int, dtype: type = np.uint8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, shape, dtype)
+
+
+LOSSLESS = [".gif", ".jp2", ".j2k", ".ppm", ".pgm"]
+
+
+@pytest.mark.parametrize("extension", LOSSLESS)
+def test_lossless_formats_of_pillow(extension: str, tmp_path: Path) -> None:
+    pixels = noise(40, 50) if extension in (".gif", ".pgm") else noise(40, 50, 3)
+    Image.fromarray(pixels).save(tmp_path / f"x{extension}")
+    read = read_image(open_source(tmp_path).path(0))
+    assert np.array_equal(read, pixels.reshape(40, 50, -1))
+    assert read_header(tmp_path / f"x{extension}") == (*read.shape, "uint8")
+
+
+@pytest.mark.parametrize("extension", [".gif", ".avif", ".jfif", ".pbm"])
+def test_other_formats_of_pillow(extension: str, tmp_path: Path) -> None:
+    smooth = Image.fromarray(noise(6, 8, 3)).resize((64, 48), Image.Resampling.BICUBIC)
+    smooth = smooth.convert({".gif": "P", ".pbm": "1"}.get(extension, "RGB"))
+    smooth.save(tmp_path / f"x{extension}", format="JPEG" if extension == ".jfif" else None, quality=95)
+    read, right = read_image(open_source(tmp_path).path(0)), np.asarray(smooth.convert("RGB"), np.float64)
+    assert read.shape[:2] == (48, 64)
+    assert np.abs(read - right).mean() < 6
+    assert read_header(tmp_path / f"x{extension}") == (*read.shape, "uint8")
+
+
+def test_an_animation_gives_its_first_picture(tmp_path: Path) -> None:
+    pages = [Image.fromarray(noise(40, 50) // (1 + page)) for page in range(3)]
+    pages[0].save(tmp_path / "x.gif", save_all=True, append_images=pages[1:])
+    assert np.array_equal(read_image(tmp_path / "x.gif")[:, :, 0], np.asarray(pages[0]))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_deep_pnm_and_jpeg_2000_keep_their_depth(channels: int, tmp_path: Path) -> None:
+    pixels = noise(40, 50, channels, dtype=np.uint16)
+    header = b"P%d # a comment\n50 40\n65535\n" % (5 if channels == 1 else 6)
+    (tmp_path / "x.pnm").write_bytes(header + pixels.astype(">u2").tobytes())
+    lossless = [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]
+    cv2.imwrite(str(tmp_path / "x.jp2"), pixels[:, :, ::-1], lossless)
+    for name in ("x.pnm", "x.jp2"):
+        assert np.array_equal(read_image(tmp_path / name), pixels)
+        assert read_header(tmp_path / name) == (40, 50, channels, "uint16")
+
+
+@pytest.mark.parametrize("kind", [b"P5", b"P6"])
+def test_white_of_deep_pnm_is_that_of_the_file(kind: bytes, tmp_path: Path) -> None:
+    values = np.array([0, 1000, 4095], ">u2").repeat(1 if kind == b"P5" else 3)
+    (tmp_path / "x").write_bytes(kind + b"\n3 1\n4095\n" + values.tobytes())
+    assert read_image(tmp_path / "x")[0, :, 0].tolist() == [0, round(1000 * 65535 / 4095), 65535]
+
+
+HEIC = b"\0\0\0\x18ftypheic" + b"\0" * 99
+
+
+def test_heif_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "x.HEIC").write_bytes(HEIC)
+    with pytest.raises(DataError, match=r"super-selfish\[heif\]"):
+        read_image(open_source(tmp_path).path(0))
+
+
+def test_heif_is_read_by_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Toy(ImageFile.ImageFile):
+        def _open(self) -> None:
+            self._size, self._mode, self.tile = (50, 40), "RGB", []
+            self.im = Image.new("RGB", (50, 40), "red").im
+
+    monkeypatch.setitem(sys.modules, "pillow_heif", types.SimpleNamespace(HeifImageFile=Toy))
+    (tmp_path / "x.heic").write_bytes(HEIC)
+    assert read_image(tmp_path / "x.heic")[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(("module", "extension"), [("avif", ".avif"), ("jpg_2000", ".jp2")])
+def test_a_pillow_that_lacks_a_codec_is_named(
+    module: str, extension: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(noise(40, 50, 3)).save(tmp_path / f"x{extension}")
+    monkeypatch.setattr(features, "check", lambda name: name != module)
+    with pytest.raises(DataError, match="pillow"):
+        read_image(tmp_path / f"x{extension}")
+
+
 @pytest.mark.parametrize(("missing", "named"), [("toylib", "super-selfish\\[toys\\]"), ("other", "other")])
 def test_a_missing_package_is_named(missing: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def open_without_package(stream: BinaryIO, cover: Cover) -> OpenImage:
@@ -79,6 +165,16 @@ def test_a_missing_package_is_named(missing: str, named: str, tmp_path: Path, mo
     add(monkeypatch, Format("Toy", (".toy",), b"TOY", open_without_package, package="toylib", extra="toys"))
     with pytest.raises(DataError, match=named):
         read_image(tmp_path / "x.toy")
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_deflate", "packbits", "jpeg"])
+@pytest.mark.parametrize("left", [4, 8, 100, 0.5, 0.99])
+def test_a_tiff_that_is_cut_short_is_named_and_said_to_be(compression: str | None, left: float, tmp_path: Path) -> None:
+    Image.fromarray(noise(64, 64, 3)).save(tmp_path / "x.tif", compression=compression)
+    content = (tmp_path / "x.tif").read_bytes()
+    (tmp_path / "x.tif").write_bytes(content[: left if left > 1 else int(left * len(content))])
+    with pytest.raises(DataError, match=r"x\.tif.*cut short"):
+        read_image(tmp_path / "x.tif")
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])

@@ -13,7 +13,7 @@ import tifffile
 from super_selfish.errors import DataError
 from super_selfish.images import image_files
 from super_selfish.images.image_files import read_header, read_image
-from super_selfish.images.tiff_pages import bands_of_stack
+from super_selfish.images.tiff.pages import bands_of_stack
 
 RNG = np.random.default_rng(0)
 DEEP = RNG.integers(0, 60_000, (20, 30), dtype=np.uint16)

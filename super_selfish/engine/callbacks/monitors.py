@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from super_selfish.datasets.labels import matched, report_classes
 from super_selfish.datasets.memory_sources import evenly_spaced
+from super_selfish.datasets.sources import open_source
 from super_selfish.engine.callbacks.diagnostics import has_collapsed
 from super_selfish.engine.core.callback import Callback, Column, RunView
 from super_selfish.engine.core.expected_loss import CollapseRisk
@@ -207,7 +209,7 @@ class Probe(Callback):
 
     Args:
         data: Labelled images: a folder with a subfolder per class, a data set of (image, label), or (images, labels).
-        test: Labelled test images; None: a fixed fifth of ``data``.
+        test: Labelled test images, whose labels are matched by class name; None: a fixed fifth of ``data``.
         every: Number of epochs between two evaluations. The last epoch is always evaluated.
         linear: Also fit a linear probe, which takes longer than kNN.
 
@@ -220,6 +222,8 @@ class Probe(Callback):
         key: Column(title, "accuracy on held-out labelled images", True, True)
         for key, title in (("knn", "kNN"), ("probe", "Linear probe"))
     }
+
+    _reported = False
 
     def __init__(self, data: Any, test: Any = None, *, every: int = 10, linear: bool = True) -> None:
         check_argument(is_count(every, 1), "every", every, "a number of epochs, at least 1")
@@ -236,6 +240,7 @@ class Probe(Callback):
 
     def scores(self, supervisor: Any) -> dict[str, float]:
         """Accuracies in [0, 1] by name."""
+        self._match(supervisor.preprocessing.max_pixels)
         with in_eval_mode(supervisor):
             backbone = supervisor.get_backbone()
             x, y = self._labelled(backbone, self.data)
@@ -244,10 +249,23 @@ class Probe(Callback):
                 parts = (x[train], y[train], x[test], y[test])
             else:
                 parts = (x, y, *self._labelled(backbone, self.test))
+                self._report(y, parts[3])
         found = {"knn": float(knn(*parts))}
         if self.linear:
             found["probe"] = float(linear_probe(*parts, seed=0))
         return found
+
+    def _match(self, max_pixels: int) -> None:
+        """Open both data sets, if there are two: the same class gets the same label."""
+        if self.test is not None:
+            self.data = open_source(self.data, max_pixels=max_pixels)
+            self.test = matched(open_source(self.test, max_pixels=max_pixels), self.data)
+
+    def _report(self, y: Any, test_y: Any) -> None:
+        """Log once the classes that only one of the data sets has."""
+        if not self._reported:
+            self._reported = True
+            report_classes(y.tolist(), test_y.tolist(), self.test.class_names or self.data.class_names)
 
     def _labelled(self, backbone: nn.Module, data: Any) -> tuple[Any, Any]:
         features, labels = extract_features(backbone, data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import secrets
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -100,7 +100,7 @@ class SupervisorBase(Stages):
 
     @property
     def image_options(self) -> ImageOptions:
-        """The image options that the constructor was given, without ``cache`` and ``weights``."""
+        """The image options that the constructor was given, without ``cache``, ``weights`` and ``image_key``."""
         return self._setup.options
 
     @property
@@ -197,6 +197,11 @@ class SupervisorBase(Stages):
             setup.images.preprocessing = stored
             if twin is not None and setup.make is not None:
                 self.dataset = setup.make(setup.images)
+
+    def use_classes(self, names: Sequence[str] | None) -> None:
+        """Take the names of the classes from a weights file, if it has some."""
+        if names is not None:
+            self.model.classes = tuple(names)
 
     def rebuilt_for(self, stored: Preprocessing) -> SupervisorBase:
         """A supervisor with the same arguments, whose networks fit another resolution and number of channels."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
@@ -12,13 +11,14 @@ from typing import Any, Literal, TypedDict, cast
 import torch
 from torch import Tensor, nn
 
+from super_selfish.datasets.file_sources import report_left_out
 from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.datasets.resized_cache import chosen_folder
 from super_selfish.datasets.sources import open_source
 from super_selfish.engine.core.starting_weights import StartingWeights, Weights
 from super_selfish.errors import ConfigurationError, UnreadableImage
 from super_selfish.images.image_files import MAX_PIXELS
-from super_selfish.models.backbones import BackboneOutput, default_backbone, named_backbone
+from super_selfish.models.backbones import BackboneOutput, default_backbone, fresh_copy, named_backbone
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.decoders import Upsampling, decoder_layers
 from super_selfish.models.efficient import NormType
@@ -58,6 +58,8 @@ class ImageOptions(TypedDict, total=False):
             folder; a path: in this folder. No part of what is trained or stored: other runs may do without.
         weights: Where the backbone starts: the name of a training, a file of weights, a ``state_dict()`` or a network.
             No part of what is stored either.
+        image_key: Where the items of a data set hold the image, if they hold several: a key of a dict, or a place in a
+            tuple. No part of what is stored either.
     """
 
     resolution: int | tuple[int, int] | None
@@ -69,9 +71,10 @@ class ImageOptions(TypedDict, total=False):
     background: float | tuple[float, float, float] | None
     cache: str | os.PathLike[str] | None
     weights: Weights | None
+    image_key: str | int | None
 
 
-IMAGE_DEFAULTS = (None, None, "auto", None, MAX_PIXELS, None, None, None, None)
+IMAGE_DEFAULTS = (None, None, "auto", None, MAX_PIXELS, None, None, None, None, None)
 """In the order of :class:`ImageOptions`."""
 
 Shape = tuple[int, int, int]
@@ -85,7 +88,7 @@ class Setup:
     Attributes:
         images: The opened images, or None without a data set.
         preprocessing: What every image becomes.
-        options: The image options as given, but for ``cache`` and ``weights``, which change no image.
+        options: The image options as given, but for ``cache``, ``weights`` and ``image_key``, which are not stored.
         given: Networks, criteria and callables as given, by parameter name.
         deferred_error: About a file that could not be read; raised by ``supervise`` unless it skips such files.
         fingerprint: What the images are recognised by, once that is known.
@@ -121,13 +124,16 @@ class Setup:
         options = cast(ImageOptions, {key: value for key, value in options.items() if value is not None})
         folder = chosen_folder(options.pop("cache", None))
         weights = StartingWeights(options.pop("weights")) if "weights" in options else None
+        image_key = options.pop("image_key", None)
         settled: dict[str, Any] = dict(options)
         backbone = given.get("backbone")
         if dataset is None and settled.get("channels") is None and isinstance(backbone, nn.Module):
             settled["channels"] = expected_channels(backbone)
         source = None
         if dataset is not None:
-            source = open_source(dataset, max_pixels=settled.get("max_pixels", MAX_PIXELS), minimum=2)
+            most = settled.get("max_pixels", MAX_PIXELS)
+            source = open_source(dataset, max_pixels=most, minimum=2, image_key=image_key)
+            report_left_out(source)
         deferred_error = None
         try:
             preprocessing = fit_preprocessing(source, **settled)
@@ -283,16 +289,6 @@ class Setup:
         """The loss that was given, or a fresh default."""
         given = self.given.get("loss")
         return default() if given is None else given
-
-
-def fresh_copy(network: nn.Module) -> nn.Module:
-    """A copy of a network with initial weights of its own, as far as its layers can draw them."""
-    twin = copy.deepcopy(network)
-    for module in twin.modules():
-        reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()
-    return twin
 
 
 def overlaid(stored: Preprocessing, setup: Setup) -> Preprocessing:

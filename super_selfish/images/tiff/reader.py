@@ -19,8 +19,8 @@ from super_selfish.images.arrays import apply_orientation, exif_orientation, fro
 from super_selfish.images.functional import Image
 from super_selfish.images.nodata import equal_to, gdal_nodata
 from super_selfish.images.open_image import Cover, Mask, OpenImage, open_pillow
-from super_selfish.images.tiff_arrays import decoded, is_valid, tifffile_of
-from super_selfish.images.tiff_pages import channels_of_ome, mask_page, multiple_files, pictures, plan_of
+from super_selfish.images.tiff.arrays import decoded, is_valid, tifffile_of
+from super_selfish.images.tiff.pages import channels_of_ome, mask_page, multiple_files, pictures, plan_of
 
 WIDTH, HEIGHT, BITS, PHOTOMETRIC, DESCRIPTION, ORIENTATION, SAMPLES = 256, 257, 258, 262, 270, 274, 277
 TILE_WIDTH, TILE_HEIGHT = 322, 323

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from super_selfish.datasets.image_source import ImageSource, Loaded
+from super_selfish.datasets.image_source import Loaded
 from super_selfish.datasets.preprocessed import Preprocessing, not_finite
-from super_selfish.datasets.sample import Sample
-from super_selfish.errors import DataError, UnreadableImage
+from super_selfish.errors import UnreadableImage
 from super_selfish.images.functional import Image
+from super_selfish.images.image_files import printable
 
 _SHOWN = 5
 
@@ -40,14 +40,6 @@ class PixelFindings:
     values: int = 0
     beyond: float = 0.0
 
-    @classmethod
-    def of(cls, source: ImageSource) -> PixelFindings:
-        """None yet; the value range is that which training settles on."""
-        try:
-            return cls(value_range=Sample(source, skip=True).value_range())
-        except DataError:  # no image can be read, which the survey reports one by one
-            return cls()
-
     def add(self, name: str, loaded: Loaded, messages: list[str]) -> Image:
         """Count what is in an image.
 
@@ -59,7 +51,7 @@ class PixelFindings:
         """
         image, _, missing = loaded
         if not_finite(image, missing) is not None:
-            raise UnreadableImage(f"`{name}`: pixel values are not finite.")
+            raise UnreadableImage(f"Image `{printable(name)}`: pixel values are not finite.")
         if messages:
             self.damaged.append((name, "; ".join(dict.fromkeys(messages))))
         valid = image
@@ -81,7 +73,7 @@ class PixelFindings:
             self.clipped.append((name, share))
 
     @property
-    def advice(self) -> list[str]:
+    def recommendations(self) -> list[str]:
         """What to set, or to do, before training."""
         found = []
         if self.damaged:
@@ -116,6 +108,6 @@ def _percent(share: float) -> str:
 
 
 def _shown(lines: list[str], most: int = _SHOWN) -> Iterator[str]:
-    yield from (f"  {line}" for line in lines[:most])
+    yield from (f"  {printable(line)}" for line in lines[:most])
     if len(lines) > most:
         yield f"  and {len(lines) - most} more"

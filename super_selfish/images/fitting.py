@@ -58,9 +58,9 @@ class Fit(NamedTuple):
         if self.scale < 1.0:
             shrunk = functional.resample if self.scale * _BILINEAR_UP_TO >= 1.0 else _by_area
             return shrunk(part, self.size)
-        if not _enlarges_too_much(self.is_complete, self.size, self.scale):
+        if not _enlarges_too_much(self.whole, self.size, self.scale):
             return functional.fit(part, *self.size)
-        spans = zip(self.is_complete, self.size, (self.rows, self.columns), strict=True)
+        spans = zip(self.whole, self.size, (self.rows, self.columns), strict=True)
         y, x = (_positions(there, side, self.scale, first, last) for there, side, (first, last) in spans)
         across, down = np.meshgrid(x, y)
         return functional.remap(np.ascontiguousarray(part), across, down)

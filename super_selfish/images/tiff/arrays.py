@@ -13,7 +13,7 @@ from super_selfish.images.arrays import apply_orientation, canonical, canonical_
 from super_selfish.images.functional import Image
 from super_selfish.images.nodata import equal_to, gdal_nodata
 from super_selfish.images.open_image import Mask
-from super_selfish.images.tiff_pages import Plan, mask_page, multiple_files, plan_of
+from super_selfish.images.tiff.pages import Plan, mask_page, multiple_files, plan_of
 
 if TYPE_CHECKING:
     import tifffile

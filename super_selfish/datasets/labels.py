@@ -1,0 +1,258 @@
+"""Labels of two sources: numbers of the same class are the same, whatever each source calls and numbers its own."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from super_selfish.datasets.image_dataset import ImageDataset
+from super_selfish.datasets.image_source import ImageSource, Loaded
+from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.images.functional import Image
+from super_selfish.images.image_files import AlphaRule, Header, printable
+
+UNKNOWN = -1
+"""The label of images whose class is not in a list of classes, where classes have no names."""
+
+_SHOWN = 5
+
+logger = logging.getLogger("super_selfish")
+
+Names = tuple[str, ...] | None
+"""The names of classes by label; None: labels are plain integers."""
+
+
+class RenumberedSource(ImageSource):
+    """The images of a source with other numbers for its labels.
+
+    Args:
+        source: Where images and labels are read.
+        numbers: The new label by the old one; labels that are not in it become -1.
+        class_names: The names of the classes by their new labels.
+    """
+
+    def __init__(self, source: ImageSource, numbers: Mapping[int, int], class_names: Names) -> None:
+        self.source = source
+        self.numbers = dict(numbers)
+        self.class_names = class_names
+        self.kind = source.kind
+        self.thread_safe = source.thread_safe
+        self.left_out = source.left_out
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.source)
+
+    def read(self, index: int) -> Image:
+        """Image ``index`` of the source."""
+        return self.source.read(index)
+
+    def header(self, index: int) -> Header:
+        """The header of image ``index`` of the source."""
+        return self.source.header(index)
+
+    def label(self, index: int) -> int | None:
+        """The new label of image ``index``."""
+        return self._renumbered(self.source.label(index))
+
+    def item(self, index: int) -> tuple[Image, int | None]:
+        """Image and new label at the cost of one reading."""
+        image, label = self.source.item(index)
+        return image, self._renumbered(label)
+
+    def load(self, index: int) -> Loaded:
+        """Image, new label and mask at the cost of one reading."""
+        return self._with_new_label(self.source.load(index))
+
+    def examine(self, index: int) -> tuple[Loaded, list[str]]:
+        """The same, with what decoders report."""
+        loaded, messages = self.source.examine(index)
+        return self._with_new_label(loaded), messages
+
+    def with_alpha(self, rule: AlphaRule) -> RenumberedSource:
+        """The same of the source with another rule for alpha channels."""
+        return RenumberedSource(self.source.with_alpha(rule), self.numbers, self.class_names)
+
+    def covering(self, resolution: tuple[int, int]) -> RenumberedSource:
+        """The same of the source that covers the resolution."""
+        return RenumberedSource(self.source.covering(resolution), self.numbers, self.class_names)
+
+    def name(self, index: int) -> str:
+        """What the source calls image ``index``."""
+        return self.source.name(index)
+
+    def keys(self) -> npt.NDArray[np.int64] | None:
+        """The keys of the source."""
+        return self.source.keys()
+
+    def stamp(self) -> str | None:
+        """The stamp of the source."""
+        return self.source.stamp()
+
+    def fingerprint(self) -> dict[str, int | str]:
+        """The fingerprint of the source."""
+        return self.source.fingerprint()
+
+    def _with_new_label(self, loaded: Loaded) -> Loaded:
+        return loaded._replace(label=self._renumbered(loaded.label))
+
+    def _renumbered(self, label: int | None) -> int | None:
+        return None if label is None else self.numbers.get(label, UNKNOWN)
+
+
+def with_classes(source: ImageSource, classes: Sequence[str]) -> ImageSource:
+    """A source whose labels are positions in a list of class names.
+
+    Classes that are not in the list are numbered after it. Labels of a source without class names are matched as text
+    if a name is a number (``"7"`` is 7); otherwise they already are positions in the list.
+
+    Args:
+        source: Labelled images.
+        classes: Names by label.
+
+    Returns:
+        The same images; the source itself if its numbers are right.
+
+    Raises:
+        ConfigurationError: If ``classes`` is no list of different names.
+        DataError: If no class of the source is in the list.
+    """
+    names = check_classes(classes)
+    own = source.class_names
+    if own is None and names == _counted(len(names)):
+        return source
+    numbers, all_names = numbering(own, names)
+    if own is None and numbers and source.kind != "dataset":  # other kinds tell labels without reading images
+        present = {label for index in range(len(source)) if (label := source.label(index)) is not None}
+        extra = sorted(present - set(numbers))
+        numbers |= {label: len(names) + place for place, label in enumerate(extra)}
+        all_names = (*all_names, *map(str, extra))
+    if not numbers or (own == all_names and all(old == new for old, new in numbers.items())):
+        return source
+    if not isinstance(source, ImageDataset):
+        return RenumberedSource(source, numbers, all_names)
+    images = copy.copy(source)
+    images.source, images.class_names = RenumberedSource(source.source, numbers, all_names), all_names
+    images.preprocessing = source.preprocessing  # opens the cache, and what covers the resolution, of the new source
+    return images
+
+
+def matched(source: ImageSource, reference: ImageSource) -> ImageSource:
+    """A source whose labels mean the same classes as those of another source; see :func:`with_classes`.
+
+    Raises:
+        DataError: If both have class names and share none.
+    """
+    if reference.class_names is not None:
+        return with_classes(source, reference.class_names)
+    own = source.class_names
+    if own is None:
+        return source
+    if not any(map(_is_integer, own)):
+        _warn_of_positions(own)
+        return source
+    numbers = {label: int(name) if _is_integer(name) else -1 - label for label, name in enumerate(own)}
+    return RenumberedSource(source, numbers, None)
+
+
+def numbering(own: Names, classes: Sequence[str]) -> tuple[dict[int, int], tuple[str, ...]]:
+    """How labels become positions in a list of class names.
+
+    Args:
+        own: The names of the labels; None if these are plain integers.
+        classes: The list.
+
+    Returns:
+        The position of each label, empty if labels are positions already; and all names, those that are not in the list
+        at its end.
+
+    Raises:
+        DataError: If both are names and have none in common.
+    """
+    names = tuple(classes)
+    if own is None:
+        numbers = {int(name): label for label, name in enumerate(names) if _is_integer(name)}
+        if not numbers:
+            _warn_of_positions(names)
+        return numbers, names
+    known = {_key(name): label for label, name in enumerate(names)}
+    if not any(_key(name) in known for name in own):
+        if names == _counted(len(names)) and not any(map(_is_integer, own)):
+            _warn_of_positions(own)
+            return {}, own
+        raise DataError(
+            "The two data sets have no class in common.",
+            expected=f"some of the classes {names_of(range(len(names)), names)}",
+            received=names_of(range(len(own)), own),
+            fix="Give folders of classes, or a column of labels, the same names in both.",
+        )
+    extra = [name for name in own if _key(name) not in known]
+    known |= {_key(name): len(names) + place for place, name in enumerate(extra)}
+    return {label: known[_key(name)] for label, name in enumerate(own)}, (*names, *extra)
+
+
+def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """Class names as a tuple.
+
+    Raises:
+        ConfigurationError: If they are not different strings.
+    """
+    names = () if isinstance(classes, str) else tuple(classes)
+    if not names or not all(isinstance(name, str) for name in names) or len(set(map(_key, names))) < len(names):
+        raise ConfigurationError(
+            "`classes` is no list of class names.",
+            expected="different names by label, such as open_source(train).class_names",
+            received=repr(classes),
+        )
+    return names
+
+
+def report_classes(train: Iterable[int], test: Iterable[int], names: Names = None) -> None:
+    """Log the classes that only one of two data sets has.
+
+    Args:
+        train: Labels of the images that a classifier is fitted on, or those that it knows.
+        test: Labels of those that it is tested on.
+        names: The names by label, those of both data sets.
+    """
+    known, found = set(train), set(test)
+    if found - known:
+        logger.warning(
+            "Classes that only the test images have (they count as wrong): %s.", names_of(found - known, names)
+        )
+    if known - found:
+        logger.warning("Classes without test images: %s.", names_of(known - found, names))
+
+
+def names_of(labels: Collection[int], names: Names) -> str:
+    """Some labels for people: names where there are any."""
+    words = [
+        printable(names[label]) if names is not None and 0 <= label < len(names) else str(label)
+        for label in sorted(labels)
+    ]
+    return ", ".join(words[:_SHOWN]) + (f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else "")
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name)  # macOS stores accents apart
+
+
+def _is_integer(name: str) -> bool:
+    return re.fullmatch(r"[+-]?\d{1,18}", name) is not None
+
+
+def _counted(count: int) -> tuple[str, ...]:
+    return tuple(str(number) for number in range(count))
+
+
+def _warn_of_positions(names: Sequence[str]) -> None:
+    logger.warning(
+        "Labels of one data set are numbers and those of the other are names: number 0 is taken for %s, and so on.",
+        printable(names[0]),
+    )

@@ -1,0 +1,122 @@
+"""Reading a data set as training would, before hours are spent on it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from super_selfish.datasets.file_sources import FileSource
+from super_selfish.datasets.image_source import ImageSource
+from super_selfish.datasets.preprocessed import LUMA, MINIMUM_SIDE, Preprocessing, check_channels
+from super_selfish.datasets.preprocessing import fit_preprocessing
+from super_selfish.datasets.sources import open_source
+from super_selfish.datasets.survey.duplicates import Copies, near_duplicates
+from super_selfish.datasets.survey.findings import DIM, Survey
+from super_selfish.errors import DataError, UnreadableImage
+from super_selfish.images import functional
+from super_selfish.images.functional import Image
+from super_selfish.images.image_files import MAX_PIXELS, printable, read_orientation
+
+_THUMB = 16  # px of a side of what images are compared by
+_SEEN = 128  # px that an image is at least read at
+_FLAT = 2  # levels between the darkest and the brightest pixel of a constant image
+
+
+def survey(data: object, *, max_pixels: int = MAX_PIXELS) -> Survey:
+    """Read every image once by the rules of training, and report what there is.
+
+    Args:
+        data: Anything that a supervisor can be made of.
+        max_pixels: Larger images count as unreadable.
+
+    Raises:
+        ConfigurationError: If this kind of data is not accepted.
+        DataError: If there are fewer than two images.
+    """
+    source = open_source(data, max_pixels=max_pixels, minimum=2)
+    found = Survey(len(source), left_out=dict(source.left_out))
+    with contextlib.suppress(DataError):  # of none that were looked at; each is named below
+        found.preprocessing = fit_preprocessing(source, max_pixels=max_pixels, on_error="skip")
+    thumbs: list[npt.NDArray[np.float32]] = []
+    names: list[str] = []
+    sums: dict[int, npt.NDArray[np.float64]] = {}
+    found.pixels.value_range = found.preprocessing.value_range
+    source = source.with_alpha(found.preprocessing.alpha_rule)
+    copies = Copies(source)
+    for index, image, values in _readable(source, found):
+        name = source.name(index)
+        if not _is_constant(image):
+            original = copies.original(index, image)
+            if original is None:
+                thumbs.append(_thumbnail(values))
+                names.append(name)
+            else:
+                found.copies.append((source.name(original), name))
+            if image.dtype != np.uint8 and np.ptp(values) < DIM * 255:
+                found.dim.append(name)
+        else:
+            found.constant.append(name)
+        moments = np.stack([values.mean((0, 1)), np.square(values).mean((0, 1))]).astype(np.float64)
+        sums[image.shape[2]] = sums.get(image.shape[2], np.zeros_like(moments)) + moments
+    if len(sums) == 1:
+        mean, square = next(iter(sums.values())) / max(1, found.images - len(found.unreadable))
+        found.mean = tuple(float(value) for value in mean / 255)
+        found.std = tuple(float(value) for value in np.sqrt(np.maximum(square - mean**2, 0)) / 255)
+    found.duplicates = [(names[a], names[b]) for a, b in near_duplicates(np.stack(thumbs))] if thumbs else []
+    return found
+
+
+def _readable(source: ImageSource, found: Survey) -> Iterator[tuple[int, Image, npt.NDArray[np.float32]]]:
+    """Each image that training accepts, as it is and as training scales it: from 0 to 255."""
+    reduced = source.covering((_SEEN, _SEEN))
+    for index in range(len(source)):
+        name = source.name(index)
+        try:
+            header = source.header(index)
+            found.channels[header.channels] += 1
+            image = found.pixels.add(name, *reduced.examine(index))
+            values = _levels(image, found.preprocessing, name)
+        except DataError as error:
+            found.unreadable.append((name, str(error)))
+            found.skippable = found.skippable and isinstance(error, UnreadableImage)
+            continue
+        found.sizes[header.height, header.width] += 1
+        found.depths[header.dtype] += 1
+        if min(header.height, header.width) < MINIMUM_SIDE:
+            found.tiny.append(name)
+        if isinstance(source, FileSource):
+            orientation = read_orientation(source.path(index), source.max_pixels)
+            found.orientations[orientation] += 1
+            if orientation >= 5 and header.width > header.height:  # cameras store portraits in landscape format
+                found.turned_twice.append(name)
+        yield index, image, values
+
+
+def _levels(image: Image, preprocessing: Preprocessing, name: str) -> npt.NDArray[np.float32]:
+    """An image at its own size as training scales it, on the scale of 0 to 255.
+
+    Raises:
+        DataError: If training refuses it; the message names it.
+    """
+    same_size = dataclasses.replace(preprocessing, resolution=image.shape[:2], channels=image.shape[2])
+    try:
+        check_channels(image.shape[2], preprocessing.channels)
+        values = same_size.image(image)
+    except DataError as error:
+        raise type(error)(f"Image `{printable(name)}`: {error}") from error
+    return values.astype(np.float32) if values.dtype == np.uint8 else values * np.float32(255)
+
+
+def _is_constant(image: Image) -> bool:
+    """Whether an image is of one colour, but for the noise of a compression."""
+    spread = image.max((0, 1)).astype(np.float64) - image.min((0, 1))
+    return bool(spread.max() <= (_FLAT if image.dtype == np.uint8 else 0))
+
+
+def _thumbnail(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    grey = values @ LUMA if values.shape[2] == 3 else values.mean(axis=2)
+    return functional.resize(np.ascontiguousarray(grey[:, :, None]), _THUMB, _THUMB)[:, :, 0]

@@ -1,0 +1,115 @@
+"""Images listed in a CSV file, with their labels."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from super_selfish.datasets.file_sources import FileSource, with_slashes
+from super_selfish.datasets.folders import Paths
+from super_selfish.datasets.image_source import NO_LABEL, ImageSource
+from super_selfish.errors import DataError
+from super_selfish.images.formats import EXTENSIONS
+from super_selfish.images.image_files import printable
+
+PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img")
+LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category")
+
+
+def open_table(table: Path, max_pixels: int) -> ImageSource:
+    """The files listed in a CSV file, with its labels; relative paths start at the folder of the CSV file.
+
+    Raises:
+        DataError: If it cannot be read, lists nothing, has no column of paths, or none of the files exists.
+    """
+    rows = _rows(table)
+    first = [cell.strip().lower() for cell in rows[0]] if rows else []
+    path_column = next((first.index(name) for name in PATH_COLUMNS if name in first), None)
+    label_column = next((first.index(name) for name in LABEL_COLUMNS if name in first), None)
+    if path_column is not None:
+        rows = rows[1:]
+    elif first and first[0].endswith(EXTENSIONS):
+        path_column, label_column = 0, 1 if len(first) > 1 else None
+    elif first:
+        raise DataError(
+            f"`{printable(table)}` has no column of paths.",
+            expected=f"a column called {', '.join(PATH_COLUMNS)}, or no header and the paths first",
+            received=f"a first row {rows[0]}",
+        )
+    if not rows or path_column is None:
+        raise DataError(f"`{printable(table)}` lists no images.")
+    paths = [_cell(row, path_column) for row in rows]
+    if "" in paths:
+        raise DataError(f"Entry {paths.index('') + 1} of `{printable(table)}` has no path.")
+    root = str(table.parent)
+    source = FileSource(root, Paths.of([_as_bytes(with_slashes(root, path)) for path in paths]), max_pixels)
+    _check_some_exist(source, table)
+    if label_column is None:
+        return source
+    return source.with_labels(*number_labels([_cell(row, label_column) for row in rows]))
+
+
+def _as_bytes(path: str | os.PathLike[str]) -> bytes:
+    """A path of a table as the file system has it: bytes that are not UTF-8 stay as they are."""
+    return os.fspath(path).encode("utf-8", "surrogateescape") if os.name != "nt" else os.fsencode(path)
+
+
+def _text(table: Path) -> str:
+    """The text of a table: UTF-8, or UTF-16 with a byte order mark, as spreadsheets write it.
+
+    Raises:
+        DataError: If it is UTF-16 without a byte order mark, or no text.
+    """
+    content = table.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
+    if b"\0" in content:
+        raise DataError(
+            f"`{printable(table)}` is no text in UTF-8.",
+            received="zero bytes, as in UTF-16 without a byte order mark, or in a spreadsheet file",
+            fix="Save it as CSV in UTF-8.",
+        )
+    return content.decode("utf-8-sig", "surrogateescape")
+
+
+def _rows(table: Path) -> list[list[str]]:
+    try:
+        lines = _text(table).splitlines(keepends=True)
+        head = lines[0] if lines else ""
+        delimiter = max(",;\t", key=head.count)
+        return [row for row in csv.reader(lines, delimiter=delimiter) if any(cell.strip() for cell in row)]
+    except (OSError, csv.Error) as error:
+        raise DataError(f"`{printable(table)}` cannot be read: {error}.") from error
+
+
+def _cell(row: list[str], column: int) -> str:
+    return row[column].strip() if column < len(row) else ""
+
+
+def _check_some_exist(source: FileSource, table: Path) -> None:
+    tried = sorted({(len(source) - 1) * step // 15 for step in range(16)})
+    if not any(os.path.exists(source.path(index)) for index in tried):  # noqa: PTH110
+        raise DataError(
+            f"None of {len(tried)} files listed in `{printable(table)}` that were looked for exists.",
+            expected=f"paths relative to `{printable(table.parent)}`, or absolute ones",
+            received=printable(source.path(0)),
+            fix="Paths of Windows with a drive letter have to be made relative."
+            if re.match(r"[A-Za-z]:[\\/]", source.name(0))
+            else None,
+        )
+
+
+def number_labels(words: Sequence[str]) -> tuple[npt.NDArray[np.int64], tuple[str, ...] | None]:
+    """Labels as numbers: integers are kept, anything else is numbered in sorted order; empty means no label."""
+    if all(re.fullmatch(r"[+-]?\d{1,18}", word) for word in words if word):
+        return np.array([int(word) if word else NO_LABEL for word in words], np.int64), None
+    names = sorted({word for word in words if word})
+    number = {name: place for place, name in enumerate(names)}
+    return np.array([number.get(word, NO_LABEL) for word in words], np.int64), tuple(names)
