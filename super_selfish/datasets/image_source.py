@@ -24,11 +24,13 @@ class ImageSource(ABC):
         kind: "files", "arrays" or "dataset".
         class_names: The names behind the labels, if they have names.
         thread_safe: Whether several threads may read at once; a source has to say so.
+        overrides_indexing: Whether a subclass overrides ``__getitem__``: its items then are the images.
     """
 
     kind: str = "files"
     class_names: tuple[str, ...] | None = None
     thread_safe: bool = False
+    overrides_indexing: bool = False
     _labels: npt.NDArray[np.int64] | None = None
     _alpha_told: bool = False
 

@@ -213,8 +213,8 @@ class ImageDataset(ImageSource):
         if cache is not None and self._stamp is None:
             logger.warning("`cache` keeps images of files only: a folder, a list of paths or a CSV file.")
         self.preprocessing = preprocessing
-        self.kind = source.kind
-        self.class_names = source.class_names
+        self.kind, self.class_names = source.kind, source.class_names
+        self.overrides_indexing = type(self).__getitem__ is not ImageDataset.__getitem__
         self.thread_safe = source.thread_safe
 
     @property
@@ -238,7 +238,7 @@ class ImageDataset(ImageSource):
             ConfigurationError: If this kind of data is not accepted.
             DataError: If there are fewer than ``minimum`` images.
         """
-        if isinstance(data, ImageDataset):
+        if isinstance(data, ImageDataset) and not data.overrides_indexing:
             data = data.source
         return cls(open_source(data, max_pixels=preprocessing.max_pixels, minimum=minimum), preprocessing)
 

@@ -55,7 +55,7 @@ def open_source(data: object, *, max_pixels: int = MAX_PIXELS, minimum: int = 1)
 
 def _open(data: object, max_pixels: int) -> ImageSource:
     if isinstance(data, ImageSource):
-        return data
+        return DatasetSource(data, max_pixels) if data.overrides_indexing else data
     if isinstance(data, (str, os.PathLike)):
         return _open_path(data, max_pixels)
     if isinstance(data, np.ndarray) and data.dtype.kind in "OUS":

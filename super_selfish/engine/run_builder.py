@@ -115,7 +115,7 @@ class RunBuilder:
             device=supervisor.device.type,
             files=images is not None and images.kind == "files",
             cached=images is not None and images.cached,
-            custom=not isinstance(dataset, PretextDataset) or dataset.runs_user_code,
+            custom=not isinstance(dataset, PretextDataset) or dataset.overrides_indexing or dataset.runs_user_code,
             num_workers=settings.num_workers,
             cores=usable_cores(),
             threads=torch.get_num_threads(),

@@ -157,7 +157,7 @@ def _join_images(parts: list[Any], batched: bool, buffers: Buffers | None) -> Te
 
 def sample_of(dataset: Any, index: int, collate_fn: Collate | None) -> Any:
     """What the collator needs of one index: raw arrays where we collate, public items where the user does."""
-    if collate_fn is None and isinstance(dataset, PretextDataset):
+    if collate_fn is None and isinstance(dataset, PretextDataset) and not dataset.overrides_indexing:
         return dataset.sample(index, current_generator())
     item = dataset[index]
     if collate_fn is not None:

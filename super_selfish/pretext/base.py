@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import itertools
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -27,23 +28,25 @@ logger = logging.getLogger("super_selfish")
 
 Sample = tuple[Any, ...]
 
-_current_key: contextvars.ContextVar[tuple[int, ...] | None] = contextvars.ContextVar("sample_key", default=None)
+_current_keys: contextvars.ContextVar[Iterator[tuple[int, ...]] | None] = contextvars.ContextVar(
+    "sample_keys", default=None
+)
 
 
 @contextlib.contextmanager
 def sample_key(*key: int) -> Iterator[None]:
-    """Within the block, the randomness of views and pretexts is that of this key."""
-    token = _current_key.set(key)
+    """Within the block, randomness is a function of this key, and another in each call of :func:`current_generator`."""
+    token = _current_keys.set(itertools.chain([key], ((*key, call) for call in itertools.count(1))))
     try:
         yield
     finally:
-        _current_key.reset(token)
+        _current_keys.reset(token)
 
 
 def current_generator() -> KeyedGenerator:
-    """The stream of the key that a loader has set; outside a loader, one drawn from torch's global generator."""
-    key = _current_key.get()
-    return generator_from_torch() if key is None else KeyedGenerator(*key)
+    """The next stream of the key that a loader has set; outside a loader, one drawn from torch's global generator."""
+    keys = _current_keys.get()
+    return generator_from_torch() if keys is None else KeyedGenerator(*next(keys))
 
 
 class PretextDataset(Dataset[Sample]):
@@ -51,7 +54,7 @@ class PretextDataset(Dataset[Sample]):
 
     A subclass implements :meth:`sample`. Indexing gives what :meth:`sample` gives with images as float32 tensors
     C×H×W in [0, 1]; the training loader calls :meth:`sample` itself, so that images stay uint8 until they are on the
-    device.
+    device. If a subclass overrides ``__getitem__``, the training loader indexes instead.
 
     Args:
         dataset: Anything that :func:`super_selfish.data.open_source` accepts, or an ``ImageDataset``.
@@ -70,6 +73,21 @@ class PretextDataset(Dataset[Sample]):
         If not, several threads read at once.
         """
         return not self.images.thread_safe
+
+    @property
+    def overrides_indexing(self) -> bool:
+        """Whether a subclass overrides ``__getitem__``: items are then trained as they are indexed."""
+        return type(self).__getitem__ is not PretextDataset.__getitem__
+
+    @property
+    def overrides_halves(self) -> bool:
+        """Whether :meth:`sample` is overridden below :meth:`begin` and :meth:`finish`, which then have no effect."""
+        classes = type(self).__mro__
+        depth = {
+            method: next(place for place, cls in enumerate(classes) if method in vars(cls))
+            for method in ("sample", "begin", "finish")
+        }
+        return "sample" in vars(self) or depth["sample"] < min(depth["begin"], depth["finish"])
 
     @abstractmethod
     def sample(self, index: int, generator: KeyedGenerator) -> Sample:

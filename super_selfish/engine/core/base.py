@@ -195,8 +195,8 @@ class SupervisorBase(Stages):
         self.preprocessing = setup.preprocessing = stored
         if isinstance(setup.images, ImageDataset):
             setup.images.preprocessing = stored
-            if twin is not None and setup.make is not None:
-                self.dataset = setup.make(setup.images)
+            if twin is not None and setup.make is not None and self.dataset is setup.made:
+                self.dataset = setup.dataset(setup.make)
 
     def rebuilt_for(self, stored: Preprocessing) -> SupervisorBase:
         """A supervisor with the same arguments, whose networks fit another resolution and number of channels."""

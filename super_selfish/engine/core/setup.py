@@ -84,6 +84,7 @@ class Setup:
         deferred_error: About a file that could not be read; raised by ``supervise`` unless it skips such files.
         fingerprint: What the images are recognised by, once that is known.
         make: Makes the exercise of images.
+        made: What it made.
         weights: Where backbones start.
     """
 
@@ -94,6 +95,7 @@ class Setup:
     deferred_error: UnreadableImage | None = None
     fingerprint: dict[str, int | str] | None = None
     make: Callable[[ImageDataset], Any] | None = None
+    made: Any = None
     weights: StartingWeights | None = None
 
     @classmethod
@@ -147,7 +149,8 @@ class Setup:
     def dataset(self, make: Callable[[ImageDataset], Any]) -> Any:
         """The pretext data set, if there are images."""
         self.make = make
-        return None if self.images is None else make(self.images)
+        self.made = None if self.images is None else make(self.images)
+        return self.made
 
     def backbone(self, norm_type: NormType = "batch", flat: bool = True) -> nn.Module:
         """The backbone that was given, by module or name, or the default one.
