@@ -153,7 +153,7 @@ class BankSupervisor(Supervisor):
                 expected="a data set with __len__ and __getitem__, whose items end in the index of the image",
                 received=type(dataset).__name__,
             )
-        images, begins = len(dataset), self.train_state.step == 0
+        images, begins = len(dataset), self._cursor.step == 0
         others = self.banks()[0]
         if len(others) != images or not self.is_same_dataset:
             if not begins:
@@ -193,7 +193,7 @@ class BankSupervisor(Supervisor):
 
     def logits(self, anchors: Tensor, bank: BatchedMemory, indices: Tensor, positives: Tensor | None = None) -> Tensor:
         """Similarities (batch, 1 + negatives) over the temperature: the positive first, -∞ for what is no negative."""
-        key = make_key(0 if self.settings is None else self.settings.seed, self.train_state.step, "negatives")
+        key = make_key(0 if self._settings is None else self._settings.seed, self._cursor.step, "negatives")
         own = bank[indices] if positives is None else positives
         if not self.shared_negatives:
             rows = bank.negatives_for_each(self.n, indices, key)
@@ -281,13 +281,13 @@ class BankSupervisor(Supervisor):
             return CaptionedImage(as_float(source.read(index)), caption, right)
 
         own = len(bank) == len(source) and self._shown is self.dataset and self.is_same_dataset
-        if self.train_state.step == 0 or len(anchors) < 2:
+        if self._cursor.step == 0 or len(anchors) < 2:
             return [[*row, panel(int(i), "its image")] for row, i in zip(rows, indices, strict=True)], None
         numbers = torch.arange(len(bank), device=indices.device) if own else indices
         alike = anchors @ (bank.rows() if own else anchors).T  # (batch, rows)
         is_own = numbers == indices[:, None]
-        if own and self.skipped:
-            alike[:, list(self.skipped)] = -math.inf  # cannot be shown
+        if own and self._skipped:
+            alike[:, list(self._skipped)] = -math.inf  # cannot be shown
         others = alike.masked_fill(is_own, -math.inf).topk(min(2, len(numbers) - 1))
         cosines = alike[is_own]
         found = cosines > others.values[:, 0]

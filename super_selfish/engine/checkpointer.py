@@ -44,11 +44,11 @@ class Checkpointer(Callback):
         self.settings = settings
         self.folder = CheckpointFolder(base)
         self.steps, self.seconds = interval(settings.checkpoint_every)
-        self.start_epoch = supervisor.train_state.epoch if resumed is None else resumed.start_epoch
-        self.written = supervisor.train_state.step
+        self.start_epoch = supervisor._cursor.epoch if resumed is None else resumed.start_epoch
+        self.written = supervisor._cursor.step
         self.moment = time.monotonic()
         self.fresh = resumed is None and not self._continues()
-        self.tried = False
+        self.tried = self.checked = False
 
     @property
     def wanted(self) -> bool:
@@ -60,13 +60,13 @@ class Checkpointer(Callback):
         steps = self.folder.steps()
         if not steps:
             return True
-        if steps[0] > self.supervisor.train_state.step:
+        if steps[0] > self.supervisor._cursor.step:
             return False
         try:
             newest = self.folder.newest_valid("size")
         except CheckpointError:  # none is whole: that is no reason not to train
             return False
-        return newest is not None and newest.manifest.get("run") == self.supervisor.run_id
+        return newest is not None and newest.manifest.get("run") == self.supervisor._run_id
 
     def on_train_begin(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
         """Tidy up, and say what becomes of an older training."""
@@ -74,7 +74,7 @@ class Checkpointer(Callback):
             return
         self.folder.clean()
         if self.fresh:
-            self.supervisor.run_id = secrets.token_hex(8)
+            self.supervisor._run_id = secrets.token_hex(8)
             logger.warning(
                 "`%s` holds an older training: it becomes `%s` after the first step of this one. "
                 'To continue it instead, call supervise(..., resume="auto").',
@@ -84,6 +84,9 @@ class Checkpointer(Callback):
 
     def on_step_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
         """Write if it is time, unless the epoch has ended, which is not closed yet."""
+        if not self.checked:  # every stage has had its turn
+            self.checked = True
+            self.supervisor._late.check(str(self.folder.path.with_suffix("")))
         first = self.wanted and not self.tried
         if first:  # what cannot be stored is found after one step, not after hours
             self.tried = True
@@ -98,7 +101,7 @@ class Checkpointer(Callback):
 
     def _due(self) -> bool:
         if self.steps:
-            return self.supervisor.train_state.step % self.steps == 0
+            return self.supervisor._cursor.step % self.steps == 0
         return self.seconds > 0 and time.monotonic() - self.moment >= self.seconds
 
     def write(self) -> None:
@@ -134,6 +137,6 @@ class Checkpointer(Callback):
                 "precision": run.precision.state_dict(),
                 "skipped_updates": run.guard.skipped,
             },
-            "tracked": {name: thing.state_dict() for name, thing in self.supervisor.tracked.items()},
+            "tracked": {name: thing.state_dict() for name, thing in self.supervisor._tracked.items()},
             "images": {"keys": None if keys is None else torch.from_numpy(keys.copy())},
         }

@@ -15,7 +15,7 @@ import torch
 from super_selfish.distributed import world
 from super_selfish.distributed.tensors import gather_objects
 from super_selfish.engine.core.base import SupervisorBase
-from super_selfish.engine.core.identity import describe
+from super_selfish.engine.core.identity import custom_names, describe
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loading import check_shares
 from super_selfish.engine.loop.run import Run
@@ -118,8 +118,8 @@ class Resumption:
         if changed:
             logger.warning("Training goes on with other images%s.", self._difference(before))
             supervisor._follow_images(before, present_keys(supervisor))
-            if supervisor.train_state.batch:  # the order of the epoch was another
-                supervisor.train_state.epoch, supervisor.train_state.batch = supervisor.train_state.epoch + 1, 0
+            if supervisor._cursor.batch:  # the order of the epoch was another
+                supervisor._cursor.epoch, supervisor._cursor.batch = supervisor._cursor.epoch + 1, 0
 
     def _dataset_changed(self) -> bool:
         return self.supervisor.fingerprint() != self.checkpoint.manifest.get("dataset")
@@ -203,15 +203,22 @@ class Resumption:
         run.losses = losses.to(supervisor.device) if isinstance(losses, torch.Tensor) else None
         run.count = float(state["count"])
         run.precision.load_state_dict(state.get("precision", {}))
+        if self._is_own_class() and not self._dataset_changed():  # a stage may have made networks anew
+            Persistence(supervisor).reload(weights_in(found))
         run.guard.skipped = int(state.get("skipped_updates", 0))
         run.loader.skipped.update({int(index): str(reason) for index, reason in state["skipped"].items()})
         self._restore_tracked()
         if self._dataset_changed():
             self._follow_epochs(scheduler, int(state["begun_at"]))
 
+    def _is_own_class(self) -> bool:
+        """Whether a user-defined class wrote the checkpoint, which the supervisor's is or derives from."""
+        return self.checkpoint.manifest.get("class") in custom_names(type(self.supervisor))
+
     def _restore_tracked(self) -> None:
-        tracked, own = self.checkpoint.read("tracked"), self.supervisor.tracked
-        if set(tracked) != set(own):
+        tracked, own = self.checkpoint.read("tracked"), self.supervisor._tracked
+        later = set(tracked) - set(own) if self._is_own_class() else set()  # a stage may be about to track them
+        if set(tracked) - later != set(own):
             raise CheckpointMismatch(
                 f"`{self.checkpoint.path}` has the state of other tracked things.",
                 expected=", ".join(sorted(own)) or "none",
@@ -219,16 +226,17 @@ class Resumption:
             )
         for name, thing in own.items():
             thing.load_state_dict(tracked[name])
+        self.supervisor._late.tracked = {name: tracked[name] for name in later}
 
     def _follow_epochs(self, scheduler: Any, start_epoch: int) -> None:
         """Place the library's own schedules by epochs: with other images, an epoch has another number of updates."""
         settings = self.settings
         if not settings.epochs:
             return
-        share = min(1.0, (self.supervisor.train_state.epoch - start_epoch) / settings.epochs)
+        share = min(1.0, (self.supervisor._cursor.epoch - start_epoch) / settings.epochs)
         if isinstance(settings.lr_scheduler, Schedule) and settings.scheduler_interval == "step":
             settings.lr_scheduler.go_to(share, scheduler)
-        for thing in self.supervisor.tracked.values():
+        for thing in self.supervisor._tracked.values():
             if isinstance(thing, MomentumSchedule):
                 thing.go_to(share)
 

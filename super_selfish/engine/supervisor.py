@@ -184,10 +184,10 @@ class Supervisor(Trained):
     ) -> tuple[Any, torch.optim.Optimizer, Any]:
         """Stage 2: make the loader, the optimizer and the schedule, returned in this order."""
         loader = self.train_loader(batch_size, shuffle, num_workers, collate_fn)
-        scaled = not self.uses_default_update or (self.settings is not None and self.settings.precision == "16")
+        scaled = not self.uses_default_update or (self._settings is not None and self._settings.precision == "16")
         groups = self.parameter_groups(lr)
-        if self.settings is not None and self.settings.recipe is not None:
-            groups = split_groups(self, groups, self.settings)
+        if self._settings is not None and self._settings.recipe is not None:
+            groups = split_groups(self, groups, self._settings)
         made = make_optimizer(optimizer, groups, lr, scaled)
         return loader, made, lr_scheduler(made)
 
@@ -206,11 +206,11 @@ class Supervisor(Trained):
                 received="dataset=None",
                 fix=f'For instance {type(self).__name__}("photos/").',
             )
-        settings = self.settings
+        settings = self._settings
         loader = TrainLoader(
             self.dataset,
             batch_size,
-            self.train_state,
+            self._cursor,
             self.preparer(),
             shuffle=shuffle,
             num_workers=num_workers,
@@ -260,7 +260,7 @@ class Supervisor(Trained):
 
     def _update(self, loss: Tensor, optimizer: torch.optim.Optimizer, lr_scheduler: Any) -> None:
         """Stage 5: gradients, and once the whole batch has been seen, the step of optimizer and schedule."""
-        run, settings = self.run, self.settings
+        run, settings = self._run, self._settings
         if run is None or settings is None:
             raise ConfigurationError("`_update` works within `supervise()` only.")
         run.precision.backward(loss * run.loader.share)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ from super_selfish.engine.persistence import Persistence
 from super_selfish.errors import ConfigurationError
 from super_selfish.evaluation.features import extract_named, preprocess_batch
 from super_selfish.evaluation.pretext import PretextScore
+from super_selfish.files import SUFFIX, with_suffix
 from super_selfish.models.backbones import BackboneOutput, Output
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import feature_shape
@@ -175,3 +177,17 @@ class Trained(SupervisorBase):
         """
         Persistence(self).load(name)
         return self
+
+
+def store(supervisor: Trained, base: Path, *, keep: bool) -> Path:
+    """Write the weights file, by a subclass's own ``save`` if there is one.
+
+    Args:
+        supervisor: What was trained.
+        base: The path without suffix.
+        keep: Keep what stood there as ``*.prev``; an own ``save`` does so if it calls that of the library.
+    """
+    if type(supervisor).save is Trained.save:
+        return Persistence(supervisor).save(base, keep=keep)
+    supervisor.save(str(base))
+    return with_suffix(base, SUFFIX)

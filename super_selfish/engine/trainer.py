@@ -29,6 +29,7 @@ from super_selfish.engine.loop.signals import Stop, requeue, slurm_job
 from super_selfish.engine.persistence import Persistence
 from super_selfish.engine.resumption import Resumption
 from super_selfish.engine.run_builder import RunBuilder
+from super_selfish.engine.trained import Trained, store
 from super_selfish.errors import DataError, NonFiniteLoss, Preempted, WorkerHung, WorkerKilled
 from super_selfish.files import SUFFIX, base_path, check_writable, with_suffix
 from super_selfish.seeding import keyed_randomness
@@ -51,7 +52,7 @@ class Trainer:
     scheduler: Any
     checkpointer: Checkpointer
 
-    def __init__(self, supervisor: SupervisorBase, settings: Settings) -> None:
+    def __init__(self, supervisor: Trained, settings: Settings) -> None:
         self.supervisor = supervisor
         self.settings = settings
         self.base = base_path(settings.name)
@@ -67,14 +68,16 @@ class Trainer:
             processes.training_lock(base) as lock,
             keyed_randomness(self.settings.seed, supervisor.device),
             precision.applied(supervisor),
+            supervisor._late.during_run(supervisor),
         ):
             found = resumption.find(base, self.settings)
             processes.check_same_step(found)
             resumed = self._begin(found)
             builder = RunBuilder(supervisor, self.settings)
             loader, optimizer, self.scheduler = builder.data_and_optimizer()
+            supervisor._late.take(supervisor)
             self.checkpointer = Checkpointer(supervisor, base, self.settings, self.scheduler, resumed)
-            planned = self.checkpointer.start_epoch + self.settings.epochs - supervisor.train_state.epoch
+            planned = self.checkpointer.start_epoch + self.settings.epochs - supervisor._cursor.epoch
             self.run = Run(
                 supervisor,
                 loader,
@@ -88,6 +91,7 @@ class Trainer:
             )
             self.checkpointer.run = self.run
             supervisor._prepare(loader)
+            supervisor._late.take(supervisor)
             if self.settings.verbose:
                 print_line(f"{supervisor!r}")
             self.persistence.check()
@@ -97,7 +101,7 @@ class Trainer:
                     self._finish()
                     processes.barrier()
                     return
-                logger.info("Continuing after step %d from %s.", supervisor.train_state.step, resumed.checkpoint.path)
+                logger.info("Continuing after step %d from %s.", supervisor._cursor.step, resumed.checkpoint.path)
             processes.barrier()
             self._carry_out()
 
@@ -109,7 +113,7 @@ class Trainer:
             self.settings.as_json()
             | {
                 "sync_bn": self.settings.sync_bn,
-                "step": supervisor.train_state.step,
+                "step": supervisor._cursor.step,
                 "device": supervisor.device.type,
                 "images": len(supervisor.dataset) if hasattr(supervisor.dataset, "__len__") else None,
                 "weights": sum(value.numel() for value in supervisor.state_dict().values()),
@@ -134,13 +138,13 @@ class Trainer:
         """Load weights and progress from where they are, and settle what a training recipe sets."""
         supervisor, settings = self.supervisor, self.settings
         supervisor._load_pretrained(settings.name, settings.pretrained and found is None)
-        self.settings = supervisor.settings = tuning.resolve(supervisor, settings, resumed=found is not None)
+        self.settings = supervisor._settings = tuning.resolve(supervisor, settings, resumed=found is not None)
         supervisor.fingerprint(renew=True)  # the images may be others than last time
         resumed = None if found is None else Resumption(supervisor, found, self.settings)
         if resumed is not None:
             resumed.adopt()
-        elif supervisor.train_state.batch:  # an interrupted epoch is over: its order and views are not used again
-            supervisor.train_state.epoch, supervisor.train_state.batch = supervisor.train_state.epoch + 1, 0
+        elif supervisor._cursor.batch:  # an interrupted epoch is over: its order and views are not used again
+            supervisor._cursor.epoch, supervisor._cursor.batch = supervisor._cursor.epoch + 1, 0
         same_everywhere(supervisor.state_dict().values())
         return resumed
 
@@ -155,7 +159,7 @@ class Trainer:
                 self._store()
                 processes.barrier()
                 if run.steps and self.settings.verbose:
-                    for text in diagnose(self.supervisor.history, self.supervisor._expected_loss()):
+                    for text in diagnose(self.supervisor._history, self.supervisor._expected_loss()):
                         print_line(text)
             except (KeyboardInterrupt, Preempted):
                 self._leave()
@@ -185,7 +189,7 @@ class Trainer:
                     logger.warning("compile=True: networks that this algorithm calls in parts are not compiled.")
                 undo.enter_context(compiled(supervisor.networks()))
             run.attach()
-            supervisor.run = run
+            supervisor._run = run
             undo.enter_context(observed(supervisor, run))
             supervisor.train()
             run.emit("on_train_begin")
@@ -215,7 +219,7 @@ class Trainer:
         self.supervisor.eval()
         if rank():
             return  # the first process writes
-        step = self.supervisor.train_state.step
+        step = self.supervisor._cursor.step
         if self.settings.verbose:
             print_line(f"Training is already complete, at step {step}. Pass more `epochs` to continue it.")
         weights = weights_at(self.base)
@@ -229,7 +233,7 @@ class Trainer:
         An interrupted run never replaces a longer training: it is stored as ``<name>.interrupted`` then.
         """
         supervisor, run, base = self.supervisor, self.run, self.base
-        supervisor.skipped |= run.loader.skipped
+        supervisor._skipped |= run.loader.skipped
         if rank():
             return  # the first process writes
         if run.loader.skipped:
@@ -239,9 +243,9 @@ class Trainer:
             return
         if not self._weights_are_finite(interrupted):
             return
-        if interrupted and trained_steps(with_suffix(base, SUFFIX)) > supervisor.train_state.step:
+        if interrupted and trained_steps(with_suffix(base, SUFFIX)) > supervisor._cursor.step:
             base = with_suffix(base, ".interrupted")
-        path = self.persistence.save(base, keep=not run.stored)
+        path = store(supervisor, base, keep=not run.stored)
         run.stored = True
         if interrupted:
             logger.warning("Interrupted: the weights after %d steps were stored in %s.", run.steps, path)

@@ -37,16 +37,18 @@ def inference(network: nn.Module) -> Iterator[None]:
 def update_ema(average: nn.Module, network: nn.Module, momentum: float) -> None:
     """Move each parameter of a copy to ``momentum * average + (1 - momentum) * network``.
 
-    Buffers, such as batch statistics, are the copy's own and stay as they are.
+    Buffers, such as batch statistics, are the copy's own and stay as they are; so do modules that only one of them has.
 
     Args:
         average: A :func:`momentum_copy` of the network.
         network: What is trained.
         momentum: In [0, 1]; 1 leaves the copy as it is.
     """
-    followers = list(average.parameters())
-    if followers:
-        get_ema_multi_avg_fn(momentum)(followers, list(network.parameters()), None)  # type: ignore[no-untyped-call]
+    trained = dict(network.named_parameters())
+    pairs = [(weight, trained[name]) for name, weight in average.named_parameters() if name in trained]
+    if pairs:
+        followers, followed = map(list, zip(*pairs, strict=True))
+        get_ema_multi_avg_fn(momentum)(followers, followed, None)  # type: ignore[no-untyped-call]
 
 
 def momentum_hint(momentum: float, updates: int) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar, cast
 
 import torch
@@ -172,20 +172,24 @@ class CombinedNet(Placed):
         return self
 
 
-def load_exactly(module: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
+def load_exactly(
+    module: nn.Module, tensors: dict[str, Tensor], origin: str, parts: Collection[str] | None = None
+) -> None:
     """Copy tensors into a module if names and shapes are the same, otherwise change nothing.
 
     A submodule may name buffers and parameters in ``resizable``: their first size is that of the file.
 
+    Args:
+        module: Where to.
+        tensors: By name.
+        origin: Where they are from.
+        parts: Names of the modules, parameters and buffers of ``module`` that they are of; None: of all.
+
     Raises:
         CheckpointMismatch: With all that is missing, unexpected or of another shape.
     """
-    own = module.state_dict()
-    resized = {
-        f"{prefix}.{name}".lstrip("."): (part, name)
-        for prefix, part in module.named_modules()
-        for name in getattr(part, "resizable", ())
-    }
+    own = {key: value for key, value in module.state_dict().items() if parts is None or key.split(".")[0] in parts}
+    resized = {key: place for key, place in resizable_tensors(module).items() if key in own}
     problems = [f"missing {key} {tuple(own[key].shape)}" for key in own if key not in tensors]
     problems += [f"unexpected {key} {tuple(tensors[key].shape)}" for key in tensors if key not in own]
     problems += [
@@ -204,7 +208,16 @@ def load_exactly(module: nn.Module, tensors: dict[str, Tensor], origin: str) -> 
         replaced = getattr(part, name)
         taken = isinstance(replaced, nn.Parameter)
         setattr(part, name, nn.Parameter(empty, replaced.requires_grad) if taken else empty)
-    module.load_state_dict(tensors)
+    module.load_state_dict(tensors, strict=parts is None)
+
+
+def resizable_tensors(module: nn.Module) -> dict[str, tuple[nn.Module, str]]:
+    """Tensors whose first size is that of a file that is loaded, by name: their submodule, and their name in it."""
+    return {
+        f"{prefix}.{name}".lstrip("."): (part, name)
+        for prefix, part in module.named_modules()
+        for name in getattr(part, "resizable", ())
+    }
 
 
 @contextlib.contextmanager

@@ -162,7 +162,7 @@ class BYOLSupervisor(Supervisor):
         check_views(train_loader.dataset, self.preprocessing, self.view_size)
         if train_loader.batch_size:
             self._check_batch(train_loader.batch_size // train_loader.micro_batches)
-        epochs = 0 if self.settings is None else self.settings.epochs
+        epochs = 0 if self._settings is None else self._settings.epochs
         self.momentum.begin(epochs * train_loader.batches)
 
     def _check_batch(self, images: int) -> None:
@@ -225,7 +225,7 @@ class BYOLSupervisor(Supervisor):
     def _preview(self, data: Sequence[Tensor]) -> Preview:
         first, second = data[0], data[1]
         similarities = F.normalize(self.model(first)) @ F.normalize(self.ema(second)).T  # (batch, batch)
-        matches = Matches(similarities, 1, trained=self.train_state.step > 0)
+        matches = Matches(similarities, 1, trained=self._cursor.step > 0)
         views, targets = self.preprocessing.visible(first), self.preprocessing.visible(second)
         rows = [
             [CaptionedImage(view, "view"), *matches.captioned_images(row, targets, "its other view", "another image")]

@@ -32,8 +32,8 @@ _END = object()
 class Trainee(Protocol):
     """What a run needs of a supervisor."""
 
-    history: list[dict[str, Any]]
-    forecast: Any
+    _history: list[dict[str, Any]]
+    _forecast: Any
 
     def _after_update(self) -> None: ...
 
@@ -285,7 +285,7 @@ class Run:
         if self.epoch_ended:
             self.epoch_ended = False
             self.finished_epochs += 1
-            self.supervisor.history.append(
+            self.supervisor._history.append(
                 {
                     "epoch": self.train_state.epoch,
                     "loss": self.mean_loss(),
