@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +82,10 @@ class ImageSource(ABC):
     def item(self, index: int) -> tuple[Image, int | None]:
         """Image and label at the cost of one reading."""
         return self.read(index), self.label(index)
+
+    def with_target(self, index: int) -> tuple[Image, Any]:
+        """Image and target of any kind at the cost of one reading; None: it has none."""
+        return self.item(index)
 
     def covering(self, resolution: tuple[int, int]) -> ImageSource:  # noqa: ARG002
         """The same images for somebody who needs no more than this height and width.

@@ -23,6 +23,7 @@ from super_selfish.images.image_files import Header, decode
 
 _IMAGE_KEYS = ("image", "img", "pixel_values", "picture", "photo", "images", "x")
 _LABEL_KEYS = ("label", "labels", "fine_label", "class", "target")
+_TARGET_KEYS = (*_LABEL_KEYS, "targets", "mask", "annotation")
 _SAMPLED = 64
 
 
@@ -123,15 +124,29 @@ class DatasetSource(ImageSource):
     def item(self, index: int) -> tuple[Image, int | None]:
         """Image and label of item ``index``, which is asked for once."""
         value, label = self._split(self._fetch(index), index)
+        return self._read(value, index), label if self._labels is None else super().label(index)
+
+    def with_target(self, index: int) -> tuple[Image, Any]:
+        """Image and target of item ``index``, the target as the data set returns it."""
+        item = self._fetch(index)
+        value, target = self._split(item, index)
+        if self._labels is not None:
+            target = super().label(index)
+        elif isinstance(item, Mapping):
+            target = next((item[key] for key in _TARGET_KEYS if item.get(key) is not None), None)
+        elif value is not item and len(item) > 1:
+            target = item[1]
+        return self._read(value, index), target
+
+    def _read(self, value: Any, index: int) -> Image:
         try:
-            image = self._to_image(value)
+            return self._to_image(value)
         except DataError as error:
             raise UnreadableImage(f"Item {index} of the data set: {error}") from error
         except Exception as error:  # lazily loaded PIL images fail here, in any way
             raise UnreadableImage(
                 f"Item {index} of the data set cannot be read: {error or type(error).__name__}"
             ) from error
-        return image, label if self._labels is None else super().label(index)
 
     def header(self, index: int) -> Header:
         """The shape of image ``index``, which has to be read for it."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from super_selfish.datasets.image_source import ImageSource
 from super_selfish.datasets.resized_cache import open_cache
 from super_selfish.datasets.scaling import as_float
 from super_selfish.datasets.sources import open_source
-from super_selfish.errors import CheckpointError, DataError, UnreadableImage
+from super_selfish.errors import CheckpointError, DataError, UnreadableImage, is_count, is_number
 from super_selfish.images import functional
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import MAX_PIXELS, Header
@@ -27,7 +28,8 @@ MINIMUM_SIDE = 32
 _DAMAGED = "The stored preprocessing is damaged."
 _BILINEAR_UP_TO = 1.75  # shrinking: nearer to Lanczos than an average over areas up to 1.5, and several times faster
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
-
+_is_size = partial(is_count, least=1)
+_is_finite = partial(is_number, low=-math.inf, high=math.inf)
 
 logger = logging.getLogger("super_selfish")
 
@@ -102,14 +104,14 @@ class Preprocessing:
             raise CheckpointError(_DAMAGED, expected=f"the fields {names}", received=f"{fields}")
         channels = fields["channels"]
         right = {
-            "resolution": _is_row(fields["resolution"], 2, int) and min(fields["resolution"]) >= 1,
-            "channels": _is_number(channels, int) and channels >= 1,
+            "resolution": _is_row(fields["resolution"], 2, _is_size),
+            "channels": _is_size(channels),
             "value_range": fields["value_range"] is None
-            or (_is_row(fields["value_range"], 2, float) and fields["value_range"][0] < fields["value_range"][1]),
+            or (_is_row(fields["value_range"], 2, _is_finite) and fields["value_range"][0] < fields["value_range"][1]),
             "mean": (fields["mean"] is None) == (fields["std"] is None)
-            and (fields["mean"] is None or _is_row(fields["mean"], channels, float)),
-            "std": fields["std"] is None or (_is_row(fields["std"], channels, float) and min(fields["std"]) > 0),
-            "max_pixels": _is_number(fields["max_pixels"], int) and fields["max_pixels"] >= 1,
+            and (fields["mean"] is None or _is_row(fields["mean"], channels, _is_finite)),
+            "std": fields["std"] is None or (_is_row(fields["std"], channels, _is_finite) and min(fields["std"]) > 0),
+            "max_pixels": _is_size(fields["max_pixels"]),
         }
         wrong = [name for name in names if not right[name]]
         if wrong:
@@ -187,14 +189,8 @@ def check_channels(found: int, wanted: int) -> None:
         )
 
 
-def _is_number(value: object, kind: type) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return isinstance(value, int) if kind is int else math.isfinite(value)
-
-
-def _is_row(value: object, length: object, kind: type) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == length and all(_is_number(item, kind) for item in value)
+def _is_row(value: object, length: object, is_valid: Callable[[object], bool]) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == length and all(map(is_valid, value))
 
 
 class ImageDataset(ImageSource):
@@ -268,6 +264,11 @@ class ImageDataset(ImageSource):
             return kept, self.label(index)
         image, label = self._large_enough.item(index)
         return self._apply(image, index), label if self._labels is None else self.label(index)
+
+    def with_target(self, index: int) -> tuple[Image, Any]:
+        """Preprocessed image and target; the target as the source returns it."""
+        image, target = self._large_enough.with_target(index)
+        return self._apply(image, index), target if self._labels is None else self.label(index)
 
     def header(self, index: int) -> Header:
         """What :meth:`read` returns."""

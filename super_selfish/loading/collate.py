@@ -194,8 +194,13 @@ def to_device(
         return tree_map(move, batch.data)
     if isinstance(batch.data, Tensor):
         return scale(batch.data)
+    keep = any(batch.images)  # what is beside images is no image, such as a mask of class ids
+
+    def place(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True) if keep else move(tensor)
+
     return tuple(
-        scale(value) if is_image else tree_map(move, value)
+        scale(value) if is_image else tree_map(place, value)
         for value, is_image in zip(batch.data, batch.images, strict=True)
     )
 

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from super_selfish.datasets.preprocessing import ImageDataset
 from super_selfish.datasets.scaling import as_float
 from super_selfish.datasets.sources import open_source
-from super_selfish.errors import ConfigurationError, UnreadableImage, is_count
+from super_selfish.errors import ConfigurationError, DataError, UnreadableImage, is_count
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import to_image
 from super_selfish.seeding import KeyedGenerator, generator_from_torch
@@ -126,6 +126,71 @@ class LabelledDataset(PretextDataset):
     def sample(self, index: int, generator: KeyedGenerator) -> Sample:  # noqa: ARG002 - nothing is random here
         """The image and its label."""
         return self.images.item(index)
+
+
+class TargetDataset(PretextDataset):
+    """Images with targets of any kind, as the data set returns them: item (image C×H×W, target).
+
+    Targets become tensors without another value range: float64 as float32, PIL images as class ids (H, W).
+
+    Args:
+        dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
+        targets: One for each image; None: those of the data set.
+    """
+
+    def __init__(self, dataset: object, targets: Any = None) -> None:
+        super().__init__(dataset)
+        self.targets = targets
+
+    def sample(self, index: int, generator: KeyedGenerator) -> Sample:  # noqa: ARG002 - nothing is random here
+        """The image and its target.
+
+        Raises:
+            DataError: If there is no target, or it is a mask of an image that was resized.
+        """
+        image, target = self.images.with_target(index)
+        if self.targets is not None:
+            target = self.targets[index]
+        if target is None:
+            raise DataError(f"{self.images.name(index)} has no target.", expected="an item (image, target)")
+        target = as_target(target)
+        source = self.images.source if isinstance(self.images, ImageDataset) else self.images
+        if isinstance(target, Tensor) and target.ndim >= 2 and target.shape[-2:] != image.shape[:2]:
+            header = source.header(index)
+            if tuple(target.shape[-2:]) == (header.height, header.width):
+                raise DataError(
+                    "The images are resized or cropped, and masks do not follow.",
+                    expected="images and masks of the same size",
+                    received=f"images of {image.shape[0]}×{image.shape[1]}, masks of {header.height}×{header.width}",
+                    fix=f"Pass resolution=({header.height}, {header.width}), or resize both in the data set.",
+                )
+        return image, target
+
+
+def as_target(target: Any) -> Any:
+    """A target as it is collated: arrays and PIL images become tensors, float64 becomes float32."""
+    if isinstance(target, PILImage.Image):
+        return torch.from_numpy(np.array(target, np.int64))
+    if isinstance(target, np.ndarray | np.generic | float | list):
+        target = torch.as_tensor(np.array(target))
+    if isinstance(target, Tensor) and target.dtype == torch.float64:
+        return target.float()
+    return target
+
+
+def split_targets(data: Any) -> tuple[Any, Any]:
+    """``(images, targets)`` apart where targets are no class ids in one row; otherwise the data, and None."""
+    if not (isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], np.ndarray | Tensor | list)):
+        return data, None
+    images, targets = data
+    try:
+        rows = targets if isinstance(targets, Tensor) else np.asarray(targets)
+    except ValueError:  # ragged
+        return data, None
+    kind = rows.dtype.kind if isinstance(rows, np.ndarray) else ("f" if rows.is_floating_point() else "i")
+    aligned = rows.ndim > 0 and hasattr(images, "__len__") and len(images) == len(rows) and kind in "fiub"
+    is_row_of_ids = rows.ndim == 1 and kind in "iu"
+    return (images, rows) if aligned and not is_row_of_ids and not isinstance(images, str) else (data, None)
 
 
 def is_image(field: object) -> TypeGuard[Image]:
