@@ -209,9 +209,8 @@ class ImageDataset(ImageSource):
         if cache is not None and self._stamp is None:
             logger.warning("`cache` keeps images of files only: a folder, a list of paths or a CSV file.")
         self.preprocessing = preprocessing
-        self.kind, self.class_names = source.kind, source.class_names
+        self.kind, self.class_names, self.thread_safe = source.kind, source.class_names, source.thread_safe
         self.overrides_indexing = type(self).__getitem__ is not ImageDataset.__getitem__
-        self.thread_safe = source.thread_safe
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -22,7 +22,6 @@ from super_selfish.errors import (
     COUNT,
     PROBABILITY,
     SWITCH,
-    ConfigurationError,
     Rule,
     check_argument,
     is_count,
@@ -36,7 +35,7 @@ from super_selfish.loading.loader import TrainLoader
 from super_selfish.losses import NCELoss, contrastive_logits
 from super_selfish.memory import BatchedMemory
 from super_selfish.models.combined import CombinedNet, in_eval_mode
-from super_selfish.pretext.base import PretextDataset, check_indexed
+from super_selfish.pretext.base import PretextDataset, check_indexed, image_count
 from super_selfish.pretext.preview import CaptionedImage
 from super_selfish.seeding import make_key
 
@@ -147,13 +146,9 @@ class BankSupervisor(Supervisor):
     def _prepare(self, train_loader: TrainLoader) -> None:
         self._new.clear()
         dataset = self.dataset if train_loader.dataset is None else train_loader.dataset
-        if not hasattr(dataset, "__len__"):
-            raise ConfigurationError(
-                "The bank has a row for each image, and the data set does not say how many there are.",
-                expected="a data set with __len__ and __getitem__, whose items end in the index of the image",
-                received=type(dataset).__name__,
-            )
-        images, begins = len(dataset), self._cursor.step == 0
+        if not (self.forwards_as_planned or hasattr(dataset, "__len__")):
+            return  # an own `_forward` may use no bank
+        images, begins = image_count(dataset), self._cursor.step == 0
         others = self.banks()[0]
         if len(others) != images or not self.is_same_dataset:
             if not begins:
@@ -167,7 +162,8 @@ class BankSupervisor(Supervisor):
             constant.images = images  # type: ignore[assignment]
         if self.n >= images:
             logger.warning("n=%d negatives: there are only %d other images; all are used.", self.n, images - 1)
-        check_indexed(dataset, images)
+        if self.forwards_as_planned:
+            check_indexed(dataset, images)
         if begins and self.bank_init == "forward":
             self._embed_all(dataset, train_loader)
 

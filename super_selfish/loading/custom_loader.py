@@ -36,6 +36,7 @@ class CustomLoader(TrainLoader):
                 "The training loader has no length.",
                 expected="an iterable of batches with __len__, such as a DataLoader over a map-style data set",
                 received=type(loader).__name__,
+                fix="Give it a `__len__`; a DataLoader over an IterableDataset takes that of the data set.",
             ) from error
         if self.batches == 0:
             raise DataError("The training loader has no batches.", fix="Lower its batch size or unset drop_last.")

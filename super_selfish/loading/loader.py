@@ -20,7 +20,7 @@ from super_selfish.loading.collate import Batch, Collate, Collator
 from super_selfish.loading.keyed import ImageRequest, KeyedDataset
 from super_selfish.loading.prefetch import open_loader, reading_threads
 from super_selfish.loading.workers import WorkerLoader
-from super_selfish.pretext.base import PretextDataset
+from super_selfish.pretext.base import PretextDataset, is_indexable
 from super_selfish.seeding import make_key, seed_everything
 
 logger = logging.getLogger("super_selfish")
@@ -106,7 +106,7 @@ class TrainLoader:
         timeout: float | None = None,
     ) -> None:
         check_loading(batch_size, num_workers, on_error)
-        if not hasattr(dataset, "__len__"):
+        if not hasattr(dataset, "__len__") or not is_indexable(dataset):
             raise ConfigurationError(
                 "The data set has to be readable by index.",
                 expected="`__len__` and `__getitem__`",

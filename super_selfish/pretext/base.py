@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image as PILImage
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from super_selfish.datasets.preprocessing import ImageDataset
 from super_selfish.datasets.scaling import as_float
@@ -198,13 +198,33 @@ def is_image(field: object) -> TypeGuard[Image]:
     return isinstance(field, np.ndarray)
 
 
+def is_indexable(dataset: object) -> bool:
+    """Whether items are read by index; an ``IterableDataset`` has the method, which raises."""
+    return hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
+
+
+def image_count(dataset: Any) -> int:
+    """The number of images of a data set, for each of which a bank has a row.
+
+    Raises:
+        ConfigurationError: If the data set does not say how many there are.
+    """
+    if not hasattr(dataset, "__len__"):
+        raise ConfigurationError(
+            "The bank has a row for each image, and the data set does not say how many there are.",
+            expected="a data set with __len__ and __getitem__, whose items end in the index of the image",
+            received=type(dataset).__name__,
+        )
+    return len(dataset)
+
+
 def check_indexed(dataset: Any, images: int) -> None:
     """Make sure, before training, that items tell which image they are of: the first two and the last are tried.
 
     Raises:
         ConfigurationError: If the last field of an item is not its own index.
     """
-    if not hasattr(dataset, "__getitem__"):
+    if not is_indexable(dataset):
         return
     for index in sorted({0, min(1, images - 1), images - 1}):
         try:
@@ -238,7 +258,7 @@ def custom_sample(item: Any) -> Any:
 
 def first_items(dataset: Any) -> list[Any]:
     """The first item of a data set as a list, to check before training; empty if it cannot be read by index."""
-    if not hasattr(dataset, "__getitem__"):
+    if not is_indexable(dataset):
         return []  # of a user-supplied loader
     try:
         with sample_key(0, 0, 0):

@@ -159,7 +159,8 @@ class BYOLSupervisor(Supervisor):
         return CombinedNet(self.model.backbone, cast(SequentialUpTo, self.model.predictor)[0])
 
     def _prepare(self, train_loader: TrainLoader) -> None:
-        check_views(train_loader.dataset, self.preprocessing, self.view_size)
+        if self.forwards_as_planned:
+            check_views(train_loader.dataset, self.preprocessing, self.view_size)
         if train_loader.batch_size:
             self._check_batch(train_loader.batch_size // train_loader.micro_batches)
         epochs = 0 if self._settings is None else self._settings.epochs

@@ -196,7 +196,8 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         return self.memory, self.memory_ab
 
     def _prepare(self, train_loader: TrainLoader) -> None:
-        check_lab_views(train_loader.dataset, self.preprocessing, self.view_size)
+        if self.forwards_as_planned:
+            check_lab_views(train_loader.dataset, self.preprocessing, self.view_size)
         super()._prepare(train_loader)
 
     def embeddings(self, data: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -181,7 +181,8 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         return False
 
     def _prepare(self, train_loader: TrainLoader) -> None:
-        check_patches(train_loader.dataset)
+        if self.forwards_as_planned:
+            check_patches(train_loader.dataset)
 
     def latents(self, patches: Tensor) -> Tensor:
         """Latents (batch, features, rows, columns) of patches (batch · rows · columns, C, 2h, 2w)."""

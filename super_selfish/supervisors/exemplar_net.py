@@ -117,7 +117,7 @@ class ExemplarNetSupervisor(Supervisor):
         self.class_seed = class_seed
 
     def _prepare(self, train_loader: TrainLoader) -> None:  # noqa: ARG002 - the hook's
-        if not isinstance(self.dataset, ExemplarDataset) or self.feature_shape is None:
+        if not isinstance(self.dataset, ExemplarDataset) or self.feature_shape is None or not self.forwards_as_planned:
             return
         self._check_classes(self.dataset)
         with contextlib.suppress(UnreadableImage):  # whether that is an error is said when training comes to it

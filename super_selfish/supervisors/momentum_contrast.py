@@ -171,8 +171,11 @@ class MomentumContrastSupervisor(Supervisor):
 
     def _prepare(self, train_loader: TrainLoader) -> None:
         self._new_keys.clear()
-        check_views(train_loader.dataset, self.preprocessing, self.view_size)
+        if self.forwards_as_planned:
+            check_views(train_loader.dataset, self.preprocessing, self.view_size)
         length = self.K * train_loader.batch_size if self.queue_size is None else self.queue_size
+        if length == 0 and not self.forwards_as_planned:
+            return  # it may use no queue
         if length == 0 and self.queue_size is None:
             raise ConfigurationError(
                 "The loader does not say how many images are in a batch, so K batches have no length.",

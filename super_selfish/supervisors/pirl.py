@@ -166,7 +166,8 @@ class PIRLSupervisor(BankSupervisor):
         return given
 
     def _prepare(self, train_loader: TrainLoader) -> None:
-        check_views(train_loader.dataset, self.preprocessing, self.view_size)
+        if self.forwards_as_planned:
+            check_views(train_loader.dataset, self.preprocessing, self.view_size)
         super()._prepare(train_loader)
 
     def embeddings(self, data: Sequence[Tensor]) -> tuple[Tensor]:

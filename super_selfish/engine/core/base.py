@@ -252,6 +252,11 @@ class SupervisorBase(Attributes):
         """The networks that are called as a whole: the trained ones, moving averages, a discriminator."""
         return [part for part in self.children() if isinstance(part, CombinedNet)]
 
+    @property
+    def forwards_as_planned(self) -> bool:
+        """Whether the loss of a batch is the library's own, so that items are what it takes."""
+        return type(self)._forward is library_class(type(self))._forward and "_forward" not in vars(self)
+
     def backbones(self) -> list[nn.Module]:
         """The backbones that are trained: one, unless views have encoders of their own."""
         return [self.model.backbone]
