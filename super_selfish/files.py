@@ -18,6 +18,7 @@ from pathlib import Path
 from super_selfish.errors import CheckpointError, ConfigurationError
 
 SUFFIX = ".safetensors"
+RETRAIN = "A .pt file of the release of 2020 cannot be read by this one: train again, and the new file says how."
 
 logger = logging.getLogger("super_selfish")
 

@@ -15,6 +15,7 @@ from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.persistence import Persistence, names_beside_model, stored_beside_model
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch
+from super_selfish.files import RETRAIN
 from super_selfish.storage.weights_file import WeightsFile, read_newest
 from super_selfish.supervisors import Supervisor, all_supervisors
 
@@ -57,7 +58,7 @@ def restore(
             f"`{stored.path}` does not say which algorithm it is of.",
             expected=f"one of {', '.join(classes)}",
             received=repr(manifest.get("supervisor")),
-            fix="Build the supervisor yourself and call its load(name).",
+            fix=RETRAIN if stored.path.suffix == ".pt" else "Build the supervisor yourself and call its load(name).",
         )
     supervisor = build(cls, stored, given)
     Persistence(supervisor).adopt(without_surplus(supervisor, stored))

@@ -18,6 +18,7 @@ from super_selfish.engine.core.callback import columns_of
 from super_selfish.engine.core.identity import as_json, custom_names, describe
 from super_selfish.engine.core.late import LateState, copy_fitting
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, ConfigurationError
+from super_selfish.files import RETRAIN
 from super_selfish.loading.loader import TrainState
 from super_selfish.models.averages import momentum_copy
 from super_selfish.models.combined import load_exactly
@@ -129,7 +130,7 @@ class Persistence:
     def _adopt(self, stored: WeightsFile) -> None:
         supervisor = self.supervisor
         if not stored.manifest:
-            load_exactly(supervisor, private_names(supervisor, stored), str(stored.path))
+            self._load_plain(stored)
             return
         self._check_same(stored)
         preprocessing = Preprocessing.from_json(stored.manifest.get("preprocessing"))
@@ -146,6 +147,18 @@ class Persistence:
             supervisor.is_same_dataset = stored.manifest.get("dataset") in (None, as_json(supervisor.fingerprint()))
         supervisor._run_id = str(stored.manifest.get("run") or supervisor._run_id)
         supervisor._stored = {key: stored.manifest.get(key) for key in ("training", "versions", "columns", "sha256")}
+
+    def _load_plain(self, stored: WeightsFile) -> None:
+        """Load a plain state_dict, which says nothing of its training."""
+        supervisor = self.supervisor
+        try:
+            load_exactly(supervisor, private_names(supervisor, stored), str(stored.path))
+        except CheckpointMismatch as error:
+            if stored.path.suffix != ".pt":
+                raise
+            raise CheckpointMismatch(
+                f"`{stored.path}` does not fit, and says nothing of how it was trained.", fix=RETRAIN
+            ) from error
 
     def _load_tensors(self, target: SupervisorBase, stored: WeightsFile) -> None:
         """Load the networks of the library into ``target``, and what a custom class has beside them into itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -145,23 +146,31 @@ class BatchedMemory(nn.Module):
         others = len(self) - 1
         return entries_for_each(len(self), min(count, others) if count else others, idx, key)
 
-    def data(self, m: int, batch_size: int, but_idx: Tensor | None = None) -> Tensor:
+    def data(self, m: int, batch_size: int, but_idx: Tensor | Sequence[int] | int | None = None) -> Tensor:
         """Random rows for each of a batch (batch_size, m, embedding_size), drawn from torch's global generator.
 
         Args:
             m: Rows for each, with replacement.
             batch_size: How many they are for.
-            but_idx: For each, a row that it must not get (batch_size,); None: any.
+            but_idx: For each, a row that it must not get (batch_size,), or one row for all; None: any.
 
         Raises:
-            ConfigurationError: If the bank has too few rows.
+            ConfigurationError: If the bank has too few rows, or ``but_idx`` names others or another number of them.
         """
         fewest = 1 if but_idx is None else 2
         check_argument(len(self) >= fewest, "size", len(self), f"a bank of at least {fewest} rows")
         rows = torch.randint(len(self) - fewest + 1, (batch_size, m)).to(self.memory.device)
         if but_idx is not None:
-            rows += rows >= but_idx.to(rows)[:, None]
+            rows += rows >= self._left_out(but_idx, batch_size).to(rows)[:, None]
         return self[rows]
+
+    def _left_out(self, but_idx: Tensor | Sequence[int] | int, batch_size: int) -> Tensor:
+        rows = torch.as_tensor(but_idx).flatten()
+        is_valid = not rows.is_floating_point() and rows.numel() in (1, batch_size)
+        is_valid = is_valid and bool(((rows >= 0) & (rows < len(self))).all())
+        expected = f"one row from 0 to {len(self) - 1} for each of {batch_size}, or one for all"
+        check_argument(is_valid, "but_idx", but_idx, expected)
+        return rows.expand(batch_size)
 
     def save(self, name: str | os.PathLike[str]) -> BatchedMemory:
         """Write the rows to ``<name>.safetensors``, whole or not at all.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from super_selfish.distributed.placement import Placed
 from super_selfish.errors import CheckpointError, CheckpointMismatch, ConfigurationError
-from super_selfish.files import SUFFIX, base_path, with_suffix, write_with
+from super_selfish.files import RETRAIN, SUFFIX, base_path, with_suffix, write_with
 from super_selfish.models.backbones import map_of
 
 Output = TypeVar("Output")
@@ -117,6 +117,12 @@ class CombinedNet(Placed):
         self.distributed = distributed
         self.of_map = of_map
 
+    def __getattr__(self, name: str) -> Any:
+        """``model`` and ``module``, names of the release of 2020: the network itself, unless a subclass has them."""
+        if name in ("model", "module") and name not in dict(self.named_children()):
+            return self
+        return super().__getattr__(name)
+
     @lowered
     def forward(self, x: Tensor) -> Tensor:
         """The predictor's answer to the backbone's features of the images ``x``."""
@@ -165,9 +171,9 @@ class CombinedNet(Placed):
         try:
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(
-                f"`{path}` cannot be read: {error}.", fix="Pass the `name` that was given to save()."
-            ) from error
+            is_old = not path.exists() and path.with_suffix(".pt").exists()
+            fix = RETRAIN if is_old else "Pass the `name` that was given to save()."
+            raise CheckpointError(f"`{path}` cannot be read: {error}.", fix=fix) from error
         load_exactly(self, tensors, str(path))
         return self
 
