@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.engine.core.settings import Settings, interval
-from super_selfish.engine.loop.run import Run
+from super_selfish.engine.loop.run import MonitoredLoader, Run
 from super_selfish.engine.persistence import Persistence
 from super_selfish.engine.resumption import Resumption, present_keys
 from super_selfish.errors import CheckpointError
@@ -21,6 +22,23 @@ from super_selfish.storage.checkpoint_folder import CheckpointFolder
 from super_selfish.storage.codec import encode
 
 logger = logging.getLogger("super_selfish")
+
+
+class EpochLoader(MonitoredLoader):
+    """The loader that an own ``_epochs`` iterates: what it does after a pass still belongs to the epoch.
+
+    Args:
+        run: The run.
+        begin: Called at the beginning of each pass.
+    """
+
+    def __init__(self, run: Run, begin: Callable[[], None]) -> None:
+        super().__init__(run)
+        self._begin = begin
+
+    def __iter__(self) -> Iterator[Any]:
+        self._begin()
+        yield from super().__iter__()
 
 
 class Checkpointer(Callback):
@@ -48,7 +66,7 @@ class Checkpointer(Callback):
         self.written = supervisor._cursor.step
         self.moment = time.monotonic()
         self.fresh = resumed is None and not self._continues()
-        self.tried = self.checked = False
+        self.tried = self.checked = self.waiting = False
 
     @property
     def wanted(self) -> bool:
@@ -95,9 +113,17 @@ class Checkpointer(Callback):
             self.write()
 
     def on_epoch_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
-        """Write if it is time."""
+        """Write if it is time; with an own ``_epochs`` once what it does after an epoch is done."""
         if self.settings.checkpoint_every is None or self._due():
+            self.waiting = not self.supervisor.accumulates
+            if not self.waiting:
+                self.write()
+
+    def catch_up(self) -> None:
+        """Write what waited for the end of an epoch in an own ``_epochs``: it goes on to the next one."""
+        if self.waiting and self.run.loader.between_steps:
             self.write()
+        self.waiting = False
 
     def _due(self) -> bool:
         if self.steps:

@@ -16,7 +16,7 @@ from super_selfish.distributed.norms import global_norms
 from super_selfish.engine import processes, resumption, tuning
 from super_selfish.engine.callbacks.diagnostics import diagnose
 from super_selfish.engine.callbacks.progress import HistoryFile, Progress, print_line
-from super_selfish.engine.checkpointer import Checkpointer
+from super_selfish.engine.checkpointer import Checkpointer, EpochLoader
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.settings import Settings
@@ -193,7 +193,8 @@ class Trainer:
             undo.enter_context(observed(supervisor, run))
             supervisor.train()
             run.emit("on_train_begin")
-            supervisor._epochs(run.epochs, run.monitored_loader(), run.optimizer, self.scheduler)
+            loader = EpochLoader(run, self.checkpointer.catch_up)
+            supervisor._epochs(run.epochs, loader, run.optimizer, self.scheduler)
             run.report()
 
     def _leave(self) -> None:

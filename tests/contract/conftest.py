@@ -46,6 +46,7 @@ OF_THE_LOOP = (
     "test_attributes.py",
     "test_files.py",
     "test_overridden_items.py",
+    "test_five_stages.py",
     "test_names_of_2020.py",
     "test_own_items.py",
     "test_own_state.py",

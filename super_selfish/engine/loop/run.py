@@ -139,10 +139,6 @@ class Run:
         """How far training has come."""
         return self.loader.train_state
 
-    def monitored_loader(self) -> MonitoredLoader:
-        """The loader as ``_epochs`` gets it."""
-        return MonitoredLoader(self)
-
     def attach(self) -> None:
         """Hook into the optimizer."""
         self.guard.snapshot()
