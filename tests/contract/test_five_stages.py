@@ -42,9 +42,8 @@ class EarlyStopping:
 def as_dict(items: list[Any], batched: bool) -> dict[str, Any]:
     """A batch of named fields."""
     join = torch.cat if batched else torch.stack
-    return {
-        f"field {place}": join([torch.as_tensor(part) for part in parts]) for place, parts in enumerate(zip(*items))
-    }
+    fields = [[torch.as_tensor(part) for part in parts] for parts in zip(*items, strict=True)]
+    return {f"field {place}": join(parts) for place, parts in enumerate(fields)}
 
 
 class Numbered(torch.utils.data.Dataset[Any]):
