@@ -17,6 +17,7 @@ from torch import Tensor
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import columns_of
+from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.core.identity import as_json, describe
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, ConfigurationError
 from super_selfish.loading.loader import TrainState
@@ -115,6 +116,7 @@ class Persistence:
         except BaseException:
             self.supervisor.average = before
             raise
+        Followers(self.supervisor).record()
 
     def _adopt(self, stored: WeightsFile) -> None:
         supervisor = self.supervisor

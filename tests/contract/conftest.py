@@ -42,7 +42,7 @@ def upright_images(count: int, height: int = 32, width: int = 32, channels: int 
 
 
 KINDS = ("rotate_net", "bi_gan", "momentum_contrast")  # one network, two players, state across steps
-OF_THE_LOOP = ("test_files.py", "test_resume.py", "test_stages.py", "test_previews.py")
+OF_THE_LOOP = ("test_files.py", "test_resume.py", "test_stages.py", "test_custom_loops.py", "test_previews.py")
 OF_THE_LOOP_TOO = (
     "test_epochs_count_over_life",
     "test_only_full_batches_each_image_at_most_once",

@@ -21,6 +21,7 @@ from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.images.buffers import Buffers
 from super_selfish.loading.collate import Batch, Collate, to_device
 from super_selfish.loading.loader import TrainState
+from super_selfish.models.averages import Recorded
 from super_selfish.models.backbones import channels_last_is_safe
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import feature_shape
@@ -82,6 +83,8 @@ class SupervisorBase(Stages):
         self.train_state = TrainState()
         self.skipped: dict[int, str] = {}
         self.run_id = secrets.token_hex(8)
+        self.recorded = Recorded()
+        self.kept: list[tuple[list[Any], Any]] = []  # in the forward pass in progress, by `keep_if_trained`
         self.settings: Settings | None = None
         self.run: Any = None
         self.forecast: Any = None
@@ -265,6 +268,15 @@ class SupervisorBase(Stages):
     def parameter_groups(self, lr: float) -> list[Any]:  # noqa: ARG002 - for those with a rate of their own
         """What the optimizer gets."""
         return self.trainable_parameters()
+
+    def keep_if_trained(self, kept: list[Any], thing: Any) -> None:
+        """Within ``_forward``: append to a list what :meth:`_after_update` is going to use.
+
+        In a training it is taken out again if the loss of this call is only looked at, and not trained on.
+        """
+        kept.append(thing)
+        if self.run is not None:
+            self.kept.append((kept, thing))
 
     def track(self, name: str, thing: Any) -> Any:
         """Store something with every checkpoint: what has state, and is neither a module nor a buffer.
