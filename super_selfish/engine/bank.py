@@ -148,11 +148,10 @@ class BankSupervisor(Supervisor):
         dataset = self.dataset if train_loader.dataset is None else train_loader.dataset
         if not (self.forwards_as_planned or hasattr(dataset, "__len__")):
             return  # an own `_forward` may use no bank
-        images, begins = image_count(dataset), self._cursor.step == 0
-        others = self.banks()[0]
-        if len(others) != images or not self.is_same_dataset:
+        images, begins, others = image_count(dataset), self._cursor.step == 0, len(self.memory)
+        if others != images or not self.is_same_dataset:
             if not begins:
-                logger.warning("The bank was of %d other images, and begins anew with %d.", len(others), images)
+                logger.warning("The bank was of %d other images, and begins anew with %d.", others, images)
             for bank in self.banks():
                 bank.resize(images)
             for constant in self.constants:
@@ -201,14 +200,15 @@ class BankSupervisor(Supervisor):
         return logits
 
     def remember(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> None:
-        """Let the banks take codes once the weights are updated.
+        """Let the banks take codes once the weights are updated, if the loss is trained on.
 
         Args:
             embeddings: As :meth:`embeddings` gives them.
             indices: Of their images (batch,).
         """
         if self.training:
-            self._new.append((*(gather(embedding.detach()) for embedding in embeddings), gather(indices)))
+            new = *(gather(embedding.detach()) for embedding in embeddings), gather(indices)
+            self.keep_if_trained(self._new, new)
 
     def _skip_update(self) -> None:
         self._new.clear()
@@ -221,7 +221,7 @@ class BankSupervisor(Supervisor):
         self._new.clear()
 
     def _hints(self, recipe: str | None, updates: int) -> list[str]:  # noqa: ARG002 - of every algorithm
-        norms = [part for part in self.model.predictor.modules() if isinstance(part, nn.BatchNorm1d)]
+        norms = (part for part in self.model.predictor.modules() if isinstance(part, nn.BatchNorm1d))
         head = 'predictor=Classification([features, 512, embedding_size], norm_type="layer", centred=True)'
         hint = f"With centred embeddings it learned more on small images (docs/learning.md): pass {head}."
         return [hint] if recipe == "auto" and all(norm.affine for norm in norms) else []
@@ -230,7 +230,7 @@ class BankSupervisor(Supervisor):
         if not isinstance(self.loss, nn.CrossEntropyLoss) or self.loss_type == "nce":
             return None
         others = max(1, len(self.memory) - 1)
-        candidates = 1 + (min(self.n, others) if self.n else others)
+        candidates = 1 + min(self.n or others, others)
         return temperature_risk(self.t, 0.07, len(self.banks()) * math.log(candidates))
 
     def _score_pretext(self, data: Any, draw_again: Callable[[], Any]) -> PretextScore:

@@ -14,9 +14,11 @@ import torch
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.engine.core.settings import Settings, interval
-from super_selfish.engine.loop.run import MonitoredLoader, Run
+from super_selfish.engine.loop.monitored_loader import MonitoredLoader
+from super_selfish.engine.loop.run import Run
+from super_selfish.engine.optim.optimizers import flat
 from super_selfish.engine.persistence import Persistence
-from super_selfish.engine.resumption import Resumption, present_keys
+from super_selfish.engine.resumption import Resumption, kind, present_keys, states
 from super_selfish.errors import CheckpointError
 from super_selfish.storage.checkpoint_folder import CheckpointFolder
 from super_selfish.storage.codec import encode
@@ -66,7 +68,7 @@ class Checkpointer(Callback):
         self.written = supervisor._cursor.step
         self.moment = time.monotonic()
         self.fresh = resumed is None and not self._continues()
-        self.tried = self.checked = self.waiting = False
+        self.tried = self.checked = self.waiting = self.reported = False
 
     @property
     def wanted(self) -> bool:
@@ -134,6 +136,7 @@ class Checkpointer(Callback):
         """Store the state as it is, unless it is stored already; a full disk is a warning."""
         if not self.wanted or self.written == self.run.train_state.step:
             return
+        self._report_untracked()
         run, manifest = self.run, Persistence(self.supervisor).manifest()
         try:
             self.folder.write(run.train_state.step, self.parts(), manifest, self.settings.keep, fresh=self.fresh)
@@ -144,21 +147,34 @@ class Checkpointer(Callback):
             self.moment = time.monotonic()
         self.written = run.train_state.step
 
+    def _report_untracked(self) -> None:
+        """Warn once of optimizers whose state no checkpoint holds."""
+        tracked = self.supervisor._tracked.values()
+        untracked = [each for each in self.run.updates.seen if not any(each is thing for thing in tracked)]
+        if untracked and not self.reported:
+            self.reported = True
+            logger.warning(
+                "Checkpoints do not hold the state of %s: a resumed training starts it over. Return the optimizer from "
+                "`_init_data_optimizer`, or call self.track(name, optimizer) before training.",
+                kind(untracked),
+            )
+
     def parts(self) -> dict[str, Any]:
         """Everything that the next step depends on, by name."""
         run = self.run
-        losses = None if run.losses is None else run.losses.detach()
+        losses = run.losses
         keys = present_keys(self.supervisor)
         return {
             "model": Persistence(self.supervisor).tensors(),
-            "optimizer": run.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict() if hasattr(self.scheduler, "state_dict") else None,
+            "optimizer": states(run.optimizers),
+            "scheduler": states(flat(self.scheduler)),
             "run": {
-                "kinds": [type(run.optimizer).__name__, type(self.scheduler).__name__],
+                "kinds": [kind(run.optimizers), kind(flat(self.scheduler))],
                 "pieces": run.loader.micro_batches,
                 "begun_at": self.start_epoch,
-                "losses": losses,
-                "count": run.count,
+                "losses": None if losses.total is None else losses.total.detach(),
+                "count": losses.count,
+                "logs": {name: [float(total), count] for name, (total, count) in losses.logs.items()},
                 "skipped": dict(run.loader.skipped),
                 "precision": run.precision.state_dict(),
                 "skipped_updates": run.guard.skipped,

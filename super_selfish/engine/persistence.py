@@ -15,6 +15,7 @@ from torch import Tensor
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import columns_of
+from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.core.identity import as_json, custom_names, describe
 from super_selfish.engine.core.late import LateState, copy_fitting
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, ConfigurationError
@@ -118,6 +119,7 @@ class Persistence:
         except BaseException:
             self.supervisor.average = before
             raise
+        Followers(self.supervisor).record()
 
     def reload(self, stored: WeightsFile) -> None:
         """Copy weights again into networks and buffers that a stage may have made anew since :meth:`adopt`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loading import check_shares
 from super_selfish.engine.loop.run import Run
 from super_selfish.engine.loop.signals import was_restarted
+from super_selfish.engine.optim.optimizers import flat
 from super_selfish.engine.optim.schedules import Schedule, refresh_schedules
 from super_selfish.engine.persistence import Persistence
 from super_selfish.errors import CheckpointError, CheckpointMismatch, DatasetChanged, SuperSelfishError
@@ -182,7 +183,7 @@ class Resumption:
 
     def _restore(self, run: Run, scheduler: Any) -> None:
         found, supervisor = self.checkpoint, self.supervisor
-        kinds = [type(run.optimizer).__name__, type(scheduler).__name__]
+        kinds = [kind(run.optimizers), kind(flat(scheduler))]
         state = found.read("run")
         if kinds != state["kinds"]:
             raise CheckpointMismatch(
@@ -193,15 +194,16 @@ class Resumption:
             )
         run.loader.micro_batches = int(state["pieces"])  # as many as then: batch norm sees each alone
         check_shares(run.loader.batch_size, run.loader.micro_batches, world())
-        run.optimizer.load_state_dict(found.read("optimizer"))
-        lay_out(run.optimizer)
-        if hasattr(scheduler, "load_state_dict"):
-            scheduler.load_state_dict(found.read("scheduler"))
+        load_states(run.optimizers, found.read("optimizer"))
+        for optimizer in run.optimizers:
+            lay_out(optimizer)
+        load_states(flat(scheduler), found.read("scheduler"))
         if self._stored_settings().get("epochs") != self.settings.epochs:
             refresh_schedules(scheduler)  # the length of the run is another one
         losses = state["losses"]
-        run.losses = losses.to(supervisor.device) if isinstance(losses, torch.Tensor) else None
-        run.count = float(state["count"])
+        run.losses.total = losses.to(supervisor.device) if isinstance(losses, torch.Tensor) else None
+        run.losses.count = float(state["count"])
+        run.losses.logs = {name: (total, count) for name, (total, count) in state.get("logs", {}).items()}
         run.precision.load_state_dict(state.get("precision", {}))
         if self._is_own_class() and not self._dataset_changed():  # a stage may have made networks anew
             Persistence(supervisor).reload(weights_in(found))
@@ -245,6 +247,24 @@ def present_keys(supervisor: SupervisorBase) -> npt.NDArray[np.int64] | None:
     """The keys of the supervisor's images, if they have names."""
     images = supervisor.image_dataset
     return None if images is None else images.keys()
+
+
+def kind(things: Sequence[Any]) -> str:
+    """The classes of optimizers or schedules, in words."""
+    return ", ".join(type(each).__name__ for each in things)
+
+
+def states(things: Sequence[Any]) -> Any:
+    """The state of an optimizer or a schedule, or those of several in a list; None where there is none."""
+    made = [each.state_dict() if hasattr(each, "state_dict") else None for each in things]
+    return made[0] if len(made) == 1 else made
+
+
+def load_states(things: Sequence[Any], stored: Any) -> None:
+    """Give optimizers or schedules what :func:`states` returned."""
+    for each, state in zip(things, [stored] if len(things) == 1 else stored, strict=True):
+        if hasattr(each, "load_state_dict"):
+            each.load_state_dict(state)
 
 
 def lay_out(optimizer: torch.optim.Optimizer) -> None:

@@ -15,6 +15,7 @@ from typing_extensions import Self
 from super_selfish.distributed.placement import device_for_training, mark_placed, was_placed
 from super_selfish.engine import pretext_evaluation, previews
 from super_selfish.engine.core.base import SupervisorBase
+from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.persistence import Persistence
 from super_selfish.errors import ConfigurationError
 from super_selfish.evaluation.features import extract_named, preprocess_batch
@@ -127,6 +128,7 @@ class Trained(SupervisorBase):
         from super_selfish.drawing.figures import save
         from super_selfish.drawing.previews import preview_figure
 
+        self._refresh_followers()
         figure = preview_figure(previews.preview(self, images, count))
         if path is not None:
             save(figure, path)
@@ -155,6 +157,7 @@ class Trained(SupervisorBase):
             ConfigurationError: If there are no images, or an argument is out of range.
             DataError: If an image cannot be read, or there are fewer than two.
         """
+        self._refresh_followers()
         return pretext_evaluation.evaluate(self, images, seed, count, on_error)
 
     def save(self, name: str | os.PathLike[str] = "store/base") -> Self:
@@ -163,6 +166,7 @@ class Trained(SupervisorBase):
         Raises:
             CheckpointError: If they cannot be written.
         """
+        self._refresh_followers()
         Persistence(self).save(name, keep=True)
         return self
 
@@ -177,6 +181,10 @@ class Trained(SupervisorBase):
         """
         Persistence(self).load(name)
         return self
+
+    def _refresh_followers(self) -> None:
+        if self._run is None:
+            Followers(self).refresh()
 
 
 def store(supervisor: Trained, base: Path, *, keep: bool) -> Path:

@@ -9,7 +9,6 @@ from signal import Signals
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from super_selfish.distributed import rank, same_everywhere
 from super_selfish.distributed.norms import global_norms
@@ -19,6 +18,7 @@ from super_selfish.engine.callbacks.progress import HistoryFile, Progress, print
 from super_selfish.engine.checkpointer import Checkpointer, EpochLoader
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback
+from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loop.averaging import averaging
 from super_selfish.engine.loop.compilation import compiled
@@ -26,6 +26,7 @@ from super_selfish.engine.loop.memory import explained_memory_errors
 from super_selfish.engine.loop.precision import Precision
 from super_selfish.engine.loop.run import Run
 from super_selfish.engine.loop.signals import Stop, requeue, slurm_job
+from super_selfish.engine.optim.optimizers import flat
 from super_selfish.engine.persistence import Persistence
 from super_selfish.engine.resumption import Resumption
 from super_selfish.engine.run_builder import RunBuilder
@@ -49,6 +50,7 @@ class Trainer:
     """
 
     run: Run
+    optimizer: Any
     scheduler: Any
     checkpointer: Checkpointer
 
@@ -74,14 +76,14 @@ class Trainer:
             processes.check_same_step(found)
             resumed = self._begin(found)
             builder = RunBuilder(supervisor, self.settings)
-            loader, optimizer, self.scheduler = builder.data_and_optimizer()
+            loader, self.optimizer, self.scheduler = builder.data_and_optimizer()
             supervisor._late.take(supervisor)
             self.checkpointer = Checkpointer(supervisor, base, self.settings, self.scheduler, resumed)
             planned = self.checkpointer.start_epoch + self.settings.epochs - supervisor._cursor.epoch
             self.run = Run(
                 supervisor,
                 loader,
-                optimizer,
+                flat(self.optimizer),
                 max(0, planned),
                 self._callbacks([lock, *builder.monitors(loader)]),
                 checkpointer=self.checkpointer,
@@ -175,7 +177,8 @@ class Trainer:
         supervisor, run = self.supervisor, self.run
         with contextlib.ExitStack() as undo:
             undo.callback(run.loader.close)
-            undo.callback(run.optimizer.zero_grad, set_to_none=True)
+            undo.callback(supervisor.zero_grad, set_to_none=True)
+            undo.callback(Followers(supervisor).record_if_trained)
             undo.callback(supervisor.eval)
             undo.callback(run.detach)
             undo.callback(setattr, supervisor, "run", None)
@@ -188,14 +191,15 @@ class Trainer:
                 if supervisor.calls_parts:
                     logger.warning("compile=True: networks that this algorithm calls in parts are not compiled.")
                 undo.enter_context(compiled(supervisor.networks()))
+            Followers(supervisor).refresh()
             run.attach()
             supervisor._run = run
             undo.enter_context(observed(supervisor, run))
             supervisor.train()
             run.emit("on_train_begin")
             loader = EpochLoader(run, self.checkpointer.catch_up)
-            supervisor._epochs(run.epochs, loader, run.optimizer, self.scheduler)
-            run.report()
+            supervisor._epochs(run.epochs, loader, self.optimizer, self.scheduler)
+            run.finish()
 
     def _leave(self) -> None:
         """Store what there is of a run that was asked to stop."""
@@ -263,23 +267,23 @@ class Trainer:
             f"{', '.join(broken[:4])}."
         )
         if not interrupted:
-            raise NonFiniteLoss(message, fix="Files under this name are unchanged. Lower `lr`, or set `clip_grad=1.0`.")
+            fix = f"`{with_suffix(self.base, SUFFIX)}` is unchanged. Lower `lr`, or set `clip_grad=1.0`."
+            raise NonFiniteLoss(message, fix=fix)
         logger.error(message)
         return False
 
 
 @contextlib.contextmanager
 def observed(supervisor: SupervisorBase, run: Run) -> Iterator[None]:
-    """Within the block, the losses that ``_forward`` returns are added to the run's mean, whoever calls it."""
+    """Within the block, the run sees what ``_forward`` returns, whoever calls it."""
     own = vars(supervisor).get("_forward")  # of the instance, if a user has replaced it there
     forward = supervisor._forward
 
-    def call(data: Any) -> Tensor:
-        if run.loader.between_steps:  # a custom loop that does not read our loader
-            run.close_boundary()
-        loss = forward(data)
-        run.record_loss(loss)
-        return loss
+    def call(*given: Any, **named: Any) -> Any:
+        run.begin_forward()
+        result = forward(*given, **named)
+        run.record_loss(result)
+        return result
 
     setattr(supervisor, "_forward", call)  # noqa: B010 - an attribute of the instance, which hides the method
     try:

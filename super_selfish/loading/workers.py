@@ -75,14 +75,22 @@ class WorkerLoader:
         self.fallback = fallback
         self.timeout = timeout
         self._usable = True
+        self._in_pass = False
         self._received = False
         self._workers: list[_Worker] = []
         weakref.finalize(self, _end, self._workers, os.getpid())
 
     def __iter__(self) -> Iterator[Any]:
-        if not self._usable:
+        if not self._usable or self._in_pass:  # a pass within a pass must not take the batches of the other
             yield from self.fallback(self.batch_sampler)
             return
+        self._in_pass = True
+        try:
+            yield from self._read()
+        finally:
+            self._in_pass = False
+
+    def _read(self) -> Iterator[Any]:
         requests = iter(self.batch_sampler)
         turns: collections.deque[_Worker] = collections.deque()
         try:

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -13,6 +14,19 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass
+class Recorded:
+    """Hashes of averages and of the networks that they follow, when a library's method last set them.
+
+    Attributes:
+        digests: Of the average and of the network, by the name of the average.
+        step: Updates at that time.
+    """
+
+    digests: dict[str, tuple[str, str]] = field(default_factory=dict)
+    step: int = 0
 
 
 def momentum_copy(network: Network) -> Network:

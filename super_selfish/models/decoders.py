@@ -95,7 +95,6 @@ class Upsampling(nn.Module):
                 self.layers.append(nn.BatchNorm2d(outputs))
             self.layers.append(activation())
         self.layers.append(nn.ConvTranspose2d(layers[-2], layers[-1], kernel_size, stride, padding))
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """An image (batch, layers[-1], height, width) of a map (batch, layers[0], ...) or of flat features.
@@ -162,7 +161,6 @@ class GroupedUpsampling(nn.Module):
                 decoder.append(activation())
             decoder.append(nn.Conv2d(layers[-1], logits, 1))
             self.decoders.append(decoder)
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """Logits (batch, sum of groups, height, width) of a map (batch, parts · layers[0], ...).

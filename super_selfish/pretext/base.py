@@ -7,7 +7,7 @@ import contextvars
 import itertools
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -246,13 +246,18 @@ def check_indexed(dataset: Any, images: int) -> None:
 
 
 def custom_sample(item: Any) -> Any:
-    """A user's item as a sample: PIL images and H×W×C uint8 arrays are images, everything else is what it is."""
+    """A user's item as a sample: PIL images and H×W×C uint8 arrays are images, everything else is what it is.
+
+    Tuples, lists and dictionaries are looked into.
+    """
     if isinstance(item, PILImage.Image):
         return to_image(item)
     if isinstance(item, np.ndarray) and not (item.dtype == np.uint8 and item.ndim == 3):
         return torch.from_numpy(item)
     if isinstance(item, tuple | list):
         return tuple(custom_sample(part) for part in item)
+    if isinstance(item, Mapping):
+        return {key: custom_sample(part) for key, part in item.items()}
     return item
 
 

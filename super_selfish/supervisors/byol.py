@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 
 from super_selfish.engine.core.expected_loss import CollapseRisk, ExpectedLoss
 from super_selfish.engine.core.facts import Needs, Paper
+from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, lars_recipe
 from super_selfish.engine.supervisor import Supervisor
@@ -146,6 +147,7 @@ class BYOLSupervisor(Supervisor):
             setup=setup,
         )
         self.ema = momentum_copy(self._followed())
+        Followers(self).record()
         self.momentum = self.track("momentum", MomentumSchedule(m, m_schedule))
         self.embedding_size = embedding_size
         self.m = m
@@ -190,6 +192,9 @@ class BYOLSupervisor(Supervisor):
         groups = 2 if has_batch_statistics(network) else 1
         first, second = in_groups(network, torch.cat(views), groups).chunk(2)
         return F.normalize(first), F.normalize(second)
+
+    def _followers(self) -> dict[str, nn.Module]:
+        return {"ema": self._followed()}
 
     def _after_update(self) -> None:
         update_ema(self.ema, self._followed(), self.momentum.advance())

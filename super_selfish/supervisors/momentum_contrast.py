@@ -15,6 +15,7 @@ from super_selfish.distributed import gather, own_part, rank, world
 from super_selfish.distributed.norms import each_for_itself, in_turn
 from super_selfish.engine.core.expected_loss import CollapseRisk, ExpectedLoss, temperature_risk
 from super_selfish.engine.core.facts import Paper
+from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
 from super_selfish.engine.optim.schedules import Schedule
@@ -151,6 +152,7 @@ class MomentumContrastSupervisor(Supervisor):
             setup=setup,
         )
         self.ema = momentum_copy(self.model)
+        Followers(self).record()
         self.queue = BatchedQueue(1, queue_size or 0, embedding_size)
         self.embedding_size = embedding_size
         self.K = K
@@ -190,12 +192,13 @@ class MomentumContrastSupervisor(Supervisor):
             first, second = torch.cat([first, second]), torch.cat([second, first])
         query = self._embed(self.model, first)
         key = self._keys(second)
-        if self.training:
-            parts = key.chunk(2 if self.symmetric else 1)
-            self._new_keys.append(torch.cat([gather(part) for part in parts]))
         directions = 2 if self.symmetric else 1
         halves = zip(query.chunk(directions), key.chunk(directions), strict=True)
-        return torch.stack([self._one_way(*half) for half in halves]).sum()
+        loss = torch.stack([self._one_way(*half) for half in halves]).sum()
+        if self.training:
+            new_keys = torch.cat([gather(part) for part in key.chunk(directions)])
+            self.keep_if_trained(self._new_keys, new_keys)
+        return loss
 
     def _keys(self, images: Tensor) -> Tensor:
         """Keys (batch, dim) in the order of the images, which the network saw in another order: shuffled batch norm.
@@ -271,6 +274,9 @@ class MomentumContrastSupervisor(Supervisor):
 
     def _skip_update(self) -> None:
         self._new_keys.clear()
+
+    def _followers(self) -> dict[str, nn.Module]:
+        return {"ema": self.model}
 
     def _after_update(self) -> None:
         update_ema(self.ema, self.model, self.m)

@@ -22,6 +22,7 @@ from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.images.buffers import Buffers
 from super_selfish.loading.collate import Batch, Collate, to_device
 from super_selfish.loading.loader import TrainState
+from super_selfish.models.averages import Recorded
 from super_selfish.models.backbones import channels_last_is_safe
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import feature_shape
@@ -87,6 +88,8 @@ class SupervisorBase(Attributes):
         self._settings: Settings | None = None
         self._run: Any = None
         self._forecast: Any = None
+        self._recorded = Recorded()
+        self._kept: list[tuple[list[Any], Any]] = []  # in the forward pass in progress, by `keep_if_trained`
 
     # What the supervisor is made of
 
@@ -272,3 +275,12 @@ class SupervisorBase(Attributes):
     def parameter_groups(self, lr: float) -> list[Any]:  # noqa: ARG002 - for those with a rate of their own
         """What the optimizer gets."""
         return self.trainable_parameters()
+
+    def keep_if_trained(self, kept: list[Any], thing: Any) -> None:
+        """Within ``_forward``: append to a list what :meth:`_after_update` is going to use.
+
+        In a training it is taken out again if the loss of this call is only looked at, and not trained on.
+        """
+        kept.append(thing)
+        if self._run is not None:
+            self._kept.append((kept, thing))
