@@ -210,7 +210,7 @@ class Run:
         self.clock.images += self.train_state.samples - before
         self.losses.take()
         if self._was_made:
-            with torch.no_grad():
+            with torch.no_grad(), self.updates.paused():
                 self.supervisor._after_update()
                 if self.averaging is not None:
                     self.averaging()

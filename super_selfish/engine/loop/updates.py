@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -85,7 +86,7 @@ class Updates:
         self.module = module
         self.known = list(optimizers)
         self.seen: list[Optimizer] = []
-        self.is_open = False
+        self.is_open = self._is_paused = False
         self._before_step, self._complete, self._is_idle, self._spent = before_step, complete, is_idle, spent
         self._known_ids = {id(weight) for each in optimizers for weight in parameters_of(each)}
         self._stepped: dict[int, Tensor] = {}
@@ -109,6 +110,15 @@ class Updates:
     def within_step(self) -> bool:
         """Whether an optimizer is stepping right now: in a closure, for instance."""
         return bool(self._within)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count no steps in the context: they belong to the update that is being completed."""
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            self._is_paused = False
 
     def leave_steps(self) -> None:
         """Forget steps that ended in an exception."""
@@ -157,7 +167,7 @@ class Updates:
         return False
 
     def _before(self, optimizer: Optimizer, *given: Any) -> None:
-        if not self._counts(optimizer):
+        if self._is_paused or not self._counts(optimizer):
             return
         outermost = not self._within
         if outermost and any(id(weight) in self._stepped for weight in parameters_of(optimizer)):
@@ -166,7 +176,7 @@ class Updates:
         self._before_step(optimizer, *given)
 
     def _after(self, optimizer: Optimizer, *_: Any) -> None:
-        if not self._within or not self._counts(optimizer):
+        if self._is_paused or not self._within or not self._counts(optimizer):
             return
         self._within.pop()
         if self._within:
