@@ -21,6 +21,7 @@ from super_selfish.errors import CheckpointError, ConfigurationError
 SUFFIX = ".safetensors"
 PICTURES = ".super-selfish"
 """File that lists the pictures which the library wrote into a folder, by name and hash; they are never data."""
+RETRAIN = "A .pt file of the release of 2020 cannot be read by this one: train again, and the new file says how."
 
 logger = logging.getLogger("super_selfish")
 

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import logging
 import os
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-from super_selfish.engine.persistence import restore
+import torch
+
+from super_selfish.datasets.preprocessing import Preprocessing
+from super_selfish.engine.core.base import SupervisorBase
+from super_selfish.engine.persistence import Persistence, names_beside_model, stored_arguments, stored_beside_model
+from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch
+from super_selfish.files import RETRAIN
+from super_selfish.storage.weights_file import WeightsFile, read_newest
 from super_selfish.supervisors import Supervisor, all_supervisors
+
+logger = logging.getLogger("super_selfish")
+
+AnySupervisor = TypeVar("AnySupervisor", bound=SupervisorBase)
 
 
 def load(name: str | os.PathLike[str] = "store/base", **given: Any) -> Supervisor:
@@ -24,3 +39,80 @@ def load(name: str | os.PathLike[str] = "store/base", **given: Any) -> Superviso
         CheckpointMismatch: If the weights do not match the networks, or a user-supplied network is missing.
     """
     return restore(name, all_supervisors(), given)
+
+
+def restore(
+    name: str | os.PathLike[str], classes: Mapping[str, type[AnySupervisor]], given: Mapping[str, Any]
+) -> AnySupervisor:
+    """Build the supervisor that a file describes and load it; see :func:`super_selfish.load`."""
+    stored = read_newest(name)
+    manifest = stored.manifest
+    cls = classes.get(str(manifest.get("supervisor")))
+    if manifest.get("supervisor") in ("label", "supervisor"):
+        raise CheckpointMismatch(
+            f"`{stored.path}` holds networks that only you can build.",
+            fix="Build them: LabelSupervisor(CombinedNet(backbone, head)).load(name).",
+        )
+    if cls is None:
+        raise CheckpointMismatch(
+            f"`{stored.path}` does not say which algorithm it is of.",
+            expected=f"one of {', '.join(classes)}",
+            received=repr(manifest.get("supervisor")),
+            fix=RETRAIN if stored.path.suffix == ".pt" else "Build the supervisor yourself and call its load(name).",
+        )
+    supervisor = build(cls, stored, given)
+    Persistence(supervisor).adopt(without_surplus(supervisor, stored))
+    if manifest.get("class") not in (None, cls.__qualname__):
+        logger.warning(
+            "`%s` was trained by %s, a custom class: this is the %s it derives from. "
+            "To continue training, build yours and call its load(name).",
+            stored.path,
+            manifest["class"],
+            cls.__qualname__,
+        )
+    return supervisor.eval()
+
+
+def build(cls: type[AnySupervisor], stored: WeightsFile, given: Mapping[str, Any]) -> AnySupervisor:
+    """A supervisor with the arguments of a file.
+
+    Raises:
+        CheckpointMismatch: If it needs a network that only the user can build.
+    """
+    arguments, networks = stored_arguments(cls, stored.manifest), stored.manifest.get("networks")
+    if not isinstance(arguments, dict) or not isinstance(networks, dict):
+        raise CheckpointCorrupt(f"`{stored.path}` is damaged: its manifest has no arguments.")
+    allowed = set(inspect.signature(cls.__init__).parameters) - {"self", "dataset", "images", *networks}
+    named = {key: value for key, value in networks.items() if isinstance(value, str)}
+    custom = {key: value for key, value in networks.items() if isinstance(value, dict | list) and key not in given}
+    for key, value in custom.items():
+        if isinstance(value, dict) and key in cls.network_arguments:
+            raise CheckpointMismatch(
+                f"`{stored.path}` was trained with a custom {key}, which only you can build.",
+                expected=str(value.get("own")),
+                received="nothing",
+                fix=f"Pass it: super_selfish.load(name, {key}=...).",
+            )
+    missing = sorted(set(custom) - set(cls.network_arguments))
+    if missing and given.get("dataset") is not None:  # it is going to be trained
+        logger.warning("`%s` was trained with custom %s: pass them too.", stored.path, " and ".join(missing))
+    preprocessing = Preprocessing.from_json(stored.manifest.get("preprocessing"))
+    sizes = {key: getattr(preprocessing, key) for key in ("resolution", "channels", "max_pixels")}
+    plain = {key: value for key, value in arguments.items() if key in allowed}
+    with torch.random.fork_rng(devices=[]):
+        return cls(**{**plain, **sizes, **named, **given})
+
+
+def without_surplus(supervisor: SupervisorBase, stored: WeightsFile) -> WeightsFile:
+    """A file without the modules that a custom class added beside the networks of its base; logs a warning of them."""
+    surplus = stored_beside_model(stored) - names_beside_model(supervisor) - {"average"}
+    if not surplus:
+        return stored
+    logger.warning(
+        "`%s` holds weights of %s, which %s does not have: they are ignored.",
+        stored.path,
+        ", ".join(f"`{name}`" for name in sorted(surplus)),
+        type(supervisor).__qualname__,
+    )
+    kept = {key: value for key, value in stored.tensors.items() if key.split(".")[0] not in surplus}
+    return dataclasses.replace(stored, tensors=kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,9 +48,8 @@ class ImageDataset(ImageSource):
         if cache is not None and self._stamp is None:
             logger.warning("`cache` keeps images of files only: a folder, a list of paths or a CSV file.")
         self.preprocessing = preprocessing
-        self.kind = source.kind
-        self.class_names = source.class_names
-        self.thread_safe = source.thread_safe
+        self.kind, self.class_names, self.thread_safe = source.kind, source.class_names, source.thread_safe
+        self.overrides_indexing = type(self).__getitem__ is not ImageDataset.__getitem__
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -72,7 +72,7 @@ class ImageDataset(ImageSource):
             ConfigurationError: If this kind of data is not accepted.
             DataError: If there are fewer than ``minimum`` images.
         """
-        if isinstance(data, ImageDataset):
+        if isinstance(data, ImageDataset) and not data.overrides_indexing:
             data = data.source
         return cls(open_source(data, max_pixels=preprocessing.max_pixels, minimum=minimum), preprocessing)
 
@@ -102,6 +102,12 @@ class ImageDataset(ImageSource):
             return kept, self.label(index)
         loaded = self._large_enough.load(index)
         return self._apply(loaded, index), loaded.label if self._labels is None else self.label(index)
+
+    def with_target(self, index: int) -> tuple[Loaded, Any]:
+        """Preprocessed image and target; the target as the source returns it."""
+        loaded, target = self._large_enough.with_target(index)
+        image = self._apply(loaded, index)
+        return Loaded(image, loaded.label), target if self._labels is None else self.label(index)
 
     def header(self, index: int) -> Header:
         """What :meth:`read` returns."""

@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,12 +48,14 @@ class ImageSource(ABC):
         class_names: The names behind the labels, if they have names.
         thread_safe: Whether several threads may read at once; a source has to say so.
         left_out: Counts of the files below a folder that are not read, by extension, and of folders passed over.
+        overrides_indexing: Whether a subclass overrides ``__getitem__``: its items then are the images.
     """
 
     kind: str = "files"
     class_names: tuple[str, ...] | None = None
     thread_safe: bool = False
     left_out: Mapping[str, int] = MappingProxyType({})
+    overrides_indexing: bool = False
     _labels: npt.NDArray[np.int64] | None = None
     _warned: set[str] | None = None
 
@@ -108,6 +110,11 @@ class ImageSource(ABC):
     def load(self, index: int) -> Loaded:
         """Image, label and mask of missing pixels at the cost of one reading."""
         return Loaded(*self.item(index))
+
+    def with_target(self, index: int) -> tuple[Loaded, Any]:
+        """What :meth:`load` returns, and the target of any kind at the cost of one reading; None: it has none."""
+        loaded = self.load(index)
+        return loaded, loaded.label
 
     def examine(self, index: int) -> tuple[Loaded, list[str]]:
         """What :meth:`load` returns, and what decoders report about the image: damage that they pass over."""

@@ -43,6 +43,7 @@ from super_selfish.images.functional import Image
 from super_selfish.images.image_files import DROP_ALPHA, AlphaRule, Header
 from super_selfish.images.open_image import Mask
 
+_TARGET_KEYS = (*LABEL_KEYS, "targets", "mask", "annotation")
 _SAMPLED = 64
 
 
@@ -160,6 +161,22 @@ class DatasetSource(ImageSource):
     def load(self, index: int) -> Loaded:
         """Image, label and mask of item ``index``, which is asked for once."""
         value, label = self._split(self._fetch(index), index)
+        return self._read(value, index, label if self._labels is None else super().label(index))
+
+    def with_target(self, index: int) -> tuple[Loaded, Any]:
+        """Image and target of item ``index``, the target as the data set returns it."""
+        item = self._fetch(index)
+        value, label = self._split(item, index)
+        target: Any = label
+        if self._labels is not None:
+            target = super().label(index)
+        elif isinstance(item, Mapping):
+            target = next((item[key] for key in _TARGET_KEYS if item.get(key) is not None), None)
+        elif value is not item and len(item) > 1:
+            target = item[1]
+        return self._read(value, index, label), target
+
+    def _read(self, value: Any, index: int, label: int | None) -> Loaded:
         try:
             image, missing = self._to_image(value, index)
         except DataError as error:
@@ -168,7 +185,7 @@ class DatasetSource(ImageSource):
             raise UnreadableImage(
                 f"Item {index} of the data set cannot be read: {error or type(error).__name__}"
             ) from error
-        return Loaded(image, label if self._labels is None else super().label(index), missing)
+        return Loaded(image, label, missing)
 
     def with_alpha(self, rule: AlphaRule) -> DatasetSource:
         """The same images with another rule for alpha channels, where they are Pillow images or encoded."""

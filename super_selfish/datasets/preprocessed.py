@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from super_selfish.errors import CheckpointError, DataError, UnreadableImage
+from super_selfish.errors import CheckpointError, DataError, UnreadableImage, is_count, is_number
 from super_selfish.images.fitting import Fit
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import MAX_PIXELS, AlphaRule
@@ -22,6 +23,8 @@ _DAMAGED = "The stored preprocessing is damaged."
 _FIELDS = ("resolution", "channels", "value_range", "mean", "std", "max_pixels")
 _FIELDS_IF_SET = ("fill", "background")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
+_is_size = partial(is_count, least=1)
+_is_finite = partial(is_number, low=-math.inf, high=math.inf)
 
 
 @dataclass(frozen=True)
@@ -126,17 +129,17 @@ class Preprocessing:
             raise CheckpointError(_DAMAGED, expected=f"the fields {_FIELDS}", received=f"{fields}")
         channels = fields["channels"]
         right = {
-            "resolution": _is_row(fields["resolution"], 2, int) and min(fields["resolution"]) >= 1,
-            "channels": _is_number(channels, int) and channels >= 1,
+            "resolution": _is_row(fields["resolution"], 2, _is_size),
+            "channels": _is_size(channels),
             "value_range": fields["value_range"] is None
-            or (_is_row(fields["value_range"], 2, float) and fields["value_range"][0] < fields["value_range"][1]),
+            or (_is_row(fields["value_range"], 2, _is_finite) and fields["value_range"][0] < fields["value_range"][1]),
             "mean": (fields["mean"] is None) == (fields["std"] is None)
-            and (fields["mean"] is None or _is_row(fields["mean"], channels, float)),
-            "std": fields["std"] is None or (_is_row(fields["std"], channels, float) and min(fields["std"]) > 0),
-            "max_pixels": _is_number(fields["max_pixels"], int) and fields["max_pixels"] >= 1,
-            "fill": fields.get("fill") is None or _is_number(fields["fill"], float),
+            and (fields["mean"] is None or _is_row(fields["mean"], channels, _is_finite)),
+            "std": fields["std"] is None or (_is_row(fields["std"], channels, _is_finite) and min(fields["std"]) > 0),
+            "max_pixels": _is_size(fields["max_pixels"]),
+            "fill": fields.get("fill") is None or _is_finite(fields["fill"]),
             "background": fields.get("background") is None
-            or any(_is_row(fields["background"], length, float) for length in (1, channels)),
+            or any(_is_row(fields["background"], length, _is_finite) for length in (1, channels)),
         }
         wrong = [name for name in right if not right[name]]
         if wrong:
@@ -233,11 +236,5 @@ def check_channels(found: int, wanted: int) -> None:
         )
 
 
-def _is_number(value: object, kind: type) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return isinstance(value, int) if kind is int else math.isfinite(value)
-
-
-def _is_row(value: object, length: object, kind: type) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == length and all(_is_number(item, kind) for item in value)
+def _is_row(value: object, length: object, is_valid: Callable[[object], bool]) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == length and all(map(is_valid, value))

@@ -78,7 +78,7 @@ def _with_image_key(source: ImageSource, key: str | int) -> ImageSource:
 
 def _open(data: object, max_pixels: int) -> ImageSource:
     if isinstance(data, ImageSource):
-        return data
+        return DatasetSource(data, max_pixels) if data.overrides_indexing else data
     if isinstance(data, (str, os.PathLike)):
         return _open_path(data, max_pixels)
     if isinstance(data, np.ndarray) and data.dtype.kind in "OUS":

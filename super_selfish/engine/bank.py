@@ -22,7 +22,6 @@ from super_selfish.errors import (
     COUNT,
     PROBABILITY,
     SWITCH,
-    ConfigurationError,
     Rule,
     check_argument,
     is_count,
@@ -36,7 +35,7 @@ from super_selfish.loading.loader import TrainLoader
 from super_selfish.losses import NCELoss, contrastive_logits
 from super_selfish.memory import BatchedMemory
 from super_selfish.models.combined import CombinedNet, in_eval_mode
-from super_selfish.pretext.base import PretextDataset, check_indexed
+from super_selfish.pretext.base import PretextDataset, check_indexed, image_count
 from super_selfish.pretext.preview import CaptionedImage
 from super_selfish.seeding import make_key
 
@@ -149,17 +148,12 @@ class BankSupervisor(Supervisor):
     def _prepare(self, train_loader: TrainLoader) -> None:
         self._new.clear()
         dataset = self.dataset if train_loader.dataset is None else train_loader.dataset
-        if not hasattr(dataset, "__len__"):
-            raise ConfigurationError(
-                "The bank has a row for each image, and the data set does not say how many there are.",
-                expected="a data set with __len__ and __getitem__, whose items end in the index of the image",
-                received=type(dataset).__name__,
-            )
-        images, begins = len(dataset), self.train_state.step == 0
-        others = self.banks()[0]
-        if len(others) != images or not self.is_same_dataset:
+        if not (self.forwards_as_planned or hasattr(dataset, "__len__")):
+            return  # an own `_forward` may use no bank
+        images, begins, others = image_count(dataset), self._cursor.step == 0, len(self.memory)
+        if others != images or not self.is_same_dataset:
             if not begins:
-                logger.warning("The bank was of %d other images, and begins anew with %d.", len(others), images)
+                logger.warning("The bank was of %d other images, and begins anew with %d.", others, images)
             for bank in self.banks():
                 bank.resize(images)
             for constant in self.constants:
@@ -169,7 +163,8 @@ class BankSupervisor(Supervisor):
             constant.images = images  # type: ignore[assignment]
         if self.n >= images:
             logger.warning("n=%d negatives: there are only %d other images; all are used.", self.n, images - 1)
-        check_indexed(dataset, images)
+        if self.forwards_as_planned:
+            check_indexed(dataset, images)
         if begins and self.bank_init == "forward":
             self._embed_all(dataset, train_loader)
 
@@ -195,7 +190,7 @@ class BankSupervisor(Supervisor):
 
     def logits(self, anchors: Tensor, bank: BatchedMemory, indices: Tensor, positives: Tensor | None = None) -> Tensor:
         """Similarities (batch, 1 + negatives) over the temperature: the positive first, -∞ for what is no negative."""
-        key = make_key(0 if self.settings is None else self.settings.seed, self.train_state.step, "negatives")
+        key = make_key(0 if self._settings is None else self._settings.seed, self._cursor.step, "negatives")
         own = bank[indices] if positives is None else positives
         if not self.shared_negatives:
             rows = bank.negatives_for_each(self.n, indices, key)
@@ -207,14 +202,15 @@ class BankSupervisor(Supervisor):
         return logits
 
     def remember(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> None:
-        """Let the banks take codes once the weights are updated.
+        """Let the banks take codes once the weights are updated, if the loss is trained on.
 
         Args:
             embeddings: As :meth:`embeddings` gives them.
             indices: Of their images (batch,).
         """
         if self.training:
-            self._new.append((*(gather(embedding.detach()) for embedding in embeddings), gather(indices)))
+            new = *(gather(embedding.detach()) for embedding in embeddings), gather(indices)
+            self.keep_if_trained(self._new, new)
 
     def _skip_update(self) -> None:
         self._new.clear()
@@ -230,7 +226,7 @@ class BankSupervisor(Supervisor):
         if not isinstance(self.loss, nn.CrossEntropyLoss) or self.loss_type == "nce":
             return None
         others = max(1, len(self.memory) - 1)
-        candidates = 1 + (min(self.n, others) if self.n else others)
+        candidates = 1 + min(self.n or others, others)
         return temperature_risk(self.t, 0.07, len(self.banks()) * math.log(candidates))
 
     def _score_pretext(self, data: Any, draw_again: Callable[[], Any]) -> PretextScore:
@@ -277,13 +273,13 @@ class BankSupervisor(Supervisor):
             return CaptionedImage(as_float(source.read(index)), caption, right)
 
         own = len(bank) == len(source) and self._shown is self.dataset and self.is_same_dataset
-        if self.train_state.step == 0 or len(anchors) < 2:
+        if self._cursor.step == 0 or len(anchors) < 2:
             return [[*row, panel(int(i), "its image")] for row, i in zip(rows, indices, strict=True)], None
         numbers = torch.arange(len(bank), device=indices.device) if own else indices
         alike = anchors @ (bank.rows() if own else anchors).T  # (batch, rows)
         is_own = numbers == indices[:, None]
-        if own and self.skipped:
-            alike[:, list(self.skipped)] = -math.inf  # cannot be shown
+        if own and self._skipped:
+            alike[:, list(self._skipped)] = -math.inf  # cannot be shown
         others = alike.masked_fill(is_own, -math.inf).topk(min(2, len(numbers) - 1))
         cosines = alike[is_own]
         found = cosines > others.values[:, 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,33 @@ import torch
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.engine.core.settings import Settings, interval
+from super_selfish.engine.loop.monitored_loader import MonitoredLoader
 from super_selfish.engine.loop.run import Run
+from super_selfish.engine.optim.optimizers import flat
 from super_selfish.engine.persistence import Persistence
-from super_selfish.engine.resumption import Resumption, present_keys
+from super_selfish.engine.resumption import Resumption, kind, present_keys, states
 from super_selfish.errors import CheckpointError
 from super_selfish.storage.checkpoint_folder import CheckpointFolder
 from super_selfish.storage.codec import encode
 
 logger = logging.getLogger("super_selfish")
+
+
+class EpochLoader(MonitoredLoader):
+    """The loader that an own ``_epochs`` iterates: what it does after a pass still belongs to the epoch.
+
+    Args:
+        run: The run.
+        begin: Called at the beginning of each pass.
+    """
+
+    def __init__(self, run: Run, begin: Callable[[], None]) -> None:
+        super().__init__(run)
+        self._begin = begin
+
+    def __iter__(self) -> Iterator[Any]:
+        self._begin()
+        yield from super().__iter__()
 
 
 class Checkpointer(Callback):
@@ -44,11 +64,11 @@ class Checkpointer(Callback):
         self.settings = settings
         self.folder = CheckpointFolder(base)
         self.steps, self.seconds = interval(settings.checkpoint_every)
-        self.start_epoch = supervisor.train_state.epoch if resumed is None else resumed.start_epoch
-        self.written = supervisor.train_state.step
+        self.start_epoch = supervisor._cursor.epoch if resumed is None else resumed.start_epoch
+        self.written = supervisor._cursor.step
         self.moment = time.monotonic()
         self.fresh = resumed is None and not self._continues()
-        self.tried = False
+        self.tried = self.checked = self.waiting = self.reported = False
 
     @property
     def wanted(self) -> bool:
@@ -60,13 +80,13 @@ class Checkpointer(Callback):
         steps = self.folder.steps()
         if not steps:
             return True
-        if steps[0] > self.supervisor.train_state.step:
+        if steps[0] > self.supervisor._cursor.step:
             return False
         try:
             newest = self.folder.newest_valid("size")
         except CheckpointError:  # none is whole: that is no reason not to train
             return False
-        return newest is not None and newest.manifest.get("run") == self.supervisor.run_id
+        return newest is not None and newest.manifest.get("run") == self.supervisor._run_id
 
     def on_train_begin(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
         """Tidy up, and say what becomes of an older training."""
@@ -74,7 +94,7 @@ class Checkpointer(Callback):
             return
         self.folder.clean()
         if self.fresh:
-            self.supervisor.run_id = secrets.token_hex(8)
+            self.supervisor._run_id = secrets.token_hex(8)
             logger.warning(
                 "`%s` holds an older training: it becomes `%s` after the first step of this one. "
                 'To continue it instead, call supervise(..., resume="auto").',
@@ -84,6 +104,9 @@ class Checkpointer(Callback):
 
     def on_step_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
         """Write if it is time, unless the epoch has ended, which is not closed yet."""
+        if not self.checked:  # every stage has had its turn
+            self.checked = True
+            self.supervisor._late.check(str(self.folder.path.with_suffix("")))
         first = self.wanted and not self.tried
         if first:  # what cannot be stored is found after one step, not after hours
             self.tried = True
@@ -92,19 +115,28 @@ class Checkpointer(Callback):
             self.write()
 
     def on_epoch_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
-        """Write if it is time."""
+        """Write if it is time; with an own ``_epochs`` once what it does after an epoch is done."""
         if self.settings.checkpoint_every is None or self._due():
+            self.waiting = not self.supervisor.accumulates
+            if not self.waiting:
+                self.write()
+
+    def catch_up(self) -> None:
+        """Write what waited for the end of an epoch in an own ``_epochs``: it goes on to the next one."""
+        if self.waiting and self.run.loader.between_steps:
             self.write()
+        self.waiting = False
 
     def _due(self) -> bool:
         if self.steps:
-            return self.supervisor.train_state.step % self.steps == 0
+            return self.supervisor._cursor.step % self.steps == 0
         return self.seconds > 0 and time.monotonic() - self.moment >= self.seconds
 
     def write(self) -> None:
         """Store the state as it is, unless it is stored already; a full disk is a warning."""
         if not self.wanted or self.written == self.run.train_state.step:
             return
+        self._report_untracked()
         run, manifest = self.run, Persistence(self.supervisor).manifest()
         try:
             self.folder.write(run.train_state.step, self.parts(), manifest, self.settings.keep, fresh=self.fresh)
@@ -115,25 +147,38 @@ class Checkpointer(Callback):
             self.moment = time.monotonic()
         self.written = run.train_state.step
 
+    def _report_untracked(self) -> None:
+        """Warn once of optimizers whose state no checkpoint holds."""
+        tracked = self.supervisor._tracked.values()
+        untracked = [each for each in self.run.updates.seen if not any(each is thing for thing in tracked)]
+        if untracked and not self.reported:
+            self.reported = True
+            logger.warning(
+                "Checkpoints do not hold the state of %s: a resumed training starts it over. Return the optimizer from "
+                "`_init_data_optimizer`, or call self.track(name, optimizer) before training.",
+                kind(untracked),
+            )
+
     def parts(self) -> dict[str, Any]:
         """Everything that the next step depends on, by name."""
         run = self.run
-        losses = None if run.losses is None else run.losses.detach()
+        losses = run.losses
         keys = present_keys(self.supervisor)
         return {
             "model": Persistence(self.supervisor).tensors(),
-            "optimizer": run.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict() if hasattr(self.scheduler, "state_dict") else None,
+            "optimizer": states(run.optimizers),
+            "scheduler": states(flat(self.scheduler)),
             "run": {
-                "kinds": [type(run.optimizer).__name__, type(self.scheduler).__name__],
+                "kinds": [kind(run.optimizers), kind(flat(self.scheduler))],
                 "pieces": run.loader.micro_batches,
                 "begun_at": self.start_epoch,
-                "losses": losses,
-                "count": run.count,
+                "losses": None if losses.total is None else losses.total.detach(),
+                "count": losses.count,
+                "logs": {name: [float(total), count] for name, (total, count) in losses.logs.items()},
                 "skipped": dict(run.loader.skipped),
                 "precision": run.precision.state_dict(),
                 "skipped_updates": run.guard.skipped,
             },
-            "tracked": {name: thing.state_dict() for name, thing in self.supervisor.tracked.items()},
+            "tracked": {name: thing.state_dict() for name, thing in self.supervisor._tracked.items()},
             "images": {"keys": None if keys is None else torch.from_numpy(keys.copy())},
         }

@@ -80,7 +80,7 @@ class GanSupervisor(Supervisor):
 
     def parameter_groups(self, lr: float) -> list[Any]:
         """A group for each player."""
-        settings = self.settings
+        settings = self._settings
         named = settings is not None and settings.recipe is not None
         recipe = self.training_recipe(str(settings.recipe), settings.epochs) if named and settings else None
         share = 1.0 if recipe is None else recipe.judged
@@ -93,7 +93,7 @@ class GanSupervisor(Supervisor):
     @property
     def is_generator_step(self) -> bool:
         """Whether all but the discriminator is trained in this step too."""
-        return self.train_state.step % self.d_steps == 0
+        return self._cursor.step % self.d_steps == 0
 
     def discriminator_loss(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
         """``½ c(D(real), 1) + ½ c(D(fake), 0)``, whose gradient reaches nothing but the discriminator.

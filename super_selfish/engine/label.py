@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 from typing_extensions import Self, Unpack
 
 from super_selfish.datasets.preprocessing import Preprocessing
-from super_selfish.engine.core.setup import ImageOptions, Setup, check_network, overlaid
+from super_selfish.engine.core.attributes import check_network
+from super_selfish.engine.core.setup import ImageOptions, Setup, overlaid
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import DataError
 from super_selfish.evaluation.classification import numbered_as
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import output_shape
-from super_selfish.pretext.base import LabelledDataset, PretextDataset
+from super_selfish.pretext.base import LabelledDataset, PretextDataset, TargetDataset, split_targets
 
 
 class LabelSupervisor(Supervisor):
@@ -28,7 +30,9 @@ class LabelSupervisor(Supervisor):
         model: A backbone with a predictor behind it. It gets the names of the classes (``model.classes``); one that has
             them already keeps its numbers, and labels of the same class get them.
         dataset: Labelled images: a folder with a subfolder a class, a data set of (image, label), or (images, labels).
-        loss: Criterion of (predictions, labels); cross entropy if None.
+            With ``loss``, targets may be of any kind: several labels, numbers, masks as large as the images.
+        loss: Criterion of (predictions, targets), with the targets as the data set returns them (batch, ...); cross
+            entropy of class ids if None.
         finetune: Train the backbone too.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`. A backbone from
             ``supervisor.get_backbone()`` brings the preprocessing that it was trained with.
@@ -55,16 +59,20 @@ class LabelSupervisor(Supervisor):
         **images: Unpack[ImageOptions],
     ) -> None:
         check_network(model)
-        setup = Setup.of(dataset, images, backbone=model.backbone, predictor=model.predictor, loss=loss)
+        pictures, targets = (dataset, None) if loss is None else split_targets(dataset)
+        setup = Setup.of(pictures, images, backbone=model.backbone, predictor=model.predictor, loss=loss)
         stored = getattr(model.backbone, "preprocessing", None)
         if isinstance(stored, Preprocessing):
             setup.use(overlaid(stored, setup))
-        wrapped = setup.dataset(LabelledDataset)
-        if wrapped is not None and wrapped.images.label(0) is None:
+        wrapped = setup.dataset(LabelledDataset if loss is None else partial(TargetDataset, targets=targets))
+        if wrapped is not None and targets is None and not has_targets(wrapped, class_ids=loss is None):
             raise DataError(
                 "The images have no labels.",
                 expected="a folder with a subfolder for each class, a data set of (image, label), or (images, labels)",
                 received=type(dataset).__name__ if not isinstance(dataset, str) else repr(dataset),
+                fix="For targets that are no class ids, pass a criterion: loss=nn.BCEWithLogitsLoss(), say."
+                if loss is None
+                else None,
             )
         super().__init__(model, wrapped, setup.criterion(nn.CrossEntropyLoss), setup=setup)
         self.finetune = finetune
@@ -130,3 +138,8 @@ class LabelSupervisor(Supervisor):
         if self.finetune:
             return self.loss(self.model(images), labels)
         return self.loss(self.model.with_frozen_backbone(images), labels)
+
+
+def has_targets(dataset: PretextDataset, *, class_ids: bool) -> bool:
+    """Whether the first image has a label, or a target of any kind."""
+    return (dataset.images.label(0) if class_ids else dataset.images.with_target(0)[1]) is not None

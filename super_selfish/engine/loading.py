@@ -76,6 +76,31 @@ def check_shares(batch_size: int, count: int, processes: int) -> None:
         )
 
 
+def check_accumulate(wanted: int, *, custom: bool, decomposable: bool) -> None:
+    """Make sure that batches can be split as ``accumulate`` asks.
+
+    Args:
+        wanted: The number of micro-batches.
+        custom: Whether ``_epochs`` or ``_update`` is the user's.
+        decomposable: Whether the loss of a batch is the mean of the losses of its parts.
+
+    Raises:
+        ConfigurationError: If not.
+    """
+    if custom:
+        raise ConfigurationError(
+            "`accumulate` needs the library's own `_epochs` and `_update`.",
+            received=f"accumulate={wanted}, and an override of one of them",
+            fix="Add up the gradients of several batches in the override itself.",
+        )
+    if not decomposable:
+        raise ConfigurationError(
+            "`accumulate` would change the loss: here the images of a batch are each other's negatives.",
+            received=f"accumulate={wanted}",
+            fix="Lower `batch_size`, or train with a queue.",
+        )
+
+
 def resolve_collate_fn(dataset: Any, collate_fn: Collate | None) -> Collate | None:
     """A custom collation; None where the library's own is used for the data set."""
     return None if collate_fn is batched_collate and getattr(dataset, "batched", False) else collate_fn

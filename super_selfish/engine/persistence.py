@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import os
@@ -17,8 +16,11 @@ from torch import Tensor
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import columns_of
-from super_selfish.engine.core.identity import as_json, describe
+from super_selfish.engine.core.followers import Followers
+from super_selfish.engine.core.identity import as_json, custom_names, describe
+from super_selfish.engine.core.late import LateState, copy_fitting
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, ConfigurationError
+from super_selfish.files import RETRAIN
 from super_selfish.loading.loader import TrainState
 from super_selfish.models.averages import momentum_copy
 from super_selfish.models.combined import load_exactly
@@ -44,16 +46,19 @@ class Persistence:
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors under their public names: ``backbone.*``, ``predictor.*`` and whatever else there is."""
-        return {key.removeprefix(_MODEL): value for key, value in self.supervisor.state_dict().items()}
+        found = self.supervisor._late.awaited | dict(self.supervisor.state_dict())
+        return {key.removeprefix(_MODEL): value for key, value in found.items()}
 
     def manifest(self) -> dict[str, Any]:
         """Everything needed to rebuild the supervisor, and where its weights come from."""
-        supervisor, train_state = self.supervisor, self.supervisor.train_state
-        settings = supervisor.settings
+        supervisor, train_state = self.supervisor, self.supervisor._cursor
+        settings = supervisor._settings
         return {
             "supervisor": supervisor.algorithm(),
             "class": type(supervisor).__qualname__,
             "arguments": as_json(supervisor.hyperparameters()),
+            "beside_model": sorted(names_beside_model(supervisor)),
+            "late": supervisor._late.made(supervisor),
             "networks": {key: describe(value) for key, value in supervisor.user_arguments.items()},
             "preprocessing": supervisor.preprocessing.as_json(),
             "classes": as_json(supervisor.model.classes),
@@ -65,11 +70,11 @@ class Persistence:
                 "samples": train_state.samples,
                 "settings": None if settings is None else settings.as_json(),
             },
-            "run": supervisor.run_id,
+            "run": supervisor._run_id,
             "dataset": supervisor.fingerprint(),
-            "skipped": dict(list(supervisor.skipped.items())[:100]),
-            "history": as_json(supervisor.history),
-            "columns": as_json(columns_of(supervisor.history, supervisor.stored.get("columns"))),
+            "skipped": dict(list(supervisor._skipped.items())[:100]),
+            "history": as_json(supervisor._history),
+            "columns": as_json(columns_of(supervisor._history, supervisor._stored.get("columns"))),
             "versions": {
                 "super_selfish": __version__,
                 "torch": torch.__version__,
@@ -118,11 +123,20 @@ class Persistence:
         except BaseException:
             supervisor.average, supervisor.model.classes, supervisor.dataset = before
             raise
+        Followers(self.supervisor).record()
+
+    def reload(self, stored: WeightsFile) -> None:
+        """Copy weights again into networks and buffers that a stage may have made anew since :meth:`adopt`."""
+        supervisor = self.supervisor
+        tensors = private_names(supervisor, stored)
+        copied = copy_fitting(supervisor, tensors)
+        for key in copied:
+            supervisor._late.awaited.pop(key, None)
 
     def _adopt(self, stored: WeightsFile) -> None:
         supervisor = self.supervisor
         if not stored.manifest:
-            load_exactly(supervisor, private_names(supervisor, stored.tensors), str(stored.path))
+            self._load_plain(stored)
             return
         self._check_same(stored)
         preprocessing = Preprocessing.from_json(stored.manifest.get("preprocessing"))
@@ -133,13 +147,42 @@ class Persistence:
         target = supervisor if twin is None else twin
         match_average(target, stored)
         supervisor.use_classes(stored.manifest.get("classes"))
-        load_exactly(target, private_names(target, stored.tensors), str(stored.path))
+        self._load_tensors(target, stored)
         supervisor.use_preprocessing(preprocessing, twin)
-        supervisor.train_state, supervisor.history = train_state, history
+        supervisor._cursor, supervisor._history = train_state, history
         if supervisor.dataset is not None:
             supervisor.is_same_dataset = stored.manifest.get("dataset") in (None, as_json(supervisor.fingerprint()))
-        supervisor.run_id = str(stored.manifest.get("run") or supervisor.run_id)
-        supervisor.stored = {key: stored.manifest.get(key) for key in ("training", "versions", "columns", "sha256")}
+        supervisor._run_id = str(stored.manifest.get("run") or supervisor._run_id)
+        supervisor._stored = {key: stored.manifest.get(key) for key in ("training", "versions", "columns", "sha256")}
+
+    def _load_plain(self, stored: WeightsFile) -> None:
+        """Load a plain state_dict, which says nothing of its training."""
+        supervisor = self.supervisor
+        try:
+            load_exactly(supervisor, private_names(supervisor, stored), str(stored.path))
+        except CheckpointMismatch as error:
+            if stored.path.suffix != ".pt":
+                raise
+            raise CheckpointMismatch(
+                f"`{stored.path}` does not fit, and says nothing of how it was trained.", fix=RETRAIN
+            ) from error
+
+    def _load_tensors(self, target: SupervisorBase, stored: WeightsFile) -> None:
+        """Load the networks of the library into ``target``, and what a custom class has beside them into itself."""
+        supervisor, late = self.supervisor, stored.manifest.get("late")
+        tensors = private_names(supervisor, stored)
+        waiting = LateState()
+        if isinstance(late, dict) and stored.manifest.get("class") in custom_names(type(supervisor)):
+            tensors = waiting.expect(supervisor, tensors, late)
+        if target is supervisor:
+            load_exactly(target, tensors, str(stored.path))
+        else:
+            beside = names_beside_model(supervisor) - names_beside_model(target)
+            own = {key: value for key, value in tensors.items() if key.split(".")[0] in beside}
+            load_exactly(target, {key: value for key, value in tensors.items() if key not in own}, str(stored.path))
+            load_exactly(supervisor, own, str(stored.path), beside)
+        supervisor._late.receive(waiting)
+        supervisor._late.stand_in(supervisor)
 
     def _check_same(self, stored: WeightsFile) -> None:
         """Compare class and hyperparameters with the manifest.
@@ -156,10 +199,9 @@ class Persistence:
                 fix="super_selfish.load(name) finds the right class.",
             )
         here = as_json(supervisor.hyperparameters())
-        there = stored_arguments(manifest)
+        there = stored_arguments(supervisor, manifest)
         if not isinstance(there, dict):
             raise CheckpointCorrupt(f"`{stored.path}` is damaged: its manifest has no arguments.")
-        there = {**supervisor.former_defaults, **there}
         options: dict[str, Any] = dict(supervisor.image_options)
         differing = [
             f"{key} is {here[key]!r} here and {there.get(key)!r} in the file"
@@ -183,75 +225,15 @@ class Persistence:
             )
 
 
-def stored_arguments(manifest: Mapping[str, Any]) -> Any:
-    """The arguments of a manifest under the names that they have today."""
+def stored_arguments(algorithm: SupervisorBase | type[SupervisorBase], manifest: Mapping[str, Any]) -> Any:
+    """The arguments of a manifest under the names that they have today, with those that did not exist then."""
     arguments = manifest.get("arguments")
     renamed = _RENAMED.get(str(manifest.get("supervisor")), {})
-    if not isinstance(arguments, dict) or set(renamed.values()) & set(arguments):
+    if not isinstance(arguments, dict):
         return arguments
-    return {renamed.get(name, name): value for name, value in arguments.items()}
-
-
-def restore(
-    name: str | os.PathLike[str], classes: Mapping[str, type[AnySupervisor]], given: Mapping[str, Any]
-) -> AnySupervisor:
-    """Build the supervisor that a file describes and load it; see :func:`super_selfish.load`."""
-    stored = read_newest(name)
-    manifest = stored.manifest
-    cls = classes.get(str(manifest.get("supervisor")))
-    if manifest.get("supervisor") in ("label", "supervisor"):
-        raise CheckpointMismatch(
-            f"`{stored.path}` holds networks that only you can build.",
-            fix="Build them: LabelSupervisor(CombinedNet(backbone, head)).load(name).",
-        )
-    if cls is None:
-        raise CheckpointMismatch(
-            f"`{stored.path}` does not say which algorithm it is of.",
-            expected=f"one of {', '.join(classes)}",
-            received=repr(manifest.get("supervisor")),
-            fix="Build the supervisor yourself and call its load(name).",
-        )
-    supervisor = build(cls, stored, given)
-    Persistence(supervisor).adopt(stored)
-    if manifest.get("class") not in (None, cls.__qualname__):
-        logger.warning(
-            "`%s` was trained by %s, a custom class: this is the %s it derives from. "
-            "To continue training, build yours and call its load(name).",
-            stored.path,
-            manifest["class"],
-            cls.__qualname__,
-        )
-    return supervisor.eval()
-
-
-def build(cls: type[AnySupervisor], stored: WeightsFile, given: Mapping[str, Any]) -> AnySupervisor:
-    """A supervisor with the arguments of a file.
-
-    Raises:
-        CheckpointMismatch: If it needs a network that only the user can build.
-    """
-    arguments, networks = stored_arguments(stored.manifest), stored.manifest.get("networks")
-    if not isinstance(arguments, dict) or not isinstance(networks, dict):
-        raise CheckpointCorrupt(f"`{stored.path}` is damaged: its manifest has no arguments.")
-    allowed = set(inspect.signature(cls.__init__).parameters) - {"self", "dataset", "images", *networks}
-    named = {key: value for key, value in networks.items() if isinstance(value, str)}
-    custom = {key: value for key, value in networks.items() if isinstance(value, dict | list) and key not in given}
-    for key, value in custom.items():
-        if isinstance(value, dict) and key in cls.network_arguments:
-            raise CheckpointMismatch(
-                f"`{stored.path}` was trained with a custom {key}, which only you can build.",
-                expected=str(value.get("own")),
-                received="nothing",
-                fix=f"Pass it: super_selfish.load(name, {key}=...).",
-            )
-    missing = sorted(set(custom) - set(cls.network_arguments))
-    if missing and given.get("dataset") is not None:  # it is going to be trained
-        logger.warning("`%s` was trained with custom %s: pass them too.", stored.path, " and ".join(missing))
-    preprocessing = Preprocessing.from_json(stored.manifest.get("preprocessing"))
-    sizes = {key: getattr(preprocessing, key) for key in ("resolution", "channels", "max_pixels")}
-    plain = {key: value for key, value in {**cls.former_defaults, **arguments}.items() if key in allowed}
-    with torch.random.fork_rng(devices=[]):
-        return cls(**{**plain, **sizes, **named, **given})
+    if not set(renamed.values()) & set(arguments):
+        arguments = {renamed.get(name, name): value for name, value in arguments.items()}
+    return {**algorithm.former_defaults, **arguments}
 
 
 def match_average(supervisor: SupervisorBase, stored: WeightsFile) -> None:
@@ -263,10 +245,25 @@ def match_average(supervisor: SupervisorBase, stored: WeightsFile) -> None:
         supervisor.average = None
 
 
-def private_names(supervisor: SupervisorBase, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Public names as ``state_dict`` has them."""
-    own = set(supervisor.state_dict())
-    return {_MODEL + key if _MODEL + key in own or key not in own else key: value for key, value in tensors.items()}
+def private_names(supervisor: SupervisorBase, stored: WeightsFile) -> dict[str, Tensor]:
+    """The tensors of a file under the names that ``state_dict`` has."""
+    own, beside = set(supervisor.state_dict()), stored_beside_model(stored)
+
+    def is_beside(key: str) -> bool:
+        return key.split(".")[0] in beside or (key in own and _MODEL + key not in own)
+
+    return {key if is_beside(key) else _MODEL + key: value for key, value in stored.tensors.items()}
+
+
+def names_beside_model(supervisor: SupervisorBase) -> set[str]:
+    """Names of the modules, parameters and buffers of a supervisor beside its ``model``."""
+    return {key.split(".")[0] for key in supervisor.state_dict()} - {_MODEL.rstrip(".")}
+
+
+def stored_beside_model(stored: WeightsFile) -> set[str]:
+    """The same of the supervisor that wrote a file; empty if the file does not say."""
+    names = stored.manifest.get("beside_model")
+    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
 
 
 def read_progress(stored: WeightsFile) -> tuple[TrainState, list[dict[str, Any]]]:

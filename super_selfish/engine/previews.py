@@ -38,7 +38,7 @@ def batch_of(supervisor: SupervisorBase, dataset: Any, count: int, seed: int = 0
     tried = [keyed[ImageRequest(0, index)] for index in evenly_spaced(len(dataset), min(count, len(dataset)))]
     items = [item for item in tried if item.sample is not None]
     lost = [item.failures[-1][1] for item in tried if item.sample is None]
-    if lost and (not items or not supervisor.skipped):
+    if lost and (not items or not supervisor._skipped):
         raise ConfigurationError(f"An image cannot be read: {lost[0]}")
     batched = isinstance(dataset, PretextDataset) and dataset.batched
     return supervisor.preparer()(Collator(batched, own)(items))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import torch
 from super_selfish.distributed import world
 from super_selfish.distributed.tensors import gather_objects
 from super_selfish.engine.core.base import SupervisorBase
-from super_selfish.engine.core.identity import describe
+from super_selfish.engine.core.identity import custom_names, describe
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loading import check_shares
 from super_selfish.engine.loop.run import Run
 from super_selfish.engine.loop.signals import was_restarted
+from super_selfish.engine.optim.optimizers import flat
 from super_selfish.engine.optim.schedules import Schedule, refresh_schedules
 from super_selfish.engine.persistence import Persistence
 from super_selfish.errors import CheckpointError, CheckpointMismatch, DatasetChanged, SuperSelfishError
@@ -120,8 +121,8 @@ class Resumption:
         if changed:
             logger.warning("Training goes on with other images%s.", self._difference(before))
             supervisor._follow_images(before, present_keys(supervisor))
-            if supervisor.train_state.batch:  # the order of the epoch was another
-                supervisor.train_state.epoch, supervisor.train_state.batch = supervisor.train_state.epoch + 1, 0
+            if supervisor._cursor.batch:  # the order of the epoch was another
+                supervisor._cursor.epoch, supervisor._cursor.batch = supervisor._cursor.epoch + 1, 0
 
     def _dataset_changed(self) -> bool:
         return self.supervisor.fingerprint() != self.checkpoint.manifest.get("dataset")
@@ -184,7 +185,7 @@ class Resumption:
 
     def _restore(self, run: Run, scheduler: Any) -> None:
         found, supervisor = self.checkpoint, self.supervisor
-        kinds = [type(run.optimizer).__name__, type(scheduler).__name__]
+        kinds = [kind(run.optimizers), kind(flat(scheduler))]
         state = found.read("run")
         if kinds != state["kinds"]:
             raise CheckpointMismatch(
@@ -195,25 +196,33 @@ class Resumption:
             )
         run.loader.micro_batches = int(state["pieces"])  # as many as then: batch norm sees each alone
         check_shares(run.loader.batch_size, run.loader.micro_batches, world())
-        run.optimizer.load_state_dict(found.read("optimizer"))
-        lay_out(run.optimizer)
-        if hasattr(scheduler, "load_state_dict"):
-            scheduler.load_state_dict(found.read("scheduler"))
+        load_states(run.optimizers, found.read("optimizer"))
+        for optimizer in run.optimizers:
+            lay_out(optimizer)
+        load_states(flat(scheduler), found.read("scheduler"))
         if self._stored_settings().get("epochs") != self.settings.epochs:
             refresh_schedules(scheduler)  # the length of the run is another one
         losses = state["losses"]
-        run.losses = losses.to(supervisor.device) if isinstance(losses, torch.Tensor) else None
-        run.count = float(state["count"])
+        run.losses.total = losses.to(supervisor.device) if isinstance(losses, torch.Tensor) else None
+        run.losses.count = float(state["count"])
+        run.losses.logs = {name: (total, count) for name, (total, count) in state.get("logs", {}).items()}
         run.precision.load_state_dict(state.get("precision", {}))
+        if self._is_own_class() and not self._dataset_changed():  # a stage may have made networks anew
+            Persistence(supervisor).reload(weights_in(found))
         run.guard.skipped = int(state.get("skipped_updates", 0))
         run.loader.skipped.update({int(index): str(reason) for index, reason in state["skipped"].items()})
         self._restore_tracked()
         if self._dataset_changed():
             self._follow_epochs(scheduler, int(state["begun_at"]))
 
+    def _is_own_class(self) -> bool:
+        """Whether a user-defined class wrote the checkpoint, which the supervisor's is or derives from."""
+        return self.checkpoint.manifest.get("class") in custom_names(type(self.supervisor))
+
     def _restore_tracked(self) -> None:
-        tracked, own = self.checkpoint.read("tracked"), self.supervisor.tracked
-        if set(tracked) != set(own):
+        tracked, own = self.checkpoint.read("tracked"), self.supervisor._tracked
+        later = set(tracked) - set(own) if self._is_own_class() else set()  # a stage may be about to track them
+        if set(tracked) - later != set(own):
             raise CheckpointMismatch(
                 f"`{self.checkpoint.path}` has the state of other tracked things.",
                 expected=", ".join(sorted(own)) or "none",
@@ -221,16 +230,17 @@ class Resumption:
             )
         for name, thing in own.items():
             thing.load_state_dict(tracked[name])
+        self.supervisor._late.tracked = {name: tracked[name] for name in later}
 
     def _follow_epochs(self, scheduler: Any, start_epoch: int) -> None:
         """Place the library's own schedules by epochs: with other images, an epoch has another number of updates."""
         settings = self.settings
         if not settings.epochs:
             return
-        share = min(1.0, (self.supervisor.train_state.epoch - start_epoch) / settings.epochs)
+        share = min(1.0, (self.supervisor._cursor.epoch - start_epoch) / settings.epochs)
         if isinstance(settings.lr_scheduler, Schedule) and settings.scheduler_interval == "step":
             settings.lr_scheduler.go_to(share, scheduler)
-        for thing in self.supervisor.tracked.values():
+        for thing in self.supervisor._tracked.values():
             if isinstance(thing, MomentumSchedule):
                 thing.go_to(share)
 
@@ -239,6 +249,24 @@ def present_keys(supervisor: SupervisorBase) -> npt.NDArray[np.int64] | None:
     """The keys of the supervisor's images, if they have names."""
     images = supervisor.image_dataset
     return None if images is None else images.keys()
+
+
+def kind(things: Sequence[Any]) -> str:
+    """The classes of optimizers or schedules, in words."""
+    return ", ".join(type(each).__name__ for each in things)
+
+
+def states(things: Sequence[Any]) -> Any:
+    """The state of an optimizer or a schedule, or those of several in a list; None where there is none."""
+    made = [each.state_dict() if hasattr(each, "state_dict") else None for each in things]
+    return made[0] if len(made) == 1 else made
+
+
+def load_states(things: Sequence[Any], stored: Any) -> None:
+    """Give optimizers or schedules what :func:`states` returned."""
+    for each, state in zip(things, [stored] if len(things) == 1 else stored, strict=True):
+        if hasattr(each, "load_state_dict"):
+            each.load_state_dict(state)
 
 
 def lay_out(optimizer: torch.optim.Optimizer) -> None:

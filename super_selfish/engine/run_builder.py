@@ -15,7 +15,8 @@ from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loop.guard import Guard
-from super_selfish.engine.optim.schedules import Schedule, fit_schedules
+from super_selfish.engine.optim.optimizers import flat
+from super_selfish.engine.optim.schedules import Schedule, constant_lr, fit_schedules
 from super_selfish.errors import ConfigurationError
 from super_selfish.loading.custom_loader import CustomLoader
 from super_selfish.loading.loader import TrainLoader
@@ -38,14 +39,14 @@ class RunBuilder:
         self.supervisor = supervisor
         self.settings = settings
 
-    def data_and_optimizer(self) -> tuple[TrainLoader, torch.optim.Optimizer, Any]:
-        """What stage 2 returns, checked; a custom loader is wrapped.
+    def data_and_optimizer(self) -> tuple[TrainLoader, Any, Any]:
+        """What stage 2 returns, checked; a custom loader is wrapped, a schedule that is missing is constant.
 
         Raises:
             ConfigurationError: If it cannot be trained with.
         """
         settings, supervisor = self.settings, self.supervisor
-        loader, optimizer, scheduler = supervisor._init_data_optimizer(
+        made = supervisor._init_data_optimizer(
             settings.optimizer,
             settings.batch_size,
             settings.shuffle,
@@ -54,6 +55,7 @@ class RunBuilder:
             settings.lr,
             settings.lr_scheduler,
         )
+        loader, optimizer, scheduler = _three_parts(made)
         self._check_factories(optimizer, scheduler)
         if not isinstance(loader, TrainLoader):
             if world() > 1 and not isinstance(getattr(loader, "sampler", None), DistributedSampler):
@@ -62,7 +64,7 @@ class RunBuilder:
                     expected="the library's loader, or one with a torch.utils.data.DistributedSampler",
                     received=type(loader).__name__,
                 )
-            loader = CustomLoader(loader, supervisor.train_state, supervisor.preparer(), settings.seed)
+            loader = CustomLoader(loader, supervisor._cursor, supervisor.preparer(), settings.seed)
         length = (settings.epochs, loader.batches, settings.scheduler_interval)
         fit_schedules(scheduler, *length)
         if isinstance(settings.lr_scheduler, Schedule):
@@ -71,22 +73,26 @@ class RunBuilder:
 
     def _check_factories(self, optimizer: Any, scheduler: Any) -> None:
         """Make sure that the library's own ``_update`` can step an optimizer and a schedule."""
-        fused = any(group.get("fused") for group in getattr(optimizer, "param_groups", ()))
+        made = [
+            *(("optimizer", each) for each in flat(optimizer)),
+            *(("lr_scheduler", each) for each in flat(scheduler)),
+        ]
+        fused = any(group.get("fused") for each in flat(optimizer) for group in each.param_groups)
         if fused and self.settings.precision == "16":
             raise ConfigurationError(
                 "A fused optimizer does not report which steps it skips.",
                 expected='an optimizer that is not fused with precision="16", or precision="bf16"',
-                received=f"{type(optimizer).__name__}(fused=True)",
+                received="fused=True",
             )
-        for name, made in (("optimizer", optimizer), ("lr_scheduler", scheduler)):
-            if self.supervisor.accumulates and isinstance(made, _NEED_ARGUMENTS[name]):
+        for name, each in made:
+            if self.supervisor.accumulates and isinstance(each, _NEED_ARGUMENTS[name]):
                 raise ConfigurationError(
-                    f"`{name}` makes a {type(made).__name__}, whose step() needs an argument.",
+                    f"`{name}` makes a {type(each).__name__}, whose step() needs an argument.",
                     expected="one whose step() needs none, such as Adam, SGD or CosineAnnealingLR",
-                    received=type(made).__name__,
+                    received=type(each).__name__,
                     fix="Or override `_update`, which calls it.",
                 )
-        if not hasattr(scheduler, "state_dict"):
+        if not all(hasattr(each, "state_dict") for each in flat(scheduler)):
             logger.warning("The schedule has no state_dict(): a resumed training starts it over.")
 
     def guard(self) -> Guard:
@@ -115,7 +121,7 @@ class RunBuilder:
             device=supervisor.device.type,
             files=images is not None and images.kind == "files",
             cached=images is not None and images.cached,
-            custom=not isinstance(dataset, PretextDataset) or dataset.runs_user_code,
+            custom=not isinstance(dataset, PretextDataset) or dataset.overrides_indexing or dataset.runs_user_code,
             num_workers=settings.num_workers,
             cores=usable_cores(),
             threads=torch.get_num_threads(),
@@ -124,3 +130,27 @@ class RunBuilder:
             splittable=supervisor.splits_batches and loader.micro_batches < loader.batch_size,
             micro_batches=loader.micro_batches,
         )
+
+
+def _three_parts(made: Any) -> tuple[Any, Any, Any]:
+    """Loader, optimizer and schedule of what ``_init_data_optimizer`` returned.
+
+    Raises:
+        ConfigurationError: If it returned something else.
+    """
+    expected = "(loader, optimizer, schedule), or (loader, optimizer) for a constant learning rate"
+    if not isinstance(made, tuple | list) or len(made) not in (2, 3):
+        received = f"{len(made)} values" if isinstance(made, tuple | list) else type(made).__name__
+        raise ConfigurationError(
+            "`_init_data_optimizer` returns something else than it should.", expected=expected, received=received
+        )
+    loader, optimizer, scheduler = (*made, None)[:3]
+    optimizers = flat(optimizer)
+    if not optimizers or not all(isinstance(each, torch.optim.Optimizer) for each in optimizers):
+        kinds = ", ".join(type(each).__name__ for each in optimizers) or repr(optimizer)
+        raise ConfigurationError(
+            "`_init_data_optimizer` returns no optimizer.",
+            expected="a torch.optim.Optimizer, or several in a list, tuple or dictionary, as the second value",
+            received=kinds,
+        )
+    return loader, optimizer, constant_lr(optimizers[0]) if scheduler is None else scheduler

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from super_selfish.engine.core.callback import Callback
+from super_selfish.engine.core.returned import split_loss
 from super_selfish.engine.core.settings import Settings, records_explicit_arguments
-from super_selfish.engine.loading import micro_batches, resolve_collate_fn
+from super_selfish.engine.loading import check_accumulate, micro_batches, resolve_collate_fn
 from super_selfish.engine.loop.memory import bytes_per_image
-from super_selfish.engine.optim.optimizers import OptimizerFactory, make_optimizer
+from super_selfish.engine.optim.optimizers import OptimizerFactory, flat, make_optimizer
 from super_selfish.engine.optim.schedules import SchedulerFactory, constant_lr
 from super_selfish.engine.trained import Trained
 from super_selfish.engine.trainer import Trainer
@@ -65,7 +66,7 @@ class Supervisor(Trained):
         num_workers: int = 0,
         name: str | os.PathLike[str] = "store/base",
         pretrained: bool = False,
-        lr_scheduler: SchedulerFactory = constant_lr,
+        lr_scheduler: SchedulerFactory | None = constant_lr,
         *,
         seed: int = 0,
         precision: Literal["32", "bf16", "16"] = "32",
@@ -106,8 +107,8 @@ class Supervisor(Trained):
             num_workers: Processes that read images ahead. The result does not depend on it.
             name: Path of the files, without suffix; parent folders are made.
             pretrained: Start from the weights stored under ``name``.
-            lr_scheduler: Factory, called with the optimizer. A :class:`~super_selfish.engine.optim.schedules.Schedule`
-                without ``total`` covers the whole run.
+            lr_scheduler: Factory, called with the optimizer; None: constant. A
+                :class:`~super_selfish.engine.optim.schedules.Schedule` without ``total`` covers the whole run.
             seed: Of order, views and all else that is random here; initial weights are drawn by the constructor.
             precision: Of the layers of networks: ``"32"``, ``"bf16"`` or ``"16"``, with scaled losses. Weights, losses,
                 normalised embeddings, queue and bank are float32 in any case.
@@ -158,8 +159,9 @@ class Supervisor(Trained):
             OutOfMemory: If a step does not fit the memory; it says what takes less.
             ProcessLost: If another process of several is gone.
         """
+        schedule = constant_lr if lr_scheduler is None else lr_scheduler
         settings = Settings(
-            *(lr, optimizer, epochs, batch_size, shuffle, num_workers, name, pretrained, lr_scheduler, seed, precision),
+            *(lr, optimizer, epochs, batch_size, shuffle, num_workers, name, pretrained, schedule, seed, precision),
             *(accumulate, clip_grad, recipe, polyak, scheduler_interval, callbacks, evaluate, watch, on_error),
             *(on_nonfinite, nonfinite_limit, worker_timeout, resume, checkpoint_every, keep, allow_dataset_change),
             *(requeue, compile, sync_bn, verbose, self.explicit_arguments),
@@ -184,10 +186,10 @@ class Supervisor(Trained):
     ) -> tuple[Any, torch.optim.Optimizer, Any]:
         """Stage 2: make the loader, the optimizer and the schedule, returned in this order."""
         loader = self.train_loader(batch_size, shuffle, num_workers, collate_fn)
-        scaled = not self.uses_default_update or (self.settings is not None and self.settings.precision == "16")
+        scaled = not self.uses_default_update or (self._settings is not None and self._settings.precision == "16")
         groups = self.parameter_groups(lr)
-        if self.settings is not None and self.settings.recipe is not None:
-            groups = split_groups(self, groups, self.settings)
+        if self._settings is not None and self._settings.recipe is not None:
+            groups = split_groups(self, groups, self._settings)
         made = make_optimizer(optimizer, groups, lr, scaled)
         return loader, made, lr_scheduler(made)
 
@@ -206,11 +208,11 @@ class Supervisor(Trained):
                 received="dataset=None",
                 fix=f'For instance {type(self).__name__}("photos/").',
             )
-        settings = self.settings
+        settings = self._settings
         loader = TrainLoader(
             self.dataset,
             batch_size,
-            self.train_state,
+            self._cursor,
             self.preparer(),
             shuffle=shuffle,
             num_workers=num_workers,
@@ -220,7 +222,7 @@ class Supervisor(Trained):
         )
         wanted = 1 if settings is None else settings.accumulate
         if wanted > 1:
-            self._check_accumulate(wanted)
+            check_accumulate(wanted, custom=not self.accumulates, decomposable=self.decomposable)
         image_bytes = 0.0
         trained = {id(weight) for weight in self.trainable_parameters()}
         trains_backbone = any(id(weight) in trained for weight in self.model.backbone.parameters())
@@ -230,27 +232,13 @@ class Supervisor(Trained):
         loader.micro_batches = micro_batches(loader.batch_size, wanted, image_bytes, self.device, self.splits_batches)
         return loader
 
-    def _check_accumulate(self, wanted: int) -> None:
-        if not self.accumulates:
-            raise ConfigurationError(
-                "`accumulate` needs the library's own `_epochs` and `_update`.",
-                received=f"accumulate={wanted}, and an override of one of them",
-                fix="Add up the gradients of several batches in the override itself.",
-            )
-        if not self.decomposable:
-            raise ConfigurationError(
-                "`accumulate` would change the loss: here the images of a batch are each other's negatives.",
-                received=f"accumulate={wanted}",
-                fix="Lower `batch_size`, or train with a queue.",
-            )
-
     def _epochs(
         self, epochs: int, train_loader: Iterable[Any], optimizer: torch.optim.Optimizer, lr_scheduler: Any
     ) -> None:
         """Stage 3: the loop over the remaining epochs; ``self.train_state.epoch`` counts over the supervisor's life."""
         for _ in range(epochs):
             for data in train_loader:
-                loss = self._forward(data)
+                loss, _ = split_loss(self._forward(data))
                 self._update(loss, optimizer, lr_scheduler)
 
     def _forward(self, data: Any) -> Tensor:
@@ -260,23 +248,43 @@ class Supervisor(Trained):
 
     def _update(self, loss: Tensor, optimizer: torch.optim.Optimizer, lr_scheduler: Any) -> None:
         """Stage 5: gradients, and once the whole batch has been seen, the step of optimizer and schedule."""
-        run, settings = self.run, self.settings
+        run, settings = self._run, self._settings
         if run is None or settings is None:
             raise ConfigurationError("`_update` works within `supervise()` only.")
+        loss, _ = split_loss(loss)  # a custom loop may pass on all that `_forward` returns
+        optimizers = flat(optimizer)
         run.precision.backward(loss * run.loader.share)
         if not run.loader.in_last_micro_batch:
             return
         run.sync_processes()
         if settings.clip_grad is not None:
-            run.precision.unscale(optimizer)
+            for each in optimizers:
+                run.precision.unscale(each)
             for parameters in self.parameters_by_loss():
                 nn.utils.clip_grad_norm_(parameters, settings.clip_grad)
-        stepped = run.precision.step(optimizer)
-        optimizer.zero_grad(set_to_none=True)
+        stepped = run.precision.step(*optimizers)
+        for each in optimizers:
+            each.zero_grad(set_to_none=True)
         if not stepped:
             run.overflowed()
-        if stepped if settings.scheduler_interval == "step" else run.epoch_ended or run.loader.ends_untrained:
-            lr_scheduler.step()
+        if stepped if settings.scheduler_interval == "step" else run.ends_epoch:
+            for schedule in flat(lr_scheduler):
+                schedule.step()
+
+    def stepped(self) -> None:
+        """Count an update of the weights that was made by other means than ``step()`` of an optimizer of torch.
+
+        Call it in a custom ``_epochs`` or ``_update``, once after each such update: progress, moving averages, queues,
+        banks and checkpoints follow. Steps of optimizers are seen without it, whoever made the optimizers; after one,
+        this has no effect.
+
+        Raises:
+            ConfigurationError: If no training is in progress, or among several processes.
+            NonFiniteLoss: If the loss is infinite or not a number.
+        """
+        if self._run is None:
+            raise ConfigurationError("`stepped()` works within `supervise()` only.")
+        self._run.stepped()
 
     @property
     def uses_default_update(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,10 +15,12 @@ from typing_extensions import Self
 from super_selfish.distributed.placement import device_for_training, mark_placed, was_placed
 from super_selfish.engine import pretext_evaluation, previews
 from super_selfish.engine.core.base import SupervisorBase
+from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.persistence import Persistence
 from super_selfish.errors import ConfigurationError
 from super_selfish.evaluation.features import extract_named, preprocess_batch
 from super_selfish.evaluation.pretext import PretextScore
+from super_selfish.files import SUFFIX, with_suffix
 from super_selfish.models.backbones import BackboneOutput, Output
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import feature_shape
@@ -125,6 +128,7 @@ class Trained(SupervisorBase):
         from super_selfish.drawing.figures import save
         from super_selfish.drawing.previews import preview_figure
 
+        self._refresh_followers()
         figure = preview_figure(previews.preview(self, images, count))
         if path is not None:
             save(figure, path)
@@ -153,6 +157,7 @@ class Trained(SupervisorBase):
             ConfigurationError: If there are no images, or an argument is out of range.
             DataError: If an image cannot be read, or there are fewer than two.
         """
+        self._refresh_followers()
         return pretext_evaluation.evaluate(self, images, seed, count, on_error)
 
     def save(self, name: str | os.PathLike[str] = "store/base") -> Self:
@@ -161,6 +166,7 @@ class Trained(SupervisorBase):
         Raises:
             CheckpointError: If they cannot be written.
         """
+        self._refresh_followers()
         Persistence(self).save(name, keep=True)
         return self
 
@@ -175,3 +181,21 @@ class Trained(SupervisorBase):
         """
         Persistence(self).load(name)
         return self
+
+    def _refresh_followers(self) -> None:
+        if self._run is None:
+            Followers(self).refresh()
+
+
+def store(supervisor: Trained, base: Path, *, keep: bool) -> Path:
+    """Write the weights file, by a subclass's own ``save`` if there is one.
+
+    Args:
+        supervisor: What was trained.
+        base: The path without suffix.
+        keep: Keep what stood there as ``*.prev``; an own ``save`` does so if it calls that of the library.
+    """
+    if type(supervisor).save is Trained.save:
+        return Persistence(supervisor).save(base, keep=keep)
+    supervisor.save(str(base))
+    return with_suffix(base, SUFFIX)

@@ -9,16 +9,16 @@ from signal import Signals
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from super_selfish.distributed import rank, same_everywhere
 from super_selfish.distributed.norms import global_norms
 from super_selfish.engine import processes, resumption, tuning
 from super_selfish.engine.callbacks.diagnostics import diagnose
 from super_selfish.engine.callbacks.progress import HistoryFile, Progress, print_line
-from super_selfish.engine.checkpointer import Checkpointer
+from super_selfish.engine.checkpointer import Checkpointer, EpochLoader
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback
+from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loop.averaging import averaging
 from super_selfish.engine.loop.compilation import compiled
@@ -26,9 +26,11 @@ from super_selfish.engine.loop.memory import explained_memory_errors
 from super_selfish.engine.loop.precision import Precision
 from super_selfish.engine.loop.run import Run
 from super_selfish.engine.loop.signals import Stop, requeue, slurm_job
+from super_selfish.engine.optim.optimizers import flat
 from super_selfish.engine.persistence import Persistence
 from super_selfish.engine.resumption import Resumption
 from super_selfish.engine.run_builder import RunBuilder
+from super_selfish.engine.trained import Trained, store
 from super_selfish.errors import DataError, NonFiniteLoss, Preempted, WorkerHung, WorkerKilled
 from super_selfish.files import SUFFIX, base_path, check_writable, with_suffix
 from super_selfish.seeding import keyed_randomness
@@ -48,10 +50,11 @@ class Trainer:
     """
 
     run: Run
+    optimizer: Any
     scheduler: Any
     checkpointer: Checkpointer
 
-    def __init__(self, supervisor: SupervisorBase, settings: Settings) -> None:
+    def __init__(self, supervisor: Trained, settings: Settings) -> None:
         self.supervisor = supervisor
         self.settings = settings
         self.base = base_path(settings.name)
@@ -67,18 +70,20 @@ class Trainer:
             processes.training_lock(base) as lock,
             keyed_randomness(self.settings.seed, supervisor.device),
             precision.applied(supervisor),
+            supervisor._late.during_run(supervisor),
         ):
             found = resumption.find(base, self.settings)
             processes.check_same_step(found)
             resumed = self._begin(found)
             builder = RunBuilder(supervisor, self.settings)
-            loader, optimizer, self.scheduler = builder.data_and_optimizer()
+            loader, self.optimizer, self.scheduler = builder.data_and_optimizer()
+            supervisor._late.take(supervisor)
             self.checkpointer = Checkpointer(supervisor, base, self.settings, self.scheduler, resumed)
-            planned = self.checkpointer.start_epoch + self.settings.epochs - supervisor.train_state.epoch
+            planned = self.checkpointer.start_epoch + self.settings.epochs - supervisor._cursor.epoch
             self.run = Run(
                 supervisor,
                 loader,
-                optimizer,
+                flat(self.optimizer),
                 max(0, planned),
                 self._callbacks([lock, *builder.monitors(loader)]),
                 checkpointer=self.checkpointer,
@@ -88,6 +93,7 @@ class Trainer:
             )
             self.checkpointer.run = self.run
             supervisor._prepare(loader)
+            supervisor._late.take(supervisor)
             if self.settings.verbose:
                 print_line(f"{supervisor!r}")
             self.persistence.check()
@@ -97,7 +103,7 @@ class Trainer:
                     self._finish()
                     processes.barrier()
                     return
-                logger.info("Continuing after step %d from %s.", supervisor.train_state.step, resumed.checkpoint.path)
+                logger.info("Continuing after step %d from %s.", supervisor._cursor.step, resumed.checkpoint.path)
             processes.barrier()
             self._carry_out()
 
@@ -109,7 +115,7 @@ class Trainer:
             self.settings.as_json()
             | {
                 "sync_bn": self.settings.sync_bn,
-                "step": supervisor.train_state.step,
+                "step": supervisor._cursor.step,
                 "device": supervisor.device.type,
                 "images": len(supervisor.dataset) if hasattr(supervisor.dataset, "__len__") else None,
                 "weights": sum(value.numel() for value in supervisor.state_dict().values()),
@@ -134,13 +140,13 @@ class Trainer:
         """Load weights and progress from where they are, and settle what a training recipe sets."""
         supervisor, settings = self.supervisor, self.settings
         supervisor._load_pretrained(settings.name, settings.pretrained and found is None)
-        self.settings = supervisor.settings = tuning.resolve(supervisor, settings, resumed=found is not None)
+        self.settings = supervisor._settings = tuning.resolve(supervisor, settings, resumed=found is not None)
         supervisor.fingerprint(renew=True)  # the images may be others than last time
         resumed = None if found is None else Resumption(supervisor, found, self.settings)
         if resumed is not None:
             resumed.adopt()
-        elif supervisor.train_state.batch:  # an interrupted epoch is over: its order and views are not used again
-            supervisor.train_state.epoch, supervisor.train_state.batch = supervisor.train_state.epoch + 1, 0
+        elif supervisor._cursor.batch:  # an interrupted epoch is over: its order and views are not used again
+            supervisor._cursor.epoch, supervisor._cursor.batch = supervisor._cursor.epoch + 1, 0
         same_everywhere(supervisor.state_dict().values())
         return resumed
 
@@ -155,7 +161,7 @@ class Trainer:
                 self._store()
                 processes.barrier()
                 if run.steps and self.settings.verbose:
-                    for text in diagnose(self.supervisor.history, self.supervisor._expected_loss()):
+                    for text in diagnose(self.supervisor._history, self.supervisor._expected_loss()):
                         print_line(text)
             except (KeyboardInterrupt, Preempted):
                 self._leave()
@@ -171,7 +177,8 @@ class Trainer:
         supervisor, run = self.supervisor, self.run
         with contextlib.ExitStack() as undo:
             undo.callback(run.loader.close)
-            undo.callback(run.optimizer.zero_grad, set_to_none=True)
+            undo.callback(supervisor.zero_grad, set_to_none=True)
+            undo.callback(Followers(supervisor).record_if_trained)
             undo.callback(supervisor.eval)
             undo.callback(run.detach)
             undo.callback(setattr, supervisor, "run", None)
@@ -184,13 +191,15 @@ class Trainer:
                 if supervisor.calls_parts:
                     logger.warning("compile=True: networks that this algorithm calls in parts are not compiled.")
                 undo.enter_context(compiled(supervisor.networks()))
+            Followers(supervisor).refresh()
             run.attach()
-            supervisor.run = run
+            supervisor._run = run
             undo.enter_context(observed(supervisor, run))
             supervisor.train()
             run.emit("on_train_begin")
-            supervisor._epochs(run.epochs, run.monitored_loader(), run.optimizer, self.scheduler)
-            run.report()
+            loader = EpochLoader(run, self.checkpointer.catch_up)
+            supervisor._epochs(run.epochs, loader, self.optimizer, self.scheduler)
+            run.finish()
 
     def _leave(self) -> None:
         """Store what there is of a run that was asked to stop."""
@@ -215,7 +224,7 @@ class Trainer:
         self.supervisor.eval()
         if rank():
             return  # the first process writes
-        step = self.supervisor.train_state.step
+        step = self.supervisor._cursor.step
         if self.settings.verbose:
             print_line(f"Training is already complete, at step {step}. Pass more `epochs` to continue it.")
         weights = weights_at(self.base)
@@ -229,7 +238,7 @@ class Trainer:
         An interrupted run never replaces a longer training: it is stored as ``<name>.interrupted`` then.
         """
         supervisor, run, base = self.supervisor, self.run, self.base
-        supervisor.skipped |= run.loader.skipped
+        supervisor._skipped |= run.loader.skipped
         if rank():
             return  # the first process writes
         if run.loader.skipped:
@@ -239,9 +248,9 @@ class Trainer:
             return
         if not self._weights_are_finite(interrupted):
             return
-        if interrupted and trained_steps(with_suffix(base, SUFFIX)) > supervisor.train_state.step:
+        if interrupted and trained_steps(with_suffix(base, SUFFIX)) > supervisor._cursor.step:
             base = with_suffix(base, ".interrupted")
-        path = self.persistence.save(base, keep=not run.stored)
+        path = store(supervisor, base, keep=not run.stored)
         run.stored = True
         if interrupted:
             logger.warning("Interrupted: the weights after %d steps were stored in %s.", run.steps, path)
@@ -258,23 +267,23 @@ class Trainer:
             f"{', '.join(broken[:4])}."
         )
         if not interrupted:
-            raise NonFiniteLoss(message, fix="Files under this name are unchanged. Lower `lr`, or set `clip_grad=1.0`.")
+            fix = f"`{with_suffix(self.base, SUFFIX)}` is unchanged. Lower `lr`, or set `clip_grad=1.0`."
+            raise NonFiniteLoss(message, fix=fix)
         logger.error(message)
         return False
 
 
 @contextlib.contextmanager
 def observed(supervisor: SupervisorBase, run: Run) -> Iterator[None]:
-    """Within the block, the losses that ``_forward`` returns are added to the run's mean, whoever calls it."""
+    """Within the block, the run sees what ``_forward`` returns, whoever calls it."""
     own = vars(supervisor).get("_forward")  # of the instance, if a user has replaced it there
     forward = supervisor._forward
 
-    def call(data: Any) -> Tensor:
-        if run.loader.between_steps:  # a custom loop that does not read our loader
-            run.close_boundary()
-        loss = forward(data)
-        run.record_loss(loss)
-        return loss
+    def call(*given: Any, **named: Any) -> Any:
+        run.begin_forward()
+        result = forward(*given, **named)
+        run.record_loss(result)
+        return result
 
     setattr(supervisor, "_forward", call)  # noqa: B010 - an attribute of the instance, which hides the method
     try:

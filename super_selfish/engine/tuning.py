@@ -44,7 +44,7 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
             received='recipe="paper"',
             fix='recipe="auto" works for every algorithm.',
         )
-    begun = settings.pretrained or resumed or supervisor.has_starting_weights or supervisor.train_state.step
+    begun = settings.pretrained or resumed or supervisor.has_starting_weights or supervisor._cursor.step
     if settings.recipe == "adapt" and not supervisor.takes_model() and not begun:
         raise ConfigurationError(
             'recipe="adapt" goes on from trained weights.',

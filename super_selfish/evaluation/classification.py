@@ -27,7 +27,7 @@ from super_selfish.errors import DataError
 from super_selfish.evaluation.score import Score
 from super_selfish.loading.collate import tree_map
 from super_selfish.models.combined import in_eval_mode
-from super_selfish.pretext.base import LabelledDataset, PretextDataset
+from super_selfish.pretext.base import LabelledDataset, PretextDataset, TargetDataset, split_targets
 
 logger = logging.getLogger("super_selfish")
 
@@ -80,8 +80,9 @@ def test(
         DataError: If there are no samples or no labels, or the model does not know one of the classes.
         ConfigurationError: If ``classes`` is no list of names.
     """
+    class_ids = loss_f is classification_loss
     known = class_names_of(model) if classes is None else check_classes(classes)
-    dataset = _labelled(model, test_dataset, known)
+    dataset = _labelled(model, test_dataset, known if class_ids else None, class_ids=class_ids)
     loader = DataLoader(dataset, batch_size, shuffle, num_workers=num_workers, collate_fn=collate_fn)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     total, count, seen = 0.0, 0, set[int]()
@@ -153,18 +154,23 @@ def _refuse_unknown(names: tuple[str, ...] | None, classes: Sequence[str]) -> No
         )
 
 
-def _labelled(model: nn.Module, data: Any, classes: tuple[str, ...] | None) -> Any:
-    """A data set whose items are (image tensor, label) as the model takes them."""
+def _labelled(model: nn.Module, data: Any, classes: tuple[str, ...] | None, *, class_ids: bool) -> Any:
+    """A data set whose items are (image tensor, label) as the model takes them; any target without ``class_ids``."""
     if isinstance(data, PretextDataset):
         return data if classes is None or not isinstance(data, LabelledDataset) else numbered_as(data, classes)
     is_dataset = not isinstance(data, str | tuple | ImageSource) and hasattr(data, "__getitem__")
     if is_dataset and len(data) > 0 and isinstance(data[0], tuple | list) and isinstance(data[0][0], Tensor):
         return _renumbered(data, classes)  # the user has made tensors of the images, with whatever preprocessing
+    targets = None
+    if not class_ids:
+        data, targets = split_targets(data)
     preprocessing = getattr(getattr(model, "backbone", None), "preprocessing", None)
     if isinstance(preprocessing, Preprocessing):
         source: ImageSource = ImageDataset.from_(data, preprocessing)
     else:
         source = open_source(data)
+    if not class_ids and (targets is not None or source.with_target(0)[1] is not None):
+        return TargetDataset(source, targets)
     if source.label(0) is None:
         raise DataError(
             "The images have no labels.",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -57,13 +58,13 @@ class Batch:
 
     Attributes:
         data: What ``_forward`` gets, still on the CPU.
-        images: For each field, whether it holds channels-last images that are yet to be scaled.
+        images: For each field, whether it holds channels-last images that are yet to be scaled; nested as the data.
         indices: Of the images that the batch was made of.
         failures: Images that could not be read, with the reason.
     """
 
     data: Any
-    images: tuple[bool, ...]
+    images: Any
     indices: list[int]
     failures: list[tuple[int, str]]
 
@@ -109,13 +110,12 @@ class Collator:
         if self.collate_fn is not None:
             return Batch(self.collate_fn(samples), (), indices, failures)
         if isinstance(samples[0], np.ndarray):
-            return Batch(self._join(samples), (True,), indices, failures)
+            return Batch(self._join(samples), True, indices, failures)
         if not isinstance(samples[0], tuple):
-            return Batch(default_collate(samples), (), indices, failures)
+            return Batch(self._join(samples), image_fields(samples[0]), indices, failures)
         rooms = items[0].rooms if all(item.rooms is items[0].rooms for item in items) else []
         fields = [self._join(list(parts), room) for parts, room in zip_longest(zip(*samples, strict=True), rooms)]
-        images = tuple(isinstance(part, np.ndarray) for part in samples[0])
-        return Batch(tuple(fields), images, indices, failures)
+        return Batch(tuple(fields), image_fields(samples[0]), indices, failures)
 
     def _join(self, parts: list[Any], room: Room | None = None) -> Any:
         is_complete = (
@@ -125,9 +125,34 @@ class Collator:
             return torch.from_numpy(room.array.reshape(-1, *room.array.shape[2:]) if self.batched else room.array)
         if isinstance(parts[0], np.ndarray):
             return _join_images(parts, self.batched, None if self.pin else self.buffers)
+        if isinstance(parts[0], Mapping):
+            return {key: self._join([part[key] for part in parts]) for key in parts[0]}
+        if isinstance(parts[0], tuple):
+            return tuple(self._join(list(each)) for each in zip(*parts, strict=True))
         if self.batched:
             return torch.cat([torch.as_tensor(part) for part in parts])
         return default_collate(parts)
+
+
+def image_fields(sample: Any) -> Any:
+    """For each field of a sample, nested as it is, whether it is an image.
+
+    Examples:
+        >>> image_fields({"view": np.zeros((8, 8, 3), np.uint8), "label": 1})
+        {'view': True, 'label': False}
+    """
+    if isinstance(sample, Mapping):
+        return {key: image_fields(part) for key, part in sample.items()}
+    if isinstance(sample, tuple):
+        return tuple(map(image_fields, sample))
+    return isinstance(sample, np.ndarray)
+
+
+def holds_images(fields: Any) -> bool:
+    """Whether any of the fields that :func:`image_fields` gives is an image."""
+    if isinstance(fields, Mapping):
+        return any(map(holds_images, fields.values()))
+    return any(map(holds_images, fields)) if isinstance(fields, tuple) else bool(fields)
 
 
 def _join_images(parts: list[Any], batched: bool, buffers: Buffers | None) -> Tensor:
@@ -157,7 +182,7 @@ def _join_images(parts: list[Any], batched: bool, buffers: Buffers | None) -> Te
 
 def sample_of(dataset: Any, index: int, collate_fn: Collate | None) -> Any:
     """What the collator needs of one index: raw arrays where we collate, public items where the user does."""
-    if collate_fn is None and isinstance(dataset, PretextDataset):
+    if collate_fn is None and isinstance(dataset, PretextDataset) and not dataset.overrides_indexing:
         return dataset.sample(index, current_generator())
     item = dataset[index]
     if collate_fn is not None:
@@ -190,14 +215,18 @@ def to_device(
         floats = scaled(images.to(device, non_blocking=True), preprocessing, buffers)
         return floats if finish is None else finish(floats)
 
-    if not batch.images:
-        return tree_map(move, batch.data)
-    if isinstance(batch.data, Tensor):
-        return scale(batch.data)
-    return tuple(
-        scale(value) if is_image else tree_map(move, value)
-        for value, is_image in zip(batch.data, batch.images, strict=True)
-    )
+    known = holds_images(batch.images)  # then what is beside images is no image, such as a mask of class ids
+
+    def place(value: Any, images: Any) -> Any:
+        if images is True:
+            return scale(value)
+        if isinstance(images, Mapping):
+            return {key: place(value[key], part) for key, part in images.items()}
+        if isinstance(images, tuple) and images:
+            return tuple(place(*pair) for pair in zip(value, images, strict=True))
+        return tree_map(partial(Tensor.to, device=device, non_blocking=True) if known else move, value)
+
+    return place(batch.data, batch.images)
 
 
 def tree_map(function: Callable[[Tensor], Tensor], value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.loading.collate import Batch
 from super_selfish.loading.loader import TrainLoader, TrainState
+from super_selfish.loading.passes import Pass
 from super_selfish.seeding import make_key, seed_everything
 
 _END = object()
@@ -36,6 +37,7 @@ class CustomLoader(TrainLoader):
                 "The training loader has no length.",
                 expected="an iterable of batches with __len__, such as a DataLoader over a map-style data set",
                 received=type(loader).__name__,
+                fix="Give it a `__len__`; a DataLoader over an IterableDataset takes that of the data set.",
             ) from error
         if self.batches == 0:
             raise DataError("The training loader has no batches.", fix="Lower its batch size or unset drop_last.")
@@ -49,25 +51,27 @@ class CustomLoader(TrainLoader):
         self.skipped = {}
         self.last_indices = []
         self.pass_ended = False
-        self._read, self._committed = 0, False
+        self._pass = Pass(open=False)
 
     def __iter__(self) -> Iterator[Any]:
-        self._read, self._committed = 0, False
-        epoch, done = self.train_state.epoch, self.train_state.batch
-        seed_everything(make_key(self.seed, epoch, "pass"))  # what the loader shuffles by, now or at its first batch
-        batches = iter(self.loader)
-        for number in itertools.count():
-            if number:
-                seed_everything(make_key(self.seed, epoch, number, "read"))
-            data = next(batches, _END)
-            if data is _END:
-                break
-            if number < done:  # a training that was killed goes on behind the batches that it has seen
-                continue
-            self._read += 1
-            self._seed_step()
-            yield self.prepare(Batch(data, (), [], []))
-        self._close_pass()
+        with self._new_pass() as own:
+            epoch, done = self.train_state.epoch, self.train_state.batch
+            seed_everything(
+                make_key(self.seed, epoch, "pass")
+            )  # what the loader shuffles by, now or at its first batch
+            batches = iter(self.loader)
+            for number in itertools.count():
+                if number:
+                    seed_everything(make_key(self.seed, epoch, number, "read"))
+                data = next(batches, _END)
+                if data is _END:
+                    break
+                if number < done:  # a training that was killed goes on behind the batches that it has seen
+                    continue
+                self._count_read(own)
+                self._seed_step()
+                yield self.prepare(Batch(data, (), [], []))
+            self._close_pass(own)
 
     def close(self) -> None:
         """Leave the user's own loader alone."""

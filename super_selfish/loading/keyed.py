@@ -39,7 +39,9 @@ class KeyedDataset:
         self.collate_fn = collate_fn
         self.on_error = on_error
         self.gatherer = Gatherer()
-        self.runs_user_code = dataset.runs_user_code if isinstance(dataset, PretextDataset) else True
+        self.runs_user_code = (
+            not isinstance(dataset, PretextDataset) or dataset.overrides_indexing or dataset.runs_user_code
+        )
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -65,7 +67,8 @@ class KeyedDataset:
 
     def items(self, requests: Iterable[ImageRequest]) -> Iterator[Item]:
         """The items, some begun before they are finished where the data set says that it pays."""
-        together = 1 if self.runs_user_code or self.collate_fn is not None else self.dataset.together
+        alone = self.runs_user_code or self.collate_fn is not None or self.dataset.overrides_halves
+        together = 1 if alone else self.dataset.together
         waiting = iter(requests)
         while some := list(itertools.islice(waiting, together)):
             yield from [self[some[0]]] if len(some) == 1 else self._several(some)

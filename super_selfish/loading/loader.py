@@ -6,6 +6,7 @@ The loader is the heart-beat of a run. Reading a batch does not advance anything
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import weakref
 from collections.abc import Callable, Iterator
@@ -19,9 +20,10 @@ from super_selfish.distributed import own_part, world
 from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages, UnreadableImage
 from super_selfish.loading.collate import Batch, Collate, Collator
 from super_selfish.loading.keyed import ImageRequest, KeyedDataset
+from super_selfish.loading.passes import Pass
 from super_selfish.loading.prefetch import open_loader, reading_threads
 from super_selfish.loading.workers import WorkerLoader
-from super_selfish.pretext.base import PretextDataset
+from super_selfish.pretext.base import PretextDataset, is_indexable
 from super_selfish.renamed import old_names
 from super_selfish.seeding import make_key, seed_everything
 
@@ -108,7 +110,7 @@ class TrainLoader:
         timeout: float | None = None,
     ) -> None:
         check_loading(batch_size, num_workers, on_error)
-        if not hasattr(dataset, "__len__"):
+        if not hasattr(dataset, "__len__") or not is_indexable(dataset):
             raise ConfigurationError(
                 "The data set has to be readable by index.",
                 expected="`__len__` and `__getitem__`",
@@ -131,7 +133,7 @@ class TrainLoader:
         self.skipped: dict[int, str] = {}
         self.last_indices: list[int] = []
         self.pass_ended = False
-        self._read, self._committed = 0, False
+        self._pass = Pass(open=False)
         batched = isinstance(dataset, PretextDataset) and dataset.batched
         keyed = KeyedDataset(dataset, seed, collate_fn, on_error)
         threads = 1 if keyed.runs_user_code or collate_fn is not None else reading_threads(dataset.images)
@@ -151,29 +153,46 @@ class TrainLoader:
         return torch.randperm(len(self.dataset), generator=generator)
 
     def __iter__(self) -> Iterator[Any]:
-        self._read, self._committed = 0, False
-        for batch in self._loader:
-            self._account(batch)
-            self._read += 1
-            self._seed_step()
-            yield self.prepare(batch)
-        self._close_pass()
+        with self._new_pass() as own:
+            for batch in self._loader:
+                self._count_read(own)
+                self._account(batch)
+                self._seed_step()
+                yield self.prepare(batch)
+            self._close_pass(own)
+
+    @contextlib.contextmanager
+    def _new_pass(self) -> Iterator[Pass]:
+        """A pass; one that it interrupts, because a loop reads batches within a loop, goes on behind it."""
+        interrupted, own = self._pass, Pass()
+        self._pass = own
+        try:
+            yield own
+        finally:
+            own.open = False
+            if interrupted.open:
+                self._pass = interrupted
+
+    def _count_read(self, own: Pass) -> None:
+        """Make a pass the one whose batches are trained, and count the batch that was read."""
+        self._pass = own
+        own.read += 1
 
     def close(self) -> None:
         """End worker processes, if there are any; another pass starts new ones."""
         if isinstance(self._loader, WorkerLoader):
             self._loader.close()
 
-    def _close_pass(self) -> None:
+    def _close_pass(self, own: Pass) -> None:
         """At the end of a pass whose last batches were read but not trained, go on to the next epoch all the same."""
-        if self._read and self._committed:
+        if own.read and own.committed:
             self.train_state.epoch += 1
             self.train_state.batch = 0
             self.pass_ended = True
 
     def _seed_step(self) -> None:
         """Make what is drawn in a step (dropout, stochastic depth) a function of (seed, step, piece)."""
-        seed_everything(make_key(self.seed, self.train_state.step, self._read, "step"))
+        seed_everything(make_key(self.seed, self.train_state.step, self._pass.read, "step"))
 
     def peek(self) -> Any:
         """The next batch, without moving the cursor."""
@@ -190,14 +209,19 @@ class TrainLoader:
         self._read = 0
 
     @property
+    def in_batch(self) -> bool:
+        """Whether a pass is under way whose last batch was not trained yet."""
+        return self._pass.open and self._pass.read > 0
+
+    @property
     def between_steps(self) -> bool:
         """Whether nothing was read since the last update."""
-        return self._read == 0
+        return self._pass.read == 0
 
     @property
     def in_last_micro_batch(self) -> bool:
         """Whether the batch just read completes a global batch."""
-        return self._read % self.micro_batches == 0
+        return self._pass.read % self.micro_batches == 0
 
     @property
     def share(self) -> float:
@@ -205,18 +229,21 @@ class TrainLoader:
         return 1.0 if self.micro_batches == 1 else world() * len(self.last_indices) / self.batch_size
 
     @property
+    def reaches_end(self) -> bool:
+        """Whether the batch just read is the last one of the epoch."""
+        read = self._pass.read
+        return read > 0 and self.train_state.batch + read // self.micro_batches >= self.batches
+
+    @property
     def ends_untrained(self) -> bool:
         """Whether the epoch is over though no update followed on the batch just read."""
-        return (
-            self._committed
-            and self._read > 0
-            and self.train_state.batch + self._read // self.micro_batches >= self.batches
-        )
+        return self._pass.committed and self.reaches_end
 
     def commit(self) -> bool:
         """Count what was read since the last update as trained; true if that ended the epoch."""
-        batches = max(1, self._read // self.micro_batches) if self._read else 0  # own loops may update seldom, or twice
-        self._read, self._committed = 0, True
+        read = self._pass.read
+        batches = max(1, read // self.micro_batches) if read else 0  # custom loops may update seldom, or twice
+        self._pass.read, self._pass.committed = 0, True
         self.train_state.step += 1
         self.train_state.batch += batches
         self.train_state.samples += batches * self.batch_size

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
+import logging
 import os
 import queue
 import threading
@@ -15,6 +16,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -25,7 +27,9 @@ from super_selfish.datasets.image_source import ImageSource
 from super_selfish.datasets.memory_sources import evenly_spaced
 from super_selfish.errors import DataError
 from super_selfish.loading.gather import Gatherer
-from super_selfish.loading.workers import WorkerLoader, warn_of_too_many_workers
+from super_selfish.loading.workers import WorkerLoader
+
+logger = logging.getLogger("super_selfish")
 
 THREAD_NAME = "super_selfish_reader"
 _MOST_THREADS = 8
@@ -205,3 +209,15 @@ def _close(threads: list[threading.Thread], parts: queue.SimpleQueue[_Part | Non
     for thread in threads:
         if thread.ident is not None and thread is not threading.current_thread():
             thread.join(max(0.0, deadline - time.monotonic()))
+
+
+@lru_cache(maxsize=64)
+def warn_of_too_many_workers(num_workers: int, cores: int) -> None:
+    """Warn once if there are more worker processes than cores."""
+    if num_workers > cores:
+        logger.warning(
+            "num_workers=%d are more processes than the %d cores that this one may use; %d are enough.",
+            num_workers,
+            cores,
+            cores,
+        )

@@ -13,7 +13,6 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -76,15 +75,23 @@ class WorkerLoader:
         self.fallback = fallback
         self.timeout = timeout
         self._usable = True
+        self._in_pass = False
         self._received = False
         self._logged: set[str] = set()
         self._workers: list[_Worker] = []
         weakref.finalize(self, _end, self._workers, os.getpid())
 
     def __iter__(self) -> Iterator[Any]:
-        if not self._usable:
+        if not self._usable or self._in_pass:  # a pass within a pass must not take the batches of the other
             yield from self.fallback(self.batch_sampler)
             return
+        self._in_pass = True
+        try:
+            yield from self._read()
+        finally:
+            self._in_pass = False
+
+    def _read(self) -> Iterator[Any]:
         requests = iter(self.batch_sampler)
         turns: collections.deque[_Worker] = collections.deque()
         try:
@@ -280,15 +287,3 @@ def _reason(error: Exception) -> tuple[str, str]:
     if type(error).__name__ in ("PicklingError", "TypeError", "AttributeError"):
         return text, _TOP_LEVEL
     return text, _MEMORY if isinstance(error, RuntimeError) else f"Use fewer workers, or pass num_workers=0. {_MEMORY}"
-
-
-@lru_cache(maxsize=64)
-def warn_of_too_many_workers(num_workers: int, cores: int) -> None:
-    """Warn once if there are more worker processes than cores."""
-    if num_workers > cores:
-        logger.warning(
-            "num_workers=%d are more processes than the %d cores that this one may use; %d are enough.",
-            num_workers,
-            cores,
-            cores,
-        )

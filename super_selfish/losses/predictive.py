@@ -76,12 +76,17 @@ class CPCLoss(nn.Module):
         """Compute the loss.
 
         Args:
-            predictions: Predictions (batch, steps, features, rows, columns) for the steps ``ignore`` + 1 to ``k``.
+            predictions: Predictions (batch, steps, features, rows, columns) for the steps ``ignore`` + 1 to ``k``; or
+                (batch, k · features, rows, columns) for the steps 1 to ``k``: the first ``ignore`` are skipped.
             targets: Targets (images, features, rows, columns) of the batch and, optionally, of further images.
             first: Index of the first image of the batch in ``targets``.
+
+        Raises:
+            ConfigurationError: If the shapes do not match.
         """
         if self.target_shaper is not None:
             targets = self.target_shaper(targets)
+        predictions = self._by_step(predictions, targets)
         losses = []
         candidates = targets.movedim(1, -1).flatten(0, 2)  # (batch · rows · columns, features)
         for step, predicted in enumerate(predictions.unbind(1), self.ignore + 1):
@@ -89,6 +94,21 @@ class CPCLoss(nn.Module):
             valid = predicted[:, :, : predicted.shape[2] - step].movedim(1, -1).flatten(0, 2)
             losses.append(self._cross_entropy(valid, candidates, labels))
         return torch.cat(losses) if self.reduction == "none" else torch.stack(losses).sum()
+
+    def _by_step(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """Predictions (batch, steps, features, rows, columns), of the steps that are not ignored."""
+        features = targets.shape[1]
+        if predictions.ndim == 4 and predictions.shape[1] == self.k * features:
+            by_step = predictions.reshape(len(predictions), self.k, features, *predictions.shape[2:])
+            return by_step[:, self.ignore :]
+        if predictions.ndim != 5 or predictions.shape[2] != features:
+            raise ConfigurationError(
+                "The predictions do not fit the targets.",
+                expected=f"(batch, steps, {features}, rows, columns), or (batch, {self.k} · {features}, rows, columns) "
+                f"for all k={self.k} steps",
+                received=f"predictions of {tuple(predictions.shape)}, targets of {tuple(targets.shape)}",
+            )
+        return predictions
 
     @staticmethod
     def labels(targets: Tensor, step: int) -> Tensor:

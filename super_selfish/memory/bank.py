@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -149,23 +150,31 @@ class BatchedMemory(nn.Module):
         others = len(self) - 1
         return entries_for_each(len(self), min(count, others) if count else others, idx, key)
 
-    def data(self, m: int, batch_size: int, but_idx: Tensor | None = None) -> Tensor:
+    def data(self, m: int, batch_size: int, but_idx: Tensor | Sequence[int] | int | None = None) -> Tensor:
         """Sample random entries (batch_size, m, embedding_size) from torch's global generator.
 
         Args:
             m: Number of entries per image, sampled with replacement.
             batch_size: Number of images.
-            but_idx: Index of an entry to exclude for each image (batch_size,). None: no exclusion.
+            but_idx: Index of an entry to exclude for each image (batch_size,), or one for all. None: no exclusion.
 
         Raises:
-            ConfigurationError: If the bank has too few entries.
+            ConfigurationError: If the bank has too few entries, or ``but_idx`` does not match the batch or the bank.
         """
         minimum = 1 if but_idx is None else 2
         check_argument(len(self) >= minimum, "size", len(self), f"at least {minimum} entries")
         rows = torch.randint(len(self) - minimum + 1, (batch_size, m)).to(self.memory.device)
         if but_idx is not None:
-            rows += rows >= but_idx.to(rows)[:, None]
+            rows += rows >= self._left_out(but_idx, batch_size).to(rows)[:, None]
         return self[rows]
+
+    def _left_out(self, but_idx: Tensor | Sequence[int] | int, batch_size: int) -> Tensor:
+        rows = torch.as_tensor(but_idx).flatten()
+        is_valid = not rows.is_floating_point() and rows.numel() in (1, batch_size)
+        is_valid = is_valid and bool(((rows >= 0) & (rows < len(self))).all())
+        expected = f"one row from 0 to {len(self) - 1} for each of {batch_size}, or one for all"
+        check_argument(is_valid, "but_idx", but_idx, expected)
+        return rows.expand(batch_size)
 
     def save(self, name: str | os.PathLike[str]) -> BatchedMemory:
         """Write the entries atomically to ``<name>.safetensors``.

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +16,19 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from super_selfish.renamed import old_names
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass
+class Recorded:
+    """Hashes of averages and of the networks that they follow, when a library's method last set them.
+
+    Attributes:
+        digests: Of the average and of the network, by the name of the average.
+        step: Updates at that time.
+    """
+
+    digests: dict[str, tuple[str, str]] = field(default_factory=dict)
+    step: int = 0
 
 
 def momentum_copy(network: Network) -> Network:
@@ -39,16 +53,18 @@ def inference(network: nn.Module) -> Iterator[None]:
 def update_ema(average: nn.Module, network: nn.Module, momentum: float) -> None:
     """Set each parameter of the average to ``momentum * average + (1 - momentum) * network``.
 
-    Buffers, such as running statistics, are not updated.
+    Buffers, such as running statistics, are not updated. Modules that only one of the networks has are ignored.
 
     Args:
         average: A :func:`momentum_copy` of the network.
         network: The trained network.
         momentum: Decay of the average, in [0, 1]. 1 leaves the average unchanged.
     """
-    averaged = list(average.parameters())
-    if averaged:
-        get_ema_multi_avg_fn(momentum)(averaged, list(network.parameters()), None)  # type: ignore[no-untyped-call]
+    trained = dict(network.named_parameters())
+    pairs = [(weight, trained[name]) for name, weight in average.named_parameters() if name in trained]
+    if pairs:
+        followers, followed = map(list, zip(*pairs, strict=True))
+        get_ema_multi_avg_fn(momentum)(followers, followed, None)  # type: ignore[no-untyped-call]
 
 
 def momentum_hint(momentum: float, updates: int) -> list[str]:

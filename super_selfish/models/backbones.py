@@ -79,7 +79,6 @@ class SmallResNet(nn.Module):
                 inputs = outputs
         self.stages = nn.Sequential(*stages)
         self.out_channels = inputs
-        self.to(memory_format=torch.channels_last)
 
     def map(self, x: Tensor) -> Tensor:
         """Compute the feature map (batch, 8 · width, height / 8, width / 8)."""
@@ -101,7 +100,7 @@ class Trunk(nn.Module):
     def __init__(self, net: nn.Module, prefix: str = "") -> None:
         super().__init__()
         self.prefix = prefix
-        self.net = net.to(memory_format=torch.channels_last)
+        self.net = net
 
     def map(self, x: Tensor) -> Tensor:
         """Compute the feature map (batch, channels, height, width). A vector is returned as a 1×1 map."""

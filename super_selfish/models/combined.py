@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar, cast
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from super_selfish.distributed.placement import Placed
 from super_selfish.errors import CheckpointError, CheckpointMismatch, ConfigurationError
-from super_selfish.files import SUFFIX, base_path, with_suffix, write_with
+from super_selfish.files import RETRAIN, SUFFIX, base_path, with_suffix, write_with
 from super_selfish.models.backbones import map_of
 
 Output = TypeVar("Output")
@@ -122,6 +122,12 @@ class CombinedNet(Placed):
         self.distributed = distributed
         self.of_map = of_map
 
+    def __getattr__(self, name: str) -> Any:
+        """Return the network itself for ``model`` and ``module``, names of 2020, unless a subclass defines them."""
+        if name in ("model", "module") and name not in dict(self.named_children()):
+            return self
+        return super().__getattr__(name)
+
     @in_module_precision
     def forward(self, x: Tensor) -> Tensor:
         """Compute the predictor's output for images ``x``."""
@@ -174,29 +180,33 @@ class CombinedNet(Placed):
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(
-                f"`{path}` cannot be read: {error}.", fix="Pass the `name` that was passed to save()."
-            ) from error
+            is_old = not path.exists() and path.with_suffix(".pt").exists()
+            fix = RETRAIN if is_old else "Pass the `name` that was passed to save()."
+            raise CheckpointError(f"`{path}` cannot be read: {error}.", fix=fix) from error
         load_exactly(self, tensors, str(path))
         if _CLASSES in metadata:
             self.classes = tuple(json.loads(metadata[_CLASSES]))
         return self
 
 
-def load_exactly(module: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
+def load_exactly(
+    module: nn.Module, tensors: dict[str, Tensor], origin: str, parts: Collection[str] | None = None
+) -> None:
     """Load tensors into a module if all names and shapes match. Otherwise leave the module unchanged.
 
     Buffers and parameters listed in a submodule's ``resizable`` take their first dimension from the tensors.
 
+    Args:
+        module: The module to load into.
+        tensors: Tensors by name.
+        origin: Their source, for error messages.
+        parts: Names of the children, parameters and buffers of ``module`` to load. None: all.
+
     Raises:
         CheckpointMismatch: Lists missing tensors, unexpected tensors, and tensors with a different shape.
     """
-    own = module.state_dict()
-    resized = {
-        f"{prefix}.{name}".lstrip("."): (part, name)
-        for prefix, part in module.named_modules()
-        for name in getattr(part, "resizable", ())
-    }
+    own = {key: value for key, value in module.state_dict().items() if parts is None or key.split(".")[0] in parts}
+    resized = {key: place for key, place in resizable_tensors(module).items() if key in own}
     problems = [f"missing {key} {tuple(own[key].shape)}" for key in own if key not in tensors]
     problems += [f"unexpected {key} {tuple(tensors[key].shape)}" for key in tensors if key not in own]
     problems += [
@@ -215,7 +225,16 @@ def load_exactly(module: nn.Module, tensors: dict[str, Tensor], origin: str) -> 
         replaced = getattr(part, name)
         is_parameter = isinstance(replaced, nn.Parameter)
         setattr(part, name, nn.Parameter(empty, replaced.requires_grad) if is_parameter else empty)
-    module.load_state_dict(tensors)
+    module.load_state_dict(tensors, strict=parts is None)
+
+
+def resizable_tensors(module: nn.Module) -> dict[str, tuple[nn.Module, str]]:
+    """The tensors whose first dimension follows the file, by name: their submodule, and their name in it."""
+    return {
+        f"{prefix}.{name}".lstrip("."): (part, name)
+        for prefix, part in module.named_modules()
+        for name in getattr(part, "resizable", ())
+    }
 
 
 @contextlib.contextmanager

@@ -96,7 +96,6 @@ class Upsampling(nn.Module):
                 self.layers.append(nn.BatchNorm2d(outputs))
             self.layers.append(activation())
         self.layers.append(nn.ConvTranspose2d(layers[-2], layers[-1], kernel_size, stride, padding))
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """Decode images (batch, layers[-1], height, width).
@@ -164,7 +163,6 @@ class GroupedUpsampling(nn.Module):
                 decoder.append(activation())
             decoder.append(nn.Conv2d(layers[-1], logits, 1))
             self.decoders.append(decoder)
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """Decode logits (batch, sum of groups, height, width).

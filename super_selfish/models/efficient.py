@@ -76,7 +76,6 @@ class EfficientFeatures(nn.Module):
         if norm_type == "layer":
             replace_batch_norm(self)
             self._initialise_layer_norms(pretrained)
-        self.to(memory_format=torch.channels_last)
 
     def _initialise_layer_norms(self, pretrained: bool) -> None:
         """Balance the scale of gradients, as layer norm does not couple the scales of layers like batch norm."""
@@ -155,7 +154,6 @@ class ReshapeChannels(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups)
         self.activation = activation()
         self.flat = flat
-        self.to(memory_format=torch.channels_last)
 
     def map(self, x: Tensor) -> Tensor:
         """Compute the feature map (batch, out_channels, height, width)."""

@@ -77,6 +77,10 @@ class Classification(nn.Module):
         if centred:
             self.layers.append(nn.BatchNorm1d(layers[-1], affine=False))
 
+    def __getattr__(self, name: str) -> Any:
+        """``model``, a name of the release of 2020, is ``layers`` unless a subclass sets it."""
+        return self.layers if name == "model" and name not in dict(self.named_children()) else super().__getattr__(name)
+
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits (batch, layers[-1]) of features (batch, ...), which are flattened."""
         return cast(Tensor, self.layers(x.flatten(1)))

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import itertools
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from PIL import Image as PILImage
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from super_selfish.datasets.preprocessing import ImageDataset
 from super_selfish.datasets.scaling import as_float
 from super_selfish.datasets.sources import open_source
-from super_selfish.errors import ConfigurationError, UnreadableImage, is_count
+from super_selfish.errors import ConfigurationError, DataError, UnreadableImage, is_count
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import to_image
 from super_selfish.renamed import UserCodeNames
@@ -28,23 +29,25 @@ logger = logging.getLogger("super_selfish")
 
 Sample = tuple[Any, ...]
 
-_current_key: contextvars.ContextVar[tuple[int, ...] | None] = contextvars.ContextVar("sample_key", default=None)
+_current_keys: contextvars.ContextVar[Iterator[tuple[int, ...]] | None] = contextvars.ContextVar(
+    "sample_keys", default=None
+)
 
 
 @contextlib.contextmanager
 def sample_key(*key: int) -> Iterator[None]:
-    """Within the block, the randomness of views and pretexts is that of this key."""
-    token = _current_key.set(key)
+    """Within the block, randomness is a function of this key, and another in each call of :func:`current_generator`."""
+    token = _current_keys.set(itertools.chain([key], ((*key, call) for call in itertools.count(1))))
     try:
         yield
     finally:
-        _current_key.reset(token)
+        _current_keys.reset(token)
 
 
 def current_generator() -> KeyedGenerator:
-    """The stream of the key that a loader has set; outside a loader, one drawn from torch's global generator."""
-    key = _current_key.get()
-    return generator_from_torch() if key is None else KeyedGenerator(*key)
+    """The next stream of the key that a loader has set; outside a loader, one drawn from torch's global generator."""
+    keys = _current_keys.get()
+    return generator_from_torch() if keys is None else KeyedGenerator(*next(keys))
 
 
 class PretextDataset(UserCodeNames, Dataset[Sample]):
@@ -52,7 +55,7 @@ class PretextDataset(UserCodeNames, Dataset[Sample]):
 
     A subclass implements :meth:`sample`. Indexing gives what :meth:`sample` gives with images as float32 tensors
     C×H×W in [0, 1]; the training loader calls :meth:`sample` itself, so that images stay uint8 until they are on the
-    device.
+    device. If a subclass overrides ``__getitem__``, the training loader indexes instead.
 
     Args:
         dataset: Anything that :func:`super_selfish.data.open_source` accepts, or an ``ImageDataset``.
@@ -71,6 +74,21 @@ class PretextDataset(UserCodeNames, Dataset[Sample]):
         If not, several threads read at once.
         """
         return not self.images.thread_safe
+
+    @property
+    def overrides_indexing(self) -> bool:
+        """Whether a subclass overrides ``__getitem__``: items are then trained as they are indexed."""
+        return type(self).__getitem__ is not PretextDataset.__getitem__
+
+    @property
+    def overrides_halves(self) -> bool:
+        """Whether :meth:`sample` is overridden below :meth:`begin` and :meth:`finish`, which then have no effect."""
+        classes = type(self).__mro__
+        depth = {
+            method: next(place for place, cls in enumerate(classes) if method in vars(cls))
+            for method in ("sample", "begin", "finish")
+        }
+        return "sample" in vars(self) or depth["sample"] < min(depth["begin"], depth["finish"])
 
     @abstractmethod
     def sample(self, index: int, generator: KeyedGenerator) -> Sample:
@@ -111,9 +129,94 @@ class LabelledDataset(PretextDataset):
         return self.images.item(index)
 
 
+class TargetDataset(PretextDataset):
+    """Images with targets of any kind, as the data set returns them: item (image C×H×W, target).
+
+    Targets become tensors without another value range: float64 as float32, PIL images as class ids (H, W).
+
+    Args:
+        dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
+        targets: One for each image; None: those of the data set.
+    """
+
+    def __init__(self, dataset: object, targets: Any = None) -> None:
+        super().__init__(dataset)
+        self.targets = targets
+
+    def sample(self, index: int, generator: KeyedGenerator) -> Sample:  # noqa: ARG002 - nothing is random here
+        """The image and its target.
+
+        Raises:
+            DataError: If there is no target, or it is a mask of an image that was resized.
+        """
+        (image, *_), target = self.images.with_target(index)
+        if self.targets is not None:
+            target = self.targets[index]
+        if target is None:
+            raise DataError(f"{self.images.name(index)} has no target.", expected="an item (image, target)")
+        target = as_target(target)
+        source = self.images.source if isinstance(self.images, ImageDataset) else self.images
+        if isinstance(target, Tensor) and target.ndim >= 2 and target.shape[-2:] != image.shape[:2]:
+            header = source.header(index)
+            if tuple(target.shape[-2:]) == (header.height, header.width):
+                raise DataError(
+                    "The images are resized or cropped, and masks do not follow.",
+                    expected="images and masks of the same size",
+                    received=f"images of {image.shape[0]}×{image.shape[1]}, masks of {header.height}×{header.width}",
+                    fix=f"Pass resolution=({header.height}, {header.width}), or resize both in the data set.",
+                )
+        return image, target
+
+
+def as_target(target: Any) -> Any:
+    """A target as it is collated: arrays and PIL images become tensors, float64 becomes float32."""
+    if isinstance(target, PILImage.Image):
+        return torch.from_numpy(np.array(target, np.int64))
+    if isinstance(target, np.ndarray | np.generic | float | list):
+        target = torch.as_tensor(np.array(target))
+    if isinstance(target, Tensor) and target.dtype == torch.float64:
+        return target.float()
+    return target
+
+
+def split_targets(data: Any) -> tuple[Any, Any]:
+    """``(images, targets)`` apart where targets are no class ids in one row; otherwise the data, and None."""
+    if not (isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], np.ndarray | Tensor | list)):
+        return data, None
+    images, targets = data
+    try:
+        rows = targets if isinstance(targets, Tensor) else np.asarray(targets)
+    except ValueError:  # ragged
+        return data, None
+    kind = rows.dtype.kind if isinstance(rows, np.ndarray) else ("f" if rows.is_floating_point() else "i")
+    aligned = rows.ndim > 0 and hasattr(images, "__len__") and len(images) == len(rows) and kind in "fiub"
+    is_row_of_ids = rows.ndim == 1 and kind in "iu"
+    return (images, rows) if aligned and not is_row_of_ids and not isinstance(images, str) else (data, None)
+
+
 def is_image(field: object) -> TypeGuard[Image]:
     """Whether a field of a sample is an image: an array; tensors and numbers are something else."""
     return isinstance(field, np.ndarray)
+
+
+def is_indexable(dataset: object) -> bool:
+    """Whether items are read by index; an ``IterableDataset`` has the method, which raises."""
+    return hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
+
+
+def image_count(dataset: Any) -> int:
+    """The number of images of a data set, for each of which a bank has a row.
+
+    Raises:
+        ConfigurationError: If the data set does not say how many there are.
+    """
+    if not hasattr(dataset, "__len__"):
+        raise ConfigurationError(
+            "The bank has a row for each image, and the data set does not say how many there are.",
+            expected="a data set with __len__ and __getitem__, whose items end in the index of the image",
+            received=type(dataset).__name__,
+        )
+    return len(dataset)
 
 
 def check_indexed(dataset: Any, images: int) -> None:
@@ -122,7 +225,7 @@ def check_indexed(dataset: Any, images: int) -> None:
     Raises:
         ConfigurationError: If the last field of an item is not its own index.
     """
-    if not hasattr(dataset, "__getitem__"):
+    if not is_indexable(dataset):
         return
     for index in sorted({0, min(1, images - 1), images - 1}):
         try:
@@ -144,19 +247,24 @@ def check_indexed(dataset: Any, images: int) -> None:
 
 
 def custom_sample(item: Any) -> Any:
-    """A user's item as a sample: PIL images and H×W×C uint8 arrays are images, everything else is what it is."""
+    """A user's item as a sample: PIL images and H×W×C uint8 arrays are images, everything else is what it is.
+
+    Tuples, lists and dictionaries are looked into.
+    """
     if isinstance(item, PILImage.Image):
         return to_image(item)
     if isinstance(item, np.ndarray) and not (item.dtype == np.uint8 and item.ndim == 3):
         return torch.from_numpy(item)
     if isinstance(item, tuple | list):
         return tuple(custom_sample(part) for part in item)
+    if isinstance(item, Mapping):
+        return {key: custom_sample(part) for key, part in item.items()}
     return item
 
 
 def first_items(dataset: Any) -> list[Any]:
     """The first item of a data set as a list, to check before training; empty if it cannot be read by index."""
-    if not hasattr(dataset, "__getitem__"):
+    if not is_indexable(dataset):
         return []  # of a user-supplied loader
     try:
         with sample_key(0, 0, 0):

@@ -10,11 +10,11 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from super_selfish.drawing.figures import PALETTE
-from super_selfish.engine.persistence import restore
 from super_selfish.errors import CheckpointError, SuperSelfishError, check_argument, is_count
 from super_selfish.files import base_path, replacing, with_suffix
 from super_selfish.report import sections
 from super_selfish.report.gallery import Gallery, figure_uri
+from super_selfish.saved import restore
 from super_selfish.supervisors import Supervisor, all_supervisors
 
 TEMPLATE = Path(__file__).with_name("page.html")

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from super_selfish.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch
-from super_selfish.files import SUFFIX, base_path, keep_previous, with_suffix, write_text, write_with
+from super_selfish.files import RETRAIN, SUFFIX, base_path, keep_previous, with_suffix, write_text, write_with
 from super_selfish.storage.checkpoint import StoredCheckpoint, check_format
 from super_selfish.storage.checkpoint_folder import CheckpointFolder
 
@@ -175,13 +175,14 @@ def read_saved(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises errors of many types; each means that this is not a plain state_dict
-        raise CheckpointCorrupt(f"`{path}` is not a plain state_dict: {type(error).__name__}.") from error
+        raise CheckpointCorrupt(f"`{path}` is not a plain state_dict: {type(error).__name__}.", fix=RETRAIN) from error
 
 
 def _read_plain(path: Path) -> dict[str, Tensor]:
     state = read_saved(path)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointMismatch(f"`{path}` is not a plain state_dict.", expected="a dict of tensors by name")
+        expected = "a dict of tensors by name"
+        raise CheckpointMismatch(f"`{path}` is not a plain state_dict.", expected=expected, fix=RETRAIN)
     return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 

@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 
 from super_selfish.engine.core.expected_loss import CollapseRisk, ExpectedLoss
 from super_selfish.engine.core.facts import Needs, Paper
+from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, lars_recipe
 from super_selfish.engine.supervisor import Supervisor
@@ -146,6 +147,7 @@ class BYOLSupervisor(Supervisor):
             setup=setup,
         )
         self.ema = momentum_copy(self._followed())
+        Followers(self).record()
         self.momentum = self.track("momentum", MomentumSchedule(m, m_schedule))
         self.embedding_size = embedding_size
         self.m = m
@@ -159,10 +161,11 @@ class BYOLSupervisor(Supervisor):
         return CombinedNet(self.model.backbone, cast(SequentialUpTo, self.model.predictor)[0])
 
     def _prepare(self, train_loader: TrainLoader) -> None:
-        check_views(train_loader.dataset, self.preprocessing, self.view_size)
+        if self.forwards_as_planned:
+            check_views(train_loader.dataset, self.preprocessing, self.view_size)
         if train_loader.batch_size:
             self._check_batch(train_loader.batch_size // train_loader.micro_batches)
-        epochs = 0 if self.settings is None else self.settings.epochs
+        epochs = 0 if self._settings is None else self._settings.epochs
         self.momentum.begin(epochs * train_loader.batches)
 
     def _check_batch(self, images: int) -> None:
@@ -189,6 +192,9 @@ class BYOLSupervisor(Supervisor):
         groups = 2 if has_batch_statistics(network) else 1
         first, second = in_groups(network, torch.cat(views), groups).chunk(2)
         return F.normalize(first), F.normalize(second)
+
+    def _followers(self) -> dict[str, nn.Module]:
+        return {"ema": self._followed()}
 
     def _after_update(self) -> None:
         update_ema(self.ema, self._followed(), self.momentum.advance())
@@ -225,7 +231,7 @@ class BYOLSupervisor(Supervisor):
     def _preview(self, data: Sequence[Tensor]) -> Preview:
         first, second = data[0], data[1]
         similarities = F.normalize(self.model(first)) @ F.normalize(self.ema(second)).T  # (batch, batch)
-        matches = Matches(similarities, 1, trained=self.train_state.step > 0)
+        matches = Matches(similarities, 1, trained=self._cursor.step > 0)
         views, targets = self.preprocessing.visible(first), self.preprocessing.visible(second)
         rows = [
             [CaptionedImage(view, "view"), *matches.captioned_images(row, targets, "its other view", "another image")]

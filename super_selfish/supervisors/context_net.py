@@ -165,7 +165,7 @@ class ContextNetSupervisor(GanSupervisor):
             for hidden, image in zip(*data[:2], strict=True)
         ]
         note = "Blocks are erased and filled with the mean colour; the network has to paint what stood there."
-        if self.train_state.step:
+        if self._cursor.step:
             painted = resized_to(self.model(corrupted), clean.shape[-2:])
             composite = torch.where(mask, painted, clean).clamp(min=clean.min(), max=clean.max())
             for row, image in zip(rows, composite, strict=True):

@@ -201,7 +201,8 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         return self.memory, self.memory_ab
 
     def _prepare(self, train_loader: TrainLoader) -> None:
-        check_lab_views(train_loader.dataset, self.preprocessing, self.view_size)
+        if self.forwards_as_planned:
+            check_lab_views(train_loader.dataset, self.preprocessing, self.view_size)
         super()._prepare(train_loader)
 
     def embeddings(self, data: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -246,7 +247,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
             for a, b, c in seen
         ]
         note = "One encoder sees the lightness of a view, the other its colours alone."
-        if self.train_state.step and len(rows) > 1:
+        if self._cursor.step and len(rows) > 1:
             lightness, others = self.embeddings(data)
             matches = Matches(lightness @ others.T, 2, trained=True)
             for index, row in enumerate(rows):

@@ -158,7 +158,8 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
         self.input_size = input_size(view_size)
 
     def _prepare(self, train_loader: TrainLoader) -> None:
-        check_views(train_loader.dataset, self.preprocessing, self.view_size, count=1)
+        if self.forwards_as_planned:
+            check_views(train_loader.dataset, self.preprocessing, self.view_size, count=1)
         super()._prepare(train_loader)
 
     def embeddings(self, data: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ from super_selfish.distributed import gather, own_part, rank, world
 from super_selfish.distributed.norms import each_for_itself, in_turn
 from super_selfish.engine.core.expected_loss import CollapseRisk, ExpectedLoss, temperature_risk
 from super_selfish.engine.core.facts import Paper
+from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
 from super_selfish.engine.optim.schedules import Schedule
@@ -151,6 +152,7 @@ class MomentumContrastSupervisor(Supervisor):
             setup=setup,
         )
         self.ema = momentum_copy(self.model)
+        Followers(self).record()
         self.queue = BatchedQueue(1, queue_size or 0, embedding_size)
         self.embedding_size = embedding_size
         self.K = K
@@ -171,8 +173,11 @@ class MomentumContrastSupervisor(Supervisor):
 
     def _prepare(self, train_loader: TrainLoader) -> None:
         self._new_keys.clear()
-        check_views(train_loader.dataset, self.preprocessing, self.view_size)
+        if self.forwards_as_planned:
+            check_views(train_loader.dataset, self.preprocessing, self.view_size)
         length = self.K * train_loader.batch_size if self.queue_size is None else self.queue_size
+        if length == 0 and not self.forwards_as_planned:
+            return  # it may use no queue
         if length == 0 and self.queue_size is None:
             raise ConfigurationError(
                 "The loader does not say how many images are in a batch, so K batches have no length.",
@@ -187,12 +192,13 @@ class MomentumContrastSupervisor(Supervisor):
             first, second = torch.cat([first, second]), torch.cat([second, first])
         query = self._embed(self.model, first)
         key = self._keys(second)
-        if self.training:
-            parts = key.chunk(2 if self.symmetric else 1)
-            self._new_keys.append(torch.cat([gather(part) for part in parts]))
         directions = 2 if self.symmetric else 1
         halves = zip(query.chunk(directions), key.chunk(directions), strict=True)
-        return torch.stack([self._one_way(*half) for half in halves]).sum()
+        loss = torch.stack([self._one_way(*half) for half in halves]).sum()
+        if self.training:
+            new_keys = torch.cat([gather(part) for part in key.chunk(directions)])
+            self.keep_if_trained(self._new_keys, new_keys)
+        return loss
 
     def _keys(self, images: Tensor) -> Tensor:
         """Keys (batch, dim) in the order of the images, which the network saw in another order: shuffled batch norm.
@@ -256,7 +262,7 @@ class MomentumContrastSupervisor(Supervisor):
     def _preview(self, data: Sequence[Tensor]) -> Preview:
         first, second = data[0], data[1]
         similarities = F.normalize(self.model(first)) @ F.normalize(self.ema(second)).T  # (batch, batch)
-        matches = Matches(similarities, 2, trained=self.train_state.step > 0)
+        matches = Matches(similarities, 2, trained=self._cursor.step > 0)
         queries, keys = self.preprocessing.visible(first), self.preprocessing.visible(second)
         rows = [
             [CaptionedImage(query, "query"), *matches.captioned_images(row, keys, "its key", "another's key")]
@@ -268,6 +274,9 @@ class MomentumContrastSupervisor(Supervisor):
 
     def _skip_update(self) -> None:
         self._new_keys.clear()
+
+    def _followers(self) -> dict[str, nn.Module]:
+        return {"ema": self.model}
 
     def _after_update(self) -> None:
         update_ema(self.ema, self.model, self.m)

@@ -173,7 +173,8 @@ class PIRLSupervisor(BankSupervisor):
         return given
 
     def _prepare(self, train_loader: TrainLoader) -> None:
-        check_views(train_loader.dataset, self.preprocessing, self.view_size)
+        if self.forwards_as_planned:
+            check_views(train_loader.dataset, self.preprocessing, self.view_size)
         super()._prepare(train_loader)
 
     def embeddings(self, data: Sequence[Tensor]) -> tuple[Tensor]:
@@ -208,7 +209,7 @@ class PIRLSupervisor(BankSupervisor):
 
     def _preview(self, data: Sequence[Tensor]) -> Preview:
         similarities = self.embeddings(data)[0] @ self._jigsaw_embeddings(data[1]).T  # (batch, batch)
-        matches = Matches(similarities, 2, trained=self.train_state.step > 0 and self.lam > 0)
+        matches = Matches(similarities, 2, trained=self._cursor.step > 0 and self.lam > 0)
         images, puzzles = self.preprocessing.visible(data[0]), self.preprocessing.visible(data[1])
         rows = [
             [

@@ -42,7 +42,19 @@ def upright_images(count: int, height: int = 32, width: int = 32, channels: int 
 
 
 KINDS = ("rotate_net", "bi_gan", "momentum_contrast")  # one network, two players, state across steps
-OF_THE_LOOP = ("test_files.py", "test_resume.py", "test_stages.py", "test_previews.py")
+OF_THE_LOOP = (
+    "test_attributes.py",
+    "test_custom_loops.py",
+    "test_files.py",
+    "test_overridden_items.py",
+    "test_five_stages.py",
+    "test_names_of_2020.py",
+    "test_own_items.py",
+    "test_own_state.py",
+    "test_resume.py",
+    "test_stages.py",
+    "test_previews.py",
+)
 OF_THE_LOOP_TOO = (
     "test_epochs_count_over_life",
     "test_only_full_batches_each_image_at_most_once",
@@ -51,6 +63,7 @@ OF_THE_LOOP_TOO = (
     "test_evaluation_during_training_does_not_change_the_training",
     "test_folders_lists_and_arrays_give_the_same_score",
     "test_the_score_is_a_mean_over_chunks",
+    "test_what_the_library_calls_is_refused_by_name",
     "test_wrong_arguments",
     "test_unreadable_images",
 )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
+from torch.utils.data import Dataset
 
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.evaluation import test as measure
@@ -117,3 +121,86 @@ def test_the_mean_is_over_samples_not_batches() -> None:
         for image, label in zip(images, labels, strict=True)
     ]
     assert measure(model, pairs, batch_size=4) == pytest.approx(4 / 7)
+
+
+class Items(Dataset[Any]):
+    """A data set of images and whatever belongs to them."""
+
+    def __init__(self, targets: Any, form: type = tuple) -> None:
+        self.targets = targets
+        self.form = form
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> Any:
+        image = np.full((32, 32, 3), index, np.uint8)
+        return (image, self.targets[index]) if self.form is tuple else {"image": image, "mask": self.targets[index]}
+
+
+def criterion_seeing(seen: list[torch.Tensor]) -> Any:
+    def criterion(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        seen.append(targets.clone())
+        return outputs.square().mean()
+
+    return criterion
+
+
+TARGETS = {
+    "several labels": np.eye(8, 5, dtype=np.float32) + np.eye(8, 5, 1, dtype=np.float32),
+    "one-hot": torch.eye(8, 5, dtype=torch.int64),
+    "numbers": [0.5 * index for index in range(8)],
+    "numbers of numpy": np.linspace(-1, 1, 8),
+    "vectors": np.linspace(-1, 1, 16).reshape(8, 2),
+    "masks of uint8": np.arange(8 * 32 * 32, dtype=np.uint32).reshape(8, 32, 32).astype(np.uint8),
+    "masks": torch.arange(8 * 32 * 32).view(8, 32, 32) % 7,
+    "class ids": [3, 2, 1, 0, 3, 2, 1, 0],
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+@pytest.mark.parametrize("form", [tuple, dict, None])
+def test_a_criterion_gets_targets_of_any_kind(kind: str, form: type | None) -> None:
+    targets, seen = TARGETS[kind], list[torch.Tensor]()
+    images = np.stack([np.full((32, 32, 3), index, np.uint8) for index in range(8)])
+    data = (images, targets) if form is None else Items(targets, form)
+    network = CombinedNet(nn.Flatten(), nn.Linear(3072, 5))
+    LabelSupervisor(network, data, criterion_seeing(seen)).supervise(
+        epochs=1, batch_size=4, shuffle=False, watch=0, verbose=False
+    )
+    wanted = torch.as_tensor(np.asarray(targets))
+    found = torch.cat(seen)
+    assert found.shape == wanted.shape
+    assert torch.equal(found, wanted.float() if wanted.dtype == torch.float64 else wanted)
+    assert found.dtype is not torch.float64
+
+
+def test_masks_as_pil_images_are_class_ids() -> None:
+    masks = [Image.fromarray(np.full((32, 32), index, np.uint8)) for index in range(8)]
+    seen: list[torch.Tensor] = []
+    network = CombinedNet(nn.Flatten(), nn.Linear(3072, 5))
+    LabelSupervisor(network, Items(masks), criterion_seeing(seen)).supervise(
+        epochs=1, batch_size=8, shuffle=False, watch=0, verbose=False
+    )
+    assert seen[0].dtype == torch.int64
+    assert seen[0][:, 0, 0].tolist() == list(range(8))
+
+
+def test_masks_of_images_that_are_resized_are_refused() -> None:
+    network = CombinedNet(nn.Flatten(), nn.Linear(3 * 48 * 48, 5))
+    supervisor = LabelSupervisor(network, Items(TARGETS["masks"]), criterion_seeing([]), resolution=48)
+    with pytest.raises(DataError, match="masks"):
+        supervisor.supervise(epochs=1, batch_size=4, watch=0, verbose=False)
+
+
+def test_without_a_criterion_targets_are_class_ids() -> None:
+    network = CombinedNet(nn.Flatten(), nn.Linear(3072, 5))
+    with pytest.raises(DataError, match="loss="):
+        LabelSupervisor(network, Items(TARGETS["several labels"]))
+
+
+def test_a_measure_of_ones_own_gets_targets_of_any_kind() -> None:
+    network = CombinedNet(nn.Flatten(), nn.Linear(3072, 5))
+    seen: list[torch.Tensor] = []
+    measure(network, Items(TARGETS["several labels"]), criterion_seeing(seen), batch_size=8, verbose=False)
+    assert torch.equal(seen[0], torch.as_tensor(TARGETS["several labels"]))

@@ -106,7 +106,7 @@ def walk(run: Any) -> Iterator[tuple[str, Any]]:
         yield f"tracked.{name}", repr(thing.state_dict())
     yield "groups", repr(run.optimizer.state_dict()["param_groups"])
     yield "cursor", repr(run.train_state)
-    yield "losses", (repr(run.losses), run.count)
+    yield "losses", (repr(run.losses.total), run.losses.count)
     yield "losses by epoch", [entry["loss"] for entry in supervisor.history]
     yield "loader", (run.loader.micro_batches, sorted(run.loader.skipped))
 

@@ -213,7 +213,7 @@ def test_a_worker_does_not_train(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_more_processes_than_cores_are_told_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    workers.warn_of_too_many_workers.cache_clear()
+    prefetch.warn_of_too_many_workers.cache_clear()
     monkeypatch.setattr(prefetch, "usable_cores", lambda: 1)
     for _ in range(2):
         opened(count=2)

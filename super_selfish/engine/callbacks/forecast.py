@@ -132,7 +132,7 @@ class Forecaster(Callback):
 
     def on_train_begin(self, run: RunView) -> None:
         """Start the clock."""
-        run.supervisor.forecast = None
+        run.supervisor._forecast = None
         self._begin = time.perf_counter()
         self._mark = (self._begin, run.train_state.samples, 0.0)
 
@@ -141,7 +141,7 @@ class Forecaster(Callback):
         if run.steps == WARM_UP:
             self._mark = (time.perf_counter(), run.train_state.samples, run.clock.total_wait)
         elif run.steps == STEPS and run.steps < run.planned_steps:
-            run.supervisor.forecast = forecast = self._forecast(run)
+            run.supervisor._forecast = forecast = self._forecast(run)
             if self.verbose:
                 print_line(str(forecast))
 

@@ -88,10 +88,10 @@ class CollapseMonitor(Callback):
         """Compute the spread of the last batch, and warn if embeddings have collapsed."""
         if self.risk is None or self._last is None or len(self._last) < _FEWEST_EMBEDDINGS:
             return
-        entry = run.supervisor.history[-1]
+        entry = run.supervisor._history[-1]
         entry["spread"] = spread(self._last)
         self._last = None
-        if not self.has_warned and has_collapsed(self.risk, run.supervisor.history, run.train_state.step):
+        if not self.has_warned and has_collapsed(self.risk, run.supervisor._history, run.train_state.step):
             self.has_warned = entry["collapsed"] = True
             logger.warning(
                 "The embeddings have collapsed: after epoch %d, all images have nearly the same embedding (spread %.3f "
@@ -143,7 +143,7 @@ class FeatureMonitor(Callback):
             self._images = as_network_input(readable(supervisor.image_dataset, self.count), supervisor.preprocessing)
         if len(self._images) > 1:
             with in_eval_mode(supervisor):
-                supervisor.history[-1].update(measures(supervisor.get_backbone(), self._images, supervisor.device))
+                supervisor._history[-1].update(measures(supervisor.get_backbone(), self._images, supervisor.device))
 
 
 def monitored_count(images: int, asked: int | None) -> int:
@@ -236,7 +236,7 @@ class Probe(Callback):
     def on_epoch_end(self, run: RunView) -> None:
         """Evaluate every few epochs, and after the last."""
         if run.finished_epochs % self.every == 0 or run.finished_epochs == run.epochs:
-            run.supervisor.history[-1].update(self.scores(run.supervisor))
+            run.supervisor._history[-1].update(self.scores(run.supervisor))
 
     def scores(self, supervisor: Any) -> dict[str, float]:
         """Accuracies in [0, 1] by name."""

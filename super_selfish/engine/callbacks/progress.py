@@ -65,7 +65,7 @@ class Progress(Callback):
         self._shown = time.monotonic()
         done = run.finished_epochs if finished else run.finished_epochs + 1
         if finished:
-            entry = run.supervisor.history[-1]
+            entry = run.supervisor._history[-1]
             loss, speed, wait = entry["loss"], entry["images_per_second"], entry["data_wait"]
         else:
             loss, speed, wait = run.mean_loss(), run.clock.images_per_second, run.clock.data_wait
@@ -93,7 +93,7 @@ class HistoryFile(Callback):
 
     def on_epoch_end(self, run: RunView) -> None:
         """Rewrite the file; log a warning if that fails."""
-        history = run.supervisor.history
+        history = run.supervisor._history
         text = io.StringIO()
         rows = csv.DictWriter(text, dict.fromkeys(key for entry in history for key in entry), lineterminator="\n")
         rows.writeheader()

@@ -41,7 +41,7 @@ class TensorBoard(Callback):
         """Write the scalars of the epoch."""
         if self._writer is None:
             return
-        entry = run.supervisor.history[-1]
+        entry = run.supervisor._history[-1]
         for name, value in entry.items():
             if name != "epoch":
                 self._writer.add_scalar(name, float(value), entry["epoch"])

@@ -13,20 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing
+from super_selfish.engine.core.attributes import Attributes, check_network
 from super_selfish.engine.core.identity import algorithm_name, full_signature, library_class
+from super_selfish.engine.core.late import LateState
 from super_selfish.engine.core.settings import Settings
-from super_selfish.engine.core.setup import ImageOptions, Setup, check_network
-from super_selfish.engine.core.stages import Stages
+from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.errors import ConfigurationError, check_argument
 from super_selfish.images.buffers import Buffers
 from super_selfish.loading.collate import Batch, Collate, to_device
 from super_selfish.loading.loader import TrainState
+from super_selfish.models.averages import Recorded
 from super_selfish.models.backbones import channels_last_is_safe
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import feature_shape
 
 
-class SupervisorBase(Stages):
+class SupervisorBase(Attributes):
     """Networks, data set and progress of a supervisor; a :class:`~super_selfish.engine.supervisor.Supervisor` trains.
 
     Args:
@@ -65,12 +67,13 @@ class SupervisorBase(Stages):
         super().__init__()
         self.model = model
         self.average: CombinedNet | None = None
+        self._late = LateState()
         self._setup = Setup.bare() if setup is None else setup
         self._shown: Any = None
         self.preprocessing = self._setup.preprocessing
         self.feature_shape: tuple[int, ...] | None = None
-        self.tracked: dict[str, Any] = {}
-        self.stored: dict[str, Any] = {}  # of the file that was loaded: its training, versions, columns and hash
+        self._tracked: dict[str, Any] = {}
+        self._stored: dict[str, Any] = {}  # of the file that was loaded: its training, versions, columns and hash
         if setup is not None:
             self.feature_shape = feature_shape(
                 model.backbone, setup.preprocessing.channels, setup.preprocessing.resolution
@@ -78,13 +81,15 @@ class SupervisorBase(Stages):
         self.dataset = dataset
         self.loss = nn.CrossEntropyLoss() if loss is None else loss
         self.collate_fn = collate_fn
-        self.history: list[dict[str, Any]] = []
-        self.train_state = TrainState()
-        self.skipped: dict[int, str] = {}
-        self.run_id = secrets.token_hex(8)
-        self.settings: Settings | None = None
-        self.run: Any = None
-        self.forecast: Any = None
+        self._history: list[dict[str, Any]] = []
+        self._cursor = TrainState()
+        self._skipped: dict[int, str] = {}
+        self._run_id = secrets.token_hex(8)
+        self._settings: Settings | None = None
+        self._run: Any = None
+        self._forecast: Any = None
+        self._recorded = Recorded()
+        self._kept: list[tuple[list[Any], Any]] = []  # in the forward pass in progress, by `keep_if_trained`
 
     # What the supervisor is made of
 
@@ -195,8 +200,8 @@ class SupervisorBase(Stages):
         self.preprocessing = setup.preprocessing = stored
         if isinstance(setup.images, ImageDataset):
             setup.images.preprocessing = stored
-            if twin is not None and setup.make is not None:
-                self.dataset = setup.make(setup.images)
+            if twin is not None and setup.make is not None and self.dataset is setup.made:
+                self.dataset = setup.dataset(setup.make)
 
     def use_classes(self, names: Sequence[str] | None) -> None:
         """Take the names of the classes from a weights file, if it has some."""
@@ -255,6 +260,11 @@ class SupervisorBase(Stages):
         """The networks that are called as a whole: the trained ones, moving averages, a discriminator."""
         return [part for part in self.children() if isinstance(part, CombinedNet)]
 
+    @property
+    def forwards_as_planned(self) -> bool:
+        """Whether the loss of a batch is the library's own, so that items are what it takes."""
+        return type(self)._forward is library_class(type(self))._forward and "_forward" not in vars(self)
+
     def backbones(self) -> list[nn.Module]:
         """The backbones that are trained: one, unless views have encoders of their own."""
         return [self.model.backbone]
@@ -271,22 +281,11 @@ class SupervisorBase(Stages):
         """What the optimizer gets."""
         return self.trainable_parameters()
 
-    def track(self, name: str, thing: Any) -> Any:
-        """Store something with every checkpoint: what has state, and is neither a module nor a buffer.
+    def keep_if_trained(self, kept: list[Any], thing: Any) -> None:
+        """Within ``_forward``: append to a list what :meth:`_after_update` is going to use.
 
-        Args:
-            name: Its name in the checkpoint.
-            thing: With ``state_dict()``, of tensors, numbers, strings, lists and dictionaries, and
-                ``load_state_dict()``.
-
-        Returns:
-            The thing.
-
-        Raises:
-            ConfigurationError: If it has no such methods, or the name is taken.
+        In a training it is taken out again if the loss of this call is only looked at, and not trained on.
         """
-        complete = all(callable(getattr(thing, method, None)) for method in ("state_dict", "load_state_dict"))
-        check_argument(complete, "thing", thing, "something with state_dict() and load_state_dict()")
-        check_argument(self.tracked.get(name, thing) is thing, "name", name, "a name that is not taken")
-        self.tracked[name] = thing
-        return thing
+        kept.append(thing)
+        if self._run is not None:
+            self._kept.append((kept, thing))

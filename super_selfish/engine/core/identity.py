@@ -19,6 +19,12 @@ def library_class(cls: type[nn.Module]) -> type[Any]:
     return next(base for base in cls.__mro__ if base.__module__.startswith(_PACKAGE))
 
 
+def custom_names(cls: type[nn.Module]) -> set[str]:
+    """Qualified names of the user-defined classes among ``cls`` and those that it derives from."""
+    library = library_class(cls)
+    return {base.__qualname__ for base in cls.__mro__ if issubclass(base, library) and base is not library}
+
+
 def algorithm_name(cls: type[nn.Module]) -> str:
     """The class name in snake case without "Supervisor"."""
     name = library_class(cls).__name__.removesuffix("Supervisor")

@@ -26,20 +26,6 @@ from super_selfish.models.heads import Classification
 from super_selfish.models.shapes import check_decoded, check_outputs, expected_channels, feature_shape
 
 
-def check_network(model: object) -> None:
-    """Make sure that a model is a ``CombinedNet``.
-
-    Raises:
-        ConfigurationError: If it is not.
-    """
-    if not isinstance(model, CombinedNet):
-        raise ConfigurationError(
-            "A supervisor trains a backbone with a predictor behind it.",
-            expected="model=CombinedNet(backbone, predictor)",
-            received=type(model).__name__,
-        )
-
-
 class ImageOptions(TypedDict, total=False):
     """What an image means; keyword arguments of every constructor.
 
@@ -93,6 +79,7 @@ class Setup:
         deferred_error: About a file that could not be read; raised by ``supervise`` unless it skips such files.
         fingerprint: What the images are recognised by, once that is known.
         make: Makes the exercise of images.
+        made: What it made.
         weights: Where backbones start.
     """
 
@@ -103,6 +90,7 @@ class Setup:
     deferred_error: UnreadableImage | None = None
     fingerprint: dict[str, int | str] | None = None
     make: Callable[[ImageDataset], Any] | None = None
+    made: Any = None
     weights: StartingWeights | None = None
 
     @classmethod
@@ -160,7 +148,8 @@ class Setup:
     def dataset(self, make: Callable[[ImageDataset], Any]) -> Any:
         """The pretext data set, if there are images."""
         self.make = make
-        return None if self.images is None else make(self.images)
+        self.made = None if self.images is None else make(self.images)
+        return self.made
 
     def backbone(self, norm_type: NormType = "batch", flat: bool = True) -> nn.Module:
         """The backbone that was given, by module or name, or the default one.

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from super_selfish.engine.core.expected_loss import CollapseRisk, ExpectedLoss
 from super_selfish.engine.core.facts import Facts
+from super_selfish.engine.core.returned import split_loss
 from super_selfish.engine.optim.optimizers import OptimizerFactory
 from super_selfish.engine.optim.schedules import SchedulerFactory
 from super_selfish.evaluation.pretext import PretextScore, loss_score
@@ -106,6 +107,13 @@ class Stages(SupervisorNames, Facts):
     def _after_update(self) -> None:
         """Hook: follow an update of the weights (moving averages, queues, banks)."""
 
+    def _followers(self) -> dict[str, nn.Module]:
+        """Hook: for each attribute that holds an average of a network, that network.
+
+        The average becomes a copy of the network when training begins with weights that were set by other means.
+        """
+        return {}
+
     def _skip_update(self) -> None:
         """Hook: an update is left out: forget what :meth:`_after_update` was going to use."""
 
@@ -121,8 +129,8 @@ class Stages(SupervisorNames, Facts):
             data: A batch of at most ``pretext_chunk`` images, as ``_forward`` receives it.
             draw_again: Returns the same images in another batch, with other random augmentations.
         """
-        loss = type(self)._forward(self, data).item()  # not the loss of a training in progress
-        return loss_score(loss, self._expected_loss().chance)
+        loss, _ = split_loss(type(self)._forward(self, data))  # not the loss of a training in progress
+        return loss_score(loss.item(), self._expected_loss().chance)
 
     def _preview(self, data: Any) -> Preview:
         """Hook: what :meth:`preview` shows of a batch; predictions only once ``self.train_state.step`` is above 0."""

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from super_selfish.distributed.tensors import gather_objects
 from super_selfish.engine.core.callback import RunView
+from super_selfish.engine.optim.optimizers import parameters_of
 from super_selfish.errors import NonFiniteLoss
 
 logger = logging.getLogger("super_selfish")
 
 _SHOWN = 16  # indices
+
+
+class Guarded(RunView, Protocol):
+    """What the guard reads of a run."""
+
+    def weights_state(self) -> str:
+        """Which weights there are when an update is refused, in words."""
 
 
 class Guard:
@@ -48,30 +57,39 @@ class Guard:
         for buffer, kept in self._kept:
             buffer.copy_(kept)
 
-    def passes(self, run: RunView, loss: Tensor | None) -> bool:
-        """Whether the update may be made; where it is skipped, its gradients are set to None.
+    def passes(self, run: Guarded, optimizer: torch.optim.Optimizer, loss: Tensor | None) -> bool:
+        """Whether an optimizer may step; where the update is skipped, its gradients are set to None.
 
         Args:
-            run: The run whose optimizer is about to step.
+            run: The run.
+            optimizer: The optimizer that is about to step.
             loss: The loss of the batch, if it is known.
 
         Raises:
             NonFiniteLoss: If it may not, and is not to be skipped, or too many were.
         """
-        if self.policy == "ignore" or _is_finite(run.optimizer, loss):
+        if self.policy == "ignore" or _is_finite(optimizer, loss):
             return True
-        self.count_nonfinite(run)
-        for group in run.optimizer.param_groups:
-            for weight in group["params"]:
-                weight.grad = None
+        self._judge(run)
+        for weight in parameters_of(optimizer):
+            weight.grad = None
         return False
 
-    def count_nonfinite(self, run: RunView) -> None:
-        """Count an update whose loss or gradients are not finite.
+    def check_loss(self, run: Guarded, loss: Tensor | None, *, made: bool = False) -> None:
+        """Count an update whose loss is not finite.
+
+        Args:
+            run: The run.
+            loss: The loss of the batch, if it is known.
+            made: Whether the update is in the weights already, and cannot be skipped.
 
         Raises:
             NonFiniteLoss: If it may not be skipped, or too many were.
         """
+        if self.policy != "ignore" and loss is not None and not torch.isfinite(loss):
+            self._judge(run, made=made)
+
+    def _judge(self, run: Guarded, *, made: bool = False) -> None:
         indices = [index for part in gather_objects(run.loader.last_indices) for index in part]
         where = (
             f"The loss or its gradients are not finite in epoch {run.train_state.epoch + 1}, batch "
@@ -80,25 +98,20 @@ class Guard:
         )
         images = f"images {indices[:_SHOWN]}" + (f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else "")
         remedy = "Lower `lr`, or set `clip_grad=1.0`."
-        if self.policy == "raise":
-            raise NonFiniteLoss(
-                f"{where}.",
-                received=images,
-                fix=f"The weights are those before the step, and nothing was saved. {remedy}",
-            )
+        if self.policy == "raise" or made:
+            raise NonFiniteLoss(f"{where}.", received=images, fix=f"{run.weights_state()} {remedy}")
         self.skipped += 1
         if self.skipped > self.limit:
             raise NonFiniteLoss(
                 f"{where}, and {self.limit} updates were skipped already.",
                 received=images,
-                fix=f"The weights are those before the step. {remedy} Or raise `nonfinite_limit`.",
+                fix=f"{run.weights_state()} {remedy} Or raise `nonfinite_limit`.",
             )
         logger.warning("%s: the update is skipped (%d of at most %d). %s.", where, self.skipped, self.limit, images)
 
 
 def _is_finite(optimizer: torch.optim.Optimizer, loss: Tensor | None) -> bool:
-    groups = optimizer.param_groups
-    gradients = [weight.grad for group in groups for weight in group["params"] if weight.grad is not None]
+    gradients = [weight.grad for weight in parameters_of(optimizer) if weight.grad is not None]
     numbers = [torch.nn.utils.get_total_norm(gradients)] if gradients else []
     numbers += [] if loss is None else [loss]
     if not numbers:

@@ -82,21 +82,23 @@ class Precision:
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)
 
-    def step(self, optimizer: torch.optim.Optimizer) -> bool:
+    def step(self, *optimizers: torch.optim.Optimizer) -> bool:
         """Update the weights, and tell whether that was done.
 
         Raises:
             NonFiniteLoss: If gradients overflow though the loss is hardly scaled any more.
         """
         if self.scaler is None:
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             return True
         done: list[bool] = []
-        handle = optimizer.register_step_post_hook(lambda *_: done.append(True))
-        try:
-            self.scaler.step(optimizer)
-        finally:
-            handle.remove()
+        for optimizer in optimizers:
+            handle = optimizer.register_step_post_hook(lambda *_: done.append(True))
+            try:
+                self.scaler.step(optimizer)
+            finally:
+                handle.remove()
         self.scaler.update()
         if not done:
             self._tell_left_out(self.scaler.get_scale())

@@ -6,68 +6,27 @@ Nothing here needs the loop: the optimizer's hooks and the loader's iterator dri
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from signal import Signals
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
-from super_selfish.distributed import current, mean_of_ranks, world
-from super_selfish.distributed.tensors import communication_device
+from super_selfish.distributed import current, world
+from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback, call_all
 from super_selfish.engine.core.clock import Clock
+from super_selfish.engine.core.followers import Followers
+from super_selfish.engine.loop.exchange import Exchange
 from super_selfish.engine.loop.guard import Guard
+from super_selfish.engine.loop.losses import EpochLosses
 from super_selfish.engine.loop.precision import Precision
 from super_selfish.engine.loop.signals import Stop
-from super_selfish.engine.optim.optimizers import lay_out_gradients, refuse_closure
-from super_selfish.errors import ConfigurationError
+from super_selfish.engine.loop.updates import SpentGradients, UnseenChange, Updates
+from super_selfish.engine.optim.optimizers import lay_out_gradients, refuse_closure, refuse_update_by_hand
 from super_selfish.loading.loader import TrainLoader, TrainState
 from super_selfish.renamed import RunNames
-
-_END = object()
-
-
-class Trainee(Protocol):
-    """What a run needs of a supervisor."""
-
-    history: list[dict[str, Any]]
-    forecast: Any
-
-    def _after_update(self) -> None: ...
-
-    def _skip_update(self) -> None: ...
-
-
-class MonitoredLoader:
-    """The loader that ``_epochs`` iterates: it times the wait for each batch and marks the boundary between steps.
-
-    Everything else is the loader's own: ``len()``, ``batch_size``, ``dataset``, ``peek()``.
-    """
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def __len__(self) -> int:
-        return len(self._run.loader)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._run.loader, name)
-
-    def __iter__(self) -> Iterator[Any]:
-        batches = iter(self._run.loader)
-        while True:
-            self._run.close_boundary()
-            before, loader = time.perf_counter(), self._run.loader
-            with self._run.stop.waiting(loader.between_steps and world() == 1, on_leaving=loader.forget):
-                data = next(batches, _END)
-            self._run.clock.wait(time.perf_counter() - before)
-            if data is _END:
-                self._run.close_pass()
-                return
-            yield data
 
 
 class Run(RunNames):
@@ -76,103 +35,97 @@ class Run(RunNames):
     Args:
         supervisor: What is trained.
         loader: Where batches come from.
-        optimizer: Whose steps are the heart-beat.
+        optimizers: Those that ``_init_data_optimizer`` returned.
         epochs: Planned in this call.
         callbacks: Told of every step and epoch.
         checkpointer: The callback that writes checkpoints.
         precision: In which networks compute.
         guard: Looks at losses and gradients before each update.
-        stop: Tells whether the run is to stop.
         averaging: Called after each update: follows the weights.
 
     Attributes:
-        losses: Sum of the losses of the epoch's updates; None before the first.
-        count: How many batches that sum is of.
-        pending: Sum of the losses of the update under way.
-        pending_count: How much of a batch that is of.
-        agreed: Whether all processes know that they are to stop.
+        stop: Tells whether the run is to stop.
+        losses: The losses of the epoch, and of the update under way.
+        updates: Sees the steps of all optimizers over the weights.
     """
 
     def __init__(
         self,
-        supervisor: Trainee,
+        supervisor: SupervisorBase,
         loader: TrainLoader,
-        optimizer: torch.optim.Optimizer,
+        optimizers: Sequence[torch.optim.Optimizer],
         epochs: int,
         callbacks: Sequence[Callback],
         *,
-        checkpointer: Callback | None = None,
-        precision: Precision | None = None,
-        guard: Guard | None = None,
-        stop: Stop | None = None,
-        averaging: Callable[[], None] | None = None,
+        checkpointer: Callback,
+        precision: Precision,
+        guard: Guard,
+        averaging: Callable[[], None] | None,
     ) -> None:
         self.supervisor = supervisor
         self.loader = loader
-        self.optimizer = optimizer
+        self.optimizers = tuple(optimizers)
         self.epochs = epochs
         self.callbacks = tuple(callbacks)
-        self.checkpointer = Callback() if checkpointer is None else checkpointer
-        self.precision = Precision("32", torch.device("cpu")) if precision is None else precision
-        self.guard = Guard("raise", 0) if guard is None else guard
-        self.stop = Stop() if stop is None else stop
+        self.checkpointer = checkpointer
+        self.precision = precision
+        self.guard = guard
+        self.stop = Stop()
         self.averaging = averaging
         self.clock = Clock()
+        self.losses = EpochLosses()
         self.steps = 0
         self.finished_epochs = 0
         self._begin = time.perf_counter()
         self._begun_at = loader.train_state.batch
-        self.losses: Tensor | None = None
-        self.pending: Tensor | None = None
-        self.count = self.pending_count = 0.0
-        self._stepped = self._left_out = self._exchanged = self.agreed = False
-        self._handles: list[Any] = []
+        self._stepped = self._was_made = self._by_hand = False
+        self._exchange = Exchange()
         self._begun_callbacks: list[Callback] = []
-        self.epoch_ended = self.stored = False
+        self.epoch_ended = False
+        self.stored = False
+        self._spent = SpentGradients()
+        events = (self._before_step, self._complete_update, lambda: loader.between_steps and not self.losses.seen)
+        self.updates = Updates(supervisor, optimizers, *events, self._spent)
+        self._parameters: list[nn.Parameter] = []
+        self._unseen: UnseenChange | None = None
+        self._followers = Followers(supervisor)
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer; of several the first."""
+        return self.optimizers[0]
 
     @property
     def train_state(self) -> TrainState:
         """How far training has come."""
         return self.loader.train_state
 
-    def monitored_loader(self) -> MonitoredLoader:
-        """The loader as ``_epochs`` gets it."""
-        return MonitoredLoader(self)
-
     def attach(self) -> None:
-        """Hook into the optimizer."""
+        """Hook into optimizers, and into the weights where a custom loop or update trains them."""
         self.guard.snapshot()
-        self._handles.append(self.optimizer.register_step_pre_hook(self._before_step))
-        self._handles.append(self.optimizer.register_step_post_hook(self._after_step))
+        self.updates.attach()
+        self._parameters = [weight for weight in self.supervisor.parameters() if weight.requires_grad]
+        if not self.supervisor.accumulates:
+            self._spent.attach(self._parameters)
+            self._unseen = UnseenChange(self._parameters)
 
     def detach(self) -> None:
         """Undo :meth:`attach`."""
-        while self._handles:
-            self._handles.pop().remove()
+        self.updates.detach()
+        self._spent.detach()
 
-    def record_loss(self, loss: Any) -> None:
-        """Add a loss that ``_forward`` returned to the epoch's mean, without reading it.
+    def record_loss(self, result: Any) -> None:
+        """Look at what ``_forward`` returned: its loss counts if it is trained on.
 
         Raises:
-            ConfigurationError: If it is not a scalar tensor with a gradient.
+            ConfigurationError: If it is no loss.
         """
-        if not isinstance(loss, Tensor) or loss.ndim != 0 or not loss.requires_grad:
-            received = repr(type(loss))
-            if isinstance(loss, Tensor):
-                received = f"a tensor of shape {tuple(loss.shape)}, requires_grad={loss.requires_grad}"
-            raise ConfigurationError(
-                "`_forward` must return the loss.", expected="a scalar tensor with a gradient", received=received
-            )
-        value = loss.detach().float() * self.loader.share
-        self.pending = value if self.pending is None else self.pending + value
-        self.pending_count += self.loader.share
+        kept, self.supervisor._kept = self.supervisor._kept, []
+        self.losses.record_loss(result, self.loader.share, self.supervisor.training, kept)
 
     def mean_loss(self) -> float:
         """Mean loss of the epoch so far; makes a GPU wait."""
-        count = self.count + self.pending_count
-        return (
-            sum(float(part) for part in (self.losses, self.pending) if part is not None) / count if count else math.nan
-        )
+        return self.losses.mean()
 
     @property
     def planned_steps(self) -> int:
@@ -193,29 +146,22 @@ class Run(RunNames):
         order = (self.checkpointer, *self.callbacks) if first else (*self.callbacks, self.checkpointer)
         call_all(order, event, self, self._begun_callbacks)
 
-    def sync_processes(self) -> None:
-        """Among several processes: mean gradients and loss, and whether any of them is to stop; once an update."""
-        if world() == 1 or self._exchanged:
-            return
-        self._exchanged = True
-        parameters = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        gradients = [weight.grad for weight in parameters if weight.grad is not None]
-        device = gradients[0].device if gradients else torch.device("cpu")
-        asked = torch.tensor([float(self.stop.received is not None)], device=communication_device(device))
-        loss = torch.zeros((), device=device) if self.pending is None else self.pending.clone()
-        mean_of_ranks([asked, *gradients, loss])
-        self.pending = None if self.pending is None else loss
-        if float(asked) > 0:
-            self.agreed = True
-            self.stop.received = self.stop.received or Signals.SIGTERM
+    def sync_processes(self, *optimizers: torch.optim.Optimizer) -> None:
+        """Among several processes: mean gradients and loss, and whether any of them is to stop; once an update.
+
+        Args:
+            *optimizers: Whose gradients; without any, those of all that the run was begun with.
+        """
+        self._exchange.mean(optimizers or self.optimizers, self.losses, self.stop)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *given: Any) -> None:
         refuse_closure(*given)
-        self.sync_processes()
+        self.sync_processes(optimizer)
         lay_out_gradients(optimizer)
-        if not self.guard.passes(self, self.pending):
+        if self.guard.passes(self, optimizer, self.losses.pending):
+            self._was_made = True
+        else:
             self.discard_update()
-            self._left_out = True
 
     def overflowed(self) -> None:
         """An update was left out because scaled gradients overflow, or because the loss is not finite at all.
@@ -223,45 +169,105 @@ class Run(RunNames):
         Raises:
             NonFiniteLoss: If that may not be skipped.
         """
-        if self.guard.policy != "ignore" and self.pending is not None and not torch.isfinite(self.pending):
-            self.guard.count_nonfinite(self)
+        self.guard.check_loss(self, self.losses.pending)
         self.discard_update()
 
     def discard_update(self) -> None:
         """Forget what an update that is not made would have brought with it."""
         self.guard.restore()
-        self._exchanged = False
-        self.pending, self.pending_count = None, 0.0
+        self._exchange.begin()
+        self.losses.forget()
         self.supervisor._skip_update()
 
-    def _after_step(self, *_: Any) -> None:
+    def stepped(self) -> None:
+        """Count an update that no optimizer of torch has made; see :meth:`Supervisor.stepped`."""
+        refuse_update_by_hand()
+        if self.updates.is_open:
+            self._complete_update()
+        elif self._by_hand or self.loader.in_batch or self.losses.seen or not self.steps:
+            self._by_hand = True
+            self.guard.check_loss(self, self.losses.pending, made=True)
+            self._was_made = True
+            self._spent.add(self._parameters)
+            self._complete_update()
+
+    def weights_state(self) -> str:
+        """Which weights there are when an update is refused, in words."""
+        if self._by_hand:
+            return "The weights hold this update already."
+        if self.updates.is_open:
+            return "Another optimizer has stepped on this batch already: the weights hold a part of this update."
+        if self._unseen is not None:
+            return "This step was not made."
+        return "The parameters are those before this step, and the files are as they were."
+
+    def _complete_update(self) -> None:
+        self._spent.add(self.updates.take())
+        self._spent.add([] if self._by_hand else self.updates.outside(self._parameters))
         self.steps += 1
-        self._exchanged = False
+        self._exchange.begin()
         before = self.train_state.samples
         self.epoch_ended = self.loader.commit() or self.epoch_ended
         self.clock.images += self.train_state.samples - before
-        self._take_losses()
-        if not self._left_out:
-            with torch.no_grad():
+        self.losses.take()
+        if self._was_made:
+            with torch.no_grad(), self.updates.paused():
                 self.supervisor._after_update()
                 if self.averaging is not None:
                     self.averaging()
                 self.guard.snapshot()
-        self._left_out = False
+        self._was_made = False
         self._stepped = True
+        if self._unseen is not None:
+            self._unseen.forget()
         current().heartbeat(self.train_state.step)
 
-    def _take_losses(self) -> None:
-        if self.pending is not None:
-            self.losses = self.pending if self.losses is None else self.losses + self.pending
-            self.count += self.pending_count
-        self.pending, self.pending_count = None, 0.0
+    def _complete_open_update(self) -> None:
+        if self.updates.is_open:
+            self._complete_update()
+
+    def begin_read(self) -> None:
+        """A batch is about to be read: the update of the last one is complete."""
+        self.updates.leave_steps()
+        self._complete_open_update()
+        self.close_boundary()
+
+    def begin_forward(self) -> None:
+        """``_forward`` is called: in a loop that does not read our loader, the last update is complete."""
+        self.supervisor._kept.clear()
+        if self.loader.between_steps and not self.updates.is_open and not self.updates.within_step:
+            self.close_boundary()
 
     def close_boundary(self) -> None:
-        """Between two steps everything is consistent: report the step, and stop if that is asked for."""
+        """Between two steps everything is consistent: report the step, and stop if that is asked for.
+
+        Raises:
+            ConfigurationError: If the weights change and no step is seen.
+        """
+        self._check_unseen()
+        self._spent.drop()
+        if self.steps == 0:
+            self._followers.refresh()
         self.report()
-        if self.loader.between_steps and (world() == 1 or self.agreed):
+        if self.loader.between_steps and (world() == 1 or self._exchange.agreed):
             self.stop.handle()
+
+    def finish(self) -> None:
+        """The loop is over."""
+        self._complete_open_update()
+        self._check_unseen(over=True)
+        self.report()
+
+    def _check_unseen(self, *, over: bool = False) -> None:
+        touched = self.loader.in_batch or self.losses.trained
+        if self._unseen is not None and (touched or self.steps == 0):
+            self._unseen.check(expected=not (touched or over))
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the batch just read ends the epoch, trained or not."""
+        open_end = self.updates.is_open and self.loader.reaches_end
+        return self.epoch_ended or self.loader.ends_untrained or open_end
 
     def report(self) -> None:
         """Report the step, and the epoch if it is over."""
@@ -281,15 +287,10 @@ class Run(RunNames):
         if self.epoch_ended:
             self.epoch_ended = False
             self.finished_epochs += 1
-            self.supervisor.history.append(
-                {
-                    "epoch": self.train_state.epoch,
-                    "loss": self.mean_loss(),
-                    "images_per_second": self.clock.images_per_second,
-                    "data_wait": self.clock.data_wait,
-                }
-            )
-            self.losses, self.count = None, 0.0
-            self.pending, self.pending_count = None, 0.0
+            columns = self.losses.close_epoch()
+            speed = {"images_per_second": self.clock.images_per_second, "data_wait": self.clock.data_wait}
+            entry = {"epoch": self.train_state.epoch, "loss": columns.pop("loss"), **speed, **columns}
+            self.supervisor._history.append(entry)
+            self._followers.record()
             self.emit("on_epoch_end")
             self.clock.restart()

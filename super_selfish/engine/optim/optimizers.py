@@ -77,3 +77,36 @@ def refuse_closure(given: Sequence[Any] = (), named: Mapping[str, Any] | None = 
             expected="optimizer.step() without a closure",
             received="optimizer.step(closure)",
         )
+
+
+def refuse_update_by_hand() -> None:
+    """Refuse updates without ``optimizer.step()`` in several processes, whose gradients are exchanged before the step.
+
+    Raises:
+        ConfigurationError: If there are several processes.
+    """
+    if world() > 1:
+        raise ConfigurationError(
+            "Of several processes, gradients are exchanged before `optimizer.step()`.",
+            expected="a step of an optimizer of torch",
+            received="stepped()",
+        )
+
+
+def flat(value: Any) -> list[Any]:
+    """Several things in lists, tuples and dictionaries as one list; one thing as a list of it, None as an empty one.
+
+    Examples:
+        >>> flat({"a": 1, "b": [2, 3]}), flat(4), flat(None)
+        ([1, 2, 3], [4], [])
+    """
+    if value is None:
+        return []
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return [each for part in value for each in flat(part)] if isinstance(value, list | tuple) else [value]
+
+
+def parameters_of(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """The parameters of all groups of an optimizer."""
+    return [weight for group in optimizer.param_groups for weight in group["params"]]

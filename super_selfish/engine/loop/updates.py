@@ -1,0 +1,243 @@
+"""Which steps of optimizers make up an update of the weights, whoever made the optimizers."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from super_selfish.engine.optim.optimizers import parameters_of
+from super_selfish.errors import ConfigurationError
+
+logger = logging.getLogger("super_selfish")
+
+_SHOWN = 4  # names of parameters
+
+
+class SpentGradients:
+    """Drops the gradients that a step has used before those of another backward pass are added to them."""
+
+    def __init__(self) -> None:
+        self._spent: list[Tensor] = []
+        self._handles: list[Any] = []
+
+    def attach(self, parameters: Iterable[Tensor]) -> None:
+        """Look at each backward pass that reaches one of these parameters."""
+        self._handles += [
+            weight.register_hook(self._on_gradient)  # type: ignore[no-untyped-call]
+            for weight in parameters
+        ]
+
+    def detach(self) -> None:
+        """Undo :meth:`attach`."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    def add(self, parameters: Iterable[Tensor]) -> None:
+        """Parameters whose gradients a step has used."""
+        self._spent += parameters
+
+    def drop(self) -> None:
+        """Drop their gradients."""
+        spent, self._spent = self._spent, []
+        for weight in spent:
+            weight.grad = None
+
+    def _on_gradient(self, _gradient: Tensor) -> None:
+        if self._spent:
+            self.drop()
+
+
+class Updates:
+    """Sees each step of an optimizer over weights of a module, and joins those of several optimizers to one update.
+
+    An update is complete as soon as every parameter of the optimizers that are known was stepped. The run completes it
+    sooner where a batch is read or a parameter is stepped again.
+
+    Args:
+        module: Whose parameters count.
+        optimizers: Known from the beginning.
+        before_step: Called before each step, with the optimizer and the arguments of the step.
+        complete: Called when an update is complete.
+        is_idle: Whether nothing was read or trained on since the last update.
+        spent: Gets the parameters of each step.
+
+    Attributes:
+        seen: Optimizers that have stepped and were not known.
+        is_open: Whether optimizers have stepped since the last update was complete.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizers: Sequence[Optimizer],
+        before_step: Callable[..., None],
+        complete: Callable[[], None],
+        is_idle: Callable[[], bool],
+        spent: SpentGradients,
+    ) -> None:
+        self.module = module
+        self.known = list(optimizers)
+        self.seen: list[Optimizer] = []
+        self.is_open = self._is_paused = False
+        self._before_step, self._complete, self._is_idle, self._spent = before_step, complete, is_idle, spent
+        self._known_ids = {id(weight) for each in optimizers for weight in parameters_of(each)}
+        self._stepped: dict[int, Tensor] = {}
+        self._within: list[Optimizer] = []
+        self._has_reported = False
+        self._outside: list[Tensor] | None = None  # until another optimizer is seen
+        self._foreign: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self._handles: list[Any] = []
+
+    def attach(self) -> None:
+        """Hook into all optimizers."""
+        self._handles.append(register_optimizer_step_pre_hook(self._before))
+        self._handles.append(register_optimizer_step_post_hook(self._after))
+
+    def detach(self) -> None:
+        """Undo :meth:`attach`."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    @property
+    def within_step(self) -> bool:
+        """Whether an optimizer is stepping right now: in a closure, for instance."""
+        return bool(self._within)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count no steps in the context: they belong to the update that is being completed."""
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            self._is_paused = False
+
+    def leave_steps(self) -> None:
+        """Forget steps that ended in an exception."""
+        self._within.clear()
+
+    def take(self) -> list[Tensor]:
+        """End an update; returns the parameters that it stepped."""
+        stepped = list(self._stepped.values())
+        self._stepped.clear()
+        self.is_open = False
+        return stepped
+
+    def outside(self, parameters: Iterable[Tensor]) -> list[Tensor]:
+        """Those parameters that no optimizer has, which is reported once if they have gradients.
+
+        Args:
+            parameters: All that need a gradient.
+        """
+        if self._outside is None:
+            own = self._known_ids | {
+                id(weight) for each in _stored_optimizers(self.module) for weight in parameters_of(each)
+            }
+            self._outside = [weight for weight in parameters if id(weight) not in own]
+        if not self._has_reported:
+            self._has_reported = True
+            self._report({id(weight) for weight in self._outside if weight.grad is not None})
+        return self._outside
+
+    def _report(self, outside: set[int]) -> None:
+        names = [name for name, weight in self.module.named_parameters() if id(weight) in outside]
+        if names:
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            shown = ", ".join(names[:_SHOWN]) + more
+            logger.warning("Parameters that are in no optimizer stay as they are: %s.", shown)
+
+    def _counts(self, optimizer: Optimizer) -> bool:
+        """Whether an optimizer has parameters of the module."""
+        if any(optimizer is each for each in (*self.known, *self.seen)):
+            return True
+        if optimizer in self._foreign:
+            return False
+        own = {id(weight) for weight in self.module.parameters()}
+        if any(id(weight) in own for weight in parameters_of(optimizer)):
+            return True
+        self._foreign.add(optimizer)
+        return False
+
+    def _before(self, optimizer: Optimizer, *given: Any) -> None:
+        if self._is_paused or not self._counts(optimizer):
+            return
+        outermost = not self._within
+        if outermost and any(id(weight) in self._stepped for weight in parameters_of(optimizer)):
+            self._complete()
+        self._within.append(optimizer)
+        self._before_step(optimizer, *given)
+
+    def _after(self, optimizer: Optimizer, *_: Any) -> None:
+        if self._is_paused or not self._within or not self._counts(optimizer):
+            return
+        self._within.pop()
+        if self._within:
+            return  # a part of another optimizer's step
+        stepped = {id(weight): weight for weight in parameters_of(optimizer)}
+        self._spent.add(stepped.values())
+        is_new = not self._known_ids.issuperset(stepped)
+        if is_new:
+            self._known_ids |= stepped.keys()
+            self._outside = None
+        if not any(optimizer is each for each in (*self.known, *self.seen)):
+            self.seen.append(optimizer)
+        if is_new and not self.is_open and self._is_idle():
+            return  # after the others of an update that is complete already
+        self._stepped |= stepped
+        self.is_open = True
+        if self._known_ids <= self._stepped.keys():
+            self._complete()
+
+
+class UnseenChange:
+    """Notices weights that change though no optimizer steps.
+
+    Args:
+        parameters: The weights.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self.parameters = [weight for weight in parameters if not isinstance(weight, nn.UninitializedParameter)]
+        self._kept: list[Tensor] | None = None
+
+    def forget(self) -> None:
+        """A step was seen: from here, other weights are compared."""
+        self._kept = None
+
+    def check(self, *, expected: bool) -> None:
+        """Compare the weights with those of the last call, if no step was seen since.
+
+        Args:
+            expected: Whether they may change: nothing was trained.
+
+        Raises:
+            ConfigurationError: If they changed and may not.
+        """
+        if self._kept is None or expected:
+            self._kept = [weight.detach().clone() for weight in self.parameters]
+            return
+        pairs = zip(self._kept, self.parameters, strict=True)
+        if any(before.shape != now.shape or not torch.equal(before, now.detach()) for before, now in pairs):
+            raise ConfigurationError(
+                "The weights change, but no step of an optimizer was seen: nothing would be counted or stored.",
+                expected="step() of a torch.optim.Optimizer for each update of the weights",
+                received="an update by hand, or by other methods of the optimizer than step()",
+                fix="Call self.stepped() after each such update.",
+            )
+
+
+def _stored_optimizers(module: nn.Module) -> list[Optimizer]:
+    """Optimizers that are attributes, or in a list, tuple or dictionary that is one."""
+    found: list[Any] = []
+    for value in vars(module).values():
+        inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+        found += [each for each in inner if isinstance(each, Optimizer)]
+    return found
