@@ -11,7 +11,14 @@ import numpy.typing as npt
 from super_selfish.datasets.image_source import ImageSource
 from super_selfish.datasets.memory_sources import evenly_spaced
 from super_selfish.datasets.preprocessed import MINIMUM_SIDE, ImageDataset, Preprocessing, check_channels
-from super_selfish.errors import ConfigurationError, DataError, UnreadableImage
+from super_selfish.errors import (
+    ConfigurationError,
+    DataError,
+    UnreadableImage,
+    check_choice,
+    did_you_mean,
+    validate_keywords,
+)
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import MAX_PIXELS, printable
 
@@ -27,6 +34,7 @@ _T = TypeVar("_T")
 _Rows = tuple[tuple[float, ...], tuple[float, ...]]
 
 
+@validate_keywords()
 def fit_preprocessing(
     source: ImageSource | None,
     *,
@@ -190,8 +198,7 @@ def _check(resolution: object, channels: object, max_pixels: object, on_error: s
         raise ConfigurationError("`channels` must be a positive integer or None.", received=f"channels={channels!r}")
     if not _is_count(max_pixels, 1):
         raise ConfigurationError("`max_pixels` must be a positive integer.", received=f"max_pixels={max_pixels!r}")
-    if on_error not in ("raise", "skip"):
-        raise ConfigurationError('`on_error` must be "raise" or "skip".', received=f"on_error={on_error!r}")
+    check_choice("on_error", on_error, ("raise", "skip"))
 
 
 def _is_count(value: object, least: int) -> bool:
@@ -221,6 +228,7 @@ def _explicit_range(value_range: Any) -> tuple[float, float] | None:
             "`value_range` cannot work.",
             expected='"auto", or (low, high) with low < high',
             received=f"value_range={value_range!r}",
+            fix=did_you_mean(value_range, ("auto",)),
         )
     return low, high
 
@@ -240,5 +248,6 @@ def _moments(normalize: Any, fitted: Preprocessing, sample: _Sample | None) -> _
             "`normalize` cannot work.",
             expected=f'None, "dataset", or (mean, std) of {fitted.channels} numbers each, std positive',
             received=f"normalize={normalize!r}",
+            fix=did_you_mean(normalize, ("dataset",)),
         )
     return mean, std

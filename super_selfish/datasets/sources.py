@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from super_selfish.datasets.file_sources import FileSource, open_folder, open_paths, open_table
 from super_selfish.datasets.image_source import ImageSource
 from super_selfish.datasets.memory_sources import ArraySource, DatasetSource, evenly_spaced, to_array_kind
-from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.errors import ConfigurationError, DataError, validate_keywords
 from super_selfish.images.formats import EXTENSIONS
 from super_selfish.images.image_files import MAX_PIXELS, printable
 
@@ -28,6 +28,7 @@ _ACCEPTED = (
 )
 
 
+@validate_keywords()
 def open_source(data: object, *, max_pixels: int = MAX_PIXELS, minimum: int = 1) -> ImageSource:
     """Open any kind of data as images that are read by index.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from super_selfish.drawing.figures import ImageFigure, colour_of, marked
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, validate_keywords
 
 _LINE = 0.17  # inches: the height of a line of text, the gap between images, and the least width of a picture
 _GAP = 0.1
@@ -15,6 +15,7 @@ _BETWEEN = 0.25  # what a gap between groups is wider
 _LEAST = 6.0
 
 
+@validate_keywords()
 def image_grid(
     images: Sequence[object],
     titles: Sequence[str] | None = None,

@@ -19,7 +19,7 @@ from super_selfish.engine.optim.schedules import SchedulerFactory, constant_lr
 from super_selfish.engine.trained import Trained
 from super_selfish.engine.trainer import Trainer
 from super_selfish.engine.tuning import split_groups
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, validate_keywords
 from super_selfish.loading.collate import Collate
 from super_selfish.loading.loader import TrainLoader
 
@@ -54,6 +54,7 @@ class Supervisor(Trained):
 
     explicit_arguments: frozenset[str] = frozenset()  # of the last call of `supervise`, by name
 
+    @validate_keywords()
     @records_explicit_arguments
     def supervise(
         self,
@@ -191,6 +192,7 @@ class Supervisor(Trained):
         made = make_optimizer(optimizer, groups, lr, scaled)
         return loader, made, lr_scheduler(made)
 
+    @validate_keywords()
     def train_loader(
         self, batch_size: int, shuffle: bool, num_workers: int, collate_fn: Collate | None = None
     ) -> TrainLoader:

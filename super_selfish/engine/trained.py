@@ -15,7 +15,7 @@ from super_selfish.distributed.placement import device_for_training, mark_placed
 from super_selfish.engine import pretext_evaluation, previews
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.persistence import Persistence
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, validate_keywords
 from super_selfish.evaluation.features import extract_named, preprocess_batch
 from super_selfish.evaluation.pretext import PretextScore
 from super_selfish.models.backbones import BackboneOutput, Output
@@ -33,6 +33,7 @@ class Trained(SupervisorBase):
 
     _hinted = False  # whether the user was told of a GPU that is not used
 
+    @validate_keywords()
     def get_backbone(self, *, output: Output | None = None, averaged: bool = False) -> nn.Module:
         """The live backbone, in eval mode; it takes what :meth:`preprocess` returns.
 
@@ -76,6 +77,7 @@ class Trained(SupervisorBase):
         shape = self.feature_shape or feature_shape(self.model.backbone, settled.channels, settled.resolution)
         return int(np.prod(shape))
 
+    @validate_keywords()
     def preprocess(self, images: object) -> Tensor:
         """Images as the backbone takes them.
 
@@ -88,6 +90,7 @@ class Trained(SupervisorBase):
         """
         return preprocess_batch(images, self.preprocessing).to(self.device)
 
+    @validate_keywords()
     def extract(
         self, data: object, *, batch_size: int = 64, num_workers: int = 0, on_error: str = "raise"
     ) -> tuple[npt.NDArray[np.float32], list[str]]:
@@ -108,6 +111,7 @@ class Trained(SupervisorBase):
         backbone = self.get_backbone()
         return extract_named(backbone, data, batch_size=batch_size, num_workers=num_workers, on_error=on_error)[::2]
 
+    @validate_keywords()
     def preview(self, images: object = None, *, count: int = 6, path: str | os.PathLike[str] | None = None) -> Figure:
         """Draw the pretext task: inputs, targets and, after training, the answers of the network.
 
@@ -130,6 +134,7 @@ class Trained(SupervisorBase):
             save(figure, path)
         return figure
 
+    @validate_keywords()
     def evaluate_pretext(
         self, images: object = None, *, seed: int = 0, count: int = 2000, on_error: str = "raise"
     ) -> PretextScore:
@@ -155,6 +160,7 @@ class Trained(SupervisorBase):
         """
         return pretext_evaluation.evaluate(self, images, seed, count, on_error)
 
+    @validate_keywords()
     def save(self, name: str | os.PathLike[str] = "store/base") -> Self:
         """Write ``<name>.safetensors`` and ``<name>.json``, each whole or not at all.
 
@@ -164,6 +170,7 @@ class Trained(SupervisorBase):
         Persistence(self).save(name, keep=True)
         return self
 
+    @validate_keywords()
     def load(self, name: str | os.PathLike[str] = "store/base") -> Self:
         """Read what :meth:`save` or :meth:`supervise` wrote: weights, preprocessing and history; all or nothing.
 

@@ -18,7 +18,7 @@ import stat
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from super_selfish.errors import DataError, UnreadableImage
+from super_selfish.errors import DataError, UnreadableImage, validate_keywords
 from super_selfish.images.arrays import to_image
 from super_selfish.images.formats import open_image
 from super_selfish.images.functional import Image
@@ -47,6 +47,7 @@ def printable(path: Path) -> str:
     return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in text)
 
 
+@validate_keywords()
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
     """What :func:`read_image` will return, from the first bytes of the file.
 
@@ -58,6 +59,7 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
     return inspect_image(path, max_pixels)[0]
 
 
+@validate_keywords()
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image:
     """Decode an image file.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from super_selfish.errors import ConfigurationError, check_argument
+from super_selfish.errors import ConfigurationError, check_argument, did_you_mean
 from super_selfish.models.heads import check_layers
 from super_selfish.models.initialization import keep_variance
 from super_selfish.models.norms import PositionNorm2d
@@ -206,12 +206,14 @@ def check_sides(sides: Sequence[str]) -> None:
     Raises:
         ConfigurationError: Unless it is at least one of :data:`SIDES`, and none twice.
     """
-    is_valid = isinstance(sides, tuple | list) and len(sides) > 0 and set(sides) <= set(SIDES)
-    if not is_valid or len(set(sides)) < len(sides):
+    words = list(sides) if isinstance(sides, tuple | list) else []
+    unknown = [word for word in words if word not in SIDES]
+    if not words or unknown or len(set(words)) < len(words):
         raise ConfigurationError(
             "`sides` says where the contexts lie.",
             expected=f"at least one of {', '.join(SIDES)}, none twice",
             received=f"sides={sides!r}",
+            fix=did_you_mean(unknown[0], SIDES) if unknown else None,
         )
 
 

@@ -24,7 +24,13 @@ from typing import Any, Literal
 
 from safetensors import SafetensorError
 
-from super_selfish.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch, ConfigurationError
+from super_selfish.errors import (
+    CheckpointCorrupt,
+    CheckpointError,
+    CheckpointMismatch,
+    ConfigurationError,
+    check_choice,
+)
 from super_selfish.files import sync_folder, with_suffix, write_text
 from super_selfish.storage.checkpoint import StoredCheckpoint, check_parts, step_of, write_files
 
@@ -70,8 +76,7 @@ class CheckpointFolder:
             CheckpointCorrupt: If there are checkpoints, but each of them is damaged.
             CheckpointMismatch: If the newest is from a newer release.
         """
-        if verify not in ("full", "size"):
-            raise ConfigurationError("`verify` is unknown.", expected="'full' or 'size'", received=repr(verify))
+        check_choice("verify", verify, ("full", "size"))
         while True:
             stored, reasons = self.checkpoint_paths(), []
             for path in stored:

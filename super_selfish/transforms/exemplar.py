@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from super_selfish.errors import check_argument
+from super_selfish.errors import check_argument, did_you_mean
 from super_selfish.images.functional import Image
 from super_selfish.renamed import old_names
 from super_selfish.seeding import KeyedGenerator
@@ -36,7 +36,8 @@ class ExemplarTransform(Transform):
     def __post_init__(self) -> None:
         kinds = [OPERATIONS[name].kind for name in self.names if name in OPERATIONS]
         is_valid = len(kinds) == len(self.names) == len(set(kinds))
-        check_argument(is_valid, "names", self.names, f"some of {', '.join(OPERATIONS)}, at most one of a kind")
+        fix = next((did_you_mean(name, tuple(OPERATIONS)) for name in self.names if name not in OPERATIONS), None)
+        check_argument(is_valid, "names", self.names, f"some of {', '.join(OPERATIONS)}, at most one of a kind", fix)
 
     def augment(self, image: Image, generator: KeyedGenerator) -> Image:
         """A version of an image; without operations, the image itself."""

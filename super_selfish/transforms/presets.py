@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, did_you_mean
 from super_selfish.transforms.moco import MoCoTransform
 
 Preset = Literal["natural", "grey", "xray", "satellite", "microscopy"]
@@ -43,5 +43,6 @@ def preset(name: str) -> MoCoTransform:
             "`views` is no preset.",
             expected=f"{', '.join(map(repr, PRESETS))}, a recipe such as MoCoTransform(), or a function",
             received=repr(name),
+            fix=did_you_mean(name, tuple(PRESETS)),
         )
     return PRESETS[name]

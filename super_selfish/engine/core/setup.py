@@ -109,9 +109,6 @@ class Setup:
             DataError: If the images cannot be used.
             ConfigurationError: If an option is unknown or out of range.
         """
-        unknown = set(options) - set(ImageOptions.__annotations__)
-        if unknown:
-            raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
         options = cast(ImageOptions, {key: value for key, value in options.items() if value is not None})
         folder = chosen_folder(options.pop("cache", None))
         weights = StartingWeights(options.pop("weights")) if "weights" in options else None
