@@ -187,3 +187,9 @@ def arguments_of(argv: Sequence[str]) -> list[str]:
     named = [function for function in FUNCTIONS if function.__name__.removeprefix("show_") in argv[:1]]
     parameters = [parameter for function in named for parameter in inspect.signature(function).parameters.values()]
     return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def takes_data(argv: Sequence[str]) -> bool:
+    """Whether the images are a positional argument of a command, by the words of the command line."""
+    named = [function for function in FUNCTIONS if function.__name__.removeprefix("show_") in argv[:1]]
+    return argv[:1] in (["train"], ["preview"]) or any("data" in inspect.signature(each).parameters for each in named)
