@@ -159,7 +159,7 @@ def test_help_names_every_flag(name: str, capsys: pytest.CaptureFixture[str]) ->
     told = capsys.readouterr().out
     for word in ("--batch-size", "--lr", "--recipe", "--backbone", "--resolution", "--weights", "--resume", "--device"):
         assert word in told
-    assert "An image takes" in " ".join(told.split())
+    assert "Training time per image" in " ".join(told.split())
 
 
 def test_descriptions_are_read_from_docstrings() -> None:

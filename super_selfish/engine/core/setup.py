@@ -41,19 +41,20 @@ def check_network(model: object) -> None:
 
 
 class ImageOptions(TypedDict, total=False):
-    """What an image means; keyword arguments of every constructor.
+    """How images are read; keyword arguments of every constructor.
 
     Attributes:
-        resolution: Side in px, or (height, width): images are scaled to cover it and cropped in the middle. None:
-            225 for files; arrays, tensors and data sets of one size stay as they are, but at least 32.
-        channels: None: that of the images if all are alike, else 3. Grey is repeated, colour averaged, alpha dropped.
-        value_range: (low, high) that become 0 and 1 in images that are not uint8; ``"auto"``: from a sample.
-        normalize: None, ``"dataset"``, or (means, standard deviations) per channel on the scale of 0 to 1.
-        max_pixels: Larger images are refused before they are decoded.
-        cache: ``"resized"``: keep 8-bit images of files on disk once they are scaled and cropped, in the user's cache
-            folder; a path: in this folder. No part of what is trained or stored: other runs may do without.
-        weights: Where the backbone starts: the name of a training, a file of weights, a ``state_dict()`` or a network.
-            No part of what is stored either.
+        resolution: Side in px, or (height, width). Images are resized to cover it and center-cropped. None: 225 for
+            files; the size of arrays, tensors and data sets whose images all have one size, but at least 32.
+        channels: Number of channels; None: that of the images if it is the same for all, else 3. Greyscale images are
+            repeated, colour images averaged, alpha is dropped.
+        value_range: (low, high), mapped to 0 and 1 in images that are not uint8; ``"auto"``: estimated from a sample.
+        normalize: None, ``"dataset"``, or (mean, standard deviation) per channel on the scale [0, 1].
+        max_pixels: Maximum number of pixels of an image; larger ones are refused before decoding.
+        cache: ``"resized"``: slow-to-decode files are decoded once and cached as resized 8-bit images in the user's
+            cache folder; or the path of another folder. Not saved; does not affect results.
+        weights: Initial weights of the backbone: name of a training, weights file, ``state_dict()`` or network. Not
+            saved.
     """
 
     resolution: int | tuple[int, int] | None
