@@ -15,6 +15,7 @@ Later, in another process, ``super_selfish.load("store/base")`` gives the traine
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from super_selfish.version import __version__ as __version__
@@ -41,8 +42,17 @@ def __getattr__(name: str) -> Any:
         return sorted({"__version__", *_MODULES, *supervisors.__all__})
     module = _MODULES.get(name, _SUPERVISORS if name.endswith("Supervisor") else None)
     if module is None or not hasattr(importlib.import_module(module), name):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_suggestion(name)}")
     return getattr(importlib.import_module(module), name)
+
+
+def _suggestion(name: str) -> str:
+    """A suggestion for a misspelt name; lookups of private names and of submodules import nothing."""
+    if name.startswith("_") or importlib.util.find_spec(f"{__name__}.{name}") is not None:
+        return ""
+    errors, supervisors = importlib.import_module(f"{__name__}.errors"), importlib.import_module(_SUPERVISORS)
+    fix = errors.did_you_mean(name, supervisors.public_names(__getattr__("__all__")))
+    return f". {fix}" if fix else ""
 
 
 def __dir__() -> list[str]:

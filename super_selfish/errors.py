@@ -8,10 +8,12 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar, cast
 
-Constructor = TypeVar("Constructor", bound=Callable[..., None])
+from super_selfish.suggestions import did_you_mean
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class SuperSelfishError(Exception):
@@ -45,6 +47,10 @@ class SuperSelfishError(Exception):
 
 class ConfigurationError(SuperSelfishError, ValueError):
     """A setting, a network or an argument is invalid. Raised before training."""
+
+
+class UnknownArgument(ConfigurationError, TypeError):
+    """A call passes a keyword argument that does not exist."""
 
 
 class DataError(SuperSelfishError, ValueError):
@@ -117,6 +123,57 @@ def is_number(value: object, low: float, high: float) -> bool:
     return is_numeric and math.isfinite(value) and low <= value <= high  # type: ignore[arg-type,operator]
 
 
+def check_choice(name: str, value: object, choices: Collection[object]) -> None:
+    """Refuse a value that is not in a closed set, and suggest a similar one. 1 is not True.
+
+    Raises:
+        ConfigurationError: If it is none of them.
+    """
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        raise ConfigurationError(
+            f"`{name}` is unknown.",
+            expected=" or ".join(map(repr, choices)),
+            received=f"{name}={value!r}",
+            fix=did_you_mean(value, tuple(choices)),
+        )
+
+
+def validate_keywords(allowed: Iterable[str] | None = None) -> Callable[[Function], Function]:
+    """Decorate a function so that an unknown keyword argument raises an error with a suggestion.
+
+    Args:
+        allowed: Names of all arguments; None: those of the signature.
+
+    Examples:
+        >>> @validate_keywords()
+        ... def crop(size=32): ...
+        >>> crop(sise=3)
+        Traceback (most recent call last):
+        ...
+        super_selfish.errors.UnknownArgument: `crop` has no argument `sise`. Expected: size. ... Did you mean 'size'?
+    """
+
+    def decorate(function: Function) -> Function:
+        names = list(inspect.signature(function).parameters if allowed is None else allowed)
+        subject = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+
+        @functools.wraps(function)
+        def validated(*args: Any, **kwargs: Any) -> Any:
+            for name in kwargs:
+                if name not in names:
+                    raise UnknownArgument(
+                        f"`{subject}` has no argument `{name}`.",
+                        expected=", ".join(known for known in names if known != "self"),
+                        received=f"{name}={kwargs[name]!r}",
+                        fix=did_you_mean(name, names),
+                    )
+            return function(*args, **kwargs)
+
+        return cast(Function, validated)
+
+    return decorate
+
+
 class Rule(NamedTuple):
     """Valid values of an argument.
 
@@ -124,16 +181,23 @@ class Rule(NamedTuple):
         is_valid: Function that returns whether a value is valid.
         expected: Description of valid values, for error messages.
         fix: How to fix an invalid value, for error messages.
+        words: Allowed strings, for suggestions.
     """
 
     is_valid: Callable[[Any], bool]
     expected: str
     fix: str | None = None
+    words: tuple[object, ...] = ()
 
 
 COUNT = Rule(lambda value: is_count(value, 1), "an integer of at least 1")
 PROBABILITY = Rule(lambda value: is_number(value, 0, 1), "a number in [0, 1]")
 SWITCH = Rule(lambda value: isinstance(value, bool), "True or False")
+
+
+def one_of(*choices: object, expected: str | None = None) -> Rule:
+    """The rule for a value of a closed set, which ``expected`` describes in words."""
+    return Rule(lambda value: value in choices, expected or " or ".join(map(repr, choices)), words=choices)
 
 
 def check_arguments(rules: Mapping[str, Rule], values: Mapping[str, object]) -> None:
@@ -147,10 +211,11 @@ def check_arguments(rules: Mapping[str, Rule], values: Mapping[str, object]) -> 
         ConfigurationError: If an argument is invalid; the message names the first.
     """
     for name, rule in rules.items():
-        check_argument(rule.is_valid(values[name]), name, values[name], rule.expected, rule.fix)
+        value = values[name]
+        check_argument(rule.is_valid(value), name, value, rule.expected, did_you_mean(value, rule.words) or rule.fix)
 
 
-def validate_arguments(rules: Mapping[str, Rule]) -> Callable[[Constructor], Constructor]:
+def validate_arguments(rules: Mapping[str, Rule]) -> Callable[[Function], Function]:
     """Decorate a constructor so that its arguments are checked before it runs.
 
     Args:
@@ -167,7 +232,7 @@ def validate_arguments(rules: Mapping[str, Rule]) -> Callable[[Constructor], Con
         super_selfish.errors.ConfigurationError: `count` is out of range. Expected: ... Received: count=0.
     """
 
-    def decorate(constructor: Constructor) -> Constructor:
+    def decorate(constructor: Function) -> Function:
         signature = inspect.signature(constructor)
 
         @functools.wraps(constructor)
@@ -177,7 +242,8 @@ def validate_arguments(rules: Mapping[str, Rule]) -> Callable[[Constructor], Con
             check_arguments(rules, bound.arguments)
             constructor(*args, **kwargs)
 
-        return cast(Constructor, validated)
+        takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in signature.parameters.values())
+        return cast(Function, validated if takes_all else validate_keywords()(validated))
 
     return decorate
 

@@ -16,11 +16,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from super_selfish.datasets.preprocessing import Preprocessing
-from super_selfish.errors import ConfigurationError, SuperSelfishError, check_argument, is_count
+from super_selfish.errors import (
+    ConfigurationError,
+    SuperSelfishError,
+    check_argument,
+    check_choice,
+    is_count,
+    validate_keywords,
+)
 from super_selfish.files import base_path, with_suffix, write_with
 from super_selfish.models.backbones import BackboneOutput, Trunk
 from super_selfish.models.combined import in_eval_mode
-from super_selfish.saved import load
+from super_selfish.saved import CONSTRUCTOR_ARGUMENTS, load
 
 logger = logging.getLogger("super_selfish")
 
@@ -55,6 +62,7 @@ class Plain(nn.Module):
         return features
 
 
+@validate_keywords(["name", "format", "path", "resolution", *sorted(CONSTRUCTOR_ARGUMENTS)])
 def export(
     name: str | os.PathLike[str],
     format: str = "safetensors",
@@ -85,10 +93,7 @@ def export(
     References:
         ONNX operator set 18.
     """
-    if format not in FORMATS:
-        raise ConfigurationError(
-            "`format` is unknown.", expected=" or ".join(map(repr, FORMATS)), received=repr(format)
-        )
+    check_choice("format", format, FORMATS)
     check_argument(resolution is None or is_count(resolution, 1), "resolution", resolution, "a side in px, at least 1")
     supervisor = load(name, **given)
     base = base_path(name)

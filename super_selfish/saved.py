@@ -13,8 +13,9 @@ import torch
 
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.base import SupervisorBase
+from super_selfish.engine.core.identity import full_signature
 from super_selfish.engine.persistence import Persistence, names_beside_model, stored_arguments, stored_beside_model
-from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch
+from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, validate_keywords
 from super_selfish.files import RETRAIN
 from super_selfish.storage.weights_file import WeightsFile, read_newest
 from super_selfish.supervisors import Supervisor, all_supervisors
@@ -23,7 +24,11 @@ logger = logging.getLogger("super_selfish")
 
 AnySupervisor = TypeVar("AnySupervisor", bound=SupervisorBase)
 
+CONSTRUCTOR_ARGUMENTS = frozenset(name for cls in all_supervisors().values() for name in full_signature(cls).parameters)
+"""Names of the arguments of all algorithms."""
 
+
+@validate_keywords(["name", *sorted(CONSTRUCTOR_ARGUMENTS)])
 def load(name: str | os.PathLike[str] = "store/base", **given: Any) -> Supervisor:
     """Load a trained supervisor: class, networks, weights, preprocessing and history.
 

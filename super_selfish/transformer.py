@@ -19,10 +19,11 @@ from typing_extensions import Self
 
 from super_selfish.distributed.placement import device_for_training
 from super_selfish.engine.persistence import Persistence
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, validate_keywords
 from super_selfish.renamed import old_names
 from super_selfish.saved import load
-from super_selfish.supervisors import Supervisor, all_supervisors
+from super_selfish.suggestions import did_you_mean
+from super_selfish.supervisors import Supervisor, algorithm_names, all_supervisors
 
 logger = logging.getLogger("super_selfish")
 
@@ -58,6 +59,7 @@ class SelfSupervisedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[m
         (5, 256)
     """
 
+    @validate_keywords()
     def __init__(
         self,
         algorithm: str = "momentum_contrast",
@@ -96,7 +98,10 @@ class SelfSupervisedFeatures(TransformerMixin, BaseEstimator):  # type: ignore[m
         algorithms: dict[str, Any] = dict(all_supervisors())
         if self.algorithm not in algorithms:
             raise ConfigurationError(
-                "`algorithm` is unknown.", expected=", ".join(algorithms), received=f"algorithm={self.algorithm!r}"
+                "`algorithm` is unknown.",
+                expected=", ".join(algorithms),
+                received=f"algorithm={self.algorithm!r}",
+                fix=did_you_mean(self.algorithm, {word: repr(name) for word, name in algorithm_names().items()}),
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)

@@ -1,7 +1,7 @@
 """The command ``super-selfish``.
 
-A user's mistake is one line on stderr and exit status 2, without a traceback; Ctrl-C exits with 130, a signal that asks
-to stop, with 143 once everything is stored.
+A usage error is one line on stderr and exit status 2, without a traceback. Ctrl-C exits with 130; SIGTERM and SIGUSR1
+with 143, after a checkpoint was saved.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from super_selfish.errors import SuperSelfishError
+from super_selfish.errors import ConfigurationError, SuperSelfishError
 
 DAMAGED = 1
 MISTAKE = 2
@@ -23,10 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        argv: Its words; None for those that the process was started with.
+        argv: The command line; None: that of the process.
 
     Returns:
-        The exit status: 0; 1 if `check` or `verify` found damage; 2 after a mistake; 130 after Ctrl-C.
+        The exit status: 0; 1 if `check` or `verify` found damage; 2 after a usage error; 130 after Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     logger, in_flags = logging.getLogger("super_selfish"), InFlags(argv)
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(argv)
     except SuperSelfishError as error:
         print_error(in_flags.rewrite(" ".join(str(error).split())))
-    except BrokenPipeError:  # who read what was printed has gone
+    except BrokenPipeError:  # the reader of stdout has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except KeyboardInterrupt:
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class InFlags(logging.Filter):
-    """Names flags in log messages where they name Python arguments.
+    """Replaces Python arguments in log messages by flags.
 
     Args:
         argv: The command line.
@@ -71,10 +71,10 @@ class InFlags(logging.Filter):
 
 
 def run(argv: list[str]) -> int:
-    """Run a command, whose errors are the caller's.
+    """Run a command and let its errors propagate.
 
     Args:
-        argv: What was typed; the name of an algorithm is replaced by the one that commands have.
+        argv: The command line; an alias of an algorithm is replaced by its name.
 
     Returns:
         The exit status.
@@ -82,22 +82,31 @@ def run(argv: list[str]) -> int:
     Raises:
         SuperSelfishError: Whatever the command raises.
     """
-    from cyclopts import CycloptsError
+    from cyclopts import CycloptsError, UnknownOptionError
 
-    from super_selfish.cli.commands import COMMANDS, application
-    from super_selfish.cli.names import algorithm_name
+    from super_selfish.cli.commands import COMMANDS, application, arguments_of, takes_data
+    from super_selfish.cli.names import algorithm_name, unknown_flag
 
     per_algorithm = argv[:1] in (["train"], ["preview"])
     if not argv or (per_algorithm and len(argv) == 1):
         argv.append("--help")
+    if per_algorithm and argv[1].startswith("-") and argv[1] not in ("-h", "--help", "--version"):
+        raise ConfigurationError(
+            "The algorithm is missing.",
+            received=argv[1],
+            fix=f"Name it first: super-selfish {argv[0]} ALGORITHM DATA. super-selfish list shows all algorithms.",
+        )
     if per_algorithm and not argv[1].startswith("-") and argv != ["preview", "all", *argv[2:]]:
         argv[1] = algorithm_name(argv[1])
     try:
         status = application(argv)(argv, exit_on_error=False, print_error=False, result_action="return_value")
         return status if isinstance(status, int) else 0
     except CycloptsError as error:
+        message = str(error)
+        if isinstance(error, UnknownOptionError):
+            message = unknown_flag(error.token.keyword or error.token.value, arguments_of(argv), takes_data(argv))
         known = [*argv[: 2 if per_algorithm else 1], ""] if argv[0] in COMMANDS else [""]
-        print_error(f"{' '.join(str(error).split())} (see super-selfish {' '.join(known)}--help)")
+        print_error(f"{' '.join(message.split())} (see super-selfish {' '.join(known)}--help)")
         return MISTAKE
 
 

@@ -38,7 +38,7 @@ SCHEDULES: dict[str, SchedulerFactory] = {
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "lars": LARS}
 
 
-SHORT = "`super-selfish list` shows short names and papers."
+SHORT = "`super-selfish list` lists aliases and papers."
 
 
 def train(names: Collection[str], argv: Sequence[str] = ()) -> App:
@@ -48,7 +48,7 @@ def train(names: Collection[str], argv: Sequence[str] = ()) -> App:
         names: The algorithms to build flags for.
         argv: The whole command line, for processes that are started with it.
     """
-    text = "Train an algorithm on a folder of images, and store weights and checkpoints."
+    text = "Train an algorithm on a folder of images, and save weights and checkpoints."
     costs = {name: algorithm.relative_cost for name, algorithm in all_supervisors().items()}
     measured = sorted((cost, name) for name, cost in costs.items() if cost is not None)
     times = ", ".join(f"{name} {cost:g}" for cost, name in measured)
@@ -65,7 +65,7 @@ def preview(names: Collection[str]) -> App:
     Args:
         names: The algorithms to build flags for.
     """
-    app = App("preview", help=f"Draw the pretext task of an algorithm on your images. It takes seconds.\n\n{SHORT}")
+    app = App("preview", help=f"Plot the pretext task of an algorithm on your images. This takes seconds.\n\n{SHORT}")
     for name in names:
         app.command(command(all_supervisors()[name], run_preview, preview_flags()), name=name)
     app.command(flagged(preview_all), name="all")
@@ -86,12 +86,12 @@ def command(
     called.__annotations__ = {}
     summary, _, rest = inspect.cleandoc(algorithm.__doc__ or "").partition("\n\n")
     cost = algorithm.relative_cost
-    time = "" if cost is None else f"An image takes {cost:g} times as long as with instance discrimination.\n\n"
+    time = "" if cost is None else f"Training time per image: {cost:g} × that of instance discrimination.\n\n"
     called.__doc__ = f"{plain_text(summary)}\n\n{plain_text(rest.split('Args:')[0])}\n\n{time}Args:\n    data: {DATA}"
     return called
 
 
-DATA = "A folder, or a CSV file of paths."
+DATA = "Folder of images, or CSV file of paths."
 
 
 def constructor_flags(algorithm: Algorithm) -> list[inspect.Parameter]:
@@ -110,20 +110,20 @@ def training_flags() -> list[inspect.Parameter]:
     found = flags(Supervisor.supervise, documented(Supervisor.supervise.__doc__), TRAINING)
     extra: list[tuple[str, Any, Any, str]] = [
         ("optimizer", Literal["adam", "adamw", "sgd", "lars"], "adam", "Optimizer."),
-        ("schedule", Literal["constant", "cosine"], "constant", "Learning rate schedule, over the whole training."),
-        ("resume", bool, False, "Continue the training of this name if there is one, else start over."),
-        ("evaluate", str | None, None, "A folder with a subfolder per class, scored every ten epochs."),
-        ("tensorboard", str | None, None, "A folder for TensorBoard (needs the extra tensorboard)."),
-        ("processes", int, 1, "Train in so many processes on this machine; --batch-size counts the images of all."),
-        ("device", str, "auto", "cpu, cuda, cuda:1 ...; auto: a GPU if there is one."),
-        ("config", str | None, None, "A NAME.config.json; its arguments apply unless a flag is given."),
+        ("schedule", Literal["constant", "cosine"], "constant", "Learning rate schedule."),
+        ("resume", bool, False, "Resume the training of this name if there is one, else start over."),
+        ("evaluate", str | None, None, "Folder with one subfolder per class, evaluated every ten epochs."),
+        ("tensorboard", str | None, None, "Log folder for TensorBoard (requires the extra tensorboard)."),
+        ("processes", int, 1, "Number of training processes on this machine; --batch-size is the total of all."),
+        ("device", str, "auto", "Device: cpu, cuda, cuda:1 ...; auto: a GPU if available."),
+        ("config", str | None, None, "NAME.config.json of an earlier training; flags override its values."),
         ("quiet", bool, False, "Only show warnings."),
     ]
     return found + [flag(name, kind, default, text, TRAINING) for name, kind, default, text in extra]
 
 
 def run_training(algorithm: Algorithm, data: str | None, given: dict[str, Any], argv: Sequence[str] = ()) -> int:
-    """Build, train, and store; with ``--processes``, make sure that all is sound, and start them with the same words.
+    """Build, train and save; with ``--processes``, validate the arguments and start the processes.
 
     Returns:
         The exit status.
@@ -174,7 +174,7 @@ def device_of(word: str) -> str:
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if known is None or not there[word.partition(":")[0]]:
         raise ConfigurationError(
-            "`device` is not there.",
+            "`device` is not available.",
             expected=", ".join(name for name, is_there in there.items() if is_there) + " or auto",
             received=f"--device {word}",
         )
@@ -182,7 +182,7 @@ def device_of(word: str) -> str:
 
 
 def check_processes(arguments: Arguments, device: str, images: int) -> None:
-    """Find out before several processes are started what each of them would stop at.
+    """Validate the arguments before several processes are started.
 
     Raises:
         ConfigurationError: If there cannot be so many, or a setting is out of range.
@@ -202,7 +202,7 @@ def check_processes(arguments: Arguments, device: str, images: int) -> None:
 
 
 def settings(arguments: Arguments, *callbacks: Callback) -> dict[str, Any]:
-    """What ``supervise`` gets: arguments that were not passed are left out, for a recipe to set."""
+    """Arguments of ``supervise``; those that were not passed are left out, for a recipe to set."""
     training, explicit = arguments.training, arguments.explicit
     parameters = inspect.signature(Supervisor.supervise).parameters
     found = {key: training[key] for key in parameters if key in training and key in explicit}
@@ -224,14 +224,14 @@ def settings(arguments: Arguments, *callbacks: Callback) -> dict[str, Any]:
 def preview_flags() -> list[inspect.Parameter]:
     """The arguments of ``preview``."""
     return [
-        flag("count", int, 6, "Images to show, evenly spaced over the data set.", "Preview"),
-        flag("output", str | None, None, "The picture; store/preview/ALGORITHM.png if left out.", "Preview"),
-        flag("trained", str | None, None, "The name of a training: show its answers too.", "Preview"),
+        flag("count", int, 6, "Number of images, evenly spaced over the data set.", "Preview"),
+        flag("output", str | None, None, "Output file; default: store/preview/ALGORITHM.png.", "Preview"),
+        flag("trained", str | None, None, "Name of a training whose predictions are shown too.", "Preview"),
     ]
 
 
 def run_preview(algorithm: Algorithm, data: str | None, given: dict[str, Any]) -> int:
-    """Draw the pretext task of one algorithm."""
+    """Plot the pretext task of one algorithm."""
     how = {flag.name: given.pop(flag.name, flag.default) for flag in preview_flags()}
     path = Path(how["output"] or Path("store", "preview", f"{algorithm.algorithm()}.png"))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -246,12 +246,12 @@ def run_preview(algorithm: Algorithm, data: str | None, given: dict[str, Any]) -
 
 
 def preview_all(data: str = FOLDER, /, *, count: int = 6, resolution: int | tuple[int, int] | None = None) -> int:
-    """Draw the pretext tasks of all algorithms into store/preview.
+    """Plot the pretext tasks of all algorithms into store/preview.
 
     Args:
-        data: A folder, or a CSV file of paths.
-        count: Images to show.
-        resolution: Side of the images in px, or height and width as 96x128.
+        data: Folder of images, or CSV file of paths.
+        count: Number of images.
+        resolution: Side of the images in px, or height and width such as 96x128.
     """
     for algorithm in all_supervisors().values():
         run_preview(algorithm, data, {"resolution": resolution, "count": count})

@@ -30,7 +30,7 @@ def application(argv: Sequence[str] = ()) -> App:
         "super-selfish",
         help="Self-supervised learning on images.",
         version=f"super-selfish {__version__}",
-        suppress_keyboard_interrupt=False,  # main() tells of it
+        suppress_keyboard_interrupt=False,  # main() handles it
     )
     app.register_install_completion_command(name="--install-completion")
     for function in FUNCTIONS:
@@ -38,7 +38,7 @@ def application(argv: Sequence[str] = ()) -> App:
     shown = not argv or argv[0] not in ("train", "preview")
     if shown:
         app.command(App("train", help="Train an algorithm on a folder of images."))
-        app.command(App("preview", help="Draw the pretext task of an algorithm on your images."))
+        app.command(App("preview", help="Plot the pretext task of an algorithm on your images."))
     else:
         from super_selfish.cli import algorithms
         from super_selfish.supervisors import all_supervisors
@@ -58,16 +58,16 @@ def show_list() -> int:
 
 
 def demo(*, folder: str = "store/demo", seconds: float | None = None, seed: int = 0, smoke: bool = False) -> int:
-    """Train on images that come with the dependencies, and compare with an untrained network.
+    """Train on images that ship with the dependencies, and compare with an untrained network.
 
-    Nothing is downloaded; takes two to three minutes on two cores.
+    Nothing is downloaded. It takes two to three minutes on two cores.
 
     Args:
-        folder: Where pictures and weights go.
-        seconds: Train for about this long. It sets the number of epochs beforehand, never the clock, so that the same
-            command gives the same result; about 120 if left out.
-        seed: Of weights and training.
-        smoke: The same path in seconds, with too few images to learn.
+        folder: Output folder for figures and weights.
+        seconds: Approximate training time, default: about 120. It determines the number of epochs in advance, so that
+            the result is reproducible.
+        seed: Random seed.
+        smoke: Smoke test: a run of a few seconds, with too few images to learn from.
     """
     from super_selfish.cli.demo import demo as run
 
@@ -76,15 +76,15 @@ def demo(*, folder: str = "store/demo", seconds: float | None = None, seed: int 
 
 
 def check(data: str = FOLDER, /, *, max_pixels: int = 89_478_485) -> int:
-    """Report what is in a data set before it is trained on.
+    """Check a data set before training.
 
-    Reads every image once, by the rules of training: what training would stop at, files that are left out, images that
-    are tiny, of one colour or there twice, sizes, channels, depths, mean and standard deviation, and what to set. Exit
-    status: 0, or 1 if training would stop at a file.
+    Reads every image once, by the rules of training. Reports corrupt, constant, tiny and duplicate images, files that
+    are left out, sizes, channels, bit depths, mean and standard deviation, and recommended settings. Exit status: 0, or
+    1 if training would stop at a file.
 
     Args:
-        data: A folder, or a CSV file of paths.
-        max_pixels: Larger images are refused.
+        data: Folder of images, or CSV file of paths.
+        max_pixels: Maximum number of pixels of an image; larger ones are refused.
     """
     from super_selfish.datasets.survey import survey
 
@@ -95,13 +95,13 @@ def check(data: str = FOLDER, /, *, max_pixels: int = 89_478_485) -> int:
 
 
 def verify(name: str = NAME, /) -> int:
-    """Compare what is stored under a name with its hashes.
+    """Verify the checksums of weights and checkpoints.
 
-    Weights and all checkpoints, without loading them. Exit status: 0 if the weights and the newest checkpoint are
-    whole, 1 if one of them is damaged, 2 if there is nothing.
+    Nothing is loaded. Exit status: 0 if the weights and the newest checkpoint are valid, 1 if one of them is corrupt,
+    2 if there is none.
 
     Args:
-        name: As given to training.
+        name: Name of the training.
     """
     from super_selfish.storage.inspection import inspect
 
@@ -113,17 +113,17 @@ def verify(name: str = NAME, /) -> int:
 def evaluate(
     name: str = NAME, data: str = FOLDER, /, *, test: str | None = None, seeds: int = 3, num_workers: int = 0
 ) -> int:
-    """Score trained features on labelled images, beside untrained ones and beside pixels.
+    """Evaluate trained features on labelled images, compared with an untrained network and raw pixels.
 
-    kNN and a linear probe, on features that stay as they are; each image is read once, and a probe takes seconds to a
-    minute. The scores are kept in NAME.scores.json, for the report.
+    kNN and a linear probe on frozen features. Each image is read once; a probe takes seconds to a minute. The scores
+    are saved in NAME.scores.json, for the report.
 
     Args:
-        name: As given to training.
-        data: A folder with a subfolder for each class; with subfolders train and test, these are used.
-        test: Another folder to test on; without one, half of the images of each class are tested on.
-        seeds: Splits and probes to average over.
-        num_workers: Processes that read images.
+        name: Name of the training.
+        data: Folder with one subfolder per class; its subfolders train and test are used if both exist.
+        test: Test folder; default: half of the images of each class.
+        seeds: Number of random splits and probes to average over.
+        num_workers: Number of data-loading worker processes.
     """
     from super_selfish.cli.scores import scored, table
 
@@ -132,15 +132,15 @@ def evaluate(
 
 
 def report(name: str = NAME, data: str | None = None, /, *, output: str | None = None, images: int = 300) -> int:
-    """Write all that is known of a training into one HTML file, which needs no network.
+    """Write a report of a training: one HTML file that needs no network access.
 
-    Settings, curves, advice, the exercise, nearest neighbours, a map of images, scores.
+    Settings, training curves, diagnostics, the pretext task, nearest neighbours, a map of the features, scores.
 
     Args:
-        name: As given to training.
-        data: Images for previews, neighbours and the map; those that were trained on if left out.
-        output: The file; NAME.html if left out.
-        images: How many are on the map. Each takes about 2 kB of the file.
+        name: Name of the training.
+        data: Images for previews, neighbours and the map; default: the training images.
+        output: Output file; default: NAME.html.
+        images: Number of images on the map. Each adds about 2 kB to the file.
     """
     from super_selfish.report.report import report as write
 
@@ -156,14 +156,14 @@ def export(
     output: str | None = None,
     resolution: int | None = None,
 ) -> int:
-    """Write the backbone alone, for other programs.
+    """Export the backbone for other programs.
 
     Args:
-        name: As given to training.
-        format: safetensors or torch: weights under the names that torchvision or timm have; onnx: the network too, for
-            images of any size, compared with torch in onnxruntime after it is written (needs the extra onnx).
-        output: The file; NAME_backbone with its suffix if left out.
-        resolution: Side of the images that an ONNX file is tried with; that of the training if left out.
+        name: Name of the training.
+        format: safetensors or torch: weights, with the parameter names of torchvision or timm; onnx: the network, for
+            images of any size, verified against torch in onnxruntime (requires the extra onnx).
+        output: Output file; default: NAME_backbone and the suffix of the format.
+        resolution: Side in px of the images that an ONNX file is verified with; default: that of the training.
     """
     from super_selfish.export import export as write
 
@@ -176,7 +176,7 @@ FUNCTIONS = (demo, show_list, check, evaluate, report, export, verify)
 
 
 def arguments_of(argv: Sequence[str]) -> list[str]:
-    """The arguments of the command that was typed which are flags."""
+    """The arguments of a command that are flags, by the words of the command line."""
     if argv[:1] in (["train"], ["preview"]) and len(argv) > 1:
         from super_selfish.cli import algorithms
         from super_selfish.supervisors import all_supervisors
@@ -188,3 +188,9 @@ def arguments_of(argv: Sequence[str]) -> list[str]:
     named = [function for function in FUNCTIONS if function.__name__.removeprefix("show_") in argv[:1]]
     parameters = [parameter for function in named for parameter in inspect.signature(function).parameters.values()]
     return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def takes_data(argv: Sequence[str]) -> bool:
+    """Whether the images are a positional argument of a command, by the words of the command line."""
+    named = [function for function in FUNCTIONS if function.__name__.removeprefix("show_") in argv[:1]]
+    return argv[:1] in (["train"], ["preview"]) or any("data" in inspect.signature(each).parameters for each in named)

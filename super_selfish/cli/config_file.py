@@ -41,7 +41,7 @@ class Arguments:
 
 
 class ConfigurationFile(Callback):
-    """Writes the arguments of a training to ``<name>.config.json``, once all are accepted, with what they became.
+    """Writes the arguments of a training to ``<name>.config.json``, once all are accepted, with their effective values.
 
     Args:
         arguments: As passed.

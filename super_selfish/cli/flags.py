@@ -16,19 +16,19 @@ from super_selfish.cli.values import choices, is_closed, is_expressible, options
 COSTS = {
     "resolution": "Time and memory grow with its square.",
     "batch_size": "Memory grows with it.",
-    "num_workers": "Each takes a core and about 300 MB.",
-    "precision": 'On a GPU "bf16" is about twice as fast and takes half of the memory.',
-    "accumulate": "Memory shrinks by it; batch norm sees each part alone.",
-    "polyak": "A copy of the weights, and a few percent of time.",
-    "watch": "As many images through the backbone, twice an epoch.",
-    "checkpoint_every": "A checkpoint has about three times the size of the weights.",
-    "cache": "Disk space: three bytes a pixel.",
-    "evaluate": "All these images through the backbone every ten epochs.",
+    "num_workers": "Each needs a CPU core and about 300 MB.",
+    "precision": 'On a GPU, "bf16" is about twice as fast and needs half the memory.',
+    "accumulate": "Reduces memory; batch norm statistics are those of a micro-batch.",
+    "polyak": "Needs a copy of the weights and a few percent of time.",
+    "watch": "Cost: two forward passes of these images per epoch.",
+    "checkpoint_every": "A checkpoint is about three times as large as the weights.",
+    "cache": "Disk space: three bytes per pixel.",
+    "evaluate": "Cost: a forward pass of these images every ten epochs.",
     "epochs": "Time grows with it.",
-    "queue_size": "Memory: 4 bytes a number of each embedding.",
-    "bank_precision": '"16" halves the bank\'s memory.',
+    "queue_size": "Memory: 4 bytes per element of each embedding.",
+    "bank_precision": '"16" halves the memory of the bank.',
 }
-"""What an argument costs, where that is not plain."""
+"""The cost of an argument, where it is not obvious."""
 
 _LEFT_OUT = {"dataset", "callbacks", "optimizer", "lr_scheduler", "verbose", "resume", "evaluate", "self"}
 
@@ -41,17 +41,18 @@ def documented(text: str | None) -> dict[str, str]:
     found = re.findall(
         r"^    (\w+): (.*?)(?=^    \**\w+: |\Z)", (section[1] if section else "") + "\n", re.DOTALL | re.MULTILINE
     )
-    return {name: plain_text(said) for name, said in found}
+    return {name: plain_text(description) for name, description in found}
 
 
-def plain_text(said: str) -> str:
-    """A docstring's words without its markup."""
-    said = re.sub(r":\w+:`~?([^`]*)`", lambda role: role[1].rpartition(".")[2], said)
-    return " ".join(said.replace("``", "").replace("`", "").split())
+def plain_text(text: str) -> str:
+    """The text of a docstring without markup and without ``=`` behind arguments."""
+    text = re.sub(r":\w+:`~?([^`]*)`", lambda role: role[1].rpartition(".")[2], text)
+    text = re.sub(r"(\w)=(?=[\s,;:.)]|$)", r"\1", text.replace("`", ""))
+    return " ".join(text.split())
 
 
 def flags(function: Callable[..., Any], docs: dict[str, str], group: str) -> list[inspect.Parameter]:
-    """Keyword flags for those arguments of a function that text can express."""
+    """Keyword flags for the arguments of a function that can be written as text."""
     hints = typing.get_type_hints(function)
     found = []
     for name, parameter in inspect.signature(function).parameters.items():
@@ -63,7 +64,7 @@ def flags(function: Callable[..., Any], docs: dict[str, str], group: str) -> lis
 
 
 def flag(name: str, annotation: Any, default: Any, description: str, group: str | None = None) -> inspect.Parameter:
-    """A keyword flag, parsed by its annotation, with its help and what it costs."""
+    """A keyword flag, parsed by its annotation, with its help and cost."""
     texts = [description, COSTS.get(name, "")]
     shown: Any = cli_type(annotation)
     if shown is str and len(choices(annotation)) > 1 and not is_closed(annotation):

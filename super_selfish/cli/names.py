@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from super_selfish.errors import ConfigurationError
+from super_selfish.suggestions import did_you_mean
 
 _VALUE = r"""(?:"[^"]*"|'[^']*'|\([^)]*\)|\[[^\]]*\]|[^\s,;)"'([`]*[^\s,;)"'([.`])"""
+DATA_FLAGS = {"data", "dataset", "images", "image", "folder", "input", "path", "dir", "directory", "train"}
+"""Flags that other programs have for the images."""
 
 
 def algorithm_name(word: str) -> str:
-    """The name of an algorithm by its name or an alias, with hyphens or underscores.
+    """The name of an algorithm by its name, an alias or its class, whatever its case, hyphens and underscores.
 
     Raises:
         ConfigurationError: If there is none; it suggests a similar name.
@@ -21,20 +24,48 @@ def algorithm_name(word: str) -> str:
         >>> algorithm_name("rotate-net"), algorithm_name("MoCo")
         ('rotate_net', 'momentum_contrast')
     """
-    from super_selfish.supervisors import all_supervisors
+    from super_selfish.supervisors import algorithm_names
 
-    known = {name: name for name in all_supervisors()}
-    for name, algorithm in all_supervisors().items():
-        known |= {alias: name for alias in algorithm.aliases if alias not in known}
-    wanted = word.lower().replace("-", "_")
+    names = algorithm_names()
+    known = {_joined(spelling): name for spelling, name in names.items()}
+    wanted = _joined(word).removesuffix("supervisor")
     if wanted in known:
         return known[wanted]
-    similar = difflib.get_close_matches(wanted, known, n=1)
     raise ConfigurationError(
         f"There is no algorithm {word!r}.",
-        received=word,
-        fix=f"Did you mean {similar[0]}?" if similar else "super-selfish list shows all algorithms.",
+        fix="Name the algorithm before the folder."
+        if Path(word).is_dir()
+        else did_you_mean(word, {name: name for name in names}) or "super-selfish list shows all algorithms.",
     )
+
+
+def _joined(word: str) -> str:
+    return re.sub(r"[-_ ]", "", word.lower())
+
+
+def unknown_flag(word: str, arguments: Iterable[str], takes_data: bool) -> str:
+    """The error message for a flag that the command does not have.
+
+    Args:
+        word: The flag as typed.
+        arguments: The arguments that are flags of the command.
+        takes_data: Whether the images are a positional argument of the command.
+
+    Examples:
+        >>> unknown_flag("--epohcs", ["epochs"], takes_data=True)
+        'Unknown option: --epohcs. Did you mean --epochs?'
+        >>> unknown_flag("--images", ["epochs"], takes_data=True)
+        'Unknown option: --images. Pass the folder of images without a flag, as the positional argument DATA.'
+    """
+    from cyclopts import default_name_transform
+
+    name = word.lstrip("-").partition("=")[0].replace("-", "_")
+    known = {argument: f"--{default_name_transform(argument)}" for argument in arguments}
+    if takes_data and name in DATA_FLAGS:
+        fix: str | None = "Pass the folder of images without a flag, as the positional argument DATA."
+    else:
+        fix = did_you_mean(name.removeprefix("no_"), known)
+    return " ".join(part for part in (f"Unknown option: {word}.", fix) if part)
 
 
 def algorithms_table() -> str:

@@ -1,4 +1,4 @@
-"""What trained features are worth beside untrained ones and pixels: ``super-selfish evaluate``."""
+"""Scores of trained features, compared with an untrained network and raw pixels: ``super-selfish evaluate``."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Pixels(nn.Module):
 
 
 def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int = 0) -> dict[str, Any]:
-    """Scores of a training, kept in ``<name>.scores.json``.
+    """Scores of a training, saved in ``<name>.scores.json``.
 
     Args:
         name: Of the training.
         data: Labelled images.
         test: Others to test on; None: ``data/test`` if there is ``data/train``, else half of the images.
-        seeds: Splits and probes, at least 1.
-        num_workers: Processes that read.
+        seeds: Number of random splits and probes, at least 1.
+        num_workers: Number of data-loading worker processes.
 
     Raises:
         DataError: If images have no labels.
@@ -79,7 +79,7 @@ def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int 
 
 
 def folders(data: str, test: str | None) -> tuple[str, str | None]:
-    """Where to fit and where to test: subfolders train and test, if there are both and nothing else was said."""
+    """Training and test folder: the subfolders train and test if both exist and no test folder was passed."""
     inner = [Path(os.fspath(data), part) for part in ("train", "test")]
     if test is None and all(folder.is_dir() for folder in inner):
         return str(inner[0]), str(inner[1])
@@ -103,7 +103,7 @@ def labelled(network: nn.Module, source: ImageSource, data: str, num_workers: in
 
 
 def means(x: Rows, y: Numbers, test: tuple[Rows, Numbers] | None, seeds: int) -> dict[str, Any]:
-    """Mean and spread of the scores over seeds, and what features are like without labels."""
+    """Mean and standard deviation of the scores over seeds, and the label-free quality of the features."""
     near, probe = [], []
     for seed in range(seeds):
         if test is None:
@@ -122,13 +122,13 @@ def means(x: Rows, y: Numbers, test: tuple[Rows, Numbers] | None, seeds: int) ->
 
 
 def protocol(test: str | None, seeds: int) -> str:
-    """How it was measured, in words."""
+    """A description of the evaluation protocol."""
     where = (
-        "half of the images of each class, drawn anew for each seed"
+        "a random half of the images of each class, another for each seed"
         if test is None
         else "all images of the test folder"
     )
-    return f"features fixed; tested on {where}; mean ± standard deviation over {seeds} seeds"
+    return f"frozen features; tested on {where}; mean ± standard deviation over {seeds} seeds"
 
 
 def table(found: dict[str, Any]) -> str:
@@ -136,8 +136,8 @@ def table(found: dict[str, Any]) -> str:
     lines = [f"{'':12}{'kNN':>16}{'linear probe':>18}{'effective rank':>18}"]
     for name, row in found["scores"].items():
         near, probe = (f"{row[key]['mean']:.3f} ± {row[key]['sd']:.3f}" for key in ("knn", "probe"))
-        told = row["quality"]
-        lines.append(f"{name:12}{near:>16}{probe:>18}{told['effective_rank']:>11.1f} of {told['dimensions']}")
+        measured = row["quality"]
+        lines.append(f"{name:12}{near:>16}{probe:>18}{measured['effective_rank']:>11.1f} of {measured['dimensions']}")
     lines += ["", found["protocol"]]
     lines += [f"{key}: {found['scores']['trained'][key]['protocol']}" for key in ("knn", "probe")]
     return "\n".join(lines)

@@ -9,6 +9,8 @@ import typing
 from collections.abc import Sequence
 from typing import Any, Literal, Union
 
+from super_selfish.suggestions import did_you_mean
+
 NONE = "none"
 """The word for ``None``, also written ``None``."""
 
@@ -79,7 +81,8 @@ def parse(annotation: Any, text: str, *, none: bool = True) -> Any:
             return value
     if str in parts:
         return text
-    raise ValueError(f"expected {describe(annotation)}, received {text!r}")
+    fix = did_you_mean(text, choices(annotation))
+    raise ValueError(f"expected {describe(annotation)}, received {text!r}{f'. {fix}' if fix else ''}")
 
 
 def from_stored(annotation: Any, value: Any) -> Any:

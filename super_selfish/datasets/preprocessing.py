@@ -13,14 +13,16 @@ from super_selfish.datasets.image_dataset import ImageDataset
 from super_selfish.datasets.image_source import ImageSource
 from super_selfish.datasets.preprocessed import MINIMUM_SIDE, Preprocessing
 from super_selfish.datasets.sample import Rows, Sample
-from super_selfish.errors import ConfigurationError, is_number
+from super_selfish.errors import ConfigurationError, check_choice, is_number, validate_keywords
 from super_selfish.images.image_files import MAX_PIXELS, AlphaRule
+from super_selfish.suggestions import did_you_mean
 
 __all__ = ["DEFAULT_SIDE", "ImageDataset", "Preprocessing", "fit_preprocessing"]
 
 DEFAULT_SIDE = 225
 
 
+@validate_keywords()
 def fit_preprocessing(
     source: ImageSource | None,
     *,
@@ -93,8 +95,7 @@ def _check(resolution: object, channels: object, max_pixels: object, on_error: s
         raise ConfigurationError("`channels` must be a positive integer or None.", received=f"channels={channels!r}")
     if not _is_count(max_pixels, 1):
         raise ConfigurationError("`max_pixels` must be a positive integer.", received=f"max_pixels={max_pixels!r}")
-    if on_error not in ("raise", "skip"):
-        raise ConfigurationError('`on_error` must be "raise" or "skip".', received=f"on_error={on_error!r}")
+    check_choice("on_error", on_error, ("raise", "skip"))
 
 
 def _is_count(value: object, least: int) -> bool:
@@ -124,6 +125,7 @@ def _explicit_range(value_range: Any) -> tuple[float, float] | None:
             "`value_range` cannot work.",
             expected='"auto", "all", or (low, high) with low < high',
             received=f"value_range={value_range!r}",
+            fix=did_you_mean(value_range, ("auto",)),
         )
     return low, high
 
@@ -164,5 +166,6 @@ def _moments(normalize: Any, fitted: Preprocessing, sample: Sample | None) -> Ro
             "`normalize` cannot work.",
             expected=f'None, "dataset", or (mean, std) of {fitted.channels} numbers each, std positive',
             received=f"normalize={normalize!r}",
+            fix=did_you_mean(normalize, ("dataset",)),
         )
     return mean, std

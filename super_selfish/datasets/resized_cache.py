@@ -29,6 +29,7 @@ from super_selfish.errors import ConfigurationError
 from super_selfish.images import functional
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import printable
+from super_selfish.suggestions import did_you_mean
 from super_selfish.version import __version__
 
 try:
@@ -62,7 +63,9 @@ def chosen_folder(cache: object) -> Path | None:
             "`cache` is unknown.",
             expected='None, "resized", or the path of a folder',
             received=f"cache={cache!r}",
-            fix=f"Write './{cache}' if a folder of that name is meant." if isinstance(cache, str) else None,
+            fix=did_you_mean(cache, ("resized",)) or f"Write './{cache}' if a folder of that name is meant."
+            if isinstance(cache, str)
+            else None,
         )
     return Path(os.fspath(cache)).expanduser()  # type: ignore[call-overload]
 

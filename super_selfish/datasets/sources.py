@@ -19,7 +19,7 @@ from super_selfish.datasets.image_source import ImageSource
 from super_selfish.datasets.items import to_array_kind
 from super_selfish.datasets.memory_sources import ArraySource, DatasetSource, evenly_spaced
 from super_selfish.datasets.tables import open_table
-from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.errors import ConfigurationError, DataError, validate_keywords
 from super_selfish.images.formats import EXTENSIONS
 from super_selfish.images.image_files import MAX_PIXELS, printable
 
@@ -31,6 +31,7 @@ _ACCEPTED = (
 )
 
 
+@validate_keywords()
 def open_source(
     data: object, *, max_pixels: int = MAX_PIXELS, minimum: int = 1, image_key: str | int | None = None
 ) -> ImageSource:

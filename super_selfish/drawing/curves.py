@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from super_selfish.drawing.figures import RIGHT, WRONG, DisplayableFigure, heading, heading_height
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, validate_keywords
 
 
+@validate_keywords()
 def loss_curve(
     history: Sequence[Mapping[str, Any]],
     *,

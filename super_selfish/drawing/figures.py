@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.errors import ConfigurationError, DataError, validate_keywords
 from super_selfish.files import write_picture
 
 Pixels = npt.NDArray[np.float32]
@@ -29,6 +29,7 @@ _DOTS_PER_INCH = 150
 _FORMATS = (".png", ".pdf", ".svg")
 
 
+@validate_keywords()
 def displayable(image: object) -> Pixels:
     """Convert an image to RGB, H×W×3 in [0, 1], for display.
 
@@ -153,6 +154,7 @@ def heading(figure: Figure, title: str | None, subtitle: str | None) -> None:
         engine.set(rect=(0, 0, 1, 1 - reserved))  # type: ignore[call-arg]
 
 
+@validate_keywords()
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Save a figure atomically.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from super_selfish.drawing.figures import ImageFigure, colour_of, marked
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, validate_keywords
 
 _LINE = 0.17  # height of a line of text, in inches as all of these
 _GAP = 0.1  # gap between images
@@ -15,6 +15,7 @@ _GROUP_GAP = 0.25  # additional gap between groups
 _MIN_WIDTH = 6.0  # of the figure
 
 
+@validate_keywords()
 def image_grid(
     images: Sequence[object],
     titles: Sequence[str] | None = None,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from super_selfish.drawing.figures import PALETTE, DisplayableFigure, heading, heading_height
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, validate_keywords
 from super_selfish.evaluation.score import Features, as_features, as_labels
 
 Points = npt.NDArray[np.float64]
@@ -19,6 +19,7 @@ _DIMENSIONS = 50
 _MARKERS = "osD^v<>PX*"
 
 
+@validate_keywords()
 def project(features: Features, *, seed: int = 0) -> Points:
     """Project features to two dimensions.
 
@@ -58,6 +59,7 @@ def project(features: Features, *, seed: int = 0) -> Points:
     return points
 
 
+@validate_keywords()
 def feature_map(
     features: Mapping[str, Features] | Features,
     labels: Sequence[int] | npt.NDArray[np.int64],

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from super_selfish.drawing.figures import ImageFigure, colour_of
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, validate_keywords
 from super_selfish.evaluation.score import Features, as_pair
 
 Places = npt.NDArray[np.int64]
@@ -18,6 +18,7 @@ _GAP = 0.06  # inches between images
 _BLOCK_GAP = 0.3  # inches between blocks
 
 
+@validate_keywords()
 def nearest(queries: Features, features: Features, k: int = 5) -> Places:
     """Indices of the nearest neighbours by cosine similarity, the most similar first.
 
@@ -46,6 +47,7 @@ def _normalised(rows: Any) -> npt.NDArray[np.float64]:
     return normalised
 
 
+@validate_keywords()
 def neighbours(
     queries: Sequence[object],
     images: Sequence[object],

@@ -5,10 +5,11 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from super_selfish.drawing.grids import image_grid
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, validate_keywords
 from super_selfish.pretext.preview import Preview
 
 
+@validate_keywords()
 def preview_figure(preview: Preview, *, size: float = 1.1) -> Figure:
     """Draw a preview of a pretext task.
 

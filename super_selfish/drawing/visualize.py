@@ -14,11 +14,12 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from super_selfish.datasets.scaling import as_float
-from super_selfish.errors import DataError, check_argument, is_count
+from super_selfish.errors import DataError, check_argument, is_count, validate_keywords
 from super_selfish.files import write_picture
 from super_selfish.pretext.base import custom_sample
 
 
+@validate_keywords()
 def visualize(
     dataset: Any, idx: int = 0, folder_path: str | os.PathLike[str] = "", batched: bool = False
 ) -> list[Path]:

@@ -26,6 +26,7 @@ from super_selfish.errors import (
     check_argument,
     is_count,
     is_number,
+    one_of,
     validate_arguments,
 )
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
@@ -46,10 +47,10 @@ BANK_RULES = {
     "n": Rule(lambda n: is_count(n, 0), "an integer of at least 0; 0: all other images"),
     "t": Rule(lambda t: is_number(t, 1e-6, math.inf), "a number above 0", "The papers use 0.07."),
     "memory_m": PROBABILITY,
-    "loss_type": Rule(lambda kind: kind in ("info_nce", "nce"), '"info_nce" or "nce"'),
+    "loss_type": one_of("info_nce", "nce"),
     "shared_negatives": SWITCH,
-    "bank_init": Rule(lambda how: how in ("random", "forward"), '"random" or "forward"'),
-    "bank_precision": Rule(lambda kind: kind in ("32", "16"), '"32" or "16"'),
+    "bank_init": one_of("random", "forward"),
+    "bank_precision": one_of("32", "16"),
 }
 """For the arguments that these algorithms have in common."""
 

@@ -11,7 +11,7 @@ import torch
 
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.loading import resolve_collate_fn
-from super_selfish.errors import DataError, UnreadableImage, check_argument, is_count
+from super_selfish.errors import DataError, UnreadableImage, check_argument, check_choice, is_count
 from super_selfish.evaluation.pretext import PretextScore
 from super_selfish.loading.collate import Collator
 from super_selfish.loading.keyed import ImageRequest, KeyedDataset
@@ -24,7 +24,7 @@ def evaluate(supervisor: SupervisorBase, images: object, seed: int, count: int, 
     """The mean score over chunks of the images; see :meth:`Supervisor.evaluate_pretext`."""
     check_argument(is_count(seed, 0), "seed", seed, "an integer of at least 0")
     check_argument(is_count(count, 2), "count", count, "an integer of at least 2")
-    check_argument(on_error in ("raise", "skip"), "on_error", on_error, '"raise" or "skip"')
+    check_choice("on_error", on_error, ("raise", "skip"))
     with keyed_randomness(seed, supervisor.device), in_eval_mode(supervisor), torch.no_grad():
         dataset = supervisor._pretext_dataset(images)
         chosen = readable(supervisor, dataset, seed, count, on_error)

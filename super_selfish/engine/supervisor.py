@@ -20,7 +20,7 @@ from super_selfish.engine.optim.schedules import SchedulerFactory, constant_lr
 from super_selfish.engine.trained import Trained
 from super_selfish.engine.trainer import Trainer
 from super_selfish.engine.tuning import split_groups
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, validate_keywords
 from super_selfish.loading.collate import Collate
 from super_selfish.loading.loader import TrainLoader
 
@@ -45,9 +45,7 @@ class Supervisor(Trained):
         train_state: Epochs, batches, steps and samples over the supervisor's life.
         preprocessing: What every image becomes before it is used.
         forecast: Predicted cost of the last run of more than twenty steps, made after them.
-        recipes: Of the class: what ``recipe=`` means for an algorithm of one's own, by name.
-        aliases: Of the class: other names of the algorithm on the command line.
-        relative_cost: Of the class: training time per image, relative to instance discrimination; None: not measured.
+        recipes: Training recipes by name, an attribute of the class like those of ``engine.core.facts.Facts``.
 
     Raises:
         ConfigurationError: If the model is no ``CombinedNet``.
@@ -55,6 +53,7 @@ class Supervisor(Trained):
 
     explicit_arguments: frozenset[str] = frozenset()  # of the last call of `supervise`, by name
 
+    @validate_keywords()
     @records_explicit_arguments
     def supervise(
         self,
@@ -91,73 +90,78 @@ class Supervisor(Trained):
         sync_bn: bool | Literal["auto"] = "auto",
         verbose: bool = True,
     ) -> Self:
-        """Train, and store the weights under ``name`` at the end, or when asked to stop.
+        """Train, and save the weights under ``name`` at the end of training.
 
-        SIGTERM, SIGUSR1 (both then end the process with exit status 143) and Ctrl-C finish the step and save; a second
-        Ctrl-C leaves at once. A failure stores nothing; an image that cannot be read, a checkpoint. What a run replaces
-        is kept as ``*.prev``; an interrupted one replaces no longer one.
-        After twenty steps, a forecast of time and memory is printed (:attr:`forecast`).
+        SIGTERM and SIGUSR1 (exit status 143) and Ctrl-C finish the current step, save a checkpoint and stop. A second
+        Ctrl-C forces the exit; progress since the last checkpoint is lost. An unreadable image saves a checkpoint and
+        raises; any other error saves nothing. Existing weights are kept as ``*.prev``.
+        After twenty steps, the predicted time and memory are printed (:attr:`forecast`).
 
         Args:
             lr: Learning rate.
-            optimizer: Factory, called as ``optimizer(parameters, lr=lr)``.
-            epochs: Passes over the data set, at least 0.
-            batch_size: Images an update. Only full batches are trained; the rest is shuffled into the next epoch.
-            shuffle: Draw a new order every epoch.
-            num_workers: Processes that read images ahead. The result does not depend on it.
-            name: Path of the files, without suffix; parent folders are made.
-            pretrained: Start from the weights stored under ``name``.
-            lr_scheduler: Factory, called with the optimizer; None: constant. A
-                :class:`~super_selfish.engine.optim.schedules.Schedule` without ``total`` covers the whole run.
-            seed: Of order, views and all else that is random here; initial weights are drawn by the constructor.
-            precision: Of the layers of networks: ``"32"``, ``"bf16"`` or ``"16"``, with scaled losses. Weights, losses,
-                normalised embeddings, queue and bank are float32 in any case.
-            accumulate: Micro-batches that each batch is drawn in.
-            clip_grad: Largest norm of the gradient.
-            recipe: Training recipe: sets those of ``lr``, ``optimizer``, ``lr_scheduler``, ``clip_grad`` and ``polyak``
-                that are not passed, and ``lr`` only with ``optimizer``: ``"auto"``, fitted to batch size and length of
-                run; ``"paper"``; ``"adapt"``, gently from ``weights=``: those of the backbone are held still
-                at first, while batch norm already follows the images. See :mod:`super_selfish.engine.optim.recipes`.
-            polyak: Decay of an average of the weights of ``model``, in (0, 1), for ``get_backbone(averaged=True)``.
-            scheduler_interval: Step the schedule every ``"step"`` or every ``"epoch"``.
-            callbacks: Told of every step and epoch.
-            evaluate: Labelled images, scored by kNN and a linear probe every ten epochs into ``history``; or a
-                :class:`~super_selfish.engine.callbacks.monitors.Probe`, which sets how often.
-            watch: Images whose features are measured every epoch into ``history``, without labels (effective rank,
-                uniformity, alignment, consistency); None: a twentieth of an epoch's, at most 256, or none if these are
-                less than 32; 0: none.
-            on_error: ``"raise"`` at an unreadable image, or ``"skip"``: another takes its place; see ``skipped``.
-            on_nonfinite: ``"raise"`` before an update whose loss or gradients are not finite, ``"skip"`` it, or
-                ``"ignore"``: do not look.
-            nonfinite_limit: Updates that may be skipped; the next raises.
-            worker_timeout: Seconds that training waits for a process that reads; None: for ever.
-            resume: Continue a training that was killed, bit for bit, from the newest whole checkpoint in
-                ``<name>.ckpt``: ``True``, or ``"auto"`` to begin anew where there is none. Epochs, workers and
-                callbacks may change; all else has to be as it was. ``epochs`` are those of the call that was killed:
-                a training that has had them returns at once, and a recipe's schedule is stretched to more of them.
-            checkpoint_every: Steps between checkpoints, or a time such as ``"10min"``; None: each epoch; 0: none.
-            keep: Checkpoints that stay.
-            allow_dataset_change: Continue with other images: the rest of the epoch is left out, a bank keeps the rows
-                of files that are still there, and a recipe's schedule goes on by epochs (one of your own by steps).
-            requeue: Put the SLURM job back into the queue when SIGTERM or SIGUSR1 stops it.
-            compile: Compile networks with ``torch.compile``: some minutes at the start, then faster steps.
-            sync_bn: Of several processes: batch norm over the batch of all; ``"auto"``: yes. MoCo shuffles its keys
-                among them instead.
+            optimizer: Optimizer factory, called as ``optimizer(parameters, lr=lr)``.
+            epochs: Number of epochs, at least 0.
+            batch_size: Batch size (images per step). The last incomplete batch of an epoch is dropped.
+            shuffle: Shuffle the images every epoch.
+            num_workers: Number of data-loading worker processes. The result does not depend on it.
+            name: Path of the output files, without suffix. Parent folders are created.
+            pretrained: Start from the weights saved under ``name``.
+            lr_scheduler: Scheduler factory, called with the optimizer. A
+                :class:`~super_selfish.engine.optim.schedules.Schedule` without ``total`` spans the whole training.
+            seed: Random seed for shuffling and augmentation. Initial weights are drawn by the constructor.
+            precision: Numerical precision of the network layers: ``"32"``, ``"bf16"`` or ``"16"`` (mixed precision with
+                loss scaling). Weights, losses, normalised embeddings, queue and bank are always float32.
+            accumulate: Number of gradient accumulation steps (micro-batches per batch).
+            clip_grad: Maximum norm of the gradients; None: no clipping.
+            recipe: Training recipe, which sets ``lr``, ``optimizer``, ``lr_scheduler``, ``clip_grad`` and ``polyak``
+                unless they are passed (and ``lr`` only with ``optimizer``). ``"auto"``: adapted to the batch size and
+                number of epochs; ``"paper"``: the settings of the paper; ``"adapt"``: fine-tune from ``weights=``, with
+                the backbone frozen at first, except for its batch norm statistics. See
+                :mod:`super_selfish.engine.optim.recipes`.
+            polyak: Decay of an exponential moving average (EMA) of the weights of ``model``, in (0, 1), for
+                ``get_backbone(averaged=True)``.
+            scheduler_interval: Update the learning rate every ``"step"`` or every ``"epoch"``.
+            callbacks: Callbacks invoked after every step and epoch.
+            evaluate: Labelled images, evaluated by kNN and a linear probe every ten epochs and added to ``history``; or
+                a :class:`~super_selfish.engine.callbacks.monitors.Probe`, which sets the interval.
+            watch: Number of images to monitor every epoch, without labels: effective rank, uniformity, alignment and
+                consistency of their features are added to ``history``. None: 5 % of the images of an epoch, at most
+                256, or 0 if that is fewer than 32; 0: off.
+            on_error: ``"raise"`` an error for an unreadable image, or ``"skip"`` it and use another; see ``skipped``.
+            on_nonfinite: ``"raise"`` an error if the loss or a gradient is not finite, ``"skip"`` the step, or
+                ``"ignore"``: do not check.
+            nonfinite_limit: Maximum number of steps to skip; the next one raises.
+            worker_timeout: Timeout for data-loading workers, in seconds; None: no timeout.
+            resume: Resume an interrupted training, bit for bit, from the newest valid checkpoint in ``<name>.ckpt``:
+                ``True``, or ``"auto"`` to start over if there is none. Only ``epochs``, ``num_workers`` and
+                ``callbacks`` may change. ``epochs`` is the total: if training is already complete,
+                nothing is trained. With more epochs, the schedule of a recipe is stretched.
+            checkpoint_every: Checkpoint interval: a number of steps, or a time such as ``"10min"``; None: every epoch;
+                0: no checkpoints.
+            keep: Number of checkpoints to keep.
+            allow_dataset_change: Resume although the images have changed. The rest of the current epoch is skipped, a
+                bank keeps the entries of files that still exist, and a recipe's schedule continues by epochs (a custom
+                one by steps).
+            requeue: Requeue the SLURM job when SIGTERM or SIGUSR1 stops it.
+            compile: Compile the networks with ``torch.compile``: adds a few minutes of start-up time, then steps are
+                faster.
+            sync_bn: Synchronise batch norm across processes; ``"auto"``: yes. MoCo shuffles its keys across
+                processes instead.
             verbose: Show progress on stderr.
 
         Returns:
             The supervisor, in eval mode.
 
         Raises:
-            ConfigurationError: If an argument or a network cannot work; before training.
-            DataError: If there are no usable images, or one cannot be read.
-            CheckpointError: If the weights cannot be read or written, or there is nothing to resume.
-            CheckpointMismatch: If the checkpoint is of another training.
-            DatasetChanged: If it is of other images.
-            WorkerHung: If a process that reads does not answer.
-            NonFiniteLoss: If the loss or a gradient is infinite or not a number.
-            OutOfMemory: If a step does not fit the memory; it says what takes less.
-            ProcessLost: If another process of several is gone.
+            ConfigurationError: If an argument or a network is invalid; before training.
+            DataError: If there are no usable images, or an image is unreadable.
+            CheckpointError: If weights cannot be read or written, or there is nothing to resume.
+            CheckpointMismatch: If the checkpoint belongs to another training.
+            DatasetChanged: If the images differ from those of the checkpoint.
+            WorkerHung: If a data-loading worker does not respond.
+            NonFiniteLoss: If the loss or a gradient is infinite or NaN.
+            OutOfMemory: If a step does not fit in memory; the message names settings that need less.
+            ProcessLost: If another process of a distributed training has exited.
         """
         schedule = constant_lr if lr_scheduler is None else lr_scheduler
         settings = Settings(
@@ -193,6 +197,7 @@ class Supervisor(Trained):
         made = make_optimizer(optimizer, groups, lr, scaled)
         return loader, made, lr_scheduler(made)
 
+    @validate_keywords()
     def train_loader(
         self, batch_size: int, shuffle: bool, num_workers: int, collate_fn: Collate | None = None
     ) -> TrainLoader:
@@ -223,8 +228,7 @@ class Supervisor(Trained):
         wanted = 1 if settings is None else settings.accumulate
         if wanted > 1:
             check_accumulate(wanted, custom=not self.accumulates, decomposable=self.decomposable)
-        image_bytes = 0.0
-        trained = {id(weight) for weight in self.trainable_parameters()}
+        trained, image_bytes = set(map(id, self.trainable_parameters())), 0.0
         trains_backbone = any(id(weight) in trained for weight in self.model.backbone.parameters())
         if trains_backbone and self.image_dataset is not None:  # only a custom data set knows what the network sees
             size = self.input_size or self.preprocessing.resolution
@@ -275,8 +279,7 @@ class Supervisor(Trained):
         """Count an update of the weights that was made by other means than ``step()`` of an optimizer of torch.
 
         Call it in a custom ``_epochs`` or ``_update``, once after each such update: progress, moving averages, queues,
-        banks and checkpoints follow. Steps of optimizers are seen without it, whoever made the optimizers; after one,
-        this has no effect.
+        banks and checkpoints follow. After the step of an optimizer, which is seen without it, this has no effect.
 
         Raises:
             ConfigurationError: If no training is in progress, or among several processes.

@@ -17,7 +17,7 @@ from super_selfish.engine import pretext_evaluation, previews
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.persistence import Persistence
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, validate_keywords
 from super_selfish.evaluation.features import extract_named, preprocess_batch
 from super_selfish.evaluation.pretext import PretextScore
 from super_selfish.files import SUFFIX, with_suffix
@@ -36,6 +36,7 @@ class Trained(SupervisorBase):
 
     _hinted = False  # whether the user was told of a GPU that is not used
 
+    @validate_keywords()
     def get_backbone(self, *, output: Output | None = None, averaged: bool = False) -> nn.Module:
         """The live backbone, in eval mode; it takes what :meth:`preprocess` returns.
 
@@ -79,6 +80,7 @@ class Trained(SupervisorBase):
         shape = self.feature_shape or feature_shape(self.model.backbone, settled.channels, settled.resolution)
         return int(np.prod(shape))
 
+    @validate_keywords()
     def preprocess(self, images: object) -> Tensor:
         """Images as the backbone takes them.
 
@@ -91,6 +93,7 @@ class Trained(SupervisorBase):
         """
         return preprocess_batch(images, self.preprocessing).to(self.device)
 
+    @validate_keywords()
     def extract(
         self, data: object, *, batch_size: int = 64, num_workers: int = 0, on_error: str = "raise"
     ) -> tuple[npt.NDArray[np.float32], list[str]]:
@@ -111,6 +114,7 @@ class Trained(SupervisorBase):
         backbone = self.get_backbone()
         return extract_named(backbone, data, batch_size=batch_size, num_workers=num_workers, on_error=on_error)[::2]
 
+    @validate_keywords()
     def preview(self, images: object = None, *, count: int = 6, path: str | os.PathLike[str] | None = None) -> Figure:
         """Draw the pretext task: inputs, targets and, after training, the answers of the network.
 
@@ -134,6 +138,7 @@ class Trained(SupervisorBase):
             save(figure, path)
         return figure
 
+    @validate_keywords()
     def evaluate_pretext(
         self, images: object = None, *, seed: int = 0, count: int = 2000, on_error: str = "raise"
     ) -> PretextScore:
@@ -160,6 +165,7 @@ class Trained(SupervisorBase):
         self._refresh_followers()
         return pretext_evaluation.evaluate(self, images, seed, count, on_error)
 
+    @validate_keywords()
     def save(self, name: str | os.PathLike[str] = "store/base") -> Self:
         """Write ``<name>.safetensors`` and ``<name>.json``, each whole or not at all.
 
@@ -170,6 +176,7 @@ class Trained(SupervisorBase):
         Persistence(self).save(name, keep=True)
         return self
 
+    @validate_keywords()
     def load(self, name: str | os.PathLike[str] = "store/base") -> Self:
         """Read what :meth:`save` or :meth:`supervise` wrote: weights, preprocessing and history; all or nothing.
 

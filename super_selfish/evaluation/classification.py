@@ -23,7 +23,7 @@ from super_selfish.datasets.labels import (
 from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing
 from super_selfish.datasets.sources import ImageSource, open_source
 from super_selfish.distributed import rank
-from super_selfish.errors import DataError
+from super_selfish.errors import DataError, validate_keywords
 from super_selfish.evaluation.score import Score
 from super_selfish.loading.collate import tree_map
 from super_selfish.models.combined import in_eval_mode
@@ -32,6 +32,7 @@ from super_selfish.pretext.base import LabelledDataset, PretextDataset, TargetDa
 logger = logging.getLogger("super_selfish")
 
 
+@validate_keywords()
 def classification_loss(outputs: Tensor, labels: Tensor) -> Tensor:
     """Share of correct answers (an accuracy, whatever its old name says).
 
@@ -46,6 +47,7 @@ def classification_loss(outputs: Tensor, labels: Tensor) -> Tensor:
     return (outputs.argmax(1) == labels).float().mean()
 
 
+@validate_keywords()
 def test(
     model: nn.Module,
     test_dataset: Any,

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from super_selfish.datasets.labels import report_classes, with_classes
 from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.datasets.sources import ImageSource, open_source
-from super_selfish.errors import DataError, UnreadableImage
+from super_selfish.errors import DataError, UnreadableImage, validate_keywords
 from super_selfish.images.buffers import Buffers
 from super_selfish.loading.collate import Batch, Collator, Item, to_device
 from super_selfish.models.combined import in_eval_mode
@@ -45,6 +45,7 @@ class _Images:
         return Item(index, (image, -1 if label is None else label, label is not None))
 
 
+@validate_keywords()
 def extract_features(
     backbone: nn.Module,
     data: object,

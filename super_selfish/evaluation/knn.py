@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, validate_keywords
 from super_selfish.evaluation.score import (
     Features,
     Groups,
@@ -25,6 +25,7 @@ from super_selfish.evaluation.score import (
 _BLOCK = 1 << 24  # similarities that are held at once: 64 MiB
 
 
+@validate_keywords()
 def knn(
     x: Features,
     y: Labels | None,
@@ -86,6 +87,7 @@ def knn(
     return Score(float(np.mean(predicted == truth)), protocol)
 
 
+@validate_keywords()
 def knn_predict(
     x: Features,
     y: Labels | None,

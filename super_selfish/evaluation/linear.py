@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 
-from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.errors import ConfigurationError, DataError, validate_keywords
 from super_selfish.evaluation.score import (
     Features,
     Groups,
@@ -32,6 +32,7 @@ _TOLERANCE = 1e-6  # of the largest gradient, in coordinates where the curvature
 _ROUGH = 1e-4  # while choosing the strength
 
 
+@validate_keywords()
 def linear_probe(
     x: Features,
     y: Labels | None,

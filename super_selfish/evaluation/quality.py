@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 
-from super_selfish.errors import DataError
+from super_selfish.errors import DataError, validate_keywords
 from super_selfish.evaluation.score import Features, as_features
 
 _RANK_ROWS = 25_000  # RankMe: enough for ImageNet features
@@ -55,6 +55,7 @@ class Quality:
         )
 
 
+@validate_keywords()
 def quality(x: Features) -> Quality:
     """Measure features without labels.
 

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.errors import ConfigurationError, DataError, validate_keywords
 from super_selfish.evaluation.score import Groups, Integers, Labels, as_groups, as_labels, number_groups
 from super_selfish.seeding import KeyedGenerator
 
 
+@validate_keywords()
 def split(
     n_or_labels: int | Labels, *, test: float = 0.2, groups: Groups | None = None, seed: int = 0
 ) -> tuple[Integers, Integers]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image as Pillow
 
-from super_selfish.errors import DataError
+from super_selfish.errors import DataError, validate_keywords
 from super_selfish.images.functional import Image
 
 MAX_CHANNELS = 64
@@ -172,6 +172,7 @@ def to_numpy(tensor: torch.Tensor) -> npt.NDArray[np.generic]:
     return array
 
 
+@validate_keywords()
 def to_image(value: object) -> Image:
     """Bring one image in memory to the canonical form.
 

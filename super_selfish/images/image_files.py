@@ -19,7 +19,7 @@ import stat
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from super_selfish.errors import DataError, UnreadableImage
+from super_selfish.errors import DataError, UnreadableImage, validate_keywords
 from super_selfish.images.arrays import blended, to_image
 from super_selfish.images.decoder_messages import decoder_messages
 from super_selfish.images.formats import open_image
@@ -56,6 +56,7 @@ def printable(path: Path) -> str:
     return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in text)
 
 
+@validate_keywords()
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
     """What :func:`read_image` will return, from the first bytes of the file.
 
@@ -67,6 +68,7 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
     return inspect_image(path, max_pixels)[0]
 
 
+@validate_keywords()
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image:
     """Decode an image file.
 

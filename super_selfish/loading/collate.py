@@ -15,7 +15,7 @@ from torch.utils.data import default_collate
 
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.datasets.scaling import scaled, without_uint16
-from super_selfish.errors import DataError
+from super_selfish.errors import DataError, validate_keywords
 from super_selfish.images.buffers import Buffers
 from super_selfish.pretext.base import PretextDataset, Sample, current_generator, custom_sample
 
@@ -74,6 +74,7 @@ class Batch:
         return self
 
 
+@validate_keywords()
 def batched_collate(items: Sequence[Sample]) -> tuple[Any, ...]:
     """Join samples that are little batches themselves along their first axis.
 

@@ -17,7 +17,7 @@ import torch
 
 from super_selfish.datasets.image_source import most_skipped
 from super_selfish.distributed import own_part, world
-from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages, UnreadableImage
+from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages, UnreadableImage, check_choice
 from super_selfish.loading.collate import Batch, Collate, Collator
 from super_selfish.loading.keyed import ImageRequest, KeyedDataset
 from super_selfish.loading.passes import Pass
@@ -286,8 +286,7 @@ def check_loading(batch_size: int, num_workers: int, on_error: str) -> None:
         raise ConfigurationError(
             "`num_workers` counts reading processes.", expected="an integer of at least 0", received=f"{num_workers!r}"
         )
-    if on_error not in ("raise", "skip"):
-        raise ConfigurationError("`on_error` is unknown.", expected="'raise' or 'skip'", received=f"{on_error!r}")
+    check_choice("on_error", on_error, ("raise", "skip"))
 
 
 __getattr__ = old_names(__name__)

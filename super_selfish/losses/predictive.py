@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from super_selfish.errors import ConfigurationError, Rule, is_count, is_number, validate_arguments
+from super_selfish.errors import ConfigurationError, Rule, is_count, is_number, one_of, validate_arguments
 
 RULES = {
     "target_shaper": Rule(lambda shaper: shaper is None or isinstance(shaper, nn.Module), "None, or an nn.Module"),
     "k": Rule(lambda k: is_count(k, 1), "an integer of at least 1"),
     "ignore": Rule(lambda ignore: is_count(ignore, 0), "an integer of at least 0"),
     "N": Rule(lambda count: count is None or is_count(count, 1), "None, or an integer of at least 1"),
-    "reduction": Rule(lambda word: word in ("mean", "sum", "none"), '"mean", "sum" or "none"'),
+    "reduction": one_of("mean", "sum", "none"),
     "scale": Rule(lambda scale: is_number(scale, 1e-6, 1e6), "a number above 0", "The paper's code uses 0.1."),
 }
 

@@ -8,11 +8,13 @@ from collections import OrderedDict
 from typing import Literal, cast
 
 import torch
+from efficientnet_pytorch.model import VALID_MODELS
 from torch import Tensor, nn
 
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, check_choice
 from super_selfish.models.efficient import EfficientFeatures, NormType, ReshapeChannels
 from super_selfish.models.norms import LayerNorm2d
+from super_selfish.suggestions import did_you_mean
 
 Output = Literal["flat", "map", "pooled"]
 
@@ -125,10 +127,7 @@ class BackboneOutput(nn.Module):
 
     def __init__(self, backbone: nn.Module, output: Output) -> None:
         super().__init__()
-        if output not in ("flat", "map", "pooled"):
-            raise ConfigurationError(
-                "`output` is unknown.", expected="'flat', 'map' or 'pooled'", received=f"output={output!r}"
-            )
+        check_choice("output", output, ("flat", "map", "pooled"))
         self.backbone = backbone
         self.output = output
 
@@ -180,12 +179,14 @@ def named_backbone(name: str, channels: int = 3) -> nn.Module:
         return Trunk(_timm_backbone(name.removeprefix("timm:"), channels))
     from torchvision import models
 
-    if name not in models.list_models(module=models):
+    classifiers = models.list_models(module=models)
+    if name not in classifiers:
         raise ConfigurationError(
             "The backbone's name is unknown.",
             expected="'small_resnet', 'efficientnet-b0', a torchvision classification model such as 'resnet18', "
             "'timm:<name>', or an nn.Module",
             received=f"backbone={name!r}",
+            fix=did_you_mean(name, ["small_resnet", *VALID_MODELS, *classifiers]),
         )
     net, prefix = _without_classifier(name)
     adapt_stem(net, channels)
@@ -232,7 +233,8 @@ def _timm_backbone(name: str, channels: int) -> nn.Module:
     try:
         return cast(nn.Module, timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels))
     except RuntimeError as error:
-        raise ConfigurationError(f"timm cannot create {name!r}: {error}") from error
+        fix = did_you_mean(f"timm:{name}", [f"timm:{known}" for known in timm.list_models()])
+        raise ConfigurationError(f"timm cannot create {name!r}: {error}.", fix=fix) from error
 
 
 def channels_last_is_safe(network: nn.Module) -> bool:

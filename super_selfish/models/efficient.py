@@ -9,8 +9,9 @@ from efficientnet_pytorch import EfficientNet
 from efficientnet_pytorch.model import VALID_MODELS
 from torch import Tensor, nn
 
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, check_choice
 from super_selfish.models.norms import LayerNorm2d, replace_batch_norm
+from super_selfish.suggestions import did_you_mean
 
 NormType = Literal["batch", "layer"]
 _PADDING_SIZE = 224  # the paddings of this size give a grid of floor(side / 32) at every resolution
@@ -53,11 +54,9 @@ class EfficientFeatures(nn.Module):
                 "The name of the EfficientNet is unknown.",
                 expected=f"one of {', '.join(VALID_MODELS)}",
                 received=repr(name),
+                fix=did_you_mean(name, VALID_MODELS),
             )
-        if norm_type not in ("batch", "layer"):
-            raise ConfigurationError(
-                "`norm_type` is unknown.", expected="'batch' or 'layer'", received=f"norm_type={norm_type!r}"
-            )
+        check_choice("norm_type", norm_type, ("batch", "layer"))
         settings: dict[str, Any] = {"image_size": _PADDING_SIZE, "batch_norm_momentum": 0.9}
         create = EfficientNet.from_pretrained if pretrained else EfficientNet.from_name  # the classifier is dropped
         net = create(name, in_channels=channels, **settings)

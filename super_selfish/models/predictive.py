@@ -16,6 +16,7 @@ from super_selfish.models.heads import check_layers
 from super_selfish.models.initialization import keep_variance
 from super_selfish.models.norms import PositionNorm2d
 from super_selfish.models.shapes import output_shape
+from super_selfish.suggestions import did_you_mean
 
 SIDES = ("top", "bottom", "left", "right")
 """Sides of the context. Targets lie on the opposite side."""
@@ -208,12 +209,14 @@ def check_sides(sides: Sequence[str]) -> None:
     Raises:
         ConfigurationError: If ``sides`` is empty, or has unknown or duplicate entries.
     """
-    is_valid = isinstance(sides, tuple | list) and len(sides) > 0 and set(sides) <= set(SIDES)
-    if not is_valid or len(set(sides)) < len(sides):
+    words = list(sides) if isinstance(sides, tuple | list) else []
+    unknown = [word for word in words if word not in SIDES]
+    if not words or unknown or len(set(words)) < len(words):
         raise ConfigurationError(
             "`sides` is invalid.",
             expected=f"a non-empty tuple or list of {', '.join(SIDES)}, without duplicates",
             received=f"sides={sides!r}",
+            fix=did_you_mean(unknown[0], SIDES) if unknown else None,
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from super_selfish.errors import COUNT, PROBABILITY, Rule, is_number, validate_arguments
+from super_selfish.errors import COUNT, PROBABILITY, Rule, is_number, one_of, validate_arguments
 from super_selfish.images.functional import Image, peak, repeated
 from super_selfish.pretext.base import PretextDataset, Sample
 from super_selfish.seeding import KeyedGenerator
@@ -17,7 +17,7 @@ Noise = Literal["mask", "gaussian", "saltpepper"]
 
 RULES = {
     "p": PROBABILITY._replace(fix="The default is 0.7."),
-    "noise": Rule(lambda kind: kind in ("mask", "gaussian", "saltpepper"), '"mask", "gaussian" or "saltpepper"'),
+    "noise": one_of("mask", "gaussian", "saltpepper"),
     "patch": COUNT._replace(fix="1 corrupts pixel by pixel, 16 in blocks of 16×16."),
     "sigma": Rule(lambda sigma: is_number(sigma, 0, 1e6), "a number of at least 0"),
 }

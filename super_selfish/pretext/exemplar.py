@@ -23,6 +23,7 @@ RULES = {
     "transformations": Rule(
         lambda made: made is None or callable(made) or (isinstance(made, str) and made in PRESETS),
         "None, a preset, a recipe, or a function that makes a version of an image",
+        words=tuple(PRESETS),
     ),
 }
 SEED = Rule(lambda seed: isinstance(seed, int) and not isinstance(seed, bool), "an integer")

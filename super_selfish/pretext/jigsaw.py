@@ -22,6 +22,7 @@ from super_selfish.errors import (
     check_argument,
     is_count,
     validate_arguments,
+    validate_keywords,
 )
 from super_selfish.images.arrays import to_image
 from super_selfish.pretext.base import PretextDataset, Sample, current_generator
@@ -158,6 +159,7 @@ class JigsawDataset(PretextDataset):
         return (_tensor(normalised(laid, self.crops)) if self.normed else laid), row
 
 
+@validate_keywords()
 def jigsaw(
     img: Any, perm: Sequence[int], s: int | tuple[int, int], trans: Views | None, normed: bool = True, crops: int = 3
 ) -> Tensor:

@@ -20,6 +20,7 @@ RULES = {
     "views": Rule(
         lambda views: views is None or callable(views) or (isinstance(views, str) and views in PRESETS),
         "None, a preset, a recipe, or a function of an image",
+        words=tuple(PRESETS),
     ),
 }
 _LEAST = 32  # px of a side, which networks for photographs need

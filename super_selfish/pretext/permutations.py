@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from super_selfish.errors import ConfigurationError, DataError, check_argument, is_count
+from super_selfish.errors import ConfigurationError, DataError, check_argument, is_count, validate_keywords
 from super_selfish.seeding import make_key, splitmix64
 
 Table = npt.NDArray[np.int64]
@@ -25,6 +25,7 @@ _POOL = 4096  # permutations that the greedy search chooses from, at least
 _STORED = Path(__file__).with_name("permutations.npz")
 
 
+@validate_keywords()
 def permutation_table(grid: int, total: int) -> Table:
     """Permutations of the ``grid`` · ``grid`` tiles of a puzzle, as different as a known construction makes them.
 

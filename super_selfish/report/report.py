@@ -10,16 +10,17 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from super_selfish.drawing.figures import PALETTE
-from super_selfish.errors import CheckpointError, SuperSelfishError, check_argument, is_count
+from super_selfish.errors import CheckpointError, SuperSelfishError, check_argument, is_count, validate_keywords
 from super_selfish.files import base_path, replacing, with_suffix
 from super_selfish.report import sections
 from super_selfish.report.gallery import Gallery, figure_uri
-from super_selfish.saved import restore
+from super_selfish.saved import CONSTRUCTOR_ARGUMENTS, restore
 from super_selfish.supervisors import Supervisor, all_supervisors
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
+@validate_keywords(["name", "data", "path", "count", *sorted(CONSTRUCTOR_ARGUMENTS)])
 def report(
     name: str | os.PathLike[str],
     data: object = None,

@@ -25,7 +25,13 @@ from typing import Any, Literal
 
 from safetensors import SafetensorError
 
-from super_selfish.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch, ConfigurationError
+from super_selfish.errors import (
+    CheckpointCorrupt,
+    CheckpointError,
+    CheckpointMismatch,
+    ConfigurationError,
+    check_choice,
+)
 from super_selfish.files import sync_folder, with_suffix, write_text
 from super_selfish.storage.checkpoint import StoredCheckpoint, check_parts, step_of, write_files
 
@@ -72,8 +78,7 @@ class CheckpointFolder:
             CheckpointMismatch: If the newest checkpoint was written by a newer release.
             ConfigurationError: If ``verify`` is unknown.
         """
-        if verify not in ("full", "size"):
-            raise ConfigurationError("`verify` is unknown.", expected="'full' or 'size'", received=repr(verify))
+        check_choice("verify", verify, ("full", "size"))
         while True:
             stored, reasons = self.checkpoint_paths(), []
             for path in stored:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from super_selfish.errors import CheckpointError
+from super_selfish.errors import CheckpointError, validate_keywords
 from super_selfish.files import SUFFIX, base_path, with_suffix
 from super_selfish.storage.checkpoint import StoredCheckpoint, step_of
 from super_selfish.storage.checkpoint_folder import CheckpointFolder
@@ -69,6 +69,7 @@ class Inspection:
         return "\n".join(lines)
 
 
+@validate_keywords()
 def inspect(name: str | os.PathLike[str] = "store/base") -> Inspection:
     """Verify all files of a training. Files are not modified, and tensors are not copied to memory.
 

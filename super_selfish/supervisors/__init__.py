@@ -6,12 +6,14 @@ found everywhere that the others are; the names that type checkers see are writt
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from super_selfish.engine.bank import BankSupervisor
 from super_selfish.engine.gan import GanSupervisor
 from super_selfish.engine.label import LabelSupervisor
 from super_selfish.engine.supervisor import Supervisor
+from super_selfish.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from super_selfish.supervisors.bi_gan import BiGanSupervisor
@@ -62,11 +64,30 @@ def __getattr__(name: str) -> Any:
     """The class of an algorithm by its name."""
     if name in _CLASSES:
         return _CLASSES[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    fix = None if name.startswith("_") else did_you_mean(name, public_names(__all__))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{f'. {fix}' if fix else ''}")
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def public_names(names: Iterable[str]) -> dict[str, str]:
+    """What a module suggests for misspelt attributes: its names, and for short names of algorithms their classes."""
+    classes = {word: repr(_ALGORITHMS[name].__name__) for word, name in algorithm_names().items()}
+    stems = {name.removesuffix("Supervisor"): repr(name) for name in _CLASSES}
+    return {**classes, **stems, **{name: repr(name) for name in names}}
+
+
+def algorithm_names() -> dict[str, str]:
+    """The names of all algorithms, by themselves and by their aliases.
+
+    Examples:
+        >>> algorithm_names()["moco"]
+        'momentum_contrast'
+    """
+    aliases = {alias: name for name, algorithm in _ALGORITHMS.items() for alias in algorithm.aliases}
+    return {**aliases, **{name: name for name in _ALGORITHMS}}
 
 
 def all_supervisors() -> dict[str, type[Supervisor]]:

@@ -17,7 +17,7 @@ from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, lars_recipe
 from super_selfish.engine.supervisor import Supervisor
-from super_selfish.errors import COUNT, PROBABILITY, ConfigurationError, Rule, validate_arguments
+from super_selfish.errors import COUNT, PROBABILITY, ConfigurationError, Rule, one_of, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.losses import regression_loss
@@ -38,7 +38,7 @@ RULES = {
         "None, or a SequentialUpTo or nn.Sequential of two stages: a projector and a predictor",
         "Put the layers of each stage into an nn.Sequential of their own.",
     ),
-    "m_schedule": Rule(lambda kind: kind in ("cosine", None), '"cosine", or None for a constant momentum'),
+    "m_schedule": one_of("cosine", None, expected='"cosine", or None for a constant momentum'),
     "hidden_size": COUNT,
     "view_size": VIEW_SIZE,
     "data_augmentation": Rule(lambda make: make is None or callable(make), "None, or a function of the data set"),

@@ -72,7 +72,7 @@ class ContextNetSupervisor(GanSupervisor):
         Pathak, Krähenbühl, Donahue, Darrell and Efros, "Context Encoders: Feature Learning by Inpainting", 2016.
     """
 
-    aliases = ("context_encoder",)
+    aliases = ("context_encoder", "inpainting")
     relative_cost = 3.6
     paper = Paper(
         "Pathak, Krähenbühl, Donahue, Darrell and Efros",

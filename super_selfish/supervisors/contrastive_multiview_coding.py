@@ -18,7 +18,7 @@ from super_selfish.engine.core.facts import Needs, Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe, sgd
 from super_selfish.engine.optim.schedules import Schedule
-from super_selfish.errors import SWITCH, Rule, check_argument, validate_arguments
+from super_selfish.errors import SWITCH, Rule, check_choice, one_of, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.memory import BatchedMemory
@@ -36,7 +36,7 @@ BRIGHT = 70.0  # lightness of mere colours in pictures
 RULES = {
     **BANK_RULES,
     "centred": SWITCH,
-    "positive": Rule(lambda what: what in ("bank", "key"), '"bank" or "key"'),
+    "positive": one_of("bank", "key"),
     "view_size": VIEW_SIZE,
     "data_augmentation": Rule(lambda make: make is None or callable(make), "None, or a function of the data set"),
 }
@@ -185,8 +185,8 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
             output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: as the backbone is.
             averaged: With the average of its weights that ``supervise(polyak=...)`` follows.
         """
-        check_argument(view in ("l", "ab", "both"), "view", view, '"l", "ab" or "both"')
-        check_argument(input in ("rgb", "lab"), "input", input, '"rgb" or "lab"')
+        check_choice("view", view, ("l", "ab", "both"))
+        check_choice("input", input, ("rgb", "lab"))
         networks = cast(MultiviewNet, self._networks(averaged))
         backbones = {"l": networks.backbone, "ab": networks.ab.backbone}
         backbone = BothViews(*backbones.values()) if view == "both" else backbones[view]

@@ -109,7 +109,7 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018.
     """
 
-    aliases = ("cpc",)
+    aliases = ("cpc", "cpc_v2")
     relative_cost = 4.3
     paper = Paper(
         "Hénaff et al.",

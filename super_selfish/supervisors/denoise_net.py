@@ -14,7 +14,7 @@ from super_selfish.engine.core.facts import Needs, Paper
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adamw_recipe
 from super_selfish.engine.supervisor import Supervisor
-from super_selfish.errors import Rule, validate_arguments
+from super_selfish.errors import one_of, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, reconstruction_score
 from super_selfish.losses import masked_mse
 from super_selfish.models.decoders import resized_to
@@ -22,7 +22,7 @@ from super_selfish.pretext import denoising as denoise
 from super_selfish.pretext.denoising import DenoiseDataset, Noise
 from super_selfish.pretext.preview import CaptionedImage, Preview
 
-RULES = denoise.RULES | {"loss_on": Rule(lambda where: where in ("all", "masked"), '"all" or "masked"')}
+RULES = denoise.RULES | {"loss_on": one_of("all", "masked")}
 
 
 class DenoiseNetSupervisor(Supervisor):
@@ -64,7 +64,7 @@ class DenoiseNetSupervisor(Supervisor):
         Vincent et al., "Extracting and Composing Robust Features with Denoising Autoencoders", 2008.
     """
 
-    aliases = ("denoising_autoencoder",)
+    aliases = ("denoise", "denoising", "denoising_autoencoder")
     relative_cost = 2.0
     paper = Paper(
         "Vincent et al.",

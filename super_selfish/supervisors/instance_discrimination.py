@@ -87,7 +87,7 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
         Wu, Xiong, Yu and Lin, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018.
     """
 
-    aliases = ("instdisc", "npid")
+    aliases = ("instance", "instdisc", "npid")
     relative_cost = 1.0
     paper = Paper(
         "Wu, Xiong, Yu and Lin",

@@ -49,7 +49,9 @@ RULES = {
     "t": Rule(lambda t: is_number(t, 1e-6, math.inf), "a number above 0", "The paper uses 0.2."),
     "queue_size": Rule(lambda size: size is None or is_count(size, 0), "None, or an integer of at least 0"),
     "symmetric": SWITCH,
-    "bn_splits": Rule(lambda splits: splits == "auto" or is_count(splits, 1), '"auto", or an integer of at least 1'),
+    "bn_splits": Rule(
+        lambda splits: splits == "auto" or is_count(splits, 1), '"auto", or an integer of at least 1', words=("auto",)
+    ),
     "view_size": VIEW_SIZE,
     "data_augmentation": Rule(lambda make: make is None or callable(make), "None, or a function of the data set"),
 }
@@ -104,7 +106,7 @@ class MomentumContrastSupervisor(Supervisor):
         Baselines with Momentum Contrastive Learning", 2020.
     """
 
-    aliases = ("moco",)
+    aliases = ("moco", "moco_v2")
     relative_cost = 1.1
     paper = Paper(
         "Chen, Fan, Girshick and He",

@@ -17,7 +17,7 @@ from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adam, adamw_recipe
 from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.engine.supervisor import Supervisor
-from super_selfish.errors import check_argument, validate_arguments
+from super_selfish.errors import check_choice, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches
 from super_selfish.losses import GroupedLoss
 from super_selfish.models.backbones import Output
@@ -88,7 +88,7 @@ class SplitBrainNetSupervisor(Supervisor):
         Zhang, Isola and Efros, "Split-Brain Autoencoders: Unsupervised Learning by Cross-Channel Prediction", 2016.
     """
 
-    aliases = ("split_brain",)
+    aliases = ("split_brain", "split_brain_autoencoder")
     relative_cost = 2.2
     paper = Paper(
         "Zhang, Isola and Efros",
@@ -155,7 +155,7 @@ class SplitBrainNetSupervisor(Supervisor):
             output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: as the backbone is.
             averaged: With the average of its weights that ``supervise(polyak=...)`` follows.
         """
-        check_argument(input in ("rgb", "lab"), "input", input, '"rgb" or "lab"')
+        check_choice("input", input, ("rgb", "lab"))
         backbone = self._networks(averaged).backbone
         return self._presented(RGBInput(backbone) if input == "rgb" else backbone, output)
 

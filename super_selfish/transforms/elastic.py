@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from super_selfish.errors import check_argument, is_number
+from super_selfish.errors import check_argument, is_number, validate_keywords
 from super_selfish.images.functional import Image
 from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms import warps
@@ -22,6 +22,7 @@ class _Elastic(Transform):
         return warps.elastic(image, magnitudes["displacement"])
 
 
+@validate_keywords()
 def elastic_transform(img: AnyImage, sigma: float) -> AnyImage:
     """Apply a random elastic deformation.
 

@@ -8,6 +8,7 @@ from super_selfish.errors import check_argument
 from super_selfish.images.functional import Image
 from super_selfish.renamed import old_names
 from super_selfish.seeding import KeyedGenerator
+from super_selfish.suggestions import did_you_mean
 from super_selfish.transforms import warps
 from super_selfish.transforms.base import Transform
 from super_selfish.transforms.pool import POOL, Operation, Uniform, deform
@@ -36,7 +37,9 @@ class ExemplarTransform(Transform):
     def __post_init__(self) -> None:
         kinds = [OPERATIONS[name].kind for name in self.names if name in OPERATIONS]
         is_valid = len(kinds) == len(self.names) == len(set(kinds))
-        check_argument(is_valid, "names", self.names, f"a subset of {', '.join(OPERATIONS)}, at most one of a kind")
+        fix = next((did_you_mean(name, tuple(OPERATIONS)) for name in self.names if name not in OPERATIONS), None)
+        expected = f"a subset of {', '.join(OPERATIONS)}, at most one of a kind"
+        check_argument(is_valid, "names", self.names, expected, fix)
 
     def augment(self, image: Image, generator: KeyedGenerator) -> Image:
         """Return a random view. Without operations, return the image itself."""

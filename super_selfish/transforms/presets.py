@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from super_selfish.errors import ConfigurationError
+from super_selfish.suggestions import did_you_mean
 from super_selfish.transforms.moco import MoCoTransform
 
 Preset = Literal["natural", "grey", "xray", "satellite", "microscopy"]
@@ -43,5 +44,6 @@ def preset(name: str) -> MoCoTransform:
             "`views` is not a known preset.",
             expected=f"{', '.join(map(repr, PRESETS))}, a transform such as MoCoTransform(), or a callable",
             received=repr(name),
+            fix=did_you_mean(name, tuple(PRESETS)),
         )
     return PRESETS[name]

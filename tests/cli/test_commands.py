@@ -141,7 +141,7 @@ def test_previews_need_no_training(photos: Path) -> None:
     ("words", "said"),
     [
         (["nope"], 'Unknown command "nope"'),
-        (["train", "rotatenet"], "rotatenet"),
+        (["train", "rotatenet"], "no folder `dataset`"),
         (["train", "rotate_net", "--batch-sze", "3"], "Did you mean --batch-size?"),
         (["train", "rotate_net", "--epochs", "many"], "many"),
         (["train", "rotate_net", "nowhere"], "nowhere"),
@@ -151,6 +151,19 @@ def test_previews_need_no_training(photos: Path) -> None:
         (["train", "rotate_net", "--config", "nothing.json"], "nothing.json"),
         (["train", "rotnt"], "Did you mean rotnet?"),
         (["train", "nothing_like_it"], "super-selfish list"),
+        (["tarin"], 'Did you mean "train"?'),
+        (["train", "--epochs", "3"], "ALGORITHM"),
+        (["train", "moco", "--epohcs", "3"], "Did you mean --epochs?"),
+        (["train", "moco", "--batchsize=3"], "Did you mean --batch-size?"),
+        (["train", "moco", "--learning-rate", "3"], "Did you mean --lr?"),
+        (["train", "moco", "--no-shufle"], "Did you mean --shuffle?"),
+        (["train", "moco", "--data", "photos"], "positional argument DATA"),
+        (["preview", "moco", "--images", "photos"], "positional argument DATA"),
+        (["check", "--folder", "photos"], "positional argument DATA"),
+        (["list", "--foo"], "--foo. (see"),
+        (["train", "moco", "--precision", "fp61"], "Did you mean '16'?"),
+        (["train", "moco", "--recipe", "atuo"], "Did you mean 'auto'?"),
+        (["train", "moco", "--schedule", "cosin"], "Did you mean 'cosine'?"),
         (["train", "rotate_net", "--precision", "64"], "--precision"),
         (["train", "rotate_net", "--crop", "1"], "--crop"),
         (["train", "rotate_net", "--batch-size", "1.5"], "--batch-size"),
@@ -171,13 +184,18 @@ def test_mistakes_are_one_line(words: list[str], said: str, capsys: pytest.Captu
     assert "Traceback" not in told.err
 
 
+def test_errors_of_the_library_name_flags(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "moco", str(photos), "--backbone", "small_resnt"]) == 2
+    assert "--backbone small_resnt. Did you mean 'small_resnet'?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", all_supervisors())
 def test_help_names_every_flag(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", name, "--help"]) == 0
     told = capsys.readouterr().out
     for word in ("--batch-size", "--lr", "--recipe", "--backbone", "--resolution", "--weights", "--resume", "--device"):
         assert word in told
-    assert "An image takes" in " ".join(told.split())
+    assert "Training time per image" in " ".join(told.split())
 
 
 def test_descriptions_are_read_from_docstrings() -> None:

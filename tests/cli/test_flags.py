@@ -16,7 +16,7 @@ from super_selfish.cli.algorithms import constructor_flags, preview_flags, train
 from super_selfish.cli.commands import FUNCTIONS
 from super_selfish.cli.config_file import Arguments, read
 from super_selfish.cli.flags import command, value_type
-from super_selfish.cli.names import with_flags
+from super_selfish.cli.names import algorithm_name, with_flags
 from super_selfish.cli.values import choices, describe, from_stored, is_closed, options, parse, to_text
 from super_selfish.supervisors import all_supervisors
 
@@ -185,19 +185,39 @@ def test_messages_name_flags(message: str, expected: str) -> None:
     assert with_flags(message, ["weights", "recipe", "resume", "crop", "lr", "set"]) == expected
 
 
-def test_short_names_belong_to_one_algorithm() -> None:
-    names = [*all_supervisors(), *(alias for each in all_supervisors().values() for alias in each.aliases)]
-    assert len(set(names)) == len(names)
-
-
-@pytest.mark.parametrize(("word", "name"), [("moco", "momentum_contrast"), ("Rotate-Net", "rotate_net"), ("cpc", None)])
-def test_short_names(word: str, name: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", all_supervisors())
+def test_names_of_an_algorithm(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     monkeypatch.setattr(
         algorithms, "run_training", lambda algorithm, *_, **_words: found.append(algorithm.algorithm()) or 0
     )
-    assert main(["train", word]) == 0
-    assert found == [name or "contrastive_predictive_coding"]
+    cls = all_supervisors()[name]
+    spellings = {name, *cls.aliases, cls.__name__, cls.__name__.removesuffix("Supervisor"), name.title()}
+    spellings |= {spelling.replace("_", separator) for spelling in spellings for separator in ("-", "", " ")}
+    for spelling in spellings:
+        assert main(["train", spelling]) == 0
+    assert found == [name] * len(spellings)
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("moco", "momentum_contrast"),
+        ("mocov2", "momentum_contrast"),
+        ("MoCo-v2", "momentum_contrast"),
+        ("cpc", "contrastive_predictive_coding"),
+        ("cpc-v2", "contrastive_predictive_coding"),
+        ("bigan", "bi_gan"),
+        ("splitbrain", "split_brain_net"),
+        ("rotnet", "rotate_net"),
+        ("jigsaw", "jigsaw_net"),
+        ("instance", "instance_discrimination"),
+        ("exemplarcnn", "exemplar_net"),
+        ("Byol", "byol"),
+    ],
+)
+def test_short_names(word: str, name: str) -> None:
+    assert algorithm_name(word) == name
 
 
 def test_list_names_class_and_paper(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 ORDER = [
     *[
         "version",
+        "suggestions",
         "renamed",
         "errors",
         "files",

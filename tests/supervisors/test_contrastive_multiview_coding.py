@@ -233,9 +233,9 @@ def test_the_backbones_take_rgb_wherever_they_go() -> None:
         assert torch.equal(net.backbone(rgb), both), "the backbones stayed frozen"
         next(supervisor.model.ab.backbone.parameters()).zero_()
         assert not torch.equal(net.backbone(rgb), both), "they are live, not copies"
-    with pytest.raises(ConfigurationError, match="`input` is out of range"):
+    with pytest.raises(ConfigurationError, match="`input` is unknown"):
         supervisor.get_backbone(input="hsv")
-    with pytest.raises(ConfigurationError, match="`view` is out of range"):
+    with pytest.raises(ConfigurationError, match="`view` is unknown"):
         supervisor.get_backbone("a")
 
 

@@ -147,7 +147,7 @@ def test_the_backbone_takes_rgb_wherever_it_goes() -> None:
     with torch.no_grad():
         next(supervisor.model.backbone.parameters()).zero_()
         assert not torch.equal(backbone(rgb), expected), "the backbone is live, not a copy"
-    with pytest.raises(ConfigurationError, match="`input` is out of range"):
+    with pytest.raises(ConfigurationError, match="`input` is unknown"):
         supervisor.get_backbone(input="hsv")
 
 

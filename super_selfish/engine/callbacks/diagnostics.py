@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from super_selfish.engine.core.expected_loss import CollapseRisk, ExpectedLoss
+from super_selfish.errors import validate_keywords
 
 History = Sequence[Mapping[str, Any]]
 
@@ -36,6 +37,7 @@ class Diagnostic(NamedTuple):
     is_warning: bool
 
 
+@validate_keywords()
 def diagnose(history: History, expected: ExpectedLoss | None = None) -> list[str]:
     """Diagnose a training. Returns sentences, the most urgent first, and one sentence if there is no problem.
 

@@ -18,7 +18,7 @@ from super_selfish.engine.core.identity import algorithm_name, full_signature, l
 from super_selfish.engine.core.late import LateState
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.core.setup import ImageOptions, Setup
-from super_selfish.errors import ConfigurationError, check_argument
+from super_selfish.errors import ConfigurationError, check_argument, validate_keywords
 from super_selfish.images.buffers import Buffers
 from super_selfish.loading.collate import Batch, Collate, to_device
 from super_selfish.loading.loader import TrainState
@@ -50,8 +50,13 @@ class SupervisorBase(Attributes):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.__signature__ = full_signature(cls)  # type: ignore[attr-defined]  # what help() and the flags show
+        signature = full_signature(cls)
+        cls.__signature__ = signature  # type: ignore[attr-defined]  # what help() and the flags show
+        takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in signature.parameters.values())
+        if "__init__" in vars(cls) and not takes_all:
+            cls.__init__ = validate_keywords(signature.parameters)(cls.__init__)  # type: ignore[method-assign]
 
+    @validate_keywords()
     def __init__(
         self,
         model: CombinedNet,

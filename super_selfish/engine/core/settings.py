@@ -13,11 +13,25 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.optim.optimizers import OptimizerFactory
-from super_selfish.engine.optim.schedules import SchedulerFactory
-from super_selfish.errors import ConfigurationError
+from super_selfish.engine.optim.schedules import CURVES, SchedulerFactory
+from super_selfish.errors import ConfigurationError, check_choice
 from super_selfish.loading.loader import check_loading
+from super_selfish.suggestions import did_you_mean
 
 RECIPES = ("auto", "paper", "adapt")
+_FACTORIES = {
+    "optimizer": {
+        "adam": "torch.optim.Adam",
+        "adamw": "torch.optim.AdamW",
+        "sgd": "torch.optim.SGD",
+        "lars": "super_selfish.engine.optim.lars.LARS",
+    },
+    "lr_scheduler": {
+        "constant": "super_selfish.engine.optim.schedules.constant_lr",
+        **{name: f'super_selfish.engine.optim.schedules.Schedule("{name}")' for name in CURVES if name != "constant"},
+    },
+}
+"""Factories that names stand for, for suggestions."""
 P = ParamSpec("P")
 Result = TypeVar("Result")
 Subject = TypeVar("Subject")
@@ -67,42 +81,43 @@ class Settings:
 
     def __post_init__(self) -> None:
         _number("lr", self.lr, "a learning rate above 0", self.lr_is_sound)
-        _integer("epochs", self.epochs, 0, "Pass how often to go through the images, epochs=10 say.")
+        _integer("epochs", self.epochs, 0, "Pass the number of passes over the images, such as epochs=10.")
         check_loading(self.batch_size, self.num_workers, self.on_error)
-        _integer("accumulate", self.accumulate, 1, "It is the number of micro-batches a batch is drawn in.")
+        _integer("accumulate", self.accumulate, 1, "It is the number of gradient accumulation steps.")
         _integer("seed", self.seed, None, "The default is 0.")
         if self.clip_grad is not None:
-            _number("clip_grad", self.clip_grad, "None, or the largest gradient norm, above 0", self.clip_is_sound)
+            _number("clip_grad", self.clip_grad, "None, or the maximum gradient norm, above 0", self.clip_is_sound)
         if self.recipe is not None:
-            _choice("recipe", self.recipe, RECIPES)
+            check_choice("recipe", self.recipe, RECIPES)
         if self.polyak is not None:
             _number("polyak", self.polyak, "None, or a decay between 0 and 1 such as 0.999", self.polyak_is_sound)
         for parameter in ("optimizer", "lr_scheduler"):
             if not callable(getattr(self, parameter)):
                 raise ConfigurationError(
                     f"`{parameter}` must be a factory.",
-                    expected="torch.optim.Adam, say" if parameter == "optimizer" else "a function of the optimizer",
-                    received=repr(getattr(self, parameter)),
+                    expected="such as torch.optim.Adam" if parameter == "optimizer" else "a function of the optimizer",
+                    received=f"{parameter}={getattr(self, parameter)!r}",
+                    fix=did_you_mean(getattr(self, parameter), _FACTORIES[parameter]),
                 )
-        _choice("precision", self.precision, ("32", "bf16", "16"))
-        _choice("compile", self.compile, (False, True))
-        _choice("sync_bn", self.sync_bn, ("auto", False, True))
-        _choice("scheduler_interval", self.scheduler_interval, ("step", "epoch"))
-        _choice("on_nonfinite", self.on_nonfinite, ("raise", "skip", "ignore"))
-        _integer("nonfinite_limit", self.nonfinite_limit, 0, "It is the number of updates that may be skipped.")
+        check_choice("precision", self.precision, ("32", "bf16", "16"))
+        check_choice("compile", self.compile, (False, True))
+        check_choice("sync_bn", self.sync_bn, ("auto", False, True))
+        check_choice("scheduler_interval", self.scheduler_interval, ("step", "epoch"))
+        check_choice("on_nonfinite", self.on_nonfinite, ("raise", "skip", "ignore"))
+        _integer("nonfinite_limit", self.nonfinite_limit, 0, "It is the maximum number of skipped steps.")
         if self.worker_timeout is not None:
             _number("worker_timeout", self.worker_timeout, "None, or seconds above 0", self.timeout_is_sound)
-        _choice("allow_dataset_change", self.allow_dataset_change, (False, True))
-        _choice("requeue", self.requeue, (False, True))
-        _choice("resume", self.resume, (False, "auto", True))
+        check_choice("allow_dataset_change", self.allow_dataset_change, (False, True))
+        check_choice("requeue", self.requeue, (False, True))
+        check_choice("resume", self.resume, (False, "auto", True))
         interval(self.checkpoint_every)
         if self.watch is not None:
-            _integer("watch", self.watch, 0, "It is the number of images that are measured each epoch.")
-        _integer("keep", self.keep, 1, "It is the number of checkpoints that stay.")
+            _integer("watch", self.watch, 0, "It is the number of images to monitor every epoch.")
+        _integer("keep", self.keep, 1, "It is the number of checkpoints to keep.")
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
                 raise ConfigurationError(
-                    "`callbacks` are told what happens.",
+                    "`callbacks` must be `Callback` instances.",
                     expected="instances of super_selfish.training.Callback",
                     received=repr(callback),
                 )
@@ -124,11 +139,11 @@ class Settings:
         return self.worker_timeout is not None and 0 < self.worker_timeout < math.inf
 
     def for_loader(self) -> dict[str, Any]:
-        """What the training loader gets beside the arguments of its stage."""
+        """Further arguments of the training loader."""
         return {"seed": self.seed, "on_error": self.on_error, "timeout": self.worker_timeout}
 
     def as_json(self) -> dict[str, Any]:
-        """The settings that shape the result, as JSON values."""
+        """The settings that affect the result, as JSON values."""
         return {
             "lr": self.lr,
             "optimizer": _name(self.optimizer),
@@ -148,13 +163,13 @@ class Settings:
 
 
 def interval(value: int | str | None) -> tuple[int, float]:
-    """How often to write a checkpoint: in steps, and in seconds; 0 where the other counts.
+    """The checkpoint interval in steps and in seconds; 0 for the one that is not used.
 
     Args:
         value: ``checkpoint_every`` of ``supervise``.
 
     Raises:
-        ConfigurationError: If it is none.
+        ConfigurationError: If it is no interval.
 
     Examples:
         >>> interval("10min"), interval(500), interval(None)
@@ -209,9 +224,3 @@ def _integer(name: str, value: Any, least: int | None, fix: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
         expected = "an integer" if least is None else f"an integer of at least {least}"
         raise ConfigurationError(f"`{name}` is out of range.", expected=expected, received=f"{name}={value!r}", fix=fix)
-
-
-def _choice(name: str, value: Any, allowed: Sequence[str | bool]) -> None:
-    if not any(value == choice and type(value) is type(choice) for choice in allowed):
-        expected = " or ".join(map(repr, allowed))
-        raise ConfigurationError(f"`{name}` is unknown.", expected=expected, received=f"{name}={value!r}")

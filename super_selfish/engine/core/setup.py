@@ -27,25 +27,27 @@ from super_selfish.models.shapes import check_decoded, check_outputs, expected_c
 
 
 class ImageOptions(TypedDict, total=False):
-    """What an image means; keyword arguments of every constructor.
+    """How images are read; keyword arguments of every constructor.
 
     Attributes:
-        resolution: Side in px, or (height, width): images are scaled to cover it and cropped in the middle. None:
-            225 for files; arrays, tensors and data sets of one size stay as they are, but at least 32.
-        channels: None: that of the images if all are alike, else 3. Grey is repeated, colour averaged. Alpha is dropped
-            unless it makes up this number: 4 keeps the alpha channel, or the fourth band, of RGB.
-        value_range: (low, high) that become 0 and 1 in images that are not uint8; ``"auto"``: a sample, ``"all"``: all.
-        normalize: None, ``"dataset"``, or (means, standard deviations) per channel on the scale of 0 to 1.
-        max_pixels: Larger images are refused before they are decoded.
+        resolution: Side in px, or (height, width). Images are resized to cover it and center-cropped. None: 225 for
+            files; the size of arrays, tensors and data sets whose images all have one size, but at least 32.
+        channels: Number of channels; None: that of the images if it is the same for all, else 3. Greyscale images are
+            repeated, colour images averaged. Alpha is dropped unless it makes up this number: 4 keeps the alpha
+            channel, or the fourth band, of RGB.
+        value_range: (low, high), mapped to 0 and 1 in images that are not uint8; ``"auto"``: estimated from a sample;
+            ``"all"``: from all images.
+        normalize: None, ``"dataset"``, or (mean, standard deviation) per channel on the scale [0, 1].
+        max_pixels: Maximum number of pixels of an image; larger ones are refused before decoding.
         fill: Value of pixels that are declared to hold no data and of NaN, on the scale of the files. None: the lower
             end of the value range; NaN is an error.
-        background: Colour that transparent images are blended with: one number, or red, green and blue, from 0 to 1.
-        cache: ``"resized"``: keep 8-bit images of files on disk once they are scaled and cropped, in the user's cache
-            folder; a path: in this folder. No part of what is trained or stored: other runs may do without.
-        weights: Where the backbone starts: the name of a training, a file of weights, a ``state_dict()`` or a network.
-            No part of what is stored either.
-        image_key: Where the items of a data set hold the image, if they hold several: a key of a dict, or a place in a
-            tuple. No part of what is stored either.
+        background: Colour that transparent images are blended with: one number, or red, green and blue, in [0, 1].
+        cache: ``"resized"``: slow-to-decode files are decoded once and cached as resized 8-bit images in the user's
+            cache folder; or the path of another folder. Not saved; does not affect results.
+        weights: Initial weights of the backbone: name of a training, weights file, ``state_dict()`` or network. Not
+            saved.
+        image_key: Position of the image in items that hold several: a key of a dictionary, or an index of a tuple. Not
+            saved.
     """
 
     resolution: int | tuple[int, int] | None
@@ -106,9 +108,6 @@ class Setup:
             DataError: If the images cannot be used.
             ConfigurationError: If an option is unknown or out of range.
         """
-        unknown = set(options) - set(ImageOptions.__annotations__)
-        if unknown:
-            raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
         options = cast(ImageOptions, {key: value for key, value in options.items() if value is not None})
         folder = chosen_folder(options.pop("cache", None))
         weights = StartingWeights(options.pop("weights")) if "weights" in options else None

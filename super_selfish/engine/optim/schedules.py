@@ -12,7 +12,15 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from super_selfish.errors import ConfigurationError, Rule, check_argument, check_arguments, is_count, is_number
+from super_selfish.errors import (
+    ConfigurationError,
+    Rule,
+    check_argument,
+    check_arguments,
+    check_choice,
+    is_count,
+    is_number,
+)
 
 CURVES = ("constant", "cosine", "steps", "exponential")
 _FRACTION = Rule(lambda fraction: is_number(fraction, 0, 1), "a fraction of the run, in [0, 1]")
@@ -70,10 +78,7 @@ class Schedule:
     follows_run: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.curve not in CURVES:
-            raise ConfigurationError(
-                "`curve` is unknown.", expected=" or ".join(map(repr, CURVES)), received=f"curve={self.curve!r}"
-            )
+        check_choice("curve", self.curve, CURVES)
         check_arguments(RULES, vars(self))
         if self.curve == "exponential":
             check_argument(0 < self.end <= 1 and self.begin < 1, "end", self.end, "above 0, with `begin` below 1")
