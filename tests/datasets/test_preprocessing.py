@@ -9,11 +9,10 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
-from super_selfish.datasets import fitting
 from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.datasets.sources import open_source
 from super_selfish.errors import CheckpointError, ConfigurationError, DataError
-from super_selfish.images import functional
+from super_selfish.images import fitting, functional
 from super_selfish.images.image_files import Header
 
 
