@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from super_selfish.datasets.image_dataset import ImageDataset
+from super_selfish.datasets.labels import with_classes
 from super_selfish.datasets.preprocessed import Preprocessing
 from super_selfish.datasets.preprocessing import fit_preprocessing
 from super_selfish.datasets.sources import open_source
@@ -19,6 +21,7 @@ from super_selfish.datasets.survey import survey
 from super_selfish.errors import CheckpointError, ConfigurationError, DataError
 from super_selfish.images import functional
 from super_selfish.images.fitting import Fit
+from super_selfish.images.image_files import AlphaRule
 from super_selfish.supervisors import all_supervisors
 
 SIZE = (48, 48)
@@ -131,6 +134,32 @@ def test_a_survey_counts_them(tmp_path: Path) -> None:
     undeclared = tmp_path / "nan"
     undeclared.mkdir()
     assert len(survey(folder(undeclared, float("nan"), declared=False)).unreadable) == 2
+
+
+def test_exact_copies_may_have_pixels_without_data(tmp_path: Path) -> None:
+    root = folder(tmp_path, float("nan"))
+    (root / "again.tif").write_bytes((root / "00.tif").read_bytes())
+    found = survey(root)
+    assert found.copies == [("00.tif", "again.tif")]
+    assert not found.duplicates
+    assert not found.unreadable
+
+
+def test_other_labels_leave_pixels_as_they_are(tmp_path: Path) -> None:
+    for place, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        folder(tmp_path / name, -9999.0, count=4)
+        rgba = np.random.default_rng(place).integers(0, 256, (48, 48, 4), np.uint8)
+        Image.fromarray(rgba).save(tmp_path / name / "transparent.png")
+    source = open_source(tmp_path)
+    other = with_classes(source, ["b", "a"])
+    assert [source.load(index).label for index in (0, 5)] == [0, 1]
+    assert [other.load(index).label for index in (0, 5)] == [1, 0]
+    missing = other.load(0).missing
+    assert missing is not None
+    assert missing.sum() == 600
+    assert other.examine(0)[0].missing is not None
+    assert other.with_alpha(AlphaRule(4)).read(4).shape == (48, 48, 4)
 
 
 def deep(count: int, highest: int) -> np.ndarray:

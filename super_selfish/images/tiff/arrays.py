@@ -113,7 +113,7 @@ def _asarray(part: Any) -> npt.NDArray[Any]:
         if "imagecodecs" not in str(error):
             raise
         name = getattr(getattr(part, "keyframe", part), "compression", None)
-        what = f"its compression ({getattr(name, 'name', name)}) needs another package."
+        what = f"its compression ({getattr(name, 'name', name)}) needs another package, or it is damaged or cut short."
         raise DataError(what, fix="Run `pip install imagecodecs`.") from error
     return values
 
