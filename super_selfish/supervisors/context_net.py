@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -21,6 +22,8 @@ from super_selfish.models.decoders import resized_to
 from super_selfish.models.shapes import feature_shape
 from super_selfish.pretext.inpainting import CONTEXT_RULES, ContextDataset
 from super_selfish.pretext.preview import CaptionedImage, Preview
+
+logger = logging.getLogger("super_selfish")
 
 RULES = {
     **{{"fill": "block_fill"}.get(name, name): rule for name, rule in CONTEXT_RULES.items()},
@@ -111,6 +114,8 @@ class ContextNetSupervisor(GanSupervisor):
         d_steps: int = 1,
         **images: Unpack[ImageOptions],
     ) -> None:
+        if images.get("fill") is not None and block_fill is None:
+            logger.warning("`fill` is the value of missing pixels; the fill of erased blocks is `block_fill`.")
         networks = {"backbone": backbone, "predictor": predictor, "discriminator": discriminator}
         setup = Setup.of(dataset, images, **networks, loss=loss, fake_loss=fake_loss)
         super().__init__(

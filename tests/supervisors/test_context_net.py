@@ -194,3 +194,8 @@ def test_files_from_before_call_the_colour_of_blocks_fill():
     now = {"supervisor": "context_net", "arguments": {"block_fill": 0.5, "fill": 7.0}}
     assert stored_arguments(now) == now["arguments"]
     assert stored_arguments({"supervisor": "rotate_net", "arguments": {"fill": 7.0}}) == {"fill": 7.0}
+
+
+def test_fill_without_block_fill_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    ContextNetSupervisor(backbone="small_resnet", channels=3, resolution=32, fill=0.5)
+    assert "block_fill" in caplog.text
