@@ -181,7 +181,7 @@ class Trainer:
             undo.callback(Followers(supervisor).record_if_trained)
             undo.callback(supervisor.eval)
             undo.callback(run.detach)
-            undo.callback(setattr, supervisor, "run", None)
+            undo.callback(setattr, supervisor, "_run", None)
             undo.callback(run.emit, "on_train_end")
             size = supervisor.preprocessing.resolution
             undo.enter_context(explained_memory_errors(run, supervisor.device, size, supervisor.splits_batches))
