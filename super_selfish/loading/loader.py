@@ -206,7 +206,7 @@ class TrainLoader:
 
     def forget(self) -> None:
         """Take back a batch that was read and not handed out."""
-        self._read = 0
+        self._pass.read = 0
 
     @property
     def in_batch(self) -> bool:
