@@ -62,6 +62,7 @@ EASY = {
     "momentum_contrast": {"queue_size": 0, "m": 0.9, "views": TINTED, "bn_splits": 1},
     # rows that begin at random are noise for an epoch; of so few images all others are negatives
     "instance_discrimination": {"bank_init": "forward", "views": TINTED, "t": 0.1},
+    "pirl": {"centred": False},  # the statistics of eight embeddings are noise
     "contrastive_predictive_coding": {  # one step, told by brightness and tint
         "views": CPCTransform(0, elastic=0.0, gamma=0.0, jitter_p=0.0, grey=0.0),
         "loss": CPCLoss(k=1, ignore=0, scale=1.0),

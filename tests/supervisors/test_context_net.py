@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import super_selfish
 from super_selfish.engine.persistence import stored_arguments
 from super_selfish.models import ChannelwiseFC, SmallResNet
-from super_selfish.supervisors import ContextNetSupervisor
+from super_selfish.supervisors import ContextNetSupervisor, RotateNetSupervisor
 
 QUIET = {"verbose": False, "name": "store/test"}
 
@@ -188,12 +188,13 @@ def test_arguments_out_of_range(argument: str, value: Any) -> None:
         make(pictures(), **{argument: value})
 
 
-def test_files_from_before_call_the_colour_of_blocks_fill():
+def test_files_of_0_1_0_call_block_fill_fill() -> None:
     before = {"supervisor": "context_net", "arguments": {"p": 0.3, "fill": 0.5}}
-    assert stored_arguments(before) == {"p": 0.3, "block_fill": 0.5}
+    assert stored_arguments(ContextNetSupervisor, before) == {"p": 0.3, "block_fill": 0.5}
     now = {"supervisor": "context_net", "arguments": {"block_fill": 0.5, "fill": 7.0}}
-    assert stored_arguments(now) == now["arguments"]
-    assert stored_arguments({"supervisor": "rotate_net", "arguments": {"fill": 7.0}}) == {"fill": 7.0}
+    assert stored_arguments(ContextNetSupervisor, now) == now["arguments"]
+    other = {"supervisor": "rotate_net", "arguments": {"fill": 7.0}}
+    assert stored_arguments(RotateNetSupervisor, other) == {"fill": 7.0}
 
 
 def test_fill_without_block_fill_is_reported(caplog: pytest.LogCaptureFixture) -> None:
