@@ -1,4 +1,4 @@
-"""What algorithms with a memory bank share: find an image's own row among those of other images."""
+"""Base class of algorithms with a memory bank: contrast an image with the bank entries of other images."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ BANK_RULES = {
     "bank_init": one_of("random", "forward"),
     "bank_precision": one_of("32", "16"),
 }
-"""For the arguments that these algorithms have in common."""
+"""Rules for the arguments that these algorithms have in common."""
 
 LossType = Literal["info_nce", "nce"]
 BankInit = Literal["random", "forward"]
@@ -60,29 +60,29 @@ BankPrecision = Literal["32", "16"]
 
 
 class BankSupervisor(Supervisor):
-    """Trains embeddings to be alike to the bank's row of their own image, and unlike those of others.
+    """Trains embeddings to match the bank entry of their own image, contrasted with entries of other images.
 
-    A subclass says what goes into the banks (:meth:`embeddings`) and what is compared with them (:meth:`contrast`).
+    A subclass defines the embeddings that the banks store (:meth:`embeddings`) and calls :meth:`contrast` in its loss.
 
     Args:
         model: The network.
-        dataset: The exercises, whose items end in the index of the image.
-        loss: Criterion of (logits, index of the positive), which is 0; cross entropy if None.
+        dataset: Data set of the pretext task, whose items end with the index of the image.
+        loss: Criterion of (logits, index of the positive); the index is always 0. None: cross entropy.
         embedding_size: Length of the embeddings.
-        n: Negatives of an anchor; 0, or as many as there are other images: all of them.
+        n: Number of negatives per anchor. 0: all other images.
         t: Temperature.
-        memory_m: Weight of the new embedding when a row is updated; the row it had has the rest.
+        memory_m: Weight of the new embedding in the update of a bank entry, in [0, 1]; 1 replaces the entry.
         loss_type: ``"info_nce"``, or ``"nce"``: noise-contrastive estimation with a constant Z.
-        shared_negatives: Draw n different rows a step for the whole batch, an anchor's own being left out; else n for
-            each anchor, with replacement, which costs many times as much.
-        bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained network gives, which takes one pass.
-        bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory, unless all rows are negatives
-            (n=0), which are read in 32 bits.
+        shared_negatives: Draw n distinct entries per step for the whole batch, and mask an anchor's own entry. False: n
+            per anchor, with replacement, which is many times slower.
+        bank_init: ``"random"``, or ``"forward"``: embeddings of the untrained network (one pass over the images).
+        bank_precision: Bits per value of the bank. ``"16"`` halves the memory, except with n=0: all entries are then
+            negatives and are converted to 32 bits.
         setup: Images and arguments.
 
     Attributes:
         memory: The bank.
-        constants: Of NCE, one module for each bank.
+        constants: NCE losses with their constants Z, one module per bank.
     """
 
     former_defaults: ClassVar[Mapping[str, Any]] = {"centred": False}
@@ -105,7 +105,7 @@ class BankSupervisor(Supervisor):
         setup: Setup,
     ) -> None:
         one_loss = loss_type == "info_nce" or loss is None
-        check_argument(one_loss, "loss", loss, 'None where loss_type="nce"', "Or leave `loss_type` out.")
+        check_argument(one_loss, "loss", loss, 'None with loss_type="nce"', "Or leave out `loss_type`.")
         super().__init__(model, dataset, loss, setup=setup)
         self.embedding_size = embedding_size
         self.n = n
@@ -120,7 +120,7 @@ class BankSupervisor(Supervisor):
         self._new: list[tuple[Tensor, ...]] = []
 
     def new_bank(self) -> BatchedMemory:
-        """A bank with a row for each image, and its constant."""
+        """A new bank with one entry per image; with NCE, its loss is added to ``constants``."""
         images = 0 if self.dataset is None else len(self.dataset)
         if self.loss_type == "nce":
             self.constants.append(NCELoss(max(1, images)))
@@ -133,28 +133,28 @@ class BankSupervisor(Supervisor):
 
     @abstractmethod
     def embeddings(self, data: Any) -> tuple[Tensor, ...]:
-        """What the banks take of a batch: rows of length one (batch, embedding_size), a tensor for each bank."""
+        """L2-normalised embeddings (batch, embedding_size) to store, one tensor per bank."""
 
     def _follow_images(self, before: npt.NDArray[np.int64] | None, now: npt.NDArray[np.int64] | None) -> None:
         if before is None or now is None or len(before) != len(self.memory):
-            return  # the bank begins anew
+            return  # the bank is reinitialised
         _, theirs, ours = np.intersect1d(before, now, return_indices=True)
         for bank in self.banks():
             rows = bank.memory[torch.from_numpy(theirs).to(bank.memory.device)]
             bank.resize(len(now))
             bank.memory[torch.from_numpy(ours).to(bank.memory.device)] = rows
-        logger.warning("The bank keeps the rows of %d images; %d are new.", len(ours), len(now) - len(ours))
+        logger.warning("The bank keeps the entries of %d images; %d images are new.", len(ours), len(now) - len(ours))
         self.is_same_dataset = True
 
     def _prepare(self, train_loader: TrainLoader) -> None:
         self._new.clear()
         dataset = self.dataset if train_loader.dataset is None else train_loader.dataset
         if not (self.forwards_as_planned or hasattr(dataset, "__len__")):
-            return  # an own `_forward` may use no bank
+            return  # a custom `_forward` may not use the bank
         images, begins, others = image_count(dataset), self._cursor.step == 0, len(self.memory)
         if others != images or not self.is_same_dataset:
             if not begins:
-                logger.warning("The bank was of %d other images, and begins anew with %d.", others, images)
+                logger.warning("The bank of %d other images is reinitialised for %d images.", others, images)
             for bank in self.banks():
                 bank.resize(images)
             for constant in self.constants:
@@ -163,7 +163,7 @@ class BankSupervisor(Supervisor):
         for constant in self.constants:
             constant.images = images  # type: ignore[assignment]
         if self.n >= images:
-            logger.warning("n=%d negatives: there are only %d other images; all are used.", self.n, images - 1)
+            logger.warning("n=%d is more than the %d other images; all of them are negatives.", self.n, images - 1)
         if self.forwards_as_planned:
             check_indexed(dataset, images)
         if begins and self.bank_init == "forward":
@@ -172,15 +172,15 @@ class BankSupervisor(Supervisor):
     def contrast(
         self, anchors: Tensor, bank: BatchedMemory, indices: Tensor, positives: Tensor | None = None
     ) -> Tensor:
-        """The loss of finding each anchor's own row of a bank among its negatives, mean over the batch.
+        """Contrastive loss of anchors against their own bank entries and negatives, averaged over the batch.
 
-        Every call within a step uses the same negatives.
+        All calls within a step use the same negatives.
 
         Args:
-            anchors: (batch, embedding_size), rows of length one.
-            bank: Of which the rows are constants.
-            indices: The anchors' images (batch,).
-            positives: What is to be found in place of the own rows (batch, embedding_size).
+            anchors: L2-normalised embeddings (batch, embedding_size).
+            bank: Bank of positives and negatives; its entries get no gradient.
+            indices: Indices of the anchors' images (batch,).
+            positives: Positives (batch, embedding_size) to use instead of bank entries.
         """
         logits = self.logits(anchors, bank, indices, positives)
         target = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
@@ -190,7 +190,7 @@ class BankSupervisor(Supervisor):
         return self.loss(logits, target)
 
     def logits(self, anchors: Tensor, bank: BatchedMemory, indices: Tensor, positives: Tensor | None = None) -> Tensor:
-        """Similarities (batch, 1 + negatives) over the temperature: the positive first, -∞ for what is no negative."""
+        """Logits (batch, 1 + negatives): cosine similarity / temperature, positive first; -∞ masks own entries."""
         key = make_key(0 if self._settings is None else self._settings.seed, self._cursor.step, "negatives")
         own = bank[indices] if positives is None else positives
         if not self.shared_negatives:
@@ -203,11 +203,11 @@ class BankSupervisor(Supervisor):
         return logits
 
     def remember(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> None:
-        """Let the banks take codes once the weights are updated, if the loss is trained on.
+        """Store embeddings in the banks after the next optimizer step, if the loss is used for training.
 
         Args:
-            embeddings: As :meth:`embeddings` gives them.
-            indices: Of their images (batch,).
+            embeddings: One tensor per bank, as :meth:`embeddings` returns them.
+            indices: Indices of their images (batch,).
         """
         if self.training:
             new = *(gather(embedding.detach()) for embedding in embeddings), gather(indices)
@@ -237,7 +237,7 @@ class BankSupervisor(Supervisor):
 
     @torch.no_grad()
     def _embed_all(self, dataset: Any, train_loader: TrainLoader) -> None:
-        """Fill the banks with what the network gives now; images that cannot be read keep a random row."""
+        """Fill the banks with embeddings of the current network; unreadable images keep random entries."""
         keyed = KeyedDataset(dataset, train_loader.seed, self.collate_fn, "raise")
         collate = Collator(isinstance(dataset, PretextDataset) and dataset.batched, self.collate_fn)
         count = max(1, train_loader.batch_size)
@@ -253,16 +253,16 @@ class BankSupervisor(Supervisor):
     def preview_neighbours(
         self, shown: Sequence[tuple[str, Tensor]], anchors: Tensor, bank: BatchedMemory, indices: Tensor
     ) -> tuple[list[list[CaptionedImage]], float | None]:
-        """Rows of a preview: what is shown of an image, the image, and after training its nearest neighbours.
+        """Rows of a preview: views of an image, the image and, after training, its nearest neighbours.
 
         Args:
             shown: Captions with images (batch, C, H, W).
-            anchors: Embeddings (batch, embedding_size) of length one.
-            bank: Its rows are compared; of other images than the supervisor's own, the anchors with each other.
+            anchors: L2-normalised embeddings (batch, embedding_size).
+            bank: Bank to search; for images outside the supervisor's data set, the anchors are searched instead.
             indices: Indices of the images (batch,).
 
         Returns:
-            The rows, and the fraction of anchors whose own bank row is the nearest, if there are such rows.
+            The rows, and the fraction of anchors whose own bank entry is nearest; None if the bank was not searched.
         """
         source = getattr(self._shown, "images", None)
         visible = [(caption, self.preprocessing.visible(images)) for caption, images in shown]

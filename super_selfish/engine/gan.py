@@ -1,4 +1,4 @@
-"""Two players, five stages: a network that makes and a discriminator that judges, trained at once."""
+"""Adversarial training: a generator and a discriminator that are updated in one backward pass."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ RULES = {
 
 
 class GanSupervisor(Supervisor):
-    """Trains a network against a discriminator, with the stages of every other supervisor.
+    """Base class of supervisors that train networks against a discriminator.
 
-    ``_forward`` returns the sum of two losses with disjoint gradients: the discriminator's, of fakes that are cut off
-    from what made them, and the maker's, judged by the discriminator as it is. So one backward pass serves both, and
-    one optimizer whose second group of parameters is the discriminator's. A schedule moves both learning rates.
+    ``_forward`` returns the sum of two losses with disjoint gradients. The discriminator loss is computed on detached
+    fake images, and the generator loss on frozen parameters of the discriminator. One backward pass therefore suffices,
+    and one optimizer, whose second parameter group belongs to the discriminator. A learning rate schedule applies to
+    both groups.
 
     Args:
-        model: What makes: a backbone with a predictor behind it.
-        discriminator: What judges: one logit an image, high for real ones; None trains without.
-        dataset: The exercises: a map-style data set.
-        loss: Adversarial criterion of (logits, targets of 0 or 1); binary cross entropy with logits if None.
-        fake_loss: Criterion of (reconstruction, image); squared error if None.
-        collate_fn: Makes a batch of items.
-        d_lr: Learning rate of the discriminator; None: that of the rest.
-        d_steps: Updates of the discriminator for each of the rest.
-        setup: Images and arguments, from the subclasses of this library.
+        model: Network that generates or reconstructs images: a backbone followed by a predictor.
+        discriminator: Network from images to one logit per image, high for real images. None: no adversarial training.
+        dataset: Map-style data set of the pretext task.
+        loss: Adversarial criterion of (logits, targets of 0 or 1). None: binary cross entropy with logits.
+        fake_loss: Criterion of (reconstruction, image). None: mean squared error.
+        collate_fn: Merges a list of items into a mini-batch.
+        d_lr: Learning rate of the discriminator. None: the learning rate of the other networks.
+        d_steps: Number of discriminator updates per generator update.
+        setup: Images and arguments; only for subclasses in this library.
 
     Raises:
         ConfigurationError: If an argument is out of range.
@@ -67,11 +68,11 @@ class GanSupervisor(Supervisor):
         self.d_steps = d_steps
 
     def networks(self) -> list[nn.Module]:
-        """Those of every supervisor, and the discriminator."""
+        """All networks, including the discriminator."""
         return super().networks() + ([] if self.discriminator is None else [self.discriminator])
 
     def parameters_by_loss(self) -> list[list[nn.Parameter]]:
-        """Parameters by the loss that trains them: of all else, then of the discriminator."""
+        """Parameters of the generator loss, followed by those of the discriminator loss."""
         discriminator = [] if self.discriminator is None else list(self.discriminator.parameters())
         own = {id(parameter) for parameter in discriminator}
         discriminator = [parameter for parameter in discriminator if parameter.requires_grad]
@@ -79,12 +80,16 @@ class GanSupervisor(Supervisor):
         return [generator, discriminator] if discriminator else [generator]
 
     def parameter_groups(self, lr: float) -> list[Any]:
-        """A group for each player."""
+        """One parameter group per loss, with its learning rate.
+
+        Args:
+            lr: Learning rate of the generator loss.
+        """
         settings = self._settings
         named = settings is not None and settings.recipe is not None
         recipe = self.training_recipe(str(settings.recipe), settings.epochs) if named and settings else None
-        share = 1.0 if recipe is None else recipe.judged
-        rates = (lr, lr * share if self.d_lr is None else self.d_lr)
+        factor = 1.0 if recipe is None else recipe.judged
+        rates = (lr, lr * factor if self.d_lr is None else self.d_lr)
         return [
             {"params": parameters, "lr": rate}
             for parameters, rate in zip(self.parameters_by_loss(), rates, strict=False)
@@ -92,24 +97,24 @@ class GanSupervisor(Supervisor):
 
     @property
     def is_generator_step(self) -> bool:
-        """Whether all but the discriminator is trained in this step too."""
+        """Whether this step trains all networks, rather than only the discriminator."""
         return self._cursor.step % self.d_steps == 0
 
     def discriminator_loss(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-        """``½ c(D(real), 1) + ½ c(D(fake), 0)``, whose gradient reaches nothing but the discriminator.
+        """``½ c(D(real), 1) + ½ c(D(fake), 0)``; gradients flow to the discriminator only.
 
         Args:
-            real: What the discriminator takes, of real images.
-            fake: The same of fakes.
+            real: Inputs of the discriminator for real images.
+            fake: Inputs of the discriminator for fake images.
         """
         discriminator, precision = cast(nn.Module, self.discriminator), self.model.lowered_to
-        told = [
+        logits = [
             in_lower_precision(precision, discriminator, *(part.detach() for part in inputs)) for inputs in (real, fake)
         ]
-        return (self.adversarial_loss(told[0], 1.0) + self.adversarial_loss(told[1], 0.0)) / 2
+        return (self.adversarial_loss(logits[0], 1.0) + self.adversarial_loss(logits[1], 0.0)) / 2
 
     def discriminator_logits(self, *inputs: Tensor) -> Tensor:
-        """The discriminator's logits, whose gradient reaches the inputs and not the discriminator."""
+        """Logits of the discriminator; gradients flow to the inputs only."""
         discriminator = cast(nn.Module, self.discriminator)
         frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
 
@@ -119,41 +124,43 @@ class GanSupervisor(Supervisor):
         return in_lower_precision(self.model.lowered_to, call, *inputs)
 
     def adversarial_loss(self, logits: Tensor, target: float) -> Tensor:
-        """The adversarial criterion of logits that should say ``target``: 1 for real, 0 for fake."""
+        """Adversarial criterion of logits and one target: 1 for real, 0 for fake."""
         return self.loss(logits, torch.full_like(logits, target))
 
 
 def check_discriminator(discriminator: nn.Module, *shapes: tuple[int, ...]) -> nn.Module:
-    """Make sure that a discriminator gives one logit an image.
+    """Check that a discriminator returns one logit per image.
 
     Args:
         discriminator: The network.
-        *shapes: Of what it takes, without the batch.
+        *shapes: Shapes of its inputs, without the batch dimension.
 
     Returns:
         The discriminator.
 
     Raises:
-        ConfigurationError: If it does not take the inputs, or gives something else.
+        ConfigurationError: If it cannot process the inputs, or the output has another shape.
     """
     expected = f"a network of {' and '.join(str(('batch', *shape)) for shape in shapes)} that returns (batch, 1)"
     if not isinstance(discriminator, nn.Module):
         raise ConfigurationError(
-            "`discriminator` is no network.", expected=expected, received=type(discriminator).__name__
+            "`discriminator` is not a network.", expected=expected, received=type(discriminator).__name__
         )
     device = next((parameter.device for parameter in discriminator.parameters()), torch.device("cpu"))
     try:
         with torch.no_grad(), in_eval_mode(discriminator):
-            told = discriminator(*(torch.zeros(1, *shape, device=device) for shape in shapes))
-    except Exception as error:  # whatever a stranger's network raises becomes one message with its cause
+            logits = discriminator(*(torch.zeros(1, *shape, device=device) for shape in shapes))
+    except Exception as error:  # user-supplied networks may raise anything
         raise ConfigurationError(
-            f"The discriminator cannot judge: {type(error).__name__}: {error}.",
+            f"The discriminator cannot process its inputs: {type(error).__name__}: {error}.",
             expected=expected,
             received=type(discriminator).__name__,
         ) from error
-    if not isinstance(told, Tensor) or told.numel() != 1:
-        shape = tuple(told.shape) if isinstance(told, Tensor) else type(told).__name__
+    if not isinstance(logits, Tensor) or logits.numel() != 1:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ConfigurationError(
-            "The discriminator gives no logit.", expected=expected, received=f"{shape} for a batch of one"
+            "The discriminator does not return one logit per image.",
+            expected=expected,
+            received=f"{shape} for a batch of one",
         )
     return discriminator

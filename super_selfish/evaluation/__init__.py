@@ -1,4 +1,4 @@
-"""What features are worth: with few labels, with many, and without any."""
+"""Evaluation of features: kNN, linear probe and label-free metrics."""
 
 from super_selfish.evaluation.classification import classification_loss, test
 from super_selfish.evaluation.features import extract_features

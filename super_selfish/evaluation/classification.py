@@ -1,4 +1,4 @@
-"""A network's answers on labelled images."""
+"""Evaluation of a network on labelled images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ logger = logging.getLogger("super_selfish")
 
 @validate_keywords()
 def classification_loss(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Share of correct answers (an accuracy, whatever its old name says).
+    """Accuracy: the fraction of correct predictions. The name is that of the release of 2020.
 
     Args:
         outputs: Logits (batch, classes).
@@ -60,23 +60,23 @@ def test(
     verbose: bool = True,
     classes: Sequence[str] | None = None,
 ) -> float:
-    """Evaluate a network on every sample of a data set, in eval mode and without gradient; print the result.
+    """Evaluate a network on all samples of a data set, in eval mode and without gradients, and print the result.
 
     Args:
-        model: Images to outputs; it is in the same mode afterwards.
-        test_dataset: A data set of (image tensor, label), or a folder of classes or (images, labels), which get the
-            preprocessing that the model's backbone was trained with.
-        loss_f: Measure of (outputs, labels), a mean over the batch.
-        batch_size: Samples at a time; the last batch may be smaller and counts by its size.
-        shuffle: Of no influence on the result of a mean.
-        num_workers: Processes that read ahead.
-        collate_fn: Makes a batch of items.
-        verbose: Print the result on stdout, in the first of several processes.
-        classes: Names of the classes by output of the model; None: ``model.classes``, which ``LabelSupervisor`` sets.
-            Labels are matched by these names, so that the data set may lack some of them.
+        model: Network from images to outputs. Its training mode is restored afterwards.
+        test_dataset: A data set of (image tensor, label). A folder of classes and (images, labels) are preprocessed as
+            in the training of the model's backbone.
+        loss_f: Metric of (outputs, labels), averaged over the batch.
+        batch_size: Number of samples per batch; a smaller last batch is weighted by its size.
+        shuffle: Whether to shuffle the samples; the mean does not depend on it.
+        num_workers: Number of data-loading workers.
+        collate_fn: Merges a list of items into a mini-batch.
+        verbose: Print the result on stdout, in the process of rank 0.
+        classes: Names of the classes by output of the model. Labels are matched by name, so the data set may lack some
+            classes. None: ``model.classes``, which ``LabelSupervisor`` sets.
 
     Returns:
-        The mean; an accuracy is a ``Score``, which prints its protocol.
+        The mean over all samples. An accuracy is a ``Score``, which prints its protocol.
 
     Raises:
         DataError: If there are no samples or no labels, or the model does not know one of the classes.
@@ -96,7 +96,7 @@ def test(
             count += len(labels)
             seen.update(labels.flatten().tolist() if known is not None else ())
     if count == 0:
-        raise DataError("There is nothing to test on.", expected="at least one sample", received="none")
+        raise DataError("The test data set is empty.", expected="at least one sample", received="none")
     if known is not None:
         report_classes(range(len(known)), seen, known)
     else:
@@ -162,7 +162,7 @@ def _labelled(model: nn.Module, data: Any, classes: tuple[str, ...] | None, *, c
         return data if classes is None or not isinstance(data, LabelledDataset) else numbered_as(data, classes)
     is_dataset = not isinstance(data, str | tuple | ImageSource) and hasattr(data, "__getitem__")
     if is_dataset and len(data) > 0 and isinstance(data[0], tuple | list) and isinstance(data[0][0], Tensor):
-        return _renumbered(data, classes)  # the user has made tensors of the images, with whatever preprocessing
+        return _renumbered(data, classes)  # already preprocessed by the user
     targets = None
     if not class_ids:
         data, targets = split_targets(data)

@@ -1,4 +1,4 @@
-"""From images to features."""
+"""Feature extraction with a backbone."""
 
 from __future__ import annotations
 
@@ -56,26 +56,25 @@ def extract_features(
     on_error: str = "raise",
     classes: Sequence[str] | None = None,
 ) -> tuple[Features, Labels | None]:
-    """Features of images from a backbone in eval mode, without augmentation.
+    """Extract features of images with a backbone in eval mode, without augmentation.
 
     Args:
-        backbone: Images (batch, C, H, W) in [0, 1] to features.
-        data: A folder (labels are its subfolders), a data set, an array, a tensor, or (images, labels).
-        preprocessing: What images become first; None: what the backbone was trained with, if it came from
-            ``supervisor.get_backbone()``, otherwise what suits the data.
-        batch_size: Images at a time.
-        num_workers: Processes that read ahead.
-        on_error: ``"raise"`` at an unreadable image, or ``"skip"`` it: it then has no row.
-        classes: Names of the classes by label, such as those of the training images
-            (``open_source("train").class_names``): labels are positions in it, whatever classes this data has. Classes
-            that are not in it are numbered after it, and logged. None: as the data numbers them.
+        backbone: Network from images (batch, C, H, W) in [0, 1] to features.
+        data: A folder (whose subfolders are the classes), a data set, an array, a tensor, or (images, labels).
+        preprocessing: Preprocessing of the images. None: the preprocessing of the backbone's training, if it comes from
+            ``supervisor.get_backbone()``; otherwise it is fitted to the data.
+        batch_size: Number of images per batch.
+        num_workers: Number of data-loading workers.
+        on_error: What to do with unreadable images: ``"raise"``, or ``"skip"``, which leaves out their rows.
+        classes: Class names by label, such as ``open_source("train").class_names``; labels are indices into it. Other
+            classes are numbered after these, and logged. None: the numbering of the data.
 
     Returns:
-        Float32 features (N, D), maps averaged over space, and integer labels (N,), or None if there are none.
+        Float32 features (N, D), where feature maps are average-pooled, and integer labels (N,) or None.
 
     Raises:
-        DataError: If an image cannot be read, or none of the images is of a class in ``classes``.
-        ConfigurationError: If the data is none of the above, or ``classes`` is no list of names.
+        DataError: If an image cannot be read, or no image is of a class in ``classes``.
+        ConfigurationError: If the type of ``data`` is not supported, or ``classes`` is not a list of names.
 
     Examples:
         >>> x, y = extract_features(nn.Flatten(), (np.zeros((4, 32, 32, 3), np.uint8), [0, 1, 0, 1]))
@@ -101,7 +100,7 @@ def extract_named(
     num_workers: int = 0,
     on_error: str = "raise",
 ) -> tuple[Features, Labels | None, list[str]]:
-    """As :func:`extract_features`, with the name of every image."""
+    """Like :func:`extract_features`, and also return the name of each image."""
     images = prepared(backbone, data, preprocessing)
     device = next((parameter.device for parameter in backbone.parameters()), torch.device("cpu"))
     loader: DataLoader[Any] = DataLoader(
@@ -120,7 +119,7 @@ def extract_named(
             if batch.failures and on_error == "raise":
                 raise UnreadableImage(batch.failures[0][1])
             for index, reason in batch.failures:
-                logger.warning("Image %d is skipped: %s", index, reason)
+                logger.warning("Skipped image %d: %s", index, reason)
             if batch.data is None:
                 continue
             read += batch.indices
@@ -130,14 +129,14 @@ def extract_named(
             labelled = labelled and bool(has_label.all())
     if not features:
         raise DataError(
-            "None of the images can be read.", expected="at least one", received=f"{len(images)} unreadable"
+            "None of the images can be read.", expected="at least one", received=f"{len(images)} unreadable images"
         )
     names = [images.name(index) for index in read]
     return torch.cat(features).numpy(), torch.cat(labels).numpy() if labelled else None, names
 
 
 def prepared(backbone: nn.Module, data: object, preprocessing: Preprocessing | None) -> ImageDataset:
-    """Data as images that fit a backbone."""
+    """Convert data to a data set of images, preprocessed for a backbone."""
     chosen = preprocessing if preprocessing is not None else getattr(backbone, "preprocessing", None)
     if isinstance(chosen, Preprocessing):
         return ImageDataset.from_(data, chosen)
@@ -148,19 +147,19 @@ def prepared(backbone: nn.Module, data: object, preprocessing: Preprocessing | N
 
 
 def _readable(items: list[Item]) -> Batch:
-    """A batch of the images that could be read, and the reasons why others could not."""
+    """A batch of the readable images, with the errors of the unreadable ones."""
     batch = Collator()([item for item in items if item.sample is not None] or items)
     batch.failures = [failure for item in items for failure in item.failures]
     return batch
 
 
 def pooled(features: Tensor) -> Tensor:
-    """A map (batch, C, H, W) averaged over space; a vector as it is."""
+    """Average-pool feature maps (batch, C, H, W); other features are returned unchanged."""
     return features.mean((2, 3)) if features.ndim == 4 else features
 
 
 def preprocess_batch(images: Any, preprocessing: Preprocessing) -> Tensor:
-    """One image, a list of them or a batch, as float32 (N, C, H, W) on the CPU."""
+    """Preprocess an image, a list of images or a batch: float32 (N, C, H, W) on the CPU."""
     single = isinstance(images, str | PILImage.Image) or hasattr(images, "__fspath__")
     if isinstance(images, np.ndarray | Tensor):
         single = images.ndim < 4
@@ -169,7 +168,7 @@ def preprocess_batch(images: Any, preprocessing: Preprocessing) -> Tensor:
 
 
 def as_network_input(images: Sequence[Any], preprocessing: Preprocessing) -> Tensor:
-    """Images of an :class:`ImageDataset` as float32 (N, C, H, W) on the CPU; N may be 0."""
+    """Collate images of an :class:`ImageDataset` to float32 (N, C, H, W) on the CPU; N may be 0."""
     if not images:
         return torch.zeros(0)
     batch: Batch = Collator()([Item(index, (image,)) for index, image in enumerate(images)])

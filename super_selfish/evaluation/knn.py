@@ -1,4 +1,4 @@
-"""Weighted k nearest neighbours: the accuracy of features without any training."""
+"""Weighted k-nearest-neighbour classification of features, without training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from super_selfish.evaluation.score import (
     refuse_leak,
 )
 
-_BLOCK = 1 << 24  # similarities that are held at once: 64 MiB
+_BLOCK = 1 << 24  # number of similarities in memory: 64 MiB
 
 
 @validate_keywords()
@@ -36,26 +36,27 @@ def knn(
     groups: Groups | None = None,
     test_groups: Groups | None = None,
 ) -> Score:
-    """Accuracy of a vote among the k most similar training images, each weighing exp(cosine / t).
+    """Accuracy of k-nearest-neighbour classification by cosine similarity, with votes weighted by exp(cosine / t).
 
-    Without a test set, each image is judged by all others (leave-one-out), or by the images of all other groups.
+    Without a test set, each image is classified by all other images (leave-one-out), or by the images of all other
+    groups (leave-one-group-out).
 
     Args:
         x: Training features (train, dim).
         y: Training labels (train,): any integers.
         test_x: Test features (test, dim).
-        test_y: Test labels (test,); one that no training image has counts as wrong.
-        k: Number of neighbours, at least 1; clamped to the images available.
-        t: Temperature, positive; the smaller, the more the nearest neighbour decides.
-        groups: What each training image belongs to, such as a patient (train,).
-        test_groups: The same for the test images (test,); together with `groups`, to refuse a leak.
+        test_y: Test labels (test,). A label that does not occur in training counts as an error.
+        k: Number of neighbours, at least 1; clamped to the number of available images.
+        t: Temperature, positive. A smaller value gives the nearest neighbours more weight.
+        groups: Group of each training image, such as a patient (train,).
+        test_groups: Group of each test image (test,). With both arguments, groups in both sets are an error.
 
     Returns:
         The accuracy in [0, 1] with its protocol.
 
     Raises:
-        DataError: Features or labels are missing, not finite, or do not fit one another.
-        ConfigurationError: `k` or `t` cannot work, nothing is left to vote, or a group is on both sides.
+        DataError: If features or labels are missing, not finite, or of different lengths.
+        ConfigurationError: If `k` or `t` is out of range, there are no neighbours, or a group is in both sets.
 
     Examples:
         >>> knn([[1.0, 0.0], [0.0, 1.0]], [3, 8], [[0.9, 0.1], [0.2, 0.9]], [3, 8], k=1)
@@ -63,12 +64,14 @@ def knn(
 
     References:
         Wu, Xiong, Yu and Lin, "Unsupervised feature learning via non-parametric instance discrimination", 2018.
-        Their setting for ImageNet is k=200; k=20 with t=0.07 is what later papers quote.
+        They use k=200 for ImageNet; later papers report k=20 with t=0.07.
     """
     train = as_features(x)
     if test_x is None:
         if test_y is not None:
-            raise ConfigurationError("`test_y` came without `test_x`.", fix="Pass both, or neither for leave-one-out.")
+            raise ConfigurationError(
+                "`test_y` was passed without `test_x`.", fix="Pass both, or neither for leave-one-out."
+            )
         truth = as_labels(y, len(train))
         counts = f"leave-one-out over {len(train)} images"
         available = len(train) - 1
@@ -82,7 +85,7 @@ def knn(
         counts = f"{len(train)} train / {len(test)} test images"
         available = len(train)
     predicted = knn_predict(train, y, test_x, k, t, groups, test_groups)
-    shown = f"k={k}" if k <= available else f"k={available} (all; asked for {k})"
+    shown = f"k={k}" if k <= available else f"k={available} (all; {k} requested)"
     protocol = f"kNN: {shown}, t={t:g}, cosine, {counts}, {train.shape[1]} features"
     return Score(float(np.mean(predicted == truth)), protocol)
 
@@ -97,12 +100,12 @@ def knn_predict(
     groups: Groups | None = None,
     test_groups: Groups | None = None,
 ) -> Integers:
-    """The labels that the neighbours vote for; arguments and errors as in :func:`knn`.
+    """Predict labels by k-nearest-neighbour classification. Arguments and errors are those of :func:`knn`.
 
-    Among equally similar images the first in `x` are taken, among classes with equal votes the smallest label.
+    Ties between similarities are broken by the order in `x`, and ties between votes by the smallest label.
 
     Returns:
-        Labels (test,), or (train,) without a test set; each is a label of the training images.
+        Predicted labels (test,), or (train,) without a test set.
 
     Examples:
         >>> knn_predict([[1.0, 0.0], [0.0, 1.0], [0.1, 1.0]], [3, 8, 8], [[0.5, 1.0]], k=2)
@@ -132,23 +135,23 @@ def knn_predict(
 
 
 def _own_groups(train: int, test: int | None, groups: Groups | None, test_groups: Groups | None) -> Integers | None:
-    """Leave-one-out: a number for each image; images of equal number do not vote for each other. Else None."""
+    """Groups (train,) of leave-one-out classification, where an image is no neighbour of its own group; else None."""
     if test is not None:
         if (groups is None) != (test_groups is None):
             missing = "groups" if groups is None else "test_groups"
             raise ConfigurationError(
-                f"`{missing}` is missing: whether a group is on both sides cannot be checked.",
+                f"`{missing}` is missing, so groups in both training and test set cannot be detected.",
                 expected="both `groups` and `test_groups`, or neither",
             )
         if groups is not None and test_groups is not None:
             refuse_leak(as_groups(groups, train), as_groups(test_groups, test, "test_groups"))
         return None
     if test_groups is not None:
-        raise ConfigurationError("`test_groups` came without `test_x`.", fix="For leave-one-out pass `groups` alone.")
+        raise ConfigurationError("`test_groups` was passed without `test_x`.", fix="For leave-one-out, pass `groups`.")
     own = np.arange(train, dtype=np.int64) if groups is None else number_groups(as_groups(groups, train))
     if own.max() == 0:
         raise ConfigurationError(
-            "Leave-one-out has nobody left to vote.",
+            "Leave-one-out has no neighbours left.",
             expected="at least two images" if groups is None else "at least two groups",
             received="one",
             fix="Pass more images, or a test set.",
@@ -157,26 +160,26 @@ def _own_groups(train: int, test: int | None, groups: Groups | None, test_groups
 
 
 def _normalised(rows: torch.Tensor) -> torch.Tensor:
-    """Rows of length 1 as float32; zero rows stay zero."""
-    # scaled first: the squares of huge or tiny numbers would leave the range
+    """L2-normalised rows as float32; zero rows stay zero."""
+    # scale first: squares of very large or small numbers would overflow or underflow
     rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
     length: torch.Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return (rows / length.clamp_min(0.5)).float()  # 1 or more, or 0
 
 
 def _vote(similarity: torch.Tensor, labels: torch.Tensor, classes: int, k: int, t: float) -> torch.Tensor:
-    """Similarities (rows, train) and class numbers (train,) to winning class numbers (rows,)."""
+    """Predicted classes (rows,) from similarities (rows, train) and classes (train,)."""
     nearest, chosen = similarity.topk(k, dim=1)
     last = nearest[:, -1:]
     tied = ((similarity >= last).sum(dim=1) > k).nonzero()[:, 0]
-    if len(tied):  # topk takes any of the equals; the first in order are taken instead, so that the answer is defined
+    if len(tied):  # topk breaks ties arbitrarily; break them by order, so that predictions are deterministic
         rows, limit = similarity[tied], last[tied]
         above, equal = rows > limit, rows == limit
         room = k - above.sum(dim=1, keepdim=True)
         chosen[tied] = (above | (equal & (equal.cumsum(dim=1) <= room))).nonzero()[:, 1].reshape(-1, k)
     values = similarity.gather(1, chosen).double()
-    weight = torch.exp((values - values.amax(dim=1, keepdim=True)) / t)  # relative to the nearest: never overflows
+    weight = torch.exp((values - values.amax(dim=1, keepdim=True)) / t)  # relative to the nearest: cannot overflow
     votes = weight.new_zeros(len(weight), classes)
-    for neighbour in range(k):  # one at a time: a fixed order of summation on every device
+    for neighbour in range(k):  # one by one: the same order of summation on every device
         votes.scatter_add_(1, labels[chosen[:, neighbour, None]], weight[:, neighbour, None])
     return votes.argmax(dim=1)

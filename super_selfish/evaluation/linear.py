@@ -1,4 +1,4 @@
-"""The linear probe: logistic regression on frozen features."""
+"""Linear probe: logistic regression on frozen features."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from super_selfish.evaluation.score import (
 )
 from super_selfish.evaluation.splits import split
 
-_PATH = tuple(10.0 ** (step / 2) for step in range(2, -12, -1))  # from 10 down to 10^-5.5, strong first
-_DEFAULT = 0.1  # where too few labels are there to choose by
-_PATIENCE = 3  # the path ends after so many strengths without a better one
-_ROTATED = 4096  # the most dimensions whose covariance is decomposed
-_SHARE = 0.2
-_STEPS = 500
-_TOLERANCE = 1e-6  # of the largest gradient, in coordinates where the curvature is about 1
-_ROUGH = 1e-4  # while choosing the strength
+_PATH = tuple(10.0 ** (step / 2) for step in range(2, -12, -1))  # penalties from 10 down to 10^-5.5
+_DEFAULT = 0.1  # penalty if there are too few labels to select it
+_EARLY_STOPPING = 3  # number of penalties without improvement that ends the path
+_MAX_DECOMPOSED = 4096  # largest number of dimensions whose covariance is decomposed
+_VALIDATION_FRACTION = 0.2
+_MAX_STEPS = 500
+_TOLERANCE = 1e-6  # largest gradient at convergence, in coordinates with a curvature of about 1
+_ROUGH_TOLERANCE = 1e-4  # during the selection of the penalty
 
 
 @validate_keywords()
@@ -46,26 +46,26 @@ def linear_probe(
 ) -> Score:
     """Accuracy of multinomial logistic regression on frozen features.
 
-    Features are standardised with the statistics of the training part; a constant one stays, as zero. The strength of
-    the L2 penalty is chosen by the accuracy on 20 % of the training part, stratified (and in whole groups where groups
-    are given), never on the test part; then the whole training part is fitted.
+    Features are standardised with the statistics of the training set; constant features become zero. The L2 penalty is
+    selected by the accuracy on a stratified 20 % of the training set (which contains whole groups if there are groups),
+    never on the test set. The model is then fitted to the whole training set.
 
     Args:
         x: Training features (train, dim).
         y: Training labels (train,): any integers, at least two different ones.
         test_x: Test features (test, dim).
-        test_y: Test labels (test,); one that no training image has counts as wrong.
-        seed: Of the 20 % that choose the strength.
-        groups: What each training image belongs to, such as a patient (train,).
-        test_groups: The same for the test images (test,): a group on both sides is refused.
-        l2: Strength λ > 0 of mean cross-entropy + λ/2 · |weights|², 1 / (C · train) in scikit-learn; None to choose it.
+        test_y: Test labels (test,). A label that does not occur in training counts as an error.
+        seed: Random seed of the validation split.
+        groups: Group of each training image, such as a patient (train,).
+        test_groups: Group of each test image (test,); a group in both sets is an error.
+        l2: Penalty λ > 0 of mean cross-entropy + λ/2 · |weights|², 1 / (C · train) in scikit-learn. None: selected.
 
     Returns:
         The accuracy in [0, 1] with its protocol.
 
     Raises:
-        DataError: Features or labels are missing, not finite, do not fit one another, or have one class.
-        ConfigurationError: `l2` is not positive, a group is on both sides, or `test_groups` came without `groups`.
+        DataError: If features or labels are missing, not finite, of different lengths, or there is only one class.
+        ConfigurationError: If `l2` is not positive, a group is in both sets, or `groups` is missing.
 
     Examples:
         >>> x = [[0.0, 1.0], [0.1, 1.0], [1.0, 0.0], [0.9, 0.0]]
@@ -75,32 +75,32 @@ def linear_probe(
 
     References:
         Zhang, Isola and Efros, "Colorful image colorization", 2016: frozen features as the test of a pretext task.
-        Kornblith, Shlens and Le, "Do better ImageNet models transfer better?", 2019: L-BFGS along a path of strengths.
-        Böhning, "Multinomial logistic regression algorithm", 1992: the curvature that the fit is scaled by.
+        Kornblith, Shlens and Le, "Do better ImageNet models transfer better?", 2019: L-BFGS along a path of penalties.
+        Böhning, "Multinomial logistic regression algorithm", 1992: the curvature that scales the coordinates.
     """
     train, test = as_pair(x, test_x)
     labels, truth = as_labels(y, len(train)), as_labels(test_y, len(test), "test_y")
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise DataError(
-            "A linear probe needs two classes to tell apart.",
+            "A linear probe needs at least two classes.",
             expected="at least two different labels in `y`",
             received=f"only label {classes[0]}",
             fix="Add images of another class; quality(x) needs no labels.",
         )
     if l2 is not None and not (l2 > 0 and math.isfinite(l2)):
-        raise ConfigurationError("`l2` must be positive.", received=f"l2={l2!r}", fix="None chooses it.")
+        raise ConfigurationError("`l2` must be positive.", received=f"l2={l2!r}", fix="None selects it.")
     _check_groups(groups, test_groups, len(train), len(test))
-    # The caller's inference mode or autocast must not change the fit.
+    # Inference mode or autocast of the caller must not affect the fit.
     with torch.inference_mode(mode=False), torch.no_grad(), torch.autocast(train.device.type, enabled=False):
         train_rows, test_rows = _rotated(*_standardised(train, test))
         problem = _Problem(train_rows, codes)
-        start, how = None, "given"
+        start, selection = None, "given"
         if l2 is None:
-            l2, start, how = _choose(problem, groups, seed)
+            l2, start, selection = _select_penalty(problem, groups, seed)
         predicted = _predict(test_rows, problem.solve(l2, start))
     protocol = (
-        f"linear: L2-regularised logistic regression, strength {l2:.3g} ({how}), "
+        f"linear: L2-regularised logistic regression, strength {l2:.3g} ({selection}), "
         f"{len(train)} train / {len(test)} test images, {len(classes)} classes, {train.shape[1]} standardised features"
     )
     return Score(float(np.mean(classes[predicted] == truth)), protocol)
@@ -113,14 +113,14 @@ def _check_groups(groups: Groups | None, test_groups: Groups | None, train: int,
             refuse_leak(own, as_groups(test_groups, test, "test_groups"))
     elif test_groups is not None:
         raise ConfigurationError(
-            "`groups` is missing: whether a group is on both sides cannot be checked.",
+            "`groups` is missing, so groups in both training and test set cannot be detected.",
             expected="`groups` for the training images as well",
         )
 
 
 def _standardised(train: torch.Tensor, test: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both parts as float32, with mean 0 and deviation 1 in training; a column that is constant there becomes 0."""
-    origin = train[0].double()  # taken off first, so that a constant column gives exactly 0
+    """Standardise both sets with the training statistics, as float32; constant columns become 0."""
+    origin = train[0].double()  # subtracted first, so that a constant column becomes exactly 0
     scale = torch.stack([(part - origin).abs().amax(dim=0) for part in torch.split(train, 4096)]).amax(dim=0)
     scale = torch.where(scale > 0, scale, 1.0)
     total = torch.zeros_like(origin)
@@ -142,25 +142,26 @@ def _standardised(train: torch.Tensor, test: torch.Tensor) -> tuple[torch.Tensor
 
 
 def _rotated(train: torch.Tensor, test: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same rows in the basis of the training part's principal components.
+    """Rotate the rows to the principal components of the training set.
 
-    The penalty does not see a rotation, so the answer stays; but the curvature becomes nearly diagonal, and the fit
-    takes tens of steps instead of hundreds. Directions without training images get no weight: they are left out.
+    The L2 penalty is invariant to rotation, so the solution does not change. The curvature becomes nearly diagonal, and
+    the fit takes tens of steps instead of hundreds. Directions without training variance have zero weight and are left
+    out.
     """
     if len(train) < train.shape[1]:
         basis = torch.linalg.qr(train.T).Q
         train, test = train @ basis, test @ basis
-    if train.shape[1] > _ROTATED:
+    if train.shape[1] > _MAX_DECOMPOSED:
         return train, test
     basis = torch.linalg.eigh(train.T @ train).eigenvectors
     return train @ basis, test @ basis
 
 
 class _Problem:
-    """Mean cross-entropy of a linear classifier plus its penalty, and where it is least.
+    """Minimisation of the mean cross-entropy of a linear classifier plus an L2 penalty.
 
-    Weights are float64 of shape (classes, dim + 1); the last column is the bias, which is not penalised. Products are
-    written classes first: a tall matrix of few columns takes ten times as long.
+    Weights are float64 of shape (classes, dim + 1); the last column is the bias, which is not penalised. Logits have
+    shape (classes, images): products with a tall matrix of few columns take ten times as long.
     """
 
     def __init__(self, rows: torch.Tensor, codes: Integers) -> None:
@@ -168,11 +169,11 @@ class _Problem:
         self.codes = torch.from_numpy(codes).to(rows.device)
         self.classes = int(codes.max()) + 1
         ones = torch.ones(1, dtype=torch.float64, device=rows.device)
-        # Böhning's bound on the curvature, at equal class probabilities and along each dimension
+        # Böhning's bound on the curvature for equal class probabilities, along each dimension
         self.curvature = torch.cat([rows.square().mean(dim=0).double(), ones]) / self.classes
 
     def part(self, chosen: Integers) -> _Problem:
-        """The same problem on some of the rows."""
+        """The same problem on a subset of the rows."""
         index = torch.from_numpy(chosen).to(self.rows.device)
         other = copy.copy(self)
         other.rows, other.codes = self.rows[index], self.codes[index]
@@ -187,7 +188,7 @@ class _Problem:
         point = torch.nn.Parameter(first)
         optimizer = torch.optim.LBFGS(
             [point],
-            max_iter=_STEPS,
+            max_iter=_MAX_STEPS,
             history_size=20,
             tolerance_grad=tolerance,
             tolerance_change=1e-9,
@@ -206,17 +207,17 @@ class _Problem:
 
     def loss(self, weights: torch.Tensor) -> tuple[float, torch.Tensor]:
         """Mean cross-entropy and its gradient."""
-        log_share = _logits(self.rows, weights).log_softmax(dim=0)
+        log_probabilities = _logits(self.rows, weights).log_softmax(dim=0)
         images = torch.arange(len(self.codes), device=weights.device)
-        loss = -log_share[self.codes, images].mean()
-        error = log_share.exp_()
+        loss = -log_probabilities[self.codes, images].mean()
+        error = log_probabilities.exp_()
         error[self.codes, images] -= 1
         error /= len(images)
         gradient = torch.cat([(error.float() @ self.rows).double(), error.sum(dim=1, keepdim=True)], dim=1)
         return float(loss), gradient
 
     def evaluate(self, weights: torch.Tensor) -> tuple[float, float]:
-        """Accuracy and mean cross-entropy of given weights; larger and smaller is better."""
+        """Accuracy and mean cross-entropy of the weights."""
         hits = _predict(self.rows, weights) == self.codes.cpu().numpy()
         return float(np.mean(hits)), self.loss(weights)[0]
 
@@ -230,30 +231,31 @@ def _predict(rows: torch.Tensor, weights: torch.Tensor) -> Integers:
     return _logits(rows, weights).argmax(dim=0).cpu().numpy()
 
 
-def _choose(problem: _Problem, groups: Groups | None, seed: int) -> tuple[float, torch.Tensor | None, str]:
-    """The strength with the best accuracy on a part of the training images, its weights there, and how it was chosen.
+def _select_penalty(problem: _Problem, groups: Groups | None, seed: int) -> tuple[float, torch.Tensor | None, str]:
+    """Select the penalty with the best accuracy on a validation split of the training set; cross-entropy breaks ties.
 
-    Equal accuracies are told apart by their cross-entropy.
+    Returns:
+        The penalty, its weights (None without a split), and a description of the selection.
     """
     codes = problem.codes.cpu().numpy()
     try:
-        kept, held = split(codes, test=_SHARE, groups=groups, seed=seed)
+        kept, held = split(codes, test=_VALIDATION_FRACTION, groups=groups, seed=seed)
     except ConfigurationError:
-        reason = "one image a class" if groups is None else "no whole groups to spare"
-        return _DEFAULT, None, f"not chosen: {reason}"
+        reason = "one image per class" if groups is None else "too few groups"
+        return _DEFAULT, None, f"not selected: {reason}"
     inner, outer = problem.part(kept), problem.part(held)
     best: tuple[tuple[float, float], float, torch.Tensor] | None = None
     weights: torch.Tensor | None = None
     waited = 0
     for l2 in _PATH:
-        weights = inner.solve(l2, weights, tolerance=_ROUGH)
+        weights = inner.solve(l2, weights, tolerance=_ROUGH_TOLERANCE)
         accuracy, loss = outer.evaluate(weights)
         if best is None or (accuracy, -loss) > best[0]:
             best, waited = ((accuracy, -loss), l2, weights), 0
-        elif (waited := waited + 1) == _PATIENCE:
+        elif (waited := waited + 1) == _EARLY_STOPPING:
             break
-    how = f"chosen on {len(held)} training images{' in whole groups' if groups is not None else ''}, seed {seed}"
-    alone = int(np.sum(np.bincount(codes) == 1))
-    if alone:
-        how += f", {alone} of {problem.classes} classes too small to take part"
+    how = f"selected on {len(held)} training images{' in whole groups' if groups is not None else ''}, seed {seed}"
+    single = int(np.sum(np.bincount(codes) == 1))
+    if single:
+        how += f", {single} of {problem.classes} classes too small for the split"
     return (_DEFAULT, None, how) if best is None else (best[1], best[2], how)

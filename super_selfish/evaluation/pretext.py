@@ -1,4 +1,4 @@
-"""How well a pretext task is solved: a score beside that of a trivial baseline, and the measures that scores share."""
+"""Evaluation of pretext tasks: scores with a trivial baseline, and the metrics that they share."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch.nn import functional as F
 from super_selfish.models.decoders import resized_to
 
 BATCH = 64
-"""Images that a network embeds at once."""
+"""Number of images that a network embeds at once."""
 
 
 @dataclass(frozen=True)
 class PretextScore:
-    """A metric of the pretext task, and what a predictor scores that has learned nothing about single images.
+    """A metric of the pretext task, with the score of a trivial baseline that does not use a network.
 
     Attributes:
-        name: Of the metric.
-        value: What the network scores.
-        trivial: What the trivial baseline scores; None if the algorithm defines none.
-        baseline: What the trivial baseline is.
+        name: Name of the metric.
+        value: Score of the network.
+        trivial: Score of the trivial baseline; None if the algorithm does not define one.
+        baseline: Description of the trivial baseline.
         higher_is_better: Whether a larger value is better.
         images: Number of images that were evaluated.
 
@@ -58,7 +58,7 @@ class PretextScore:
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Fraction of rows (batch, classes) whose largest logit is that of the label (batch,); NaN if a logit is NaN."""
+    """Accuracy of logits (batch, classes) for labels (batch,); NaN if a logit is NaN."""
     if logits.isnan().any():
         return math.nan
     return (logits.argmax(1) == labels).double().mean().item()
@@ -77,12 +77,12 @@ def mean_colours(images: Tensor) -> Tensor:
 
 
 def loss_score(loss: float, chance: float | None) -> PretextScore:
-    """A loss beside the loss at chance level, where that is known."""
+    """A loss with the loss at chance level as the trivial baseline; None if that is unknown."""
     return PretextScore("loss", loss, chance, "loss at chance level", higher_is_better=False)
 
 
 def classification_score(name: str, model: nn.Module, data: Sequence[Tensor]) -> PretextScore:
-    """Accuracy of a classifier on (images, labels) beside chance level, one over the number of classes."""
+    """Accuracy of a classifier on (images, labels), with chance level as the trivial baseline."""
     logits = in_batches(model, data[0])
     return PretextScore(name, accuracy(logits, data[1]), 1 / logits.shape[1], "chance level")
 
@@ -92,13 +92,13 @@ def retrieval_score(
 ) -> PretextScore:
     """Retrieval accuracy of keys by queries, both (batch, dim).
 
-    The trivial baseline is chance level, or retrieval by the mean colour of what was embedded, whichever is better.
+    The trivial baseline is the better of chance level and retrieval by the mean colour of the views.
 
     Args:
         what: What is retrieved, for the name of the metric.
-        queries: A row for each image.
-        keys: In the same order.
-        views: What queries and keys were made of, both (batch, channels, height, width); None: chance level alone.
+        queries: Embeddings of the queries, one row per image.
+        keys: Embeddings of the keys, in the same order.
+        views: Views of queries and of keys, both (batch, channels, height, width). None: the baseline is chance level.
     """
     name, value = f"retrieval accuracy of {what} among {len(queries)} images", retrieval_accuracy(queries, keys)
     if views is None:
@@ -113,15 +113,15 @@ def reconstruction_score(
     data: Sequence[Tensor],
     error: Callable[[Tensor, Tensor], Tensor],
 ) -> PretextScore:
-    """Error of reconstructed images beside the best that is possible without a network.
+    """Reconstruction error of a network.
 
-    The trivial baseline is the better of two: the corrupted input as it is, and the mean of the evaluated images.
+    The trivial baseline is the better of the corrupted input and the mean of the evaluated images.
 
     Args:
-        name: Of the metric.
-        model: Corrupted images to reconstructions.
+        name: Name of the metric.
+        model: Network from corrupted images to reconstructions.
         data: Corrupted and clean images, both (batch, channels, height, width).
-        error: Of (reconstruction, clean image); lower is better.
+        error: Error of (reconstruction, clean image); lower is better.
     """
     corrupted, clean = data[0], data[1]
     reconstruction = in_batches(lambda images: resized_to(model(images), clean.shape[-2:]), corrupted)
@@ -132,12 +132,12 @@ def reconstruction_score(
 
 
 def in_batches(function: Callable[..., Any], *inputs: Tensor, size: int = BATCH) -> Any:
-    """What a function returns for all rows of the inputs, computed ``size`` rows at a time to bound memory.
+    """Apply a function to the inputs in batches, and concatenate the results.
 
     Args:
-        function: Of parts of all inputs, to a tensor or a tuple of tensors.
+        function: Function from batches of all inputs to a tensor or a tuple of tensors.
         *inputs: Tensors of equal length.
-        size: Rows at a time.
+        size: Number of rows per batch.
     """
     results = [function(*parts) for parts in zip(*(torch.split(rows, size) for rows in inputs), strict=True)]
     if isinstance(results[0], tuple):

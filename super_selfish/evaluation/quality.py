@@ -1,4 +1,4 @@
-"""What features tell about themselves: measures that need no labels."""
+"""Label-free metrics of features."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ import torch
 from super_selfish.errors import DataError, validate_keywords
 from super_selfish.evaluation.score import Features, as_features
 
-_RANK_ROWS = 25_000  # RankMe: enough for ImageNet features
-_RANK_SIDE = 4_096  # the longest matrix side whose spectrum is taken
-_PAIR_ROWS = 4_096  # about 8 million pairs
+_RANK_ROWS = 25_000  # number of images for the rank; RankMe: enough for ImageNet features
+_RANK_SIDE = 4_096  # largest side of a matrix whose spectrum is computed
+_PAIR_ROWS = 4_096  # number of images for the uniformity: about 8 million pairs
 
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """Label-free measures of features; compare runs of one algorithm with them, not algorithms.
+    """Label-free metrics of features. They compare runs of one algorithm, not different algorithms.
 
     Attributes:
-        effective_rank: How many dimensions the features really use, in [1, dimensions]; 1 is a collapse.
-        std: Mean standard deviation of a dimension after normalising each image's features; 0 is a collapse.
-        std_uniform: What `std` is for features spread evenly over the sphere: 1 / sqrt(dimensions).
-        uniformity: Log of the mean of exp(-2 distance²) over pairs, in [-8, 0]; lower is more even, 0 is a collapse.
-        dead: Share of dimensions that are equal for all images, in [0, 1].
-        dimensions: Features of an image.
-        images: Images measured.
+        effective_rank: Effective number of dimensions, in [1, dimensions]; 1 indicates collapse.
+        std: Mean standard deviation over the dimensions of L2-normalised features; 0 indicates collapse.
+        std_uniform: Value of `std` for features that are uniform on the sphere: 1 / sqrt(dimensions).
+        uniformity: Log of the mean of exp(-2 distance²) over pairs, in [-8, 0]; lower is more uniform, and 0 indicates
+            collapse.
+        dead: Fraction of dimensions that are equal for all images, in [0, 1].
+        dimensions: Number of features per image.
+        images: Number of evaluated images.
 
     Examples:
         >>> print(Quality(31.2, 0.118, 0.125, -3.1, 0.0, 64, 2000))
@@ -43,11 +44,11 @@ class Quality:
     images: int
 
     def as_dict(self) -> dict[str, float | int]:
-        """The measures by name."""
+        """The metrics as a dictionary."""
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
-        """One line for people."""
+        """A one-line summary."""
         return (
             f"effective rank {self.effective_rank:.1f} of {self.dimensions}, "
             f"std {self.std:.3f} (even: {self.std_uniform:.3f}), uniformity {self.uniformity:.2f}, "
@@ -57,16 +58,16 @@ class Quality:
 
 @validate_keywords()
 def quality(x: Features) -> Quality:
-    """Measure features without labels.
+    """Compute label-free metrics of features.
 
-    Large sets are thinned by evenly spaced rows, never at random: the rank and the standard deviation use up to 25,000
-    images (4,096 where there are more than 4,096 dimensions), the uniformity up to 4,096; `dead` uses all.
+    Large data sets are subsampled at evenly spaced rows. The rank and the standard deviation use up to 25,000 images
+    (4,096 for more than 4,096 dimensions), the uniformity uses up to 4,096, and `dead` uses all.
 
     Args:
         x: Features (images, dim), not normalised.
 
     Raises:
-        DataError: Fewer than two images, not finite, or not of shape (images, dim).
+        DataError: If there are fewer than two images, or features are not finite or not of shape (images, dim).
 
     Examples:
         >>> measures = quality(np.eye(8))
@@ -81,7 +82,7 @@ def quality(x: Features) -> Quality:
     """
     features = as_features(x)
     if len(features) < 2:
-        raise DataError("One image cannot be compared with anything.", expected="at least two images", received="one")
+        raise DataError("Too few images for label-free metrics.", expected="at least two images", received="one")
     images, dimensions = features.shape
     with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
         rows = _evenly(features, _RANK_ROWS if dimensions <= _RANK_SIDE else _RANK_SIDE)
@@ -103,15 +104,15 @@ def _evenly(rows: torch.Tensor, limit: int) -> torch.Tensor:
 
 
 def _normalised(rows: torch.Tensor) -> torch.Tensor:
-    """Rows of length 1 as float64; zero rows stay zero."""
-    rows = rows.double()  # scaled first: the squares of huge or tiny numbers would leave the range
+    """L2-normalised rows as float64; zero rows stay zero."""
+    rows = rows.double()  # scale first: squares of very large or small numbers would overflow or underflow
     rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     length: torch.Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return rows / length.clamp_min(0.5)  # 1 or more, or 0
 
 
 def _effective_rank(rows: torch.Tensor) -> float:
-    """The exponential of the entropy of the singular values, which come from the smaller Gram matrix in float64."""
+    """Exponential of the entropy of the singular values, computed from the smaller Gram matrix in float64."""
     scale = float(rows.abs().max())
     if scale == 0.0:
         return 1.0
@@ -122,13 +123,13 @@ def _effective_rank(rows: torch.Tensor) -> float:
         gram += part @ part.T if wide else part.T @ part
     squares = torch.linalg.eigvalsh(gram)
     squares = squares[squares > squares[-1] * max(rows.shape) * torch.finfo(torch.float64).eps]
-    share = squares.sqrt() / squares.sqrt().sum()
-    return float(torch.exp(-(share * share.log()).sum()))
+    fraction = squares.sqrt() / squares.sqrt().sum()
+    return float(torch.exp(-(fraction * fraction.log()).sum()))
 
 
 def _std(rows: torch.Tensor) -> float:
     """Mean over dimensions of the standard deviation of normalised rows."""
-    origin = _normalised(rows[:1])  # taken off first, so that equal rows give exactly 0
+    origin = _normalised(rows[:1])  # subtracted first, so that equal rows give exactly 0
     total = torch.zeros_like(origin[0])
     squares = torch.zeros_like(total)
     for block in torch.split(rows, 4096):
@@ -142,7 +143,7 @@ def _std(rows: torch.Tensor) -> float:
 def _uniformity(rows: torch.Tensor) -> float:
     """Log of the mean of exp(-2 |u - v|²) over all pairs of different rows."""
     unit = _normalised(rows)
-    unit = unit - unit[0]  # distances stay; equal rows give exactly 0
+    unit = unit - unit[0]  # preserves distances; equal rows give exactly 0
     lengths = unit.square().sum(dim=1)
     total = 0.0
     for start in range(0, len(unit), 1024):

@@ -1,4 +1,4 @@
-"""A score that carries the protocol it was measured by, and the checks of what may be scored."""
+"""Scores with their evaluation protocol, and validation of features, labels and groups."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Integers: TypeAlias = "npt.NDArray[np.int64]"
 
 
 class Score(float):
-    """An accuracy that says how it was measured; a float in every other respect.
+    """An accuracy with its evaluation protocol; otherwise a float.
 
     Args:
         value: The accuracy, in [0, 1].
-        protocol: One line: method, settings, counts.
+        protocol: One line with the method, its settings and the numbers of images.
 
     Raises:
-        ConfigurationError: The value is no number in [0, 1].
+        ConfigurationError: If the value is not in [0, 1].
 
     Examples:
         >>> score = Score(0.43125, "kNN: k=20, t=0.07")
@@ -39,15 +39,15 @@ class Score(float):
     protocol: str
 
     def __new__(cls, value: float, protocol: str) -> Score:
-        """Attach the protocol to the number."""
+        """Create a float with a protocol."""
         if not 0.0 <= value <= 1.0:
-            raise ConfigurationError("A score is an accuracy.", expected="a number in [0, 1]", received=f"{value!r}")
+            raise ConfigurationError("The score is out of range.", expected="a number in [0, 1]", received=f"{value!r}")
         score = super().__new__(cls, value)
         score.protocol = protocol
         return score
 
     def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override]
-        """What pickle and copy build the score from."""
+        """Arguments of ``__new__`` for pickle and copy."""
         return float(self), self.protocol
 
     def __repr__(self) -> str:
@@ -58,14 +58,14 @@ class Score(float):
 
 
 def as_features(x: Features, name: str = "x") -> torch.Tensor:
-    """Features as a finite tensor (images, dim), float32 or float64, on a CUDA device or the CPU.
+    """Validate features and convert them to a tensor (images, dim), float32 or float64, on a CUDA device or the CPU.
 
     Args:
-        x: Numbers of shape (images, dim), of any dtype and on any device.
-        name: What the messages call them.
+        x: Features (images, dim), of any dtype and on any device.
+        name: Name of the argument in error messages.
 
     Raises:
-        DataError: Not two-dimensional, empty, not real numbers, or not finite.
+        DataError: If the features are not two-dimensional, empty, not real or not finite.
 
     Examples:
         >>> as_features([[1, 2], [3, 4]]).shape
@@ -73,12 +73,12 @@ def as_features(x: Features, name: str = "x") -> torch.Tensor:
     """
     rows = x.detach() if isinstance(x, torch.Tensor) else _from_numpy(x, name)
     if rows.is_complex():
-        raise DataError(f"`{name}` must hold real numbers.", received=str(rows.dtype), fix="Pass x.abs() or x.real.")
+        raise DataError(f"`{name}` must contain real numbers.", received=str(rows.dtype), fix="Pass x.abs() or x.real.")
     if rows.device.type != "cuda":
         rows = rows.cpu()
     if rows.ndim != 2:
         raise DataError(
-            f"`{name}` must hold one row of features for each image.",
+            f"`{name}` must have one row of features per image.",
             expected="shape (images, features)",
             received=f"shape {tuple(rows.shape)}",
             fix="Pool maps or flatten them with x.reshape(len(x), -1).",
@@ -88,16 +88,16 @@ def as_features(x: Features, name: str = "x") -> torch.Tensor:
             f"`{name}` is empty.",
             expected="at least one image and one feature",
             received=f"shape {tuple(rows.shape)}",
-            fix="Check the folder or the filter that the images came from.",
+            fix="Check the folder or the filter of the images.",
         )
     rows = rows if rows.dtype == torch.float64 else rows.float()
     bad = ~torch.isfinite(rows).all(dim=1)
     if bad.any():
         raise DataError(
-            f"`{name}` holds NaN or infinity.",
+            f"`{name}` contains NaN or infinity.",
             expected="finite features",
             received=f"{int(bad.sum())} bad rows of {len(rows)}, the first at index {int(bad.nonzero()[0])}",
-            fix="Look at that image, and at the weights: a training that diverged gives such features.",
+            fix="Check this image, and whether the training of the backbone diverged.",
         )
     return rows
 
@@ -106,13 +106,13 @@ def _from_numpy(x: Any, name: str) -> torch.Tensor:
     try:
         array = np.asarray(x)
     except ValueError as error:
-        raise DataError(f"`{name}` is no table of numbers: its rows differ in length.") from error
+        raise DataError(f"`{name}` is not a two-dimensional array: its rows differ in length.") from error
     if array.dtype.kind not in "fiub":
         raise DataError(
-            f"`{name}` must hold real numbers.",
+            f"`{name}` must contain real numbers.",
             expected="a numpy array or a torch tensor of shape (images, features)",
             received=f"{type(x).__name__} of {array.dtype}",
-            fix="extract_features(backbone, images) gives such an array.",
+            fix="Use extract_features(backbone, images).",
         )
     single = array.dtype.kind == "f" and array.dtype.itemsize <= 4
     array = np.ascontiguousarray(array, dtype=np.float32 if single else np.float64)
@@ -120,15 +120,15 @@ def _from_numpy(x: Any, name: str) -> torch.Tensor:
 
 
 def as_pair(x: Features, test_x: Features) -> tuple[torch.Tensor, torch.Tensor]:
-    """Training and test features, checked, on the device of the training features.
+    """Validate training and test features, and move both to the device of the training features.
 
     Raises:
-        DataError: As :func:`as_features`, or the two differ in their number of features.
+        DataError: If :func:`as_features` raises it, or the numbers of features differ.
     """
     train, test = as_features(x, "x"), as_features(test_x, "test_x")
     if train.shape[1] != test.shape[1]:
         raise DataError(
-            "`x` and `test_x` come from different networks.",
+            "`x` and `test_x` have different numbers of features.",
             expected=f"{train.shape[1]} features, as in `x`",
             received=f"{test.shape[1]} features in `test_x`",
             fix="Extract both with the same backbone and the same image size.",
@@ -137,15 +137,15 @@ def as_pair(x: Features, test_x: Features) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def as_labels(y: Labels | None, count: int | None = None, name: str = "y") -> Integers:
-    """Labels as int64 (images,): any integers, one for each image.
+    """Validate labels, one integer per image, and convert them to int64 (images,).
 
     Args:
-        y: An array, tensor or list of integers.
-        count: How many images there are; None if unknown.
-        name: What the messages call them.
+        y: Array, tensor or list of integers.
+        count: Number of images; None if unknown.
+        name: Name of the argument in error messages.
 
     Raises:
-        DataError: None, empty, not one integer for each image.
+        DataError: If there are no labels, or not one integer per image.
 
     Examples:
         >>> as_labels([7, -1, 7], 3)
@@ -154,32 +154,32 @@ def as_labels(y: Labels | None, count: int | None = None, name: str = "y") -> In
     if y is None:
         raise DataError(
             f"The data has no labels: `{name}` is None.",
-            expected="one integer for each image",
-            fix="Accuracies need labels, for instance a folder for each class; quality(x) needs none.",
+            expected="one integer per image",
+            fix="Pass labels, or images in one folder per class. quality(x) needs no labels.",
         )
     labels = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
     if count is not None and labels.shape[:1] != (count,):
         received = f"{len(labels)} labels" if labels.ndim else "a single value"
-        raise DataError(f"`{name}` does not fit its features.", expected=f"{count} labels", received=received)
+        raise DataError(f"`{name}` does not fit the features.", expected=f"{count} labels", received=received)
     if labels.ndim != 1 or len(labels) == 0 or labels.dtype.kind not in "iub":
         raise DataError(
-            f"`{name}` must hold one integer for each image.",
+            f"`{name}` must have one integer per image.",
             received=f"{labels.dtype} of shape {labels.shape}",
-            fix="np.unique(names, return_inverse=True)[1] turns names into integers, one_hot.argmax(1) one-hot rows.",
+            fix="Use np.unique(names, return_inverse=True)[1] for names, or one_hot.argmax(1) for one-hot labels.",
         )
     return labels.astype(np.int64)
 
 
 def as_groups(groups: Groups, count: int, name: str = "groups") -> list[Hashable]:
-    """Groups as a list: which patient, product or film each image belongs to.
+    """Validate groups, such as patients, products or films, and convert them to a list.
 
     Args:
-        groups: One hashable value for each image.
-        count: How many images there are.
-        name: What the messages call them.
+        groups: One hashable value per image.
+        count: Number of images.
+        name: Name of the argument in error messages.
 
     Raises:
-        DataError: A group is missing (None or NaN), or there is not one for each image.
+        DataError: If a group is missing (None or NaN), or there is not one group per image.
 
     Examples:
         >>> as_groups(["ann", "bob", "ann"], 3)
@@ -192,18 +192,18 @@ def as_groups(groups: Groups, count: int, name: str = "groups") -> list[Hashable
         )
     for index, value in enumerate(values):
         if not isinstance(value, Hashable):
-            raise DataError(f"`{name}` must hold a number or a word for each image.", received=f"{value!r} at {index}")
+            raise DataError(f"`{name}` must have a number or a string per image.", received=f"{value!r} at {index}")
         if value is None or (isinstance(value, float) and math.isnan(value)):
             raise DataError(
                 f"The group of image {index} is missing in `{name}`.",
                 received=f"{value!r}",
-                fix="Leave the image out, or give it a group of its own.",
+                fix="Leave out the image, or assign it to a separate group.",
             )
     return values
 
 
 def number_groups(groups: Sequence[Hashable]) -> Integers:
-    """Number groups 0, 1, ... in the order of their first image.
+    """Number groups 0, 1, ... in order of first occurrence.
 
     Examples:
         >>> number_groups(["ann", "bob", "ann"])
@@ -214,18 +214,18 @@ def number_groups(groups: Sequence[Hashable]) -> Integers:
 
 
 def refuse_leak(groups: Sequence[Hashable], test_groups: Sequence[Hashable]) -> None:
-    """Refuse a test in which images of one group stand on both sides.
+    """Check that no group is in both the training and the test set.
 
     Raises:
-        ConfigurationError: At least one group is in both.
+        ConfigurationError: If a group is in both sets.
     """
     known = set(groups)
     shared = list(dict.fromkeys(group for group in test_groups if group in known))
     if shared:
         shown = ", ".join(repr(group) for group in shared[:3]) + (", ..." if len(shared) > 3 else "")
         raise ConfigurationError(
-            "Images of one group are on both sides: the score would reward recognising the group.",
+            "Groups are in both the training and the test set, so the score would be too high (data leakage).",
             expected="no group in both `groups` and `test_groups`",
             received=f"{len(shared)} shared groups ({shown})",
-            fix="Split with split(labels, groups=groups), which keeps every group on one side.",
+            fix="Split with split(labels, groups=groups), which keeps groups together.",
         )

@@ -1,4 +1,4 @@
-"""Training and test parts: stratified by label, and with every group on one side."""
+"""Train/test splits, stratified by label, which keep groups together."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from super_selfish.seeding import KeyedGenerator
 def split(
     n_or_labels: int | Labels, *, test: float = 0.2, groups: Groups | None = None, seed: int = 0
 ) -> tuple[Integers, Integers]:
-    """Divide images into a training and a test part.
+    """Split images into a training and a test set.
 
-    With labels, each class gives its share to the test part: at least one image where it has two or more; a class of
-    one image stays in the training part. With groups, all images of a group are on one side, the shares are met as
-    closely as whole groups allow, and no class is only in the test part.
+    With labels, the split is stratified: a class of two or more images has at least one test image, and a class of one
+    image is in the training set. With groups, all images of a group are in the same set. The class fractions are then
+    approximate, and no class is only in the test set.
 
     Args:
-        n_or_labels: The number of images, or their labels (images,).
-        test: Share of the test part, in (0, 1).
-        groups: What each image belongs to, such as a patient or a product (images,).
-        seed: Another seed gives another split.
+        n_or_labels: Number of images, or their labels (images,).
+        test: Fraction of test images, in (0, 1).
+        groups: Group of each image, such as a patient or a product (images,).
+        seed: Random seed.
 
     Returns:
-        Indices of the training part and of the test part, int64, each in ascending order.
+        Indices of the training set and of the test set, int64, in ascending order.
 
     Raises:
-        ConfigurationError: `test` is no share, or no such split exists.
-        DataError: Labels or groups are missing or do not fit one another.
+        ConfigurationError: If `test` is out of range, or there is no such split.
+        DataError: If labels or groups are missing or of different lengths.
 
     Examples:
         >>> train, test = split([0, 0, 0, 0, 1, 1], test=0.25)
@@ -45,7 +45,7 @@ def split(
         True
     """
     if not 0.0 < test < 1.0:
-        raise ConfigurationError("`test` must be a share.", expected="a number in (0, 1)", received=f"test={test!r}")
+        raise ConfigurationError("`test` must be a fraction.", expected="a number in (0, 1)", received=f"test={test!r}")
     labels = _labels(n_or_labels)
     classes = np.unique(labels, return_inverse=True)[1]
     generator = KeyedGenerator(operator.index(seed), "split")
@@ -72,14 +72,14 @@ def _stratified(classes: Integers, test: float, generator: KeyedGenerator) -> np
     sizes = np.bincount(classes)
     if sizes.max() < 2:
         raise ConfigurationError(
-            "No class has an image to spare for the test part.",
+            "No class has enough images for the test set.",
             expected="at least two images of some class",
-            received=f"{len(sizes)} images, each of another class",
-            fix="Bring more labelled images, or pass their number instead of labels.",
+            received=f"{len(sizes)} images of {len(sizes)} different classes",
+            fix="Add labelled images, or pass the number of images instead of labels.",
         )
     wanted = np.floor(test * sizes + 0.5).astype(np.int64)
     taken = np.where(sizes > 1, np.clip(wanted, 1, np.maximum(sizes - 1, 1)), 0)
-    order = np.lexsort((generator.uniforms(len(classes)), classes))  # class by class, at random within each
+    order = np.lexsort((generator.uniforms(len(classes)), classes))  # by class, in random order within each
     place = np.arange(len(classes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     chosen = np.zeros(len(classes), dtype=np.bool_)
     chosen[order] = place < np.repeat(taken, sizes)
@@ -87,15 +87,15 @@ def _stratified(classes: Integers, test: float, generator: KeyedGenerator) -> np
 
 
 def _whole_groups(classes: Integers, groups: Integers, test: float, generator: KeyedGenerator) -> npt.NDArray[np.bool_]:
-    """Visit groups in random order; move each to the test part that brings the class shares nearer to their target."""
+    """Visit groups in random order, and move a group to the test set if class fractions get closer to the target."""
     count = int(groups.max()) + 1
     if count < 2:
         raise ConfigurationError(
-            "One group cannot be split.", expected="at least two groups", received="one", fix="Leave `groups` out."
+            "One group cannot be split.", expected="at least two groups", received="one", fix="Leave out `groups`."
         )
     sizes = np.bincount(classes).astype(np.float64)
-    gap = np.full(len(sizes), test)  # share of each class that the test part still lacks
-    left = sizes.copy()  # images of each class in the training part
+    gap = np.full(len(sizes), test)  # fraction of each class that the test set still lacks
+    left = sizes.copy()  # number of images per class in the training set
     pairs, amounts = np.unique(groups * len(sizes) + classes, return_counts=True)
     starts = np.searchsorted(pairs, np.arange(count + 1) * len(sizes))
     chosen = np.zeros(count, dtype=np.bool_)
@@ -104,22 +104,22 @@ def _whole_groups(classes: Integers, groups: Integers, test: float, generator: K
         own = slice(starts[group], starts[group + 1])
         members, amount = pairs[own] % len(sizes), amounts[own]
         if np.any(left[members] == amount):
-            continue  # the class would be unknown to the training part
-        share = amount / sizes[members]
-        change = float(np.sum((gap[members] - share) ** 2 - gap[members] ** 2))
+            continue  # a class would be missing in the training set
+        fraction = amount / sizes[members]
+        change = float(np.sum((gap[members] - fraction) ** 2 - gap[members] ** 2))
         if change < 0:
             chosen[group] = True
-            gap[members] -= share
+            gap[members] -= fraction
             left[members] -= amount
         elif nearest is None or change < nearest[0]:
             nearest = (change, group)
-    if not chosen.any():  # every group is larger than the part asked for: the least too large
+    if not chosen.any():  # every group is larger than the requested test set: take the one with the smallest excess
         if nearest is None:
             raise ConfigurationError(
-                "No group can go to the test part: each holds all images of some class.",
-                expected="every class in two groups or more",
+                "No group can be in the test set: each contains all images of some class.",
+                expected="every class in two or more groups",
                 received=f"{count} groups, {len(sizes)} classes",
-                fix="Bring more groups of each class, or pass the number of images instead of labels.",
+                fix="Add groups for each class, or pass the number of images instead of labels.",
             )
         chosen[nearest[1]] = True
     return chosen[groups]

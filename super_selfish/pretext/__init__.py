@@ -1,1 +1,1 @@
-"""What each algorithm is fed: one file per pretext task."""
+"""Data sets of the pretext tasks, one module per task."""

@@ -1,4 +1,4 @@
-"""What turns an image into an exercise: pretext data sets and the key that drives their randomness."""
+"""Base classes of pretext data sets, and the key that seeds their randomness."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _current_keys: contextvars.ContextVar[Iterator[tuple[int, ...]] | None] = contex
 
 @contextlib.contextmanager
 def sample_key(*key: int) -> Iterator[None]:
-    """Within the block, randomness is a function of this key, and another in each call of :func:`current_generator`."""
+    """Context manager that seeds randomness with a key; each call of :func:`current_generator` gets another seed."""
     token = _current_keys.set(itertools.chain([key], ((*key, call) for call in itertools.count(1))))
     try:
         yield
@@ -45,33 +45,33 @@ def sample_key(*key: int) -> Iterator[None]:
 
 
 def current_generator() -> KeyedGenerator:
-    """The next stream of the key that a loader has set; outside a loader, one drawn from torch's global generator."""
+    """Next random generator of the :func:`sample_key`; without a key, seeded by torch's global generator."""
     keys = _current_keys.get()
     return generator_from_torch() if keys is None else KeyedGenerator(*next(keys))
 
 
 class PretextDataset(UserCodeNames, Dataset[Sample]):
-    """Images of a wrapped data set, each made into an exercise.
+    """Base class of data sets that turn images into samples of a pretext task.
 
-    A subclass implements :meth:`sample`. Indexing gives what :meth:`sample` gives with images as float32 tensors
-    C×H×W in [0, 1]; the training loader calls :meth:`sample` itself, so that images stay uint8 until they are on the
-    device. If a subclass overrides ``__getitem__``, the training loader indexes instead.
+    A subclass implements :meth:`sample`. Indexing returns the sample with images as float32 tensors C×H×W in [0, 1].
+    The training loader calls :meth:`sample` instead, so that images stay uint8 until they are on the device.
+    If a subclass overrides ``__getitem__``, the training loader indexes instead.
 
     Args:
-        dataset: Anything that :func:`super_selfish.data.open_source` accepts, or an ``ImageDataset``.
+        dataset: Images; anything that :func:`super_selfish.data.open_source` accepts, or an ``ImageDataset``.
     """
 
     batched = False
-    """Whether a sample is a little batch, to be joined with others along its first axis."""
+    """Whether a sample is a batch itself; samples are then concatenated along the first axis."""
 
     def __init__(self, dataset: object) -> None:
         self.images = open_source(dataset)
 
     @property
     def runs_user_code(self) -> bool:
-        """Whether reading an image runs a user's code, which may draw from global generators.
+        """Whether reading an image runs user code, which may use global random generators.
 
-        If not, several threads read at once.
+        If not, several threads read images in parallel.
         """
         return not self.images.thread_safe
 
@@ -92,33 +92,37 @@ class PretextDataset(UserCodeNames, Dataset[Sample]):
 
     @abstractmethod
     def sample(self, index: int, generator: KeyedGenerator) -> Sample:
-        """The exercise of image ``index``: H×W×C arrays (images), tensors and numbers.
+        """The sample of image ``index``: a tuple of images (H×W×C arrays), tensors and numbers.
 
         Args:
-            index: Of the image.
-            generator: The only source of randomness.
+            index: Index of the image.
+            generator: Random generator; the only source of randomness.
         """
 
     @property
     def together(self) -> int:
-        """How many exercises the loader begins before it finishes them: much of one kind of work takes less time."""
+        """Number of samples that the loader passes to :meth:`finish` at once; 1 by default."""
         return 1
 
     def begin(self, index: int, generator: KeyedGenerator) -> Any:
-        """The first half of :meth:`sample`: what :meth:`finish` needs."""
+        """First stage of :meth:`sample`; returns the input of :meth:`finish`."""
         return index, generator
 
     def finish(self, begun: Sequence[Any]) -> list[Sample]:
-        """The second half of :meth:`sample`, for several images."""
-        return [self.sample(*one) for one in begun]
+        """Second stage of :meth:`sample`, for several images.
+
+        Args:
+            begun: Results of :meth:`begin`.
+        """
+        return [self.sample(*arguments) for arguments in begun]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        settled = self.images.preprocessing if isinstance(self.images, ImageDataset) else None
+        preprocessing = self.images.preprocessing if isinstance(self.images, ImageDataset) else None
         fields = self.sample(int(index), current_generator())
-        return tuple(as_float(field, settled) if is_image(field) else field for field in fields)
+        return tuple(as_float(field, preprocessing) if is_image(field) else field for field in fields)
 
 
 class LabelledDataset(PretextDataset):
@@ -195,7 +199,7 @@ def split_targets(data: Any) -> tuple[Any, Any]:
 
 
 def is_image(field: object) -> TypeGuard[Image]:
-    """Whether a field of a sample is an image: an array; tensors and numbers are something else."""
+    """Whether a field of a sample is an image. Images are numpy arrays; other fields are tensors and numbers."""
     return isinstance(field, np.ndarray)
 
 
@@ -212,18 +216,22 @@ def image_count(dataset: Any) -> int:
     """
     if not hasattr(dataset, "__len__"):
         raise ConfigurationError(
-            "The bank has a row for each image, and the data set does not say how many there are.",
-            expected="a data set with __len__ and __getitem__, whose items end in the index of the image",
+            "The memory bank needs the number of images, but the data set has no length.",
+            expected="a data set with __len__ and __getitem__, whose items end with the index of the image",
             received=type(dataset).__name__,
         )
     return len(dataset)
 
 
 def check_indexed(dataset: Any, images: int) -> None:
-    """Make sure, before training, that items tell which image they are of: the first two and the last are tried.
+    """Check, before training, that items end with the index of their image. The first two and the last are tried.
+
+    Args:
+        dataset: Data set to check.
+        images: Number of images.
 
     Raises:
-        ConfigurationError: If the last field of an item is not its own index.
+        ConfigurationError: If the last field of an item is not its index.
     """
     if not is_indexable(dataset):
         return
@@ -231,7 +239,7 @@ def check_indexed(dataset: Any, images: int) -> None:
         try:
             with sample_key(0, 0, index):
                 item = dataset[index]
-        except Exception:  # a user's data set may raise anything: training says so when it comes to it, or skips it
+        except Exception:  # user code may raise anything; training reports or skips the item
             logger.debug("Item %d cannot be read.", index, exc_info=True)
             continue
         last = item[-1] if isinstance(item, Sequence) and item else None
@@ -239,17 +247,18 @@ def check_indexed(dataset: Any, images: int) -> None:
             last = last.item()
         if not is_count(last, 0) or last != index:
             raise ConfigurationError(
-                "The bank has to know which image an item is of.",
-                expected=f"items that end in the index of the image, from 0 to {images - 1}: item {index} in {index}",
-                received=f"an item that ends in {last if is_count(last, 0) else type(last).__name__}",
-                fix="For instance AugmentationIndexedDataset(images, transform).",
+                "The memory bank needs the index of the image of each item.",
+                expected=f"items that end with the index of the image, 0 to {images - 1}: item {index} with {index}",
+                received=f"an item that ends with {last if is_count(last, 0) else type(last).__name__}",
+                fix="Use AugmentationIndexedDataset(images, transform), for example.",
             )
 
 
 def custom_sample(item: Any) -> Any:
-    """A user's item as a sample: PIL images and H×W×C uint8 arrays are images, everything else is what it is.
+    """Convert an item of a custom data set to a sample.
 
-    Tuples, lists and dictionaries are looked into.
+    PIL images and uint8 arrays H×W×C become images, other arrays become tensors, and other values are kept.
+    Tuples, lists and dictionaries are converted recursively.
     """
     if isinstance(item, PILImage.Image):
         return to_image(item)
@@ -263,11 +272,11 @@ def custom_sample(item: Any) -> Any:
 
 
 def first_items(dataset: Any) -> list[Any]:
-    """The first item of a data set as a list, to check before training; empty if it cannot be read by index."""
+    """The first item of a data set in a list, for checks before training; empty if it cannot be read by index."""
     if not is_indexable(dataset):
-        return []  # of a user-supplied loader
+        return []  # the data set of a user-supplied loader
     try:
         with sample_key(0, 0, 0):
             return [custom_sample(dataset[0])]
     except UnreadableImage:
-        return []  # training decides whether that is an error
+        return []  # handled by the loader during training

@@ -1,4 +1,4 @@
-"""The denoising autoencoder's exercise: what was there before the noise?"""
+"""Pretext task of the denoising autoencoder: restore a corrupted image."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ Noise = Literal["mask", "gaussian", "saltpepper"]
 RULES = {
     "p": PROBABILITY._replace(fix="The default is 0.7."),
     "noise": one_of("mask", "gaussian", "saltpepper"),
-    "patch": COUNT._replace(fix="1 corrupts pixel by pixel, 16 in blocks of 16×16."),
+    "patch": COUNT._replace(fix="1 corrupts single pixels, 16 corrupts blocks of 16×16 px."),
     "sigma": Rule(lambda sigma: is_number(sigma, 0, 1e6), "a number of at least 0"),
 }
 
 
 class DenoiseDataset(PretextDataset):
-    """Each image with a part of its pixels corrupted, and as it was.
+    """Images with a random part of their pixels corrupted, with the clean images.
 
-    Item: (corrupted C×H×W, clean C×H×W, mask 1×H×W). The mask is boolean, true where a pixel is corrupted, in all of
-    its channels. All other pixels are the same bit for bit.
+    Item: (corrupted C×H×W, clean C×H×W, mask 1×H×W). The mask is boolean, and True where all channels of a pixel are
+    corrupted. Other pixels are identical in both images.
 
     Args:
         dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
         p: Probability that a pixel is corrupted, in [0, 1].
-        noise: ``"mask"``: corrupted pixels become 0; ``"saltpepper"``: black or white; ``"gaussian"``: noise is added
-            to them, and the sum clipped.
-        patch: Side in px of the blocks that are corrupted as a whole; those at the right and lower edge are cut off.
-        sigma: Standard deviation of the Gaussian noise, on the scale of 0 to 1.
+        noise: ``"mask"``: corrupted pixels become 0; ``"saltpepper"``: black or white; ``"gaussian"``: noise is added,
+            and the sum is clipped to the range of the image.
+        patch: Side in px of the blocks that are corrupted as a whole; blocks at the right and bottom edge are clipped.
+        sigma: Standard deviation of the Gaussian noise, for pixel values in [0, 1].
 
     Raises:
         ConfigurationError: If an argument is out of range.
@@ -60,21 +60,21 @@ class DenoiseDataset(PretextDataset):
         self.sigma = sigma
 
     def sample(self, index: int, generator: KeyedGenerator) -> Sample:
-        """The corrupted image, the image, and the mask."""
+        """The corrupted image, the clean image and the mask."""
         clean = self.images.read(index)
         height, width = clean.shape[:2]
         blocks = -(-height // self.patch), -(-width // self.patch)
         draw = np.random.Generator(np.random.SFC64(generator.bits())).random(blocks, np.float32)
         mask = self._as_pixels(draw < self.p, height, width)
-        wide = repeated(mask.view(np.uint8), clean.shape[2])
+        all_channels = repeated(mask.view(np.uint8), clean.shape[2])
         if self.noise == "mask":
-            return clean * (wide ^ 1), clean, torch.from_numpy(mask)[None]
+            return clean * (all_channels ^ 1), clean, torch.from_numpy(mask)[None]
         if self.noise == "gaussian":
             noise = self._noisy(clean, generator)
         else:
             white = self._as_pixels(draw < self.p / 2, height, width)
             noise = (white * peak(clean)).astype(clean.dtype)[:, :, None]
-        return np.where(wide.view(np.bool_), noise, clean), clean, torch.from_numpy(mask)[None]
+        return np.where(all_channels.view(np.bool_), noise, clean), clean, torch.from_numpy(mask)[None]
 
     def _as_pixels(self, blocks: npt.NDArray[np.bool_], height: int, width: int) -> npt.NDArray[np.bool_]:
         if self.patch > 1:

@@ -1,4 +1,4 @@
-"""ExemplarNet's exercise: of which image is this a version?"""
+"""Pretext task of ExemplarNet: classify which image a random version is derived from."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ RULES = {
     "max_elms": Rule(lambda count: is_count(count, 0), "an integer of at least 0"),
     "p": PROBABILITY,
     "transformations": Rule(
-        lambda made: made is None or callable(made) or (isinstance(made, str) and made in PRESETS),
-        "None, a preset, a recipe, or a function that makes a version of an image",
+        lambda given: given is None or callable(given) or (isinstance(given, str) and given in PRESETS),
+        "None, the name of a preset, a transform, or a function from an image to a version of it",
         words=tuple(PRESETS),
     ),
 }
@@ -33,29 +33,30 @@ _KINDS = {
     kind: tuple(name for name, operation in OPERATIONS.items() if operation.kind == kind)
     for kind in dict.fromkeys(operation.kind for operation in OPERATIONS.values())
 }
-_SHARES = {"inversion": 0.15, "posterization": 0.15}  # of the weight of other kinds
+_WEIGHTS = {"inversion": 0.15, "posterization": 0.15}  # sampling weights; 1 for other kinds
 
 
 class ExemplarDataset(PretextDataset):
-    """Some images, each a class of its own, whose members are random versions of the image.
+    """Random versions of images, where each image is a class.
 
-    Item: (version C×H×W, class id). The classes are C = min(``n_classes``, images) different images, chosen by ``seed``
-    and numbered in the order of the data set; C is the length. A version is made by one of ``n_trans`` recipes,
-    also fixed by ``seed``, with magnitudes drawn each time.
+    Item: (version C×H×W, class id). The classes are K = min(``n_classes``, images) images, selected by ``seed`` and
+    numbered in the order of the data set; the length of this data set is K. A version is drawn by one of ``n_trans``
+    compositions of operations. ``seed`` determines the compositions; their magnitudes are drawn for each version.
 
     Args:
         dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
-        transformations: Makes the versions instead: a recipe, or a callable as described at
-            :class:`~super_selfish.pretext.views.CustomTransform`.
-        n_classes: Images at most, at least 2.
-        n_trans: Recipes.
-        max_elms: Places of a recipe.
-        p: Probability that a place has an operation, which is of another kind than the others of the recipe.
-        seed: Of the choice of images, and of the operations of the recipes.
+        transformations: Transform of the versions, or a callable as described at
+            :class:`~super_selfish.pretext.views.CustomTransform`, instead of random compositions.
+        n_classes: Maximum number of classes, at least 2.
+        n_trans: Number of compositions.
+        max_elms: Maximum number of operations of a composition.
+        p: Probability of each of the ``max_elms`` operations, in [0, 1]. The operations of a composition are of
+            different kinds.
+        seed: Random seed for the choice of images and operations.
 
     Attributes:
-        chosen: Index in the data set of the image of each class, int64 (C,).
-        transforms: What makes the versions.
+        chosen: Indices of the images of the classes in the data set, int64 (K,).
+        transforms: Transforms from which versions are drawn.
 
     Raises:
         ConfigurationError: If an argument is out of range.
@@ -96,14 +97,14 @@ class ExemplarDataset(PretextDataset):
 
     @property
     def runs_user_code(self) -> bool:
-        """Whether reading an image runs a user's code, which may draw from global generators."""
+        """Whether reading an image runs user code, which may use global random generators."""
         return super().runs_user_code or any(transform.runs_user_code for transform in self.transforms)
 
     def __len__(self) -> int:
         return len(self.chosen)
 
     def original(self, label: int) -> Image:
-        """The image of a class as it is, H×W×C."""
+        """The unchanged image of a class, H×W×C."""
         return self.images.read(int(self.chosen[label]))
 
     def sample(self, index: int, generator: KeyedGenerator) -> Sample:
@@ -115,18 +116,18 @@ class ExemplarDataset(PretextDataset):
 
 
 def draw_transform(generator: KeyedGenerator, max_elms: int, p: float) -> ExemplarTransform:
-    """Draw which operations a recipe has.
+    """Draw a random composition of operations of different kinds.
 
     Args:
-        generator: The only source of randomness.
-        max_elms: Places, each of which is kept with probability ``p``.
-        p: That probability.
+        generator: Random generator; the only source of randomness.
+        max_elms: Maximum number of operations; the number is also limited by the number of kinds.
+        p: Probability of each operation, in [0, 1].
 
     Returns:
-        A recipe of as many operations, each of another kind; of all kinds, if there are fewer.
+        The composition. Its number of operations is binomially distributed before the limit of kinds.
     """
     kept = sum(generator.chance(p) for _ in range(max_elms))
     # Differs from the paper: at most one of a kind, inversion and posterization seldom: more would destroy the image
-    luck = {kind: generator.uniform() ** (1 / _SHARES.get(kind, 1.0)) for kind in _KINDS}
-    kinds = itertools.islice(sorted(luck, key=lambda kind: -luck[kind]), kept)
+    priority = {kind: generator.uniform() ** (1 / _WEIGHTS.get(kind, 1.0)) for kind in _KINDS}
+    kinds = itertools.islice(sorted(priority, key=lambda kind: -priority[kind]), kept)
     return ExemplarTransform(tuple(_KINDS[kind][generator.integer(len(_KINDS[kind]))] for kind in kinds))

@@ -1,4 +1,4 @@
-"""The material of BiGAN: images, and codes that are drawn at random."""
+"""Data set of BiGAN: images with random codes."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ BIDIRECTIONAL_RULES = {
         ),
         "None, or (channels, height, width)",
     ),
-    "rand_gen": Rule(lambda draw: draw is None or callable(draw), "None, or a function of the shape's numbers"),
+    "rand_gen": Rule(lambda draw: draw is None or callable(draw), "None, or a function called as rand_gen(*shape)"),
 }
 
 
 class BiDataset(PretextDataset):
-    """Each image beside a random code: item (code, image C×H×W).
+    """Images with random codes: item (code, image C×H×W).
 
     Args:
         dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
-        shape: Of a code: channels, height and width.
-        rand_gen: Draws a code, called as ``rand_gen(*shape)`` like ``np.random.rand``, with the global generators
-            seeded; None: uniform in [-1, 1).
+        shape: Shape of a code: (channels, height, width).
+        rand_gen: Function that draws a random code, called as ``rand_gen(*shape)`` like ``np.random.rand``. Global
+            random generators are seeded before each call. None: uniform in [-1, 1).
 
     Raises:
-        ConfigurationError: If an argument is out of range, or what was drawn has another shape.
+        ConfigurationError: If an argument is out of range, or ``rand_gen`` returns another shape.
 
     Examples:
         >>> code, image = BiDataset(np.zeros((2, 64, 64, 3), np.uint8), shape=(32, 2, 2))[0]
@@ -52,7 +52,7 @@ class BiDataset(PretextDataset):
 
     @property
     def runs_user_code(self) -> bool:
-        """Whether reading an image runs a user's code, which may draw from global generators."""
+        """Whether reading an image runs user code, which may use global random generators."""
         return self.rand_gen is not None or super().runs_user_code
 
     def sample(self, index: int, generator: KeyedGenerator) -> Sample:
@@ -66,6 +66,8 @@ class BiDataset(PretextDataset):
             code = torch.as_tensor(self.rand_gen(*self.shape), dtype=torch.float32)
         if tuple(code.shape) != self.shape:
             raise ConfigurationError(
-                "`rand_gen` draws codes of another shape.", expected=f"{self.shape}", received=f"{tuple(code.shape)}"
+                "`rand_gen` returns codes of the wrong shape.",
+                expected=f"{self.shape}",
+                received=f"{tuple(code.shape)}",
             )
         return code

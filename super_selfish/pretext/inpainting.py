@@ -1,4 +1,4 @@
-"""The exercise of the context autoencoder: what stood in the blocks that were erased?"""
+"""Pretext task of the context encoder: inpaint erased blocks of an image."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from super_selfish.images import functional
 from super_selfish.pretext.base import PretextDataset, Sample
 from super_selfish.seeding import KeyedGenerator
 
-_STRETCH = math.log(3.3)  # a block is up to 3.3 times as long as it is wide
-_LOOKS = 64  # images that the mean colour is taken from
+_MAX_LOG_RATIO = math.log(3.3)  # log of the largest aspect ratio of a block
+_MEAN_COLOUR_IMAGES = 64  # number of images for the mean colour
 
 CONTEXT_RULES = {
     "p": Rule(lambda p: is_number(p, 0, 1), "a number in [0, 1]"),
@@ -43,16 +43,16 @@ CONTEXT_RULES = {
 
 
 class ContextDataset(PretextDataset):
-    """Images with blocks erased: item (corrupted C×H×W, clean C×H×W, mask 1×H×W of bool, True where erased).
+    """Images with erased blocks: item (corrupted C×H×W, clean C×H×W, mask 1×H×W), where the mask is True if erased.
 
     Args:
         dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
-        p: Probability of each attempt to erase a block; if none succeeds, one is erased all the same.
-        n_blocks: Attempts.
-        scale_range: Smallest and largest area of a block, relative to the image; its shape is up to 3.3 times as long
-            as wide, uniformly on a logarithmic scale.
-        fill: What erased pixels become, in [0, 1], one number or one a channel; None: the mean colour of the data set,
-            from at most 64 of its images.
+        p: Probability of erasing each of ``n_blocks`` blocks, in [0, 1]; at least one block is erased.
+        n_blocks: Maximum number of erased blocks.
+        scale_range: Smallest and largest area of a block, relative to the image. Aspect ratios are log-uniform up to
+            3.3.
+        fill: Value of erased pixels in [0, 1], or one value per channel. None: the mean colour of the data set,
+            estimated from at most 64 images.
 
     Raises:
         ConfigurationError: If an argument is out of range.
@@ -82,23 +82,23 @@ class ContextDataset(PretextDataset):
         self.scale_range = scale_range
         self.fill = fill
         if isinstance(fill, tuple | list):
-            with contextlib.suppress(UnreadableImage):  # told when it is read
+            with contextlib.suppress(UnreadableImage):  # handled by the loader during training
                 channels = self.images.header(0).channels
-                check_argument(len(fill) == channels, "fill", fill, f"a number for each of {channels} channels, or one")
+                check_argument(len(fill) == channels, "fill", fill, f"one number per channel ({channels}), or a number")
         self._colour = self._mean_colour() if fill is None else np.asarray(fill, np.float64)
 
     def _mean_colour(self) -> npt.NDArray[np.float64]:
         means = []
-        for index in evenly_spaced(len(self.images), _LOOKS):
+        for index in evenly_spaced(len(self.images), _MEAN_COLOUR_IMAGES):
             try:
                 image = self.images.read(index)
             except DataError:
-                continue  # told when it is read to be trained on
+                continue  # handled by the loader during training
             means.append(image.mean(axis=(0, 1), dtype=np.float64) / functional.peak(image))
         return np.mean(means, axis=0) if means else np.asarray(0.5)
 
     def sample(self, index: int, generator: KeyedGenerator) -> Sample:
-        """The corrupted image, the image, and where they differ."""
+        """The corrupted image, the clean image and the mask of erased pixels."""
         clean = self.images.read(index)
         colour = self._colour * functional.peak(clean)
         mask, corrupted = np.zeros(clean.shape[:2], np.bool_), clean.copy()
@@ -114,8 +114,8 @@ class ContextDataset(PretextDataset):
         smallest, largest = self.scale_range
         for _, area, shape, top, left in drawn[erased]:
             side = math.sqrt((smallest + (largest - smallest) * area) * height * width)
-            stretch = math.exp((2 * shape - 1) * _STRETCH / 2)
-            down = min(height, max(1, round(side * stretch)))
-            across = min(width, max(1, round(side / stretch)))
+            ratio = math.exp((2 * shape - 1) * _MAX_LOG_RATIO / 2)
+            down = min(height, max(1, round(side * ratio)))
+            across = min(width, max(1, round(side / ratio)))
             y, x = int(top * (height - down + 1)), int(left * (width - across + 1))
             yield slice(y, y + down), slice(x, x + across)

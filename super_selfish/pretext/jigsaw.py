@@ -1,4 +1,4 @@
-"""The jigsaw's exercise: in which order were the tiles of the image laid?"""
+"""Jigsaw pretext task: predict the permutation of the tiles of an image."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from super_selfish.transforms.base import Transform, is_size
 from super_selfish.transforms.colour import to_grey
 from super_selfish.transforms.jigsaw import JigsawTransform
 
-_TILE_COLOURS = JigsawTransform(grey=0.0)  # grey is for whole images
+_TILE_COLOURS = JigsawTransform(grey=0.0)  # whole images, not tiles, are converted to greyscale
 
 JIGSAW_RULES = {
     "jigsaw_path": Rule(
@@ -54,44 +54,42 @@ JIGSAW_RULES = {
 
 
 class JigsawDataset(PretextDataset):
-    """Images cut into tiles that are laid in another order: item (puzzle C×H'×W', row of the order in the table).
+    """Images with shuffled tiles: item (shuffled image C×H'×W', row of its permutation in the table).
 
-    Tile n, counted row by row, goes to place ``permutations[row, n]``. A tile is a cell of ⌊H / crops⌋ × ⌊W / crops⌋
-    px; what does not fill a cell is left out, so the puzzle is as large as all cells together. Nothing but what is in
-    the tiles may tell their order:
+    Tile n, in row-major order, moves to position ``permutations[row, n]``. A tile is a cell of
+    ⌊H / crops⌋ × ⌊W / crops⌋ px; pixels outside the cells are cropped. Shortcuts are removed:
 
-    - of each cell a smaller crop, at random, is enlarged to the cell, so that edges do not continue;
-    - each channel of each tile is normalised to mean 0 and standard deviation 1, so that brightness does not;
-    - lenses shift the colours of a picture against each other, the more the farther from its middle. So some images
-      are turned grey, of some the green-magenta component is removed, in the others the channels of each tile are
-      shifted against each other;
-    - colours are jittered, each tile by itself.
+    - Continuing edges: each cell is replaced by a smaller random crop of it, resized to the cell.
+    - Brightness and contrast: each channel of each tile is normalised to mean 0 and standard deviation 1.
+    - Chromatic aberration, which grows towards the border of photographs: some images are converted to greyscale, some
+      lose their green-magenta component, and in the others the channels of each tile are shifted.
+    - Colours: each tile is colour-jittered independently.
 
     Args:
         dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
-        transformations: Called on each tile: a recipe, or a callable as described at
+        transformations: Transform that is applied to each tile, or a callable as described at
             :class:`~super_selfish.pretext.views.CustomTransform`. None: the jitter of :class:`JigsawTransform`.
-        jigsaw_path: A ``.npy`` file of permutations, one a row; None: those of
+        jigsaw_path: A ``.npy`` file with one permutation per row. None: the built-in table, see
             :func:`~super_selfish.pretext.permutations.permutation_table`.
-        n_perms_per_image: Rows of the table that each image is laid by, always the same ones; all if there are no
-            more.
-        total_perms: Rows of the table that are used: the number of classes.
-        crops: Tiles along a side.
-        crop_size: Side of the crops in px, or (height, width), less than that of a cell; None: 0.85 of it.
-        chroma_jitter: Largest shift between the channels of a tile in px; at most half of what a crop can move is used.
-        chroma_project: Share of the images in colour whose green-magenta component is removed.
-        grey: Share of images that are turned grey.
-        normed: Normalise each tile: puzzles are then float32 tensors. If not, they are images like any other.
+        n_perms_per_image: Number of permutations of each image, a fixed subset of the table; at most ``total_perms``.
+        total_perms: Number of permutations of the table that are used, which is the number of classes.
+        crops: Number of tiles per side.
+        crop_size: Size of the crops in px, smaller than a cell: side of a square, or (height, width). None: 0.85 of the
+            cell's sides.
+        chroma_jitter: Maximum shift between the channels of a tile in px, limited to half the margin of the crop.
+        chroma_project: Fraction of the colour images whose green-magenta component is removed, in [0, 1].
+        grey: Fraction of the images that are converted to greyscale, in [0, 1].
+        normed: Normalise each tile; shuffled images are then float32 tensors. False: images of the input's dtype.
 
-    Where there are not three channels, what needs RGB is left out.
+    Operations that need RGB are skipped for images without three channels.
 
     Raises:
-        ConfigurationError: If an argument is out of range, or tiles leave no room for it.
-        DataError: If the table cannot be used.
+        ConfigurationError: If an argument is out of range, or tiles are not larger than the crop.
+        DataError: If the table cannot be read.
 
     Examples:
-        >>> puzzle, row = JigsawDataset(np.zeros((2, 65, 100, 3), np.uint8))[0]
-        >>> puzzle.shape, 0 <= row < 24
+        >>> shuffled, row = JigsawDataset(np.zeros((2, 65, 100, 3), np.uint8))[0]
+        >>> shuffled.shape, 0 <= row < 24
         (torch.Size([3, 64, 100]), True)
 
     References:
@@ -129,11 +127,11 @@ class JigsawDataset(PretextDataset):
 
     @property
     def runs_user_code(self) -> bool:
-        """Whether reading an image runs a user's code, which may draw from global generators."""
+        """Whether reading an image runs user code, which may use global random generators."""
         return self.transform.runs_user_code or super().runs_user_code
 
     def rows(self, index: int) -> npt.NDArray[np.int64]:
-        """The rows of the table that image ``index`` is laid by."""
+        """Rows of the permutations of image ``index`` in the table."""
         total = len(self.permutations)
         if self.n_perms_per_image >= total:
             return np.arange(total)
@@ -141,7 +139,7 @@ class JigsawDataset(PretextDataset):
         return np.sort(keys.argsort()[: self.n_perms_per_image])
 
     def sample(self, index: int, generator: KeyedGenerator) -> Sample:
-        """The puzzle, a tensor if its tiles are normalised, and the row of its order in the table."""
+        """The shuffled image, a tensor if tiles are normalised, and the row of its permutation in the table."""
         image = self.images.read(index)
         chosen, grey, project = generator.sixteen()[:3]
         count = min(self.n_perms_per_image, len(self.permutations))
@@ -155,30 +153,31 @@ class JigsawDataset(PretextDataset):
             image = without_fringe(image) if project < self.chroma_project else image
             shift = self.chroma_jitter
         _, crop = cell_and_crop(image.shape[:2], self.crops, self.crop_size)
-        laid = shuffled(image, self.permutations[row].tolist(), self.crops, crop, generator, self.transform, shift)
-        return (_tensor(normalised(laid, self.crops)) if self.normed else laid), row
+        tiles = shuffled(image, self.permutations[row].tolist(), self.crops, crop, generator, self.transform, shift)
+        return (_tensor(normalised(tiles, self.crops)) if self.normed else tiles), row
 
 
 @validate_keywords()
 def jigsaw(
     img: Any, perm: Sequence[int], s: int | tuple[int, int], trans: Views | None, normed: bool = True, crops: int = 3
 ) -> Tensor:
-    """A puzzle of one image.
+    """Shuffle the tiles of an image. Random numbers are drawn from torch's global generator.
 
     Args:
         img: A PIL image, a tensor C×H×W or an array H×W×C: uint8, uint16, or floats in [0, 1].
-        perm: Tile n, counted row by row, goes to place ``perm[n]``.
-        s: Side in px, or (height, width), of the random crop that is taken of each cell and enlarged to it.
-        trans: Called on each crop: a recipe or another callable; None: nothing is.
-        normed: Normalise each channel of each tile to mean 0 and standard deviation 1; else values are in [0, 1].
-        crops: Tiles along a side.
+        perm: Permutation: tile n, in row-major order, moves to position ``perm[n]``.
+        s: Size in px of the random crop of each cell, which is resized to the cell: side of a square, or (height,
+            width).
+        trans: Transform or callable that is applied to each crop. None: no transform.
+        normed: Normalise each channel of each tile to mean 0 and standard deviation 1. False: values in [0, 1].
+        crops: Number of tiles per side.
 
     Returns:
-        Float32 (C, crops · ⌊H / crops⌋, crops · ⌊W / crops⌋). What is random is drawn from torch's global generator.
+        Shuffled image, float32 (C, crops · ⌊H / crops⌋, crops · ⌊W / crops⌋).
 
     Raises:
-        ConfigurationError: If the tiles leave no room for the crop, or ``perm`` is no order of them.
-        DataError: If it is no image.
+        ConfigurationError: If the tiles are not larger than the crop, or ``perm`` is not a permutation of the tiles.
+        DataError: If ``img`` is not an image.
 
     Examples:
         >>> jigsaw(torch.rand(3, 40, 40), [3, 2, 1, 0], 16, None, crops=2).shape
@@ -187,51 +186,52 @@ def jigsaw(
     check_argument(JIGSAW_RULES["crops"].is_valid(crops), "crops", crops, JIGSAW_RULES["crops"].expected)
     check_argument(s is not None and is_size(s), "s", s, "a side in px, or (height, width)")
     order = [int(place) for place in perm]
-    expected = f"the numbers 0 to {crops * crops - 1} in some order"
+    expected = f"a permutation of the numbers 0 to {crops * crops - 1}"
     check_argument(sorted(order) == list(range(crops * crops)), "perm", order, expected)
     image = to_image(img)
     _, crop = cell_and_crop(image.shape[:2], crops, s)
-    laid = shuffled(image, order, crops, crop, current_generator(), None if trans is None else as_transform(trans))
-    return _tensor(normalised(laid, crops)) if normed else as_float(laid)
+    tiles = shuffled(image, order, crops, crop, current_generator(), None if trans is None else as_transform(trans))
+    return _tensor(normalised(tiles, crops)) if normed else as_float(tiles)
 
 
 def load_permutations(jigsaw_path: str | os.PathLike[str] | None, crops: int, total_perms: int) -> Table:
-    """The permutations of a puzzle: a user's, or ours.
+    """The table of permutations: from the user's file, or built in.
 
     Raises:
-        ConfigurationError: If there are not as many.
-        DataError: If the user's table cannot be used.
+        ConfigurationError: If there are fewer than ``total_perms`` permutations.
+        DataError: If the user's file cannot be read.
     """
     if jigsaw_path is not None:
         return read_table(jigsaw_path, crops, total_perms)
     most = math.factorial(crops * crops)
-    expected = f"at most {most}, the orders of {crops * crops} tiles"
-    check_argument(total_perms <= most, "total_perms", total_perms, expected, "Or cut more tiles: raise `crops`.")
+    expected = f"at most {most}, the number of permutations of {crops * crops} tiles"
+    check_argument(total_perms <= most, "total_perms", total_perms, expected, "Or raise `crops` for more tiles.")
     return permutation_table(crops, total_perms)
 
 
-def jigsaw_preview(puzzle: Tensor, order: Table, answer: Table | None, normed: bool) -> list[CaptionedImage]:
-    """A puzzle to be looked at: as it is, laid right, and as the answer lays it.
+def jigsaw_preview(image: Tensor, order: Table, predicted: Table | None, normed: bool) -> list[CaptionedImage]:
+    """Preview of a shuffled image: shuffled, in the original order, and in the order by the prediction.
 
     Args:
-        puzzle: (C, H, W).
-        order: Tile n lies at place ``order[n]``.
-        answer: What a network takes the order to be; None: it was not asked.
-        normed: Whether tiles are normalised, so that they have to be brought back to what a screen shows.
+        image: Shuffled image (C, H, W).
+        order: Permutation: tile n is at position ``order[n]``.
+        predicted: Permutation that a network predicts. None: no prediction.
+        normed: Whether tiles are normalised; they are then mapped to [0, 1] for display.
     """
     if normed:
-        reach = max(2.0, float(torch.quantile(puzzle.abs().flatten(), 0.98)))
-        puzzle = (0.5 + puzzle / (2 * reach)).clamp(0, 1)
+        reach = max(2.0, float(torch.quantile(image.abs().flatten(), 0.98)))
+        image = (0.5 + image / (2 * reach)).clamp(0, 1)
     crops = math.isqrt(len(order))
     places = np.argsort(order) + 1
     gap = " " if crops == 2 else ""
-    told = " / ".join(gap.join(map(str, row)) for row in places.reshape(crops, crops))
-    caption = f"puzzle: tiles\n{told}" if crops <= 3 else "puzzle"
-    panels = [CaptionedImage(puzzle, caption), CaptionedImage(reorder_tiles(puzzle, order.tolist()), "laid right")]
-    if answer is not None:
-        right = int((answer == order).sum())
-        words = "right" if right == len(order) else f"{right} of {len(order)} tiles\nin place"
-        panels.append(CaptionedImage(reorder_tiles(puzzle, answer.tolist()), f"answer: {words}", right == len(order)))
+    numbers = " / ".join(gap.join(map(str, row)) for row in places.reshape(crops, crops))
+    caption = f"shuffled: tiles\n{numbers}" if crops <= 3 else "shuffled"
+    panels = [CaptionedImage(image, caption), CaptionedImage(reorder_tiles(image, order.tolist()), "original order")]
+    if predicted is not None:
+        correct = int((predicted == order).sum())
+        is_correct = correct == len(order)
+        result = "correct" if is_correct else f"{correct} of {len(order)} tiles\nin place"
+        panels.append(CaptionedImage(reorder_tiles(image, predicted.tolist()), f"predicted: {result}", is_correct))
     return panels
 
 

@@ -1,4 +1,4 @@
-"""The exercise of contrastive multiview coding: the lightness of an image apart from its colours."""
+"""Pretext task of contrastive multiview coding: lightness and colours of an image as two views."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def lab_planes(image: Image, name: str) -> tuple[Tensor, Tensor]:
     """Lightness (1, H, W) and colours (2, H, W) of an RGB image, in [-1, 1].
 
     Args:
-        image: H×W×3.
-        name: What to call it in an error.
+        image: RGB image H×W×3.
+        name: Name of the image in error messages.
 
     Raises:
-        DataError: If it has not three channels.
+        DataError: If the image does not have three channels.
     """
     if image.shape[2] != 3:
         raise DataError(
-            f"{name} has no lightness apart from colours.",
+            f"{name} cannot be split into lightness and colours.",
             expected="an RGB image",
             received=f"{image.shape[2]} channel{'s' if image.shape[2] > 1 else ''}",
         )
@@ -43,21 +43,21 @@ def lab_planes(image: Image, name: str) -> tuple[Tensor, Tensor]:
 class AugmentationLabIndexedDataset(AugmentationIndexedDataset):
     """Lightness and colours of two views of each image: item (L, ab, L, ab, index).
 
-    L (1×H×W) is (L - 50) / 50; ab (2×H×W) is (a - 6.025) / 92.208 and (b + 6.69) / 101.168. All that a screen can show
-    is then in [-1, 1].
+    L (1×H×W) is (L - 50) / 50; ab (2×H×W) is (a - 6.025) / 92.208 and (b + 6.69) / 101.168. All sRGB colours are then
+    in [-1, 1].
 
     Args:
         dataset: RGB images; anything that :func:`super_selfish.data.open_source` accepts.
-        transformations: Makes the views: a recipe, or a callable as described at
+        transformations: Transform of both views, or a callable as described at
             :class:`~super_selfish.pretext.views.CustomTransform`.
-        transformations2: Makes the second view; None: as the first.
-        clean1: Leave the first view as the image is.
-        clean2: Leave the second view as the image is.
-        views: 1 for items (L, ab, index).
+        transformations2: Transform of the second view. None: the same as for the first.
+        clean1: Use the image itself as the first view.
+        clean2: Use the image itself as the second view.
+        views: Number of views; 1 for items (L, ab, index).
 
     Raises:
         ConfigurationError: If the transformations cannot be called, or ``views`` is neither 1 nor 2.
-        DataError: When a view is made that has not three channels.
+        DataError: When a view does not have three channels.
 
     Examples:
         >>> white = np.full((9, 48, 32, 3), 255, np.uint8)
@@ -87,7 +87,7 @@ class LDataset(PretextDataset):
         dataset: RGB images; anything that :func:`super_selfish.data.open_source` accepts.
 
     Raises:
-        DataError: When an image is read that has not three channels.
+        DataError: When an image without three channels is read.
 
     Examples:
         >>> lightness, label = LDataset((np.zeros((4, 32, 32, 3), np.uint8), [0, 1, 0, 1]))[1]
@@ -102,15 +102,15 @@ class LDataset(PretextDataset):
 
 
 def check_lab_views(dataset: Any, preprocessing: Preprocessing, size: int | tuple[int, int] | None) -> None:
-    """Make sure, before training, that items are of lightness and colours, as large as the networks were built for.
+    """Check, before training, that items consist of lightness and colours with the input size of the networks.
 
     Args:
-        dataset: Of items (L, ab, index) or (L, ab, L, ab, index).
-        preprocessing: Of the images.
-        size: Side or (height, width) that was announced; None: that of the images.
+        dataset: Data set of items (L, ab, index) or (L, ab, L, ab, index).
+        preprocessing: Preprocessing of the images.
+        size: Expected size in px: side of a square, or (height, width). None: the size of the images.
 
     Raises:
-        ConfigurationError: If they are not.
+        ConfigurationError: If the fields of the first item have other shapes.
     """
     if not (items := first_items(dataset)):
         return
@@ -123,10 +123,10 @@ def check_lab_views(dataset: Any, preprocessing: Preprocessing, size: int | tupl
         sizes = {shape[1:] for shape in found if len(shape) == 3 and isinstance(shape, tuple)}
         only_size = len(sizes) == 1 and [shape[0] for shape in found] == [shape[0] for shape in wanted]
         raise ConfigurationError(
-            "The data set does not make what the networks take: the lightness and the colours of views.",
+            "The items of the data set do not fit the networks, which take lightness and colours of views.",
             expected=f"items (L, ab, index) or (L, ab, L, ab, index), with L of {wanted[0]} and ab of {wanted[1]}",
             received=", ".join(map(str, found)) + " before the index" if found else type(item).__name__,
             fix=f"Pass view_size={sizes.pop()}."
             if only_size
-            else "For instance AugmentationLabIndexedDataset(images, transform).",
+            else "Use AugmentationLabIndexedDataset(images, transform), for example.",
         )

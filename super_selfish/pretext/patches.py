@@ -1,4 +1,4 @@
-"""The exercise of Contrastive Predictive Coding: overlapping patches of an image, each changed by itself."""
+"""Pretext task of contrastive predictive coding: overlapping, independently augmented patches of an image."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ RULES = {
     "half_crop_size": Rule(is_size, "None, half a side in px, or (height, width)"),
     "views": Rule(
         lambda views: views is None or callable(views) or (isinstance(views, str) and views in PRESETS),
-        "None, a preset, a recipe, or a function of an image",
+        "None, the name of a preset, a transform, or a function of an image",
         words=tuple(PRESETS),
     ),
 }
-_LEAST = 32  # px of a side, which networks for photographs need
+_MIN_SIDE = 32  # smallest side of patches in px; networks for photographs require it
 
 
 def half_size(size: tuple[int, ...], half_crop_size: int | Sequence[int] | None) -> tuple[int, int]:
-    """Half the height and width of the patches of an image; None: an eighth of the image's."""
+    """Half the height and width of the patches of an image in px. None: an eighth of the image size."""
     if half_crop_size is None:
         return max(1, size[0] // 8), max(1, size[1] // 8)
     halves = (half_crop_size, half_crop_size) if isinstance(half_crop_size, int) else half_crop_size
@@ -35,7 +35,7 @@ def half_size(size: tuple[int, ...], half_crop_size: int | Sequence[int] | None)
 
 
 def grid_of(size: tuple[int, ...], half_crop_size: int | Sequence[int] | None) -> tuple[int, int]:
-    """Rows and columns of the patches of an image.
+    """Number of rows and columns of patches of an image.
 
     Raises:
         ConfigurationError: If the image is smaller than a patch.
@@ -62,22 +62,22 @@ def checked_grid(
     sides: Sequence[str],
     k: int,
 ) -> tuple[int, int]:
-    """Rows and columns of the patches of an image, if they are as expected and as many as have to be predicted.
+    """Number of rows and columns of patches of an image, after checks.
 
     Raises:
-        ConfigurationError: If they are not.
+        ConfigurationError: If they differ from ``bottleneck_resolution``, or there are too few to predict ``k`` steps.
     """
     grid, given = grid_of(size, half_crop_size), bottleneck_resolution
     if given is not None and (not isinstance(given, tuple | list) or tuple(given) != grid):
         raise ConfigurationError(
-            "`bottleneck_resolution` is not the grid of the patches.",
+            "`bottleneck_resolution` differs from the grid of patches.",
             expected=f"None or {grid}, which follows from `half_crop_size` and images of {size[0]}×{size[1]} px",
             received=f"bottleneck_resolution={given!r}",
         )
     if min(grid[0] if side in ("top", "bottom") else grid[1] for side in sides) < k + 1:
         raise ConfigurationError(
             f"The grid of patches is too small to predict {k} steps.",
-            expected=f"at least {k + 1} patches from side to side",
+            expected=f"at least {k + 1} patches in each direction of prediction",
             received=f"{grid[0]}×{grid[1]} patches of an image of {size[0]}×{size[1]} px",
             fix="Lower `half_crop_size`, or predict fewer steps: loss=CPCLoss(k=..., ignore=...).",
         )
@@ -87,36 +87,36 @@ def checked_grid(
 def seen_patch(
     size: tuple[int, ...], half_crop_size: int | Sequence[int] | None, patch_size: object
 ) -> tuple[int, int]:
-    """Height and width of the patches that the network sees.
+    """Height and width of the network input in px.
 
     Args:
-        size: Height and width of the images.
-        half_crop_size: Half of what is cut.
-        patch_size: Side, or (height, width), that they are brought to; None: as they are cut, but enlarged where the
-            short side is less than 32 px.
+        size: Height and width of the images in px.
+        half_crop_size: Half the side of the patches in px, or half of (height, width).
+        patch_size: Size to which patches are resized: side of a square, or (height, width). None: patches keep their
+            size, but a short side below 32 px is enlarged to 32 px.
     """
     if isinstance(patch_size, int):
         return patch_size, patch_size
     if isinstance(patch_size, tuple | list):
         return int(patch_size[0]), int(patch_size[1])
     height, width = (2 * half for half in half_size(size, half_crop_size))
-    factor = max(1.0, _LEAST / min(height, width))
+    factor = max(1.0, _MIN_SIDE / min(height, width))
     return round(factor * height), round(factor * width)
 
 
 class ContrastivePredictiveCodingDataset(PretextDataset):
-    """Patches of each image that overlap by half, each augmented by itself.
+    """Independently augmented patches of each image that overlap by half.
 
-    Item: (patches P×C×2h×2w,), row by row. There are H // h - 1 rows and W // w - 1 columns of them, from the upper
-    left corner on. Before it is cut, the image is mirrored with probability ``flip``.
+    Item: (patches P×C×2h×2w,), in row-major order. There are H // h - 1 rows and W // w - 1 columns of patches,
+    starting at the upper left corner. Before patches are extracted, the image is flipped with probability ``flip``.
 
     Args:
         dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
-        half_crop_size: h and w: half the sides of the patches in px, and the distance from one to the next; one number
-            for both; None: an eighth of the image's sides, which gives 7×7 patches at most sizes.
-        views: Makes a view of a patch, of the same size: a recipe, or a callable as described at
-            :class:`~super_selfish.pretext.views.CustomTransform`; None: :class:`CPCTransform`.
-        flip: Probability of mirroring the image.
+        half_crop_size: h and w in px, or one number for both: half the sides of the patches, and the stride between
+            patches. None: an eighth of the image size, which gives 7×7 patches at most sizes.
+        views: Transform from a patch to a view of the same size, or a callable as described at
+            :class:`~super_selfish.pretext.views.CustomTransform`. None: :class:`CPCTransform`.
+        flip: Probability of a horizontal flip of the image, in [0, 1].
 
     Raises:
         ConfigurationError: If an argument is out of range.
@@ -148,7 +148,7 @@ class ContrastivePredictiveCodingDataset(PretextDataset):
 
     @property
     def runs_user_code(self) -> bool:
-        """Whether reading an image runs a user's code, which may draw from global generators."""
+        """Whether reading an image runs user code, which may use global random generators."""
         return super().runs_user_code or self.transform.runs_user_code
 
     def sample(self, index: int, generator: KeyedGenerator) -> Sample:
@@ -159,30 +159,31 @@ class ContrastivePredictiveCodingDataset(PretextDataset):
         if generator.chance(self.flip):
             image = functional.flip(image)
         corners = [(row * height, column * width) for row in range(rows) for column in range(columns)]
-        cut = [image[top : top + 2 * height, left : left + 2 * width] for top, left in corners]
-        made = self.transform.make_all(cut, [self.transform.plan(2 * height, 2 * width, generator) for _ in cut])
-        found = {(view.shape, view.dtype) for view in made}
-        if len(found) > 1 or made[0].shape != cut[0].shape:
+        patches = [image[top : top + 2 * height, left : left + 2 * width] for top, left in corners]
+        plans = [self.transform.plan(2 * height, 2 * width, generator) for _ in patches]
+        views = self.transform.make_all(patches, plans)
+        kinds = {(view.shape, view.dtype) for view in views}
+        if len(kinds) > 1 or views[0].shape != patches[0].shape:
             raise DataError(
                 "`views` changed the size of patches.",
-                expected=f"views of {2 * height}×{2 * width}×{image.shape[2]}, all of one type of numbers",
-                received=", ".join(f"{'×'.join(map(str, shape))} of {kind}" for shape, kind in found),
+                expected=f"views of {2 * height}×{2 * width}×{image.shape[2]}, all of one dtype",
+                received=", ".join(f"{'×'.join(map(str, shape))} of {dtype}" for shape, dtype in kinds),
             )
-        return (np.stack(made),)
+        return (np.stack(views),)
 
 
 def check_patches(dataset: object) -> None:
-    """Make sure, before training, that views leave patches as large as they were.
+    """Check, before training, that custom ``views`` keep the size of patches.
 
     Raises:
-        ConfigurationError: If a user's views do not.
+        ConfigurationError: If they do not.
     """
     if not isinstance(dataset, ContrastivePredictiveCodingDataset) or not dataset.transform.runs_user_code:
         return
     try:
         dataset.images.read(0)
     except DataError:
-        return  # whether that is an error is said when training comes to it
+        return  # handled by the loader during training
     try:
         dataset.sample(0, KeyedGenerator(0))
     except DataError as error:
@@ -190,4 +191,4 @@ def check_patches(dataset: object) -> None:
 
 
 ContrastivePreditiveCodingDataset = ContrastivePredictiveCodingDataset
-"""The name of 2020, as it was spelled."""
+"""Misspelled name in the release of 2020."""

@@ -1,4 +1,4 @@
-"""The two views of PIRL: an image, and a puzzle of nine patches pasted back into one image."""
+"""The two views of PIRL: an image, and its jigsaw-transformed version with shuffled patches."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from super_selfish.transforms.base import Transform, is_range, is_size, log_skip
 from super_selfish.transforms.colour import SATURATION, adjust, is_jitter, jitter
 from super_selfish.transforms.operations import autocontrast, posterize, sharpness, solarize
 
-CROPS = Rule(lambda crops: is_count(crops, 2), "an integer of at least 2", "3 makes 3 × 3 patches, as the paper has.")
+CROPS = Rule(lambda crops: is_count(crops, 2), "an integer of at least 2", "The paper uses 3, for 3 × 3 patches.")
 
-_JITTER = Rule(is_jitter, "four strengths of at least 0, that of the hue at most 0.5")
+_JITTER = Rule(is_jitter, "four strengths of at least 0, with a hue of at most 0.5")
 _COLOUR_RULES = {"jitter": _JITTER, "photometric": PROBABILITY, "grey": PROBABILITY}
 _IMAGE_RULES = {
     "size": Rule(is_size, "None, a side in px, or (height, width)"),
@@ -31,27 +31,27 @@ _IMAGE_RULES = {
     "ratio": Rule(is_range, "0 < smallest <= largest"),
     "flip": PROBABILITY,
 }
-_PUZZLE_RULES = {
+_JIGSAW_RULES = {
     "crops": CROPS,
-    "share": Rule(lambda share: is_number(share, 0.01, 1.0), "a number in [0.01, 1]", f"None other than {SHARE}?"),
+    "share": Rule(lambda share: is_number(share, 0.01, 1.0), "a number in [0.01, 1]", f"The default is {SHARE}."),
 }
 
 
 @dataclass(frozen=True)
 class PIRLColours(Transform):
-    """The colours of an image or of a patch; every pixel stays in its place.
+    """Photometric transform of an image or a patch.
 
-    Brightness, contrast, saturation and hue in random order; then posterization to 4 to 8 bits, sharpness by a factor
-    from 0.1 to 1.9, inversion of what is brighter than a threshold anywhere from black to white, and the widest
-    contrast, all four or none; then grey or not.
+    First, brightness, contrast, saturation and hue are jittered in random order. Then, with probability
+    ``photometric``, posterization to 4 to 8 bits, sharpness by a factor from 0.1 to 1.9, solarization at a random
+    threshold and autocontrast are applied. Last, the image is converted to greyscale with probability ``grey``.
 
     Args:
-        jitter: Strength of brightness, contrast, saturation and hue, as in :class:`CropColourTransform`.
-        photometric: Probability of the four in the middle.
+        jitter: Strengths of brightness, contrast, saturation and hue, as in :class:`CropColourTransform`.
+        photometric: Probability of posterization, sharpness, solarization and autocontrast, all four or none.
         grey: Probability of greyscale.
 
     Raises:
-        ConfigurationError: If a probability or a strength makes no sense.
+        ConfigurationError: If a probability or a strength is out of range.
     """
 
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.2)
@@ -63,7 +63,7 @@ class PIRLColours(Transform):
         check_arguments(_COLOUR_RULES, vars(self))
 
     def augment(self, image: Image, generator: KeyedGenerator) -> Image:
-        """The image in other colours."""
+        """Apply the transform; see the class."""
         if image.shape[2] != 3:
             log_skipped_colour_operations(image.shape[2])
         photometric, grey, bits, factor, threshold, *draws = generator.sixteen()[:10]
@@ -71,24 +71,24 @@ class PIRLColours(Transform):
         to_grey = ((SATURATION, 0.0),) if grey < self.grey else ()
         if photometric >= self.photometric:
             return adjust(image, (*steps, *to_grey))
-        made = posterize(adjust(image, steps), 4 + int(bits * 5))
-        made = autocontrast(solarize(sharpness(made, 0.1 + 1.8 * factor), threshold * 256 / 255))
-        return adjust(made, to_grey)
+        image = posterize(adjust(image, steps), 4 + int(bits * 5))
+        image = autocontrast(solarize(sharpness(image, 0.1 + 1.8 * factor), threshold * 256 / 255))
+        return adjust(image, to_grey)
 
 
 @dataclass(frozen=True)
 class PIRLImageTransform(Transform):
-    """The image view of PIRL: a crop of 8 to 100 % of the image, mirrored or not, in other colours.
+    """The image view of PIRL: a random resized crop, a random horizontal flip and a photometric transform.
 
     Args:
-        size: Side of the view in px, or (height, width); None: as large as the image.
+        size: Size of the view in px: side of a square, or (height, width). None: the size of the image.
         scale: Smallest and largest area of the crop, relative to the image.
-        ratio: Smallest and largest width/height of the crop.
-        flip: Probability of mirroring.
-        colours: A recipe or another callable that changes the crop.
+        ratio: Smallest and largest aspect ratio (width / height) of the crop.
+        flip: Probability of a horizontal flip.
+        colours: Transform or callable that is applied to the crop.
 
     Raises:
-        ConfigurationError: If an argument makes no sense.
+        ConfigurationError: If an argument is out of range.
 
     References:
         Misra and van der Maaten, "Self-Supervised Learning of Pretext-Invariant Representations", 2020.
@@ -117,7 +117,7 @@ class PIRLImageTransform(Transform):
         return (self.size, self.size) if isinstance(self.size, int) else self.size or (image.shape[0], image.shape[1])
 
     def finished(self, part: Image, size: tuple[int, ...], generator: KeyedGenerator) -> Image:
-        """A part of an image, mirrored or not, in other colours and of a size; colours change where it is smallest."""
+        """Flip, transform and resize a part of an image; the colour transform runs at the smaller size."""
         if part.shape[0] * part.shape[1] > size[0] * size[1]:
             part = functional.resample(part, size)
         if generator.chance(self.flip):
@@ -128,23 +128,23 @@ class PIRLImageTransform(Transform):
 
 @dataclass(frozen=True)
 class PIRLTransform(PIRLImageTransform):
-    """The transformed view of PIRL: patches of the image, pasted into one image of the same size in another order.
+    """The transformed view of PIRL: shuffled patches of an image, in one image of the size of the image view.
 
-    A crop of 60 to 100 % of the image is cut into 3 × 3 cells. Of each cell a smaller part, at random, mirrored or not
-    and in colours of its own, is enlarged to the cell of a random place. All 9! orders are equally likely. Where a side
-    of the image is no multiple of three, cells differ by a pixel, so that the puzzle is as large as the image view.
+    A random crop of 60 to 100 % of the image is divided into 3 × 3 cells. A random patch of each cell is flipped at
+    random, transformed photometrically and resized to the cell at a random position. All 9! permutations are equally
+    likely. If the image size is not a multiple of three, the sizes of cells differ by one pixel.
 
     Args:
-        size: Side of the puzzle in px, or (height, width); None: as large as the image.
+        size: Size of the view in px: side of a square, or (height, width). None: the size of the image.
         scale: Smallest and largest area of the crop, relative to the image.
-        ratio: Smallest and largest width/height of the crop.
-        flip: Probability of mirroring a patch.
-        colours: A recipe or another callable that changes each patch.
-        crops: Patches along a side.
-        share: Of a cell's sides: what is taken of it.
+        ratio: Smallest and largest aspect ratio (width / height) of the crop.
+        flip: Probability of a horizontal flip of each patch.
+        colours: Transform or callable that is applied to each patch.
+        crops: Number of patches per side.
+        share: Side of a patch relative to the side of its cell, in [0.01, 1].
 
     Raises:
-        ConfigurationError: If an argument makes no sense, or an image is too small for its patches.
+        ConfigurationError: If an argument is out of range, or an image is too small for its patches.
 
     Examples:
         >>> PIRLTransform()(np.zeros((97, 130, 3), np.uint8)).shape
@@ -154,27 +154,27 @@ class PIRLTransform(PIRLImageTransform):
         Misra and van der Maaten, "Self-Supervised Learning of Pretext-Invariant Representations", 2020.
     """
 
-    rules: ClassVar[dict[str, Rule]] = _IMAGE_RULES | _PUZZLE_RULES
+    rules: ClassVar[dict[str, Rule]] = _IMAGE_RULES | _JIGSAW_RULES
     _: KW_ONLY
     scale: tuple[float, float] = (0.6, 1.0)
     crops: int = 3
     share: float = SHARE
 
     def augment(self, image: Image, generator: KeyedGenerator) -> Image:
-        """A random puzzle; see the class."""
+        """Shuffled patches; see the class."""
         goal = self.goal(image)
-        cell_and_crop(goal, self.crops, None)  # complains of cells that are too small
+        cell_and_crop(goal, self.crops, None)  # raises if the cells are too small
         top, left, height, width = random_rectangle(generator, image.shape[0], image.shape[1], self.scale, self.ratio)
         crop = image[top : top + height, left : left + width]
-        laid = np.empty((*goal, image.shape[2]), image.dtype)
-        cells, places = _cells(height, width, self.crops), _cells(*goal, self.crops)
-        for tile, place in enumerate(generator.permutation(self.crops**2)):
-            there = laid[places[place]]
-            there[:] = self.finished(self._patch(crop[cells[tile]], generator), there.shape[:2], generator)
-        return laid
+        output = np.empty((*goal, image.shape[2]), image.dtype)
+        cells, positions = _cells(height, width, self.crops), _cells(*goal, self.crops)
+        for tile, position in enumerate(generator.permutation(self.crops**2)):
+            target = output[positions[position]]
+            target[:] = self.finished(self._patch(crop[cells[tile]], generator), target.shape[:2], generator)
+        return output
 
     def _patch(self, cell: Image, generator: KeyedGenerator) -> Image:
-        """What is taken of a cell."""
+        """A random patch of a cell."""
         height, width = (max(1, round(self.share * side)) for side in cell.shape[:2])
         top, left = generator.integer(cell.shape[0] - height + 1), generator.integer(cell.shape[1] - width + 1)
         return cell[top : top + height, left : left + width]
@@ -182,7 +182,7 @@ class PIRLTransform(PIRLImageTransform):
 
 @lru_cache(maxsize=4096)
 def _cells(height: int, width: int, crops: int) -> tuple[tuple[slice, slice], ...]:
-    """Rows and columns of the cells of an image, row by row; they differ by a pixel at most, and are none too small."""
+    """Slices of the cells of an image in row-major order; sides differ by at most one pixel, and are at least one."""
     rows, columns = (
         [slice(n * side // crops, max(n * side // crops + 1, (n + 1) * side // crops)) for n in range(crops)]
         for side in (height, width)
@@ -199,28 +199,28 @@ def image_and_jigsaw(
     crops: int = 3,
     size: int | tuple[int, int] | None = None,
 ) -> Callable[[object], AugmentationIndexedDataset]:
-    """What makes a data set of items (image view, puzzle, index) of a data set of images.
+    """A function from a data set of images to one of items (image view, transformed view, index).
 
     Args:
-        views: A recipe or callable that makes the image view, or a pair, whose second makes the transformed view in
-            place of a puzzle; None: :class:`PIRLImageTransform`.
-        patch_views: Changes each patch of the puzzle; None: :class:`PIRLColours`.
-        crops: Patches along a side.
-        size: Side of both views in px, or (height, width); None: as large as the images.
+        views: Transform or callable that returns the image view, or a pair whose second element returns the transformed
+            view, instead of shuffled patches. None: :class:`PIRLImageTransform`.
+        patch_views: Transform or callable that is applied to each patch. None: :class:`PIRLColours`.
+        crops: Number of patches per side.
+        size: Size of both views in px: side of a square, or (height, width). None: the size of the images.
 
     Raises:
-        ConfigurationError: If these make no two views.
+        ConfigurationError: If ``views`` is not a transform or a pair, or is a pair beside ``patch_views``.
     """
     image: Transform
-    puzzle: Transform
+    transformed: Transform
     if isinstance(views, Sequence) and not isinstance(views, str):
         is_valid = len(views) == 2 and patch_views is None
-        check_argument(is_valid, "views", views, "a recipe or callable, or a pair of them and no `patch_views`")
-        image, puzzle = (as_transform(part) for part in views)
+        check_argument(is_valid, "views", views, "a transform or callable, or a pair of these without `patch_views`")
+        image, transformed = (as_transform(part) for part in views)
     else:
         image = PIRLImageTransform(size) if views is None else as_transform(views)
-        puzzle = PIRLTransform(size, crops=crops, colours=PIRLColours() if patch_views is None else patch_views)
-    return lambda images: AugmentationIndexedDataset(images, image, puzzle)
+        transformed = PIRLTransform(size, crops=crops, colours=PIRLColours() if patch_views is None else patch_views)
+    return lambda images: AugmentationIndexedDataset(images, image, transformed)
 
 
 __getattr__ = old_names(__name__)

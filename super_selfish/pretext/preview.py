@@ -1,4 +1,4 @@
-"""What a preview of a pretext task consists of: images with captions, before anything is drawn."""
+"""Data of previews of pretext tasks: images with captions, independent of drawing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class CaptionedImage(NamedTuple):
 
     Attributes:
         image: H×W[×C] array or C×H×W tensor.
-        caption: A line or two.
-        right: Whether the prediction in the caption is correct; None: it holds none.
+        caption: Caption of one or two lines.
+        right: Whether the prediction in the caption is correct. None: no prediction.
     """
 
     image: Any
@@ -26,12 +26,12 @@ class CaptionedImage(NamedTuple):
 
 
 class Preview(NamedTuple):
-    """Rows of panels, one row an image of the data set.
+    """Rows of captioned images, one row per image of the data set.
 
     Attributes:
         title: The pretext task as a question.
         note: How to read the figure, and the accuracy of the network.
-        rows: The panels.
+        rows: The captioned images.
     """
 
     title: str
@@ -44,12 +44,12 @@ Exhibit = Preview
 
 
 class Matches:
-    """Which of several candidates each query is most similar to; its own has the same position.
+    """Nearest candidates of each query. The own candidate of a query has the same index.
 
     Args:
-        similarities: (queries, candidates), as many of one as of the other.
+        similarities: Similarities (queries, candidates), a square matrix.
         others: Number of most similar other candidates to keep.
-        trained: Whether the similarities are those of a trained network; else no captions are made of them.
+        trained: Whether the network is trained; otherwise captions contain no similarities.
 
     Attributes:
         comparable: Whether the network is trained and there is more than one query.
@@ -66,13 +66,13 @@ class Matches:
         self.accuracy = self._found.double().mean().item()
 
     def captioned_images(self, row: int, images: Sequence[Any] | Tensor, own: str, other: str) -> list[CaptionedImage]:
-        """The query's own candidate and the most similar others.
+        """Captioned images of the query's own candidate and of the most similar others.
 
         Args:
-            row: Position of the query.
-            images: What the candidates look like.
-            own: Caption of its own.
-            other: Caption of others.
+            row: Index of the query.
+            images: Images of the candidates.
+            own: Caption of the own candidate.
+            other: Caption of the other candidates.
         """
         right = bool(self._found[row]) if self.comparable else None
         shown = [(own, self.own[row], row, right)]
@@ -84,14 +84,23 @@ class Matches:
         ]
 
     def note(self, own: str) -> str:
-        """The accuracy beside chance level, as a line; empty if there is none."""
+        """One line with the accuracy and chance level; empty if the candidates are not comparable.
+
+        Args:
+            own: Text that describes a correct match.
+        """
         if not self.comparable:
             return ""
         return f"\n{own} for {self.accuracy:.0%} of the images; chance level is {1 / len(self.own):.0%}."
 
 
 def inputs_only(name: str, data: Any) -> Preview:
-    """The preview of an algorithm that defines none: the images of a batch."""
+    """Default preview: the images of a batch.
+
+    Args:
+        name: Name of the algorithm.
+        data: The batch.
+    """
     fields = data if isinstance(data, tuple | list) else (data,)
     shown = [field for field in fields if isinstance(field, Tensor) and field.ndim == 4 and field.shape[1] <= 64]
     rows = [[CaptionedImage(field[index]) for field in shown] for index in range(len(shown[0]) if shown else 0)]

@@ -1,4 +1,4 @@
-"""RotateNet's exercise: by which angle was the image turned?"""
+"""Pretext task of RotateNet: predict the rotation angle of an image."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ QUARTER_TURNS = (0.0, 90.0, 180.0, -90.0)
 
 
 class RotateDataset(PretextDataset):
-    """Each image turned by each of some angles.
+    """Images rotated by several angles.
 
-    Item: (images R×C×S×S, rotation ids 0 .. R-1), or with ``r_all=False`` one rotation drawn at random:
-    (image C×S×S, rotation id). S is the image's short side, which is cropped from the middle before turning: a
-    non-square image turned in place would give its angle away by black bars. Multiples of 90° move pixels and change
-    none. If any angle is not a multiple of 90°, *all* classes, 0° included, are cropped to the square that holds only
-    original pixels at every angle, and scaled back to S.
+    Item: (images R×C×S×S, rotation ids 0 .. R-1), or with ``r_all=False`` one random rotation: (image C×S×S, rotation
+    id). S is the short side of the image. Images are cropped to a square before rotation, since padding would reveal
+    the angle. Multiples of 90° do not interpolate. If any angle is not a multiple of 90°, the images of *all* classes,
+    including 0°, are cropped to the largest square without padding at every angle, and resized to S.
 
     Args:
         dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
         rotations: Angles in degrees, counter-clockwise; at least two, all different modulo 360.
-        r_all: All rotations of an image at once, as in the paper.
-        crop: Smallest and largest area of a random crop before turning, relative to the square in the middle, with
-            aspect ratios from 3/4 to 4/3, taken from the whole image; None: the square in the middle itself.
-        flip: Probability of mirroring the image before turning.
-        transform: Called on each image before all that, with H×W×C arrays in and out; global generators are seeded for
-            each call.
+        r_all: Return all rotations of an image, as in the paper.
+        crop: Smallest and largest area of a random crop before rotation, relative to the centre square. The crop is
+            taken from the whole image, with an aspect ratio from 3/4 to 4/3. None: centre crop.
+        flip: Probability of a horizontal flip before rotation, in [0, 1].
+        transform: Function from H×W×C arrays to H×W×C arrays, applied before the crop; global random generators are
+            seeded before each call.
 
     Raises:
-        ConfigurationError: If there are not two different finite angles, or ``crop`` or ``flip`` is out of range.
+        ConfigurationError: If there are fewer than two different finite angles, or an argument is out of range.
 
     Examples:
         >>> images, ids = RotateDataset(np.zeros((2, 32, 48, 3), np.uint8))[0]
@@ -71,21 +70,21 @@ class RotateDataset(PretextDataset):
 
     @property
     def runs_user_code(self) -> bool:
-        """Whether reading an image runs a user's code, which may draw from global generators."""
+        """Whether reading an image runs user code, which may use global random generators."""
         return self.transform is not None or super().runs_user_code
 
     def sample(self, index: int, generator: KeyedGenerator) -> Sample:
-        """The turned images and their ids."""
+        """The rotated images and their rotation ids."""
         image = self.images.read(index)
         if self.transform is not None:
             with global_seed(generator.bits()):
                 image = to_image(self.transform(image))
         image = self._cropped(image, generator)
         if self.r_all:
-            turned = np.stack([self._turn(image, angle) for angle in self.rotations])
-            return turned, torch.arange(len(self.rotations))
+            rotated = np.stack([self._rotate(image, angle) for angle in self.rotations])
+            return rotated, torch.arange(len(self.rotations))
         chosen = generator.integer(len(self.rotations))
-        return np.ascontiguousarray(self._turn(image, self.rotations[chosen])), chosen
+        return np.ascontiguousarray(self._rotate(image, self.rotations[chosen])), chosen
 
     def _cropped(self, image: functional.Image, generator: KeyedGenerator) -> functional.Image:
         side = min(image.shape[:2])
@@ -99,29 +98,29 @@ class RotateDataset(PretextDataset):
             image = warps.zoom(image, top, left, height, width, (side, side))
         return image[:, ::-1] if generator.chance(self.flip) else image
 
-    def _turn(self, image: functional.Image, angle: float) -> functional.Image:
-        turned = warps.rotate(image, angle)
+    def _rotate(self, image: functional.Image, angle: float) -> functional.Image:
+        rotated = warps.rotate(image, angle)
         if all(other % 90.0 == 0 for other in self.rotations):
-            return turned
+            return rotated
         side = image.shape[0]
         inner = min(inscribed_side(side, other) for other in self.rotations)
-        return functional.resize(center_crop(turned, inner, inner), side, side)
+        return functional.resize(center_crop(rotated, inner, inner), side, side)
 
 
 def inscribed_side(side: int, angle: float) -> int:
-    """Side of the largest centred upright square that holds only original pixels after rotating by ``angle`` degrees.
+    """Side in px of the largest centred, axis-aligned square without padding after rotation by ``angle`` degrees.
 
-    A square of side s rotated by a has an inscribed upright square of side s / (|sin a| + |cos a|).
+    The inscribed axis-aligned square of a square of side s, rotated by a, has side s / (|sin a| + |cos a|).
     """
     radians = math.radians(angle % 90.0)
     return max(1, math.floor(side / (abs(math.sin(radians)) + abs(math.cos(radians))) + 1e-9))
 
 
 def checked_crop(crop: tuple[float, float] | None) -> tuple[float, float] | None:
-    """The range of areas, if it is one.
+    """Validate ``crop``, a range of relative areas, and return it.
 
     Raises:
-        ConfigurationError: If it is not None or 0 < smallest ≤ largest ≤ 1.
+        ConfigurationError: If it is neither None nor (smallest, largest) with 0 < smallest ≤ largest ≤ 1.
     """
     if crop is None:
         return None
@@ -131,7 +130,7 @@ def checked_crop(crop: tuple[float, float] | None) -> tuple[float, float] | None
         smallest, largest = 1.0, 0.0
     if not 0 < smallest <= largest <= 1:
         raise ConfigurationError(
-            "`crop` is no range of areas.",
+            "`crop` is not a range of areas.",
             expected="None, or (smallest, largest) with 0 < smallest <= largest <= 1",
             received=f"crop={crop!r}",
         )
@@ -139,18 +138,20 @@ def checked_crop(crop: tuple[float, float] | None) -> tuple[float, float] | None
 
 
 def checked_flip(flip: float) -> float:
-    """The probability, if it is one.
+    """Validate ``flip``, a probability, and return it as a float.
 
     Raises:
         ConfigurationError: If it is not in [0, 1].
     """
     if isinstance(flip, bool) or not isinstance(flip, int | float) or not 0 <= flip <= 1:
-        raise ConfigurationError("`flip` is no probability.", expected="a number in [0, 1]", received=f"flip={flip!r}")
+        raise ConfigurationError(
+            "`flip` is not a probability.", expected="a number in [0, 1]", received=f"flip={flip!r}"
+        )
     return float(flip)
 
 
 def checked_rotations(rotations: Sequence[float]) -> tuple[float, ...]:
-    """The angles as floats, if they make a task.
+    """Validate ``rotations`` and return the angles as floats.
 
     Raises:
         ConfigurationError: If there are not at least two finite angles, all different modulo 360.
@@ -165,7 +166,7 @@ def checked_rotations(rotations: Sequence[float]) -> tuple[float, ...]:
         or len({round(angle % 360.0, 6) for angle in angles}) < len(angles)
     ):
         raise ConfigurationError(
-            "`rotations` makes no task.",
+            "`rotations` is not a valid set of angles.",
             expected="at least two finite angles in degrees, all different modulo 360",
             received=f"rotations={rotations!r}",
             fix="The paper uses (0, 90, 180, -90).",

@@ -1,4 +1,4 @@
-"""The split-brain autoencoder's exercise: lightness from colour, and colour from lightness."""
+"""Pretext task of the split-brain autoencoder: predict colours from lightness, and lightness from colours."""
 
 from __future__ import annotations
 
@@ -37,9 +37,12 @@ RULES = {
 
 
 def target_shape(target_size: TargetSize, height: int, width: int) -> tuple[int, int]:
-    """Height and width of the classes of an image, at most its own.
+    """Height and width of the class maps of an image in px, at most the image size.
 
-    None: an eighth of the image's, but at least 16.
+    Args:
+        target_size: Side of a square, or (height, width). None: an eighth of the image size, but at least 16.
+        height: Height of the image in px.
+        width: Width of the image in px.
     """
     if target_size is None:
         chosen = max(16, math.ceil(height / 8)), max(16, math.ceil(width / 8))
@@ -49,27 +52,29 @@ def target_shape(target_size: TargetSize, height: int, width: int) -> tuple[int,
 
 
 class SplitBrainDataset(PretextDataset):
-    """Each image in Lab, with the classes of its lightness and of its colours.
+    """Images in Lab, with class maps of their lightness and of their colours.
 
-    Item: (lab 3×H×W, classes 2×h×w). Lab is float32, as L / 50 - 1, a / 110, b / 110. The classes are int64: bins of
-    L, and of a and b together, of Lab averaged over areas: ``min(floor((L + l_offset) / l_step), bins - 1)`` with
-    ``ceil(100 / l_step)`` bins, and ``bin(a) · n + bin(b)`` with ``n = ceil(256 / ab_step)``.
+    Item: (lab 3×H×W, classes 2×h×w). Lab is float32, as L / 50 - 1, a / 110, b / 110. The classes are int64. They are
+    the bins of L, and the joint bins of a and b, after averaging over areas:
+    ``min(floor((L + l_offset) / l_step), bins - 1)`` with ``ceil(100 / l_step)`` bins, and ``bin(a) · n + bin(b)`` with
+    ``n = ceil(256 / ab_step)``.
 
     Args:
         dataset: RGB images; anything that :func:`super_selfish.data.open_source` accepts.
-        l_step: Width of a bin of lightness.
-        l_offset: Added to L, which is in [0, 100].
-        ab_step: Width of a bin of a and of b.
-        a_offset: Added to a, which is in about [-86, 98].
-        b_offset: Added to b, which is in about [-108, 95].
-        target_size: Side of the classes in px, or (height, width); None: an eighth of the image's, at least 16. At
-            most the image's.
-        crop: Smallest and largest share of the area of a random crop, scaled to the image's size; None: no crop.
-        flip: Probability of mirroring.
+        l_step: Width of the bins of lightness L.
+        l_offset: Offset that is added to L, which is in [0, 100], before binning.
+        ab_step: Width of the bins of a and of b.
+        a_offset: Offset that is added to a, which is in about [-86, 98], before binning.
+        b_offset: Offset that is added to b, which is in about [-108, 95], before binning.
+        target_size: Size of the class maps in px, at most the image size: side of a square, or (height, width). None:
+            an eighth of the image size, but at least 16.
+        crop: Smallest and largest area of a random crop relative to the image; it is resized to the image size. None:
+            no crop.
+        flip: Probability of a horizontal flip, in [0, 1].
 
     Raises:
         ConfigurationError: If an argument is out of range.
-        DataError: When an image is read that has not three channels.
+        DataError: When an image without three channels is read.
 
     Examples:
         >>> lab, classes = SplitBrainDataset(np.full((2, 32, 64, 3), 255, np.uint8))[0]
@@ -101,7 +106,7 @@ class SplitBrainDataset(PretextDataset):
         self.target_size = target_size
 
     def sample(self, index: int, generator: KeyedGenerator) -> Sample:
-        """Lab and classes."""
+        """The image in Lab and its class maps."""
         image = self.images.read(index)
         if image.shape[2] != 3:
             raise DataError(

@@ -1,4 +1,4 @@
-"""Tiles of an image: cut out, laid in another order, and stripped of what would give the order away."""
+"""Shuffled tiles of an image, without shortcuts that reveal the permutation."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from super_selfish.seeding import KeyedGenerator
 from super_selfish.transforms.base import Transform
 
 SHARE = 0.85
-"""Of a cell's sides: what is cropped unless told otherwise."""
+"""Default side of a crop relative to the side of its cell."""
 SMALLEST_CELL = 4
-"""Side in px."""
+"""Smallest side of a cell in px."""
 
-_FRINGE = np.array((-1.0, 2.0, -1.0))  # green against magenta, where lenses leave coloured fringes
+_FRINGE = np.array((-1.0, 2.0, -1.0))  # green-magenta axis, along which chromatic aberration leaves fringes
 _WITHOUT_FRINGE = np.hstack([np.eye(3) - np.outer(_FRINGE, _FRINGE) / (_FRINGE @ _FRINGE), np.zeros((3, 1))])
 
 
 def jigsaw_size(size: tuple[int, int], crops: int) -> tuple[int, int]:
-    """Height and width of the puzzle of an image."""
+    """Height and width of a shuffled image in px."""
     return size[0] // crops * crops, size[1] // crops * crops
 
 
 def cell_and_crop(
     size: tuple[int, ...], crops: int, crop_size: int | Sequence[int] | None
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Height and width of the cells of an image, and of the crops that are taken of them.
+    """Height and width of the cells of an image, and height and width of their crops, in px.
 
     Raises:
-        ConfigurationError: If cells are too small, or crops not smaller than they are.
+        ConfigurationError: If cells are too small, or crops are not smaller than cells.
     """
     height, width = size[0] // crops, size[1] // crops
     if min(height, width) < SMALLEST_CELL:
@@ -46,24 +46,24 @@ def cell_and_crop(
             fix=f"Set crops={max(2, min(size) // SMALLEST_CELL)}, or resolution={crops * SMALLEST_CELL} or more.",
         )
     if crop_size is None:
-        return (height, width), (_share(height), _share(width))
+        return (height, width), (_crop_side(height), _crop_side(width))
     rows, columns = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
     if rows >= height or columns >= width:
         raise ConfigurationError(
-            "The crops are as large as their tiles, so edges would continue from tile to tile and give the order away.",
-            expected=f"crop_size below {height}×{width} px, which tiles of images of {size[0]}×{size[1]} px have",
+            "The crops are as large as the tiles, so edges that continue from tile to tile reveal the permutation.",
+            expected=f"crop_size below {height}×{width} px, the tile size of images of {size[0]}×{size[1]} px",
             received=f"crop_size={crop_size!r}",
-            fix=f"Set crop_size=({_share(height)}, {_share(width)}), or None, which stands for {SHARE} of the tiles.",
+            fix=f"Set crop_size=({_crop_side(height)}, {_crop_side(width)}), or None for {SHARE} of the tile size.",
         )
     return (height, width), (rows, columns)
 
 
-def _share(side: int) -> int:
+def _crop_side(side: int) -> int:
     return min(side - 1, round(SHARE * side))
 
 
 def without_fringe(image: Image) -> Image:
-    """An RGB image without its green-magenta component: a colour's part along (-1, 2, -1) is taken away."""
+    """Remove the green-magenta component of an RGB image, the projection of colours onto (-1, 2, -1)."""
     return functional.mix_channels(image, _WITHOUT_FRINGE.astype(np.float32))
 
 
@@ -76,38 +76,38 @@ def shuffled(
     transform: Transform | None = None,
     shift: int = 0,
 ) -> Image:
-    """The tiles of an image in another order.
+    """Shuffle the tiles of an image.
 
     Args:
-        image: H×W×C.
-        permutation: Tile n goes to place ``permutation[n]``; both are counted row by row.
-        crops: Tiles along a side.
-        crop: Height and width of what is taken of each cell, at random, and enlarged to it; at most the cell.
-        generator: The only source of randomness.
-        transform: Made of each crop; None: nothing.
-        shift: Largest shift of a channel against the others in px; at most half of what the crop can move.
+        image: Image H×W×C.
+        permutation: Tile n, in row-major order, moves to position ``permutation[n]``.
+        crops: Number of tiles per side.
+        crop: Height and width in px of the random crop of each cell, at most the cell. It is resized to the cell.
+        generator: Random generator; the only source of randomness.
+        transform: Transform that is applied to each crop. None: no transform.
+        shift: Maximum shift between channels in px, limited to half the margin of the crop.
 
     Raises:
-        DataError: If the recipe changes the number of channels.
+        DataError: If the transform changes the number of channels.
     """
     height, width = image.shape[0] // crops, image.shape[1] // crops
-    laid = np.empty((crops * height, crops * width, image.shape[2]), image.dtype)
-    for tile, place in enumerate(permutation):
+    output = np.empty((crops * height, crops * width, image.shape[2]), image.dtype)
+    for tile, position in enumerate(permutation):
         row, column = divmod(tile, crops)
         cell = image[row * height : (row + 1) * height, column * width : (column + 1) * width]
         part = _cropped(cell, crop, shift, generator)
         if transform is not None:
             part = alike(transform.augment(part, generator), image)
-        row, column = divmod(place, crops)
-        there = laid[row * height : (row + 1) * height, column * width : (column + 1) * width]
-        there[:] = functional.resize(part, height, width)
-    return laid
+        row, column = divmod(position, crops)
+        target = output[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        target[:] = functional.resize(part, height, width)
+    return output
 
 
 def _cropped(cell: Image, crop: tuple[int, int], shift: int, generator: KeyedGenerator) -> Image:
-    """A crop at random whose channels are shifted against each other, all of it from within the cell."""
+    """A random crop of a cell with shifted channels; it contains only pixels of the cell."""
     rows, columns = crop
-    down, across = cell.shape[0] - rows, cell.shape[1] - columns  # how far the crop can move
+    down, across = cell.shape[0] - rows, cell.shape[1] - columns  # margin of the crop
     shift_down, shift_across = min(shift, down // 2), min(shift, across // 2)
     top, left, *shifts = generator.sixteen()[:8]
     y, x = int(top * (down - shift_down + 1)), int(left * (across - shift_across + 1))
@@ -122,10 +122,14 @@ def _cropped(cell: Image, crop: tuple[int, int], shift: int, generator: KeyedGen
 
 
 def alike(part: Image, image: Image) -> Image:
-    """What a recipe made, with numbers like the image's."""
+    """Convert the output of a transform to the dtype of the image.
+
+    Raises:
+        DataError: If the numbers of channels differ.
+    """
     if part.shape[2] != image.shape[2]:
         raise DataError(
-            "What is made of a tile changed the number of channels.",
+            "The transform of tiles changed the number of channels.",
             expected=str(image.shape[2]),
             received=str(part.shape[2]),
         )
@@ -138,9 +142,9 @@ def alike(part: Image, image: Image) -> Image:
 
 
 def normalised(laid: Image, crops: int) -> npt.NDArray[np.float32]:
-    """A puzzle, H×W×C, with each channel of each tile at mean 0 and standard deviation 1, as float32.
+    """Normalise each channel of each tile of an image H×W×C to mean 0 and standard deviation 1, as float32.
 
-    A standard deviation below one 255th of white is taken to be that: a blank tile becomes 0, not noise.
+    The standard deviation is clamped to at least 1/255 of white, so that a constant tile becomes 0 instead of noise.
     """
     height, width, channels = laid.shape[0] // crops, laid.shape[1] // crops, laid.shape[2]
     corners = [(row * height, column * width) for row in range(crops) for column in range(crops)]
@@ -151,14 +155,14 @@ def normalised(laid: Image, crops: int) -> npt.NDArray[np.float32]:
         np.repeat(values.astype(np.float32).reshape(crops, 1, crops, channels), width, axis=2).reshape(crops, 1, -1)
         for values in (gain, mean * gain)
     )
-    bands = laid.reshape(crops, height, -1)  # long rows
-    made: npt.NDArray[np.float32] = bands * factor
-    made -= offset
-    return made.reshape(laid.shape)
+    bands = laid.reshape(crops, height, -1)  # one long row per line of pixels
+    scaled: npt.NDArray[np.float32] = bands * factor
+    scaled -= offset
+    return scaled.reshape(laid.shape)
 
 
-def reorder_tiles(puzzle: Tensor, permutation: Sequence[int]) -> Tensor:
-    """A puzzle (C, H, W) with each tile brought back from place ``permutation[n]`` to place n.
+def reorder_tiles(image: Tensor, permutation: Sequence[int]) -> Tensor:
+    """Move the tiles of a shuffled image (C, H, W) from position ``permutation[n]`` back to position n.
 
     Examples:
         >>> import torch
@@ -166,7 +170,7 @@ def reorder_tiles(puzzle: Tensor, permutation: Sequence[int]) -> Tensor:
         [[[0, 1], [2, 3]]]
     """
     crops = math.isqrt(len(permutation))
-    channels, height, width = puzzle.shape
-    cells = puzzle.reshape(channels, crops, height // crops, crops, width // crops).transpose(2, 3).flatten(1, 2)
-    laid = cells[:, list(permutation)].reshape(channels, crops, crops, height // crops, width // crops)
-    return laid.transpose(2, 3).reshape(puzzle.shape)
+    channels, height, width = image.shape
+    cells = image.reshape(channels, crops, height // crops, crops, width // crops).transpose(2, 3).flatten(1, 2)
+    ordered = cells[:, list(permutation)].reshape(channels, crops, crops, height // crops, width // crops)
+    return ordered.transpose(2, 3).reshape(image.shape)

@@ -1,4 +1,4 @@
-"""Two views of each image: the exercise of contrastive algorithms."""
+"""Augmented views of images for contrastive algorithms."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ from super_selfish.transforms.presets import Preset, preset
 
 Views = Transform | Callable[[Any], Any] | Preset
 
-_SMALL = 64 * 64  # pixels
+_SMALL = 64 * 64  # area of small images in px
 
 
 class CustomTransform(Transform):
-    """A user's own callable as a recipe, with every generator that it may draw from seeded by the key.
+    """Wraps a user-supplied callable as a transform. Global random generators are seeded before each call.
 
-    Transforms of torchvision v2 get a C×H×W tensor, those of albumentations an H×W×C array, and anything else a PIL
-    image where the image is 8-bit grey or RGB, else a C×H×W tensor. Tensors are uint8, or floats in [0, 1].
+    Transforms of torchvision v2 get a tensor C×H×W, and transforms of albumentations get an array H×W×C. Other
+    callables get a PIL image if the image is 8-bit greyscale or RGB, and a tensor C×H×W otherwise. Tensors are uint8,
+    or floats in [0, 1].
 
     Args:
-        transform: Called with an image; returns a PIL image, a tensor C×H×W or an array H×W×C.
+        transform: Function from an image to a PIL image, a tensor C×H×W or an array H×W×C.
 
     Raises:
-        ConfigurationError: If it cannot be called.
+        ConfigurationError: If ``transform`` is not callable.
     """
 
     runs_user_code = True
@@ -45,8 +46,8 @@ class CustomTransform(Transform):
     def __init__(self, transform: Callable[..., Any]) -> None:
         if not callable(transform) or isinstance(transform, type):
             raise ConfigurationError(
-                "`views` make a view of an image.",
-                expected="a transform such as MoCoTransform(), one of torchvision v2 or albumentations, a function",
+                "`views` is not a transform of images.",
+                expected="a transform such as MoCoTransform(), one of torchvision v2 or albumentations, or a function",
                 received=repr(transform),
             )
         self.transform = transform
@@ -58,9 +59,9 @@ class CustomTransform(Transform):
         return f"CustomTransform({self.transform!r})"
 
     def augment(self, image: Image, generator: KeyedGenerator) -> Image:
-        """The view that the callable makes."""
+        """The view that the callable returns."""
         key = generator.bits()
-        reseed = getattr(self.transform, "set_random_seed", None)  # albumentations has generators of its own
+        reseed = getattr(self.transform, "set_random_seed", None)  # albumentations has its own generators
         with global_seed(key):
             if reseed is not None:
                 reseed(key & 0x7FFFFFFF)
@@ -68,7 +69,7 @@ class CustomTransform(Transform):
         try:
             return to_image(view)
         except DataError as error:
-            raise DataError(f"`views` made no image of an image. {error}") from error
+            raise DataError(f"`views` did not return an image. {error}") from error
 
     def _given(self, image: Image) -> Any:
         if image.dtype == np.uint8 and image.shape[2] in (1, 3) and not self.tensors:
@@ -79,7 +80,7 @@ class CustomTransform(Transform):
 
 
 def as_transform(views: Views) -> Transform:
-    """A recipe as it is, a preset by its name, any other callable as one."""
+    """Convert a transform, the name of a preset or a callable to a transform."""
     if isinstance(views, str):
         return preset(views)
     return views if isinstance(views, Transform) else CustomTransform(views)
@@ -90,13 +91,13 @@ class AugmentationDataset(PretextDataset):
 
     Args:
         dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
-        transformations: Makes the views: a recipe, or a callable as described at :class:`CustomTransform`.
-        transformations2: Makes the second view; None: as the first.
-        clean1: Leave the first view as the image is.
-        clean2: Leave the second view as the image is.
+        transformations: Transform of both views, or a callable as described at :class:`CustomTransform`.
+        transformations2: Transform of the second view. None: the same as for the first.
+        clean1: Use the image itself as the first view.
+        clean2: Use the image itself as the second view.
 
     Raises:
-        ConfigurationError: If the transformations cannot be called.
+        ConfigurationError: If the transformations are not callable.
 
     Examples:
         >>> from super_selfish.data import MoCoTransform
@@ -120,7 +121,7 @@ class AugmentationDataset(PretextDataset):
 
     @property
     def runs_user_code(self) -> bool:
-        """Whether reading an image runs a user's code, which may draw from global generators."""
+        """Whether reading an image runs user code, which may use global random generators."""
         return super().runs_user_code or any(
             transform is not None and transform.runs_user_code for transform in self.transforms
         )
@@ -131,14 +132,14 @@ class AugmentationDataset(PretextDataset):
 
     @property
     def together(self) -> int:
-        """How many images are begun before they are finished: dozens of small ones; a large one stays in the cache."""
-        with contextlib.suppress(DataError):  # told when it is read
+        """Number of images that the loader passes to :meth:`finish` at once: 32 small images, or one large image."""
+        with contextlib.suppress(DataError):  # handled by the loader during training
             header = self.images.header(0)
             return 32 if header.height * header.width <= _SMALL else 1
         return 1
 
     def begin(self, index: int, generator: KeyedGenerator) -> Any:
-        """The image, and what is random about its views."""
+        """The image, and the random parameters of its views."""
         image = self.images.read(index)
         height, width = image.shape[:2]
         return image, [
@@ -146,7 +147,11 @@ class AugmentationDataset(PretextDataset):
         ]
 
     def finish(self, begun: Sequence[Any]) -> list[Sample]:
-        """The views."""
+        """The views of images.
+
+        Args:
+            begun: Results of :meth:`begin`.
+        """
         images = [image for image, _ in begun]
         views = [
             images if transform is None else transform.make_all(images, [plans[place] for _, plans in begun])
@@ -156,18 +161,18 @@ class AugmentationDataset(PretextDataset):
 
 
 class AugmentationIndexedDataset(AugmentationDataset):
-    """Two views of each image and where the image stands in the data set: item (first view, second view, index).
+    """Two views of each image with the index of the image: item (first view, second view, index).
 
     Args:
         dataset: Images; anything that :func:`super_selfish.data.open_source` accepts.
-        transformations: Makes the views: a recipe, or a callable as described at :class:`CustomTransform`.
-        transformations2: Makes the second view; None: as the first.
-        clean1: Leave the first view as the image is.
-        clean2: Leave the second view as the image is.
-        views: 1 for items (view, index).
+        transformations: Transform of both views, or a callable as described at :class:`CustomTransform`.
+        transformations2: Transform of the second view. None: the same as for the first.
+        clean1: Use the image itself as the first view.
+        clean2: Use the image itself as the second view.
+        views: Number of views; 1 for items (view, index).
 
     Raises:
-        ConfigurationError: If the transformations cannot be called, or ``views`` is neither 1 nor 2.
+        ConfigurationError: If the transformations are not callable, or ``views`` is neither 1 nor 2.
 
     Examples:
         >>> from super_selfish.data import MoCoTransform
@@ -192,63 +197,69 @@ class AugmentationIndexedDataset(AugmentationDataset):
         self.transforms = self.transforms[:views]
 
     def begin(self, index: int, generator: KeyedGenerator) -> Any:
-        """The index and the image, and what is random about its views."""
+        """The index, the image, and the random parameters of its views."""
         return index, super().begin(index, generator)
 
     def finish(self, begun: Sequence[Any]) -> list[Sample]:
-        """The views, each followed by the index."""
+        """The views of images, followed by the index of the image.
+
+        Args:
+            begun: Results of :meth:`begin`.
+        """
         views = super().finish([image for _, image in begun])
         return [(*sample, index) for sample, (index, _) in zip(views, begun, strict=True)]
 
 
 def two_views(views: Views | Sequence[Views]) -> Callable[[object], AugmentationDataset]:
-    """What makes a data set of views of a data set of images.
+    """A function from a data set of images to one of items (first view, second view).
 
     Args:
-        views: One recipe or callable for both views, or a pair.
+        views: Transform or callable of both views, or a pair of these.
 
     Raises:
-        ConfigurationError: If it is neither.
+        ConfigurationError: If ``views`` is neither.
     """
     pair = tuple(views) if isinstance(views, tuple | list) else (views, views)
     if len(pair) != 2:
         raise ConfigurationError(
-            "`views` make two views of an image.", expected="one recipe or callable, or a pair", received=repr(views)
+            "`views` must define two views.",
+            expected="a transform or callable, or a pair of these",
+            received=repr(views),
         )
     first, second = (as_transform(part) for part in pair)
     return lambda images: AugmentationDataset(images, first, second)
 
 
 VIEW_SIZE = Rule(is_size, "None, a side in px, or (height, width)")
-"""For the argument ``view_size``."""
+"""Rule for the argument ``view_size``."""
 
 
 def input_size(view_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """Height and width of the views; None: those of the images."""
+    """Height and width of the views in px. None: the size of the images."""
     return (view_size, view_size) if isinstance(view_size, int) else view_size
 
 
 def check_one_source(views: object, data_augmentation: object) -> None:
-    """Make sure that views are defined once.
+    """Check that at most one argument defines the views.
 
     Raises:
-        ConfigurationError: If they are by both arguments.
+        ConfigurationError: If both arguments are passed.
     """
     only_one = views is None or data_augmentation is None
     check_argument(only_one, "views", views, "either `views` or `data_augmentation`")
 
 
 def check_views(dataset: Any, preprocessing: Preprocessing, size: int | tuple[int, int] | None, count: int = 2) -> None:
-    """Make sure, before training, that views are as large as the network was built for.
+    """Check, before training, that views have the input size of the network.
 
     Args:
-        dataset: Of items that begin with views.
-        preprocessing: Of the images.
-        size: Side or (height, width) that was announced; None: that of the images.
-        count: How many views.
+        dataset: Data set of items that start with views.
+        preprocessing: Preprocessing of the images.
+        size: Expected size in px: side of a square, or (height, width). None: the size of the images.
+        count: Number of views per item.
 
     Raises:
-        ConfigurationError: If an item has too few views, or they differ from what was announced.
+        ConfigurationError: If the first item has too few views, or views have another shape.
     """
     if not (items := first_items(dataset)):
         return
@@ -257,7 +268,7 @@ def check_views(dataset: Any, preprocessing: Preprocessing, size: int | tuple[in
     views = [as_float(part) if isinstance(part, np.ndarray) else part for part in parts]
     if len(views) < count or any(not isinstance(view, Tensor) or view.ndim != 3 for view in views):
         raise ConfigurationError(
-            f"The data set makes no {'view' if count == 1 else 'two views'} of an image.",
+            f"The items of the data set do not start with {'a view' if count == 1 else 'two views'} of an image.",
             expected=f"items ({'view, ...' if count == 1 else 'view, view'}) of tensors C×H×W or PIL images",
             received=", ".join(type(part).__name__ for part in parts),
         )
@@ -265,7 +276,7 @@ def check_views(dataset: Any, preprocessing: Preprocessing, size: int | tuple[in
     for view in views:
         if tuple(view.shape) != (preprocessing.channels, height, width):
             raise ConfigurationError(
-                "The views are not as large as the network was built for.",
+                "The views do not have the input size of the network.",
                 expected="×".join(map(str, (preprocessing.channels, height, width))),
                 received="×".join(map(str, view.shape)),
                 fix=f"Pass view_size={tuple(view.shape[1:])}."

@@ -1,7 +1,7 @@
-"""The algorithms.
+"""Self-supervised learning algorithms.
 
-Every file of this folder holds one algorithm: a subclass of ``Supervisor``. The folder is scanned, so a new file is
-found everywhere that the others are; the names that type checkers see are written out.
+Each module of this package defines one algorithm as a subclass of ``Supervisor``. Modules are discovered automatically;
+the explicit imports below are for type checkers.
 """
 
 import importlib
@@ -53,15 +53,15 @@ __all__ = [
 
 _ALGORITHMS: dict[str, type[Supervisor]] = {}
 for _module in pkgutil.iter_modules(__path__):
-    for _found in list(vars(importlib.import_module(f"{__name__}.{_module.name}")).values()):
-        if isinstance(_found, type) and issubclass(_found, Supervisor) and _found.__module__.endswith(_module.name):
-            _ALGORITHMS[_found.algorithm()] = _found
+    for _member in list(vars(importlib.import_module(f"{__name__}.{_module.name}")).values()):
+        if isinstance(_member, type) and issubclass(_member, Supervisor) and _member.__module__.endswith(_module.name):
+            _ALGORITHMS[_member.algorithm()] = _member
 _CLASSES = {_algorithm.__name__: _algorithm for _algorithm in _ALGORITHMS.values()}
 __all__ += sorted(set(_CLASSES) - set(__all__))
 
 
 def __getattr__(name: str) -> Any:
-    """The class of an algorithm by its name."""
+    """The class of an algorithm, by class name."""
     if name in _CLASSES:
         return _CLASSES[name]
     fix = None if name.startswith("_") else did_you_mean(name, public_names(__all__))
@@ -91,7 +91,7 @@ def algorithm_names() -> dict[str, str]:
 
 
 def all_supervisors() -> dict[str, type[Supervisor]]:
-    """Every algorithm by its name.
+    """All algorithms: a dictionary from names to classes.
 
     Examples:
         >>> all_supervisors()["rotate_net"].__name__

@@ -1,4 +1,4 @@
-"""BiGAN: an encoder and a generator that a discriminator of pairs cannot tell apart."""
+"""BiGAN: train an encoder and a generator against a discriminator of (image, code) pairs."""
 
 from __future__ import annotations
 
@@ -35,33 +35,35 @@ CODE_CHANNELS = 32
 # Differs from the paper: networks are those of the other algorithms, not AlexNet and DCGAN
 # Differs from the paper: the discriminator has layer norm, not batch norm
 class BiGanSupervisor(GanSupervisor):
-    """Pairs of (image, its code) and of (generated image, code it was made from) should be told apart by no network.
+    """Train an encoder and a generator so that a discriminator cannot separate their (image, code) pairs.
 
-    An encoder E, the backbone, and a generator G, the predictor, play together against a discriminator of pairs. At
-    the optimum each inverts the other, so codes say what is in an image.
+    The encoder E is the backbone and the generator G is the predictor. The discriminator classifies pairs (x, E(x)) of
+    a real image and its code against pairs (G(z), z) of a generated image and a random code. At the optimum, E and G
+    invert each other, so codes represent the content of images.
 
-    ``evaluate_pretext`` gives the fraction of images x that are nearer to G(E(x)) than to G(E(y)) of another image y,
-    by mean squared error; the trivial baseline is chance level, one half.
+    ``evaluate_pretext`` returns the fraction of images x that are nearer to G(E(x)) than to G(E(y)) of another image y,
+    by mean squared error; the trivial baseline is chance level, 0.5.
 
     Args:
-        dataset: A folder, a data set, an array, a tensor; None to load weights only.
-        shape: Of a code: channels, and the height and width of the backbone's map; None: 32 channels.
-        rand_gen: Draws a code, called as ``rand_gen(*shape)``; None: uniform in [-1, 1).
-        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with a linear bottleneck,
-            whose features are the code; behind another backbone a 1×1 convolution makes the code.
-        predictor: Codes to images; None for a decoder that fits.
-        discriminator: (images, codes) to a logit, high for real pairs; None for a network like the backbone with a
-            perceptron behind it that sees the code too.
-        loss: Adversarial criterion of (logits, 0 or 1); binary cross entropy with logits if None.
-        fake_loss: Criterion of (G(E(x)), x), weighted by ``rec_weight``; squared error if None.
-        rec_weight: Weight of the reconstruction; the paper has none.
-        d_lr: Learning rate of the discriminator; None: that of the rest.
-        d_steps: Updates of the discriminator for each of the rest.
+        dataset: Folder, data set, array or tensor of images. None: the supervisor only loads weights.
+        shape: Shape of a code (channels, height, width); height and width are those of the backbone's feature map.
+            None: 32 channels.
+        rand_gen: Function that draws a random code, called as ``rand_gen(*shape)``. None: uniform in [-1, 1).
+        backbone: Network from images to features: an ``nn.Module`` or a name. A 1×1 convolution maps its features to
+            codes. None: EfficientNet-B0 with a linear bottleneck, whose features are the codes.
+        predictor: Generator from codes to images. None: a decoder that fits the codes.
+        discriminator: Network from (images, codes) to one logit per pair, high for real pairs. None: a network like
+            the backbone, followed by an MLP of its features and the code.
+        loss: Adversarial criterion of (logits, 0 or 1). None: binary cross entropy with logits.
+        fake_loss: Criterion of (G(E(x)), x), weighted by ``rec_weight``. None: mean squared error.
+        rec_weight: Weight of the reconstruction loss; 0 in the paper.
+        d_lr: Learning rate of the discriminator. None: the learning rate of the other networks.
+        d_steps: Number of discriminator updates per generator update.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
-        ConfigurationError: If an argument is out of range, or the networks do not fit.
-        DataError: If the images cannot be used.
+        ConfigurationError: If an argument is out of range, or the networks do not fit the images.
+        DataError: If the images cannot be read or do not fit the algorithm.
 
     Examples:
         >>> import numpy as np
@@ -112,7 +114,7 @@ class BiGanSupervisor(GanSupervisor):
     ) -> None:
         networks = {"backbone": backbone, "predictor": predictor, "discriminator": discriminator}
         setup = Setup.of(dataset, images, **networks, loss=loss, fake_loss=fake_loss, rand_gen=rand_gen)
-        model, code = both_ways(setup, shape)
+        model, code = encoder_and_generator(setup, shape)
         super().__init__(
             model,
             pair_discriminator(setup, code),
@@ -131,13 +133,14 @@ class BiGanSupervisor(GanSupervisor):
         size = images.shape[-2:]
         code = self.model.features(images)  # E(x)
         generated = resized_to(self.model.predict(drawn), size)  # G(z)
-        told = self.discriminator_loss((images, code), (generated, drawn))
+        discriminator_loss = self.discriminator_loss((images, code), (generated, drawn))
         if not self.is_generator_step:
-            return told
-        fooled = self.adversarial_loss(self.discriminator_logits(images, code), 0.0) + self.adversarial_loss(
+            return discriminator_loss
+        generator_loss = self.adversarial_loss(self.discriminator_logits(images, code), 0.0) + self.adversarial_loss(
             self.discriminator_logits(generated, drawn), 1.0
         )
-        loss = told + fooled / 2  # paper, eq. 4, with the labels exchanged instead of the sign for E and G
+        # paper, eq. 4; for E and G the labels are swapped instead of the sign
+        loss = discriminator_loss + generator_loss / 2
         if self.rec_weight:
             loss = loss + self.rec_weight * self.fake_loss(resized_to(self.model.predict(code), size), images)
         return loss
@@ -147,68 +150,69 @@ class BiGanSupervisor(GanSupervisor):
 
     def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
         images = data[1]
-        rebuilt = in_batches(lambda part: resized_to(self.model(part), part.shape[-2:]), images)
-        own = (rebuilt - images).square().mean((1, 2, 3))
-        others = (rebuilt.roll(1, 0) - images).square().mean((1, 2, 3))
-        value = (own < others).double().mean().item()
+        reconstructed = in_batches(lambda batch: resized_to(self.model(batch), batch.shape[-2:]), images)
+        own = (reconstructed - images).square().mean((1, 2, 3))
+        other = (reconstructed.roll(1, 0) - images).square().mean((1, 2, 3))
+        value = (own < other).double().mean().item()
         return PretextScore("fraction of images nearer to G(E(x)) than to another's", value, 0.5, "chance level")
 
     def _preview(self, data: Sequence[Tensor]) -> Preview:
         drawn, images = data
         size = images.shape[-2:]
-        there = resized_to(self.model(images), size).clamp(images.min(), images.max())
-        made = resized_to(self.model.predict(drawn), size).clamp(images.min(), images.max())
+        reconstructed = resized_to(self.model(images), size).clamp(images.min(), images.max())
+        generated = resized_to(self.model.predict(drawn), size).clamp(images.min(), images.max())
         rows = [
-            [CaptionedImage(image, "image x"), CaptionedImage(back, "G(E(x))"), CaptionedImage(fake, "G(z), z drawn")]
-            for image, back, fake in zip(images, there, made, strict=True)
+            [CaptionedImage(image, "image x"), CaptionedImage(own, "G(E(x))"), CaptionedImage(fake, "G(z), z random")]
+            for image, own, fake in zip(images, reconstructed, generated, strict=True)
         ]
         trained = "after training" if self._cursor.step else "before training"
-        note = f"The image, what the generator makes of its code, and of a code drawn at random, {trained}.\n"
-        note += "G(E(x)) should show the same kind of thing as x; nothing asks for the same pixels."
+        note = f"An image, its reconstruction, and an image generated from a random code, {trained}.\n"
+        note += "G(E(x)) should have the same content as x, but not the same pixels."
         return Preview("Which image belongs to which code?", note, rows)
 
 
-def both_ways(setup: Setup, shape: Shape | None) -> tuple[LatentNet, Shape]:
-    """Encoder and generator, and the shape of the codes between them."""
-    settled = setup.preprocessing
+def encoder_and_generator(setup: Setup, shape: Shape | None) -> tuple[LatentNet, Shape]:
+    """Build the encoder and the generator, and return them with the shape of a code."""
+    preprocessing = setup.preprocessing
     channels = CODE_CHANNELS if shape is None else shape[0]
     latent: nn.Module | None = None
     backbone = linear_backbone(setup, channels)
-    found, *grid = setup.map_shape(backbone)
+    features, *grid = setup.map_shape(backbone)
     if setup.given.get("backbone") is not None:
-        latent = nn.Conv2d(found, channels, 1)  # codes of any sign, as those that are drawn
+        latent = nn.Conv2d(features, channels, 1)  # linear: random codes have both signs
     code = (channels, *grid)
     if shape is not None and tuple(shape) != code:
         raise ConfigurationError(
             "`shape` does not fit the encoder.",
-            expected=f"{code}, the backbone's grid, or None",
+            expected=f"{code}, with the size of the backbone's feature map, or None",
             received=f"shape={tuple(shape)}",
         )
     predictor = setup.given.get("predictor")
     if predictor is None:
-        layers = decoder_layers((grid[0], grid[1]), settled.resolution, channels, settled.channels, (128, 256, 128, 64))
+        sizes = (grid[0], grid[1]), preprocessing.resolution
+        layers = decoder_layers(*sizes, channels, preprocessing.channels, (128, 256, 128, 64))
         predictor = Upsampling(layers, out_resolution=None)
     net = LatentNet(backbone, predictor, latent)
-    check_decoded(net.predictor, code, settled.channels)
+    check_decoded(net.predictor, code, preprocessing.channels)
     return net, (channels, grid[0], grid[1])
 
 
-def linear_backbone(setup: Setup, channels: int, *, judges: bool = False) -> nn.Module:
-    """The backbone that was given, or a copy of it; else EfficientNet-B0 with a bottleneck without activation."""
+def linear_backbone(setup: Setup, channels: int, *, for_discriminator: bool = False) -> nn.Module:
+    """The user's backbone or a copy of it. Default: EfficientNet-B0 with a bottleneck without activation."""
     if setup.given.get("backbone") is not None:
-        return setup.another_backbone() if judges else setup.backbone()
-    norm: NormType = "layer" if judges else "batch"  # a judge sees each image by itself
+        return setup.another_backbone() if for_discriminator else setup.backbone()
+    norm: NormType = "layer" if for_discriminator else "batch"  # the discriminator has no batch statistics
     trunk = EfficientFeatures(norm_type=norm, channels=setup.preprocessing.channels)
     return ReshapeChannels(trunk, out_channels=channels, activation=nn.Identity)
 
 
 def pair_discriminator(setup: Setup, code: Shape) -> nn.Module:
-    """The discriminator that was given, or one that sees images with a network like the backbone."""
-    settled = setup.preprocessing
+    """The user's discriminator. Default: a network like the backbone for images, and an MLP for pairs."""
+    preprocessing = setup.preprocessing
     given = setup.given.get("discriminator")
     if given is not None:
-        return check_discriminator(given, (settled.channels, *settled.resolution), code)
-    backbone = linear_backbone(setup, code[0], judges=True)
-    features = torch.Size(feature_shape(backbone, settled.channels, settled.resolution)).numel()
+        return check_discriminator(given, (preprocessing.channels, *preprocessing.resolution), code)
+    backbone = linear_backbone(setup, code[0], for_discriminator=True)
+    features = torch.Size(feature_shape(backbone, preprocessing.channels, preprocessing.resolution)).numel()
     sizes = [features + torch.Size(code).numel(), 1024, 256, 1]
     return PairDiscriminator(backbone, Classification(sizes, norm_type="layer"))

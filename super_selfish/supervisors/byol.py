@@ -1,4 +1,4 @@
-"""BYOL: predict what a slower copy of the network says about an image's other view."""
+"""BYOL: predict the embedding that a moving average of the network computes from the other view of an image."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from super_selfish.transforms.byol import BYOLTransform
 
 RULES = {
     "embedding_size": COUNT,
-    "m": PROBABILITY._replace(fix="The paper begins with 0.996."),
+    "m": PROBABILITY._replace(fix="The paper starts at 0.996."),
     "predictor": Rule(
         lambda given: given is None or (isinstance(given, nn.Sequential) and len(given) == 2),
         "None, or a SequentialUpTo or nn.Sequential of two stages: a projector and a predictor",
-        "Put the layers of each stage into an nn.Sequential of their own.",
+        "Wrap the layers of each stage in an nn.Sequential.",
     ),
     "m_schedule": one_of("cosine", None, expected='"cosine", or None for a constant momentum'),
     "hidden_size": COUNT,
@@ -56,34 +56,34 @@ LENGTHS: Mapping[int, Recipe] = {  # Grill et al., appendix and code: by epochs
 # Differs from the paper: crops are resampled bilinearly
 # Differs from the paper: the blur reaches 2.5 σ, and colours between two hue steps are one matrix
 class BYOLSupervisor(Supervisor):
-    """From one view of an image, the network predicts a slower copy's embedding of the other view.
+    """Predict the target network's embedding of one view of an image from the other view.
 
-    There are no negatives. What keeps all embeddings from becoming one is that the predictor belongs to the trained
-    network alone, and that the target, a moving average of backbone and projector, gets no gradient.
+    There are no negatives. The target network is an exponential moving average (EMA) of backbone and projector. It
+    gets no gradient and has no predictor, which prevents representation collapse.
 
-    ``evaluate_pretext`` gives the accuracy of retrieving an image's other view, embedded by the target network, among
-    those of up to 250 images by the prediction from the first; the trivial baseline retrieves by mean colour.
+    ``evaluate_pretext`` returns a retrieval accuracy among up to 250 images: the query is the prediction from one view,
+    the keys are the target embeddings of the other views. The trivial baseline retrieves by mean colour.
 
     Args:
-        dataset: A folder, a data set, an array, a tensor; None to load weights only.
-        data_augmentation: Makes a data set of items (view, view) of a data set of images; None: by ``views``.
+        dataset: Folder, data set, array or tensor of images. None: the supervisor only loads weights.
+        data_augmentation: Function from a data set of images to one of items (view, view). None: uses ``views``.
         embedding_size: Length of the embeddings.
-        m: Momentum of the target, in [0, 1]; 0 with ``m_schedule=None`` is SimSiam.
-        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with batch norm.
-        predictor: Projector and predictor, as ``SequentialUpTo(projector, predictor)``; None for two perceptrons with
-            batch norm, sized by the backbone.
-        loss: Criterion of (prediction, target), both (batch, embedding_size) with rows of length one, called once for
-            each view and summed; :func:`~super_selfish.losses.regression_loss` if None.
-        m_schedule: ``"cosine"``: the momentum rises to 1 over the updates that ``supervise()`` plans; None: it stays.
-        hidden_size: Of the hidden layers of the default projector and predictor.
-        views: A recipe, any callable that makes a view of an image, or a pair of them; None: the two of
+        m: Momentum of the EMA, in [0, 1]; 0 with ``m_schedule=None`` is SimSiam.
+        backbone: Network from images to features: an ``nn.Module`` or a name. None: EfficientNet-B0 with batch norm.
+        predictor: Projector and predictor, as ``SequentialUpTo(projector, predictor)``. None: two MLPs with batch norm
+            that fit the backbone.
+        loss: Criterion of (prediction, target), both (batch, embedding_size) and L2-normalised. It is called for each
+            view, and the results are summed. None: :func:`~super_selfish.losses.regression_loss`.
+        m_schedule: ``"cosine"`` increases the momentum to 1 over the steps of ``supervise()``. None: constant momentum.
+        hidden_size: Width of the hidden layers of the default projector and predictor.
+        views: Transform or callable that returns a view of an image, or a pair of these. None: the two views of
             :class:`BYOLTransform`.
-        view_size: Side of the views in px, or (height, width); None: as large as the images.
+        view_size: Size of the views in px: side of a square, or (height, width). None: the size of the images.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
-        ConfigurationError: If an argument is out of range, or the networks do not fit.
-        DataError: If the images cannot be used.
+        ConfigurationError: If an argument is out of range, or the networks do not fit the images.
+        DataError: If the images cannot be read or do not fit the algorithm.
 
     Examples:
         >>> import numpy as np
@@ -110,7 +110,7 @@ class BYOLSupervisor(Supervisor):
     needs = Needs(batch=2)
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(8e-4, 32),
-        # Grill et al., section 3.3, of 1,000 epochs; LENGTHS has those of shorter runs
+        # Grill et al., section 3.3, for 1,000 epochs; LENGTHS has the recipes for shorter runs
         "paper": LENGTHS[1000],
     }
     auto_gain = 3.8
@@ -157,7 +157,7 @@ class BYOLSupervisor(Supervisor):
         self.input_size = seen
 
     def _followed(self) -> CombinedNet:
-        """What the target follows: the trained network without its predictor."""
+        """The part of the trained network that the target network averages: backbone and projector."""
         return CombinedNet(self.model.backbone, cast(SequentialUpTo, self.model.predictor)[0])
 
     def _prepare(self, train_loader: TrainLoader) -> None:
@@ -171,7 +171,7 @@ class BYOLSupervisor(Supervisor):
     def _check_batch(self, images: int) -> None:
         if images < 2 and has_batch_statistics(self.model):
             raise ConfigurationError(
-                "Batch norm cannot learn from an image alone.",
+                "Batch norm cannot be trained on a single image.",
                 expected="batches, and with `accumulate` micro-batches, of at least 2 images",
                 received=f"{images}",
                 fix="Raise `batch_size`, lower `accumulate`, or pass networks without batch norm.",
@@ -183,12 +183,12 @@ class BYOLSupervisor(Supervisor):
         first, second = self._embed(self.model, views)
         with inference(self.ema):
             targets = self._embed(self.ema, views)
-        first_target, second_target = (target.clone() for target in targets)  # ordinary tensors, for the loss
+        first_target, second_target = (target.clone() for target in targets)  # autograd rejects inference tensors
         return self.loss(first, second_target) + self.loss(second, first_target)
 
     @staticmethod
     def _embed(network: nn.Module, views: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Embeddings of length one of both views; batch norm sees each view by itself."""
+        """L2-normalised embeddings of both views; batch statistics are computed per view."""
         groups = 2 if has_batch_statistics(network) else 1
         first, second = in_groups(network, torch.cat(views), groups).chunk(2)
         return F.normalize(first), F.normalize(second)
@@ -204,15 +204,15 @@ class BYOLSupervisor(Supervisor):
         cause = None
         if next(heads[1].parameters(), None) is None:
             cause = (
-                "the predictor has no weights, so that nothing keeps all embeddings from becoming one. Leave "
-                "`predictor` out, or give it a second stage that learns: Classification([128, 1024, 128]), say."
+                "the second stage of `predictor` has no weights, so nothing prevents collapse. Leave out "
+                "`predictor`, or use a trainable second stage, e.g. Classification([128, 1024, 128])."
             )
         likely = "a learning rate that is too high, or a momentum that is too low. Lower `lr`, or use m=0.996."
         return CollapseRisk(likely, cause)
 
     @classmethod
     def training_recipe(cls, name: str, epochs: int = 1000) -> Recipe | None:
-        """That of every algorithm; the paper's depends on the length of the run, in epochs."""
+        """The training recipe. The paper's recipe depends on the number of epochs."""
         if name == "paper" and cls.recipes is BYOLSupervisor.recipes:
             return LENGTHS[min(LENGTHS, key=lambda length: abs(math.log(length / max(1, epochs))))]
         return super().training_recipe(name, epochs)
@@ -237,25 +237,25 @@ class BYOLSupervisor(Supervisor):
             [CaptionedImage(view, "view"), *matches.captioned_images(row, targets, "its other view", "another image")]
             for row, view in enumerate(views)
         ]
-        note = "From the view on the left, the network predicts the embedding of the view beside it."
+        note = "The network predicts the embedding of the second view from the first view."
         if matches.comparable:
-            note += "\nCosine similarities with the prediction; of the other images, the most similar one here."
+            note += "\nNumbers are cosine similarities with the prediction; the other image is the most similar one."
             note += matches.note("Its own view is most similar")
-            note += "\nIf all were close to +1.00, all images would look the same to the network: collapse."
-        return Preview("Does the prediction fit the image's own other view?", note, rows)
+            note += "\nIf all similarities are close to +1.00, the representation has collapsed."
+        return Preview("Which view shows the same image?", note, rows)
 
 
 def online_network(setup: Setup, embedding_size: int, hidden_size: int, seen: tuple[int, int] | None) -> CombinedNet:
-    """The trained network: a backbone, and behind it a projector and a predictor.
+    """Build the trained network: backbone, projector and predictor.
 
     Args:
-        setup: With what was given.
+        setup: Images and user-supplied networks.
         embedding_size: Length of projections and predictions.
-        hidden_size: Of the default heads.
-        seen: Height and width of what the network sees; None: as the images are.
+        hidden_size: Width of the hidden layers of the default heads.
+        seen: Height and width of the network input in px. None: the size of the images.
 
     Raises:
-        ConfigurationError: If the networks fit neither the images nor each other.
+        ConfigurationError: If the networks do not fit the images or each other.
     """
     heads = cast(SequentialUpTo | None, setup.given["predictor"])
     if heads is None:
@@ -268,9 +268,9 @@ def online_network(setup: Setup, embedding_size: int, hidden_size: int, seen: tu
     projected, predicted = output_shape(SequentialUpTo(heads[0]), shape), output_shape(heads, shape)
     if projected != (embedding_size,) or predicted != (embedding_size,):
         raise ConfigurationError(
-            "The two stages of `predictor`, projector and predictor, do not give embeddings of one length.",
-            expected=f"shape (batch, {embedding_size}) behind each stage, since embedding_size={embedding_size}",
+            "The two stages of `predictor`, projector and predictor, return embeddings of the wrong length.",
+            expected=f"shape (batch, {embedding_size}) after each stage, since embedding_size={embedding_size}",
             received=f"shapes {(1, *projected)} and {(1, *predicted)} for a batch of one",
-            fix="The second stage predicts what the first gives for the other view. Change it, or `embedding_size`.",
+            fix="Change the last layer of each stage, or `embedding_size`.",
         )
     return CombinedNet(backbone, heads)

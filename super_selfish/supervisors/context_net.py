@@ -1,4 +1,4 @@
-"""Context autoencoder: paint what stood in the blocks that were erased."""
+"""Context encoder: inpaint erased blocks of an image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RULES = {
     "adversarial": SWITCH,
     "adv_weight": PROBABILITY,
 }
-LARGEST_GRID = 8  # sides of the map that the channel-wise layer connects; larger maps are averaged to it
+LARGEST_GRID = 8  # largest side of the map of the channel-wise layer; larger maps are pooled to it
 
 
 # Differs from the paper: a discriminator of least squares, which sees the whole image
@@ -38,32 +38,33 @@ LARGEST_GRID = 8  # sides of the map that the channel-wise layer connects; large
 # Differs from the paper: blocks may cover more than a quarter of the image
 # Differs from the paper: no heavier weight where block and surroundings meet
 class ContextNetSupervisor(GanSupervisor):
-    """Erase some blocks of each image and paint them again, judged by a discriminator too.
+    """Inpaint erased blocks of each image, with a reconstruction loss and an adversarial loss.
 
-    ``evaluate_pretext`` gives the mean squared error in the erased blocks; the trivial baseline is the better of what
-    they are filled with and the mean of the evaluated images.
+    ``evaluate_pretext`` returns the mean squared error in the erased blocks; the trivial baseline is the better of the
+    fill colour and the mean of the evaluated images.
 
     Args:
-        dataset: A folder, a data set, an array, a tensor; None to load weights only.
-        p: Probability of each attempt to erase a block; at least one is erased.
-        n_blocks: Attempts.
+        dataset: Folder, data set, array or tensor of images. None: the supervisor only loads weights.
+        p: Probability of erasing each of ``n_blocks`` blocks; at least one block is erased.
+        n_blocks: Maximum number of erased blocks.
         scale_range: Smallest and largest area of a block, relative to the image.
-        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with a bottleneck.
-        predictor: The backbone's map to images; None for a channel-wise layer and a decoder that fit the backbone.
-        discriminator: Images to a logit, high for real ones; None for a network like the backbone with a perceptron.
-        loss: Adversarial criterion of (logits, 0 or 1); squared error (least squares) if None.
-        fake_loss: Criterion of (image with what was painted in the blocks, image); None: the squared error over the
-            erased pixels alone.
-        block_fill: What erased pixels become, in [0, 1]; None: the mean colour of the data set.
-        adversarial: Train against a discriminator; False for the reconstruction alone.
-        adv_weight: Share λ of the adversarial loss; the reconstruction has 1 - λ.
-        d_lr: Learning rate of the discriminator; None: that of the rest.
-        d_steps: Updates of the discriminator for each of the rest.
+        backbone: Network from images to features: an ``nn.Module`` or a name. None: EfficientNet-B0 with a bottleneck.
+        predictor: Decoder from the backbone's feature map to images. None: a channel-wise layer and a decoder that fit
+            the backbone.
+        discriminator: Network from images to one logit per image, high for real images. None: a network like the
+            backbone, followed by an MLP.
+        loss: Adversarial criterion of (logits, 0 or 1). None: squared error (least squares).
+        fake_loss: Criterion of (image with inpainted blocks, image). None: mean squared error of the erased pixels.
+        block_fill: Value of erased pixels in [0, 1], or one value per channel. None: the mean colour of the data set.
+        adversarial: Whether to train with a discriminator. False: reconstruction loss only.
+        adv_weight: Weight λ of the adversarial loss, in [0, 1]; the reconstruction loss has weight 1 - λ.
+        d_lr: Learning rate of the discriminator. None: the learning rate of the other networks.
+        d_steps: Number of discriminator updates per generator update.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
-        ConfigurationError: If an argument is out of range, or the networks do not fit.
-        DataError: If the images cannot be used.
+        ConfigurationError: If an argument is out of range, or the networks do not fit the images.
+        DataError: If the images cannot be read or do not fit the algorithm.
 
     Examples:
         >>> import numpy as np
@@ -90,7 +91,7 @@ class ContextNetSupervisor(GanSupervisor):
     network_arguments = ("backbone", "predictor", "discriminator")
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),
-        # Pathak et al., section 4 and code: the discriminator at a tenth of the rate
+        # Pathak et al., section 4 and code: a tenth of the learning rate for the discriminator
         "paper": Recipe(adam((0.5, 0.999)), 2e-3, judged=0.1),
     }
 
@@ -137,51 +138,51 @@ class ContextNetSupervisor(GanSupervisor):
 
     def _forward(self, data: Sequence[Tensor]) -> Tensor:
         corrupted, clean, mask = data  # (batch, C, H, W) twice, and (batch, 1, H, W) of bool
-        painted = resized_to(self.model(corrupted), clean.shape[-2:])
-        composite = torch.where(mask, painted, clean)
+        inpainted = resized_to(self.model(corrupted), clean.shape[-2:])
+        composite = torch.where(mask, inpainted, clean)
         reconstruction = (
-            self.fake_loss(composite, clean) if self.has_custom_fake_loss else masked_mse(painted, clean, mask)
+            self.fake_loss(composite, clean) if self.has_custom_fake_loss else masked_mse(inpainted, clean, mask)
         )
         if not self.adversarial:
             return reconstruction
-        told = self.discriminator_loss((clean,), (composite,))
+        discriminator_loss = self.discriminator_loss((clean,), (composite,))
         if not self.is_generator_step:
-            return told
+            return discriminator_loss
         joint = (1 - self.adv_weight) * reconstruction + self.adv_weight * self.adversarial_loss(
             self.discriminator_logits(composite), 1.0
         )
-        return told + joint  # paper, eq. 3
+        return discriminator_loss + joint  # paper, eq. 3
 
     @property
     def has_custom_fake_loss(self) -> bool:
-        """Whether the reconstruction has a criterion of the user's."""
+        """Whether the user supplied ``fake_loss``."""
         return self.user_arguments.get("fake_loss") is not None
 
     def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
-        def error(painted: Tensor, clean: Tensor) -> Tensor:
-            return masked_mse(painted, clean, data[2])
+        def error(inpainted: Tensor, clean: Tensor) -> Tensor:
+            return masked_mse(inpainted, clean, data[2])
 
         return reconstruction_score("mean squared error in the erased blocks", self.model, data, error)
 
     def _preview(self, data: Sequence[Tensor]) -> Preview:
         corrupted, clean, mask = data
         rows = [
-            [CaptionedImage(hidden, "erased"), CaptionedImage(image, "the image")]
-            for hidden, image in zip(*data[:2], strict=True)
+            [CaptionedImage(erased, "erased"), CaptionedImage(image, "original")]
+            for erased, image in zip(*data[:2], strict=True)
         ]
-        note = "Blocks are erased and filled with the mean colour; the network has to paint what stood there."
+        note = "Blocks are erased and filled with one colour; the network predicts the erased pixels."
         if self._cursor.step:
-            painted = resized_to(self.model(corrupted), clean.shape[-2:])
-            composite = torch.where(mask, painted, clean).clamp(min=clean.min(), max=clean.max())
+            inpainted = resized_to(self.model(corrupted), clean.shape[-2:])
+            composite = torch.where(mask, inpainted, clean).clamp(min=clean.min(), max=clean.max())
             for row, image in zip(rows, composite, strict=True):
-                row.insert(1, CaptionedImage(image, "painted"))
-            error, filled = (masked_mse(guess, clean, mask).item() for guess in (painted, corrupted))
-            note += f"\nSquared error in the blocks: {error:.4f} painted, {filled:.4f} with the mean colour."
-        return Preview("What stood in the blocks that were erased?", note, rows)
+                row.insert(1, CaptionedImage(image, "inpainted"))
+            error, filled = (masked_mse(images, clean, mask).item() for images in (inpainted, corrupted))
+            note += f"\nMean squared error in the blocks: {error:.4f} inpainted, {filled:.4f} with the fill colour."
+        return Preview("What did the erased blocks show?", note, rows)
 
 
 def channelwise(shape: Shape) -> tuple[nn.Module, Shape]:
-    """The bottleneck of the paper: all places of the map are connected within each channel, then channels mix."""
+    """Bottleneck of the paper: a fully connected layer within each channel, then a 1×1 convolution."""
     channels, *grid = shape
     height, width = (min(side, LARGEST_GRID) for side in grid)
     shrink = nn.Identity() if [height, width] == grid else nn.AdaptiveAvgPool2d((height, width))
@@ -192,11 +193,11 @@ def channelwise(shape: Shape) -> tuple[nn.Module, Shape]:
 
 
 def build_discriminator(setup: Setup) -> nn.Module:
-    """The discriminator that was given, or one like the backbone."""
-    settled = setup.preprocessing
+    """The user's discriminator. Default: a network like the backbone, followed by an MLP."""
+    preprocessing = setup.preprocessing
     given = setup.given.get("discriminator")
     if given is not None:
-        return check_discriminator(given, (settled.channels, *settled.resolution))
-    backbone = setup.another_backbone("layer")  # each image by itself: means over a batch of fakes would hide them
-    features = int(torch.Size(feature_shape(backbone, settled.channels, settled.resolution)).numel())
+        return check_discriminator(given, (preprocessing.channels, *preprocessing.resolution))
+    backbone = setup.another_backbone("layer")  # no batch statistics: a batch of only fakes would be normalised
+    features = int(torch.Size(feature_shape(backbone, preprocessing.channels, preprocessing.resolution)).numel())
     return CombinedNet(backbone, Classification([features, 1024, 256, 1], norm_type="layer"))

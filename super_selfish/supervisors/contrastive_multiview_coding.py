@@ -1,4 +1,4 @@
-"""Contrastive multiview coding: tell which colours belong to which lightness."""
+"""Contrastive multiview coding (CMC): match the lightness of an image with its colours."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from super_selfish.pretext.preview import CaptionedImage, Matches, Preview
 from super_selfish.pretext.views import VIEW_SIZE, Views, as_transform, check_one_source, input_size
 from super_selfish.transforms.cmc import CMCTransform
 
-BRIGHT = 70.0  # lightness of mere colours in pictures
+BRIGHT = 70.0  # lightness L at which previews show colours
 
 RULES = {
     **BANK_RULES,
@@ -44,49 +44,49 @@ RULES = {
 
 # Differs from the paper: negatives are shared by the batch and all different
 class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
-    """An image's lightness and its colours should be embedded alike, and unlike those of other images.
+    """Learn similar embeddings of the lightness and the colours of an image.
 
-    One encoder sees the lightness L of CIE Lab, another the colours a and b. A memory bank keeps what either made of
-    each image: the lightness has to find its colours in the bank of colours, and the colours their lightness.
+    One encoder takes the lightness L of CIE Lab, another the colours a and b. Two memory banks store their embeddings
+    of each image. An embedding of lightness is contrasted with the bank of colours, and the reverse.
 
-    Fits colour images only. The normalisation is that of Lab, so there is no ``normalize=``.
+    Requires colour images. Inputs are normalised in Lab, so ``normalize=`` is not supported.
 
-    ``evaluate_pretext`` gives the accuracy of retrieving an image's colours by its lightness among up to 250 images;
+    ``evaluate_pretext`` returns the accuracy of retrieving an image's colours by its lightness among up to 250 images;
     the trivial baseline is chance level.
 
     Args:
-        dataset: A folder, a data set, an array, a tensor; None to load weights only.
-        data_augmentation: Makes a data set of items (L, ab, index) or (L, ab, L, ab, index) of a data set of images,
-            see :class:`~super_selfish.data.AugmentationLabIndexedDataset`; None: by ``views``.
+        dataset: Folder, data set, array or tensor of images. None: the supervisor only loads weights.
+        data_augmentation: Function from a data set of images to one of items (L, ab, index) or (L, ab, L, ab, index),
+            see :class:`~super_selfish.data.AugmentationLabIndexedDataset`. None: uses ``views``.
         embedding_size: Length of the embeddings.
-        n: Negatives of an anchor; 0, or as many as there are other images: all of them.
+        n: Number of negatives per anchor. 0: all other images.
         t: Temperature.
-        memory_m: Weight of the new embedding when a row of a bank is updated, in [0, 1]; 1 replaces the row.
-        backbone: Images to features: an ``nn.Module``, which is copied for each encoder, or a name, behind a 1×1
-            convolution of one or two channels to those that it takes; None for EfficientNet-B0 with layer norm.
-        predictor: Features to embeddings, copied for each encoder; None for perceptrons with layer norm, sized by the
+        memory_m: Weight of the new embedding in the update of a bank entry, in [0, 1]; 1 replaces the entry.
+        backbone: Network from images to features: an ``nn.Module`` or a name. Each encoder has a copy, after a 1×1
+            convolution from one or two channels to the channels it takes. None: EfficientNet-B0 with layer norm.
+        predictor: Head from features to embeddings, copied for each encoder. None: MLPs with layer norm that fit the
             backbones.
-        loss: Criterion of (logits, index of the positive); cross entropy if None.
-        positive: ``"bank"``: find the row of the other view in the bank, or ``"key"``: its present embedding, which
-            then learns from that too; if there are two versions of an image, that of the other version.
-        backbone_ab: Another backbone for the colours; None: as ``backbone``.
-        predictor_ab: Another predictor for the colours; None: as ``predictor``.
+        loss: Criterion of (logits, index of the positive). None: cross entropy.
+        positive: ``"bank"``: the bank entry of the other view; ``"key"``: its current embedding, through which
+            gradients flow. If items have two versions of an image, the key is of the other version.
+        backbone_ab: Backbone of the colours. None: the same as ``backbone``.
+        predictor_ab: Predictor of the colours. None: the same as ``predictor``.
         loss_type: ``"info_nce"``, or ``"nce"``: the paper's noise-contrastive estimation.
-        shared_negatives: Draw n different rows a step for the whole batch; else n for each image, which costs many
-            times as much. Both directions use the same rows.
-        bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained networks give, which takes one pass.
-        bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory, unless all rows are negatives
-            (n=0), which are read in 32 bits.
-        centred: Standardise each output of the default predictors over the batch, so that no drift that all embeddings
-            share tells old bank entries from new ones. Weights files without this value have False.
-        views: A recipe, or any callable that makes a view of an image; None: :class:`~super_selfish.data.CMCTransform`,
-            which leaves colours alone.
-        view_size: Side of the views in px, or (height, width); None: as large as the images.
+        shared_negatives: Draw n distinct bank entries per step, shared by the batch and both directions. False: n per
+            image, which is many times slower.
+        bank_init: ``"random"``, or ``"forward"``: embeddings of the untrained networks (one pass over the images).
+        bank_precision: Bits per value of the bank. ``"16"`` halves the memory, except with n=0: all entries are then
+            negatives and are converted to 32 bits.
+        centred: Standardise each output of the default predictors over the batch. Otherwise, a drift shared by all
+            embeddings separates old bank entries from new ones. Weights files without this value use False.
+        views: Transform or callable that returns a view of an image. None: :class:`~super_selfish.data.CMCTransform`,
+            which does not change colours.
+        view_size: Size of the views in px: side of a square, or (height, width). None: the size of the images.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
         ConfigurationError: If an argument is out of range, the networks do not fit, or the images are not RGB.
-        DataError: If the images cannot be used.
+        DataError: If the images cannot be read or do not fit the algorithm.
 
     Examples:
         >>> import numpy as np
@@ -114,7 +114,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
     network_arguments = ("backbone", "predictor", "backbone_ab", "predictor_ab")
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(1e-3),
-        # Tian et al., appendix: rate .03, ten times less after 120, 160 and 200 of 240 epochs
+        # Tian et al., appendix: learning rate 0.03, divided by 10 after 120, 160 and 200 of 240 epochs
         "paper": Recipe(sgd(1e-4), 0.03, schedule=Schedule("steps", at=(0.5, 2 / 3, 5 / 6))),
     }
     auto_gain = 3.3
@@ -148,7 +148,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         given = {"backbone": backbone, "predictor": predictor, "loss": loss}
         given |= {"backbone_ab": backbone_ab, "predictor_ab": predictor_ab}
         setup = Setup.of(dataset, images, **given, data_augmentation=data_augmentation, views=views)
-        setup.check_lab("Multiview coding compares lightness with colours.")
+        setup.check_lab("Contrastive multiview coding compares lightness with colours.")
         super().__init__(
             # Differs from the paper: EfficientNet-B0 in each view and perceptrons behind them, with layer norm
             encoders(setup, embedding_size, view_size, centred),
@@ -174,16 +174,16 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
     def get_backbone(
         self, view: LabView = "l", *, input: str = "rgb", output: Output | None = None, averaged: bool = False
     ) -> nn.Module:
-        """A live backbone, in eval mode.
+        """A backbone in eval mode; it shares its weights with the supervisor.
 
         Args:
-            view: ``"l"``: the one that sees lightness; ``"ab"``: the one that sees colours; ``"both"``: the two, with
-                their features one after another.
-            input: ``"rgb"``: it takes RGB in [0, 1], as :meth:`preprocess` returns it; ``"lab"``: L, a and b as
-                :class:`~super_selfish.data.AugmentationLabIndexedDataset` scales them, in three channels, or only those
-                that it sees.
-            output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: as the backbone is.
-            averaged: With the average of its weights that ``supervise(polyak=...)`` follows.
+            view: ``"l"``: the backbone of lightness; ``"ab"``: the backbone of colours; ``"both"``: both backbones,
+                with concatenated features.
+            input: ``"rgb"``: the backbone takes RGB images in [0, 1], as :meth:`preprocess` returns them; ``"lab"``: L,
+                a and b, scaled as in :class:`~super_selfish.data.AugmentationLabIndexedDataset`, in three channels or
+                only the channels of the view.
+            output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution). None: the backbone's own.
+            averaged: Use the EMA of the weights from ``supervise(polyak=...)``.
         """
         check_choice("view", view, ("l", "ab", "both"))
         check_choice("input", input, ("rgb", "lab"))
@@ -206,11 +206,11 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         super()._prepare(train_loader)
 
     def embeddings(self, data: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The embeddings of lightness and of colours (batch, embedding_size); the mean direction of two versions."""
+        """Embeddings of lightness and of colours (batch, embedding_size), averaged over the versions of an image."""
         return mean_directions(self._embed(data))
 
     def _embed(self, data: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Embeddings of lightness and of colours (versions, batch, embedding_size), of length one."""
+        """L2-normalised embeddings of lightness and of colours (versions, batch, embedding_size)."""
         *planes, _ = data  # L (batch, 1, H, W) and ab (batch, 2, H, W), once or twice
         versions = [torch.cat(pair, dim=1) for pair in zip(planes[::2], planes[1::2], strict=True)]
         lightness, colours = self.model(torch.cat(versions)).chunk(2, dim=1)
@@ -221,12 +221,12 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         lightness, colours = self._embed(data)
         indices = data[-1]  # (batch,)
         self.remember(mean_directions((lightness, colours)), indices)
-        forth = self._one_way(lightness, colours, self.memory_ab, indices)
-        back = self._one_way(colours, lightness, self.memory, indices)
-        return forth + back  # paper, eq. 3
+        lightness_to_colours = self._one_way(lightness, colours, self.memory_ab, indices)
+        colours_to_lightness = self._one_way(colours, lightness, self.memory, indices)
+        return lightness_to_colours + colours_to_lightness  # paper, eq. 3
 
     def _one_way(self, anchors: Tensor, others: Tensor, bank: BatchedMemory, indices: Tensor) -> Tensor:
-        """The loss of finding the other view's codes by the anchors, both (versions, batch, dim)."""
+        """Contrastive loss of anchors and the embeddings of the other view, both (versions, batch, dim)."""
         keys = others.flip(0) if self.positive == "key" else [None] * len(anchors)
         pairs = zip(anchors, keys, strict=True)
         return torch.stack([self.contrast(anchor, bank, indices, key) for anchor, key in pairs]).mean()
@@ -246,28 +246,28 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
             [CaptionedImage(a, "a view"), CaptionedImage(b, "its lightness L"), CaptionedImage(c, "its colours a, b")]
             for a, b, c in seen
         ]
-        note = "One encoder sees the lightness of a view, the other its colours alone."
+        note = "One encoder takes the lightness of a view, the other takes its colours."
         if self._cursor.step and len(rows) > 1:
             lightness, others = self.embeddings(data)
             matches = Matches(lightness @ others.T, 2, trained=True)
             for index, row in enumerate(rows):
                 row[2:] = matches.captioned_images(index, colours, "its colours", "another's colours")
-            note += "\nCosine similarities of the lightness with its own and others' colours."
-            note += matches.note("Its own are nearest")
+            note += "\nNumbers are cosine similarities of the lightness with its own colours and with others' colours."
+            note += matches.note("Its own colours are nearest")
         return Preview("Which colours belong to this lightness?", note, rows)
 
 
 def views_in_lab(views: Views | None, view_size: int | tuple[int, int] | None) -> Callable[[Any], Any]:
-    """Makes a data set of a view of each image in Lab."""
+    """A function from a data set of images to one of views in Lab."""
     transform = CMCTransform(view_size) if views is None else as_transform(views)
     return lambda opened: AugmentationLabIndexedDataset(opened, transform, views=1)
 
 
 def encoders(setup: Setup, embedding_size: int, size: int | tuple[int, int] | None, centred: bool) -> MultiviewNet:
-    """An encoder of lightness and one of colours: copies of what was given, or default networks.
+    """Build the encoders of lightness and of colours from copies of the user's networks, or from default networks.
 
     Raises:
-        ConfigurationError: If the networks fit neither the images nor each other.
+        ConfigurationError: If the networks do not fit the images or each other.
     """
 
     def encoder(view: Literal["l", "ab"], **given: Any) -> CombinedNet:
@@ -286,5 +286,5 @@ def encoders(setup: Setup, embedding_size: int, size: int | tuple[int, int] | No
 
 
 def mean_directions(embeddings: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-    """What the banks take of embeddings (versions, batch, dim): rows (batch, dim) of length one."""
+    """Bank entries (batch, dim) of embeddings (versions, batch, dim): their L2-normalised means over versions."""
     return tuple(F.normalize(each.mean(dim=0), dim=1) for each in embeddings)

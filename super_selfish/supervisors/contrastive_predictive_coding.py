@@ -1,4 +1,4 @@
-"""CPC v2: tell from one side of an image which patch comes some steps further."""
+"""CPC v2: predict patches of an image from the patches on one side of them."""
 
 from __future__ import annotations
 
@@ -63,39 +63,41 @@ RULES = {
 # Differs from the paper: EfficientNet-B0 with a bottleneck to 64 channels
 # Differs from the paper: initial weights, which it does not state, keep the variance
 class ContrastivePredictiveCodingSupervisor(Supervisor):
-    """Cut each image into overlapping patches; from those on one side, tell which patch comes some steps further.
+    """Predict overlapping patches of an image from the patches on one side, contrasted with all patches of the batch.
 
-    The backbone turns each patch by itself into a latent. A context network of each side, which sees the latents up to
-    a row and no further, predicts what lies beyond: the patch of the batch, of this image or another, whose target is
-    most like the prediction. Each patch is augmented by itself, so colours and edges that continue do not tell.
+    The backbone encodes each patch independently. For each side, a context network aggregates the latents up to a row
+    and predicts the latents of later rows. The loss classifies which patch of the batch is at the predicted position.
+    Each patch is augmented independently, so that colours and continuing edges are no shortcut.
 
-    ``evaluate_pretext`` gives the loss among the patches of up to 32 images; the trivial baseline is its chance level,
-    the same probability for every patch.
+    ``evaluate_pretext`` returns the loss among the patches of up to 32 images; the trivial baseline is the loss at
+    chance level, with equal probability for every patch.
 
     Args:
-        dataset: A folder, a data set, an array, a tensor; None to load weights only.
-        embedding_size: Channels of the contexts.
-        half_crop_size: Half the side of the patches in px, or of (height, width), and the distance from one to the
-            next; None: an eighth of the images', which gives 7×7 patches at most sizes.
-        sides: Where contexts lie: some of "top", "bottom", "left" and "right". "top" predicts what lies below.
-        bottleneck_resolution: Rows and columns of the grid of patches, to have them checked; None: whatever they are.
-        backbone: Patches to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with layer norm. Maps are
-            averaged over space. Batch norm lets patches tell of each other.
+        dataset: Folder, data set, array or tensor of images. None: the supervisor only loads weights.
+        embedding_size: Number of channels of the contexts.
+        half_crop_size: Half the side of the patches in px, or half of (height, width); also the stride between patches.
+            None: an eighth of the image size, which gives 7×7 patches at most sizes.
+        sides: Sides of the context: any of "top", "bottom", "left" and "right". "top" predicts patches below.
+        bottleneck_resolution: Expected rows and columns of the grid of patches. None: not checked.
+        backbone: Network from patches to features: an ``nn.Module`` or a name. Feature maps are average-pooled. Batch
+            norm leaks information between patches. None: EfficientNet-B0 with layer norm.
         predictor: An ``nn.ModuleDict`` with a context network for each side: latents (batch, features, rows, columns)
-            to contexts of the same grid, as the image lies, that see only their own side. None for :class:`MaskedCNN`.
+            to contexts on the same grid, in image orientation, masked to their own side. None: :class:`MaskedCNN`.
         loss: Criterion of (predictions (batch, steps, features, rows, columns), targets (batch, features, rows,
-            columns)), both turned so that predictions go downwards; :class:`CPCLoss` if None.
-        k: Steps that are predicted; those of a ``loss`` that has them count.
-        ignore: The first of them that are left out, because their patches overlap with what was seen.
-        views: Makes a view of each patch: a recipe, or another callable; None: :class:`CPCTransform`.
-        patch_size: Side in px, or (height, width), that patches are brought to; None: as they are cut, but enlarged
-            where the short side is less than 32 px, which networks for photographs need.
-        max_negatives: Of each prediction, to bound the memory of the default loss; None: all patches of the batch.
+            columns)), both rotated so that the direction of prediction is down. None: :class:`CPCLoss`.
+        k: Number of predicted steps. An attribute ``k`` of ``loss`` takes precedence.
+        ignore: Number of first steps to leave out, since their patches overlap with the context. An attribute
+            ``ignore`` of ``loss`` takes precedence.
+        views: Transform or callable that returns a view of a patch. None: :class:`CPCTransform`.
+        patch_size: Size in px to which patches are resized: side of a square, or (height, width). None: patches keep
+            their size, but a short side below 32 px is enlarged to 32 px, as networks for photographs require.
+        max_negatives: Number of negatives per prediction in the default loss; a smaller number saves memory. None: all
+            patches of the batch.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
         ConfigurationError: If an argument is out of range, the grid is too small, or the networks do not fit.
-        DataError: If the images cannot be used.
+        DataError: If the images cannot be read or do not fit the algorithm.
 
     Examples:
         >>> import numpy as np
@@ -172,7 +174,7 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of the patches of an image."""
+        """Number of rows and columns of patches of an image."""
         return grid_of(self.preprocessing.resolution, self.half_crop_size)
 
     @property
@@ -201,7 +203,7 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         return torch.stack(losses).mean()
 
     def _among_all(self, made: Tensor, targets: Tensor) -> Tensor:
-        """The loss of this process' predictions among the targets of all; a user's own criterion sees all of both."""
+        """Loss of this process's predictions against the targets of all processes; custom losses get both gathered."""
         if isinstance(self.loss, CPCLoss):
             return cast(Tensor, self.loss(made, targets, rank() * len(made)))
         return self.loss(gather_with_gradient(made), targets)
@@ -210,7 +212,7 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         if not isinstance(self.loss, CPCLoss):
             return None
         candidates = self.grid[0] * self.grid[1] * batch_size if self.loss.N is None else 1 + self.loss.N
-        likely = "a learning rate that is too high, or gradients that are: lower `lr`, or set clip_grad=0.01."
+        likely = "the learning rate or the gradients are too large. Lower `lr`, or set clip_grad=0.01."
         return CollapseRisk(likely, chance=(self.k - self.ignore) * math.log(candidates))
 
     def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:
@@ -231,35 +233,35 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         step = self.ignore + 1
         rows: list[list[CaptionedImage]] = []
         for index, side in zip(range(len(images)), itertools.cycle(self.sides), strict=False):
-            asked = patch_prediction(self.grid, side, step)
-            made = to_frame(predictions[side][index, 0], side)[:, asked.place[0], asked.place[1]]
-            products = scale * candidates @ made if self._cursor.step else None
-            rows.append(patch_prediction_images(images, index, asked, side, products))
-        note = "Patches overlap by half, so their middles are shown; each is augmented by itself.\n"
-        note += "The network sees the bright ones, and tells the framed one from all patches here."
+            query = patch_prediction(self.grid, side, step)
+            predicted = to_frame(predictions[side][index, 0], side)[:, query.place[0], query.place[1]]
+            products = scale * candidates @ predicted if self._cursor.step else None
+            rows.append(patch_prediction_images(images, index, query, side, products))
+        note = "Patches overlap by half, so their centres are shown; each patch is augmented independently.\n"
+        note += "The context is bright. The network identifies the framed patch among all patches shown here."
         if self._cursor.step:
             right = sum(row[3].right is True for row in rows)
-            note += f"\nIt found {right} of {len(rows)}; a guess is right once in {len(candidates)}."
+            note += f"\nAccuracy: {right} of {len(rows)}; chance level is 1 in {len(candidates)}."
         return Preview(f"CPC: which patch comes {'next' if step == 1 else f'{step} steps ahead'}?", note, rows)
 
 
 def criterion_of(
     loss: Callable[..., Tensor] | None, k: int, ignore: int, max_negatives: int | None
 ) -> tuple[Callable[..., Tensor], int, int]:
-    """The criterion that was given or the default one, with the steps that are predicted.
+    """The user's criterion or the default, with its ``k`` and ``ignore``.
 
     Raises:
-        ConfigurationError: If a loss that was given contradicts the other arguments, or is no mean over predictions.
+        ConfigurationError: If ``loss`` contradicts the other arguments, or its reduction is not the mean.
     """
     if loss is None:
         return CPCLoss(k=k, ignore=ignore, N=max_negatives), k, ignore
-    expected = "None where a loss is given, which has its own: CPCLoss(N=...)"
+    expected = "None if `loss` is passed; set CPCLoss(N=...) instead"
     check_argument(max_negatives is None, "max_negatives", max_negatives, expected)
     for name, value, default in (("k", k, 3), ("ignore", ignore, 1)):
         own = getattr(loss, name, value)
-        check_argument(value in (default, own), name, value, f"{own}, as the loss has it, or nothing")
+        check_argument(value in (default, own), name, value, f"{own}, as in `loss`, or no value")
     reduction = getattr(loss, "reduction", "mean")
-    check_argument(reduction == "mean", "reduction", reduction, '"mean" of the loss, over the predictions of a step')
+    check_argument(reduction == "mean", "reduction", reduction, '"mean" over the predictions of a step')
     return loss, getattr(loss, "k", k), getattr(loss, "ignore", ignore)
 
 
@@ -272,14 +274,14 @@ def network(
     steps: int,
     criterion: Any,
 ) -> PatchNet:
-    """The backbone with context networks, heads of the predictions, and the head of the targets.
+    """Build the backbone with its context networks and prediction heads.
 
     Raises:
         ConfigurationError: If the networks do not fit each other.
     """
     backbone = setup.backbone("layer")
     if setup.given["backbone"] is None and setup.weights is None and isinstance(backbone, ReshapeChannels):
-        keep_variance(backbone.conv, backbone.conv.in_channels)  # patches give 1×1 maps: the kernel's border sees zeros
+        keep_variance(backbone.conv, backbone.conv.in_channels)  # maps are 1×1, so only the kernel's centre contributes
     (features,) = feature_shape(BackboneOutput(backbone, "pooled"), setup.preprocessing.channels, seen)
     contexts, channels = context_networks(setup.given["predictor"], sides, features, embedding_size, grid)
     shaper = getattr(criterion, "target_shaper", None)

@@ -1,4 +1,4 @@
-"""The denoising autoencoder: learn features by restoring corrupted images."""
+"""Denoising autoencoder: learn features by restoring corrupted images."""
 
 from __future__ import annotations
 
@@ -26,32 +26,31 @@ RULES = denoise.RULES | {"loss_on": one_of("all", "masked")}
 
 
 class DenoiseNetSupervisor(Supervisor):
-    """Corrupt a part of each image, and learn to restore what was there.
+    """Restore images of which a random part of the pixels is corrupted.
 
-    Fits any images, of any number of channels. Single pixels are restored well from their neighbours, which teaches
-    edges and texture but little of what a picture shows; larger blocks (``patch=8``, say) force the network to look
-    further.
+    Works on images with any number of channels. Single pixels can be restored from their neighbours, so features
+    represent edges and texture rather than content. Larger blocks, such as ``patch=8``, require more context.
 
-    ``evaluate_pretext`` gives the mean squared error; the trivial baseline is the better of the corrupted input and the
-    mean of the evaluated images.
+    ``evaluate_pretext`` returns the mean squared error; the trivial baseline is the better of the corrupted input and
+    the mean of the evaluated images.
 
     Args:
-        dataset: A folder, a data set, an array, a tensor; None to load weights only.
-        p: Probability that a pixel, or a block, is corrupted.
-        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with a bottleneck.
-        predictor: The backbone's map to images of any size, which are scaled to that of the target; None for a
-            decoder of transposed convolutions sized by the map.
-        loss: Criterion of (reconstruction, image); mean squared error if None. With ``loss_on="masked"`` it gets the
-            reconstruction only where the image was corrupted, and the image's own pixels elsewhere.
+        dataset: Folder, data set, array or tensor of images. None: the supervisor only loads weights.
+        p: Probability that a pixel, or a block, is corrupted, in [0, 1].
+        backbone: Network from images to features: an ``nn.Module`` or a name. None: EfficientNet-B0 with a bottleneck.
+        predictor: Decoder from the backbone's feature map to images of any size, which are resized to the target size.
+            None: transposed convolutions that fit the map.
+        loss: Criterion of (reconstruction, image). With ``loss_on="masked"``, the reconstruction contains the original
+            pixels where the image is not corrupted. None: mean squared error.
         noise: ``"mask"``: corrupted pixels become 0; ``"saltpepper"``: black or white; ``"gaussian"``: noise is added.
         patch: Side in px of the blocks that are corrupted as a whole.
-        sigma: Standard deviation of the Gaussian noise, on the scale of 0 to 1.
-        loss_on: ``"all"`` pixels, or the ``"masked"`` ones alone: the mean over those of each image.
+        sigma: Standard deviation of the Gaussian noise, for pixel values in [0, 1].
+        loss_on: Pixels of the loss: ``"all"``, or ``"masked"`` for the mean over the corrupted pixels of each image.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
-        ConfigurationError: If an argument is out of range, or the networks do not fit.
-        DataError: If the images cannot be used.
+        ConfigurationError: If an argument is out of range, or the networks do not fit the images.
+        DataError: If the images cannot be read or do not fit the algorithm.
 
     Examples:
         >>> import numpy as np
@@ -78,7 +77,7 @@ class DenoiseNetSupervisor(Supervisor):
     needs = Needs(batch=2)
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),
-        # Vincent et al.: plain SGD, constant
+        # Vincent et al.: SGD without momentum, constant learning rate
         "paper": Recipe(torch.optim.SGD, 0.01),
     }
 
@@ -126,19 +125,19 @@ class DenoiseNetSupervisor(Supervisor):
 
     def _preview(self, data: tuple[Tensor, Tensor, Tensor]) -> Preview:
         corrupted, clean, _ = data
-        seen = [("input: corrupted", corrupted), ("target: the image", clean)]
+        seen = [("input: corrupted", corrupted), ("target: original", clean)]
         note = f"Each {'pixel' if self.patch == 1 else f'block of {self.patch}×{self.patch} px'} is corrupted"
         note += f" with a probability of {self.p:g}."
         if self._cursor.step > 0:
             restored = resized_to(self.model(corrupted), clean.shape[-2:])
-            seen.append(("answer: restored", restored))
-            grey = clean.mean((2, 3), keepdim=True).expand_as(clean)
-            errors = [F.mse_loss(guess, clean).item() for guess in (restored, corrupted, grey)]
-            note += "\nMean squared error: answers {:.4f}, inputs {:.4f}, each image's mean colour {:.4f}.".format(
+            seen.append(("output: restored", restored))
+            mean = clean.mean((2, 3), keepdim=True).expand_as(clean)
+            errors = [F.mse_loss(images, clean).item() for images in (restored, corrupted, mean)]
+            note += "\nMean squared error: outputs {:.4f}, inputs {:.4f}, each image's mean colour {:.4f}.".format(
                 *errors
             )
         rows = [
             [CaptionedImage(self.preprocessing.visible(images[index]), caption) for caption, images in seen]
             for index in range(len(clean))
         ]
-        return Preview("Denoising: what was there before the noise?", note, rows)
+        return Preview("Denoising: what is the original image?", note, rows)

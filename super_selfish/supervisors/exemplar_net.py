@@ -1,4 +1,4 @@
-"""ExemplarNet: learn features by telling random versions of an image from those of all other images."""
+"""ExemplarNet: learn features by classifying which image a random version is derived from."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ from super_selfish.pretext.preview import CaptionedImage, Preview
 from super_selfish.pretext.views import Views
 from super_selfish.seeding import KeyedGenerator
 
-VERSIONS = 4  # of an image in the picture of the exercise
+VERSIONS = 4  # number of versions per image in previews
 
 
 class ExemplarNetSupervisor(Supervisor):
-    """Each image is a class of its own; learn to tell of which image a random version was made.
+    """Treat each image as a class, and classify random versions of the images.
 
-    ``evaluate_pretext`` gives the accuracy on new random versions of the images that were trained on, since no other
-    image has a class; the trivial baseline is chance level. Its ``images`` are only used where the supervisor has no
-    data set, and then have to be the training images.
+    ``evaluate_pretext`` returns the accuracy on new random versions of the training images, since other images have no
+    class; the trivial baseline is chance level. Its ``images`` are only used if the supervisor has no data set, and
+    must then be the training images.
 
     Args:
-        dataset: A folder, a data set, an array, a tensor; None to load weights only.
-        n_classes: Images at most, at least 2: as many classes are told apart as there are images, up to this number.
-        n_trans: Recipes for versions.
-        max_elms: Places of a recipe.
-        p: Probability that a place has an operation.
-        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with a bottleneck.
-        predictor: Features to one logit a class; None for a perceptron sized by the backbone.
-        loss: Criterion of (logits, class ids); cross entropy if None.
-        transformations: Makes the versions in place of ``n_trans``, ``max_elms`` and ``p``: a recipe, a transform of
-            torchvision v2 or albumentations, or a function. It has to keep the size of the image.
-        class_seed: Of the choice of images and of the operations of the recipes; training has a seed of its own.
+        dataset: Folder, data set, array or tensor of images. None: the supervisor only loads weights.
+        n_classes: Maximum number of classes, at least 2. Of larger data sets, so many images are used.
+        n_trans: Number of different compositions of operations from which versions are drawn.
+        max_elms: Maximum number of operations of a composition.
+        p: Probability of each of the ``max_elms`` operations.
+        backbone: Network from images to features: an ``nn.Module`` or a name. None: EfficientNet-B0 with a bottleneck.
+        predictor: Head from features to one logit per class. None: an MLP that fits the backbone.
+        loss: Criterion of (logits, class ids). None: cross entropy.
+        transformations: Transform or callable that returns a version, in place of ``n_trans``, ``max_elms`` and ``p``;
+            transforms of torchvision v2 and albumentations are supported. It must keep the image size.
+        class_seed: Random seed for the choice of images and operations; independent of the training seed.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
-        ConfigurationError: If an argument is out of range, or the networks do not fit.
-        DataError: If the images cannot be used.
+        ConfigurationError: If an argument is out of range, or the networks do not fit the images.
+        DataError: If the images cannot be read or do not fit the algorithm.
 
     Examples:
         >>> import numpy as np
@@ -81,7 +81,7 @@ class ExemplarNetSupervisor(Supervisor):
     needs = Needs(batch=2)
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),
-        # Dosovitskiy et al., section 3: SGD with momentum, rate cut when the error stands still
+        # Dosovitskiy et al., section 3: SGD with momentum; the learning rate is reduced on plateaus
         "paper": Recipe(sgd(), 0.01, 128, schedule=Schedule("steps", at=(0.4, 0.7, 0.9))),
     }
 
@@ -103,13 +103,13 @@ class ExemplarNetSupervisor(Supervisor):
     ) -> None:
         given = {"backbone": backbone, "predictor": predictor, "loss": loss, "transformations": transformations}
         setup = Setup.of(dataset, images, **given)
-        made = setup.dataset(
+        pretext = setup.dataset(
             lambda opened: ExemplarDataset(opened, transformations, n_classes, n_trans, max_elms, p, seed=class_seed)
         )
-        classes = n_classes if made is None else len(made)
+        classes = n_classes if pretext is None else len(pretext)
         # Differs from the paper: no dropout, but batch norm
         head = setup.head((1024, 1024), classes, resizable=True)
-        super().__init__(head, made, setup.criterion(nn.CrossEntropyLoss), setup=setup)
+        super().__init__(head, pretext, setup.criterion(nn.CrossEntropyLoss), setup=setup)
         self.n_classes = n_classes
         self.n_trans = n_trans
         self.max_elms = max_elms
@@ -120,30 +120,30 @@ class ExemplarNetSupervisor(Supervisor):
         if not isinstance(self.dataset, ExemplarDataset) or self.feature_shape is None or not self.forwards_as_planned:
             return
         self._check_classes(self.dataset)
-        with contextlib.suppress(UnreadableImage):  # whether that is an error is said when training comes to it
+        with contextlib.suppress(UnreadableImage):  # handled by the loader during training
             height, width, channels = self.dataset.sample(0, KeyedGenerator("size"))[0].shape
             if feature_shape(self.model.backbone, channels, (height, width)) != self.feature_shape:
-                settled = self.preprocessing
+                preprocessing = self.preprocessing
                 raise ConfigurationError(
-                    "Versions have another size than the network was built for.",
-                    expected="×".join(map(str, (*settled.resolution, settled.channels))),
+                    "The versions do not have the input size of the network.",
+                    expected="×".join(map(str, (*preprocessing.resolution, preprocessing.channels))),
                     received="×".join(map(str, (height, width, channels))),
-                    fix="`transformations` has to keep the size of the images.",
+                    fix="`transformations` must keep the size of the images.",
                 )
 
     def _check_classes(self, dataset: ExemplarDataset) -> None:
-        """Make sure that the head has a logit for each image.
+        """Check that the head has one logit per image.
 
         Raises:
-            ConfigurationError: If it has not.
+            ConfigurationError: If the numbers differ.
         """
         (outputs,) = output_shape(self.model.predictor, self.feature_shape or ())
         if outputs != len(dataset):
             raise ConfigurationError(
                 "The number of images differs from the number of classes of the head.",
-                expected=f"the {outputs} images that it was trained on",
+                expected=f"the {outputs} images of the training",
                 received=f"{len(dataset)} images",
-                fix="Use the images that were trained on, or start over with the trained backbone: "
+                fix="Pass the training images, or start over with the trained backbone: "
                 f"{type(self).__name__}(images, backbone=supervisor.get_backbone()).",
             )
 
@@ -153,7 +153,7 @@ class ExemplarNetSupervisor(Supervisor):
         return self.loss(logits, labels)
 
     def _expected_loss(self) -> ExpectedLoss:
-        stuck = "Every class is seen once an epoch, so it may take some epochs more; or lower `n_classes`."
+        stuck = "Each class has one sample per epoch, so more epochs may help; or lower `n_classes`."
         return ExpectedLoss(chance=math.log(max(2, min(self.n_classes, len(self.dataset or ())))), stuck=stuck)
 
     def _pretext_dataset(self, images: Any) -> Any:
@@ -165,32 +165,37 @@ class ExemplarNetSupervisor(Supervisor):
         return classification_score("accuracy on new versions of the training images", self.model, data)
 
     def _preview(self, data: tuple[Tensor, Tensor]) -> Preview:
-        exercise = self.dataset if self._shown is None else self._shown
-        if not isinstance(exercise, ExemplarDataset):
+        dataset = self.dataset if self._shown is None else self._shown
+        if not isinstance(dataset, ExemplarDataset):
             return super()._preview(data)
         labels = data[1].tolist()
-        rows = [[CaptionedImage(exercise.original(label), f"image {exercise.chosen[label]}")] for label in labels]
+        rows = [[CaptionedImage(dataset.original(label), f"image {dataset.chosen[label]}")] for label in labels]
         versions = [
-            exercise.sample(label, KeyedGenerator("version", label, number))[0]
+            dataset.sample(label, KeyedGenerator("version", label, number))[0]
             for label in labels
             for number in range(VERSIONS)
         ]
-        note = "Left, an image; right of it, random versions of it as the network sees them."
-        answers: list[int] | None = None
-        if self._cursor.step > 0 and exercise is self.dataset:
+        note = "Each row shows an image and random versions of it, as the network sees them."
+        predictions: list[int] | None = None
+        if self._cursor.step > 0 and dataset is self.dataset:
             seen = torch.stack([as_float(version, self.preprocessing) for version in versions]).to(self.device)
-            answers = self.model(seen).argmax(1).tolist()
-            right = sum(answer == labels[place // VERSIONS] for place, answer in enumerate(answers))
-            note += f"\nAbove each, the network's answer: {right} of {len(versions)} right"
-            note += f" (by chance 1 in {len(exercise):,})."
+            predictions = self.model(seen).argmax(1).tolist()
+            correct = sum(predicted == labels[place // VERSIONS] for place, predicted in enumerate(predictions))
+            note += f"\nCaptions are predictions. Accuracy: {correct} of {len(versions)}"
+            note += f" (chance level: 1 in {len(dataset):,})."
         elif self._cursor.step > 0:
-            note += "\nNo answers: the network only knows the images that the supervisor was made with."
+            note += "\nNo predictions: only the training images have classes."
         for place, version in enumerate(versions):
             row, number = divmod(place, VERSIONS)
-            answer = None if answers is None else answers[place]
-            known = answer is not None and answer < len(exercise)
+            predicted = None if predictions is None else predictions[place]
+            known = predicted is not None and predicted < len(dataset)
             caption = (
-                f"version {number + 1}" if answer is None else f"image {exercise.chosen[answer]}" if known else "?"
+                f"version {number + 1}"
+                if predicted is None
+                else f"image {dataset.chosen[predicted]}"
+                if known
+                else "unknown class"
             )
-            rows[row].append(CaptionedImage(version, caption, None if answer is None else answer == labels[row]))
-        return Preview("ExemplarNet: of which image is this a version?", note, rows)
+            correct_or_none = None if predicted is None else predicted == labels[row]
+            rows[row].append(CaptionedImage(version, caption, correct_or_none))
+        return Preview("ExemplarNet: which image is this a version of?", note, rows)

@@ -1,4 +1,4 @@
-"""Instance Discrimination: tell an image from all others by the embedding that is remembered of it."""
+"""Instance Discrimination: classify each image as its own class, with a memory bank of embeddings."""
 
 from __future__ import annotations
 
@@ -42,39 +42,39 @@ RULES = {
 # Differs from the paper: InfoNCE unless loss_type="nce"
 # Differs from the paper: negatives are shared by the batch and all different
 class InstanceDiscriminationSupervisor(BankSupervisor):
-    """Every image is a class of its own, and what stands for the class is a memory of the image's embeddings.
+    """Treat each image as a class, represented by the image's entry in a memory bank of embeddings.
 
-    ``evaluate_pretext`` gives the accuracy of retrieving another view of an image among those of up to 250 images; the
-    trivial baseline retrieves by mean colour.
+    ``evaluate_pretext`` returns the accuracy of retrieving another view of an image among up to 250 images; the trivial
+    baseline retrieves by mean colour.
 
     Args:
-        dataset: A folder, a data set, an array, a tensor; None to load weights only.
-        data_augmentation: Makes a data set of items (view, ..., index) of a data set of images; None: by ``views``.
+        dataset: Folder, data set, array or tensor of images. None: the supervisor only loads weights.
+        data_augmentation: Function from a data set of images to one of items (view, ..., index). None: uses ``views``.
         embedding_size: Length of the embeddings.
-        n: Negatives of an image; 0, or as many as there are other images: all of them.
+        n: Number of negatives per image. 0: all other images.
         t: Temperature.
-        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with layer norm.
-        predictor: Features to embeddings; None for a perceptron with layer norm, sized by the backbone.
-        loss: Criterion of (logits, index of the positive); cross entropy if None.
-        memory_m: Weight of the new embedding when the bank's row is updated, in [0, 1]; 1 replaces the row.
+        backbone: Network from images to features: an ``nn.Module`` or a name. None: EfficientNet-B0 with layer norm.
+        predictor: Head from features to embeddings. None: an MLP with layer norm that fits the backbone.
+        loss: Criterion of (logits, index of the positive). None: cross entropy.
+        memory_m: Weight of the new embedding in the update of a bank entry, in [0, 1]; 1 replaces the entry.
         loss_type: ``"info_nce"``, or ``"nce"``: the paper's noise-contrastive estimation.
-        proximal: Weight of the squared distance between an embedding and the image's row, which the paper calls
-            proximal regularisation.
-        shared_negatives: Draw n different rows a step for the whole batch; else n for each image, which costs many
-            times as much.
-        bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained network gives, which takes one pass.
-        bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory, unless all rows are negatives
-            (n=0), which are read in 32 bits.
-        centred: Standardise each output of the default predictor over the batch, so that no drift that all embeddings
-            share tells old bank entries from new ones. Weights files without this value have False.
-        views: A recipe, or any callable that makes a view of an image; None: crops of a fifth to all of the image,
-            mirrored, with strong jitter and grey, as in the paper's code.
-        view_size: Side of the views in px, or (height, width); None: as large as the images.
+        proximal: Weight of the squared distance between an embedding and its bank entry (proximal regularisation in the
+            paper).
+        shared_negatives: Draw n distinct bank entries per step for the whole batch. False: n per image, which is many
+            times slower.
+        bank_init: ``"random"``, or ``"forward"``: embeddings of the untrained network (one pass over the images).
+        bank_precision: Bits per value of the bank. ``"16"`` halves the memory, except with n=0: all entries are then
+            negatives and are converted to 32 bits.
+        centred: Standardise each output of the default predictor over the batch. Otherwise, a drift shared by all
+            embeddings separates old bank entries from new ones. Weights files without this value use False.
+        views: Transform or callable that returns a view of an image. None: random crops of 20 to 100 % of the area,
+            horizontal flips, strong colour jitter and random greyscale, as in the paper's code.
+        view_size: Size of the views in px: side of a square, or (height, width). None: the size of the images.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
-        ConfigurationError: If an argument is out of range, or the networks do not fit.
-        DataError: If the images cannot be used.
+        ConfigurationError: If an argument is out of range, or the networks do not fit the images.
+        DataError: If the images cannot be read or do not fit the algorithm.
 
     Examples:
         >>> import numpy as np
@@ -101,7 +101,7 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
     needs = Needs(batch=2)
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(1.5e-3),
-        # Wu et al., section 4: batches of 256, rate .03, ten times less after 120 and 160 of 200 epochs
+        # Wu et al., section 4: batch size 256, learning rate 0.03, divided by 10 after 120 and 160 of 200 epochs
         "paper": Recipe(sgd(1e-4), 0.03, 256, schedule=Schedule("steps", at=(0.6, 0.8))),
     }
     auto_gain = 3.4
@@ -163,7 +163,7 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
         super()._prepare(train_loader)
 
     def embeddings(self, data: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The embeddings (batch, embedding_size) of the views, of length one."""
+        """L2-normalised embeddings (batch, embedding_size) of the views."""
         return (F.normalize(self.model(data[0])),)
 
     def _forward(self, data: Sequence[Tensor]) -> Tensor:
@@ -183,10 +183,10 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
     def _preview(self, data: Sequence[Tensor]) -> Preview:
         (embeddings,) = self.embeddings(data)
         rows, found = self.preview_neighbours([("view", data[0])], embeddings, self.memory, data[-1])
-        note = "The network sees a view, and has to tell which of all images it is of."
+        note = "The network classifies which image a view belongs to."
         if len(rows[0]) > 2:
-            compared = "the other views here" if found is None else "all rows of the bank"
-            note = f"A view of an image, and what is most like it of {compared}, with cosine similarities."
+            compared = "the other views shown here" if found is None else "all bank entries"
+            note = f"A view of an image and its nearest neighbours among {compared}, with cosine similarities."
         if found is not None:
-            note += f"\nThe own image's row is nearest for {found:.0%} of the views."
-        return Preview("Of which image is this a view?", note, rows)
+            note += f"\nThe entry of its own image is nearest for {found:.0%} of the views."
+        return Preview("Which image is this a view of?", note, rows)

@@ -1,4 +1,4 @@
-"""Jigsaw: learn features by telling in which order the tiles of an image were laid."""
+"""Jigsaw: learn features by predicting the permutation of the tiles of an image."""
 
 from __future__ import annotations
 
@@ -30,38 +30,38 @@ from super_selfish.pretext.views import Views
 # Differs from the paper: tiles are normalised by channel, with a standard deviation of at least 1/255
 # Differs from the paper: channels are shifted and projected, and colours jittered
 class JigsawNetSupervisor(Supervisor):
-    """Cut each image into tiles, lay them in another order, and learn to tell which order of a table it was.
+    """Shuffle the tiles of each image, and classify which permutation of a table was applied.
 
-    Everything but what is in the tiles would be a shortcut, and is taken away: see
+    Shortcuts, such as edges that continue from tile to tile, are removed: see
     :class:`~super_selfish.data.JigsawDataset`.
 
-    ``evaluate_pretext`` gives the accuracy of the tile orders; the trivial baseline is chance level.
+    ``evaluate_pretext`` returns the accuracy of the predicted permutations; the trivial baseline is chance level.
 
     Args:
-        dataset: A folder, a data set, an array, a tensor; None to load weights only.
-        jigsaw_path: A ``.npy`` file of permutations, one a row, which is read where there are images; None: a built-in
-            table, see :func:`~super_selfish.data.permutation_table`.
-        n_perms_per_image: Rows of the table that each image is laid by, always the same ones; all if there are no
-            more.
-        total_perms: Rows of the table that are used: the number of classes.
-        crops: Tiles along a side.
-        crop_size: Side in px, or (height, width), of the random crop of a tile, less than the tile's; None: 0.85 of it.
-        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with layer norm.
-        predictor: The backbone's map to one logit an order: an average over space would not say where tiles are. None
-            for a perceptron with layer norm, sized by the map.
-        loss: Criterion of (logits, rows of the table); cross entropy if None.
-        transformations: Called on each tile: a recipe or another callable; None: colour jitter.
-        chroma_jitter: Largest shift between the colour channels of a tile in px.
-        chroma_project: Share of the images in colour whose green-magenta component is removed.
-        grey: Share of images that are turned grey.
-        normed: Normalise each tile by itself. ``normalize`` then says nothing of the puzzles, only how images come to
-            the backbone afterwards; ``normalize="dataset"`` makes them more like what it has learned on.
+        dataset: Folder, data set, array or tensor of images. None: the supervisor only loads weights.
+        jigsaw_path: A ``.npy`` file with one permutation per row; it is only read if there are images. None: the
+            built-in table, see :func:`~super_selfish.data.permutation_table`.
+        n_perms_per_image: Number of permutations of each image, a fixed subset of the table; at most ``total_perms``.
+        total_perms: Number of permutations of the table that are used, which is the number of classes.
+        crops: Number of tiles per side.
+        crop_size: Size of the random crop of a tile in px, smaller than the tile: side of a square, or (height, width).
+            None: 0.85 of the tile's sides.
+        backbone: Network from images to features: an ``nn.Module`` or a name. None: EfficientNet-B0 with layer norm.
+        predictor: Head from the backbone's feature map, which keeps positions, to one logit per permutation. None: an
+            MLP with layer norm that fits the map.
+        loss: Criterion of (logits, rows of the table). None: cross entropy.
+        transformations: Transform or callable that is applied to each tile. None: colour jitter.
+        chroma_jitter: Maximum shift between the colour channels of a tile in px.
+        chroma_project: Fraction of the colour images whose green-magenta component is removed, in [0, 1].
+        grey: Fraction of the images that are converted to greyscale, in [0, 1].
+        normed: Normalise each tile independently. ``normalize`` then only applies to images that the trained backbone
+            embeds; ``normalize="dataset"`` makes these more similar to the tiles.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
-        ConfigurationError: If an argument is out of range, tiles leave no room for the crop, or the networks do not
-            fit.
-        DataError: If the images or the table cannot be used.
+        ConfigurationError: If an argument is out of range, tiles are not larger than the crop, or the networks do not
+            fit the images.
+        DataError: If the images or the table cannot be read.
 
     Examples:
         >>> import numpy as np
@@ -87,7 +87,7 @@ class JigsawNetSupervisor(Supervisor):
     use_when = "objects have parts in fixed places; photographs of 96 px and more"
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),
-        # Noroozi and Favaro, code: batches of 256, rate cut every 100,000 of 350,000 updates
+        # Noroozi and Favaro, code: batch size 256, learning rate decays every 100,000 of 350,000 steps
         "paper": Recipe(sgd(5e-4), 0.01, 256, schedule=Schedule("steps", at=(2 / 7, 4 / 7, 6 / 7))),
     }
 
@@ -112,14 +112,14 @@ class JigsawNetSupervisor(Supervisor):
         **images: Unpack[ImageOptions],
     ) -> None:
         if jigsaw_path is None:
-            load_permutations(None, crops, total_perms)  # complains of too many orders without images too
+            load_permutations(None, crops, total_perms)  # checks `total_perms` even if there are no images
         given = {"backbone": backbone, "predictor": predictor, "loss": loss, "transformations": transformations}
         setup = Setup.of(dataset, images, **given)
         path = None if jigsaw_path is None else os.fspath(jigsaw_path)
-        how: dict[str, Any] = {"jigsaw_path": path, "n_perms_per_image": n_perms_per_image, "total_perms": total_perms}
-        how |= {"crops": crops, "crop_size": crop_size, "chroma_jitter": chroma_jitter}
-        how |= {"chroma_project": chroma_project, "grey": grey, "normed": normed}
-        pretext = setup.dataset(lambda opened: JigsawDataset(opened, transformations, **how))
+        options: dict[str, Any] = {"jigsaw_path": path, "n_perms_per_image": n_perms_per_image}
+        options |= {"total_perms": total_perms, "crops": crops, "crop_size": crop_size, "chroma_jitter": chroma_jitter}
+        options |= {"chroma_project": chroma_project, "grey": grey, "normed": normed}
+        pretext = setup.dataset(lambda opened: JigsawDataset(opened, transformations, **options))
         seen = jigsaw_size(setup.preprocessing.resolution, crops)
         super().__init__(
             # Differs from the paper: one network sees the whole puzzle, instead of one each tile by itself.
@@ -140,31 +140,31 @@ class JigsawNetSupervisor(Supervisor):
         self.input_size = seen
 
     def _forward(self, data: tuple[Tensor, Tensor]) -> Tensor:
-        puzzles, orders = data  # (batch, C, H', W') and (batch,)
-        logits = self.model(puzzles)
-        return self.loss(logits, orders)
+        shuffled, labels = data  # (batch, C, H', W') and (batch,)
+        logits = self.model(shuffled)
+        return self.loss(logits, labels)
 
     def _expected_loss(self) -> ExpectedLoss:
-        stuck = "Tiles may be too small to show anything (32 px is little), or `lr` is off by a factor of three."
+        stuck = "Tiles may be too small (32 px is little), or `lr` is too high or too low by a factor of three."
         return ExpectedLoss(chance=math.log(self.total_perms), stuck=stuck)
 
     def _score_pretext(self, data: tuple[Tensor, Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
-        return classification_score("accuracy of tile orders", self.model, data)
+        return classification_score("accuracy of tile permutations", self.model, data)
 
     def _preview(self, data: tuple[Tensor, Tensor]) -> Preview:
-        puzzles, orders = data
+        shuffled, labels = data
         table = load_permutations(self.jigsaw_path, self.crops, self.total_perms)
-        title = "Jigsaw: in which order were the tiles laid?"
+        title = "Jigsaw: how were the tiles permuted?"
         note = (
-            f"Each tile is cropped and coloured by itself, so edges do not meet.\n"
-            f"{self.total_perms} orders are possible: a guess is right once in {self.total_perms}."
+            f"Each tile is cropped and colour-jittered independently, so edges do not continue.\n"
+            f"There are {self.total_perms} permutations: chance level is 1 in {self.total_perms}."
         )
         if self._cursor.step == 0:
-            unanswered = zip(puzzles, orders.tolist(), strict=True)
-            rows = [jigsaw_preview(puzzle, table[order], None, self.normed) for puzzle, order in unanswered]
+            samples = zip(shuffled, labels.tolist(), strict=True)
+            rows = [jigsaw_preview(image, table[label], None, self.normed) for image, label in samples]
             return Preview(title, note, rows)
-        answers = self.model(puzzles).argmax(dim=1)
-        answered = zip(puzzles, orders.tolist(), answers.tolist(), strict=True)
-        rows = [jigsaw_preview(puzzle, table[order], table[answer], self.normed) for puzzle, order, answer in answered]
-        right = int((answers == orders).sum())
-        return Preview(title, f"{note} The network was right {right} times in {len(orders)}.", rows)
+        predictions = self.model(shuffled).argmax(dim=1)
+        predicted = zip(shuffled, labels.tolist(), predictions.tolist(), strict=True)
+        rows = [jigsaw_preview(image, table[label], table[row], self.normed) for image, label, row in predicted]
+        correct = int((predictions == labels).sum())
+        return Preview(title, f"{note} Accuracy: {correct} of {len(labels)}.", rows)

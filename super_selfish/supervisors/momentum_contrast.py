@@ -1,4 +1,4 @@
-"""MoCo v2: tell an image's other view from the views of many other images."""
+"""MoCo v2: contrast two views of an image with views of other images in a queue."""
 
 from __future__ import annotations
 
@@ -63,36 +63,36 @@ RULES = {
 # Differs from the paper: the blur reaches 2.5 σ, and colours between two hue steps are one matrix
 # Differs from the paper: colours change before a crop is enlarged, or after it is shrunk
 class MomentumContrastSupervisor(Supervisor):
-    """Two views of an image should be alike, and unlike the views of other images that a queue remembers.
+    """Learn similar embeddings of two views of an image, contrasted with keys of other images in a queue.
 
-    The queries come from the network that is trained, the keys from a moving average of it, so that the keys of past
-    batches, which wait in the queue as negatives, still fit.
+    Queries are embeddings of the trained network. Keys are embeddings of an exponential moving average (EMA) of it,
+    which keeps the keys of past batches in the queue consistent.
 
-    ``evaluate_pretext`` gives the accuracy of retrieving the key of an image's other view among those of up to 250
+    ``evaluate_pretext`` returns the accuracy of retrieving the key of the other view of an image among up to 250
     images; the trivial baseline retrieves by mean colour.
 
     Args:
-        dataset: A folder, a data set, an array, a tensor; None to load weights only.
-        data_augmentation: Makes a data set of items (view, view) of a data set of images; None: by ``views``.
+        dataset: Folder, data set, array or tensor of images. None: the supervisor only loads weights.
+        data_augmentation: Function from a data set of images to one of items (view, view). None: uses ``views``.
         embedding_size: Length of the embeddings.
         K: Length of the queue in batches.
-        m: Momentum of the key encoder, in [0, 1].
+        m: Momentum of the EMA of the key encoder, in [0, 1].
         t: Temperature.
-        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with layer norm.
-        predictor: Features to embeddings; None for a perceptron with layer norm, sized by the backbone.
-        loss: Criterion of (logits, index of the positive); cross entropy if None.
-        queue_size: Length of the queue in images, in place of ``K``; 0: the keys of the batch are the negatives.
-        symmetric: Let both views be query and key, add the two losses and enqueue both.
-        bn_splits: Groups in which batch norm sees a batch, so that the query's and the key's statistics cannot tell
-            them to belong together; the keys are shuffled before. ``"auto"``: if the networks have batch norm, groups
-            of at most 32 images, at least two from four images on. With ``accumulate`` a batch is a micro-batch.
-        views: A recipe, any callable that makes a view of an image, or a pair of them; None: :class:`MoCoTransform`.
-        view_size: Side of the views in px, or (height, width); None: as large as the images.
+        backbone: Network from images to features: an ``nn.Module`` or a name. None: EfficientNet-B0 with layer norm.
+        predictor: Head from features to embeddings. None: an MLP with layer norm that fits the backbone.
+        loss: Criterion of (logits, index of the positive). None: cross entropy.
+        queue_size: Length of the queue in images, instead of ``K``. 0: no queue; the keys of the batch are negatives.
+        symmetric: Use each view as query and as key, sum both losses and enqueue both keys.
+        bn_splits: Number of groups per batch for batch norm. With shuffled keys, the batch statistics of a query and
+            its key differ (shuffling BN). ``"auto"``: if the networks have batch norm, groups of at most 32 images, and
+            at least two groups from four images on. With ``accumulate``, a batch is a micro-batch.
+        views: Transform or callable that returns a view of an image, or a pair of these. None: :class:`MoCoTransform`.
+        view_size: Size of the views in px: side of a square, or (height, width). None: the size of the images.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
-        ConfigurationError: If an argument is out of range, or the networks do not fit.
-        DataError: If the images cannot be used.
+        ConfigurationError: If an argument is out of range, or the networks do not fit the images.
+        DataError: If the images cannot be read or do not fit the algorithm.
 
     Examples:
         >>> import numpy as np
@@ -170,7 +170,7 @@ class MomentumContrastSupervisor(Supervisor):
 
     @property
     def decomposable(self) -> bool:
-        """Whether a batch may be seen in parts: not if its keys are each other's negatives."""
+        """Whether a batch can be split into micro-batches; False if its keys are each other's negatives."""
         return self.queue_size != 0
 
     def _prepare(self, train_loader: TrainLoader) -> None:
@@ -182,8 +182,8 @@ class MomentumContrastSupervisor(Supervisor):
             return  # it may use no queue
         if length == 0 and self.queue_size is None:
             raise ConfigurationError(
-                "The loader does not say how many images are in a batch, so K batches have no length.",
-                fix="Pass the length of the queue in images: queue_size=4096, say.",
+                "The loader has no batch size, so the length of a queue of K batches is unknown.",
+                fix="Pass the length of the queue in images, e.g. queue_size=4096.",
             )
         if len(self.queue) != length:
             self.queue.resize(length)
@@ -203,9 +203,9 @@ class MomentumContrastSupervisor(Supervisor):
         return loss
 
     def _keys(self, images: Tensor) -> Tensor:
-        """Keys (batch, dim) in the order of the images, which the network saw in another order: shuffled batch norm.
+        """Keys (batch, dim) in the order of the images; the network gets them in random order (shuffling BN).
 
-        Images of all processes change places, so that the batch statistics of a query and of its key are of others.
+        Images are shuffled over all processes, so that a query and its key have different batch statistics.
         """
         mixed = world() > 1 and has_batch_statistics(self.model)
         directions = 2 if self.symmetric else 1
@@ -215,13 +215,13 @@ class MomentumContrastSupervisor(Supervisor):
             shuffle = torch.randperm(len(images)).to(images.device, non_blocking=True)
             back = shuffle.argsort()
             key = self._embed(self.ema, images[own_part(shuffle) if mixed else shuffle])
-        key = key.clone()  # an ordinary tensor: the loss is multiplied by it
+        key = key.clone()  # autograd cannot save inference tensors for the backward pass
         if not mixed:
             return key[back]
         return torch.cat([own_part(half) for half in gather(key)[back].chunk(directions)])
 
     def _one_way(self, query: Tensor, key: Tensor) -> Tensor:
-        """The loss of finding the keys (batch, dim) by the queries (batch, dim)."""
+        """Contrastive loss of queries (batch, dim) and their keys (batch, dim)."""
         if self.queue_size == 0:
             own = torch.arange(len(query), device=query.device) + rank() * len(query)
             return self.loss(query @ gather(key).T / self.t, own)
@@ -229,7 +229,7 @@ class MomentumContrastSupervisor(Supervisor):
         return self.loss(logits, torch.zeros(len(query), dtype=torch.int64, device=query.device))
 
     def _embed(self, network: nn.Module, images: Tensor) -> Tensor:
-        """Embeddings of length one; batch norm sees the batch in groups."""
+        """L2-normalised embeddings; batch statistics are computed per group of images."""
         groups = self._groups(len(images) * world())  # of the batch of all processes
         if world() == 1 or groups == 1:
             return F.normalize(in_groups(network, images, groups))
@@ -270,7 +270,7 @@ class MomentumContrastSupervisor(Supervisor):
             [CaptionedImage(query, "query"), *matches.captioned_images(row, keys, "its key", "another's key")]
             for row, query in enumerate(queries)
         ]
-        note = "Two views of an image, and the most similar of the other images' keys here, with cosine similarities."
+        note = "Two views of an image, and the most similar keys of the other images, with cosine similarities."
         note += matches.note("Its own key is nearest")
         return Preview("Which key shows the same image as the query?", note, rows)
 

@@ -1,4 +1,4 @@
-"""PIRL: an image and a puzzle made of it should be alike."""
+"""PIRL: learn similar embeddings of an image and of its shuffled patches."""
 
 from __future__ import annotations
 
@@ -41,46 +41,47 @@ RULES = BANK_RULES | {
 # Differs from the paper: colours change before a part is enlarged, or after it is shrunk
 # Differs from the paper: the bank is written after the update, with the embeddings of before
 class PIRLSupervisor(BankSupervisor):
-    """An image and a puzzle of its patches should both be found among many images that a memory bank remembers.
+    """Match an image and its jigsaw-transformed version with the image's entry in a memory bank.
 
-    So features come to tell what is in the image, whatever was done to it. One backbone sees both; behind it, one head
-    is for images and another for puzzles. The bank takes the embeddings of images alone.
+    Features thereby become invariant to the transform. Both inputs share one backbone. Head f embeds images and head g
+    embeds transformed images. The bank stores the embeddings of images.
 
-    ``evaluate_pretext`` gives the accuracy of retrieving the image of a puzzle among up to 250; the trivial baseline
-    retrieves by mean colour.
+    ``evaluate_pretext`` returns the accuracy of retrieving the image of a transformed image among up to 250 images; the
+    trivial baseline retrieves by mean colour.
 
     Args:
-        dataset: A folder, a data set, an array, a tensor; None to load weights only.
-        data_augmentation: Makes a data set of items (image view, transformed view, index) of a data set of images;
-            None: by ``views`` and ``patch_views``.
+        dataset: Folder, data set, array or tensor of images. None: the supervisor only loads weights.
+        data_augmentation: Function from a data set of images to one of items (image view, transformed view, index).
+            None: uses ``views`` and ``patch_views``.
         embedding_size: Length of the embeddings.
-        n: Negatives of an image; 0, or as many as there are other images: all of them.
+        n: Number of negatives per image. 0: all other images.
         t: Temperature.
-        memory_m: Weight of the new embedding when a row of the bank is updated; the row it had has the rest.
-        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with layer norm.
-        predictor: Head f, of images; None for a perceptron with layer norm, sized by the backbone.
-        loss: Criterion of (logits, index of the positive); cross entropy if None.
-        lam: Weight of the puzzles' loss, in [0, 1]; that of the images has the rest.
-        predictor_g: Head g, of puzzles; None for a copy of f with initial weights of its own.
-        crops: Patches along a side of the puzzle.
-        views: A recipe or any callable that makes the image view; or a pair, whose second makes the transformed view in
-            place of a puzzle; None: :class:`~super_selfish.data.PIRLImageTransform`.
-        patch_views: A recipe or any callable that changes each patch; None: :class:`~super_selfish.data.PIRLColours`.
+        memory_m: Weight of the new embedding in the update of a bank entry, in [0, 1]; 1 replaces the entry.
+        backbone: Network from images to features: an ``nn.Module`` or a name. None: EfficientNet-B0 with layer norm.
+        predictor: Head f for images. None: an MLP with layer norm that fits the backbone.
+        loss: Criterion of (logits, index of the positive). None: cross entropy.
+        lam: Weight λ of the loss of transformed images, in [0, 1]; the loss of images has weight 1 - λ.
+        predictor_g: Head g for transformed images. None: a copy of f with new initial weights.
+        crops: Number of patches per side.
+        views: Transform or callable that returns the image view, or a pair whose second element returns the transformed
+            view, instead of shuffled patches. None: :class:`~super_selfish.data.PIRLImageTransform`.
+        patch_views: Transform or callable that is applied to each patch. None:
+            :class:`~super_selfish.data.PIRLColours`.
         loss_type: ``"info_nce"``, or ``"nce"``: noise-contrastive estimation, as in the paper.
-        shared_negatives: Draw n different rows a step for the whole batch, an image's own being left out; else n for
-            each image, with replacement, which costs many times as much.
-        bank_init: ``"random"`` rows, or ``"forward"``: those that the untrained network gives, which takes one pass.
-        bank_precision: Bits of a number of the bank; ``"16"`` takes half of the memory, unless all rows are negatives
-            (n=0), which are read in 32 bits.
-        centred: Standardise each output of the default predictors over the batch, so that no drift that all embeddings
-            share tells old bank entries from new ones. Weights files without this value have False.
-        view_size: Side of both views in px, or (height, width); None: as large as the images.
+        shared_negatives: Draw n distinct bank entries per step for the whole batch, and mask an image's own entry.
+            False: n per image, with replacement, which is many times slower.
+        bank_init: ``"random"``, or ``"forward"``: embeddings of the untrained network (one pass over the images).
+        bank_precision: Bits per value of the bank. ``"16"`` halves the memory, except with n=0: all entries are then
+            negatives and are converted to 32 bits.
+        centred: Standardise each output of the default predictors over the batch. Otherwise, a drift shared by all
+            embeddings separates old bank entries from new ones. Weights files without this value use False.
+        view_size: Size of both views in px: side of a square, or (height, width). None: the size of the images.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
         ConfigurationError: If an argument is out of range, images are too small for their patches, or the networks do
-            not fit.
-        DataError: If the images cannot be used.
+            not fit the images.
+        DataError: If the images cannot be read or do not fit the algorithm.
 
     Examples:
         >>> import numpy as np
@@ -107,7 +108,7 @@ class PIRLSupervisor(BankSupervisor):
     network_arguments = ("backbone", "predictor", "predictor_g")
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(3e-3),
-        # Misra and van der Maaten, section 4: cosine from .12 at 1,024 images to a thousandth of it
+        # Misra and van der Maaten, section 4: batch size 1,024, cosine from 0.12 to a thousandth of it
         "paper": Recipe(sgd(1e-4), 0.12, 1024, schedule=Schedule("cosine", end=1e-3)),
     }
     calls_parts = True
@@ -178,14 +179,14 @@ class PIRLSupervisor(BankSupervisor):
         super()._prepare(train_loader)
 
     def embeddings(self, data: Sequence[Tensor]) -> tuple[Tensor]:
-        """Embeddings of length one of the images alone: (batch, embedding_size)."""
+        """L2-normalised embeddings (batch, embedding_size) of the image views."""
         return (F.normalize(self.model(data[0])),)
 
-    def _jigsaw_embeddings(self, puzzles: Tensor) -> Tensor:
-        return F.normalize(self.model.predict(self.model.features(puzzles), self.predictor_g))
+    def _jigsaw_embeddings(self, transformed: Tensor) -> Tensor:
+        return F.normalize(self.model.predict(self.model.features(transformed), self.predictor_g))
 
     def _forward(self, data: Sequence[Tensor]) -> Tensor:
-        puzzles, indices = data[1], data[-1]  # (batch, C, H, W) and (batch,)
+        transformed, indices = data[1], data[-1]  # (batch, C, H, W) and (batch,)
         with torch.set_grad_enabled(self.lam < 1 and torch.is_grad_enabled()):
             embeddings = self.embeddings(data)
         self.remember(embeddings, indices)
@@ -193,33 +194,33 @@ class PIRLSupervisor(BankSupervisor):
         if self.lam < 1:
             loss = loss + (1 - self.lam) * self.contrast(embeddings[0], self.memory, indices)
         if self.lam > 0:
-            loss = loss + self.lam * self.contrast(self._jigsaw_embeddings(puzzles), self.memory, indices)
+            loss = loss + self.lam * self.contrast(self._jigsaw_embeddings(transformed), self.memory, indices)
         return loss
 
     def _expected_loss(self) -> ExpectedLoss:
         return ExpectedLoss(warm=5)
 
     def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
-        images, puzzles = data[0], data[1]
+        images, transformed = data[0], data[1]
         queries, keys = (
-            in_batches(self._jigsaw_embeddings, puzzles),
-            in_batches(lambda part: self.embeddings((part,))[0], images),
+            in_batches(self._jigsaw_embeddings, transformed),
+            in_batches(lambda batch: self.embeddings((batch,))[0], images),
         )
-        return retrieval_score("the image of a puzzle", queries, keys, (puzzles, images))
+        return retrieval_score("the image of shuffled patches", queries, keys, (transformed, images))
 
     def _preview(self, data: Sequence[Tensor]) -> Preview:
         similarities = self.embeddings(data)[0] @ self._jigsaw_embeddings(data[1]).T  # (batch, batch)
         matches = Matches(similarities, 2, trained=self._cursor.step > 0 and self.lam > 0)
-        images, puzzles = self.preprocessing.visible(data[0]), self.preprocessing.visible(data[1])
+        images, transformed = self.preprocessing.visible(data[0]), self.preprocessing.visible(data[1])
         rows = [
             [
                 CaptionedImage(image, "image view"),
-                *matches.captioned_images(row, puzzles, "its puzzle", "another's puzzle"),
+                *matches.captioned_images(row, transformed, "its patches", "another's patches"),
             ]
             for row, image in enumerate(images)
         ]
-        note = "Patches of each image, each cropped and coloured by itself, are pasted together in another order."
+        note = "The patches of each image are cropped and colour-jittered independently, then shuffled."
         if matches.comparable:
-            note += "\nCosine similarities to the image view; the other puzzles are the most similar ones here."
-            note += matches.note("Its own puzzle is nearest")
-        return Preview("PIRL: which puzzle is made of the same image?", note, rows)
+            note += "\nNumbers are cosine similarities with the image view; of the others, the most similar are shown."
+            note += matches.note("Its own patches are nearest")
+        return Preview("PIRL: which shuffled patches are of the same image?", note, rows)

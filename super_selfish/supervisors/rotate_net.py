@@ -1,4 +1,4 @@
-"""RotateNet: learn features by telling how an image was turned."""
+"""RotateNet: learn features by predicting the rotation angle of an image."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from super_selfish.pretext.rotation import QUARTER_TURNS, RotateDataset, checked
 
 # Differs from the paper: networks are those of this library
 class RotateNetSupervisor(Supervisor):
-    """Turn each image by every angle, and learn to tell which angle it was.
+    """Rotate each image by every angle, and classify the angles.
 
-    Before it is turned, each image is cropped at random and mirrored half the time. Without that, the network finds
-    shortcuts: JPEG leaves traces on a grid of pixels that differ between rows and columns, and tell the angle better
-    than what is in the picture (see docs/papers/rotate_net.md for the measurement).
+    By default, each image is randomly cropped and flipped before rotation. Otherwise the network learns a shortcut:
+    JPEG compression leaves artifacts on a pixel grid that reveal the angle (measured in docs/papers/rotate_net.md).
 
-    Fits images that have an upright: photographs of things, people, scenes. It cannot learn from images without one
-    (satellite, microscopy): its accuracy then stays at chance.
+    Requires images with a canonical orientation, such as photographs of objects, people and scenes. Without one, as in
+    satellite or microscopy images, the accuracy stays at chance level.
 
-    ``evaluate_pretext`` gives the accuracy of the rotation angles; the trivial baseline is chance level.
+    ``evaluate_pretext`` returns the accuracy of the rotation angles; the trivial baseline is chance level.
 
     Args:
-        dataset: A folder, a data set, an array, a tensor; None to load weights only.
-        rotations: Angles in degrees, counter-clockwise; the classes of the task, in this order.
-        backbone: Images to features: an ``nn.Module``, a name, or None for EfficientNet-B0 with a bottleneck.
-        predictor: Features to one logit an angle; None for a perceptron sized by the backbone.
-        loss: Criterion of (logits, rotation ids); cross entropy if None.
-        crop: Smallest and largest area of a random crop before turning; None for the square in the middle.
-        flip: Probability of mirroring before turning.
-        transform: Called on each image before all that, with H×W×C arrays in and out.
+        dataset: Folder, data set, array or tensor of images. None: the supervisor only loads weights.
+        rotations: Angles in degrees, counter-clockwise; one class per angle, in this order.
+        backbone: Network from images to features: an ``nn.Module`` or a name. None: EfficientNet-B0 with a bottleneck.
+        predictor: Head from features to one logit per angle. None: an MLP that fits the backbone.
+        loss: Criterion of (logits, rotation ids). None: cross entropy.
+        crop: Smallest and largest area of a random crop before rotation, relative to the centre square. None: centre
+            crop.
+        flip: Probability of a horizontal flip before rotation, in [0, 1].
+        transform: Function from H×W×C arrays to H×W×C arrays, applied before the crop.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
-        ConfigurationError: If the angles make no task, or the networks do not fit.
-        DataError: If the images cannot be used.
+        ConfigurationError: If an argument is out of range, or the networks do not fit the images.
+        DataError: If the images cannot be read or do not fit the algorithm.
 
     Examples:
         >>> import numpy as np
@@ -74,7 +74,7 @@ class RotateNetSupervisor(Supervisor):
     needs = Needs(canonical_orientation=True)
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),
-        # Gidaris et al., code for ImageNet: batches of 192, rate cut after 15, 30 and 45 of 50 epochs
+        # Gidaris et al., code for ImageNet: batch size 192, learning rate decays after 15, 30 and 45 of 50 epochs
         "paper": Recipe(sgd(5e-4, nesterov=True), 0.01, 192, schedule=Schedule("steps", at=(0.3, 0.6, 0.9))),
     }
 
@@ -107,14 +107,14 @@ class RotateNetSupervisor(Supervisor):
         self.input_size = (min(setup.preprocessing.resolution),) * 2
 
     def _forward(self, data: tuple[Tensor, Tensor]) -> Tensor:
-        turned, rotation = data  # (batch · R, C, S, S) and (batch · R,)
-        logits = self.model(turned)
-        return self.loss(logits, rotation)
+        rotated, labels = data  # (batch · R, C, S, S) and (batch · R,)
+        logits = self.model(rotated)
+        return self.loss(logits, labels)
 
     def _expected_loss(self) -> ExpectedLoss:
         stuck = (
-            "Images without an upright (satellites, microscopes, textures) cannot be told from turned ones: take "
-            "another algorithm, such as momentum_contrast. If yours have one, lower or raise `lr` by a factor of three."
+            "If the images have no canonical orientation (satellite, microscopy, textures), use another algorithm, "
+            "such as momentum_contrast. Otherwise, change `lr` by a factor of three."
         )
         return ExpectedLoss(chance=math.log(len(self.rotations)), stuck=stuck)
 
@@ -122,20 +122,19 @@ class RotateNetSupervisor(Supervisor):
         return classification_score("accuracy of rotation angles", self.model, data)
 
     def _preview(self, data: tuple[Tensor, Tensor]) -> Preview:
-        turned, rotation = data
+        rotated, labels = data
         count = len(self.rotations)
-        said = self.model(turned).argmax(1) if self._cursor.step else None
+        predictions = self.model(rotated).argmax(1) if self._cursor.step else None
         panels = []
-        for place, image in enumerate(self.preprocessing.visible(turned)):
-            caption = f"turned {self.rotations[rotation[place]]:g}°"
-            if said is not None:
-                caption += f"\nsaid {self.rotations[said[place]]:g}°"
-            panels.append(
-                CaptionedImage(image, caption, None if said is None else bool(said[place] == rotation[place]))
-            )
-        note = "Each image is rotated by each angle; the network predicts which."
-        if said is not None:
-            right = (said == rotation).double().mean().item()
-            note += f"\nTold right: {right:.0%}; guessing gives {1 / count:.0%}."
+        for place, image in enumerate(self.preprocessing.visible(rotated)):
+            caption, correct = f"rotated {self.rotations[labels[place]]:g}°", None
+            if predictions is not None:
+                caption += f"\npredicted {self.rotations[predictions[place]]:g}°"
+                correct = bool(predictions[place] == labels[place])
+            panels.append(CaptionedImage(image, caption, correct))
+        note = "Each image is rotated by each angle; the network predicts the angle."
+        if predictions is not None:
+            accuracy = (predictions == labels).double().mean().item()
+            note += f"\nAccuracy: {accuracy:.0%}; chance level: {1 / count:.0%}."
         rows = [panels[first : first + count] for first in range(0, len(panels), count)]
-        return Preview("By which angle was the image turned?", note, rows)
+        return Preview("By which angle is the image rotated?", note, rows)

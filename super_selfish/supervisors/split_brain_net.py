@@ -1,4 +1,4 @@
-"""The split-brain autoencoder: one half of the network predicts what the other half sees."""
+"""Split-brain autoencoder: each half of the network predicts the input of the other half."""
 
 from __future__ import annotations
 
@@ -38,44 +38,44 @@ from super_selfish.pretext.rotation import checked_crop, checked_flip
 from super_selfish.pretext.split_brain import SplitBrainDataset, TargetSize, target_shape
 from super_selfish.transforms.lab import LabBins
 
-BRIGHT, SHARP = 70.0, 0.38  # for pictures: lightness of mere colours; temperature of Zhang et al., 2016, "Colorful"
+BRIGHT, SHARP = 70.0, 0.38  # previews: lightness L of colours; softmax temperature of Zhang et al., 2016, "Colorful"
 
 
 class SplitBrainNetSupervisor(Supervisor):
     """Predict each image's colours from its lightness, and its lightness from its colours.
 
-    The network has two halves that share nothing: one sees the lightness L of CIE Lab, the other the colours a and b.
-    What either sees, the other has to predict, as bins. Together they are the backbone.
+    The backbone has two halves with separate weights. One takes the lightness L of CIE Lab, the other takes the colours
+    a and b. Each half classifies the binned input of the other half.
 
-    Fits colour images only. The normalisation is that of Lab, so there is no ``normalize=``.
+    Requires colour images. Inputs are normalised in Lab, so ``normalize=`` is not supported.
 
-    ``evaluate_pretext`` gives the cross entropy of the bins of L and of ab, added; the trivial baseline predicts how
-    often each bin occurs in the evaluated images.
+    ``evaluate_pretext`` returns the sum of the cross entropies of the L and ab bins; the trivial baseline predicts the
+    frequencies of the bins in the evaluated images.
 
     Args:
-        dataset: A folder, a data set, an array, a tensor; None to load weights only.
-        l_step: Width of a bin of lightness.
-        l_offset: Added to L, which is in [0, 100], before it is divided.
-        ab_step: Width of a bin of a and of b.
-        a_offset: Added to a, which is in about [-86, 98].
-        b_offset: Added to b, which is in about [-108, 95].
-        backbone: An ``nn.Module`` or a name, copied for each half behind a 1×1 convolution; a ``GroupedBackbone`` of
-            L, and a and b; None for two EfficientNet-B0 with a 1×1 convolution to 32 channels behind each.
-        predictor: The maps of the two halves, one after another, to logits of lightness and, behind them, of colour,
-            of any size. It may decode lightness from the second half and colour from the first alone. None for a
-            decoder each.
-        loss: Criterion of (logits (batch, bins of L + bins of a and b, h, w), classes (batch, 2, h, w)); the sum of two
-            cross entropies if None.
-        target_size: Side of the classes in px, or (height, width), at most the image's; None: an eighth of that, but at
-            least 16.
-        crop: Smallest and largest share of the area of a random crop, scaled to the image's size; None: no crop. With
-            a few thousand images, ``crop=(0.3, 1.0)`` and ``flip=0.5`` keep them from being learned by heart.
-        flip: Probability of mirroring.
+        dataset: Folder, data set, array or tensor of images. None: the supervisor only loads weights.
+        l_step: Width of the bins of lightness L.
+        l_offset: Offset that is added to L, which is in [0, 100], before binning.
+        ab_step: Width of the bins of a and of b.
+        a_offset: Offset that is added to a, which is in about [-86, 98], before binning.
+        b_offset: Offset that is added to b, which is in about [-108, 95], before binning.
+        backbone: An ``nn.Module`` or a name, of which each half has a copy after a 1×1 convolution; or a
+            ``GroupedBackbone`` of L and of ab. None: two EfficientNet-B0, each with a 1×1 convolution to 32 channels.
+        predictor: Decoder from the concatenated feature maps of both halves to logits of L, followed by logits of ab,
+            of any size. It must predict L from the second half only, and ab from the first half only. None: one decoder
+            per half.
+        loss: Criterion of (logits (batch, L bins + ab bins, h, w), classes (batch, 2, h, w)). None: the sum of two
+            cross entropies.
+        target_size: Size of the class maps in px, at most the image size: side of a square, or (height, width). None:
+            an eighth of the image size, but at least 16.
+        crop: Smallest and largest area of a random crop relative to the image; it is resized to the image size. None:
+            no crop. ``crop=(0.3, 1.0)`` and ``flip=0.5`` prevent a few thousand images from being memorised.
+        flip: Probability of a horizontal flip, in [0, 1].
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
         ConfigurationError: If an argument is out of range, the networks do not fit, or the images are not RGB.
-        DataError: If the images cannot be used.
+        DataError: If the images cannot be read or do not fit the algorithm.
 
     Examples:
         >>> import numpy as np
@@ -102,7 +102,7 @@ class SplitBrainNetSupervisor(Supervisor):
     needs = Needs(rgb=True, batch=2)
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),
-        # Zhang et al., "Colorful Image Colorization", the optimizer that split-brain takes over
+        # Zhang et al., "Colorful Image Colorization": split-brain uses the same optimizer
         "paper": Recipe(adam((0.9, 0.99), 1e-3), 3e-5, schedule=Schedule("steps", at=(0.45, 0.84), factor=0.32)),
     }
 
@@ -147,13 +147,13 @@ class SplitBrainNetSupervisor(Supervisor):
         self.bins = bins
 
     def get_backbone(self, *, input: str = "rgb", output: Output | None = None, averaged: bool = False) -> nn.Module:
-        """The live backbone, both halves of it, in eval mode.
+        """The backbone with both halves, in eval mode; it shares its weights with the supervisor.
 
         Args:
-            input: ``"rgb"``: it takes RGB in [0, 1], as :meth:`preprocess` returns it; ``"lab"``: L / 50 - 1, a / 110,
-                b / 110.
-            output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: as the backbone is.
-            averaged: With the average of its weights that ``supervise(polyak=...)`` follows.
+            input: ``"rgb"``: the backbone takes RGB images in [0, 1], as :meth:`preprocess` returns them; ``"lab"``:
+                L / 50 - 1, a / 110, b / 110.
+            output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution). None: the backbone's own.
+            averaged: Use the EMA of the weights from ``supervise(polyak=...)``.
         """
         check_choice("input", input, ("rgb", "lab"))
         backbone = self._networks(averaged).backbone
@@ -161,48 +161,46 @@ class SplitBrainNetSupervisor(Supervisor):
 
     def _forward(self, data: tuple[Tensor, Tensor]) -> Tensor:
         lab, classes = data  # (batch, 3, H, W) and (batch, 2, h, w)
-        logits = resized_to(self.model(lab), classes.shape[-2:])  # of L decoded from ab, and of ab decoded from L
+        logits = resized_to(self.model(lab), classes.shape[-2:])  # L predicted from ab, and ab predicted from L
         return self.loss(logits, classes)
 
     def _score_pretext(self, data: tuple[Tensor, Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
         lab, classes = data
         logits = in_batches(lambda images: resized_to(self.model(images), classes.shape[-2:]), lab)
         value = GroupedLoss(groups=self.bins.counts)(logits, classes).item()
-        trivial = sum(entropy(part) for part in classes.unbind(1))
+        trivial = sum(entropy(target) for target in classes.unbind(1))
         return PretextScore("cross entropy of L and ab bins", value, trivial, "bin frequencies", higher_is_better=False)
 
     def _preview(self, data: tuple[Tensor, Tensor]) -> Preview:
         lab, classes = plain_lab(data[0]), data[1]
         lightness, colours = lab[:, :1], lab[:, 1:]
-        pictures = [
-            ("the image", lab_to_rgb(lab)),
-            ("one half sees L", lightness.clamp(0, 100) / 100),
-            ("the other a, b", lab_to_rgb(torch.cat([torch.full_like(lightness, BRIGHT), colours], 1))),
+        columns = [
+            ("image", lab_to_rgb(lab)),
+            ("lightness L", lightness.clamp(0, 100) / 100),
+            ("colours a, b", lab_to_rgb(torch.cat([torch.full_like(lightness, BRIGHT), colours], 1))),
         ]
-        note = (
-            "One half of the network sees the lightness L and predicts the colours a, b;\nthe other half the reverse."
-        )
+        note = "One half of the network predicts the colours a, b from the lightness L;\nthe other half the reverse."
         if self._cursor.step > 0:
             logits = torch.split(resized_to(self.model(data[0]), classes.shape[-2:]), list(self.bins.counts), dim=1)
             palettes = self.bins.palettes(F.adaptive_avg_pool2d(lab, (classes.shape[-2], classes.shape[-1])), classes)
-            guessed = [
-                resized_to(torch.einsum("bkhw,kc->bchw", (part / SHARP).softmax(1), palette), lab.shape[-2:])
-                for part, palette in zip(logits, palettes, strict=True)
+            predicted = [
+                resized_to(torch.einsum("bkhw,kc->bchw", (half / SHARP).softmax(1), palette), lab.shape[-2:])
+                for half, palette in zip(logits, palettes, strict=True)
             ]
-            pictures.append(("a, b told from L", lab_to_rgb(torch.cat([lightness, guessed[1]], 1))))
-            pictures.append(("L told from a, b", guessed[0].clamp(0, 100) / 100))
-            for name, part, target in zip(("L from a, b", "a, b from L"), logits, classes.unbind(1), strict=True):
-                note += f"\n{name}: cross entropy {F.cross_entropy(part, target):.2f} (these images' frequencies "
-                note += f"{entropy(target):.2f}, blind guess {math.log(part.shape[1]):.2f})."
-        rows = [[CaptionedImage(shown[index], caption) for caption, shown in pictures] for index in range(len(lab))]
+            columns.append(("a, b predicted from L", lab_to_rgb(torch.cat([lightness, predicted[1]], 1))))
+            columns.append(("L predicted from a, b", predicted[0].clamp(0, 100) / 100))
+            for name, half, target in zip(("L from a, b", "a, b from L"), logits, classes.unbind(1), strict=True):
+                note += f"\n{name}: cross entropy {F.cross_entropy(half, target):.2f} (bin frequencies: "
+                note += f"{entropy(target):.2f}, chance level: {math.log(half.shape[1]):.2f})."
+        rows = [[CaptionedImage(shown[index], caption) for caption, shown in columns] for index in range(len(lab))]
         return Preview("Split-brain: which colours belong to this lightness?", note, rows)
 
 
 def network(setup: Setup, counts: tuple[int, int], target: tuple[int, int]) -> CombinedNet:
-    """The two halves, with a decoder behind each that predicts what the other half sees.
+    """Build both halves, each followed by a decoder that predicts the input of the other half.
 
     Raises:
-        ConfigurationError: If the networks fit neither the images nor each other.
+        ConfigurationError: If the networks do not fit the images or each other.
     """
     backbone = halves(setup)
     shape = setup.map_shape(backbone)
@@ -215,11 +213,11 @@ def network(setup: Setup, counts: tuple[int, int], target: tuple[int, int]) -> C
 
 
 def halves(setup: Setup) -> GroupedBackbone:
-    """The backbone, with its ``weights`` if there are any: of two halves, or of one network that both begin with.
+    """Build the backbone and load ``weights``, which may be those of both halves or of one network for either half.
 
     Raises:
-        ConfigurationError: If what was given is no backbone.
-        CheckpointMismatch: If the weights do not fit.
+        ConfigurationError: If ``backbone`` is not a network.
+        CheckpointMismatch: If the weights do not fit the backbone.
     """
     given, weights = setup.given["backbone"], setup.weights
     backbone: GroupedBackbone | None = None
@@ -233,6 +231,6 @@ def halves(setup: Setup) -> GroupedBackbone:
 
 
 def entropy(classes: Tensor) -> float:
-    """Entropy in nats of how often each class occurs: the cross entropy of a guess by frequency alone."""
+    """Entropy in nats of the class frequencies: the cross entropy of a predictor of these frequencies."""
     count = torch.bincount(classes.flatten()).double()
     return float(torch.special.entr(count / count.sum()).sum())

@@ -142,11 +142,11 @@ def test_arguments_out_of_range(argument: str, value: Any) -> None:
 @pytest.mark.parametrize("cls", [ContextNetSupervisor, BiGanSupervisor])
 def test_a_discriminator_of_ones_own_is_checked(cls: Any) -> None:
     images = np.zeros((4, 32, 32, 3), np.uint8)
-    with pytest.raises(ValueError, match="The discriminator cannot judge"):
+    with pytest.raises(ValueError, match="cannot process its inputs"):
         cls(images, backbone="small_resnet", discriminator=nn.Linear(5, 1))
-    with pytest.raises(ValueError, match="`discriminator` is no network"):
+    with pytest.raises(ValueError, match="`discriminator`"):
         cls(images, backbone="small_resnet", discriminator=lambda *inputs: 1)
-    with pytest.raises(ValueError, match="gives no logit"):
+    with pytest.raises(ValueError, match="logit"):
         cls(images, backbone="small_resnet", discriminator=Two())
 
 

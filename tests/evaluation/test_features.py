@@ -1,4 +1,4 @@
-"""From images to features."""
+"""Feature extraction."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_an_unreadable_file_is_named() -> None:
     assert x.shape == (1, 3072)
 
 
-def test_a_picture_in_memory_stands_as_its_file_does() -> None:
+def test_images_in_memory_equal_their_files() -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8))
     exif = picture.getexif()
     exif[0x0112] = 6

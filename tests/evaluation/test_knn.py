@@ -144,17 +144,17 @@ Y = [0, 1, 2]
         ({"test_x": None, "test_y": None, "groups": [7, 7, 7]}, ConfigurationError, "two groups"),
     ],
 )
-def test_mistakes_are_named(arguments, error, words):
+def test_invalid_arguments_raise(arguments, error, words):
     with pytest.raises(error, match=words):
         knn(**{"x": X, "y": Y, "test_x": X, "test_y": Y} | arguments)
 
 
-def test_one_image_cannot_be_left_out():
+def test_leave_one_out_of_one_image_raises():
     with pytest.raises(ConfigurationError, match="two images"):
         knn([[1.0]], [0])
 
 
-def test_a_score_is_a_float_that_says_how_it_was_measured():
+def test_score_is_a_float_with_a_protocol():
     score = Score(0.43125, "kNN")
     assert f"{score:.3f}" == "0.431"
     assert str(score) == repr(score) == f"{score}" == "0.4313 (kNN)"

@@ -89,7 +89,7 @@ def test_the_choice_matters_and_helps():
     assert chosen > linear_probe(x, y, test_x, test_y, l2=1e-5)
 
 
-def test_a_seed_gives_one_answer_and_another_seed_another_split():
+def test_seed_determines_the_split():
     x, y = clouds(spread=4.0)
     test_x, test_y = clouds(200, seed=1, spread=4.0)
     assert str(linear_probe(x, y, test_x, test_y, 3)) == str(linear_probe(x, y, test_x, test_y, 3))
@@ -117,15 +117,15 @@ def test_few_labels_of_each_class(shots):
     x = centres[np.repeat([0, 1, 2], shots)] + 0.3 * KeyedGenerator(0).uniforms(len(y), 50)
     score = linear_probe(x, y, centres + 0.15, [3, -9, 40])
     assert score == 1.0
-    assert ("not chosen: one image a class" in score.protocol) == (shots == 1)
+    assert ("not selected: one image per class" in score.protocol) == (shots == 1)
 
 
-def test_a_class_of_one_image_is_kept_and_told():
+def test_class_of_one_image_is_kept_and_reported():
     x, y = clouds()
     x, y = np.concatenate([x, 100 * np.ones((1, 12))]), np.append(y, 77)
     score = linear_probe(x, y, 100 * np.ones((2, 12)), [77, 78])
     assert score == 0.5  # 78 is in the test part only: wrong
-    assert "1 of 4 classes too small to take part" in score.protocol
+    assert "1 of 4 classes too small" in score.protocol
 
 
 def test_groups_stay_whole_while_choosing(monkeypatch):
@@ -141,14 +141,14 @@ def test_groups_stay_whole_while_choosing(monkeypatch):
     assert not kept & held
     assert "in whole groups, seed 0" in score.protocol
     fixed = linear_probe(x, y, x[:5], y[:5], groups=["one"] * 300)
-    assert "not chosen: no whole groups to spare" in fixed.protocol
+    assert "not selected: too few groups" in fixed.protocol
 
 
 def test_protocol_and_inference_mode():
     x, y = clouds()
     score = linear_probe(x, y, x[:7], y[:7], seed=4)
     assert re.fullmatch(
-        r"linear: L2-regularised logistic regression, strength \S+ \(chosen on \d+ training images, seed 4\), "
+        r"linear: L2-regularised logistic regression, strength \S+ \(selected on \d+ training images, seed 4\), "
         r"300 train / 7 test images, 3 classes, 12 standardised features",
         score.protocol,
     )
@@ -164,14 +164,14 @@ def test_protocol_and_inference_mode():
         ({"test_y": None}, DataError, "no labels"),
         ({"y": [5, 5, 5]}, DataError, "only label 5"),
         ({"x": np.full((3, 3), np.inf)}, DataError, "infinity"),
-        ({"test_x": np.ones((3, 2))}, DataError, "different networks"),
+        ({"test_x": np.ones((3, 2))}, DataError, "numbers of features"),
         ({"test_y": [1]}, DataError, "3 labels"),
         ({"l2": 0.0}, ConfigurationError, "`l2` must be positive"),
         ({"test_groups": [0, 1, 2]}, ConfigurationError, "`groups` is missing"),
         ({"groups": [0, 1, 2], "test_groups": [3, 1, 2]}, ConfigurationError, "2 shared groups"),
     ],
 )
-def test_mistakes_are_named(arguments, error, words):
+def test_invalid_arguments_raise(arguments, error, words):
     usual = {"x": np.eye(3), "y": [0, 1, 2], "test_x": np.eye(3), "test_y": [0, 1, 2]}
     with pytest.raises(error, match=words):
         linear_probe(**usual | arguments)

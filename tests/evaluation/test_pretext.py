@@ -1,4 +1,4 @@
-"""Scores of pretext tasks and the measures that they share."""
+"""Scores of pretext tasks and their metrics."""
 
 from __future__ import annotations
 

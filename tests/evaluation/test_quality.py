@@ -35,7 +35,7 @@ def test_orthogonal_rows_are_at_distance_square_root_of_two():
     assert quality(np.eye(12) * 7).uniformity == pytest.approx(-4)
 
 
-def test_even_features_reach_the_even_deviation():
+def test_uniform_features_have_the_uniform_deviation():
     measures = quality(np.random.default_rng(0).normal(size=(5000, 64)))
     assert measures.std == pytest.approx(measures.std_uniform, rel=0.02)
     assert measures.uniformity < -3.5
@@ -59,7 +59,7 @@ def test_dead_dimensions_are_counted():
     assert quality(x).dead == 0.25
 
 
-def test_thinning_needs_no_seed_and_changes_little(monkeypatch):
+def test_subsampling_is_deterministic_and_accurate(monkeypatch):
     x = np.random.default_rng(0).normal(size=(4000, 10))
     whole = quality(x)
     module = importlib.import_module("super_selfish.evaluation.quality")
@@ -86,6 +86,6 @@ def test_reads_as_one_line_and_as_a_mapping():
 
 
 @pytest.mark.parametrize("x", [np.eye(3) * np.nan, np.eye(3)[:1], np.zeros((0, 3)), np.zeros(3)])
-def test_mistakes_are_named(x):
+def test_invalid_arguments_raise(x):
     with pytest.raises(DataError):
         quality(x)

@@ -12,13 +12,13 @@ def whole(train, test, count):
 
 
 @pytest.mark.parametrize("labels", [100, np.zeros(100, dtype=int), [3] * 100, torch.ones(100, dtype=torch.long)])
-def test_without_classes_the_share_is_met(labels):
+def test_fraction_is_exact_without_classes(labels):
     train, test = split(labels, test=0.3)
     assert whole(train, test, 100)
     assert len(test) == 30
 
 
-def test_every_class_gives_its_share():
+def test_split_is_stratified():
     y = np.repeat([9, -2, 5, 7], [100, 50, 2, 1])
     train, test = split(y, test=0.2, seed=5)
     assert whole(train, test, len(y))
@@ -33,7 +33,7 @@ def test_a_seed_gives_one_split():
         assert len({tuple(split(y, groups=given, seed=seed)[1]) for seed in range(5)}) > 1
 
 
-def test_groups_stay_on_one_side():
+def test_groups_stay_together():
     random = np.random.default_rng(0)
     groups = random.integers(60, size=900)
     y = (groups % 3 + (random.random(900) < 0.1)) % 3
@@ -53,7 +53,7 @@ def test_no_class_is_only_in_the_test_part():
         assert 2 in y[split(y, groups=groups, seed=seed)[0]]
 
 
-def test_large_groups_give_the_least_too_large_part():
+def test_large_groups_give_the_smallest_excess():
     train, test = split(100, test=0.1, groups=np.repeat([0, 1, 2], [50, 30, 20]))
     assert (len(train), len(test)) == (80, 20)
     assert split(2)[0].size == 1
@@ -66,7 +66,7 @@ def test_large_groups_give_the_least_too_large_part():
         ({"n_or_labels": 10, "test": 1.0}, ConfigurationError, "test=1.0"),
         ({"n_or_labels": 1}, ConfigurationError, "two images"),
         ({"n_or_labels": 0}, DataError, "no images"),
-        ({"n_or_labels": [0, 1, 2]}, ConfigurationError, "each of another class"),
+        ({"n_or_labels": [0, 1, 2]}, ConfigurationError, "different classes"),
         ({"n_or_labels": 4, "groups": [1] * 4}, ConfigurationError, "One group"),
         ({"n_or_labels": [0, 0, 1, 1], "groups": [5, 5, 6, 6]}, ConfigurationError, "all images of some class"),
         ({"n_or_labels": 4, "groups": [1, 2, 3]}, DataError, "4 groups"),
@@ -75,6 +75,6 @@ def test_large_groups_give_the_least_too_large_part():
         ({"n_or_labels": [0.5, 1.5]}, DataError, "one integer"),
     ],
 )
-def test_mistakes_are_named(arguments, error, words):
+def test_invalid_arguments_raise(arguments, error, words):
     with pytest.raises(error, match=words):
         split(**arguments)

@@ -1,4 +1,4 @@
-"""The denoising autoencoder's exercise."""
+"""Pretext task of the denoising autoencoder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def draw(images: np.ndarray, seed: int = 0, **arguments: Any) -> tuple[np.ndarra
 @pytest.mark.parametrize("noise", KINDS)
 @pytest.mark.parametrize("patch", [1, 8])
 @pytest.mark.parametrize("p", [0.1, 0.7])
-def test_the_share_of_corrupted_pixels(noise: Any, patch: int, p: float) -> None:
+def test_fraction_of_corrupted_pixels(noise: Any, patch: int, p: float) -> None:
     images = pictures(height=256, width=320)
     share = np.mean([draw(images, seed, noise=noise, patch=patch, p=p)[2].mean() for seed in range(3)])
     blocks = 3 * 256 * 320 / patch**2
@@ -107,6 +107,6 @@ def test_items_for_people() -> None:
     "arguments",
     [{"p": 1.5}, {"p": "0.5"}, {"noise": "salt"}, {"noise": None}, {"patch": 0}, {"patch": 2.0}, {"sigma": -1.0}],
 )
-def test_bad_arguments(arguments: dict[str, Any]) -> None:
+def test_invalid_arguments_raise(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=f"`{next(iter(arguments))}` is out of range. Expected: "):
         DenoiseDataset(pictures(), **arguments)

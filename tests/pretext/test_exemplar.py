@@ -1,4 +1,4 @@
-"""ExemplarNet's exercise: which images are the classes, and how their versions are made."""
+"""Pretext task of ExemplarNet: the images of the classes, and their random versions."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_two_draws_of_one_image_differ() -> None:
     assert np.array_equal(one, other)
 
 
-def test_a_version_is_of_any_of_the_recipes() -> None:
+def test_versions_use_all_compositions() -> None:
     dataset = ExemplarDataset(numbered(4, 2).astype(np.uint8))
     assert len(dataset.transforms) == 100
     assert len(set(dataset.transforms)) > 90
@@ -114,7 +114,7 @@ def test_indices_are_those_of_a_sequence() -> None:
         dataset[6]
 
 
-def test_recipes_have_at_most_one_operation_of_a_kind() -> None:
+def test_compositions_have_at_most_one_operation_per_kind() -> None:
     transforms = [draw_transform(KeyedGenerator(number), 10, 0.5) for number in range(3000)]
     counts = np.array([len(transform.names) for transform in transforms])
     assert counts.mean() == pytest.approx(5, abs=0.1)
@@ -142,7 +142,7 @@ def test_ranges_are_those_of_the_paper() -> None:
         assert OPERATIONS[name] is POOL[name]  # which test_pool.py looks at
 
 
-def test_the_geometry_of_a_recipe_is_one_warp(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_geometry_of_a_composition_is_one_warp(monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.random.default_rng(0).integers(0, 256, (32, 40, 3), np.uint8)
     transform = ExemplarTransform(("invert", "rotate", "shear_y", "scale", "translate"))
     calls: list[dict[str, Any]] = []
@@ -161,7 +161,7 @@ def test_the_geometry_of_a_recipe_is_one_warp(monkeypatch: pytest.MonkeyPatch) -
     assert not np.array_equal(deformed, image)
 
 
-def test_transformations_of_ones_own() -> None:
+def test_custom_transformations() -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     dataset = ExemplarDataset(images, ExemplarTransform(("invert",)), n_trans=3)
     assert dataset.transforms == (ExemplarTransform(("invert",)),)
@@ -202,12 +202,12 @@ def test_can_be_pickled() -> None:
         {"transformations": "flip"},
     ],
 )
-def test_arguments_out_of_range(arguments: dict[str, Any]) -> None:
+def test_arguments_out_of_range_raise(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=rf"`{next(iter(arguments))}` is out of range.*Expected"):
         ExemplarDataset(numbered(4), **arguments)
 
 
 @pytest.mark.parametrize("names", [("flip",), ("invert", "solarize"), ("rotate", "rotate")])
-def test_recipes_that_make_no_sense(names: tuple[str, ...]) -> None:
+def test_invalid_compositions_raise(names: tuple[str, ...]) -> None:
     with pytest.raises(ConfigurationError, match="at most one of a kind"):
         ExemplarTransform(names)

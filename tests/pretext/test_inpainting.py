@@ -1,4 +1,4 @@
-"""Blocks that are erased."""
+"""Erased blocks."""
 
 from __future__ import annotations
 
@@ -105,6 +105,6 @@ def test_draws_differ_and_repeat_by_key() -> None:
         ("fill", (0.1, 0.2)),
     ],
 )
-def test_arguments_out_of_range(argument: str, value: Any) -> None:
+def test_arguments_out_of_range_raise(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`{argument}`"):
         ContextDataset(pictures(), **{argument: value})

@@ -1,4 +1,4 @@
-"""The jigsaw's exercise."""
+"""Jigsaw pretext task."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_tile_n_goes_to_place_perm_n() -> None:
         assert np.array_equal(laid[place], tiles(image, 3)[tile])
 
 
-def test_the_puzzle_holds_the_same_tiles_and_can_be_laid_right() -> None:
+def test_shuffled_image_has_the_same_tiles_and_can_be_restored() -> None:
     image = noise(36, 48)[0]
     permutation = KeyedGenerator(1).permutation(9)
     laid = shuffled(image, permutation, 3, (12, 16), KeyedGenerator(0))
@@ -168,7 +168,7 @@ def test_brightness_of_a_tile_is_not_seen() -> None:
     assert puzzle.min() < -1, "values stay floats below zero"
 
 
-def test_items_are_puzzles_and_rows_of_the_table() -> None:
+def test_items_are_shuffled_images_and_rows_of_the_table() -> None:
     dataset = JigsawDataset(noise(), crops=2)
     laid = [dataset.sample(0, KeyedGenerator(draw)) for draw in range(300)]
     assert {row for _, row in laid} == set(range(24))
@@ -181,7 +181,7 @@ def test_items_are_puzzles_and_rows_of_the_table() -> None:
     assert image.max() <= 1
 
 
-def test_the_row_is_the_order_of_the_tiles() -> None:
+def test_row_is_the_permutation_of_the_tiles() -> None:
     image = np.zeros((40, 40, 3), np.uint8)
     for number, tile in enumerate(tiles(image, 2)):
         tile[:] = 40 * (number + 1)
@@ -201,7 +201,7 @@ def test_an_image_keeps_its_part_of_the_table() -> None:
         assert {dataset.sample(index, KeyedGenerator(draw))[1] for draw in range(100)} == parts[index]
 
 
-def test_grey_and_projection_have_their_shares() -> None:
+def test_grey_and_projection_have_their_fractions() -> None:
     images = noise(count=2)
     colours = {**PLAIN, "normed": False}
     for grey, expected in ((1.0, 30), (0.0, 0), (0.5, 15)):
@@ -252,7 +252,7 @@ def test_deep_images_stay_deep() -> None:
     assert laid.max() > 40_000
 
 
-def test_a_callable_of_ones_own_sees_each_tile() -> None:
+def test_custom_callable_gets_each_tile() -> None:
     sizes = []
 
     def darker(tile: Image.Image) -> Image.Image:
@@ -272,7 +272,7 @@ def test_a_callable_of_ones_own_sees_each_tile() -> None:
         JigsawDataset(noise(), lambda tile: tile.convert("L")).sample(0, KeyedGenerator(0))
 
 
-def test_the_same_key_gives_the_same_puzzle() -> None:
+def test_same_key_gives_the_same_permutation_and_tiles() -> None:
     dataset = JigsawDataset(noise(), crops=3, total_perms=100)
     (one, row), (other, same) = (dataset.sample(2, KeyedGenerator(5, 6)) for _ in range(2))
     assert torch.equal(one, other)
@@ -287,7 +287,7 @@ def test_crops_are_smaller_than_cells() -> None:
         cell, crop = cell_and_crop((side, side + 3), 2, None)
         assert all(0 < less < more for less, more in zip(crop, cell, strict=True))
     for given in (112, (112, 90), 300):
-        with pytest.raises(ConfigurationError, match=r"give the order away.*112×112.*Set crop_size=\(95, 95\)"):
+        with pytest.raises(ConfigurationError, match=r"112×112.*Set crop_size=\(95, 95\)"):
             cell_and_crop((225, 225), 2, given)
     with pytest.raises(ConfigurationError, match=r"too small for 9×9 tiles.*Set crops=8, or resolution=36"):
         cell_and_crop((32, 32), 9, None)
@@ -322,7 +322,7 @@ def test_sizes_are_checked_before_training() -> None:
         {"jigsaw_path": ""},
     ],
 )
-def test_bad_arguments(arguments: dict[str, Any]) -> None:
+def test_invalid_arguments_raise(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=rf"`{next(iter(arguments))}` is out of range"):
         JigsawDataset(noise(), **arguments)
 
@@ -345,7 +345,7 @@ def test_the_function() -> None:
             jigsaw(image, perm, size, None, crops=2)  # type: ignore[arg-type]
 
 
-def test_the_recipe() -> None:
+def test_jigsaw_transform() -> None:
     image = noise()[0]
     assert np.array_equal(JigsawTransform(jitter_p=0, grey=0)(image), image)
     assert np.ptp(JigsawTransform(jitter_p=0, grey=1)(image), axis=2).max() == 0

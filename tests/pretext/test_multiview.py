@@ -61,7 +61,7 @@ def test_equals_skimage(kind: Any) -> None:
         assert torch.equal(planes[1], planes[3])
 
 
-def test_the_views_are_those_of_the_recipe() -> None:
+def test_views_are_those_of_the_transform() -> None:
     arguments = (pictures(), CMCTransform(size=24), CMCTransform(size=24, blur=1.0))
     lab, rgb = AugmentationLabIndexedDataset(*arguments), AugmentationIndexedDataset(*arguments)
     with sample_key(1, 2, 3):
@@ -76,7 +76,7 @@ def test_the_views_are_those_of_the_recipe() -> None:
     assert pickle.loads(pickle.dumps(lab)).sample(2, KeyedGenerator(0))[-1] == 2
 
 
-def test_the_recipe_leaves_colours_alone() -> None:
+def test_transform_does_not_change_colours() -> None:
     red = np.zeros((40, 40, 3), np.uint8)
     red[:] = (200, 30, 60)
     transform = CMCTransform()
@@ -85,8 +85,8 @@ def test_the_recipe_leaves_colours_alone() -> None:
     assert len(crops) == 5
 
 
-def test_images_without_colours_are_refused() -> None:
-    with pytest.raises(DataError, match=r"A view of 1 has no lightness apart from colours.*Received: 1 channel\."):
+def test_images_without_colours_raise() -> None:
+    with pytest.raises(DataError, match=r"A view of 1 .*Received: 1 channel\."):
         AugmentationLabIndexedDataset(pictures(channels=1), CMCTransform())[1]
     with pytest.raises(DataError, match="Received: 13 channels"):
         LDataset(pictures(channels=13))[0]
@@ -139,7 +139,7 @@ def test_items_are_checked() -> None:
         AugmentationDataset(pictures(), CMCTransform()),
     ]
     for dataset in wrong:
-        with pytest.raises(ConfigurationError, match="does not make what the networks take"):
+        with pytest.raises(ConfigurationError, match="lightness and colours"):
             check_lab_views(dataset, settled, None)
     with pytest.raises(ConfigurationError, match=r"Received: \(1, 16, 48\), \(2, 16, 48\).*view_size=\(16, 48\)"):
         check_lab_views(Items(L[:, :16], AB[:, :16]), settled, None)

@@ -1,4 +1,4 @@
-"""CPC's exercise: which patches an image is cut into, and that each is augmented by itself."""
+"""Pretext task of CPC: overlapping, independently augmented patches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def photos(height: int = 64, width: int = 48, channels: int = 3, dtype: str = "u
 
 
 @pytest.mark.parametrize(("size", "half"), [((64, 48), (8, 6)), ((97, 130), (12, 16)), ((225, 225), (28, 28))])
-def test_patches_overlap_by_half_row_by_row(size: tuple[int, int], half: tuple[int, int]) -> None:
+def test_patches_overlap_by_half_in_row_major_order(size: tuple[int, int], half: tuple[int, int]) -> None:
     images = photos(*size)
     (patches,) = ContrastivePredictiveCodingDataset(images, None, views=PLAIN, flip=0.0).sample(1, KeyedGenerator(0))
     height, width = half
@@ -102,7 +102,7 @@ def test_other_views() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"half_crop_size": 0}, {"half_crop_size": (1, 2, 3)}, {"views": 3}, {"flip": 2}, {"half_crop_size": "8"}]
 )
-def test_arguments_out_of_range(wrong: dict[str, Any]) -> None:
+def test_arguments_out_of_range_raise(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=f"`{next(iter(wrong))}`"):
         ContrastivePredictiveCodingDataset(photos(), **wrong)
 
@@ -154,7 +154,7 @@ def test_a_patchwork_is_the_image_in_its_places() -> None:
     assert assemble_patches(patches, torch.zeros(7, 7))[:, 20, 20].tolist() == [0, 0, 0]
 
 
-def test_panels_tell_question_and_answer() -> None:
+def test_images_have_captions_of_target_and_prediction() -> None:
     images = torch.rand(2, 49, 3, 8, 8)
     asked = patch_prediction((7, 7), "top", 2)
     assert len(patch_prediction_images(images, 1, asked, "top", None)) == 3

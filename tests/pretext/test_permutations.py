@@ -85,12 +85,12 @@ def test_tables_cannot_be_written_to() -> None:
 
 
 @pytest.mark.parametrize(("grid", "total"), [(1, 1), (2, 0), (2, 25), (3, 362_881), (2.0, 3), (True, 1), (2, "4")])
-def test_arguments_out_of_range(grid: int, total: int) -> None:
+def test_arguments_out_of_range_raise(grid: int, total: int) -> None:
     with pytest.raises(ConfigurationError, match=r"`(grid|total)` is out of range. Expected: an integer"):
         permutation_table(grid, total)
 
 
-def test_a_table_of_ones_own(tmp_path: Path) -> None:
+def test_custom_table(tmp_path: Path) -> None:
     path = tmp_path / "table.npy"
     np.save(path, np.array([[3, 2, 1, 0], [0, 1, 2, 3], [1, 0, 2, 3]], np.uint8))
     table = read_table(path, 2, 2)
@@ -106,21 +106,21 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         (np.array([[0, 1, 2, 3.0]]), "Received: float64 of shape"),
         (np.array([[True] * 4]), "Received: bool"),
         (np.array([0, 1, 2, 3]), r"Expected: integers of shape \(permutations, 4\)"),
-        (np.arange(9)[None], r"`crops` has to be the table's grid too"),
+        (np.arange(9)[None], "`crops`"),
         (np.array([[0, 1, 2, 3], [0, 1, 1, 3]]), r"Received: row 1: \[0, 1, 1, 3\]"),
         (np.array([[-1, 0, 1, 2]]), "row 0"),
         (np.array([[1, 2, 3, 4], [2, 1, 3, 4]]), "subtract 1"),
-        (np.array([[0, 1, 2, 3], [0, 1, 2, 3]]), "comes twice"),
+        (np.array([[0, 1, 2, 3], [0, 1, 2, 3]]), "duplicate"),
         (np.array([[0, 1, 2, None]], object), "cannot be read"),
     ],
 )
-def test_tables_that_are_none(tmp_path: Path, content: np.ndarray, message: str) -> None:
+def test_invalid_tables_raise(tmp_path: Path, content: np.ndarray, message: str) -> None:
     np.save(tmp_path / "table.npy", content, allow_pickle=True)
     with pytest.raises(DataError, match=message):
         read_table(tmp_path / "table.npy", 2, 1)
 
 
-def test_files_that_hold_no_array(tmp_path: Path) -> None:
+def test_files_without_an_array_raise(tmp_path: Path) -> None:
     np.savez(tmp_path / "table.npz", table=np.arange(4))
     (tmp_path / "text.npy").write_text("0 1 2 3")
     (tmp_path / "empty.npy").write_bytes(b"")

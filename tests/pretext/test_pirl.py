@@ -1,4 +1,4 @@
-"""The views of PIRL: an image, and a puzzle of its patches."""
+"""The views of PIRL: an image, and its shuffled patches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cells(image: np.ndarray, crops: int = 3) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("crops", [2, 3])
-def test_a_puzzle_is_the_cells_of_the_image_in_another_order(crops: int) -> None:
+def test_transformed_view_is_the_shuffled_cells_of_the_image(crops: int) -> None:
     image = picture(6 * crops, 6 * crops)
     puzzle = PIRLTransform(crops=crops, share=1.0, **WHOLE).augment(image, KeyedGenerator(1))
     assert not np.array_equal(puzzle, image)
@@ -149,7 +149,7 @@ def test_called_on_any_image_it_returns_the_same_kind() -> None:
     assert repr(pickle.loads(pickle.dumps(PIRLAugmentations))) == repr(PIRLTransform())
 
 
-def test_a_view_follows_from_the_key_and_leaves_the_image_alone() -> None:
+def test_view_is_deterministic_and_does_not_change_the_image() -> None:
     image = picture()
     for transform in (PIRLTransform(), PIRLImageTransform()):
         before = image.copy()
@@ -167,7 +167,7 @@ def test_a_view_follows_from_the_key_and_leaves_the_image_alone() -> None:
         v2.Compose([v2.Resize(20), v2.ToDtype(torch.float32, scale=True)]),
     ],
 )
-def test_patches_changed_by_a_callable_of_ones_own(colours: Any) -> None:
+def test_custom_callable_is_applied_to_patches(colours: Any) -> None:
     transform = PIRLTransform(colours=colours)
     assert transform.runs_user_code
     assert not PIRLTransform().runs_user_code
@@ -190,7 +190,7 @@ def test_patches_changed_by_a_callable_of_ones_own(colours: Any) -> None:
         (PIRLColours, "grey", None),
     ],
 )
-def test_arguments_out_of_range(kind: Any, argument: str, value: Any) -> None:
+def test_arguments_out_of_range_raise(kind: Any, argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`{argument}`"):
         kind(**{argument: value})
 

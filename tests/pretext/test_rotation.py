@@ -1,4 +1,4 @@
-"""RotateNet's exercise."""
+"""Pretext task of RotateNet."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_transform_comes_first_and_sees_every_call_afresh() -> None:
     assert len(set(calls)) == 2
 
 
-def test_crops_show_a_part_of_the_image_upright() -> None:
+def test_crops_are_not_rotated() -> None:
     """On the plane 2·row + column, a crop's corners tell which rectangle it is."""
     rows, columns = np.mgrid[0:40, 0:60].astype(np.float32)
     images = np.stack([rows, columns], -1)[None]
@@ -137,7 +137,7 @@ def test_pil_data_sets() -> None:
 
 
 @pytest.mark.parametrize("rotations", [(), (0,), (0, 360), (90, -270), (0, float("nan")), 90, ("a", "b")])
-def test_no_task_is_refused(rotations: object) -> None:
-    with pytest.raises(ConfigurationError, match="`rotations` makes no task") as caught:
+def test_invalid_angles_raise(rotations: object) -> None:
+    with pytest.raises(ConfigurationError, match="`rotations`") as caught:
         RotateDataset(np.zeros((2, 32, 32, 3), np.uint8), rotations=rotations)  # type: ignore[arg-type]
     assert "Received: rotations=" in str(caught.value)

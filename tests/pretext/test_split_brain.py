@@ -1,4 +1,4 @@
-"""The split-brain autoencoder's exercise."""
+"""Pretext task of the split-brain autoencoder."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_classes_are_of_the_mean_over_areas() -> None:
     assert (classes.numpy() == expected).mean() > 0.995  # a mean that falls on an edge may be rounded to either side
 
 
-def test_bins_of_ones_own() -> None:
+def test_custom_bins() -> None:
     bins = LabBins(l_step=7, l_offset=3, ab_step=50, a_offset=100, b_offset=140)
     assert bins.counts == (15, 36)
     lab = np.array([[[50, -20, 30], [100, 98, 95], [0, -120, -150]]], np.float32)
@@ -133,7 +133,7 @@ def test_palettes_are_means_or_middles() -> None:
     assert colours[0].tolist() == [-115, -115]
 
 
-def test_images_without_colours_are_told() -> None:
+def test_images_without_colours_raise() -> None:
     with pytest.raises(DataError, match=r"has no colours to predict.*Received: 1 channels"):
         SplitBrainDataset(np.zeros((2, 32, 32, 1), np.uint8))[0]
 
@@ -144,6 +144,6 @@ def test_images_without_colours_are_told() -> None:
     + [{"target_size": size} for size in (0, (4,), (4, 0), 2.5, "16", True)]
     + [{"crop": (0.0, 1.0)}, {"crop": 0.5}, {"flip": 2}],
 )
-def test_bad_arguments(arguments: dict[str, Any]) -> None:
+def test_invalid_arguments_raise(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=f"`{next(iter(arguments))}` is .*Expected: "):
         SplitBrainDataset(plain((1, 2, 3)), **arguments)

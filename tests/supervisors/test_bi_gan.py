@@ -64,14 +64,14 @@ def test_the_loss_and_its_gradient_equal_a_naive_loop(rec_weight: float) -> None
         assert torch.allclose(found[name], gradient, atol=1e-5), name
 
 
-def test_undecided_judges_cost_twice_ln_2() -> None:
+def test_loss_of_an_undecided_discriminator_is_twice_ln_2() -> None:
     supervisor = make(pictures())
     nn.init.zeros_(supervisor.discriminator.head.layers[-1].weight)
     nn.init.zeros_(supervisor.discriminator.head.layers[-1].bias)
     assert supervisor._forward(batch(supervisor)).item() == pytest.approx(2 * math.log(2), abs=1e-6)
 
 
-def test_the_makers_step_reaches_encoder_and_generator_and_leaves_the_judge_alone() -> None:
+def test_generator_loss_updates_encoder_and_generator_only() -> None:
     supervisor = make(pictures())
     codes, images = batch(supervisor)
     real = supervisor.discriminator_logits(images, supervisor.model.features(images))
@@ -86,7 +86,7 @@ def test_the_makers_step_reaches_encoder_and_generator_and_leaves_the_judge_alon
     assert grads(supervisor.discriminator) == []
 
 
-def test_the_judges_step_leaves_encoder_and_generator_alone() -> None:
+def test_discriminator_loss_updates_discriminator_only() -> None:
     supervisor = make(pictures())
     codes, images = batch(supervisor)
     generated, code = supervisor.model.predict(codes), supervisor.model.features(images)
@@ -127,13 +127,13 @@ def test_the_default_networks() -> None:
 
 def test_shapes_of_codes() -> None:
     assert make(pictures(), shape=(5, 4, 4)).dataset[0][0].shape == (5, 4, 4)
-    with pytest.raises(ValueError, match=r"`shape` does not fit the encoder. Expected: \(32, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"`shape` shape.*Expected: \(32, 4, 4\)"):
         make(pictures(), shape=(32, 7, 7))
     with pytest.raises(ValueError, match=r"`shape`"):
         make(pictures(), shape=(32, 7))
 
 
-def test_a_generator_of_codes_of_ones_own_is_repeatable() -> None:
+def test_custom_rand_gen_is_reproducible() -> None:
     ends = []
     for _ in range(2):
         supervisor = make(pictures(), rand_gen=np.random.rand).supervise(epochs=1, batch_size=4, **QUIET)
@@ -141,7 +141,7 @@ def test_a_generator_of_codes_of_ones_own_is_repeatable() -> None:
     assert torch.equal(*ends)
 
 
-def test_stored_and_found_again_without_images() -> None:
+def test_weights_load_without_images() -> None:
     trained = make(pictures(8, 40, 48), backbone="small_resnet").supervise(epochs=1, batch_size=4, **QUIET)
     loaded = super_selfish.load("store/test")
     assert np.array_equal(loaded.extract(pictures(3, 40, 48))[0], trained.extract(pictures(3, 40, 48))[0])
@@ -149,12 +149,12 @@ def test_stored_and_found_again_without_images() -> None:
     assert torch.equal(loaded.model.predict(codes), trained.model.predict(codes))
 
 
-def test_the_picture_has_image_reconstruction_and_fake() -> None:
+def test_preview_shows_image_reconstruction_and_fake() -> None:
     texts = [text.get_text() for text in make(pictures()).preview(count=2).axes[0].texts]
-    assert [texts.count(caption) for caption in ("image x", "G(E(x))", "G(z), z drawn")] == [2, 2, 2]
+    assert [texts.count(caption) for caption in ("image x", "G(E(x))", "G(z), z random")] == [2, 2, 2]
 
 
 @pytest.mark.parametrize(("argument", "value"), [("rec_weight", -1), ("rand_gen", 3), ("d_lr", -1)])
-def test_arguments_out_of_range(argument: str, value: Any) -> None:
+def test_arguments_out_of_range_raise(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`{argument}`"):
         make(pictures(), **{argument: value})

@@ -173,9 +173,7 @@ class KillAfter(Callback):
 
 
 @pytest.mark.parametrize("epochs", [2, 3])
-def test_a_resumed_training_goes_on_with_the_momentum_of_its_planned_epochs(
-    epochs: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_training_continues_the_momentum_schedule(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     run = {"batch_size": 4, "checkpoint_every": 1, **QUIET}
     supervisor = make(pictures(8), m=0.5).supervise(epochs=1, **run)  # two updates in a call of their own
     with pytest.raises(RuntimeError):
@@ -209,7 +207,7 @@ def test_the_two_views_differ_in_kind() -> None:
     assert (first, second) == (BYOLTransform(40, view=1), BYOLTransform(40, view=2))
 
 
-def test_a_loss_of_ones_own_gets_unit_rows_of_both_directions() -> None:
+def test_custom_loss_gets_normalised_embeddings_of_both_views() -> None:
     seen: list[tuple[Tensor, Tensor]] = []
 
     def own(prediction: Tensor, target: Tensor) -> Tensor:
@@ -241,7 +239,7 @@ def test_a_loss_of_ones_own_gets_unit_rows_of_both_directions() -> None:
         ("predictor", nn.Sequential(nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 16))),
     ],
 )
-def test_arguments_out_of_range(argument: str, value: Any) -> None:
+def test_arguments_out_of_range_raise(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`{argument}`"):
         make(**{argument: value})
 
@@ -256,7 +254,7 @@ def test_stages_that_do_not_fit() -> None:
 
 
 @pytest.mark.parametrize("size", [None, 16])
-def test_stages_of_ones_own_behind_a_map(size: int | None) -> None:
+def test_custom_stages_after_a_feature_map(size: int | None) -> None:
     backbone = nn.Conv2d(3, 4, 8, 8)
     side = (size or 32) // 8
     heads = nn.Sequential(nn.Linear(4 * side * side, 16), nn.Linear(16, 16))
@@ -268,10 +266,10 @@ def test_stages_of_ones_own_behind_a_map(size: int | None) -> None:
     assert loaded.momentum.kind == "cosine"
 
 
-def test_an_image_alone_has_no_batch_statistics() -> None:
+def test_batch_norm_with_a_single_image_raises() -> None:
     for run in ({"batch_size": 1}, {"batch_size": 3, "accumulate": 2}):
         supervisor = make(pictures(8))
-        with pytest.raises(ValueError, match="Batch norm cannot learn from an image alone"):
+        with pytest.raises(ValueError, match="at least 2 images"):
             supervisor.supervise(epochs=1, **run, **QUIET)
         assert supervisor.train_state.step == 0
 
@@ -294,7 +292,7 @@ def test_images_that_are_neither_square_nor_rgb(channels: int) -> None:
     assert supervisor.extract(images)[0].shape == (6, 32)
 
 
-def test_views_of_ones_own() -> None:
+def test_custom_views() -> None:
     for views in (MoCoTransform(), (MoCoTransform(), v2.RandomHorizontalFlip()), lambda picture: picture.rotate(10)):
         assert make(pictures(8), views=views).supervise(epochs=1, batch_size=4, **QUIET).train_state.step == 2
     own = make(pictures(8), data_augmentation=lambda images: AugmentationDataset(images, MoCoTransform()))
@@ -305,7 +303,7 @@ def test_views_of_ones_own() -> None:
         make(pictures(8), views=MoCoTransform(16)).supervise(epochs=1, batch_size=4, **QUIET)
 
 
-def test_the_picture() -> None:
+def test_preview() -> None:
     supervisor = make(pictures(8))
     data = two(5)
     before = supervisor.eval()._preview(data)

@@ -1,4 +1,4 @@
-"""`cache=` of every constructor: it changes how long reading takes and nothing else."""
+"""`cache=` of every constructor: it affects the reading time only."""
 
 from __future__ import annotations
 

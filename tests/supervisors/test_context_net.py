@@ -1,4 +1,4 @@
-"""Context autoencoder."""
+"""Context encoder."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_loss_ignores_pixels_that_were_not_erased() -> None:
     assert moved.item() == pytest.approx(supervisor._forward((corrupted, clean, mask)).item(), abs=1e-6)
 
 
-def test_a_perfect_painter_and_an_undecided_judge() -> None:
+def test_loss_of_perfect_inpainting_and_undecided_discriminator() -> None:
     supervisor = make(pictures())
     nn.init.zeros_(supervisor.discriminator.predictor.layers[-1].weight)
     nn.init.zeros_(supervisor.discriminator.predictor.layers[-1].bias)
@@ -115,7 +115,7 @@ def test_the_paper_s_cross_entropy() -> None:
 
 
 @pytest.mark.parametrize("adversarial", [False, True])
-def test_every_player_moves(adversarial: bool) -> None:
+def test_all_networks_are_updated(adversarial: bool) -> None:
     supervisor = make(pictures(), adversarial=adversarial)
     before = {name: value.detach().clone() for name, value in supervisor.named_parameters()}
     supervisor.supervise(lr=0.1, epochs=1, batch_size=8, **QUIET)
@@ -124,7 +124,7 @@ def test_every_player_moves(adversarial: bool) -> None:
     assert any(name.startswith("discriminator") for name in before) == adversarial
 
 
-def test_a_criterion_of_ones_own_sees_an_error_in_the_blocks_alone() -> None:
+def test_custom_criterion_gets_errors_of_erased_blocks_only() -> None:
     seen = []
 
     def absolute(composite: Tensor, clean: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ def test_large_maps_are_averaged_before_they_are_connected() -> None:
     supervisor.supervise(epochs=1, batch_size=4, **QUIET)
 
 
-def test_stored_and_found_again_without_images() -> None:
+def test_weights_load_without_images() -> None:
     trained = make(pictures(8, 40, 48), backbone="small_resnet").supervise(epochs=1, batch_size=4, **QUIET)
     loaded = super_selfish.load("store/test")
     assert np.array_equal(loaded.extract(pictures(3, 40, 48))[0], trained.extract(pictures(3, 40, 48))[0])
@@ -171,19 +171,19 @@ def test_stored_and_found_again_without_images() -> None:
     )
 
 
-def test_the_picture_tells_what_was_painted() -> None:
+def test_preview_shows_inpainted_blocks() -> None:
     supervisor = make(pictures())
     before = supervisor.preview(count=2)
     assert sum("erased" in text.get_text() for text in before.axes[0].texts) >= 2
-    assert not any("painted" in text.get_text() for text in before.axes[0].texts)
+    assert not any("inpainted" in text.get_text() for text in before.axes[0].texts)
     supervisor.supervise(epochs=1, batch_size=4, **QUIET)
     texts = [text.get_text() for text in supervisor.preview(count=2).axes[0].texts]
-    assert texts.count("painted") == 2
-    assert any("Squared error in the blocks" in text for text in texts)
+    assert texts.count("inpainted") == 2
+    assert any("in the blocks" in text for text in texts)
 
 
 @pytest.mark.parametrize(("argument", "value"), [("p", -1), ("adv_weight", 2), ("adversarial", 1), ("block_fill", "x")])
-def test_arguments_out_of_range(argument: str, value: Any) -> None:
+def test_arguments_out_of_range_raise(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`{argument}`"):
         make(pictures(), **{argument: value})
 

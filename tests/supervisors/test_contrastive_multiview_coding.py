@@ -44,7 +44,7 @@ def two_versions(images: Any) -> AugmentationLabIndexedDataset:
     return AugmentationLabIndexedDataset(images, CMCTransform())
 
 
-def test_the_first_loss_is_that_of_unrelated_rows() -> None:
+def test_initial_loss_is_that_of_unrelated_entries() -> None:
     supervisor = make(pictures(512), n=0, t=0.1)  # all others
     images = supervisor.preprocess(pictures(512))
     lab = normalised_lab(rgb_to_lab(images), FULL_RANGE)
@@ -145,7 +145,7 @@ class Watch(Callback):
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("augmentation", [None, two_versions])
-def test_a_step_updates_the_batchs_rows_of_both_banks(accumulate: int, augmentation: Any) -> None:
+def test_step_updates_entries_of_the_batch_in_both_banks(accumulate: int, augmentation: Any) -> None:
     embeddings: list[tuple[Tensor, Tensor, Tensor]] = []
 
     class Own(ContrastiveMultiviewCodingSupervisor):
@@ -180,7 +180,7 @@ def test_a_step_updates_the_batchs_rows_of_both_banks(accumulate: int, augmentat
         last = banks
 
 
-def test_the_banks_may_begin_with_what_the_encoders_give() -> None:
+def test_banks_are_initialised_with_embeddings_of_the_encoders() -> None:
     supervisor = make(pictures(), bank_init="forward", memory_m=0.0, views=lambda picture: picture)
     lab = normalised_lab(rgb_to_lab(supervisor.preprocess(pictures())), FULL_RANGE)
     with torch.no_grad():
@@ -253,7 +253,7 @@ def test_the_default_networks() -> None:
         assert any(isinstance(module, LayerNorm2d) for module in part.backbone.modules())
 
 
-def test_networks_of_ones_own_are_copied_for_each_view() -> None:
+def test_custom_networks_are_copied_for_each_view() -> None:
     backbone, predictor = SmallResNet(1, width=4), Classification([32, 8])
     supervisor = make(pictures(8), backbone=backbone, predictor=predictor, embedding_size=8, n=3)
     assert [part.backbone.stem.out_channels for part in (supervisor.model, supervisor.model.ab)] == [1, 1]
@@ -274,7 +274,7 @@ def test_networks_of_ones_own_are_copied_for_each_view() -> None:
         make(backbone_ab=3)
 
 
-def test_a_file_tells_which_networks_only_the_user_can_build() -> None:
+def test_weights_file_records_custom_networks() -> None:
     make(pictures(8), backbone="small_resnet", backbone_ab=SmallResNet(width=4), n=3).save("store/own")
     with pytest.raises(OSError, match="custom backbone_ab"):
         super_selfish.load("store/own")
@@ -306,7 +306,7 @@ def test_data_augmentation_and_views() -> None:
             return image[:1], image[1:], image[:1].flip(-1), image[1:].flip(-1), index
 
     assert make(pictures(8), n=3, data_augmentation=Grey).supervise(epochs=1, **QUIET).train_state.step == 1
-    with pytest.raises(ConfigurationError, match="does not make what the networks take"):
+    with pytest.raises(ConfigurationError, match="lightness and colours"):
         make(pictures(8), data_augmentation=lambda images: images).supervise(epochs=1, **QUIET)
 
 
@@ -320,7 +320,7 @@ def test_views_of_another_size_have_to_be_announced() -> None:
     assert super_selfish.load("store/test", backbone=backbone).model.predictor.layers[0].in_features == 4 * 4 * 6
 
 
-def test_images_that_do_not_fit_are_refused() -> None:
+def test_incompatible_images_raise() -> None:
     grey = pictures(4, channels=1)
     with pytest.raises(ConfigurationError, match=r"Expected: RGB images\. Received: 1 channel\..*channels=3"):
         make(grey)
@@ -335,7 +335,7 @@ def test_images_that_do_not_fit_are_refused() -> None:
     ("argument", "value"),
     [("t", 0.0), ("n", -1), ("memory_m", 1.1), ("positive", "own"), ("loss_type", "mse"), ("view_size", (1, 2, 3))],
 )
-def test_arguments_out_of_range(argument: str, value: Any) -> None:
+def test_arguments_out_of_range_raise(argument: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"`{argument}`"):
         make(**{argument: value})
 

@@ -1,4 +1,4 @@
-"""CPC: what is predicted from what, which networks are trained, and which arguments cannot work."""
+"""CPC: predictions, networks and invalid arguments."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def make(dataset: Any = None, **arguments: Any) -> ContrastivePredictiveCodingSu
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_context_networks_that_see_what_they_predict_are_refused(side: str) -> None:
+def test_context_networks_that_see_their_targets_raise(side: str) -> None:
     normed = nn.Sequential(MaskedCNN([12, 5], side=side), nn.BatchNorm2d(5))
     other = MaskedCNN([12, 5], side=SIDES[(SIDES.index(side) + 1) % 4])
     for cheat in (nn.Conv2d(12, 5, 3, padding=1), normed, other):
@@ -61,7 +61,7 @@ def batch(supervisor: Any, count: int = 4) -> Tensor:
     return preview_batch(supervisor, None, count)[0]
 
 
-def test_the_first_loss_is_that_of_a_guess_and_equals_its_closed_form() -> None:
+def test_initial_loss_is_at_chance_level_and_equals_its_closed_form() -> None:
     supervisor = make(photos())
     patches = batch(supervisor)
     assert supervisor._forward((patches,)).item() == pytest.approx(2 * math.log(4 * 49), abs=0.1)
@@ -194,7 +194,7 @@ def test_one_image_is_a_batch() -> None:
 
 
 def test_batches_of_stacked_items() -> None:
-    """As a loader of the user's own makes them."""
+    """As a custom loader returns them."""
     supervisor = make(photos())
     patches = batch(supervisor)
     stacked = patches.unflatten(0, (4, 49))
@@ -216,7 +216,7 @@ def test_backbones_that_return_vectors() -> None:
     assert supervisor.get_backbone()(torch.rand(2, 3, 32, 32)).shape == (2, 20)
 
 
-def test_context_networks_of_ones_own() -> None:
+def test_custom_context_networks() -> None:
     networks = nn.ModuleDict({side: MaskedCNN([12, 6, 5], side=side) for side in ("left", "top")})
     supervisor = make(photos(), predictor=networks, sides=("top",)).supervise(epochs=1, batch_size=4, **QUIET)
     assert supervisor.model.predictor.contexts["top"] is networks["top"]
@@ -296,19 +296,19 @@ def test_two_instances_share_nothing() -> None:
         {"max_negatives": 0},
     ],
 )
-def test_arguments_out_of_range(wrong: dict[str, Any]) -> None:
+def test_arguments_out_of_range_raise(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=f"`{next(iter(wrong))}`"):
         make(photos(), **wrong)
     assert make(photos(), bottleneck_resolution=[7, 7]).grid == (7, 7)
 
 
-def test_accumulating_is_refused() -> None:
+def test_gradient_accumulation_raises() -> None:
     with pytest.raises(ConfigurationError, match="each other's negatives"):
         make(photos()).supervise(epochs=1, batch_size=4, accumulate=2, **QUIET)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"normalize": "dataset"}])
-def test_the_picture(arguments: dict[str, Any]) -> None:
+def test_preview(arguments: dict[str, Any]) -> None:
     supervisor = make(photos(6), **arguments)
     before = supervisor._preview((batch(supervisor, 5),))
     assert [len(row) for row in before.rows] == [3] * 5
@@ -321,7 +321,7 @@ def test_the_picture(arguments: dict[str, Any]) -> None:
         after = supervisor._preview((batch(supervisor, 5),))
     assert [len(row) for row in after.rows] == [5] * 5
     assert all(panel.right in (True, False) for panel in [row[3] for row in after.rows])
-    assert "a guess is right once in 245" in after.note
+    assert "1 in 245" in after.note
 
 
 def test_which_steps_are_predicted_is_stored() -> None:
@@ -357,12 +357,12 @@ def test_the_preview_compares_with_the_targets_of_the_loss() -> None:
         ({"loss": "ce"}, "None, a criterion such as"),
     ],
 )
-def test_losses_that_cannot_work(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_losses_raise(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make(photos(), **arguments)
 
 
 @pytest.mark.parametrize("views", [lambda patch: patch.resize((5, 5)), lambda _patch: None])
-def test_views_that_cannot_work_are_refused_before_training(views: Any) -> None:
+def test_invalid_views_raise_before_training(views: Any) -> None:
     with pytest.raises(ConfigurationError, match="`views` cannot be used"):
         make(photos(), views=views).supervise(epochs=1, batch_size=4, **QUIET)

@@ -30,7 +30,7 @@ def batch(supervisor: DenoiseNetSupervisor, count: int = 3) -> tuple[Tensor, ...
 
 
 class Perfect(nn.Module):
-    """Answers with the image that it was given, whatever it is asked."""
+    """Returns a fixed image for any input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Perfect(nn.Module):
         return self.answer * self.scale
 
 
-def test_the_first_loss_is_that_of_an_empty_answer() -> None:
+def test_initial_loss_is_that_of_a_zero_output() -> None:
     for arguments in ({}, {"loss_on": "masked"}):
         supervisor = make(pictures(), **arguments)
         for parameter in supervisor.model.predictor.layers[-1].parameters():
@@ -83,7 +83,7 @@ def test_a_perfect_decoder_has_no_loss(loss_on: Any) -> None:
 
 
 @pytest.mark.parametrize(("height", "width", "channels"), [(97, 130, 3), (33, 64, 1), (40, 40, 13)])
-def test_the_answer_is_as_large_as_the_image(height: int, width: int, channels: int) -> None:
+def test_output_has_the_size_of_the_image(height: int, width: int, channels: int) -> None:
     seen = []
 
     def noted(reconstruction: Tensor, clean: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def test_the_answer_is_as_large_as_the_image(height: int, width: int, channels: 
     assert seen == [((2, channels, height, width),) * 2]
 
 
-def test_a_criterion_of_ones_own_sees_masked_pixels_only() -> None:
+def test_custom_criterion_gets_masked_pixels_only() -> None:
     seen = []
 
     def absolute(composite: Tensor, clean: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ def test_the_preview(normalize: Any) -> None:
     before = supervisor._preview(batch(supervisor))
     assert [len(row) for row in before.rows] == [2] * 3
     assert "block of 4×4 px" in before.note
-    assert "answer" not in str([panel.caption for panel in before.rows[0]]) + before.note
+    assert "output" not in str([panel.caption for panel in before.rows[0]]) + before.note
     for panel in before.rows[0]:
         assert panel.image.min() >= 0
         assert panel.image.max() <= 1
@@ -142,8 +142,8 @@ def test_the_preview(normalize: Any) -> None:
     after = supervisor._preview(batch(supervisor))
     assert [panel.caption for panel in after.rows[0]] == [
         "input: corrupted",
-        "target: the image",
-        "answer: restored",
+        "target: original",
+        "output: restored",
     ]
     assert "Mean squared error" in after.note
     assert supervisor.preview().axes
@@ -153,6 +153,6 @@ def test_the_preview(normalize: Any) -> None:
     "arguments",
     [{"p": -0.1}, {"noise": "snow"}, {"patch": 0}, {"sigma": "1"}, {"loss_on": "unmasked"}],
 )
-def test_bad_arguments(arguments: dict[str, Any]) -> None:
+def test_invalid_arguments_raise(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=f"`{next(iter(arguments))}` is out of range. Expected: "):
         make(pictures(), **arguments)

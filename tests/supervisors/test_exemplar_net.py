@@ -46,7 +46,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 
 @pytest.mark.parametrize("count", [5, 23])
-def test_the_first_loss_is_that_of_a_guess(count: int) -> None:
+def test_initial_loss_is_at_chance_level(count: int) -> None:
     supervisor = make(pictures(count))
     nn.init.zeros_(supervisor.model.predictor.layers[-1].weight)
     nn.init.zeros_(supervisor.model.predictor.layers[-1].bias)
@@ -134,13 +134,13 @@ def test_the_same_images_are_trained_on() -> None:
     assert (first.train_state.step, again.train_state.step, pretrained.train_state.step) == (2, 4, 6)
 
 
-def test_other_images_than_those_of_the_head_are_refused() -> None:
+def test_images_other_than_the_classes_raise() -> None:
     make(pictures(8)).supervise(**QUIET)
     for supervisor in (
         make(pictures(11)).load("store/test"),
         super_selfish.load("store/test", dataset=pictures(11), backbone=SmallResNet(width=4)),
     ):
-        with pytest.raises(ConfigurationError, match=r"Expected: the 8 images .*Received: 11 images.*get_backbone"):
+        with pytest.raises(ConfigurationError, match=r"the 8 images.*Received: 11 images.*get_backbone"):
             supervisor.supervise(**QUIET)
         assert supervisor.train_state.step == 2
     with pytest.raises(ConfigurationError, match="the 8 images"):
@@ -149,7 +149,7 @@ def test_other_images_than_those_of_the_head_are_refused() -> None:
         make(pictures(11), n_classes=5).load("store/test")
 
 
-def test_a_predictor_of_ones_own() -> None:
+def test_custom_predictor() -> None:
     supervisor = make(pictures(8), predictor=nn.Linear(32, 8)).supervise(**QUIET)
     assert isinstance(supervisor.get_predictor(), nn.Linear)
     loaded = super_selfish.load("store/test", backbone=SmallResNet(width=4), predictor=nn.Linear(32, 8))
@@ -162,7 +162,7 @@ def test_a_predictor_of_ones_own() -> None:
     assert net(torch.rand(2, 3, 32, 32)).shape == (2, 3)
 
 
-def test_a_loss_and_transformations_of_ones_own() -> None:
+def test_custom_loss_and_transformations() -> None:
     calls = []
 
     def smooth(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -177,7 +177,7 @@ def test_a_loss_and_transformations_of_ones_own() -> None:
     make(images, transformations=lambda image: image.rotate(45)).supervise(**QUIET)
     small = {"transformations": MoCoTransform(size=48)}
     make(images, **small).supervise(**QUIET)  # the features of this backbone do not depend on the size
-    with pytest.raises(ConfigurationError, match=r"Expected: 32×32×3. Received: 48×48×3.*has to keep the size"):
+    with pytest.raises(ConfigurationError, match=r"Expected: 32×32×3. Received: 48×48×3.*must keep the size"):
         make(images, **small, backbone=nn.Conv2d(3, 2, 8, stride=8)).supervise(**QUIET)
 
 
@@ -192,13 +192,13 @@ def test_any_channels(channels: int) -> None:
     "arguments",
     [{"n_classes": 1}, {"n_trans": 0}, {"max_elms": 1.5}, {"p": -0.1}, {"class_seed": "a"}, {"transformations": 3}],
 )
-def test_arguments_out_of_range(arguments: dict[str, Any]) -> None:
+def test_arguments_out_of_range_raise(arguments: dict[str, Any]) -> None:
     for dataset in (None, pictures(4)):
         with pytest.raises(ConfigurationError, match=rf"`{next(iter(arguments))}` is out of range.*Expected"):
             make(dataset, **arguments)
 
 
-def test_the_picture_of_the_exercise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preview(monkeypatch: pytest.MonkeyPatch) -> None:
     from super_selfish.engine import previews
 
     images = pictures(12)
@@ -211,7 +211,7 @@ def test_the_picture_of_the_exercise(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(before.rows[1][0].image, images[chosen[1]])
     assert len({panel.image.tobytes() for row in before.rows for panel in row}) > 12
     assert all(panel.right is None for row in before.rows for panel in row)
-    assert "right (by chance" not in before.note
+    assert "Accuracy" not in before.note
     supervisor.supervise(**QUIET)
     always = torch.full((12, 9), 0.0)
     always[:, 4] = 1.0
@@ -224,11 +224,11 @@ def test_the_picture_of_the_exercise(monkeypatch: pytest.MonkeyPatch) -> None:
         [None, *[False] * 4],
     ]
     assert after.rows[0][1].caption == f"image {chosen[1]}"
-    assert "4 of 12 right (by chance 1 in 9)" in after.note
+    assert "4 of 12 (chance level: 1 in 9)" in after.note
     other = previews.preview(supervisor, pictures(5, seed=9), 2)
     assert [len(row) for row in other.rows] == [5, 5]
     assert all(panel.right is None for row in other.rows for panel in row)
-    assert "No answers" in other.note
+    assert "No predictions" in other.note
     assert supervisor._shown is None
     loaded = make(n_classes=9).load("store/test")
-    assert "No answers" in previews.preview(loaded, pictures(5), 2).note
+    assert "No predictions" in previews.preview(loaded, pictures(5), 2).note

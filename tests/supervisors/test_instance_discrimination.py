@@ -1,4 +1,4 @@
-"""Instance Discrimination: what its loss is, and what its bank holds."""
+"""Instance Discrimination: loss and memory bank."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_loss_and_gradient_equal_a_naive_loop() -> None:
 
 @pytest.mark.parametrize("n", [0, 5, 22, 23, 500])
 @pytest.mark.parametrize("shared", [True, False])
-def test_own_row_never_among_the_negatives(n: int, shared: bool) -> None:
+def test_own_entry_is_never_a_negative(n: int, shared: bool) -> None:
     supervisor = small(pictures(), embedding_size=24, n=n, t=1.0, shared_negatives=shared)
     supervisor.memory.memory = torch.eye(24)
     indices = torch.arange(24)
@@ -123,7 +123,7 @@ def test_the_bank_has_no_gradient_and_changes_only_where_images_were_seen() -> N
     assert all(not torch.equal(a, b) for a, b in zip(weights, supervisor.model.parameters(), strict=True))
 
 
-def test_the_row_is_the_mean_of_the_old_and_the_code() -> None:
+def test_entry_is_the_mean_of_old_and_new_embedding() -> None:
     supervisor = small(pictures(8), memory_m=0.25)
     before = supervisor.memory.memory.clone()
     embeddings: list[Tensor] = []
@@ -187,7 +187,7 @@ def test_indices_are_those_of_the_images_given(caplog: pytest.LogCaptureFixture)
     assert len(supervisor.memory) == 18
 
 
-def test_a_bank_of_other_images_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
+def test_bank_of_other_images_is_reinitialised(caplog: pytest.LogCaptureFixture) -> None:
     small(pictures(24)).supervise(**RUN)
     with caplog.at_level(logging.WARNING):
         other = small(pictures(16)).supervise(**{**RUN, "pretrained": True})
@@ -225,19 +225,19 @@ def test_a_users_own_views_and_data_set() -> None:
         ({"embedding_size": 7, "predictor": nn.Sequential(nn.Flatten(), nn.Linear(16, 8))}, "7"),
     ],
 )
-def test_arguments_that_cannot_work(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_raise(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(pictures(), **arguments)
 
 
-def test_items_without_an_index_are_refused_before_training() -> None:
+def test_items_without_index_raise_before_training() -> None:
     plain: Callable[[Any], Any] = lambda images: AugmentationDataset(images, MoCoTransform())  # noqa: E731
-    with pytest.raises(ValueError, match="items that end in the index of the image, from 0 to 23"):
+    with pytest.raises(ValueError, match="index of the image, 0 to 23"):
         small(pictures(), data_augmentation=plain).supervise(**RUN)
 
 
 @pytest.mark.parametrize("index", [lambda i: i % 3, lambda i: i + 1, lambda i: float(i)])
-def test_what_is_no_index_of_the_image_is_refused_before_training(index: Callable[[int], Any]) -> None:
+def test_wrong_index_raises_before_training(index: Callable[[int], Any]) -> None:
     class Own:
         def __len__(self) -> int:
             return 24
@@ -245,12 +245,12 @@ def test_what_is_no_index_of_the_image_is_refused_before_training(index: Callabl
         def __getitem__(self, item: int) -> Any:
             return torch.rand(3, 32, 32), index(item)
 
-    with pytest.raises(ValueError, match="The bank has to know which image an item is of"):
+    with pytest.raises(ValueError, match="index of the image"):
         small(pictures(), data_augmentation=lambda _: Own()).supervise(**RUN)
 
 
 @pytest.mark.parametrize("others", [16, 24])
-def test_nothing_of_other_images_is_kept(others: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_entries_of_other_images_are_discarded(others: int, caplog: pytest.LogCaptureFixture) -> None:
     first = small(pictures(24), loss_type="nce", n=5).supervise(**RUN)
     images = 255 - pictures(others)
     other = small(images, loss_type="nce", n=5, bank_init="forward" if others == 24 else "random")
@@ -261,19 +261,19 @@ def test_nothing_of_other_images_is_kept(others: int, caplog: pytest.LogCaptureF
     assert constant == first.constants[0].log_z.item()
     with caplog.at_level(logging.WARNING):
         other.supervise(**RUN)
-    assert f"The bank was of 24 other images, and begins anew with {others}" in caplog.text
+    assert f"reinitialised for {others} images" in caplog.text
     assert other.constants[0].log_z.item() != constant
     caplog.clear()
     other.supervise(**RUN)
-    assert "begins anew with" not in caplog.text
+    assert "reinitialised" not in caplog.text
 
 
-def test_the_same_images_keep_their_rows(caplog: pytest.LogCaptureFixture) -> None:
+def test_same_images_keep_their_entries(caplog: pytest.LogCaptureFixture) -> None:
     first = small(pictures(24)).supervise(**RUN)
     again = small(pictures(24)).load("store/test")
     with caplog.at_level(logging.WARNING):
         again.supervise(**{**RUN, "lr": 1e-9, "optimizer": torch.optim.SGD})
-    assert "begins anew with" not in caplog.text
+    assert "reinitialised" not in caplog.text
     assert (again.memory.memory * first.memory.memory).sum(dim=1).mean() > 0.5
 
 
@@ -296,7 +296,7 @@ def test_own_views_are_missed_when_a_file_is_trained_on(caplog: pytest.LogCaptur
     assert "custom views" in caplog.text
 
 
-def test_what_the_preview_shows() -> None:
+def test_preview_captions() -> None:
     supervisor = small(pictures())
     before = supervisor.preview(count=3)
     assert [text for text in words(before) if "its image" in text] == ["its image"] * 3

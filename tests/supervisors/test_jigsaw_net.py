@@ -30,7 +30,7 @@ def make(dataset: Any = None, **arguments: Any) -> JigsawNetSupervisor:
     return JigsawNetSupervisor(dataset, **arguments)
 
 
-def test_the_first_loss_is_that_of_a_guess() -> None:
+def test_initial_loss_is_at_chance_level() -> None:
     for arguments in ({}, {"crops": 3, "total_perms": 100}, {"total_perms": 4}):
         supervisor = make(pictures(), **arguments)
         last = supervisor.model.predictor.layers[-1]
@@ -75,7 +75,7 @@ def test_the_default_networks() -> None:
     assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in supervisor.modules())
 
 
-def test_the_head_fits_the_puzzle_where_that_is_smaller_than_the_images() -> None:
+def test_head_fits_shuffled_images_smaller_than_the_images() -> None:
     supervisor = JigsawNetSupervisor(
         pictures(4, 64, 97), crops=3, total_perms=72, backbone=nn.Conv2d(3, 2, 8, stride=8)
     )
@@ -88,7 +88,7 @@ def test_the_head_fits_the_puzzle_where_that_is_smaller_than_the_images() -> Non
     assert super_selfish.load("store/test", backbone=nn.Conv2d(3, 2, 8, stride=8)).input_size == (63, 96)
 
 
-def test_puzzles_are_not_scaled_again() -> None:
+def test_shuffled_images_are_not_normalised_again() -> None:
     for normalize in (None, "dataset"):
         puzzles, _ = preview_batch(make(pictures(), normalize=normalize), None, 4)
         cells = puzzles.unfold(2, 16, 16).unfold(3, 16, 16)
@@ -101,7 +101,7 @@ def test_puzzles_are_not_scaled_again() -> None:
     assert abs(float(shifted.mean())) < 0.5
 
 
-def test_a_table_of_ones_own(tmp_path: Path) -> None:
+def test_custom_table(tmp_path: Path) -> None:
     table = permutation_table(3, 504)[100:110]
     np.save(tmp_path / "table.npy", table)
     supervisor = make(pictures(), jigsaw_path=tmp_path / "table.npy", crops=3, total_perms=10)
@@ -115,7 +115,7 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         make(pictures(), jigsaw_path=tmp_path / "table.npy", crops=3, total_perms=10)
 
 
-def test_recipes_and_switches_reach_the_puzzles() -> None:
+def test_transforms_and_options_are_applied() -> None:
     plain = {"transformations": JigsawTransform(jitter_p=0, grey=0), "chroma_jitter": 0, "chroma_project": 0.0}
     supervisor = make(pictures(), grey=1.0, normed=False, crop_size=(12, 13), n_perms_per_image=3, **plain)
     puzzles, _ = preview_batch(supervisor, None, 4)
@@ -131,7 +131,7 @@ def test_recipes_and_switches_reach_the_puzzles() -> None:
     }
 
 
-def test_the_picture_of_the_exercise() -> None:
+def test_preview() -> None:
     for crops, captions in ((2, 4), (3, 9), (4, 0)):
         supervisor = make(pictures(8, 64, 64), crops=crops)
         shown = preview(supervisor, None, 3)
@@ -143,11 +143,11 @@ def test_the_picture_of_the_exercise() -> None:
     supervisor.supervise(epochs=1, batch_size=4, **QUIET)
     shown = preview(supervisor, None, 3)
     assert [len(row) for row in shown.rows] == [3] * 3
-    assert all(row[2].caption.startswith("answer: ") and row[2].right is not None for row in shown.rows)
-    assert sum(bool(row[2].right) for row in shown.rows) == int(shown.note.split("right ")[-1].split()[0])
+    assert all(row[2].caption.startswith("predicted: ") and row[2].right is not None for row in shown.rows)
+    assert sum(bool(row[2].right) for row in shown.rows) == int(shown.note.split("Accuracy: ")[-1].split()[0])
 
 
-def test_a_right_answer_lays_the_image_right() -> None:
+def test_correct_prediction_restores_the_image() -> None:
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8).repeat(2, axis=0)
     supervisor = make(image, total_perms=2, n_perms_per_image=1).supervise(epochs=1, batch_size=2, **QUIET)
     bias = supervisor.model.predictor.layers[-1].bias
@@ -157,11 +157,11 @@ def test_a_right_answer_lays_the_image_right() -> None:
         bias.copy_(torch.eye(2)[row])
     told = preview(supervisor, None, 1).rows[0]
     assert torch.equal(told[1].image, told[2].image)
-    assert told[2] == (told[2].image, "answer: right", True)
+    assert told[2] == (told[2].image, "predicted: correct", True)
     with torch.no_grad():
         bias.neg_()
     told = preview(supervisor, None, 1).rows[0]
-    assert told[2].caption == "answer: 0 of 4 tiles\nin place"
+    assert told[2].caption == "predicted: 0 of 4 tiles\nin place"
     assert told[2].right is False
     assert not torch.equal(told[1].image, told[2].image)
 
@@ -170,20 +170,20 @@ def test_a_right_answer_lays_the_image_right() -> None:
     ("arguments", "message"),
     [
         ({"crops": 1}, r"`crops` is out of range.*3 makes 3 × 3"),
-        ({"total_perms": 25}, r"`total_perms` is out of range. Expected: at most 24, the orders of 4 tiles"),
-        ({"crop_size": 16}, r"as large as their tiles.*Received: crop_size=16. Set crop_size=\(14, 14\)"),
+        ({"total_perms": 25}, r"`total_perms` is out of range. Expected: at most 24"),
+        ({"crop_size": 16}, r"crops.*Received: crop_size=16. Set crop_size=\(14, 14\)"),
         ({"crops": 9, "total_perms": 24}, r"too small for 9×9 tiles.*Set crops=8"),
         ({"grey": 1.5}, "`grey` is out of range"),
-        ({"transformations": 3}, "`views` make a view"),
+        ({"transformations": 3}, "`views`"),
         ({"predictor": Classification([512, 25])}, r"Expected: outputs of shape \(batch, 24\)"),
     ],
 )
-def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_raise(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make(pictures(), **arguments)
 
 
-def test_too_many_orders_are_told_without_images_too() -> None:
+def test_too_many_permutations_raise_without_images() -> None:
     with pytest.raises(ConfigurationError, match="at most 24"):
         make(total_perms=100)
     assert make(total_perms=100, crops=3).total_perms == 100

@@ -207,12 +207,12 @@ def test_the_head_is_the_one_of_the_paper_without_batch_norm() -> None:
     ("argument", "value"),
     [("t", 0.0), ("K", 0), ("m", 1.1), ("queue_size", -1), ("bn_splits", 0), ("bn_splits", "no"), ("views", 3)],
 )
-def test_arguments_out_of_range(argument: str, value: Any) -> None:
+def test_arguments_out_of_range_raise(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`{argument}`"):
         make(**{argument: value})
 
 
-def test_views_of_ones_own() -> None:
+def test_custom_views() -> None:
     for views in (
         BYOLTransform(),
         (MoCoTransform(), v2.RandomHorizontalFlip()),
@@ -256,7 +256,7 @@ def test_views_of_another_size_have_to_be_announced() -> None:
     assert loaded.model.predictor.layers[0].in_features == 4 * 4 * 4
 
 
-def test_a_predictor_of_ones_own_has_to_give_the_embedding() -> None:
+def test_custom_predictor_must_return_embeddings() -> None:
     with pytest.raises(ValueError, match=r"\(batch, 128\)"):
         make(predictor=Classification([32, 10]))
 

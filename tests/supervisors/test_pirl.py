@@ -103,7 +103,7 @@ def test_no_gradient_where_there_is_no_weight() -> None:
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.5, 1.0])
-def test_the_bank_takes_images_and_no_puzzles_after_the_update(lam: float) -> None:
+def test_bank_stores_embeddings_of_images_after_the_update(lam: float) -> None:
     supervisor = make(pictures(), lam=lam, memory_m=0.5)
     before = supervisor.memory.memory.clone()
     data = images, _, indices = batch((5, 0, 3))
@@ -121,7 +121,7 @@ def test_the_bank_takes_images_and_no_puzzles_after_the_update(lam: float) -> No
 
 
 @pytest.mark.parametrize("shared_negatives", [True, False])
-def test_the_own_row_is_never_a_negative(shared_negatives: bool) -> None:
+def test_own_entry_is_never_a_negative(shared_negatives: bool) -> None:
     """The own row is the anchor, the others are its opposite: one more of its kind would double the choices."""
     supervisor = make(pictures(), shared_negatives=shared_negatives, n=3, t=0.05, lam=0.5)
     anchor = F.normalize(torch.randn(1, 128))
@@ -170,7 +170,7 @@ def test_stored_and_loaded_with_both_heads_and_the_bank() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (97, 130), (225, 225)])
 @pytest.mark.parametrize("backbone", [nn.Sequential(nn.Conv2d(3, 2, 5, 8), nn.Flatten()), nn.Conv2d(3, 2, 5, 8)])
-def test_puzzles_fit_the_head_at_any_size(height: int, width: int, backbone: nn.Module) -> None:
+def test_shuffled_patches_fit_the_head_at_any_size(height: int, width: int, backbone: nn.Module) -> None:
     supervisor = make(pictures(4, height, width), backbone=backbone)
     image, puzzle, index = supervisor.dataset[3]
     assert image.shape == puzzle.shape == (3, height, width)
@@ -184,7 +184,7 @@ def test_any_number_of_channels(channels: int) -> None:
     assert np.isfinite(supervisor.history[-1]["loss"])
 
 
-def test_views_of_ones_own() -> None:
+def test_custom_views() -> None:
     for arguments in (
         {"views": MoCoTransform()},
         {"views": (PIRLImageTransform(), v2.RandomRotation((90, 90)))},
@@ -250,7 +250,7 @@ def test_noise_contrastive_estimation_trains() -> None:
         ("views", (MoCoTransform(),)),
     ],
 )
-def test_arguments_out_of_range(argument: str, value: Any) -> None:
+def test_arguments_out_of_range_raise(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match="`views`" if argument == "patch_views" else f"`{argument}`"):
         make(**{argument: value})
 
@@ -271,7 +271,7 @@ def test_heads_of_one_layer(backbone: nn.Module) -> None:
     assert supervisor._forward(batch()).isfinite()
 
 
-def test_a_picture_of_images_and_puzzles() -> None:
+def test_preview_of_images_and_shuffled_patches() -> None:
     supervisor = make(pictures()).eval()
     before = supervisor._preview(batch())
     supervisor.train_state.step = 1
@@ -279,7 +279,7 @@ def test_a_picture_of_images_and_puzzles() -> None:
     for shown in (before, after):
         assert shown.title.endswith("?")
         assert [len(row) for row in shown.rows] == [4] * 4
-    assert [panel.caption for panel in before.rows[0]] == ["image view", "its puzzle"] + ["another's puzzle"] * 2
+    assert [panel.caption for panel in before.rows[0]] == ["image view", "its patches"] + ["another's patches"] * 2
     assert "cosine" in after.note.lower()
     images, puzzles, _ = batch()
     f, g = (

@@ -31,7 +31,7 @@ def make(dataset: Any = None, **arguments: Any) -> RotateNetSupervisor:
     return RotateNetSupervisor(dataset, **arguments)
 
 
-def test_the_first_loss_is_that_of_a_guess() -> None:
+def test_initial_loss_is_at_chance_level() -> None:
     for rotations in ((0, 90, 180, -90), (0, 180), (0, 120, 240)):
         supervisor = make(pictures(), rotations=rotations)
         nn.init.zeros_(supervisor.model.predictor.layers[-1].weight)
@@ -99,7 +99,7 @@ def test_heads_behind_non_square_images_fit() -> None:
     assert CombinedNet(supervisor.get_backbone(), nn.Linear(supervisor.feature_dim, 3))(images).shape == (2, 3)
 
 
-def test_a_loss_of_ones_own() -> None:
+def test_custom_loss() -> None:
     calls = []
 
     def smooth(logits: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
@@ -110,7 +110,7 @@ def test_a_loss_of_ones_own() -> None:
     assert calls == [((8, 4), [0, 1, 2, 3] * 2)] * 2
 
 
-def test_a_predictor_of_ones_own() -> None:
+def test_custom_predictor() -> None:
     supervisor = make(pictures(4), predictor=nn.Linear(32, 4)).supervise(epochs=1, batch_size=2, **QUIET)
     assert isinstance(supervisor.get_predictor(), nn.Linear)
     with pytest.raises(ConfigurationError, match=r"Expected: outputs of shape \(batch, 4\)"):
@@ -138,7 +138,7 @@ def test_a_predictor_of_ones_own() -> None:
         ({"callbacks": [print]}, "`callbacks` must be"),
     ],
 )
-def test_bad_settings_are_told_before_training(arguments: dict[str, Any], message: str, tmp_path: Any) -> None:
+def test_invalid_settings_raise_before_training(arguments: dict[str, Any], message: str, tmp_path: Any) -> None:
     (tmp_path / "taken").write_text("a file")
     supervisor = make(pictures(4))
     with pytest.raises(ConfigurationError) as caught:
@@ -153,11 +153,11 @@ def test_bad_settings_are_told_before_training(arguments: dict[str, Any], messag
     [{"crop": (0, 1)}, {"crop": (0.5, 0.2)}, {"crop": 0.5}, {"crop": (0.5, 2)}, {"flip": 2}, {"flip": "yes"}],
 )
 def test_crop_and_flip_are_checked(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match=r"`(crop|flip)` is no .*Expected.*Received: (crop|flip)="):
+    with pytest.raises(ConfigurationError, match=r"`(crop|flip)` is not .*Expected.*Received: (crop|flip)="):
         make(pictures(4), **arguments)
 
 
-def test_no_images_are_told() -> None:
+def test_missing_images_raise() -> None:
     with pytest.raises(ConfigurationError, match=r"There are no images to train on.*Received: dataset=None"):
         make().supervise(**QUIET)
     with pytest.raises(DataError, match="at least 2"):
@@ -212,7 +212,7 @@ def test_images_that_are_not_finite_can_be_skipped() -> None:
     assert list(supervisor.skipped) == [3]
 
 
-def test_steps_that_need_an_argument_are_told_before_training() -> None:
+def test_schedulers_that_need_an_argument_raise_before_training() -> None:
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
     for arguments in ({"lr_scheduler": plateau}, {"optimizer": lambda p, lr: torch.optim.LBFGS(list(p), lr=lr)}):
         supervisor = make(pictures(4))
@@ -221,7 +221,7 @@ def test_steps_that_need_an_argument_are_told_before_training() -> None:
         assert supervisor.train_state.step == 0
 
 
-def test_a_class_of_ones_own_is_not_forgotten_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+def test_custom_subclass_is_not_dropped_silently(caplog: pytest.LogCaptureFixture) -> None:
     class Mine(RotateNetSupervisor):
         pass
 

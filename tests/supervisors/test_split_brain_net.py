@@ -43,7 +43,7 @@ def batch(supervisor: SplitBrainNetSupervisor, count: int = 3) -> tuple[Tensor, 
     return torch.stack(lab), torch.stack(classes)
 
 
-def test_the_first_loss_is_that_of_a_guess() -> None:
+def test_initial_loss_is_at_chance_level() -> None:
     for arguments, counts in (({}, (50, 100)), ({"l_step": 10, "ab_step": 64}, (10, 16))):
         supervisor = make(pictures(), **arguments)
         for decoder in supervisor.model.predictor.decoders:
@@ -83,7 +83,7 @@ def test_each_decoder_learns_from_its_own_classes() -> None:
     F.cross_entropy(lightness, classes[:, 0]).backward()
     moved = {name for name, parameter in supervisor.model.named_parameters() if parameter.grad.any()}
     kinds = {".".join(name.split(".")[1:3]) for name in moved if not name.startswith("predictor")}
-    assert kinds == {"stems.1", "branches.1"}, "lightness is told by the half that sees colours"
+    assert kinds == {"stems.1", "branches.1"}, "lightness is predicted by the half that sees colours"
 
 
 def test_the_loss_and_its_gradient_equal_a_naive_loop() -> None:
@@ -167,7 +167,7 @@ def test_the_default_networks() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_networks_of_ones_own(channels: int) -> None:
+def test_custom_networks(channels: int) -> None:
     given = SmallResNet(channels, width=4)
     supervisor = make(pictures(4), backbone=given).supervise(epochs=1, batch_size=2, **QUIET)
     assert [stem.out_channels for stem in supervisor.model.backbone.stems] == [channels, channels]
@@ -189,7 +189,7 @@ def test_a_backbone_in_two_halves_is_taken_as_it_is() -> None:
         make(backbone=3)
 
 
-def test_a_predictor_that_is_not_crossed_is_refused() -> None:
+def test_predictor_that_is_not_crossed_raises() -> None:
     good = GroupedUpsampling([32, 8], out_resolution=None, sources=(1, 0))
     assert make(predictor=good).model.predictor is good
     with pytest.raises(ConfigurationError, match=r"predicts lightness from the half that sees lightness.*sources"):
@@ -202,7 +202,7 @@ def test_a_predictor_that_is_not_crossed_is_refused() -> None:
         make(predictor=Upsampling([64, 149], out_resolution=None))
 
 
-def test_images_that_do_not_fit_are_refused() -> None:
+def test_incompatible_images_raise() -> None:
     grey = pictures(4, channels=1)
     with pytest.raises(ConfigurationError, match=r"Expected: RGB images\. Received: 1 channel\..*channels=3"):
         make(grey)
@@ -215,7 +215,7 @@ def test_images_that_do_not_fit_are_refused() -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"l_step": 0}, {"ab_step": None}, {"b_offset": "1"}, {"target_size": (1, 2, 3)}])
-def test_bad_arguments(arguments: dict[str, Any]) -> None:
+def test_invalid_arguments_raise(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=f"`{next(iter(arguments))}` is out of range. Expected: "):
         make(pictures(4), **arguments)
 
@@ -231,16 +231,16 @@ def test_sizes_and_steps_are_stored() -> None:
 def test_the_preview() -> None:
     supervisor = make(pictures(4))
     before = supervisor._preview(batch(supervisor))
-    assert [panel.caption for panel in before.rows[0]] == ["the image", "one half sees L", "the other a, b"]
+    assert [panel.caption for panel in before.rows[0]] == ["image", "lightness L", "colours a, b"]
     assert len(before.rows) == 3
     assert "cross entropy" not in before.note
     assert torch.allclose(before.rows[2][0].image, torch.from_numpy(pictures()[2]).permute(2, 0, 1) / 255, atol=1e-4)
     supervisor.supervise(epochs=1, batch_size=4, **QUIET)
     with torch.no_grad():
         after = supervisor._preview(batch(supervisor))
-    assert [panel.caption for panel in after.rows[0]][3:] == ["a, b told from L", "L told from a, b"]
-    assert "blind guess 3.91" in after.note
-    assert "blind guess 4.61" in after.note
+    assert [panel.caption for panel in after.rows[0]][3:] == ["a, b predicted from L", "L predicted from a, b"]
+    assert "chance level: 3.91" in after.note
+    assert "chance level: 4.61" in after.note
     for panel in (panel for row in after.rows for panel in row):
         assert 0 <= panel.image.min() <= panel.image.max() <= 1
         assert panel.image.shape[-2:] == (32, 32)
