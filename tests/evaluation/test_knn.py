@@ -104,7 +104,7 @@ def test_protocol_names_what_was_done(cloud):
         "kNN: k=20, t=0.07, cosine, 60 train / 30 test images, 6 features"
     )
     assert knn(x, y, k=200).protocol == (
-        "kNN: k=89 (all; asked for 200), t=0.07, cosine, leave-one-out over 90 images, 6 features"
+        "kNN: k=89 (all; 200 requested), t=0.07, cosine, leave-one-out over 90 images, 6 features"
     )
     assert "leave-one-group-out over 90 images in 9 groups" in knn(x, y, groups=np.arange(90) // 10).protocol
 

@@ -36,7 +36,7 @@ def strength(score):
 @pytest.mark.parametrize("rotated", [True, False])
 def test_equals_scikit_learn(count, dim, l2, rotated, monkeypatch):
     if not rotated:
-        monkeypatch.setattr(linear, "_ROTATED", 0)
+        monkeypatch.setattr(linear, "_MAX_DECOMPOSED", 0)
     x, y = clouds(count, dim)
     test_x, test_y = clouds(500, dim, seed=1)
     mean, deviation = x.astype(np.float64).mean(0), x.astype(np.float64).std(0)

@@ -192,7 +192,7 @@ def test_bank_of_other_images_is_reinitialised(caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.WARNING):
         other = small(pictures(16)).supervise(**{**RUN, "pretrained": True})
     assert len(other.memory) == 16
-    assert "The bank was of 24 other images, and begins anew with 16" in caplog.text
+    assert "reinitialised" in caplog.text
 
 
 def test_more_negatives_than_images_are_reported(caplog: pytest.LogCaptureFixture) -> None:
@@ -219,7 +219,7 @@ def test_a_users_own_views_and_data_set() -> None:
         ({"proximal": -1.0}, "proximal"),
         ({"loss_type": "ce"}, "info_nce"),
         ({"bank_init": "zero"}, "forward"),
-        ({"loss_type": "nce", "loss": nn.CrossEntropyLoss()}, "None where loss_type"),
+        ({"loss_type": "nce", "loss": nn.CrossEntropyLoss()}, "`loss`"),
         ({"embedding_size": 0}, "embedding_size"),
         ({"views": MoCoTransform(), "data_augmentation": lambda images: images}, "either `views` or"),
         ({"embedding_size": 7, "predictor": nn.Sequential(nn.Flatten(), nn.Linear(16, 8))}, "7"),
