@@ -1,1 +1,1 @@
-"""Many images: where they come from, what size and scale they get, and what is kept on disk."""
+"""Image data sets: sources, preprocessing and caching."""

@@ -1,4 +1,4 @@
-"""Images in files: a folder, or a list of paths."""
+"""Data sets of image files: a folder, or a list of paths."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from super_selfish.images.formats import EXTENSIONS
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import DROP_ALPHA, AlphaRule, Decoded, Header, printable
 
-_SAMPLED, _SAMPLE = 64, 1024  # files and bytes of them that tell whether contents are the same
-_SIZES_UP_TO = 20_000  # asking for the size of a file takes longer than reading its name
+_SAMPLED, _SAMPLE = 64, 1024  # number of files, and of bytes of each, that are compared to detect changed content
+_SIZES_UP_TO = 20_000  # number of files; reading the size of a file takes longer than reading its name
 
 _reported: set[tuple[str, str]] = set()
 
@@ -35,10 +35,10 @@ class FileSource(ImageSource):
     """Images in files below one folder.
 
     Args:
-        root: The folder that relative paths start from; empty for the working folder.
-        paths: The files.
-        max_pixels: The largest image that is decoded.
-        groups: The class folders, if the paths are sorted and lie in such.
+        root: Folder that relative paths start from; empty for the working directory.
+        paths: Paths of the files.
+        max_pixels: Maximum number of pixels of an image.
+        groups: Class folders, if the paths are sorted and each image lies in one.
     """
 
     kind = "files"
@@ -60,7 +60,7 @@ class FileSource(ImageSource):
         return len(self.paths)
 
     def path(self, index: int) -> str:
-        """Where file ``index`` is; undecodable bytes as surrogates, as everywhere in Python."""
+        """Return the path of file ``index``; undecodable bytes become surrogate escapes."""
         return os.path.join(self.root, os.fsdecode(self.paths[index]))  # noqa: PTH118  (an empty root)
 
     def read(self, index: int) -> Image:
@@ -68,28 +68,28 @@ class FileSource(ImageSource):
         return self.load(index).image
 
     def item(self, index: int) -> tuple[Image, int | None]:
-        """Image and label of file ``index``."""
+        """Return the image and label of file ``index``."""
         image, label, _ = self.load(index)
         return image, label
 
     def load(self, index: int) -> Loaded:
-        """Decode file ``index``, with the pixels that it declares to hold no data."""
+        """Decode file ``index``, with the mask of pixels that it declares as no data."""
         found = image_files.load(self.path(index), self.max_pixels, cover=self._cover, alpha=self._alpha)
         return self._loaded(index, found)
 
     def examine(self, index: int) -> tuple[Loaded, list[str]]:
-        """Decode file ``index``, and collect what decoders report about it; in one thread at a time."""
+        """Decode file ``index``, and collect the messages of the decoder; not thread-safe."""
         found, messages = image_files.examine(self.path(index), self.max_pixels, self._cover, self._alpha)
         return self._loaded(index, found._replace(notes=())), messages
 
     def header(self, index: int) -> Header:
-        """What file ``index`` holds, from its first bytes."""
+        """Return the shape and dtype of file ``index``, from its header."""
         found = image_files.contents(self.path(index), self.max_pixels, alpha=self._alpha)
         self._warn_of(self._printable(index), found.header.channels, found.alpha, found.left_out, found.notes)
         return found.header
 
     def with_alpha(self, rule: AlphaRule) -> FileSource:
-        """The same files with another rule for alpha channels."""
+        """Return the same files with another rule for alpha channels."""
         other = copy.copy(self)
         other._alpha = rule
         return other
@@ -104,25 +104,25 @@ class FileSource(ImageSource):
         return printable(self.name(index))
 
     def covering(self, resolution: tuple[int, int]) -> FileSource:
-        """The same files; a JPEG is decoded at reduced scale where that still covers the resolution."""
+        """Return the same files; JPEG files are decoded at reduced scale if that still covers ``resolution``."""
         other = copy.copy(self)
         other._cover = resolution
         return other
 
     def name(self, index: int) -> str:
-        """The path of file ``index``: relative to a folder, as given in a list or table."""
+        """Return the path of file ``index``: relative to the folder, or as given in the list or table."""
         return os.fsdecode(self.paths[index])
 
     def label(self, index: int) -> int | None:
-        """The number of the class folder or of the table's label, if there is one."""
+        """Return the label of file ``index`` from its class folder or the table; None if it has none."""
         if self._groups is None or self._labels is not None:
             return super().label(index)
         return self._groups.numbers[bisect.bisect_right(self._groups.starts, index) - 1]
 
     def fingerprint(self) -> dict[str, int | str]:
-        """A hash of names and sizes; of names only beyond 20,000 files (``"content"`` says which).
+        """Return a hash of names and sizes, or of names only for more than 20,000 files (see ``"content"``).
 
-        Names are relative to the folder that all files share, so that moving that folder changes nothing.
+        Names are relative to the common parent folder of all files; the hash does not change if this folder is moved.
         """
         paths = list(self.paths)
         shared = 0 if self.root else _shared_folder(paths)
@@ -135,7 +135,7 @@ class FileSource(ImageSource):
         return {"kind": self.kind, "length": len(self), "sha256": digest.hexdigest(), "content": content}
 
     def keys(self) -> npt.NDArray[np.int64]:
-        """A hash of each file's name, relative to the folder that all share."""
+        """Return a hash of each file's name, relative to the common parent folder of all files."""
         if self._keys is None:
             paths = list(self.paths)
             shared = 0 if self.root else _shared_folder(paths)
@@ -144,7 +144,7 @@ class FileSource(ImageSource):
         return self._keys
 
     def stamp(self) -> str:
-        """A hash of the names, sizes and times of change of all files, and of some bytes of some of them."""
+        """Return a hash of the names, sizes and modification times of all files, and of parts of some files."""
         paths = list(self.paths)
         shared = 0 if self.root else _shared_folder(paths)
         digest = hashlib.sha256()
@@ -158,7 +158,7 @@ class FileSource(ImageSource):
 
 
 def _shared_folder(paths: list[bytes]) -> int:
-    """How many bytes the folder that all paths begin with takes, its slash included."""
+    """Return the length in bytes of the common parent folder of all paths, including the slash."""
     lowest, highest = min(paths), max(paths)
     same = next((place for place, (a, b) in enumerate(zip(lowest, highest, strict=False)) if a != b), len(lowest))
     return lowest.rfind(b"/", 0, same) + 1
@@ -173,18 +173,18 @@ def _size_and_time(path: str) -> tuple[int, int]:
 
 
 def open_folder(root: str, max_pixels: int) -> FileSource:
-    """All images below a folder; folders at its first level are classes if every image lies in one.
+    """Open all images below a folder; its subfolders are classes if every image lies in one.
 
     Raises:
-        DataError: If there are none.
+        DataError: If the folder contains no images.
     """
     index = index_folder(root)
     if not len(index.images):
         raise DataError(
             f"The folder `{printable(root)}` contains no images.",
-            expected=f"files ending in {', '.join(EXTENSIONS)}, at any depth",
-            received=describe_left_out(index.others).rstrip(".") or "no files that are not hidden",
-            fix="Give the folder above your images, or convert them to one of these formats.",
+            expected=f"files with an extension of {', '.join(EXTENSIONS)}, at any depth",
+            received=describe_left_out(index.others).rstrip(".") or "no files, or only hidden ones",
+            fix="Pass the folder that contains your images, or convert them to one of these formats.",
         )
     source = FileSource(root, index.images, max_pixels, class_folders(index.images))
     source.left_out = index.others
@@ -192,7 +192,7 @@ def open_folder(root: str, max_pixels: int) -> FileSource:
 
 
 def report_left_out(source: ImageSource) -> None:
-    """Log which files of a folder are not read, once a process: as a warning if some may have been meant as images."""
+    """Log once per process which files of a folder are not read; as a warning if some may be images."""
     text = describe_left_out(source.left_out)
     if not text or not isinstance(source, FileSource) or rank() != 0 or (source.root, text) in _reported:
         return
@@ -202,12 +202,12 @@ def report_left_out(source: ImageSource) -> None:
 
 
 def open_paths(paths: Sequence[str | os.PathLike[str]], max_pixels: int) -> FileSource:
-    """The listed files, in the order given."""
+    """Open the listed files, in the given order."""
     return FileSource("", Paths.of([os.fsencode(with_slashes("", path)) for path in paths]), max_pixels)
 
 
 def with_slashes(root: str, path: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """A path; one that Windows wrote, with slashes if there is no file with backslashes in its name."""
+    """Replace backslashes in a Windows path by slashes, unless a file with backslashes in its name exists."""
     if os.sep != "/" or not isinstance(path, str) or "\\" not in path or os.path.exists(os.path.join(root, path)):  # noqa: PTH110, PTH118
         return path
     return path.replace("\\", "/")

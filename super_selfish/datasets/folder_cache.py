@@ -1,7 +1,7 @@
-"""Remembering what a large folder contains.
+"""Cached file lists of large folders.
 
-A cached index is used only while every folder in it still has the time of change it had when it was read: creating,
-removing or renaming a file changes the time of its folder. The cache is a line, a JSON header and raw bytes.
+A cached index is valid as long as the modification time of every folder in it is unchanged: creating, removing or
+renaming a file changes the modification time of its folder. A cache file is a magic line, a JSON header and raw bytes.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from super_selfish.images.image_files import printable
 
 CACHED_FROM = 10_000
 _MAGIC = b"super_selfish index 2\n"
-_RACY_NS = 2_000_000_000  # file systems with coarse clocks (FAT: 2 s) give two changes the same time
+_RACY_NS = 2_000_000_000  # in ns; file systems with coarse clocks (FAT: 2 s) give two changes the same time
 
 logger = logging.getLogger("super_selfish")
 
 
 def cache_folder() -> Path:
-    """Where indexes are kept: SUPER_SELFISH_CACHE, else super_selfish under XDG_CACHE_HOME or ~/.cache."""
+    """Return the folder for indexes: SUPER_SELFISH_CACHE, else super_selfish below XDG_CACHE_HOME or ~/.cache."""
     if chosen := os.environ.get("SUPER_SELFISH_CACHE"):
         return Path(chosen) / "index"
     if base := os.environ.get("XDG_CACHE_HOME"):
@@ -38,7 +38,7 @@ def cache_folder() -> Path:
 
 
 def index_folder(root: str) -> Index:
-    """The images of a folder, from the cache if nothing has changed, else by a scan.
+    """List the images of a folder, from the cache if nothing has changed, else by a scan.
 
     Raises:
         DataError: If a folder cannot be read.
@@ -75,7 +75,7 @@ def _save(target: Path, root: str, index: Index) -> None:
             stream.write(_MAGIC + json.dumps(header).encode("ascii") + b"\n")
             stream.writelines(parts)
     except (CheckpointError, OSError) as error:
-        logger.info("The index of `%s` is not kept for the next time: %s", printable(root), error)
+        logger.info("The file list of `%s` is not cached: %s", printable(root), error)
 
 
 def _digest(parts: list[bytes]) -> str:
@@ -103,7 +103,7 @@ def _load(target: Path, root: str) -> Index | None:
         if not _unchanged(root, folders, times):
             return None
         return Index(images, folders, times, header["others"], header["started_ns"])
-    except (OSError, ValueError, KeyError, TypeError):  # missing, unreadable or damaged: look at the folder itself
+    except (OSError, ValueError, KeyError, TypeError):  # missing, unreadable or damaged: scan the folder
         return None
 
 

@@ -1,4 +1,4 @@
-"""Finding the images of a folder: fast, in a fixed order, and compact enough to hand to worker processes."""
+"""Listing the images of a folder: fast, in a fixed order, and compact enough to send to worker processes."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from super_selfish.images.formats import EXTENSIONS, HEAD, recognised
 from super_selfish.images.image_files import printable
 
 OWN = "written by super-selfish"
-"""What pictures are counted under that the library itself wrote."""
+"""Key under which figures written by this library are counted."""
 
 _ENDINGS = tuple(extension.encode() for extension in EXTENSIONS)
-_EXTENSION = re.compile(rb"\.[a-z][a-z0-9]{0,9}", re.IGNORECASE)  # others, such as .1 and .jpg_large, say nothing
-_PASSED_OVER = {  # folders of copies, thumbnails and deleted files, which operating systems and disk stations make
+_EXTENSION = re.compile(rb"\.[a-z][a-z0-9]{0,9}", re.IGNORECASE)  # others, such as .1 and .jpg_large, do not count
+_IGNORED = {  # folders of copies, thumbnails and deleted files that operating systems and NAS devices create
     *(b"__MACOSX", b"@eaDir", b"@Recycle", b"#recycle", b"$RECYCLE.BIN"),
     *(b"System Volume Information", b"lost+found"),
 }
-_CHECKPOINTS = b".ckpt"  # folders that training writes
-_COMPANIONS = {  # what is found beside images and never means one
+_CHECKPOINTS = b".ckpt"  # suffix of checkpoint folders
+_COMPANIONS = {  # extensions of files that are often stored with images, and are never images
     *(".txt", ".md", ".pdf", ".csv", ".tsv", ".json", ".xml", ".html", ".htm", ".yaml", ".yml", ".toml", ".ini"),
     *(".log", ".db", ".py", ".ipynb", ".sh", ".xmp", ".safetensors", ".lock", ".prev"),
 }
 
 
 class Paths:
-    """Many paths in one run of bytes: a million of them pickle as two objects.
+    """Many paths in one byte string, so that a million paths pickle as two objects.
 
     Args:
-        blob: All paths, one after the other.
-        offsets: int64, one more than there are paths; path i is ``blob[offsets[i]:offsets[i + 1]]``.
+        blob: All paths, concatenated.
+        offsets: int64 of length n + 1 for n paths; path i is ``blob[offsets[i]:offsets[i + 1]]``.
     """
 
     def __init__(self, blob: bytes, offsets: npt.NDArray[np.int64]) -> None:
@@ -49,7 +49,7 @@ class Paths:
 
     @classmethod
     def of(cls, paths: Iterable[bytes]) -> Paths:
-        """Pack paths in the order given."""
+        """Pack paths in the given order."""
         listed = paths if isinstance(paths, list) else list(paths)
         offsets = np.zeros(len(listed) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, listed), np.int64, len(listed)), out=offsets[1:])
@@ -60,40 +60,40 @@ class Paths:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> bytes:
-        """Path ``index``, counted from 0.
+        """Return path ``index``, counted from 0.
 
         Raises:
-            IndexError: If there is none.
+            IndexError: If the index is out of range.
         """
         if not 0 <= index < len(self):
-            raise IndexError(f"There are {len(self)} images; number {index} is not one of them.")
+            raise IndexError(f"Index {index} is out of range for {len(self)} images.")
         return self.blob[self.offsets[index] : self.offsets[index + 1]]
 
     def __iter__(self) -> Iterator[bytes]:
-        """All paths in order."""
+        """Iterate over all paths in order."""
         ends = self.offsets.tolist()
         return (self.blob[start:end] for start, end in itertools.pairwise(ends))
 
 
 class Index(NamedTuple):
-    """What a scan found: the images, sorted by their bytes, and every folder looked into with its time of change."""
+    """Result of a scan: the images, sorted bytewise, and the scanned folders with their modification times."""
 
     images: Paths  # relative to the root, with forward slashes
     folders: Paths
     changed: npt.NDArray[np.int64]  # st_mtime_ns of each folder, taken before it was read
-    others: dict[str, int]  # counts of what is left out: files by extension, folders by name with a slash
+    others: dict[str, int]  # counts of ignored files by extension, and of ignored folders by name with a slash
     started_ns: int
 
 
 def scan(root: str) -> Index:
-    """Look through a folder and all below it.
+    """Scan a folder recursively for images.
 
-    A file is an image by its extension; without one, by its first bytes. Names with a leading dot, pictures that the
-    library wrote and folders such as ``__MACOSX`` and ``@eaDir`` are passed over. Links to files and folders are
-    followed, unless a folder would contain itself.
+    Images are identified by the extension, and files without extension by their first bytes. Names with a leading dot,
+    figures written by this library, and folders such as ``__MACOSX`` and ``@eaDir`` are ignored. Symbolic links are
+    followed, except those that lead to a parent folder.
 
     Args:
-        root: The folder.
+        root: Path of the folder.
 
     Raises:
         DataError: If a folder cannot be read.
@@ -117,7 +117,7 @@ def scan(root: str) -> Index:
         except OSError as error:
             raise DataError(
                 f"The folder `{printable(full)}` cannot be read: {error.strerror or error}.",
-                fix="Make it readable, or give a folder that does not contain it.",
+                fix="Make it readable, or pass a folder that does not contain it.",
             ) from error
         folders.append(folder)
         changed.append(status.st_mtime_ns)
@@ -128,7 +128,7 @@ def scan(root: str) -> Index:
 
 
 def _list(full: bytes, prefix: bytes, images: list[bytes], others: collections.Counter[str]) -> list[bytes]:
-    """Read one folder: its images go to ``images``, other files are counted, the folders in it are returned."""
+    """Read one folder: append its images to ``images``, count other files, and return its subfolders."""
     below: list[bytes] = []
     found: list[bytes] = []
     has_list = False
@@ -146,18 +146,18 @@ def _list(full: bytes, prefix: bytes, images: list[bytes], others: collections.C
                     found.append(name)
                 else:
                     others[os.path.splitext(os.fsdecode(name))[1].lower() or "no extension"] += 1  # noqa: PTH122
-            elif name in _PASSED_OVER and _is_folder(entry):
+            elif name in _IGNORED and _is_folder(entry):
                 others[os.fsdecode(name) + "/"] += 1
             elif not name.endswith(_CHECKPOINTS) and _is_folder(entry):
                 below.append(prefix + name)
-    own = _own_pictures(Path(os.fsdecode(full))) if has_list else set()
+    own = _own_figures(Path(os.fsdecode(full))) if has_list else set()
     others.update({OWN: len(own & set(found))} if own & set(found) else {})
     images.extend(prefix + name for name in found if name not in own)
     return below
 
 
-def _own_pictures(folder: Path) -> set[bytes]:
-    """The names of pictures in a folder that the library wrote and nobody has changed since."""
+def _own_figures(folder: Path) -> set[bytes]:
+    """Return the names of figures in a folder that this library wrote and that have not changed since."""
     listed = written_pictures(folder).items()
     return {
         os.fsencode(name) for name, digest in listed if (folder / name).is_file() and sha256_of(folder / name) == digest
@@ -171,42 +171,42 @@ def _is_image_without_extension(entry: os.DirEntry[bytes]) -> bool:
     try:
         with open(entry.path, "rb") as stream:  # noqa: PTH123
             return recognised(stream.read(HEAD)) is not None
-    except OSError:  # it may be none of ours: counted with those that are left out
+    except OSError:  # counted as ignored
         return False
 
 
 def describe_left_out(others: Mapping[str, int], most: int = 12) -> str:
-    """What a scan left out, in words; empty if nothing.
+    """Describe the files and folders that a scan ignored; an empty string if there are none.
 
     Args:
-        others: As in :class:`Index`.
-        most: How many kinds are named.
+        others: See :class:`Index`.
+        most: Maximum number of extensions to list.
     """
     files = {kind: count for kind, count in others.items() if not kind.endswith("/") and kind != OWN}
     folders = {kind: count for kind, count in others.items() if kind.endswith("/")}
-    said = []
+    sentences = []
     if files:
         named = [f"{count} × {printable(kind)}" for kind, count in list(files.items())[:most]]
-        more = [f"{len(files) - most} other kinds"] if len(files) > most else []
-        one = sum(files.values()) == 1
-        said.append(f"{sum(files.values())} {'file is' if one else 'files are'} not read: {', '.join(named + more)}.")
+        more = [f"{len(files) - most} other extensions"] if len(files) > most else []
+        verb = "file is" if sum(files.values()) == 1 else "files are"
+        sentences.append(f"{sum(files.values())} {verb} not read: {', '.join(named + more)}.")
     if OWN in others:
-        said.append(f"Pictures that super-selfish wrote are passed over: {others[OWN]}.")
+        sentences.append(f"Figures written by super-selfish are ignored: {others[OWN]}.")
     if folders:
         named = [f"{count} × {printable(kind)}" for kind, count in folders.items()]
-        said.append(f"Folders of thumbnails, copies or deleted files are passed over: {', '.join(named)}.")
-    return " ".join(said)
+        sentences.append(f"Folders of thumbnails, copies or deleted files are ignored: {', '.join(named)}.")
+    return " ".join(sentences)
 
 
 def may_be_missed(others: Mapping[str, int]) -> bool:
-    """Whether something was left out that may have been meant as an image."""
+    """Whether any of the ignored files may be an image."""
     return any(kind not in _COMPANIONS and kind != OWN for kind in others)
 
 
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, or to where we may not look: an unreadable file, told when it is read
+    except OSError:  # a link to itself, or without permission: an unreadable file, reported when it is read
         return False
 
 
@@ -218,7 +218,7 @@ def _is_file(entry: os.DirEntry[bytes]) -> bool:
 
 
 class Groups(NamedTuple):
-    """The class folders of a sorted list of paths: where each begins, its number, and the names by number."""
+    """The class folders of a sorted list of paths: first index and label of each, and class names by label."""
 
     starts: list[int]
     numbers: list[int]
@@ -226,10 +226,10 @@ class Groups(NamedTuple):
 
 
 def class_folders(paths: Paths) -> Groups | None:
-    """The first-level folders as classes, if every image lies in one and there are at least two; else None.
+    """Return the first-level folders as classes if every image lies in one and there are at least two; else None.
 
     Args:
-        paths: Relative paths in the order of their bytes, so that each folder's images are neighbours.
+        paths: Relative paths, sorted bytewise, so that the images of a folder are contiguous.
     """
     starts, folders, position = [], [], 0
     while position < len(paths):

@@ -1,4 +1,4 @@
-"""Images as a network takes them: read from a source, and preprocessed."""
+"""Preprocessed images of a source."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from super_selfish.errors import DataError
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import Header, printable
 
-_CLIPPED_BY_PERCENTILES = 0.01  # of floats, whose range leaves out 0.2 % of the sample on purpose
+_CLIPPED_BY_PERCENTILES = 0.01  # fraction of float values; their range excludes 0.2 % of the sample by design
 
 logger = logging.getLogger("super_selfish")
 
 
 class ImageDataset(ImageSource):
-    """A source whose images come preprocessed.
+    """Data set of the preprocessed images of a source.
 
     Args:
-        source: Where images are read.
-        preprocessing: What is done to them.
-        cache: A folder to keep 8-bit images of files in once they are preprocessed; None: keep none.
-        sampled_range: Whether the value range is that of a sample, so that values outside it are worth a warning.
+        source: Source of the images.
+        preprocessing: Preprocessing applied to each image.
+        cache: Folder in which preprocessed 8-bit images of files are cached. None: no cache.
+        sampled_range: Whether the value range was estimated from a sample; values outside it then log a warning.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class ImageDataset(ImageSource):
         self._folder = cache
         self._stamp = source.stamp() if cache is not None else None
         if cache is not None and self._stamp is None:
-            logger.warning("`cache` keeps images of files only: a folder, a list of paths or a CSV file.")
+            logger.warning("`cache` supports image files only: a folder, a list of paths or a CSV file.")
         self.preprocessing = preprocessing
         self.kind, self.class_names, self.thread_safe = source.kind, source.class_names, source.thread_safe
         self.overrides_indexing = type(self).__getitem__ is not ImageDataset.__getitem__
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What is done to the images; may be set."""
+        """Preprocessing applied to each image; can be set."""
         return self._preprocessing
 
     @preprocessing.setter
@@ -66,10 +66,10 @@ class ImageDataset(ImageSource):
 
     @classmethod
     def from_(cls, data: object, preprocessing: Preprocessing, minimum: int = 1) -> ImageDataset:
-        """Open anything that :func:`open_source` takes; another ImageDataset is preprocessed anew from its source.
+        """Open any data that :func:`open_source` accepts; of an ImageDataset, the source is used.
 
         Raises:
-            ConfigurationError: If this kind of data is not accepted.
+            ConfigurationError: If the type of ``data`` is not supported.
             DataError: If there are fewer than ``minimum`` images.
         """
         if isinstance(data, ImageDataset) and not data.overrides_indexing:
@@ -78,7 +78,7 @@ class ImageDataset(ImageSource):
 
     @property
     def cached(self) -> bool:
-        """Whether preprocessed images are kept."""
+        """Whether preprocessed images are cached."""
         return self._cache is not None
 
     def __len__(self) -> int:
@@ -86,17 +86,17 @@ class ImageDataset(ImageSource):
         return len(self.source)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Image ``index`` as a float tensor C×H×W in [0, 1] that is not normalised, and its label, or 0 without one."""
+        """Return image ``index`` as a float tensor C×H×W in [0, 1], not normalised, and its label (0 if None)."""
         image, label = self.item(index)
         return as_float(image), 0 if label is None else label
 
     def read(self, index: int) -> Image:
-        """Image ``index``, preprocessed: H×W×C, uint8 in [0, 255] or float32 in [0, 1]."""
+        """Return the preprocessed image ``index``: H×W×C, uint8 in [0, 255] or float32 in [0, 1]."""
         kept = None if self._cache is None else self._cache.get(index)
         return self._apply(self._large_enough.load(index), index) if kept is None else kept
 
     def item(self, index: int) -> tuple[Image, int | None]:
-        """Preprocessed image and label at the cost of one reading."""
+        """Return the preprocessed image and its label; the item is read once."""
         kept = None if self._cache is None else self._cache.get(index)
         if kept is not None:
             return kept, self.label(index)
@@ -104,30 +104,30 @@ class ImageDataset(ImageSource):
         return self._apply(loaded, index), loaded.label if self._labels is None else self.label(index)
 
     def with_target(self, index: int) -> tuple[Loaded, Any]:
-        """Preprocessed image and target; the target as the source returns it."""
+        """Return the preprocessed image and its target, which is not changed."""
         loaded, target = self._large_enough.with_target(index)
         image = self._apply(loaded, index)
         return Loaded(image, loaded.label), target if self._labels is None else self.label(index)
 
     def header(self, index: int) -> Header:
-        """What :meth:`read` returns."""
+        """Return the shape and dtype of the result of :meth:`read`."""
         dtype = "uint8" if self.source.header(index).dtype == "uint8" else "float32"
         return Header(*self.preprocessing.resolution, self.preprocessing.channels, dtype)
 
     def name(self, index: int) -> str:
-        """What the source calls image ``index``."""
+        """Return the name of image ``index`` in the source."""
         return self.source.name(index)
 
     def label(self, index: int) -> int | None:
-        """The label that the source gives image ``index``."""
+        """Return the label of image ``index``."""
         return self.source.label(index) if self._labels is None else super().label(index)
 
     def keys(self) -> npt.NDArray[np.int64] | None:
-        """The keys of the source."""
+        """Return the keys of the source."""
         return self.source.keys()
 
     def fingerprint(self) -> dict[str, int | str]:
-        """The fingerprint of the source."""
+        """Return the fingerprint of the source."""
         return self.source.fingerprint()
 
     def _apply(self, loaded: Loaded, index: int) -> Image:
@@ -142,16 +142,16 @@ class ImageDataset(ImageSource):
         return made
 
     def _warn_of_clipping(self, loaded: Loaded, index: int) -> None:
-        share = self.preprocessing.clipped(loaded.image, loaded.missing)
+        fraction = self.preprocessing.clipped(loaded.image, loaded.missing)
         allowed = 0.0 if loaded.image.dtype == np.uint16 else _CLIPPED_BY_PERCENTILES
-        if share > allowed:
+        if fraction > allowed:
             low, high = self.preprocessing.value_range or (0.0, 1.0)
             self._warn_once(
                 "clipped",
-                "%.2g %% of the values of image `%s` lie outside the range of a sample of the images, %g to %g, and "
-                'are clipped; others may have such values too. Pass value_range="all" for the range of all images, or '
-                "value_range=(low, high). `super-selfish check` counts them.",
-                100 * share,
+                "%.2g %% of the values of image `%s` are outside the range %g to %g, which was estimated from a sample "
+                'of the images, and are clipped. Other images may be affected. Pass value_range="all" to use the range '
+                "of all images, or value_range=(low, high). `super-selfish check` counts such values.",
+                100 * fraction,
                 printable(self.source.name(index)),
                 low,
                 high,

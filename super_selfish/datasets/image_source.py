@@ -1,4 +1,4 @@
-"""What every collection of images offers, wherever they come from."""
+"""Common interface of all image sources."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ logger = logging.getLogger("super_selfish")
 
 
 class Loaded(NamedTuple):
-    """An image with all that comes with it.
+    """An image with its label and mask.
 
     Attributes:
         image: H×W×C of uint8, uint16 or float32.
-        label: Its class, if it has one.
-        missing: H×W×C or H×W×1, True where a pixel is declared to hold no data; None: nothing is declared.
+        label: Class label, or None.
+        missing: H×W×C or H×W×1, True where a pixel is declared as no data. None: no pixel is.
     """
 
     image: Image
@@ -36,19 +36,19 @@ class Loaded(NamedTuple):
 
 
 def most_skipped(images: int) -> int:
-    """How many of so many images ``on_error="skip"`` passes over before training stops."""
+    """Return how many of ``images`` images ``on_error="skip"`` may skip before training stops."""
     return max(10, images // 100)
 
 
 class ImageSource(ABC):
-    """A fixed number of images, read by index. Plain and picklable, so that worker processes can have a copy.
+    """Base class of image sources: a fixed number of images, read by index. Sources must be picklable for workers.
 
     Attributes:
         kind: "files", "arrays" or "dataset".
-        class_names: The names behind the labels, if they have names.
-        thread_safe: Whether several threads may read at once; a source has to say so.
-        left_out: Counts of the files below a folder that are not read, by extension, and of folders passed over.
-        overrides_indexing: Whether a subclass overrides ``__getitem__``: its items then are the images.
+        class_names: Class names by label, or None.
+        thread_safe: Whether several threads may read at the same time; default: False.
+        left_out: Counts of files below a folder that are not read, by extension, and of ignored folders.
+        overrides_indexing: Whether a subclass overrides ``__getitem__``; its items are then used as images.
     """
 
     kind: str = "files"
@@ -65,16 +65,16 @@ class ImageSource(ABC):
 
     @abstractmethod
     def read(self, index: int) -> Image:
-        """Image ``index`` as H×W×C of uint8, uint16 or float32.
+        """Return image ``index`` as H×W×C of uint8, uint16 or float32.
 
         Raises:
             DataError: If it cannot be read; the message names the file or the index.
-            IndexError: If there is no such image.
+            IndexError: If the index is out of range.
         """
 
     @abstractmethod
     def header(self, index: int) -> Header:
-        """What :meth:`read` would return, as cheaply as can be.
+        """Return the shape and dtype of the result of :meth:`read`, without decoding if possible.
 
         Raises:
             DataError: If it cannot be read.
@@ -82,57 +82,57 @@ class ImageSource(ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, int | str]:
-        """Kind, length and a hash that changes when other images take the place of these."""
+        """Return the kind, the length, and a hash that identifies the images."""
 
     def stamp(self) -> str | None:
-        """What is another as soon as any pixel may be another; None where nothing tells."""
+        """Return a hash that changes when any pixel may have changed; None if changes cannot be detected."""
         return None
 
     def keys(self) -> npt.NDArray[np.int64] | None:
-        """A number for each image that it keeps when others come or go; None where images have no names."""
+        """Return a key for each image that does not depend on the other images; None if images have no names."""
         return None
 
     def name(self, index: int) -> str:
-        """What to call image ``index``."""
+        """Return the name of image ``index`` for messages."""
         return str(index)
 
     def label(self, index: int) -> int | None:
-        """The class of image ``index``, if it has one."""
+        """Return the label of image ``index``, or None."""
         if self._labels is None:
             return None
         label = int(self._labels[index])
         return None if label == NO_LABEL else label
 
     def item(self, index: int) -> tuple[Image, int | None]:
-        """Image and label at the cost of one reading."""
+        """Return the image and its label; the item is read once."""
         return self.read(index), self.label(index)
 
     def load(self, index: int) -> Loaded:
-        """Image, label and mask of missing pixels at the cost of one reading."""
+        """Return the image, its label and its mask of missing pixels; the item is read once."""
         return Loaded(*self.item(index))
 
     def with_target(self, index: int) -> tuple[Loaded, Any]:
-        """What :meth:`load` returns, and the target of any kind at the cost of one reading; None: it has none."""
+        """Return the result of :meth:`load`, and the target of any type, or None; the item is read once."""
         loaded = self.load(index)
         return loaded, loaded.label
 
     def examine(self, index: int) -> tuple[Loaded, list[str]]:
-        """What :meth:`load` returns, and what decoders report about the image: damage that they pass over."""
+        """Return the result of :meth:`load`, and the messages of the decoder, which may report damage."""
         return self.load(index), []
 
     def with_alpha(self, rule: AlphaRule) -> ImageSource:  # noqa: ARG002
-        """The same images with another rule for alpha channels. Here: all as is."""
+        """Return the same images with another rule for alpha channels; the default implementation changes nothing."""
         return self
 
     def covering(self, resolution: tuple[int, int]) -> ImageSource:  # noqa: ARG002
-        """The same images for somebody who needs no more than this height and width.
+        """Return the same images, which may be decoded at reduced size, but not below ``resolution`` (height, width).
 
-        What it reads may be smaller, but covers the resolution; headers tell the images' own sizes. Here: all as is.
+        Headers still return the original sizes. The default implementation changes nothing.
         """
         return self
 
     def with_labels(self, labels: npt.NDArray[np.int64], class_names: tuple[str, ...] | None = None) -> ImageSource:
-        """The same images with other labels."""
+        """Return the same images with other labels."""
         other = copy.copy(self)
         other._labels = labels
         other.class_names = class_names
@@ -146,20 +146,20 @@ class ImageSource(ABC):
             logger.warning(message, *args, extra={"once": kind})
 
     def _warn_of(self, name: str, channels: int, alpha: bool, left_out: int, notes: Sequence[str]) -> None:
-        """Warn once of each kind of thing that is not read as it is."""
+        """Log each type of problem once: dropped alpha, images that are not read, notes."""
         if alpha:
             self._warn_once(
                 "alpha",
                 "Image `%s` has an alpha channel, which is dropped; others may have one too. Pass channels=%d to keep "
-                "it as a channel (a fourth band is often marked like this), or background=1.0 to blend it with white.",
+                "it as a channel (a fourth band is often stored as alpha), or background=1.0 to blend it with white.",
                 name,
                 channels + 1,
             )
         if left_out:
             self._warn_once(
                 "pages",
-                "Image `%s` is the first of %d in its file; the others are not read. Write each into a file of its own "
-                "to train on all of them.",
+                "Image `%s` is the first of %d in its file; the others are not read. Save each as a separate file to "
+                "train on all of them.",
                 name,
                 left_out + 1,
             )

@@ -1,4 +1,4 @@
-"""Items of a data set of the user's own: which part is the image, and which the label."""
+"""Items of custom data sets: extraction of image and label."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LABEL_KEYS = ("label", "labels", "fine_label", "class", "target")
 
 
 def is_encoded(value: object) -> bool:
-    """Whether this is an image that Hugging Face has not decoded."""
+    """Whether this is an encoded image of a Hugging Face data set."""
     return isinstance(value, Mapping) and bool(value) and set(value) <= {"bytes", "path"}
 
 
 def is_nested_numbers(value: object) -> bool:
-    """Whether this is H×W of Python numbers, which is how Hugging Face gives unformatted arrays."""
+    """Whether this is an H×W nested list of Python numbers, as Hugging Face returns unformatted arrays."""
     while isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and value:
         value = value[0]
         if isinstance(value, Sequence) and value and isinstance(value[0], numbers.Real):
@@ -43,10 +43,10 @@ def looks_like_image(value: object) -> bool:
 
 
 def find_image(item: Mapping[str, Any], index: int) -> str:
-    """The key of the image in an item: the one usual name of an image that it has, or else its only image.
+    """Return the key of the image in an item: its only common image key, or else the key of its only image.
 
     Raises:
-        DataError: If there is none, or there are several.
+        DataError: If the item has no image, or several.
     """
     found = [key for key, part in item.items() if looks_like_image(part)]
     usual = [key for key in found if str(key).lower() in _IMAGE_KEYS]
@@ -54,20 +54,20 @@ def find_image(item: Mapping[str, Any], index: int) -> str:
     if len(candidates) > 1:
         raise DataError(
             f"Item {index} of the data set has several images.",
-            expected="one image, or a key that names it",
-            received=f"images under {', '.join(map(repr, candidates))}",
-            fix=f"Choose one: image_key={candidates[0]!r}, as an argument of a supervisor or of open_source().",
+            expected="one image, or image_key=",
+            received=f"images under the keys {', '.join(map(repr, candidates))}",
+            fix=f"Choose one, for example image_key={candidates[0]!r}; pass it to the supervisor or open_source().",
         )
     if not candidates:
-        raise without_image(index, f"keys {list(item)}", "Name the key of the image by image_key=.")
+        raise without_image(index, f"keys {list(item)}", "Pass the key of the image as image_key=.")
     return candidates[0]
 
 
 def part_of(item: Any, key: str | int, keys: Sequence[Any], index: int) -> Any:
-    """What an item has under a key.
+    """Return the part of an item with the given key.
 
     Raises:
-        DataError: If it has none.
+        DataError: If the key is missing, or its value is None.
     """
     if key in keys and item[key] is not None:
         return item[key]
@@ -75,17 +75,17 @@ def part_of(item: Any, key: str | int, keys: Sequence[Any], index: int) -> Any:
 
 
 def without_image(index: int, received: str, fix: str | None) -> UnreadableImage:
-    """The error that an item has no image."""
+    """Return the error for an item without an image."""
     return UnreadableImage(
         f"Item {index} of the data set has no image.",
-        expected="a PIL image, an array, a tensor or encoded bytes under some key",
+        expected="a PIL image, an array, a tensor or encoded bytes under any key",
         received=received,
         fix=fix,
     )
 
 
 def as_label(value: Any) -> int | None:
-    """A part of an item as a label: an integer; None if it is anything else."""
+    """Convert a part of an item to an integer label; None if it is not an integer."""
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, numbers.Integral):
@@ -96,12 +96,12 @@ def as_label(value: Any) -> int | None:
 
 
 def to_array_kind(value: torch.Tensor | npt.NDArray[Any]) -> str:
-    """The numpy letter of a dtype: "i" and "u" for integers, "f" for floats."""
+    """Return the NumPy kind of a dtype: "i" and "u" for integers, "f" for floats."""
     return to_numpy(value).dtype.kind if isinstance(value, torch.Tensor) else value.dtype.kind
 
 
 def class_names(dataset: Any) -> tuple[str, ...] | None:
-    """The names of the classes by label that a data set of torchvision or Hugging Face, or a part of one, gives."""
+    """Return the class names by label of a torchvision or Hugging Face data set, or of a ``Subset`` of one."""
     while isinstance(dataset, torch.utils.data.Subset):
         dataset = dataset.dataset
     features = getattr(dataset, "features", None)

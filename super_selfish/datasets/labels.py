@@ -1,4 +1,4 @@
-"""Labels of two sources: numbers of the same class are the same, whatever each source calls and numbers its own."""
+"""Matching of the labels of two sources by class name, so that the same class has the same label in both."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from super_selfish.images.functional import Image
 from super_selfish.images.image_files import AlphaRule, Header, printable
 
 UNKNOWN = -1
-"""The label of images whose class is not in a list of classes, where classes have no names."""
+"""Label of images whose class is not in a list of classes, if classes have no names."""
 
 _SHOWN = 5
 
 logger = logging.getLogger("super_selfish")
 
 Names = tuple[str, ...] | None
-"""The names of classes by label; None: labels are plain integers."""
+"""Class names by label; None: labels are plain integers."""
 
 
 class RenumberedSource(ImageSource):
-    """The images of a source with other numbers for its labels.
+    """The images of a source with remapped labels.
 
     Args:
-        source: Where images and labels are read.
-        numbers: The new label by the old one; labels that are not in it become -1.
-        class_names: The names of the classes by their new labels.
+        source: Source of images and labels.
+        numbers: Mapping from old to new labels; other labels become -1.
+        class_names: Class names by new label.
     """
 
     def __init__(self, source: ImageSource, numbers: Mapping[int, int], class_names: Names) -> None:
@@ -50,53 +50,53 @@ class RenumberedSource(ImageSource):
         return len(self.source)
 
     def read(self, index: int) -> Image:
-        """Image ``index`` of the source."""
+        """Return image ``index`` of the source."""
         return self.source.read(index)
 
     def header(self, index: int) -> Header:
-        """The header of image ``index`` of the source."""
+        """Return the header of image ``index`` of the source."""
         return self.source.header(index)
 
     def label(self, index: int) -> int | None:
-        """The new label of image ``index``."""
+        """Return the new label of image ``index``."""
         return self._renumbered(self.source.label(index))
 
     def item(self, index: int) -> tuple[Image, int | None]:
-        """Image and new label at the cost of one reading."""
+        """Return the image and its new label; the item is read once."""
         image, label = self.source.item(index)
         return image, self._renumbered(label)
 
     def load(self, index: int) -> Loaded:
-        """Image, new label and mask at the cost of one reading."""
+        """Return the image, its new label and its mask; the item is read once."""
         return self._with_new_label(self.source.load(index))
 
     def examine(self, index: int) -> tuple[Loaded, list[str]]:
-        """The same, with what decoders report."""
+        """Return the result of :meth:`load`, and the messages of the decoder."""
         loaded, messages = self.source.examine(index)
         return self._with_new_label(loaded), messages
 
     def with_alpha(self, rule: AlphaRule) -> RenumberedSource:
-        """The same of the source with another rule for alpha channels."""
+        """Return the same images with another rule for alpha channels."""
         return RenumberedSource(self.source.with_alpha(rule), self.numbers, self.class_names)
 
     def covering(self, resolution: tuple[int, int]) -> RenumberedSource:
-        """The same of the source that covers the resolution."""
+        """Return the same images, which may be decoded at reduced size, but not below ``resolution``."""
         return RenumberedSource(self.source.covering(resolution), self.numbers, self.class_names)
 
     def name(self, index: int) -> str:
-        """What the source calls image ``index``."""
+        """Return the name of image ``index`` in the source."""
         return self.source.name(index)
 
     def keys(self) -> npt.NDArray[np.int64] | None:
-        """The keys of the source."""
+        """Return the keys of the source."""
         return self.source.keys()
 
     def stamp(self) -> str | None:
-        """The stamp of the source."""
+        """Return the stamp of the source."""
         return self.source.stamp()
 
     def fingerprint(self) -> dict[str, int | str]:
-        """The fingerprint of the source."""
+        """Return the fingerprint of the source."""
         return self.source.fingerprint()
 
     def _with_new_label(self, loaded: Loaded) -> Loaded:
@@ -107,20 +107,20 @@ class RenumberedSource(ImageSource):
 
 
 def with_classes(source: ImageSource, classes: Sequence[str]) -> ImageSource:
-    """A source whose labels are positions in a list of class names.
+    """Remap the labels of a source to indices into a list of class names.
 
-    Classes that are not in the list are numbered after it. Labels of a source without class names are matched as text
-    if a name is a number (``"7"`` is 7); otherwise they already are positions in the list.
+    Classes that are not in the list are appended to it. Labels of a source without class names are matched with names
+    that are numbers (``"7"`` is 7); if there are none, labels are used as indices into the list.
 
     Args:
         source: Labelled images.
-        classes: Names by label.
+        classes: Class names by label.
 
     Returns:
-        The same images; the source itself if its numbers are right.
+        The same images with new labels; ``source`` itself if no label changes.
 
     Raises:
-        ConfigurationError: If ``classes`` is no list of different names.
+        ConfigurationError: If ``classes`` is not a list of distinct names.
         DataError: If no class of the source is in the list.
     """
     names = check_classes(classes)
@@ -128,7 +128,7 @@ def with_classes(source: ImageSource, classes: Sequence[str]) -> ImageSource:
     if own is None and names == _counted(len(names)):
         return source
     numbers, all_names = numbering(own, names)
-    if own is None and numbers and source.kind != "dataset":  # other kinds tell labels without reading images
+    if own is None and numbers and source.kind != "dataset":  # other kinds return labels without reading images
         present = {label for index in range(len(source)) if (label := source.label(index)) is not None}
         extra = sorted(present - set(numbers))
         numbers |= {label: len(names) + place for place, label in enumerate(extra)}
@@ -139,15 +139,15 @@ def with_classes(source: ImageSource, classes: Sequence[str]) -> ImageSource:
         return RenumberedSource(source, numbers, all_names)
     images = copy.copy(source)
     images.source, images.class_names = RenumberedSource(source.source, numbers, all_names), all_names
-    images.preprocessing = source.preprocessing  # opens the cache, and what covers the resolution, of the new source
+    images.preprocessing = source.preprocessing  # reopens the cache and the size-reduced source
     return images
 
 
 def matched(source: ImageSource, reference: ImageSource) -> ImageSource:
-    """A source whose labels mean the same classes as those of another source; see :func:`with_classes`.
+    """Remap the labels of a source to those of a reference source; see :func:`with_classes`.
 
     Raises:
-        DataError: If both have class names and share none.
+        DataError: If both have class names, but none in common.
     """
     if reference.class_names is not None:
         return with_classes(source, reference.class_names)
@@ -162,18 +162,17 @@ def matched(source: ImageSource, reference: ImageSource) -> ImageSource:
 
 
 def numbering(own: Names, classes: Sequence[str]) -> tuple[dict[int, int], tuple[str, ...]]:
-    """How labels become positions in a list of class names.
+    """Map labels to indices into a list of class names.
 
     Args:
-        own: The names of the labels; None if these are plain integers.
-        classes: The list.
+        own: Class names of the labels; None if labels are plain integers.
+        classes: List of class names.
 
     Returns:
-        The position of each label, empty if labels are positions already; and all names, those that are not in the list
-        at its end.
+        The index of each label, empty if labels already are indices; and ``classes`` with unlisted names appended.
 
     Raises:
-        DataError: If both are names and have none in common.
+        DataError: If the labels have names, but none is in the list.
     """
     names = tuple(classes)
     if own is None:
@@ -190,7 +189,7 @@ def numbering(own: Names, classes: Sequence[str]) -> tuple[dict[int, int], tuple
             "The two data sets have no class in common.",
             expected=f"some of the classes {names_of(range(len(names)), names)}",
             received=names_of(range(len(own)), own),
-            fix="Give folders of classes, or a column of labels, the same names in both.",
+            fix="Use the same class folders, or the same names in the label column, in both data sets.",
         )
     extra = [name for name in own if _key(name) not in known]
     known |= {_key(name): len(names) + place for place, name in enumerate(extra)}
@@ -198,40 +197,40 @@ def numbering(own: Names, classes: Sequence[str]) -> tuple[dict[int, int], tuple
 
 
 def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    """Class names as a tuple.
+    """Return class names as a tuple.
 
     Raises:
-        ConfigurationError: If they are not different strings.
+        ConfigurationError: If they are not distinct strings.
     """
     names = () if isinstance(classes, str) else tuple(classes)
     if not names or not all(isinstance(name, str) for name in names) or len(set(map(_key, names))) < len(names):
         raise ConfigurationError(
-            "`classes` is no list of class names.",
-            expected="different names by label, such as open_source(train).class_names",
+            "`classes` is not a list of class names.",
+            expected="distinct names by label, such as open_source(train).class_names",
             received=repr(classes),
         )
     return names
 
 
 def report_classes(train: Iterable[int], test: Iterable[int], names: Names = None) -> None:
-    """Log the classes that only one of two data sets has.
+    """Log the classes that occur in only one of two data sets.
 
     Args:
-        train: Labels of the images that a classifier is fitted on, or those that it knows.
-        test: Labels of those that it is tested on.
-        names: The names by label, those of both data sets.
+        train: Labels of the training images, or the labels that the classifier can predict.
+        test: Labels of the test images.
+        names: Class names of both data sets by label.
     """
     known, found = set(train), set(test)
     if found - known:
         logger.warning(
-            "Classes that only the test images have (they count as wrong): %s.", names_of(found - known, names)
+            "Classes that occur only in the test images (counted as errors): %s.", names_of(found - known, names)
         )
     if known - found:
         logger.warning("Classes without test images: %s.", names_of(known - found, names))
 
 
 def names_of(labels: Collection[int], names: Names) -> str:
-    """Some labels for people: names where there are any."""
+    """Format labels for display, by name if they have names."""
     words = [
         printable(names[label]) if names is not None and 0 <= label < len(names) else str(label)
         for label in sorted(labels)
@@ -240,7 +239,7 @@ def names_of(labels: Collection[int], names: Names) -> str:
 
 
 def _key(name: str) -> str:
-    return unicodedata.normalize("NFC", name)  # macOS stores accents apart
+    return unicodedata.normalize("NFC", name)  # macOS stores decomposed accents
 
 
 def _is_integer(name: str) -> bool:
@@ -253,6 +252,6 @@ def _counted(count: int) -> tuple[str, ...]:
 
 def _warn_of_positions(names: Sequence[str]) -> None:
     logger.warning(
-        "Labels of one data set are numbers and those of the other are names: number 0 is taken for %s, and so on.",
+        "Labels of one data set are integers, those of the other are names: label 0 is matched with %s, and so on.",
         printable(names[0]),
     )

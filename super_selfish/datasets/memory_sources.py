@@ -1,4 +1,4 @@
-"""Images in memory, and images that a data set of the user's own hands out."""
+"""Sources of images in memory, and of custom data sets."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class ArraySource(ImageSource):
     """All images in one array or tensor.
 
     Args:
-        data: N×H×W, N×H×W×C or N×C×H×W of any real dtype. What a masked array masks holds no data.
+        data: N×H×W, N×H×W×C or N×C×H×W of any real dtype. Masked pixels of a masked array are missing.
 
     Raises:
-        ConfigurationError: If it has other axes or another dtype.
+        ConfigurationError: If ``data`` has another number of axes or another dtype.
         DataError: If no axis can be the channels.
     """
 
@@ -67,14 +67,14 @@ class ArraySource(ImageSource):
         received = f"{'a tensor' if is_tensor else 'an array'} of shape {tuple(array.shape)} and type {array.dtype}"
         if array.dtype.kind not in "buif" or array.ndim not in (3, 4) or 0 in array.shape[1:]:
             raise ConfigurationError(
-                "The array does not hold images.", expected="numbers as N×H×W, N×H×W×C or N×C×H×W", received=received
+                "The array does not hold images.", expected="N×H×W, N×H×W×C or N×C×H×W, real numbers", received=received
             )
         if array.ndim == 3 and array.shape[2] <= 4 < array.shape[0]:
             raise ConfigurationError(
-                "This looks like one image, H×W×C.",
+                "The array looks like a single image, H×W×C.",
                 expected="several images, N×H×W×C",
                 received=received,
-                fix="Collect your images in a list, or stack them.",
+                fix="Pass a list of images, or stack them.",
             )
         if array.ndim == 4 and not channels_last(array.shape[1:], default_last=not is_tensor):
             array = np.moveaxis(array, 1, -1)
@@ -86,27 +86,27 @@ class ArraySource(ImageSource):
         return len(self.array)
 
     def read(self, index: int) -> Image:
-        """A copy of image ``index``."""
+        """Return a copy of image ``index``."""
         if not 0 <= index < len(self):
-            raise IndexError(f"There are {len(self)} images; number {index} is not one of them.")
+            raise IndexError(f"Index {index} is out of range for {len(self)} images.")
         return canonical(self.array[index])
 
     def load(self, index: int) -> Loaded:
-        """A copy of image ``index``, with its label and mask."""
+        """Return a copy of image ``index``, with its label and mask."""
         missing = None if self.mask is None else self.mask[index].reshape(*self.mask.shape[1:3], -1)
         return Loaded(self.read(index), self.label(index), missing)
 
     def header(self, index: int) -> Header:
-        """The shape that all images share."""
+        """Return the shape, which all images share, and the dtype of image ``index``."""
         shape, dtype = self.array.shape, self.array.dtype
         if dtype.kind in "iu" and dtype not in (np.uint8, np.uint16):
-            name = self.read(index).dtype.name  # the values decide
+            name = self.read(index).dtype.name  # depends on the values
         else:
             name = {"b": "uint8", "f": "float32"}.get(dtype.kind, dtype.name)
         return Header(shape[1], shape[2], shape[3] if len(shape) == 4 else 1, name)
 
     def fingerprint(self) -> dict[str, int | str]:
-        """A hash of shape, dtype and up to 64 evenly spaced images."""
+        """Return a hash of shape, dtype and up to 64 evenly spaced images."""
         digest = hashlib.sha256(repr((self.array.shape, self.array.dtype.str)).encode())
         for index in evenly_spaced(len(self), _SAMPLED):
             digest.update(np.ascontiguousarray(self.array[index]).tobytes())
@@ -117,13 +117,13 @@ class DatasetSource(ImageSource):
     """A map-style data set, or a list of images.
 
     Args:
-        dataset: Anything with ``len`` and integer indexing. An item is an image, a tuple that begins with one (an
-            integer after it is the label), or a dict that contains one. Images may be PIL images, arrays, tensors,
-            encoded bytes, or paths.
-        max_pixels: The largest image that is decoded here.
-        thread_safe: Whether several threads may index it at once.
-        image_key: The key, or the place in a tuple, of the image. None: of a dict, the one usual name of an image that
-            it has, or else its only image; of a tuple, its first part.
+        dataset: Any object with ``__len__`` and integer indexing. An item is an image, a tuple whose first entry is an
+            image (an integer after it is the label), or a dict that contains an image. Images may be PIL images,
+            arrays, tensors, encoded bytes, or paths.
+        max_pixels: Maximum number of pixels of an image that is decoded here.
+        thread_safe: Whether several threads may index ``dataset`` at the same time.
+        image_key: Key of the image in a dict, or its index in a tuple. None: the only common image key of a dict, or
+            else its only image; the first entry of a tuple.
     """
 
     kind = "dataset"
@@ -140,31 +140,31 @@ class DatasetSource(ImageSource):
         self.class_names = class_names(dataset)
 
     def __len__(self) -> int:
-        """The length of the data set."""
+        """Return the length of the data set."""
         return len(self.dataset)
 
     def read(self, index: int) -> Image:
-        """The image of item ``index``."""
+        """Return the image of item ``index``."""
         return self.item(index)[0]
 
     def label(self, index: int) -> int | None:
-        """The integer that comes with item ``index``; costs as much as reading the image."""
+        """Return the label of item ``index``; this takes as long as reading the image."""
         if self._labels is not None:
             return super().label(index)
         return self._split(self._fetch(index), index)[1]
 
     def item(self, index: int) -> tuple[Image, int | None]:
-        """Image and label of item ``index``, which is asked for once."""
+        """Return the image and label of item ``index``, which is fetched once."""
         image, label, _ = self.load(index)
         return image, label
 
     def load(self, index: int) -> Loaded:
-        """Image, label and mask of item ``index``, which is asked for once."""
+        """Return the image, label and mask of item ``index``, which is fetched once."""
         value, label = self._split(self._fetch(index), index)
         return self._read(value, index, label if self._labels is None else super().label(index))
 
     def with_target(self, index: int) -> tuple[Loaded, Any]:
-        """Image and target of item ``index``, the target as the data set returns it."""
+        """Return the image and the target of item ``index``; the target is not changed."""
         item = self._fetch(index)
         value, label = self._split(item, index)
         target: Any = label
@@ -181,41 +181,41 @@ class DatasetSource(ImageSource):
             image, missing = self._to_image(value, index)
         except DataError as error:
             raise UnreadableImage(f"Item {index} of the data set: {error}") from error
-        except Exception as error:  # lazily loaded PIL images fail here, in any way
+        except Exception as error:  # lazily loaded PIL images can raise arbitrary exceptions here
             raise UnreadableImage(
                 f"Item {index} of the data set cannot be read: {error or type(error).__name__}"
             ) from error
         return Loaded(image, label, missing)
 
     def with_alpha(self, rule: AlphaRule) -> DatasetSource:
-        """The same images with another rule for alpha channels, where they are Pillow images or encoded."""
+        """Return the same images with another rule for alpha channels, which applies to PIL and encoded images."""
         other = copy.copy(self)
         other._alpha = rule
         return other
 
     def header(self, index: int) -> Header:
-        """The shape of image ``index``, which has to be read for it."""
+        """Return the shape and dtype of image ``index``, which has to be read."""
         image = self.read(index)
         height, width, channels = image.shape
         return Header(height, width, channels, image.dtype.name)
 
     def fingerprint(self) -> dict[str, int | str]:
-        """A hash of length and type: the content would have to be read."""
+        """Return a hash of length and type; hashing the content would require reading all images."""
         kind = type(self.dataset)
         text = f"{kind.__module__}.{kind.__qualname__}:{len(self)}"
         return {"kind": self.kind, "length": len(self), "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
     def _fetch(self, index: int) -> Any:
         if not 0 <= index < len(self):
-            raise IndexError(f"There are {len(self)} images; number {index} is not one of them.")
+            raise IndexError(f"Index {index} is out of range for {len(self)} images.")
         try:
             return self.dataset[int(index)]
-        except Exception as error:  # a user's code
+        except Exception as error:  # user code
             reason = f"{type(error).__name__}: {error}"
             raise UnreadableImage(f"Item {index} of the data set cannot be read: {reason}") from error
 
     def _split(self, item: Any, index: int) -> tuple[Any, int | None]:
-        """The image of an item, not decoded, and its label."""
+        """Return the image of an item, not decoded, and its label."""
         if isinstance(item, Mapping) and not is_encoded(item):
             if self.image_key is None:
                 self.image_key = find_image(item, index)
@@ -226,16 +226,16 @@ class DatasetSource(ImageSource):
             others = [part for number, part in enumerate(item) if number != place]
             return part_of(item, place, range(len(item)), index), as_label(others[0]) if others else None
         if self.image_key is not None:
-            raise without_image(index, f"one {type(item).__name__}", f"Leave out image_key={self.image_key!r}.")
+            raise without_image(index, f"one {type(item).__name__}", f"Remove image_key={self.image_key!r}.")
         return item, None
 
     def _place(self, item: Sequence[Any]) -> str | int:
-        """Where the image is in a tuple; it is logged once if the tuple has several."""
+        """Return the index of the image in a tuple; log once if the tuple has several images."""
         if self.image_key is not None:
             return self.image_key
         several = [place for place, part in enumerate(item) if looks_like_image(part)]
         if len(several) > 1:
-            message = "Items hold images at %s: the first is used. image_key= chooses another."
+            message = "Items have images at positions %s; the first is used. Pass image_key= to use another one."
             self._warn_once("several", message, several)
         return 0
 
@@ -254,19 +254,19 @@ class DatasetSource(ImageSource):
             return _masked(value)
         return to_image(np.asarray(value) if isinstance(value, (list, tuple)) else value), None
 
-    def _from_pillow(self, picture: Pillow.Image, index: int) -> Image:
-        """A Pillow image with an alpha channel by the rule for these."""
-        image = from_pillow(picture, alpha=True)
+    def _from_pillow(self, original: Pillow.Image, index: int) -> Image:
+        """Convert a Pillow image with an alpha channel by the rule for alpha channels."""
+        image = from_pillow(original, alpha=True)
         if self._alpha.channels != image.shape[2]:
             if self._alpha.background is None:
                 self._warn_of(str(index), image.shape[2] - 1, True, 0, ())
-                return to_image(picture)
+                return to_image(original)
             image = blended(image, self._alpha.background)
-        return apply_orientation(image, exif_orientation(picture))
+        return apply_orientation(image, exif_orientation(original))
 
 
 def _masked(value: np.ma.MaskedArray[Any, Any]) -> tuple[Image, Mask]:
-    """An image and what is masked of it, in the same layout."""
+    """Return the image and mask of a masked array, both as H×W×C."""
     data, mask = np.ma.getdata(value), np.ma.getmaskarray(value)
     if value.ndim == 3 and 0 not in value.shape and not channels_last(value.shape, default_last=True):
         data, mask = np.moveaxis(data, 0, -1), np.moveaxis(mask, 0, -1)
@@ -274,7 +274,7 @@ def _masked(value: np.ma.MaskedArray[Any, Any]) -> tuple[Image, Mask]:
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:
-    """Up to ``count`` of the numbers below ``length``, first and last included."""
+    """Return up to ``count`` evenly spaced integers in [0, length), including the first and the last."""
     if length <= count:
         return list(range(length))
     return [step * (length - 1) // max(1, count - 1) for step in range(count)]

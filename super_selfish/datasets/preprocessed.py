@@ -1,4 +1,4 @@
-"""What an image means to a network: its size, channels and scale, settled once and kept with the weights."""
+"""Preprocessing of images: size, channels and value range, saved with the weights."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ _is_finite = partial(is_number, low=-math.inf, high=math.inf)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How every image of a training is brought to one form.
+    """Preprocessing that is applied to every image of a data set.
 
     Args:
         resolution: Height and width in pixels.
-        channels: 1 and 3 are converted into each other; other numbers have to be what the images have.
-        value_range: What becomes 0 and 1 where pixels are not uint8; None if they already are in [0, 1].
-            What lies outside is clipped.
-        mean: One number a channel on the scale [0, 1], or None.
-        std: Likewise, positive.
-        max_pixels: The largest image that is decoded.
-        fill: Value, on the scale of the files, of pixels that are declared to hold no data and of those that are not
-            finite. None: the former become the lower end of the value range, the latter are an error.
-        background: Colour on the scale [0, 1], one number or one a channel, that transparent images are blended with.
-            None: alpha is dropped, unless it makes up the number of channels.
+        channels: Number of channels. Grey and RGB images are converted to each other; other images must have this
+            number of channels.
+        value_range: Values that are mapped to 0 and 1 if images are not uint8; values outside are clipped. None: values
+            already are in [0, 1].
+        mean: Mean per channel, on the scale [0, 1], or None.
+        std: Standard deviation per channel, positive, or None.
+        max_pixels: Maximum number of pixels of an image.
+        fill: Value, on the scale of the files, of pixels that are declared as no data or not finite. None: pixels
+            declared as no data get the lower end of the value range, and other non-finite pixels raise an error.
+        background: Colour in [0, 1], one value or one per channel, that transparent images are blended with. None:
+            alpha is dropped, unless ``channels`` includes it.
 
     Examples:
         >>> import numpy as np
@@ -61,18 +62,18 @@ class Preprocessing:
 
     @property
     def alpha_rule(self) -> AlphaRule:
-        """What becomes of alpha channels."""
+        """How alpha channels are handled."""
         return AlphaRule(self.channels, self.background)
 
     def image(self, image: Image, missing: Mask | None = None) -> Image:
-        """Bring a canonical image to resolution, channels and scale; normalisation is left to the network's side.
+        """Preprocess a canonical image. Normalisation with ``mean`` and ``std`` is applied later, on the device.
 
         Args:
             image: H×W×C, uint8, uint16 or float32.
-            missing: H×W×C or H×W×1, True where a pixel holds no data.
+            missing: H×W×C or H×W×1, True where a pixel is missing.
 
         Returns:
-            The middle of the image, scaled to cover the resolution: uint8 stays so, anything else is float32 in [0, 1].
+            The centre of the image, scaled to cover the resolution: uint8 if the input is, else float32 in [0, 1].
 
         Raises:
             DataError: If the channels cannot be converted, or values are not finite.
@@ -83,14 +84,14 @@ class Preprocessing:
         return np.ascontiguousarray(fit.resample(self._with_channels(self._scaled(part))))
 
     def mask(self, missing: Mask) -> npt.NDArray[np.bool_]:
-        """Which pixels (H, W) of a preprocessed image are made of missing ones, at least in part."""
+        """Return the mask (H, W) of pixels of the preprocessed image that depend on missing pixels."""
         fit = Fit.of(missing.shape, self.resolution)
         part = np.asarray(fit.crop(missing).any(axis=2, keepdims=True), np.float32)
         found: npt.NDArray[np.bool_] = fit.resample(part)[:, :, 0] > 0
         return found
 
     def clipped(self, image: Image, missing: Mask | None = None) -> float:
-        """The share of an image's values, those missing left out, that lie outside the value range."""
+        """Return the fraction of the values of an image outside the value range; missing pixels are ignored."""
         low, high = self.value_range or ((0.0, 65535.0) if image.dtype == np.uint16 else (0.0, 1.0))
         if image.dtype == np.uint8 or (image.min() >= low and image.max() <= high):
             return 0.0
@@ -99,14 +100,14 @@ class Preprocessing:
         return float((beyond & valid).sum() / max(1, int(valid.sum())))
 
     def visible(self, images: Tensor) -> Tensor:
-        """Images (..., C, H, W) from a network as they can be looked at: not normalised, clipped to [0, 1]."""
+        """Undo the normalisation of images (..., C, H, W) for display, and clip them to [0, 1]."""
         if self.mean is not None and self.std is not None:
             mean, std = (images.new_tensor(row).view(-1, 1, 1) for row in (self.mean, self.std))
             images = images * std + mean
         return images.clamp(0.0, 1.0)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain types, for :meth:`from_json`."""
+        """Return the fields as JSON types, for :meth:`from_json`."""
         return {
             "resolution": list(self.resolution),
             "channels": self.channels,
@@ -120,10 +121,10 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, fields: object) -> Preprocessing:
-        """Rebuild what :meth:`as_json` gave.
+        """Create a ``Preprocessing`` from the result of :meth:`as_json`.
 
         Raises:
-            CheckpointError: If a field is missing, unknown or of another type.
+            CheckpointError: If a field is missing, unknown or of a wrong type.
         """
         if not isinstance(fields, Mapping) or set(fields) - set(_FIELDS_IF_SET) != set(_FIELDS):
             raise CheckpointError(_DAMAGED, expected=f"the fields {_FIELDS}", received=f"{fields}")
@@ -154,7 +155,7 @@ class Preprocessing:
         return cls((height, width), channels, **rest, **rows)
 
     def describe(self) -> str:
-        """One line for people."""
+        """Return a one-line description."""
         height, width = self.resolution
         parts = [f"{height}×{width} pixels", f"{self.channels} channel{'s' if self.channels > 1 else ''}"]
         if self.value_range is not None:
@@ -170,12 +171,12 @@ class Preprocessing:
         if self.fill is None and not_finite(image, missing) is not None:
             raise UnreadableImage(
                 "Pixel values are not finite.",
-                fix="Declare them as no data in the file, replace them by a value with fill=, or leave the image out "
-                'by on_error="skip".',
+                fix="Declare these pixels as no data in the file, pass fill= to replace them, or pass "
+                'on_error="skip" to skip the image.',
             )
 
     def _filled(self, image: Image, missing: Mask | None) -> Image:
-        """An image with the fill value where it holds no data, and where it is not finite."""
+        """Replace missing and non-finite pixels by the fill value."""
         low = 0.0 if self.value_range is None or image.dtype == np.uint8 else self.value_range[0]
         value = low if self.fill is None else self.fill
         if image.dtype != np.float32:
@@ -210,11 +211,11 @@ class Preprocessing:
 
 
 def not_finite(image: Image, missing: Mask | None) -> Mask | None:
-    """Where values are not finite though they are not missing; None: nowhere."""
+    """Return the mask of values that are neither finite nor missing; None if there are none."""
     if image.dtype != np.float32:
         return None
     with np.errstate(invalid="ignore"):
-        if math.isfinite(float(image.min())) and math.isfinite(float(image.max())):  # takes no memory
+        if math.isfinite(float(image.min())) and math.isfinite(float(image.max())):  # allocates no mask
             return None
     bad = ~np.isfinite(image)
     if missing is not None:
@@ -223,7 +224,7 @@ def not_finite(image: Image, missing: Mask | None) -> Mask | None:
 
 
 def check_channels(found: int, wanted: int) -> None:
-    """Refuse numbers of channels that have no stated conversion.
+    """Check that images with ``found`` channels can be converted to ``wanted`` channels.
 
     Raises:
         DataError: If ``found`` is neither 1 nor ``wanted``, unless 3 channels become 1.
@@ -231,8 +232,8 @@ def check_channels(found: int, wanted: int) -> None:
     if found not in (1, wanted) and (found, wanted) != (3, 1):
         raise DataError(
             f"An image has {found} channels where {wanted} are used.",
-            expected=f"images with {wanted} channels; one is repeated, and three are turned into one grey",
-            fix="Keep images of different kinds apart, or choose the number by `channels=`.",
+            expected=f"images with {wanted} channels; grey images are repeated, and RGB can be converted to grey",
+            fix="Use only images with the same number of channels, or pass `channels=`.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Settling the preprocessing of a data set from a look at its images."""
+"""Estimation of the preprocessing of a data set from a sample of its images."""
 
 from __future__ import annotations
 
@@ -35,28 +35,30 @@ def fit_preprocessing(
     background: float | Sequence[float] | None = None,
     on_error: str = "raise",
 ) -> Preprocessing:
-    """Settle size, channels and scale, from a sample of the images where they are not given.
+    """Determine the preprocessing; arguments that are not given are estimated from a sample of the images.
 
     Args:
-        source: The images; without them, 225×225 and 3 channels are assumed.
-        resolution: A side, or height and width, at least 32. None: 225×225 for files and for images of several sizes;
-            images of one size in memory stay as they are, enlarged to at least 32.
-        channels: None: what all images have; 3 where they differ.
-        value_range: "auto", or what becomes 0 and 1 where pixels are not uint8. "auto": uint16 from 0 to the smallest
-            full scale of 8, 10, 12, 14 or 16 bits that holds the sample; floats in [0, 1] as they are, else from the
-            0.1 percentile, or 0 if that is lower, to the 99.9 percentile. "all": the same by all images, and floats
-            from their smallest to their largest value. Pixels that are declared to hold no data are left out.
+        source: Source of the images. None: 225×225 px and 3 channels are assumed.
+        resolution: Side length, or (height, width), of at least 32 px. None: 225×225 for files and for images of
+            several sizes; images in memory of one size keep it, enlarged to at least 32 px.
+        channels: Number of channels. None: that of the images, or 3 if they differ.
+        value_range: (low, high), which are mapped to 0 and 1 if images are not uint8, or "auto" or "all". "auto":
+            uint16 from 0 to the smallest full scale of 8, 10, 12, 14 or 16 bits that contains the sample; floats in
+            [0, 1] are not changed; other floats from the 0.1 percentile, or 0 if that is positive, to the 99.9
+            percentile. "all": the same for all images instead of a sample, and floats from minimum to maximum. Pixels
+            declared as no data are ignored.
         normalize: None, "dataset" (mean and std of up to 1,000 images), or (mean, std) on the scale [0, 1].
-        max_pixels: The largest image that will be decoded.
-        fill: Value of pixels without data and of those that are not finite, on the scale of the files. None: the lower
-            end of the value range for pixels that are declared to hold no data; others are an error.
-        background: Colour on the scale [0, 1], one number or one a channel, that transparent images are blended with.
-            None: alpha is dropped, unless ``channels`` counts it.
-        on_error: "raise", or "skip" to pass over unreadable images in the sample.
+        max_pixels: Maximum number of pixels of an image.
+        fill: Value, on the scale of the files, of pixels that are declared as no data or not finite. None: pixels
+            declared as no data get the lower end of the value range, and other non-finite pixels raise an error.
+        background: Colour in [0, 1], one value or one per channel, that transparent images are blended with. None:
+            alpha is dropped, unless ``channels`` includes it.
+        on_error: "raise", or "skip" to skip unreadable images in the sample.
 
     Raises:
-        ConfigurationError: If an argument cannot work.
-        DataError: If an image cannot be read, or none can; if values are not finite; if channels cannot be converted.
+        ConfigurationError: If an argument is invalid.
+        DataError: If an image (with "skip": all images) cannot be read, values are not finite, or channels cannot be
+            converted.
     """
     _check(resolution, channels, max_pixels, on_error)
     explicit_range = _explicit_range(value_range)
@@ -87,8 +89,8 @@ def _check(resolution: object, channels: object, max_pixels: object, on_error: s
     sides = resolution if isinstance(resolution, (tuple, list)) else (resolution, resolution)
     if resolution is not None and (len(sides) != 2 or not all(_is_count(side, MINIMUM_SIDE) for side in sides)):
         raise ConfigurationError(
-            "`resolution` cannot work.",
-            expected=f"a side, or (height, width), of at least {MINIMUM_SIDE} pixels",
+            "`resolution` is invalid.",
+            expected=f"a side length, or (height, width), of at least {MINIMUM_SIDE} pixels",
             received=f"resolution={resolution!r}",
         )
     if channels is not None and not _is_count(channels, 1):
@@ -122,7 +124,7 @@ def _explicit_range(value_range: Any) -> tuple[float, float] | None:
         low, high = 0.0, 0.0
     if isinstance(value_range, str) or not (np.isfinite([low, high]).all() and low < high):
         raise ConfigurationError(
-            "`value_range` cannot work.",
+            "`value_range` is invalid.",
             expected='"auto", "all", or (low, high) with low < high',
             received=f"value_range={value_range!r}",
             fix=did_you_mean(value_range, ("auto",)),
@@ -133,7 +135,7 @@ def _explicit_range(value_range: Any) -> tuple[float, float] | None:
 def _fill(fill: Any) -> float | None:
     if fill is not None and not is_number(fill, -math.inf, math.inf):
         raise ConfigurationError(
-            "`fill` cannot work.", expected="None, or a number on the scale of the files", received=f"fill={fill!r}"
+            "`fill` is invalid.", expected="None, or a number on the scale of the files", received=f"fill={fill!r}"
         )
     return None if fill is None else float(fill)
 
@@ -144,7 +146,7 @@ def _background(background: Any) -> tuple[float, ...] | None:
     row = tuple(background) if isinstance(background, (tuple, list)) else (background,)
     if not all(is_number(part, 0, 1) for part in row) or len(row) not in (1, 3):
         raise ConfigurationError(
-            "`background` cannot work.",
+            "`background` is invalid.",
             expected="None, or one number or three (red, green, blue) in [0, 1]",
             received=f"background={background!r}",
         )
@@ -154,7 +156,7 @@ def _background(background: Any) -> tuple[float, ...] | None:
 def _moments(normalize: Any, fitted: Preprocessing, sample: Sample | None) -> Rows:
     if isinstance(normalize, str) and normalize == "dataset":
         if sample is None:
-            raise ConfigurationError('`normalize="dataset"` needs images.', fix="Give the data set, or (mean, std).")
+            raise ConfigurationError('`normalize="dataset"` requires images.', fix="Pass a data set, or (mean, std).")
         return sample.moments(fitted)
     try:
         mean, std = (tuple(float(number) for number in row) for row in normalize)
@@ -163,7 +165,7 @@ def _moments(normalize: Any, fitted: Preprocessing, sample: Sample | None) -> Ro
     lengths_fit = len(mean) == len(std) == fitted.channels
     if isinstance(normalize, str) or not lengths_fit or not np.isfinite([mean, std]).all() or min(std) <= 0:
         raise ConfigurationError(
-            "`normalize` cannot work.",
+            "`normalize` is invalid.",
             expected=f'None, "dataset", or (mean, std) of {fitted.channels} numbers each, std positive',
             received=f"normalize={normalize!r}",
             fix=did_you_mean(normalize, ("dataset",)),

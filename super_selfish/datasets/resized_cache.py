@@ -1,9 +1,10 @@
-"""Preprocessed images of files, kept on a local disk: a row each in one file that is mapped into memory.
+"""Disk cache of preprocessed images: a memory-mapped file with one row per image.
 
-A file is named by a hash of everything that shapes its pixels, so that other files, changed files and another size
-lead to another one. It begins with eight bytes for each image: 0, or a checksum that is written after the row. A row is
-checked when a process first reads it. So several threads and processes may fill a file at once, and be killed at any
-time: what is not whole is read from its image again. Nothing here is needed to load or to continue a training.
+The name of a cache file is a hash of everything that determines its pixels, so that other or changed image files and
+other sizes use another cache file. The file starts with eight bytes per image: 0, or a checksum that is written after
+the row. A process verifies each row when it first reads it. Several threads and processes can therefore write to a file
+at the same time, and be killed at any time; incomplete rows are read from the image files again. The cache is not
+needed to load or resume a training.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ except ImportError:  # pragma: no cover  (Windows)
     fcntl = None  # type: ignore[assignment]
 
 LIMIT = "SUPER_SELFISH_CACHE_BYTES"
-_MADE_BY = (1, __version__, functional.OPENCV, PIL.__version__)  # the layout, and who makes the pixels
+_MADE_BY = (1, __version__, functional.OPENCV, PIL.__version__)  # version of the layout, and of the libraries used
 _FILLED = 1 << 32
 _SUFFIX = ".images"
 
@@ -46,10 +47,10 @@ logger = logging.getLogger("super_selfish")
 
 
 def chosen_folder(cache: object) -> Path | None:
-    """Where a ``cache=`` option wants the images, or None.
+    """Return the cache folder for a value of ``cache=``, or None.
 
     Raises:
-        ConfigurationError: If it is neither None, ``"resized"`` nor a path.
+        ConfigurationError: If ``cache`` is neither None, nor ``"resized"``, nor a path.
     """
     if cache is None:
         return None
@@ -63,7 +64,7 @@ def chosen_folder(cache: object) -> Path | None:
             "`cache` is unknown.",
             expected='None, "resized", or the path of a folder',
             received=f"cache={cache!r}",
-            fix=did_you_mean(cache, ("resized",)) or f"Write './{cache}' if a folder of that name is meant."
+            fix=did_you_mean(cache, ("resized",)) or f"Pass './{cache}' for a folder of that name."
             if isinstance(cache, str)
             else None,
         )
@@ -71,12 +72,12 @@ def chosen_folder(cache: object) -> Path | None:
 
 
 class ResizedCache:
-    """One file of images of one size; a copy for each process, which all write to the same file.
+    """Cache file of images of one size. Copies in other processes share the file.
 
     Args:
-        path: Of the file, which is made when it is first used.
-        count: How many images there are.
-        shape: Of each: height, width, channels.
+        path: Path of the file, which is created on first use.
+        count: Number of images.
+        shape: Height, width and channels of each image.
     """
 
     def __init__(self, path: Path, count: int, shape: tuple[int, int, int]) -> None:
@@ -86,16 +87,16 @@ class ResizedCache:
         self.row = int(np.prod(shape))
         self.first = -(-8 * count // mmap.PAGESIZE) * mmap.PAGESIZE
         self._handle: int | None = None
-        self._given_up = self._told_deep = False
+        self._given_up = self._warned_deep = False
         self._lock = threading.Lock()
 
     @property
     def size(self) -> int:
-        """Bytes of the file when it is full."""
+        """Size of the full file in bytes."""
         return self.first + self.count * self.row
 
     def get(self, index: int) -> Image | None:
-        """Image ``index`` in memory of its own, if it is there and whole."""
+        """Return a copy of image ``index``; None if it is not cached, or incomplete."""
         if not self._opened() or not 0 <= index < self.count:
             return None
         sum_of_row = int(self._sums[index])
@@ -109,15 +110,15 @@ class ResizedCache:
         return image
 
     def put(self, index: int, image: Image) -> None:
-        """Keep an image; what cannot be kept is told once."""
-        if image.dtype != np.uint8 and not self._told_deep:
-            self._told_deep = True
-            logger.warning("Images of more than 8 bits are not kept by `cache`: convert their files to keep them.")
+        """Cache an image; log once if it cannot be cached."""
+        if image.dtype != np.uint8 and not self._warned_deep:
+            self._warned_deep = True
+            logger.warning("`cache` does not support images of more than 8 bits. Convert the files to 8 bits.")
         if image.dtype != np.uint8 or image.shape != self.shape or self._given_up or not self._opened():
             return
         try:
             handle, place = self._handle, self.first + index * self.row
-            written = os.pwrite(handle, image.data, place)  # type: ignore[arg-type]  # not by the map: a full disk kills
+            written = os.pwrite(handle, image.data, place)  # type: ignore[arg-type]  # a full disk would kill a process that writes to the map
             if written == self.row:
                 os.pwrite(handle, (_FILLED + zlib.crc32(image.data)).to_bytes(8, "little"), 8 * index)  # type: ignore[arg-type]
         except OSError as error:
@@ -135,9 +136,9 @@ class ResizedCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
-                fcntl.flock(handle, fcntl.LOCK_SH)  # until it is closed: such a file is not removed for others
+                fcntl.flock(handle, fcntl.LOCK_SH)  # until closed; a locked file is not removed to free space
                 if os.fstat(handle).st_size != self.size:
-                    os.ftruncate(handle, self.size)  # takes no room yet
+                    os.ftruncate(handle, self.size)  # a sparse file: uses no disk space yet
                 os.utime(handle)
                 mapped = mmap.mmap(handle, self.size, access=mmap.ACCESS_READ)
             except BaseException:
@@ -155,7 +156,7 @@ class ResizedCache:
         with contextlib.suppress(Exception):
             reason = getattr(error, "strerror", None) or error
             if not self._given_up:
-                logger.warning("No more images are kept in `%s`: %s.", printable(self.path), reason)
+                logger.warning("No more images are cached in `%s`: %s.", printable(self.path), reason)
         self._given_up = True
 
     def __getstate__(self) -> dict[str, Any]:
@@ -171,16 +172,16 @@ class ResizedCache:
 
 
 def open_cache(folder: Path, content: str, count: int, fields: dict[str, Any]) -> ResizedCache | None:
-    """The cache of some images, or None with a message where there can be none.
+    """Open the cache of a data set; log a warning and return None if caching is not possible.
 
     Args:
-        folder: Where caches are.
-        content: What the images are recognised by: changes when any of their files does.
-        count: How many there are.
-        fields: Of the preprocessing, with ``resolution`` and ``channels``.
+        folder: Folder of cache files.
+        content: Hash that changes when any image file changes.
+        count: Number of images.
+        fields: Fields of the preprocessing, with ``resolution`` and ``channels``.
     """
     if fcntl is None or not hasattr(os, "pwrite"):
-        logger.warning("`cache` does nothing on this system: it needs file locks.")
+        logger.warning("`cache` has no effect on this system, because it requires file locks.")
         return None
     shaping = {name: value for name, value in fields.items() if name not in ("mean", "std")}
     key = json.dumps([_MADE_BY, content, count, shaping], sort_keys=True)
@@ -190,12 +191,12 @@ def open_cache(folder: Path, content: str, count: int, fields: dict[str, Any]) -
     try:
         room = _make_room(cache)
     except OSError as error:
-        logger.warning("Images are not kept in `%s`: %s.", printable(folder), error.strerror or error)
+        logger.warning("Images are not cached in `%s`: %s.", printable(folder), error.strerror or error)
         return None
     if room is not None:
         logger.warning(
-            "Images are not kept in `%s`: they need %.1f GB, and the limit of all that is kept there is %.1f GB. "
-            "Choose another folder by `cache=`, or a limit in bytes by the environment variable %s.",
+            "Images are not cached in `%s`: they require %.1f GB, and the size limit of this folder is %.1f GB. Pass "
+            "another folder as `cache=`, or set the limit in bytes with the environment variable %s.",
             *(printable(folder), cache.size / 1e9, room / 1e9, LIMIT),
         )
         return None
@@ -203,7 +204,7 @@ def open_cache(folder: Path, content: str, count: int, fields: dict[str, Any]) -
 
 
 def _make_room(cache: ResizedCache) -> int | None:
-    """Remove files that were not used for longest and that nobody has open; the limit if it is too low all the same."""
+    """Remove the least recently used cache files that are not open; return the limit if it is still too low."""
     folder = cache.path.parent
     folder.mkdir(parents=True, exist_ok=True)
     found = {path: path.stat() for path in folder.glob(f"*{_SUFFIX}")}
@@ -225,7 +226,7 @@ def _limit(available: int) -> int:
     if not given:
         return available // 2
     if not given.isdigit():
-        raise ConfigurationError(f"{LIMIT} is no number of bytes.", expected="an integer", received=repr(given))
+        raise ConfigurationError(f"{LIMIT} is not a number of bytes.", expected="an integer", received=repr(given))
     return int(given)
 
 
@@ -237,6 +238,6 @@ def _remove(path: Path) -> bool:
             path.unlink()
         finally:
             os.close(handle)
-    except OSError:  # in use, or not ours
+    except OSError:  # in use, or no permission
         return False
     return True

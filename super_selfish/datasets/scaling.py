@@ -1,4 +1,4 @@
-"""From the numbers of images to those of networks: float32 in [0, 1], or normalised."""
+"""Conversion of image arrays to float32 tensors in [0, 1], optionally normalised."""
 
 from __future__ import annotations
 
@@ -12,49 +12,47 @@ from torch import Tensor
 from super_selfish.images.buffers import Buffers
 from super_selfish.images.functional import Image
 
-_LONG = 1 << 13  # numbers that make a long enough row
-_BLOCK = 1 << 17  # numbers that are converted at a time on a CPU: they stay in its cache between the passes
+_LONG = 1 << 13  # number of values in a sufficiently long row
+_BLOCK = 1 << 17  # number of values converted at a time on a CPU, so that they stay in its cache between operations
 
 
 class Moments(Protocol):
-    """Mean and standard deviation per channel, on the scale [0, 1]; None: images are not normalised."""
+    """Mean and standard deviation per channel, on the scale [0, 1]. None: images are not normalised."""
 
     @property
     def mean(self) -> tuple[float, ...] | None:
-        """One number per channel."""
+        """Mean per channel."""
 
     @property
     def std(self) -> tuple[float, ...] | None:
-        """One number per channel, positive."""
+        """Standard deviation per channel, positive."""
 
 
 def without_uint16(image: Image) -> Image:
-    """16-bit images, which torch hardly computes with, as float32 in [0, 1]; others as they are."""
+    """Convert uint16 images, which torch supports only partly, to float32 in [0, 1]; return others unchanged."""
     return (image / 65535.0).astype(np.float32) if image.dtype == np.uint16 else image
 
 
 def as_float(image: Image, preprocessing: Moments | None = None) -> Tensor:
-    """An image (..., H, W, C) as a float32 tensor (..., C, H, W): in [0, 1], or normalised."""
+    """Convert an image (..., H, W, C) to a float32 tensor (..., C, H, W) in [0, 1], or normalised."""
     return scaled(torch.from_numpy(np.ascontiguousarray(without_uint16(image))), preprocessing)
 
 
 def scaled(images: Tensor, preprocessing: Moments | None = None, buffers: Buffers | None = None) -> Tensor:
-    """Channels-last images as a network takes them.
+    """Convert channels-last images to network inputs.
 
     Args:
         images: (..., H, W, C) of uint8, or floats in [0, 1].
-        preprocessing: Its mean and standard deviation are applied, if it has them.
-        buffers: Where the memory of the result comes from, on a CPU.
+        preprocessing: Mean and standard deviation to normalise with, if any.
+        buffers: Memory pool for the result, used on a CPU.
 
     Returns:
-        Float32 (..., C, H, W) on the same device; the memory stays channels-last.
+        Float32 (..., C, H, W) on the same device, in channels-last memory format.
     """
     width, channels = images.shape[-2:].numel(), images.shape[-1]
     if width * images.shape[-3] <= _LONG:
         width *= images.shape[-3]
-    rows = images.reshape(
-        -1, width
-    )  # rows of pixels, or small images: long inner loops, where a pixel has three numbers
+    rows = images.reshape(-1, width)  # rows of pixels or small images: long inner loops are faster
     unit = 1 / 255 if images.dtype == torch.uint8 else 1.0
     if buffers is None or images.device.type != "cpu":
         made = torch.empty(rows.shape, dtype=torch.float32, device=images.device)
@@ -79,7 +77,7 @@ def scaled(images: Tensor, preprocessing: Moments | None = None, buffers: Buffer
 def _factor_and_shift(
     mean: tuple[float, ...], std: tuple[float, ...], unit: float, pixels: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """What a row of pixels is multiplied by, and what is added then; on a GPU they stay there from batch to batch."""
+    """Return the factor and offset that normalise a row of pixels, cached on the device between batches."""
     means, deviations = (torch.tensor(row, dtype=torch.float64) for row in (mean, std))
     factor, shift = (row.float().repeat(pixels).to(device) for row in (unit / deviations, -means / deviations))
     return factor, shift

@@ -1,4 +1,4 @@
-"""One door for every kind of data: :func:`open_source`."""
+"""Opening any supported type of data: :func:`open_source`."""
 
 from __future__ import annotations
 
@@ -35,20 +35,19 @@ _ACCEPTED = (
 def open_source(
     data: object, *, max_pixels: int = MAX_PIXELS, minimum: int = 1, image_key: str | int | None = None
 ) -> ImageSource:
-    """Open any kind of data as images that are read by index.
+    """Open any supported type of data as an image source.
 
     Args:
-        data: A folder (searched at any depth), a list of paths, a CSV file with a column of paths, an array N×H×W[×C],
+        data: A folder (searched recursively), a list of paths, a CSV file with a column of paths, an array N×H×W[×C],
             a tensor N×C×H×W or N×H×W, a list of images, a tuple (images, labels), a map-style Dataset, a Hugging Face
-            data set, or an ImageSource, which is returned as it is.
-        max_pixels: The largest image, in pixels, that is decoded.
-        minimum: How many images there have to be.
-        image_key: Where the items of a data set hold the image: a key of a dict, or a place in a tuple. None: of a
-            dict, the one usual name of an image that it has (``"image"``, say), or else its only image; of a tuple, the
-            first.
+            data set, or an ImageSource, which is returned unchanged.
+        max_pixels: Maximum number of pixels of an image.
+        minimum: Minimum number of images.
+        image_key: Key of the image in dict items of a data set, or its index in tuples. None: the only common image key
+            of a dict (such as ``"image"``), or else its only image; the first entry of a tuple.
 
     Raises:
-        ConfigurationError: If this kind of data is not accepted, or a path leads to no folder.
+        ConfigurationError: If the type of ``data`` is not supported, or a path is not a folder.
         DataError: If there are fewer than ``minimum`` images.
     """
     source = _open(data, max_pixels)
@@ -59,16 +58,16 @@ def open_source(
             "There are too few images.",
             expected=f"at least {max(1, minimum)}",
             received=f"{len(source)}",
-            fix="Self-supervised learning compares images with each other: add more." if minimum > 1 else None,
+            fix="Add more images." if minimum > 1 else None,
         )
     return source
 
 
 def _with_image_key(source: ImageSource, key: str | int) -> ImageSource:
-    """The same data set with the images under a key."""
+    """Return a copy of a data set source with ``image_key`` set."""
     if not isinstance(source, DatasetSource):
         raise ConfigurationError(
-            "`image_key` has no place here.",
+            "`image_key` is not supported for this type of data.",
             expected="a data set, or a list, whose items are dicts or tuples",
             received=f"image_key={key!r} for {source.kind}",
         )
@@ -98,7 +97,7 @@ def _open(data: object, max_pixels: int) -> ImageSource:
 def _open_path(data: str | os.PathLike[str], max_pixels: int) -> ImageSource:
     text = os.fspath(data)
     if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise ConfigurationError("This is not the path of a folder.", received=repr(data))
+        raise ConfigurationError("`data` is not the path of a folder.", received=repr(data))
     path = Path(text).expanduser() if text.startswith("~") else Path(text)
     if path.is_dir():
         return open_folder(str(path), max_pixels)
@@ -109,13 +108,13 @@ def _open_path(data: str | os.PathLike[str], max_pixels: int) -> ImageSource:
         raise ConfigurationError(
             f"`{printable(path)}` is a single image." if single else f"`{printable(path)}` is not a folder.",
             expected="a folder of images, or a .csv file that lists them",
-            received=f"a file ending in {path.suffix or 'nothing'}",
-            fix="Give the folder it lies in." if single else "Unpack archives, and load arrays first (np.load).",
+            received=f"a file with extension {path.suffix}" if path.suffix else "a file without an extension",
+            fix="Pass the folder of the image." if single else "Extract archives, and load arrays first (np.load).",
         )
     raise ConfigurationError(
-        f"There is no folder `{printable(path)}`.",
-        received=f"a path that is looked for from `{printable(Path.cwd())}`" if not path.is_absolute() else None,
-        fix="Check the spelling, or give an absolute path.",
+        f"The folder `{printable(path)}` does not exist.",
+        received=f"a path relative to `{printable(Path.cwd())}`" if not path.is_absolute() else None,
+        fix="Check the spelling, or pass an absolute path.",
     )
 
 
@@ -128,17 +127,19 @@ def _open_list(data: list[Any] | tuple[Any, ...], max_pixels: int) -> ImageSourc
     first = data[0]
     if paths == 0 and isinstance(first, (Pillow.Image, np.ndarray, torch.Tensor, tuple, list, Mapping, bytes)):
         in_memory = all(isinstance(item, (np.ndarray, torch.Tensor)) for item in data)
-        return DatasetSource(data, max_pixels, thread_safe=in_memory)  # Pillow decodes on first use, not twice at once
+        return DatasetSource(
+            data, max_pixels, thread_safe=in_memory
+        )  # lazy decoding of Pillow images is not thread-safe
     kinds = sorted({type(item).__qualname__ for item in data})
     raise ConfigurationError(
         "The list does not hold images.",
-        expected="paths only, or PIL images, arrays, tensors or (image, label) pairs only",
+        expected="only paths, or only PIL images, arrays, tensors or (image, label) pairs",
         received=f"a list of {', '.join(kinds[:5])}",
     )
 
 
 def _is_labels(value: object) -> bool:
-    """Whether the second of two things is meant as labels, right or wrong, rather than as a second image or path."""
+    """Whether the second entry of a pair is meant as labels, valid or not, instead of an image or a path."""
     if isinstance(value, (np.ndarray, torch.Tensor)):
         return value.ndim < 2 or (value.ndim == 2 and 1 in value.shape)
     return isinstance(value, (list, tuple, range)) and not any(isinstance(item, Pillow.Image) for item in value)
@@ -153,8 +154,8 @@ def _open_labelled(images: object, labels: Any, max_pixels: int) -> ImageSource:
         array, right = np.array(None), False
     if not right or array.shape[0] != len(source):
         raise ConfigurationError(
-            "The labels do not fit the images.",
-            expected=f"{len(source)} integers in one row, one for each image",
+            "The labels do not match the images.",
+            expected=f"{len(source)} integers in one dimension, one per image",
             received=f"labels of shape {tuple(array.shape)} and type {array.dtype}",
         )
     numbers = array.cpu().numpy() if isinstance(array, torch.Tensor) else array
@@ -163,24 +164,24 @@ def _open_labelled(images: object, labels: Any, max_pixels: int) -> ImageSource:
 
 def _open_dataset(data: object, max_pixels: int) -> ImageSource:
     if data is None:
-        raise ConfigurationError("There is no data.", expected=_ACCEPTED, received="None")
+        raise ConfigurationError("`data` is None.", expected=_ACCEPTED, received="None")
     if isinstance(data, DataLoader):
-        raise ConfigurationError("A DataLoader is not a data set.", fix="Pass `loader.dataset`: batches are made here.")
+        raise ConfigurationError("A DataLoader is not a data set.", fix="Pass `loader.dataset` instead.")
     if isinstance(data, Mapping):
         raise ConfigurationError(
             "A dict is not a data set.",
             received=f"keys {list(data)[:8]}",
-            fix="Choose one part of it, such as data['train'].",
+            fix="Pass one of its values, such as data['train'].",
         )
     streamed = isinstance(data, IterableDataset) or not hasattr(data, "__getitem__") or not hasattr(data, "__len__")
     if streamed and hasattr(data, "__iter__"):
         raise ConfigurationError(
-            "Images have to be readable by index: shuffling, memory banks and exact resuming need it.",
+            "Images must be readable by index, as shuffling, memory banks and exact resuming require it.",
             expected="a data set with `__len__` and `__getitem__`",
             received=f"{type(data).__qualname__}, which can only be iterated",
-            fix="Turn it into a list (`list(dataset)`), or write it to a folder of files.",
+            fix="Convert it to a list (`list(dataset)`), or save it as a folder of files.",
         )
     if streamed or isinstance(data, (bytes, bytearray, type)):
         received = type(data).__qualname__
-        raise ConfigurationError("This kind of data is not accepted.", expected=_ACCEPTED, received=received)
+        raise ConfigurationError("This type of data is not supported.", expected=_ACCEPTED, received=received)
     return DatasetSource(data, max_pixels)

@@ -1,4 +1,4 @@
-"""Images listed in a CSV file, with their labels."""
+"""Sources of images and labels listed in a CSV file."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category")
 
 
 def open_table(table: Path, max_pixels: int) -> ImageSource:
-    """The files listed in a CSV file, with its labels; relative paths start at the folder of the CSV file.
+    """Open the images listed in a CSV file, with their labels; paths are relative to the folder of the CSV file.
 
     Raises:
-        DataError: If it cannot be read, lists nothing, has no column of paths, or none of the files exists.
+        DataError: If the table cannot be read, is empty, has no column of paths, or none of its files exists.
     """
     rows = _rows(table)
     first = [cell.strip().lower() for cell in rows[0]] if rows else []
@@ -40,8 +40,8 @@ def open_table(table: Path, max_pixels: int) -> ImageSource:
     elif first:
         raise DataError(
             f"`{printable(table)}` has no column of paths.",
-            expected=f"a column called {', '.join(PATH_COLUMNS)}, or no header and the paths first",
-            received=f"a first row {rows[0]}",
+            expected=f"a column named {', '.join(PATH_COLUMNS)}, or no header and paths in the first column",
+            received=f"the first row {rows[0]}",
         )
     if not rows or path_column is None:
         raise DataError(f"`{printable(table)}` lists no images.")
@@ -57,22 +57,22 @@ def open_table(table: Path, max_pixels: int) -> ImageSource:
 
 
 def _as_bytes(path: str | os.PathLike[str]) -> bytes:
-    """A path of a table as the file system has it: bytes that are not UTF-8 stay as they are."""
+    """Encode a path of a table for the file system; bytes that are not UTF-8 are preserved."""
     return os.fspath(path).encode("utf-8", "surrogateescape") if os.name != "nt" else os.fsencode(path)
 
 
 def _text(table: Path) -> str:
-    """The text of a table: UTF-8, or UTF-16 with a byte order mark, as spreadsheets write it.
+    """Read the text of a table: UTF-8, or UTF-16 with a byte order mark, which spreadsheets write.
 
     Raises:
-        DataError: If it is UTF-16 without a byte order mark, or no text.
+        DataError: If the table is UTF-16 without a byte order mark, or not text.
     """
     content = table.read_bytes()
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16", "replace")
     if b"\0" in content:
         raise DataError(
-            f"`{printable(table)}` is no text in UTF-8.",
+            f"`{printable(table)}` is not a UTF-8 text file.",
             received="zero bytes, as in UTF-16 without a byte order mark, or in a spreadsheet file",
             fix="Save it as CSV in UTF-8.",
         )
@@ -97,17 +97,17 @@ def _check_some_exist(source: FileSource, table: Path) -> None:
     tried = sorted({(len(source) - 1) * step // 15 for step in range(16)})
     if not any(os.path.exists(source.path(index)) for index in tried):  # noqa: PTH110
         raise DataError(
-            f"None of {len(tried)} files listed in `{printable(table)}` that were looked for exists.",
-            expected=f"paths relative to `{printable(table.parent)}`, or absolute ones",
+            f"None of {len(tried)} files listed in `{printable(table)}` exists.",
+            expected=f"absolute paths, or paths relative to `{printable(table.parent)}`",
             received=printable(source.path(0)),
-            fix="Paths of Windows with a drive letter have to be made relative."
+            fix="Replace Windows paths with a drive letter by relative paths."
             if re.match(r"[A-Za-z]:[\\/]", source.name(0))
             else None,
         )
 
 
 def number_labels(words: Sequence[str]) -> tuple[npt.NDArray[np.int64], tuple[str, ...] | None]:
-    """Labels as numbers: integers are kept, anything else is numbered in sorted order; empty means no label."""
+    """Convert labels to integers; labels that are not all integers are numbered in sorted order; empty: no label."""
     if all(re.fullmatch(r"[+-]?\d{1,18}", word) for word in words if word):
         return np.array([int(word) if word else NO_LABEL for word in words], np.int64), None
     names = sorted({word for word in words if word})

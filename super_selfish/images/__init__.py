@@ -1,1 +1,1 @@
-"""One image: from the bytes of a file to an H×W×C array, and operations on such arrays."""
+"""Decoding image files to H×W×C arrays, and operations on these arrays."""

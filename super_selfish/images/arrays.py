@@ -1,7 +1,7 @@
-"""From anything that holds one image in memory to the canonical array.
+"""Conversion of one image in memory to a canonical array.
 
-The canonical image is H×W×C, C-contiguous, of type uint8, uint16 or float32, with 1 to 64 channels, in memory of its
-own.
+A canonical image is an H×W×C array: C-contiguous, of dtype uint8, uint16 or float32, with 1 to 64 channels. It does
+not share memory with its input.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ GREY_MODES = frozenset({"1", "L", "LA", "La"})
 
 
 def channels_last(shape: Sequence[int], default_last: bool) -> bool:
-    """Tell whether three axes are H×W×C (True) or C×H×W (False), by their sizes.
+    """Infer from the sizes of three axes whether they are H×W×C (True) or C×H×W (False).
 
-    In this order: a legal number of channels; a square image; 1, 3 or 4 channels; at most 16 channels; the default.
+    The criteria, in order: a valid number of channels; a square image; 1, 3 or 4 channels; at most 16 channels; the
+    default.
 
     Args:
-        shape: The sizes of the three axes.
-        default_last: What to assume where the sizes leave it open.
+        shape: Sizes of the three axes.
+        default_last: Value to return if the sizes are ambiguous.
 
     Raises:
-        DataError: If neither end can be the channels.
+        DataError: If neither the first nor the last axis can be the channels.
     """
     first, middle, last = shape
 
@@ -43,7 +44,7 @@ def channels_last(shape: Sequence[int], default_last: bool) -> bool:
     rank_first, rank_last = rank(first, middle == last), rank(last, first == middle)
     if rank_first[0] and rank_last[0]:
         raise DataError(
-            "No axis of the image can be its channels.",
+            "The image has no axis that can be its channels.",
             expected=f"H×W×C or C×H×W with 1 to {MAX_CHANNELS} channels",
             received=f"an image of shape {tuple(shape)}",
         )
@@ -51,12 +52,12 @@ def channels_last(shape: Sequence[int], default_last: bool) -> bool:
 
 
 def canonical_values(array: npt.NDArray[np.generic]) -> Image:
-    """Bring any real dtype to uint8, uint16 or float32 without clipping a value.
+    """Convert an array of any real dtype to uint8, uint16 or float32 without clipping.
 
-    Booleans become 0 and 255. Other integers become uint16 where every value fits, else float32.
+    Booleans become 0 and 255. Other integers become uint16 if all values fit, else float32.
 
     Raises:
-        DataError: If the dtype is not a real number.
+        DataError: If the dtype is not a real number type.
     """
     kind = array.dtype.kind
     if kind == "b":
@@ -69,22 +70,22 @@ def canonical_values(array: npt.NDArray[np.generic]) -> Image:
         fits = array.size > 0 and int(array.min()) >= 0 and int(array.max()) <= 65535
         return array.astype(np.uint16 if fits else np.float32)
     if kind == "f":
-        with np.errstate(over="ignore"):  # infinities are refused by name later, where the file is known
+        with np.errstate(over="ignore"):  # infinities raise an error later, where the file name is known
             return array.astype(np.float32, copy=False)
-    raise DataError("Pixels must be real numbers.", received=f"an array of type {array.dtype}")
+    raise DataError("Pixel values must be real numbers.", received=f"an array of dtype {array.dtype}")
 
 
 def canonical(array: npt.NDArray[np.generic]) -> Image:
-    """An H×W or H×W×C array of any real dtype as a canonical image with memory of its own.
+    """Convert an H×W or H×W×C array of any real dtype to a canonical image; the data is always copied.
 
     Raises:
-        DataError: If it is empty, has more than 64 channels or another number of axes.
+        DataError: If the array is empty, has more than 64 channels or another number of axes.
     """
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or 0 in array.shape or array.shape[2] > MAX_CHANNELS:
         raise DataError(
-            "This is not an image.",
+            "The array is not an image.",
             expected=f"H×W or H×W×C with at least one pixel and 1 to {MAX_CHANNELS} channels",
             received=f"shape {array.shape}",
         )
@@ -94,17 +95,17 @@ def canonical(array: npt.NDArray[np.generic]) -> Image:
     return np.ascontiguousarray(values)
 
 
-def has_alpha(picture: Pillow.Image) -> bool:
-    """Whether a Pillow image has an alpha channel, or a transparent colour."""
-    return picture.mode in ALPHA_MODES or "transparency" in picture.info
+def has_alpha(image: Pillow.Image) -> bool:
+    """Whether a Pillow image has an alpha channel or a transparent colour."""
+    return image.mode in ALPHA_MODES or "transparency" in image.info
 
 
 def blended(image: Image, background: Sequence[float]) -> Image:
-    """An image whose last channel is alpha, over a background.
+    """Composite an image, whose last channel is alpha, over a background colour.
 
     Args:
         image: H×W×(C+1).
-        background: On the scale [0, 1]: a number for each of the C channels, or one for all.
+        background: Values in [0, 1]: one per channel, or one for all C channels.
     """
     white = 1.0 if image.dtype == np.float32 else float(np.iinfo(image.dtype).max)
     behind = np.asarray(background, np.float32) * np.float32(white)
@@ -115,38 +116,41 @@ def blended(image: Image, background: Sequence[float]) -> Image:
     return np.clip(np.rint(mixed), 0, white).astype(image.dtype)
 
 
-def from_pillow(picture: Pillow.Image, alpha: bool = False) -> Image:
-    """A Pillow image as a canonical image: palette, CMYK, YCbCr and HSV converted to RGB.
+def from_pillow(image: Pillow.Image, alpha: bool = False) -> Image:
+    """Convert a Pillow image to a canonical image; palette, CMYK, YCbCr and HSV images become RGB.
 
     Args:
-        picture: The image.
-        alpha: Keep transparency as the last channel, instead of dropping it.
+        image: Pillow image.
+        alpha: Keep transparency as the last channel instead of dropping it.
 
     Raises:
-        DataError: If the mode has no stated conversion (CIE Lab for one).
+        DataError: If the mode is not supported (for example CIE Lab).
     """
-    mode = picture.mode
-    if alpha and has_alpha(picture):
-        return canonical(np.asarray(picture.convert("LA" if mode in GREY_MODES else "RGBA")))
+    mode = image.mode
+    if alpha and has_alpha(image):
+        return canonical(np.asarray(image.convert("LA" if mode in GREY_MODES else "RGBA")))
     if mode in ("1", "L", "RGB", "I", "F") or mode.startswith("I;16"):
-        return canonical(np.asarray(picture))
+        return canonical(np.asarray(image))
     if mode in ("LA", "La"):
-        return canonical(np.asarray(picture)[:, :, 0])
+        return canonical(np.asarray(image)[:, :, 0])
     if mode in ("RGBA", "RGBX"):
-        return canonical(np.asarray(picture)[:, :, :3])
-    if mode in ("P", "PA", "RGBa"):  # by way of RGBA, or Pillow blends or warns about transparent colours
-        return canonical(np.asarray(picture.convert("RGBA"))[:, :, :3])
+        return canonical(np.asarray(image)[:, :, :3])
+    if mode in ("P", "PA", "RGBa"):  # via RGBA; otherwise Pillow blends transparent colours, or warns about them
+        return canonical(np.asarray(image.convert("RGBA"))[:, :, :3])
     if mode in COLOUR_MODES:
-        return canonical(np.asarray(picture.convert("RGB")))
+        return canonical(np.asarray(image.convert("RGB")))
     raise DataError(
-        f"Images of colour mode {mode} are not supported.",
+        f"Images in colour mode {mode} are not supported.",
         expected="grey, RGB, palette, CMYK, YCbCr or HSV, with or without alpha",
         fix="Convert them to RGB first.",
     )
 
 
 def apply_orientation(image: Image, orientation: int) -> Image:
-    """Undo an EXIF orientation: 1 as is, 2 mirrored, 3 upside down, 4 flipped, 5 to 8 the same with axes exchanged."""
+    """Apply an EXIF orientation.
+
+    1: none, 2: mirrored, 3: rotated by 180°, 4: flipped vertically, 5 to 8: the same with the axes transposed.
+    """
     if orientation in (5, 6, 7, 8):
         image = image.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
@@ -156,17 +160,17 @@ def apply_orientation(image: Image, orientation: int) -> Image:
     return image if image.flags.owndata and image.flags.c_contiguous else np.array(image, order="C")
 
 
-def exif_orientation(picture: Pillow.Image) -> int:
-    """The EXIF orientation of a Pillow image, 1 to 8; 1 where there is none."""
-    try:  # the method of the base class: the one of PNG decodes the whole image to find a late chunk
-        value = Pillow.Image.getexif(picture).get(_ORIENTATION, 1)
-    except Exception:  # a picture with damaged metadata is still a picture
+def exif_orientation(image: Pillow.Image) -> int:
+    """Return the EXIF orientation of a Pillow image, 1 to 8; 1 if it has none."""
+    try:  # the base class method: the PNG method decodes the whole image to find a late chunk
+        value = Pillow.Image.getexif(image).get(_ORIENTATION, 1)
+    except Exception:  # an image with damaged metadata can still be used
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def to_numpy(tensor: torch.Tensor) -> npt.NDArray[np.generic]:
-    """A tensor of any device as an array; bfloat16, which numpy lacks, as float32."""
+    """Convert a tensor on any device to an array; bfloat16, which NumPy does not support, becomes float32."""
     tensor = tensor.detach().cpu()
     array: npt.NDArray[np.generic] = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
     return array
@@ -174,17 +178,17 @@ def to_numpy(tensor: torch.Tensor) -> npt.NDArray[np.generic]:
 
 @validate_keywords()
 def to_image(value: object) -> Image:
-    """Bring one image in memory to the canonical form.
+    """Convert one image in memory to a canonical array.
 
     Args:
-        value: A PIL image, a tensor (C×H×W or H×W) or an array (H×W×C or H×W); where the sizes say clearly that the
-            channels are at the other end, they are taken from there. Booleans, integers and floats of any width.
+        value: A PIL image, a tensor (C×H×W or H×W) or an array (H×W×C or H×W) of booleans, integers or floats of any
+            width. The other channel order is accepted if it is clear from the sizes.
 
     Returns:
-        H×W×C, C-contiguous, uint8, uint16 or float32, in memory of its own. Values keep their scale.
+        H×W×C, C-contiguous, of dtype uint8, uint16 or float32; always a copy. Values are not rescaled.
 
     Raises:
-        DataError: If it is something else.
+        DataError: If ``value`` is not an image.
 
     Examples:
         >>> import numpy as np
@@ -199,7 +203,7 @@ def to_image(value: object) -> Image:
         array, default_last = value, True
     else:
         raise DataError(
-            "This is not an image.",
+            "The object is not an image.",
             expected="a PIL image, a tensor (C×H×W or H×W) or an array (H×W×C or H×W)",
             received=f"{type(value).__module__}.{type(value).__qualname__}",
         )
@@ -209,14 +213,14 @@ def to_image(value: object) -> Image:
 
 
 def check_white(value: object, image: Image) -> None:
-    """Refuse numbers of which nothing says what white is.
+    """Raise an error for images whose value range is unknown.
 
     Args:
-        value: As it was given.
-        image: The same as a canonical image.
+        value: The image as passed by the user.
+        image: The same image as a canonical array.
 
     Raises:
-        DataError: If it is neither uint8, uint16 nor floats in [0, 1].
+        DataError: If the image is neither uint8, nor uint16, nor floats in [0, 1].
     """
     kind = str(getattr(value, "dtype", "uint8")).removeprefix("torch.")
     is_valid = kind in ("uint8", "uint16", "bool")
@@ -224,4 +228,5 @@ def check_white(value: object, image: Image) -> None:
         is_valid = bool(image.min() >= -1e-3 and image.max() <= 1.001)
     if not is_valid:
         received = f"{kind} from {image.min():g} to {image.max():g}"
-        raise DataError("These numbers are no image.", expected="uint8, uint16, or floats in [0, 1]", received=received)
+        expected = "uint8, uint16, or floats in [0, 1]"
+        raise DataError("The value range of the image is unknown.", expected=expected, received=received)

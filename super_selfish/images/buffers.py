@@ -1,4 +1,4 @@
-"""Memory that is used again: fresh pages of a large array cost more time than what is computed into them."""
+"""Reuse of memory for large arrays, whose allocation can take longer than the computation that fills them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_ALIGNMENT = 64  # bytes, as torch aligns its own
+_ALIGNMENT = 64  # bytes, the alignment that torch uses
 
 
 class Buffers:
-    """Arrays whose memory returns to the pool when the array, its views and the tensors made of it are all gone.
+    """Memory pool for arrays.
 
-    A tensor made by ``torch.from_numpy`` holds the array, and so does whatever shares the tensor's memory, such as what
-    autograd keeps for the backward pass. A caller may therefore keep an array for as long as it likes.
+    A block of memory returns to the pool when the array, its views and all tensors created from it are deleted. A
+    tensor created by ``torch.from_numpy`` keeps the array alive, as does everything that shares the tensor's memory,
+    such as tensors that autograd saves for the backward pass. A caller may therefore keep an array indefinitely.
 
     Args:
-        most: How many free blocks of memory are kept.
+        most: Maximum number of free blocks in the pool.
 
     Examples:
         >>> import torch
@@ -35,13 +36,13 @@ class Buffers:
         self._free: collections.deque[memoryview] = collections.deque(maxlen=most)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Buffers, (self._free.maxlen,)  # a copy in another process has memory of its own
+        return Buffers, (self._free.maxlen,)  # a copy in another process starts with an empty pool
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """An array with arbitrary content, which nobody else holds."""
+        """Return an uninitialised array that shares memory with no other array in use."""
         dtype = np.dtype(dtype)
         memory = self._block(math.prod(shape) * dtype.itemsize)
-        # NumPy sets the base of every view to the last array in the chain: this one, because a memoryview is no array
+        # NumPy sets the base of every view to the last array in the chain: this one, as a memoryview is not an array
         owner = np.frombuffer(memory, dtype)
         weakref.finalize(owner, self._free.append, memory).atexit = False
         return owner.reshape(shape)
@@ -50,7 +51,7 @@ class Buffers:
         for _ in range(len(self._free)):
             try:
                 memory = self._free.popleft()
-            except IndexError:  # another thread was faster
+            except IndexError:  # another thread has taken the last block
                 break
             if memory.nbytes == size:
                 return memory
@@ -59,7 +60,7 @@ class Buffers:
 
 
 def aligned(size: int) -> memoryview:
-    """Memory whose first byte lies at a multiple of 64."""
+    """Allocate memory whose address is a multiple of 64 bytes."""
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + size].data

@@ -1,6 +1,6 @@
-"""What decoders report about damaged files that they read all the same.
+"""Messages of decoders about damaged files that they can still read.
 
-The C libraries behind OpenCV write to the standard error stream, Pillow warns, tifffile logs; none names a file.
+The C libraries behind OpenCV write to the standard error stream, Pillow warns, tifffile logs; none names the file.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class _Collector(logging.Handler):
 
 @contextlib.contextmanager
 def decoder_messages() -> Iterator[list[str]]:
-    """Collect what decoders report within the block; the list is complete at its end.
+    """Collect the messages of decoders within the block; the list is complete when the block ends.
 
-    The block may not run in several threads at once.
+    This context manager is not thread-safe.
 
     Examples:
         >>> with decoder_messages() as messages:

@@ -1,9 +1,9 @@
-"""DICOM files: what a scanner measured, as an image.
+"""Reader of DICOM files.
 
-Rescale slope and intercept or the modality table are applied, which makes Hounsfield units of a CT's numbers; of
-MONOCHROME1, where large numbers are dark, the grey is inverted; palettes and YBR become RGB. Windows for display are
-ignored: ``value_range=`` of a supervisor says what becomes black and white. Padding is declared as missing. Files of
-several frames are refused, and so is whatever else would change what numbers mean.
+The rescale slope and intercept or the modality LUT are applied, so CT images are in Hounsfield units. MONOCHROME1
+images, where large values are dark, are inverted. Palettes and YBR become RGB. Display windows are ignored: pass
+``value_range=`` to a supervisor to set the values of black and white. Padding is marked as missing. Multi-frame files,
+and files with other attributes that change the meaning of pixel values, raise an error.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _PADDING = (
 
 
 def open_dicom(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
-    """Open a DICOM file; it is decoded at full size.
+    """Open a DICOM file, which is decoded at full size.
 
     Raises:
-        DataError: If the file holds no single image, or its attributes give the numbers a meaning that is not known.
+        DataError: If the file does not contain exactly one image, or its attributes are not supported.
     """
     import pydicom  # an optional dependency
 
     head = pydicom.dcmread(stream, stop_before_pixels=True)
     frames = int(getattr(head, "NumberOfFrames", 1) or 1)
     if frames != 1 or "Rows" not in head:
-        what = f"it holds {frames} frames" if frames != 1 else "it holds no image"
-        raise DataError(f"{what}.", fix="Write each frame into a file of its own.")
+        what = f"it contains {frames} frames" if frames != 1 else "it contains no image"
+        raise DataError(f"{what}.", fix="Save each frame as a separate file.")
     check_meaning(head)
     channels = 3 if photometric(head) == _PALETTE else int(getattr(head, "SamplesPerPixel", 1))
     header = Header(int(head.Rows), int(head.Columns), channels, _dtype(head))
@@ -60,36 +60,36 @@ def open_dicom(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
 
 
 def photometric(head: Any) -> str:
-    """The photometric interpretation."""
+    """Return the photometric interpretation."""
     return str(getattr(head, "PhotometricInterpretation", "")).strip()
 
 
 def slope(head: Any) -> float:
-    """What stored numbers are multiplied by."""
+    """Return the rescale slope, which stored values are multiplied by."""
     found = getattr(head, "RescaleSlope", None)
     return 1.0 if found in (None, "") else float(found)
 
 
 def intercept(head: Any) -> float:
-    """What is then added."""
+    """Return the rescale intercept, which is added after the multiplication."""
     found = getattr(head, "RescaleIntercept", None)
     return 0.0 if found in (None, "") else float(found)
 
 
 def check_meaning(head: Any) -> None:
-    """Refuse files whose attributes change what numbers mean in a way that is not known here.
+    """Check that the attributes of a file do not change the meaning of its pixel values in an unsupported way.
 
     Raises:
-        DataError: With the attribute.
+        DataError: If they do; the message names the attribute.
     """
     kind, samples = photometric(head), int(getattr(head, "SamplesPerPixel", 1))
     of_one = (*_GREY, _PALETTE)
     if kind not in (of_one if samples == 1 else _COLOURS) or samples not in (1, 3):
         raise DataError(
             "the photometric interpretation of the DICOM file is not supported.",
-            expected=f"{', '.join(of_one)} of one sample, or {', '.join(_COLOURS)} of three",
-            received=f"{kind or 'none'} of {samples} samples",
-            fix="Convert it to one of these.",
+            expected=f"{', '.join(of_one)} with one sample per pixel, or {', '.join(_COLOURS)} with three",
+            received=f"{kind or 'none'} with {samples} samples per pixel",
+            fix="Convert the file to one of these.",
         )
     problem = None
     if slope(head) == 0 or not np.isfinite([slope(head), intercept(head)]).all():
@@ -101,14 +101,14 @@ def check_meaning(head: Any) -> None:
     elif int(getattr(head, "HighBit", 0)) + 1 != int(getattr(head, "BitsStored", 1)) and not _is_float(head):
         problem = f"HighBit={head.HighBit} with BitsStored={head.BitsStored}"
     elif kind == "MONOCHROME1" and _is_float(head):
-        problem = "MONOCHROME1 with pixels of floats"
+        problem = "MONOCHROME1 with float pixels"
     elif samples == 1 and _real_world(head) is not None and "RescaleSlope" not in head and not _has_table(head):
         problem = "RealWorldValueMappingSequence without RescaleSlope"
     if problem is not None:
         raise DataError(
-            "attributes of the DICOM file scale its numbers in a way that is not supported.",
+            "attributes of the DICOM file scale its pixel values in a way that is not supported.",
             received=problem,
-            fix="Apply them, and write RescaleSlope and RescaleIntercept.",
+            fix="Apply the scaling, and save the file with RescaleSlope and RescaleIntercept.",
         )
 
 
@@ -121,12 +121,12 @@ def _has_table(head: Any) -> bool:
 
 
 def _is_float(head: Any) -> bool:
-    """Whether pixels are floats: integers of the same width say so by their representation."""
+    """Whether pixels are floats; integers of the same width have a pixel representation."""
     return int(head.BitsAllocated) == 64 or (int(head.BitsAllocated) == 32 and "PixelRepresentation" not in head)
 
 
 def _dtype(head: Any) -> str:
-    """The type of the image; empty where the values decide."""
+    """Return the dtype of the image, or an empty string if it depends on the values."""
     if photometric(head) == _PALETTE:
         return "uint8"
     if _has_table(head) or int(head.BitsAllocated) > 16:
@@ -138,10 +138,10 @@ def _dtype(head: Any) -> str:
 
 
 def pixels(file: Any) -> tuple[Image, Mask | None]:
-    """The pixels of a file as H×W×C, and which of them are padding, if the file declares any.
+    """Return the pixels of a file as H×W×C and the mask of padding pixels, or None if the file declares no padding.
 
     Raises:
-        DataError: If they are no image.
+        DataError: If the pixels are not an image.
     """
     conversions = _conversions()
     values = _stored(file)
@@ -173,12 +173,12 @@ def _narrowed(image: Image, dtype: str) -> Image:
 
 
 def _stored(file: Any) -> npt.NDArray[Any]:
-    """Stored numbers without the bits above them, in which old files keep overlays."""
+    """Return the stored values without the unused high bits, where old files store overlays."""
     values = np.asarray(file.pixel_array)
     unused = 8 * values.dtype.itemsize - int(getattr(file, "BitsStored", file.BitsAllocated))
     if values.dtype.kind not in "iu" or int(file.BitsAllocated) == 1 or unused <= 0:
         return values
-    return (values << unused) >> unused  # arithmetic: the sign stays
+    return (values << unused) >> unused  # an arithmetic shift keeps the sign
 
 
 def _padding(values: npt.NDArray[Any], file: Any) -> Mask | None:
@@ -192,7 +192,7 @@ def _padding(values: npt.NDArray[Any], file: Any) -> Mask | None:
 
 
 def _as_stored(number: Any, dtype: np.dtype[Any]) -> float:
-    """A number as the pixels hold it: some files write a negative one as if it had no sign."""
+    """Convert a padding value to the dtype of the pixels; some files store negative values as unsigned."""
     value = float(number)
     if dtype.kind == "i" and value > np.iinfo(dtype).max:
         value -= float(1 << 8 * dtype.itemsize)
@@ -200,7 +200,7 @@ def _as_stored(number: Any, dtype: np.dtype[Any]) -> float:
 
 
 def _rgb(values: npt.NDArray[Any], kind: str) -> npt.NDArray[Any]:
-    """Colours as RGB: from version 3 on pydicom converts them itself."""
+    """Convert colours to RGB; pydicom 3 and later does so on its own."""
     if kind in _YBR and _version() < 3:
         return np.asarray(_conversions().convert_color_space(values, kind, "RGB"))
     return values
@@ -213,5 +213,5 @@ def _version() -> int:
 
 
 def _conversions() -> Any:
-    """The module of pydicom that converts pixels."""
+    """Return the pydicom module for pixel conversions."""
     return importlib.import_module("pydicom.pixels" if _version() >= 3 else "pydicom.pixel_data_handlers.util")

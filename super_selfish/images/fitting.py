@@ -1,4 +1,4 @@
-"""The middle of an image at the size wanted, without more memory than the part that is used and the result take."""
+"""Memory-efficient resizing and centre cropping: only the part of the image that is used gets resampled."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy.typing as npt
 from super_selfish.images import functional
 from super_selfish.images.functional import Image
 
-_BILINEAR_UP_TO = 1.75  # shrinking: nearer to Lanczos than an average over areas up to 1.5, and several times faster
-_ENLARGED_WHOLE_UP_TO = 3.0  # times the pixels of the result; beyond, only the middle is enlarged
+_BILINEAR_UP_TO = 1.75  # downscaling factor; up to 1.5, closer to Lanczos than area averaging, and several times faster
+_ENLARGED_WHOLE_UP_TO = 3.0  # ratio of enlarged pixels to pixels of the result; beyond it, only the centre is enlarged
 
 
 class Fit(NamedTuple):
-    """How an image is brought to a size: the part of it that is used, and what is made of that.
+    """Parameters of resizing an image: the part that is used, and its scale.
 
     Attributes:
-        size: Height and width wanted.
-        scale: Of both sides.
-        rows: Of the part that is used: the first, and the one behind the last.
-        columns: Likewise.
+        size: Height and width of the result.
+        scale: Scale factor of both sides.
+        rows: Start (inclusive) and end (exclusive) of the rows that are used.
+        columns: Start (inclusive) and end (exclusive) of the columns that are used.
         whole: Height and width of the image.
     """
 
@@ -34,11 +34,11 @@ class Fit(NamedTuple):
 
     @classmethod
     def of(cls, shape: tuple[int, ...], size: tuple[int, int]) -> Fit:
-        """Scale until the image covers the size with nothing to spare on one side; the middle of it is wanted.
+        """Compute the smallest scale at which the image covers ``size``, and the centre crop.
 
         Args:
-            shape: Of the image: height, width and whatever follows.
-            size: Height and width wanted.
+            shape: Shape of the image; the first two entries are height and width.
+            size: Height and width of the result.
         """
         whole = shape[0], shape[1]
         scale = max(size[0] / whole[0], size[1] / whole[1])
@@ -50,11 +50,11 @@ class Fit(NamedTuple):
         return cls(size, scale, rows, columns, whole)
 
     def crop(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The part of an image that is used."""
+        """Return the part of an image that is used."""
         return image[slice(*self.rows), slice(*self.columns)]
 
     def resample(self, part: Image) -> Image:
-        """That part at the size wanted."""
+        """Resample this part to the size of the result."""
         if self.scale < 1.0:
             shrunk = functional.resample if self.scale * _BILINEAR_UP_TO >= 1.0 else _by_area
             return shrunk(part, self.size)
@@ -86,13 +86,13 @@ def _enlarges_too_much(whole: tuple[int, int], size: tuple[int, int], scale: flo
 
 
 def _used(length: int, wanted: int, scale: float) -> tuple[int, int]:
-    """The pixels of a side that its enlarged middle is interpolated from."""
+    """Return the range of pixels along one axis from which the enlarged centre is interpolated."""
     first, last = _sources(length, wanted, scale)[[0, -1]]
     return max(0, math.floor(first)), min(length, math.floor(last) + 2)
 
 
 def _sources(length: int, wanted: int, scale: float) -> npt.NDArray[np.float64]:
-    """Where each pixel of the enlarged middle lies in the image, in px from the centre of its first pixel."""
+    """Return the position of each pixel of the enlarged centre in the image, in px from the centre of pixel 0."""
     covering = _covering(length, wanted, scale)
     found: npt.NDArray[np.float64] = (np.arange(wanted, dtype=np.float64) + (covering - wanted) // 2 + 0.5) * (
         length / covering

@@ -1,6 +1,6 @@
-"""The formats of image files: one row each.
+"""Supported image file formats.
 
-A new format takes a row here, a function that opens its files, and a test.
+To add a format, add an entry to :data:`FORMATS`, a function that opens its files, and a test.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from super_selfish.images.png import open_png
 from super_selfish.images.tiff import open_tiff
 
 HEAD = 132
-"""Bytes in which every format has its magic bytes."""
+"""Number of leading bytes of a file that contain the magic bytes of every format."""
 
-_BMP = rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"  # with the size of its header: texts begin with BM too
+_BMP = rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"  # with the header size: text files can begin with BM too
 _AVIF = rb".{4}ftyp(?:avi[fs]|(?:mif1|msf1|miaf).{0,96}avi[fs])"
 _HEIF = rb".{4}ftyp(?:he[iv][cxms]|mif1|msf1)"
 _JPEG_2000 = rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n"
@@ -31,16 +31,16 @@ _JPEG_2000 = rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n"
 
 @dataclass(frozen=True)
 class Format:
-    """A format of image files.
+    """An image file format.
 
     Attributes:
-        name: As shown to users.
-        extensions: Of its files in a folder, in lower case.
-        magic: Regular expression that the first bytes of its files match, whatever their extension.
-        open: Reads the header of a stream, which is at its beginning, and returns what can be decoded; None for the
-            second argument means full size.
-        package: What has to be installed for it.
-        extra: The extra of this package that installs it.
+        name: Name shown to users.
+        extensions: File extensions in lower case.
+        magic: Regular expression that matches the first bytes of its files, regardless of the extension.
+        open: Reads the header of a stream from its beginning, and returns the opened image. The second argument is the
+            minimum size; None means full size.
+        package: Package required to read the format.
+        extra: Extra of this library that installs the package.
     """
 
     name: str
@@ -64,25 +64,25 @@ FORMATS = (
     Format("JPEG 2000", (".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"), _JPEG_2000, open_jpeg2000),
     Format("PNM", (".ppm", ".pgm", ".pbm", ".pnm"), rb"P[1-6](?:\s|#[^\n]*\n)+\d+\s", open_pnm),
 )
-"""Every format that is read. A format without a row has no decoder, so that no file can start another program."""
+"""All supported formats. Other formats have no decoder, so that no file can start another program."""
 
 EXTENSIONS = tuple(extension for row in FORMATS for extension in row.extensions)
 
 
 def recognised(head: bytes) -> Format | None:
-    """The format of a file by its first :data:`HEAD` bytes, or None."""
+    """Identify the format of a file by its first :data:`HEAD` bytes; None if it is unknown."""
     return next((row for row in FORMATS if re.match(row.magic, head, re.DOTALL)), None)
 
 
 def open_image(stream: BinaryIO, cover: Cover = None) -> OpenImage:
-    """Open an image file by its first bytes; nothing is decoded.
+    """Open an image file without decoding it; the format is identified by the first bytes.
 
     Args:
-        stream: The file.
-        cover: Height and width that the decoded image must have at least; a JPEG is then decoded at a smaller scale.
+        stream: Binary file.
+        cover: Minimum height and width of the decoded image. JPEG files may be decoded at reduced scale.
 
     Raises:
-        DataError: If it has no known format, or the package that reads it is not installed.
+        DataError: If the format is unknown, or the package that reads it is not installed.
     """
     stream.seek(0)
     head = stream.read(HEAD)
@@ -96,7 +96,7 @@ def open_image(stream: BinaryIO, cover: Cover = None) -> OpenImage:
         if not found.package or error.name != found.package:
             raise
         fix = f'Run `pip install "super-selfish[{found.extra}]"`.'
-        raise DataError(f"{found.name} files need {found.package}.", fix=fix) from error
+        raise DataError(f"{found.name} files require {found.package}.", fix=fix) from error
 
 
 def _other_content(head: bytes) -> str:

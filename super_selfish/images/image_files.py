@@ -1,14 +1,14 @@
-"""Image files: what a file holds without decoding it, and decoding it without losing anything unsaid.
+"""Reading of image files and their headers.
 
-Stated rules, the same for every format: EXIF orientation is applied; alpha is dropped unless an ``AlphaRule`` keeps or
-blends it; 1-bit becomes 0 and 255; palette, CMYK, YCbCr and HSV become RGB; CIE Lab is refused; deep images keep their
-depth; animations and files of several pages give the first picture; colour profiles are ignored. Pixels that a file
-declares to hold no data keep their values, and a mask says which they are.
+The same rules apply to every format. The EXIF orientation is applied. Alpha is dropped unless an ``AlphaRule`` keeps or
+blends it. 1-bit images become 0 and 255; palette, CMYK, YCbCr and HSV images become RGB; CIE Lab raises an error.
+Images of more than 8 bits keep their bit depth. Only the first image of animations and multi-page files is read. Colour
+profiles are ignored. Pixels that a file declares as no data keep their values and are marked in a mask.
 
-JPEG files may be decoded at a half, a quarter or an eighth of their size where that is enough, which takes a part of
-the time: their blocks of 8×8 pixels are then computed smaller, not computed and thrown away.
+JPEG files may be decoded at a half, a quarter or an eighth of their size where that is sufficient. This is faster: the
+decoder then computes smaller blocks.
 
-Files are recognised by their first bytes, and only the formats of :mod:`super_selfish.images.formats` are read.
+Formats are identified by the first bytes of a file. See :mod:`super_selfish.images.formats` for those supported.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 def printable(path: Path) -> str:
-    """A path for people: line breaks, control characters and undecodable bytes are escaped."""
+    """Format a path for display: line breaks, control characters and undecodable bytes are escaped."""
     text = os.fsdecode(path)
     return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in text)
 
 
 @validate_keywords()
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
-    """What :func:`read_image` will return, from the first bytes of the file.
+    """Return the shape and dtype of the result of :func:`read_image`, from the header of the file.
 
-    Files of signed or 32-bit integers are the exception: whether they fit in uint16 is seen only by decoding them.
+    Files of signed or 32-bit integers are decoded, because their dtype depends on whether the values fit in uint16.
 
     Raises:
-        DataError: If the file cannot be read, is no image, or has more than ``max_pixels``.
+        DataError: If the file cannot be read, is not an image, or has more than ``max_pixels`` pixels.
     """
     return inspect_image(path, max_pixels)[0]
 
@@ -73,31 +73,30 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image:
     """Decode an image file.
 
     Returns:
-        H×W×C, C-contiguous, uint8, uint16 or float32, in memory of its own. Values keep the scale of the file.
+        H×W×C, C-contiguous, of dtype uint8, uint16 or float32. Values are not rescaled.
 
     Raises:
-        DataError: If the file cannot be read or decoded or has more than ``max_pixels``; the message names it.
+        DataError: If the file cannot be read or decoded, or has more than ``max_pixels`` pixels; the message names it.
     """
     return decode(path, max_pixels)[0]
 
 
 def read_orientation(path: Path, max_pixels: int = MAX_PIXELS) -> int:
-    """The EXIF orientation of an image file, 1 to 8; 1 where the file has none.
+    """Return the EXIF orientation of an image file, 1 to 8; 1 if the file has none.
 
     Raises:
-        DataError: If the file cannot be read, is no image, or has more than ``max_pixels``.
+        DataError: If the file cannot be read, is not an image, or has more than ``max_pixels`` pixels.
     """
     with _opened(path, max_pixels, "") as opened:
         return opened.orientation
 
 
 class AlphaRule(NamedTuple):
-    """What becomes of alpha channels.
+    """How alpha channels are handled: kept, blended with a background, or dropped (the default).
 
     Attributes:
-        channels: They are kept where the image then has this number of channels.
-        background: They blend the image with this colour, on the scale [0, 1]: one number, or one for each channel.
-            Without either they are dropped.
+        channels: Alpha channels are kept if the image then has this number of channels.
+        background: Otherwise, images with alpha are blended with this colour in [0, 1]: one value, or one per channel.
     """
 
     channels: int | None = None
@@ -108,7 +107,7 @@ class AlphaRule(NamedTuple):
         return bool(opened.alpha) and opened.header.channels + opened.alpha == self.channels
 
     def blends(self, opened: OpenImage) -> bool:
-        """Whether an image is blended with the background."""
+        """Whether an image is blended with the background colour."""
         return self.background is not None and opened.alpha == 1 and not self.keeps(opened)
 
 
@@ -116,13 +115,13 @@ DROP_ALPHA = AlphaRule()
 
 
 class Contents(NamedTuple):
-    """What a file holds.
+    """Content of a file, as far as its header describes it.
 
     Attributes:
-        header: Of the image, as it is decoded.
+        header: Header of the decoded image.
         alpha: Whether alpha channels are dropped.
         left_out: Number of further images in the file, which are not read.
-        notes: What is wrong with the file though it can be read.
+        notes: Problems of the file that do not prevent reading it.
     """
 
     header: Header
@@ -132,14 +131,14 @@ class Contents(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """An image out of a file.
+    """An image decoded from a file.
 
     Attributes:
         image: H×W×C.
         alpha: Whether alpha channels were dropped.
-        missing: H×W×C or H×W×1, True where the file declares that a pixel holds no data; None: nothing is declared.
+        missing: H×W×C or H×W×1, True where the file declares a pixel as no data. None: the file declares none.
         left_out: Number of further images in the file, which are not read.
-        notes: What is wrong with the file though it can be read.
+        notes: Problems of the file that do not prevent reading it.
     """
 
     image: Image
@@ -150,7 +149,7 @@ class Decoded(NamedTuple):
 
 
 def inspect_image(source: Path | BinaryIO, max_pixels: int = MAX_PIXELS, name: str = "") -> tuple[Header, bool]:
-    """The header of a file or an open stream, which is closed, and whether alpha is dropped from it."""
+    """Return the header of a file or an open stream, and whether alpha is dropped; the stream is closed."""
     found = contents(source, max_pixels, name)
     return found.header, found.alpha
 
@@ -158,10 +157,10 @@ def inspect_image(source: Path | BinaryIO, max_pixels: int = MAX_PIXELS, name: s
 def decode(
     source: Path | BinaryIO, max_pixels: int = MAX_PIXELS, name: str = "", cover: tuple[int, int] | None = None
 ) -> tuple[Image, bool]:
-    """The image in a file or an open stream, which is closed, and whether alpha was dropped from it.
+    """Return the image in a file or an open stream, and whether alpha was dropped; the stream is closed.
 
     Raises:
-        DataError: As :func:`load`.
+        DataError: See :func:`load`.
     """
     loaded = load(source, max_pixels, name, cover)
     return loaded.image, loaded.alpha
@@ -170,7 +169,7 @@ def decode(
 def contents(
     source: Path | BinaryIO, max_pixels: int = MAX_PIXELS, name: str = "", alpha: AlphaRule = DROP_ALPHA
 ) -> Contents:
-    """What a file or an open stream holds; the stream is closed."""
+    """Describe the content of a file or an open stream; the stream is closed."""
     with _opened(source, max_pixels, name) as opened:
         height, width, channels, dtype = opened.header
         if opened.orientation >= 5:
@@ -188,17 +187,17 @@ def load(
     cover: tuple[int, int] | None = None,
     alpha: AlphaRule = DROP_ALPHA,
 ) -> Decoded:
-    """The image in a file or an open stream, which is closed.
+    """Decode the image in a file or an open stream; the stream is closed.
 
     Args:
-        source: A path or a stream.
-        max_pixels: The largest image that is decoded.
-        name: What to call a stream.
-        cover: Height and width; a JPEG may be decoded smaller as long as both of its sides are at least as long.
-        alpha: What becomes of alpha channels.
+        source: Path or binary stream.
+        max_pixels: Maximum number of pixels of an image.
+        name: Name of a stream in error messages.
+        cover: Minimum height and width of the decoded image. JPEG files may be decoded at reduced scale.
+        alpha: How alpha channels are handled.
 
     Raises:
-        DataError: If it cannot be read or decoded or has more than ``max_pixels``.
+        DataError: If the image cannot be read or decoded, or has more than ``max_pixels`` pixels.
     """
     with _opened(source, max_pixels, name, cover) as opened:
         return _decoded(opened, alpha)
@@ -207,12 +206,12 @@ def load(
 def examine(
     path: Path, max_pixels: int = MAX_PIXELS, cover: tuple[int, int] | None = None, alpha: AlphaRule = DROP_ALPHA
 ) -> tuple[Decoded, list[str]]:
-    """Decode a file, and collect what decoders report about it: damage that they pass over.
+    """Decode a file, and collect the messages of the decoder, which may report damage without failing.
 
-    Not for several threads at once: what any of them writes to the standard error stream meanwhile is taken for such.
+    This function is not thread-safe: everything written to the standard error stream meanwhile is collected.
 
     Raises:
-        DataError: As :func:`load`.
+        DataError: See :func:`load`.
     """
     with decoder_messages() as messages, _opened(path, max_pixels, "", cover) as opened:
         decoded = _decoded(opened, alpha)
@@ -237,7 +236,7 @@ def _decoded(opened: OpenImage, alpha: AlphaRule) -> Decoded:
 def _opened(
     source: Path | BinaryIO, max_pixels: int, name: str, cover: tuple[int, int] | None = None
 ) -> Iterator[OpenImage]:
-    """Open an image; whatever goes wrong inside becomes a DataError that names the file."""
+    """Open an image; any exception raised inside becomes a DataError that names the file."""
     shown = printable(source) if isinstance(source, (str, bytes, os.PathLike)) else name
     try:
         with _open(source) if isinstance(source, (str, bytes, os.PathLike)) else source as stream:
@@ -246,30 +245,30 @@ def _opened(
             if max(height * width, opened.allocated) > max_pixels:
                 size = f"{height}×{width} = {height * width:,} pixels"
                 if opened.allocated > height * width:
-                    size = f"{opened.allocated:,} pixels that decoding {height}×{width} of them allocates"
+                    size = f"{opened.allocated:,} pixels, allocated to decode {height}×{width},"
                 raise DataError(
                     f"{size} are more than `max_pixels={max_pixels}` allows.",
-                    fix="If the image is wanted, pass a larger `max_pixels=`.",
+                    fix="To read the image, pass a larger `max_pixels=`.",
                 )
             yield opened
     except DataError as error:
         raise UnreadableImage(f"`{shown}` cannot be read: {error}") from error
-    except Exception as error:  # damaged bytes make decoders raise anything at all
+    except Exception as error:  # decoders raise arbitrary exceptions for damaged files
         raise UnreadableImage(f"`{shown}` cannot be read: {_reason(error)}.") from error
 
 
 def _reason(error: Exception) -> str:
-    """Why a file could not be read: what the operating system says, or that the decoder met damaged content."""
+    """Describe why a file could not be read: the message of the operating system or the decoder."""
     text = str(error).rstrip(".") or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    if isinstance(error, (RuntimeError, ImportError, MemoryError)):  # of a decoder that lacks something
+    if isinstance(error, (RuntimeError, ImportError, MemoryError)):  # not caused by the content of the file
         return text
-    return f"the file is damaged or cut short ({text})"
+    return f"the file is damaged or truncated ({text})"
 
 
 def _open(path: Any) -> BinaryIO:
     mode = os.stat(path).st_mode  # noqa: PTH116  (paths may be bytes)
-    if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
-        raise DataError("it is a folder." if stat.S_ISDIR(mode) else "it is not an ordinary file.")
+    if not stat.S_ISREG(mode):  # opening a pipe would block indefinitely
+        raise DataError("it is a folder." if stat.S_ISDIR(mode) else "it is not a regular file.")
     return open(path, "rb")  # noqa: PTH123

@@ -1,4 +1,4 @@
-"""JPEG files: Pillow reads the header; OpenCV decodes ordinary files, in three quarters of Pillow's time."""
+"""Reader of JPEG files: Pillow reads the header; OpenCV decodes most files, in three quarters of Pillow's time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _END = b"\xff\xd9"
 
 
 def open_jpeg(stream: BinaryIO, cover: Cover) -> OpenImage:
-    """Open a JPEG file, which may be decoded at a half, a quarter or an eighth of its size."""
+    """Open a JPEG file, which can be decoded at a half, a quarter or an eighth of its size."""
     file = JpegImagePlugin.jpeg_factory(stream)
     opened = open_pillow(file)
     height, width, channels, _ = opened.header
@@ -37,7 +37,7 @@ def open_jpeg(stream: BinaryIO, cover: Cover) -> OpenImage:
             image = from_pillow(file)
         return apply_orientation(trimmed(image, height, width, factor), opened.orientation)
 
-    def verify() -> None:  # Pillow reports no damaged data
+    def verify() -> None:  # Pillow does not report damaged data
         stream.seek(0)
         data = stream.read()
         if not by_opencv or not data.endswith(_END):
@@ -47,12 +47,12 @@ def open_jpeg(stream: BinaryIO, cover: Cover) -> OpenImage:
 
 
 def reduction(height: int, width: int, cover: Cover, orientation: int) -> int:
-    """The fraction of its size, as 1, 2, 4 or 8, that an image may be decoded at.
+    """Return the largest factor (1, 2, 4 or 8) by which an image can be reduced when it is decoded.
 
     Args:
-        height: As stored, in px.
-        width: As stored, in px.
-        cover: The least height and width after the orientation is applied; None: the full size.
+        height: Stored height in px.
+        width: Stored width in px.
+        cover: Minimum height and width after the orientation is applied. None: full size.
         orientation: EXIF orientation.
     """
     if cover is None:
@@ -63,6 +63,6 @@ def reduction(height: int, width: int, cover: Cover, orientation: int) -> int:
 
 
 def trimmed(image: npt.NDArray[Any], height: int, width: int, reduction: int) -> npt.NDArray[Any]:
-    """A reduced image without a last row and column that cover fewer pixels than others, as sides are rounded up."""
+    """Remove a last row and column that cover fewer pixels than the others, because decoders round sizes up."""
     height, width = round(height / reduction), round(width / reduction)
     return image if image.shape[:2] == (height, width) else image[:height, :width]

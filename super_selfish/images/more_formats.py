@@ -1,6 +1,6 @@
-"""GIF, AVIF, HEIF, JPEG 2000 and the PNM family: formats that Pillow, or a package for Pillow, decodes.
+"""Readers of GIF, AVIF, HEIF, JPEG 2000 and PNM files, which Pillow or a Pillow plugin decodes.
 
-AVIF and HEIF give 8 bits, whatever the file has; JPEG 2000 and PNM keep 16.
+AVIF and HEIF files are decoded to 8 bits regardless of their bit depth; JPEG 2000 and PNM files keep up to 16 bits.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from super_selfish.images import functional
 from super_selfish.images.functional import Image
 from super_selfish.images.open_image import Cover, OpenImage, open_pillow
 
-_SIZES = b"\xff\x4f\xff\x51"  # of a JPEG 2000 codestream: the marker before sizes and depths
-_COMPONENTS, _DEPTHS = 40, 42  # where their number and their depths are, from that marker on
-_SEARCHED = 1 << 16  # bytes in which the codestream begins
+_SIZES = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream: the markers before sizes and bit depths
+_COMPONENTS, _DEPTHS = 40, 42  # offsets of the number of components and of their bit depths, in bytes from the marker
+_SEARCHED = 1 << 16  # number of leading bytes that are searched for the start of the codestream
 _PNM_HEADER = re.compile(rb"P([1-6])(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+(\d+)")
 _WHITE = 65535
 
 
 def open_gif(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
-    """Open a GIF; of an animation, the first picture."""
+    """Open a GIF file; only the first frame of an animation is read."""
     return open_pillow(GifImagePlugin.GifImageFile(stream))
 
 
@@ -33,7 +33,7 @@ def open_avif(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
     """Open an AVIF file.
 
     Raises:
-        DataError: If Pillow cannot read AVIF.
+        DataError: If Pillow has no AVIF support.
     """
     try:
         plugin = importlib.import_module("PIL.AvifImagePlugin")
@@ -41,25 +41,25 @@ def open_avif(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
     except ModuleNotFoundError:
         supported = False
     if not supported:
-        raise DataError("this Pillow does not read AVIF.", fix="Run `pip install -U pillow` (11.3 or newer).")
+        raise DataError("Pillow has no AVIF support.", fix="Run `pip install -U pillow` (11.3 or newer).")
     return open_pillow(plugin.AvifImageFile(stream))
 
 
 def open_heif(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
-    """Open a HEIF file (.heic), which the package pillow-heif decodes."""
+    """Open a HEIF file (.heic), which pillow-heif decodes."""
     import pillow_heif  # an optional dependency
 
     return open_pillow(pillow_heif.HeifImageFile(stream))
 
 
 def open_jpeg2000(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
-    """Open a JPEG 2000 file; Pillow would reduce deep colour to 8 bits, so OpenCV decodes that.
+    """Open a JPEG 2000 file; OpenCV decodes 16-bit colour, which Pillow would reduce to 8 bits.
 
     Raises:
-        DataError: If Pillow cannot read JPEG 2000.
+        DataError: If Pillow has no JPEG 2000 support.
     """
     if not features.check("jpg_2000"):
-        raise DataError("this Pillow does not read JPEG 2000.", fix="Run `pip install -U pillow`.")
+        raise DataError("Pillow has no JPEG 2000 support.", fix="Run `pip install -U pillow`.")
     head = stream.read(_SEARCHED)
     stream.seek(0)
     opened = open_pillow(Jpeg2KImagePlugin.Jpeg2KImageFile(stream))
@@ -71,7 +71,7 @@ def open_jpeg2000(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
 
 
 def open_pnm(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
-    """Open a PBM, PGM or PPM file; where its numbers have more than 8 bits, white becomes 65535."""
+    """Open a PBM, PGM or PPM file; values of more than 8 bits are rescaled so that white is 65535."""
     found = _PNM_HEADER.match(stream.read(_SEARCHED))
     stream.seek(0)
     opened = open_pillow(PpmImagePlugin.PpmImageFile(stream))
@@ -84,7 +84,7 @@ def open_pnm(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
 
 
 def _deep_colour(opened: OpenImage, stream: BinaryIO, kind: str, white: int = _WHITE) -> OpenImage:
-    """The same file, decoded with its 16 bits."""
+    """Return the same file with a decoder that keeps 16 bits."""
 
     def decode() -> Image:
         stream.seek(0)

@@ -1,4 +1,4 @@
-"""Pixels that are no measurements: those that a file declares to hold no data."""
+"""Detection of pixels that a file declares as no data."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from super_selfish.images.open_image import Mask
 
 
 def equal_to(values: npt.NDArray[Any], nodata: float, colours: bool = False) -> Mask:
-    """Where an image has the value that stands for "no data".
+    """Return the mask of pixels that are equal to the no-data value.
 
     Args:
-        values: As stored: H×W×C.
-        nodata: The value, NaN included.
-        colours: Whether the channels are one colour together, which then has no data where all of them are equal to it.
+        values: Stored values, H×W×C.
+        nodata: The no-data value; may be NaN.
+        colours: Whether the channels form one colour; a pixel is then missing if all its channels equal ``nodata``.
 
     Returns:
-        H×W×C, or H×W×1 of colours.
+        Boolean array H×W×C, or H×W×1 if ``colours`` is set.
     """
     found: Mask
     if math.isnan(nodata):
@@ -36,7 +36,7 @@ def equal_to(values: npt.NDArray[Any], nodata: float, colours: bool = False) -> 
 
 
 def gdal_nodata(text: object) -> float | None:
-    """The number in GDAL's tag for "no data", or None if it is no number.
+    """Parse GDAL's no-data tag; None if it is not a number.
 
     Examples:
         >>> gdal_nodata("-9999 "), gdal_nodata("nan"), gdal_nodata("none")

@@ -1,4 +1,4 @@
-"""An image file whose header is read and whose pixels are not decoded yet: what every format's reader returns."""
+"""The result of every format's reader: an image file whose header has been read, but not its pixels."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from super_selfish.images.arrays import (
 )
 from super_selfish.images.functional import Image
 
-_ONE_PICTURE = ("JPEG", "MPO", "TIFF")  # further pictures of MPO are small previews; TIFF pages are counted by kind
+_ONE_IMAGE = ("JPEG", "MPO", "TIFF")  # further images of MPO files are previews; TIFF pages are counted by kind
 
 Cover = tuple[int, int] | None
-"""Height and width that the decoded image must have at least; None: the full size."""
+"""Minimum height and width of the decoded image; None: full size."""
 
 
 Mask = npt.NDArray[np.bool_]
-"""H×W×C or H×W×1: True where a pixel holds no measurement."""
+"""H×W×C or H×W×1: True where a pixel is missing."""
 
 
 class Header(NamedTuple):
-    """What an image is once read: orientation applied, alpha dropped; dtype is "uint8", "uint16" or "float32"."""
+    """Shape and dtype of a decoded image: orientation applied, alpha dropped; "uint8", "uint16" or "float32"."""
 
     height: int
     width: int
@@ -40,20 +40,20 @@ class Header(NamedTuple):
 
 
 class OpenImage(NamedTuple):
-    """An image file that is open.
+    """An open image file.
 
     Attributes:
-        header: As stored, before the orientation is applied. An empty dtype means that the values decide.
+        header: Header before the orientation is applied. An empty dtype means that the dtype depends on the values.
         orientation: EXIF orientation, 1 to 8.
         alpha: Number of alpha channels, which ``decode`` drops.
         decode: Decodes the pixels and applies the orientation.
-        decode_with_alpha: The same with the alpha channels behind the others; None if there are none.
-        decode_with_mask: The same as ``decode``, with the pixels that the file declares to hold no data; None if it
+        decode_with_alpha: The same as ``decode``, with alpha as the last channels; None if there is no alpha.
+        decode_with_mask: The same as ``decode``, with the mask of pixels that the file declares as no data; None if it
             declares none.
         left_out: Number of further images in the file (pages, frames), which are not read.
-        allocated: Pixels that decoding allocates where these are more than height × width.
-        verify: Decodes by a decoder that reports damage, where ``decode`` uses one that does not.
-        notes: What is wrong with the file though it can be read.
+        allocated: Number of pixels that decoding allocates, if larger than height × width.
+        verify: Decodes with a decoder that reports damage, if the one of ``decode`` does not.
+        notes: Problems of the file that do not prevent reading it.
     """
 
     header: Header
@@ -69,10 +69,10 @@ class OpenImage(NamedTuple):
 
 
 def open_pillow(file: ImageFile.ImageFile) -> OpenImage:
-    """An image that Pillow decodes.
+    """Wrap an image file opened by Pillow.
 
     Raises:
-        DataError: If it is in CIE Lab.
+        DataError: If the image is in CIE Lab.
     """
     mode, orientation = file.mode, exif_orientation(file)
     if mode == "LAB":
@@ -84,7 +84,7 @@ def open_pillow(file: ImageFile.ImageFile) -> OpenImage:
 
     grey = 1, {"F": "float32", "I": ""}.get(mode, "uint8" if mode in GREY_MODES else "uint16")
     header = Header(file.height, file.width, *((3, "uint8") if mode in COLOUR_MODES else grey))
-    left_out = int(getattr(file, "n_frames", 1)) - 1 if file.format not in _ONE_PICTURE else 0
+    left_out = int(getattr(file, "n_frames", 1)) - 1 if file.format not in _ONE_IMAGE else 0
     if not has_alpha(file):
         return OpenImage(header, orientation, 0, decode, left_out=left_out)
     return OpenImage(header, orientation, 1, decode, lambda: decode(alpha=True), left_out=left_out)

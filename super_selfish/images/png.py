@@ -1,4 +1,4 @@
-"""PNG files: Pillow reads the header, OpenCV decodes the pixels; Pillow would reduce 16-bit colour to 8 bits."""
+"""Reader of PNG files: Pillow reads the header; OpenCV decodes, as Pillow would reduce 16-bit colour to 8 bits."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from super_selfish.images.functional import Image
 from super_selfish.images.open_image import Cover, Header, OpenImage
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_DEPTH, _COLOUR_TYPE = 24, 25  # bytes of the file
+_DEPTH, _COLOUR_TYPE = 24, 25  # byte offsets in the file
 _COLOUR, _WITH_ALPHA = (2, 3, 6), (4, 6)
 
 
 def open_png(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
-    """Open a PNG file; it is decoded at full size."""
+    """Open a PNG file, which is decoded at full size."""
     head = stream.read(_COLOUR_TYPE + 1)
     file = _header(stream)
     if "exif" not in file.info and (late := _late_exif(stream)):
@@ -34,17 +34,17 @@ def open_png(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
     def decode() -> Image:
         image = functional.decode(_chunks(stream), colour)
         if image is None or image.dtype.name != header.dtype:
-            raise DataError("the PNG is damaged.")
+            raise DataError("the PNG file is damaged.")
         return apply_orientation(image, orientation)
 
     def decode_with_alpha() -> Image:
         chunks = _chunks(stream, (b"tRNS",))
         if head[_COLOUR_TYPE] in _WITH_ALPHA:
             image = functional.decode(chunks, colour, alpha=True)
-        else:  # transparent colours, which OpenCV knows of palettes only
+        else:  # transparent colours, which OpenCV supports only for palettes
             image = from_pillow(PngImagePlugin.PngImageFile(io.BytesIO(chunks)), alpha=True)
         if image is None or image.dtype.name != header.dtype:
-            raise DataError("the PNG is damaged, or its transparency cannot be read.")
+            raise DataError("the PNG file is damaged, or its transparency cannot be read.")
         return apply_orientation(image, orientation)
 
     if head[_COLOUR_TYPE] not in _WITH_ALPHA and "transparency" not in file.info:
@@ -56,12 +56,12 @@ def _header(stream: BinaryIO) -> PngImagePlugin.PngImageFile:
     stream.seek(0)
     try:
         return PngImagePlugin.PngImageFile(stream)
-    except (ValueError, SyntaxError):  # Pillow refuses large profiles and texts, and those with a wrong checksum
+    except (ValueError, SyntaxError):  # Pillow rejects profiles and texts that are large or have a wrong checksum
         return PngImagePlugin.PngImageFile(io.BytesIO(_chunks(stream, (b"tRNS", b"eXIf", b"acTL"))))
 
 
 def _late_exif(stream: BinaryIO) -> bytes | None:
-    """The content of an EXIF chunk that comes after the pixels, as the standard allows."""
+    """Return the content of an EXIF chunk after the pixel data, which the standard allows."""
     stream.seek(len(SIGNATURE))
     while len(prefix := stream.read(8)) == 8:
         length, kind = struct.unpack(">I4s", prefix)
@@ -72,14 +72,14 @@ def _late_exif(stream: BinaryIO) -> bytes | None:
 
 
 def _chunks(stream: BinaryIO, ancillary: tuple[bytes, ...] = ()) -> bytes:
-    """The file without what decides nothing about its pixels, of which OpenCV prints warnings.
+    """Return the file without ancillary chunks, about which OpenCV may print warnings.
 
     Args:
-        stream: The file.
-        ancillary: Kinds of chunks that are kept beside the critical ones.
+        stream: Binary file.
+        ancillary: Types of ancillary chunks to keep.
 
     Raises:
-        DataError: If a checksum is wrong or the end is missing, which OpenCV does not always report.
+        DataError: If a checksum is wrong or the file is truncated, which OpenCV does not always report.
     """
     stream.seek(0)
     kept = [stream.read(len(SIGNATURE))]
@@ -91,7 +91,7 @@ def _chunks(stream: BinaryIO, ancillary: tuple[bytes, ...] = ()) -> bytes:
             if zlib.crc32(memoryview(chunk)[4:-4]).to_bytes(4, "big") == chunk[-4:]:
                 kept.append(chunk)
             elif critical:
-                raise DataError("the PNG is damaged.")
+                raise DataError("the PNG file is damaged.")
         if kind == b"IEND":
             return b"".join(kept)
-    raise DataError("the PNG is cut short.")
+    raise DataError("the PNG file is truncated.")

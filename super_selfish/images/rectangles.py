@@ -1,4 +1,4 @@
-"""Rectangles within an image: of random area, shape and place, and blocks that an image is averaged over."""
+"""Rectangles within an image: random crops, centre crops, and blocks of pixels to average."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _TRIES = 12
 def random_rectangle(
     generator: KeyedGenerator, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[int, int, int, int]:
-    """A rectangle of random area, shape and place within an image.
+    """Sample a rectangle of random area, aspect ratio and position within an image.
 
     Args:
-        generator: Where the draws come from.
-        height: Of the image in px.
-        width: Of the image in px.
-        scale: Smallest and largest area, relative to the image.
-        ratio: Smallest and largest width/height, drawn uniformly on a logarithmic scale.
+        generator: Random generator.
+        height: Height of the image in px.
+        width: Width of the image in px.
+        scale: Minimum and maximum area, as a fraction of the area of the image.
+        ratio: Minimum and maximum aspect ratio (width/height), sampled log-uniformly.
 
     Returns:
-        Top, left, height and width in whole px. After twelve draws that do not fit, the largest rectangle in the middle
-        whose shape comes nearest to the allowed ones.
+        Top, left, height and width in px. If twelve samples do not fit, the largest centred rectangle whose aspect
+        ratio is closest to the allowed range.
     """
     for _ in range(_TRIES // 4):
         u = generator.sixteen()
@@ -43,7 +43,7 @@ def random_rectangle(
 def rectangle_of(
     place: list[float], height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[int, int, int, int] | None:
-    """The rectangle that four numbers in [0, 1) stand for, if it fits into the image."""
+    """Convert four numbers in [0, 1) to a rectangle; None if it does not fit into the image."""
     area, shape, top, left = place
     area = height * width * (scale[0] + (scale[1] - scale[0]) * area)
     shape = ratio[0] * (ratio[1] / ratio[0]) ** shape
@@ -55,12 +55,12 @@ def rectangle_of(
 
 @lru_cache(maxsize=4096)
 def block(length: int, size: int) -> int:
-    """How many pixels to average before ``length`` of them are resampled to ``size``: blocks that leave few over."""
+    """Return the block size for averaging before ``length`` is resampled to ``size``; leaves a small remainder."""
     most = max(1, length // size)
     return min(range(most, max(1, 3 * most // 4) - 1, -1), key=lambda pixels: length % pixels)
 
 
 def center_crop(image: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
-    """The middle ``height`` × ``width`` of an image that is at least as large; odd remainders favour top and left."""
+    """Crop the central ``height`` × ``width`` pixels of an image at least as large; offsets are rounded down."""
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]

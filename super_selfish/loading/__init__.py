@@ -1,1 +1,1 @@
-"""Batches: order, workers, collation."""
+"""Data loading: shuffling, workers and collation."""

@@ -1,4 +1,4 @@
-"""From samples to a batch, and from a batch to the device."""
+"""Collation of samples into batches, and transfer of batches to the device."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Collate = Callable[[list[Any]], Any]
 
 @dataclass
 class Room:
-    """Where the images of a batch lie side by side.
+    """Contiguous memory for the images of a batch.
 
     Attributes:
-        array: A place for each item along the first axis.
-        is_complete: Whether every item's image is in its place.
+        array: Array with one entry per item along the first axis.
+        is_complete: Whether the images of all items are stored in the array.
     """
 
     array: np.ndarray[Any, Any]
@@ -37,13 +37,13 @@ class Room:
 
 @dataclass
 class Item:
-    """What one position of a batch became: a sample, or the reasons why there is none.
+    """One item of a batch: a sample, or the errors that prevented it.
 
     Attributes:
-        index: Of the image.
-        sample: The exercise, or None.
-        failures: Images that could not be read, with the reason.
-        rooms: For each field of the sample, where it lies among those of the batch, if it does.
+        index: Index of the image.
+        sample: Sample of the pretext task, or None.
+        failures: Indices and error messages of images that could not be read.
+        rooms: For each field of the sample, the memory of the batch that it is stored in, or None.
     """
 
     index: int
@@ -54,13 +54,13 @@ class Item:
 
 @dataclass
 class Batch:
-    """A collated batch on its way to the device.
+    """A collated batch before its transfer to the device.
 
     Attributes:
-        data: What ``_forward`` gets, still on the CPU.
-        images: For each field, whether it holds channels-last images that are yet to be scaled; nested as the data.
-        indices: Of the images that the batch was made of.
-        failures: Images that could not be read, with the reason.
+        data: Argument of ``_forward``, on the CPU.
+        images: For each field, whether it holds channels-last images that are not scaled yet; nested like ``data``.
+        indices: Indices of the images in the batch.
+        failures: Indices and error messages of images that could not be read.
     """
 
     data: Any
@@ -69,14 +69,14 @@ class Batch:
     failures: list[tuple[int, str]]
 
     def pin_memory(self) -> Batch:
-        """The batch in page-locked memory (called by the data loader)."""
+        """Copy the batch to pinned memory; called by the data loader."""
         self.data = tree_map(lambda tensor: tensor.pin_memory(), self.data)
         return self
 
 
 @validate_keywords()
 def batched_collate(items: Sequence[Sample]) -> tuple[Any, ...]:
-    """Join samples that are little batches themselves along their first axis.
+    """Concatenate samples, which are small batches themselves, along their first axis.
 
     Examples:
         >>> x, y = batched_collate([(torch.zeros(4, 3, 8, 8), torch.arange(4))] * 2)
@@ -87,12 +87,12 @@ def batched_collate(items: Sequence[Sample]) -> tuple[Any, ...]:
 
 
 class Collator:
-    """Make a :class:`Batch` of items; picklable for spawned workers.
+    """Collate items into a :class:`Batch`; picklable for spawned workers.
 
     Args:
-        batched: Join samples along their first axis instead of stacking them.
-        collate_fn: A user's own collation instead of ours.
-        pin: Put images into page-locked memory, which torch gives out anew once the device has taken them.
+        batched: Concatenate samples along their first axis instead of stacking them.
+        collate_fn: Custom collate function that replaces the default one.
+        pin: Collate images into pinned memory, which torch reuses after the transfer to the device.
     """
 
     def __init__(self, batched: bool = False, collate_fn: Collate | None = None, pin: bool = False) -> None:
@@ -102,7 +102,7 @@ class Collator:
         self.buffers = Buffers()
 
     def __call__(self, items: list[Item]) -> Batch:
-        """Collate items; if one has no sample the batch carries only the failures."""
+        """Collate items; if an item has no sample, the batch contains only the failures."""
         indices = [item.index for item in items]
         failures = [failure for item in items for failure in item.failures]
         if any(item.sample is None for item in items):
@@ -136,7 +136,7 @@ class Collator:
 
 
 def image_fields(sample: Any) -> Any:
-    """For each field of a sample, nested as it is, whether it is an image.
+    """Return for each field of a sample whether it is an image; nested like the sample.
 
     Examples:
         >>> image_fields({"view": np.zeros((8, 8, 3), np.uint8), "label": 1})
@@ -150,22 +150,22 @@ def image_fields(sample: Any) -> Any:
 
 
 def holds_images(fields: Any) -> bool:
-    """Whether any of the fields that :func:`image_fields` gives is an image."""
+    """Whether any field in the result of :func:`image_fields` is an image."""
     if isinstance(fields, Mapping):
         return any(map(holds_images, fields.values()))
     return any(map(holds_images, fields)) if isinstance(fields, tuple) else bool(fields)
 
 
 def _join_images(parts: list[Any], batched: bool, buffers: Buffers | None) -> Tensor:
-    """One tensor of all images, in memory of the buffers, or page-locked without them."""
+    """Join all images in one tensor, in memory from ``buffers``, or in pinned memory if ``buffers`` is None."""
     shapes = {part.shape[-3:] for part in parts}
     if len(shapes) > 1:
         sizes = ", ".join("×".join(map(str, shape)) for shape in sorted(shapes))
         raise DataError(
             "The images of a batch differ in size.",
-            expected="one height, width and channel count (H×W×C)",
+            expected="the same height, width and number of channels (H×W×C)",
             received=sizes,
-            fix="Set `resolution=` and `channels=` when the supervisor is made; images are then scaled and cropped.",
+            fix="Pass `resolution=` and `channels=` to the supervisor; images are then resized and cropped.",
         )
     parts = [without_uint16(part) for part in parts]
     if len({part.dtype for part in parts}) > 1:  # 8-bit files among deeper ones
@@ -182,7 +182,7 @@ def _join_images(parts: list[Any], batched: bool, buffers: Buffers | None) -> Te
 
 
 def sample_of(dataset: Any, index: int, collate_fn: Collate | None) -> Any:
-    """What the collator needs of one index: raw arrays where we collate, public items where the user does."""
+    """Return the sample for one index: raw arrays for the default collation, public items for a custom one."""
     if collate_fn is None and isinstance(dataset, PretextDataset) and not dataset.overrides_indexing:
         return dataset.sample(index, current_generator())
     item = dataset[index]
@@ -198,14 +198,16 @@ def to_device(
     finish: Callable[[Tensor], Tensor] | None = None,
     buffers: Buffers | None = None,
 ) -> Any:
-    """What ``_forward`` gets: tensors on the device, images float32 N×C×H×W in [0, 1] (or normalised).
+    """Transfer a batch to the device, as the argument of ``_forward``; images become float32 N×C×H×W.
+
+    Images are in [0, 1], or normalised.
 
     Args:
-        batch: The collated batch.
-        device: Where to.
-        preprocessing: Its mean and standard deviation are applied to images, if it has them.
-        finish: Applied to images after that.
-        buffers: Memory of images on a CPU.
+        batch: Collated batch.
+        device: Target device.
+        preprocessing: Mean and standard deviation to normalise images with, if any.
+        finish: Function that is applied to images last.
+        buffers: Memory pool for images on a CPU.
     """
 
     def move(tensor: Tensor) -> Tensor:
@@ -216,7 +218,7 @@ def to_device(
         floats = scaled(images.to(device, non_blocking=True), preprocessing, buffers)
         return floats if finish is None else finish(floats)
 
-    known = holds_images(batch.images)  # then what is beside images is no image, such as a mask of class ids
+    known = holds_images(batch.images)  # then other fields are not images, but for example segmentation masks
 
     def place(value: Any, images: Any) -> Any:
         if images is True:
@@ -231,7 +233,7 @@ def to_device(
 
 
 def tree_map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """Apply a function to every tensor in nested tuples, lists and dictionaries."""
+    """Apply a function to all tensors in nested tuples, lists and dictionaries."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):

@@ -1,4 +1,4 @@
-"""A user's own training loader, driven like ours."""
+"""Support for custom training loaders."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _END = object()
 
 
 class CustomLoader(TrainLoader):
-    """A loader of the user's own, from an overridden ``_init_data_optimizer``, with the heart-beat of ours.
+    """Wrapper of a custom loader from an overridden ``_init_data_optimizer``, with the interface of ``TrainLoader``.
 
-    Order and randomness are the loader's own; the global generators, which it may draw from, are seeded by (seed,
-    epoch, batch), so that a training can be continued: the batches before are read once more. Its batches are moved to
-    the device; nothing else is done to them.
+    The loader determines the order and randomness of its batches. The global random generators, which it may use, are
+    seeded with (seed, epoch, batch), so that training can be resumed: earlier batches of the epoch are then read again
+    and discarded. Batches are moved to the device and not changed otherwise.
 
     Args:
-        loader: Any sized iterable of batches, such as a ``DataLoader``.
-        train_state: Where training stands.
-        prepare: From a CPU batch to what ``_forward`` gets.
-        seed: Of what the networks draw.
+        loader: Sized iterable of batches, such as a ``DataLoader``.
+        train_state: Training progress.
+        prepare: Function from a CPU batch to the argument of ``_forward``.
+        seed: Random seed.
     """
 
     def __init__(self, loader: Any, train_state: TrainState, prepare: Callable[[Batch], Any], seed: int = 0) -> None:
@@ -37,10 +37,12 @@ class CustomLoader(TrainLoader):
                 "The training loader has no length.",
                 expected="an iterable of batches with __len__, such as a DataLoader over a map-style data set",
                 received=type(loader).__name__,
-                fix="Give it a `__len__`; a DataLoader over an IterableDataset takes that of the data set.",
+                fix="Define `__len__`; for a DataLoader over an IterableDataset, define it on the data set.",
             ) from error
         if self.batches == 0:
-            raise DataError("The training loader has no batches.", fix="Lower its batch size or unset drop_last.")
+            raise DataError(
+                "The training loader has no batches.", fix="Reduce its batch size, or pass drop_last=False."
+            )
         self.loader = loader
         self.dataset = getattr(loader, "dataset", None)
         self.batch_size = getattr(loader, "batch_size", None) or 0
@@ -56,9 +58,7 @@ class CustomLoader(TrainLoader):
     def __iter__(self) -> Iterator[Any]:
         with self._new_pass() as own:
             epoch, done = self.train_state.epoch, self.train_state.batch
-            seed_everything(
-                make_key(self.seed, epoch, "pass")
-            )  # what the loader shuffles by, now or at its first batch
+            seed_everything(make_key(self.seed, epoch, "pass"))  # for shuffling, now or at the first batch
             batches = iter(self.loader)
             for number in itertools.count():
                 if number:
@@ -66,7 +66,7 @@ class CustomLoader(TrainLoader):
                 data = next(batches, _END)
                 if data is _END:
                     break
-                if number < done:  # a training that was killed goes on behind the batches that it has seen
+                if number < done:  # a resumed training skips the batches that it has already used
                     continue
                 self._count_read(own)
                 self._seed_step()
@@ -74,8 +74,8 @@ class CustomLoader(TrainLoader):
             self._close_pass(own)
 
     def close(self) -> None:
-        """Leave the user's own loader alone."""
+        """Do nothing: the custom loader belongs to the user."""
 
     def peek(self) -> Any:
-        """The first batch."""
+        """Return the first batch."""
         return self.prepare(Batch(next(iter(self.loader)), (), [], []))

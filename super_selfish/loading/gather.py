@@ -1,4 +1,4 @@
-"""Images of a batch side by side, as they come."""
+"""Copying of the images of a batch to contiguous memory as soon as each is available."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from super_selfish.images.buffers import Buffers
 from super_selfish.loading.collate import Item, Room
 
 SMALL = 1 << 14
-"""Bytes of an image below which memory is no matter."""
+"""Size of an image in bytes below which copying early does not pay."""
 
 
 class Gatherer:
-    """Copies each image to its place in the batch while it is still in the cache.
+    """Copies each image to the memory of the batch while it is still in the CPU cache.
 
-    The memory of the image is then free for the next one. If all were kept until the batch is complete, each would need
-    fresh pages, which cost as much time as much of what is computed.
+    The memory of the image can then be reused for the next one. Otherwise, each image of the batch would need newly
+    allocated pages, which takes a considerable part of the total time.
 
     Examples:
         >>> items = [Item(i, (np.full((99, 99, 3), i, np.uint8), i)) for i in range(3)]
@@ -32,11 +32,11 @@ class Gatherer:
         self.buffers = Buffers()
 
     def __call__(self, items: Iterable[Any], count: int) -> list[Any]:
-        """Items with their images moved; what is no image, or differs from the first in size, stays where it is.
+        """Return items with their images copied; other fields, and images of a different size, are not copied.
 
         Args:
-            items: Made one after the other.
-            count: How many there are going to be.
+            items: Iterable of items.
+            count: Number of items.
         """
         rooms: list[Room | None] = []
         gathered: list[Any] = []

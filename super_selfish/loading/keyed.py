@@ -1,4 +1,4 @@
-"""Items whose randomness is a function of a key, whoever asks for them and when."""
+"""Data set with keyed random generators: the randomness of an item depends only on (seed, epoch, index)."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from super_selfish.pretext.base import PretextDataset, sample_key
 from super_selfish.seeding import KeyedGenerator, global_seed, make_key
 
 REPLACEMENT_TRIES = 16
-"""How many other images are tried in place of an unreadable one."""
+"""Maximum number of attempts to read an image, including replacements for unreadable ones."""
 
 
 class ImageRequest(NamedTuple):
-    """An image to be fetched: in which epoch, and which one."""
+    """Epoch and index of an image to be read."""
 
     epoch: int
     image: int
 
 
 class KeyedDataset:
-    """Hands out samples whose randomness is a function of (seed, epoch, index), whoever asks and when.
+    """Data set of samples whose randomness depends only on (seed, epoch, index), not on workers or order.
 
     Args:
-        dataset: A pretext data set, or a user's own.
-        seed: Of the run.
-        collate_fn: The user's collation, if any; it then gets the data set's public items.
-        on_error: ``"raise"`` or ``"skip"``: replace an unreadable image by another.
+        dataset: A pretext data set, or a custom one.
+        seed: Random seed.
+        collate_fn: Custom collate function, if any; its inputs are the public items of the data set.
+        on_error: ``"raise"``, or ``"skip"`` to replace unreadable images by others.
     """
 
     def __init__(self, dataset: Any, seed: int, collate_fn: Collate | None, on_error: str) -> None:
@@ -62,11 +62,11 @@ class KeyedDataset:
         return item
 
     def __getitems__(self, requests: Sequence[ImageRequest]) -> list[Item]:
-        """The items of a batch; data loaders prefer it to single ones."""
+        """Return the items of a batch; data loaders prefer this method to ``__getitem__``."""
         return self.gatherer(self.items(requests), len(requests))
 
     def items(self, requests: Iterable[ImageRequest]) -> Iterator[Item]:
-        """The items, some begun before they are finished where the data set says that it pays."""
+        """Iterate over the items, several of which are processed together if the data set requests it."""
         alone = self.runs_user_code or self.collate_fn is not None or self.dataset.overrides_halves
         together = 1 if alone else self.dataset.together
         waiting = iter(requests)
@@ -80,7 +80,7 @@ class KeyedDataset:
                 for request in requests
             ]
             samples = self.dataset.finish(begun)
-        except DataError:  # told, and the image replaced, when each is made alone
+        except DataError:  # processed one at a time, to record the error and replace the image
             return [self[request] for request in requests]
         return [Item(request.image, sample) for request, sample in zip(requests, samples, strict=True)]
 

@@ -1,7 +1,7 @@
-"""The training loader: an order that is a function of (seed, epoch), and a cursor that only committed batches move.
+"""The training loader. The order of images is a function of (seed, epoch); training progress is kept in `TrainState`.
 
-The loader is the heart-beat of a run. Reading a batch does not advance anything; the optimizer's step does, by calling
-:meth:`TrainLoader.commit`. A batch that was only looked at is read again.
+Reading a batch does not change the training progress. The optimizer step does, by calling :meth:`TrainLoader.commit`. A
+batch that was read but not trained on is read again.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ logger = logging.getLogger("super_selfish")
 
 @dataclass
 class TrainState:
-    """How far training has come over the supervisor's life.
+    """Training progress of a supervisor.
 
     Attributes:
-        epoch: Finished epochs.
-        batch: Global batches trained in the epoch under way.
-        step: Updates of the weights.
-        samples: Images seen, before views and rotations are counted.
+        epoch: Number of completed epochs.
+        batch: Number of global batches trained in the current epoch.
+        step: Number of optimizer steps.
+        samples: Number of images used; views and rotations of an image are not counted separately.
     """
 
     epoch: int = 0
@@ -47,11 +47,11 @@ class TrainState:
     samples: int = 0
 
 
-class _Tickets:
-    """The micro-batches of the rest of an epoch; asked anew by the data loader at every pass."""
+class _Requests:
+    """The remaining micro-batches of an epoch; the data loader iterates over them again in every pass."""
 
     def __init__(self, loader: TrainLoader) -> None:
-        self.loader: TrainLoader = weakref.proxy(loader)  # processes that read need 10 s to end if they are in a cycle
+        self.loader: TrainLoader = weakref.proxy(loader)  # in a reference cycle, workers would take 10 s to exit
 
     def __iter__(self) -> Iterator[list[ImageRequest]]:
         loader = self.loader
@@ -67,28 +67,28 @@ class _Tickets:
 
 
 class TrainLoader:
-    """Batches for training, on the device, from where the cursor stands.
+    """Training batches on the device, starting at the current training progress.
 
-    One pass yields what is left of the current epoch: only full global batches, the remainder of the data set being
-    shuffled into the next epoch anew. ``_forward`` gets what a pass yields.
+    One pass yields the remaining batches of the current epoch, as arguments of ``_forward``. The last incomplete global
+    batch of an epoch is dropped.
 
     Args:
         dataset: A pretext data set, or any map-style data set.
-        batch_size: Images an update; larger than the data set, it is shrunk with a warning.
-        train_state: Where training stands; moved by :meth:`commit`.
-        prepare: From a CPU batch to what ``_forward`` gets.
-        shuffle: Draw the order anew every epoch, or keep the data set's.
-        num_workers: Processes that read ahead; the batches do not depend on it.
-        collate_fn: A user's own collation.
-        seed: Of order, views and everything else.
-        on_error: ``"raise"`` or ``"skip"`` unreadable images.
-        micro_batches: Micro-batches that each global batch is drawn in.
-        ahead: Batches that threads read while one is used, where they read at all; the batches do not depend on it.
-        pin: Collate into page-locked memory, from which a GPU takes batches while it computes.
-        timeout: Seconds to wait for a process that reads; None: for ever.
+        batch_size: Number of images per optimizer step; reduced, with a warning, to the size of the data set.
+        train_state: Training progress, which :meth:`commit` updates.
+        prepare: Function from a CPU batch to the argument of ``_forward``.
+        shuffle: Shuffle the images in every epoch.
+        num_workers: Number of data-loading workers; does not change the batches.
+        collate_fn: Custom collate function.
+        seed: Random seed for shuffling and augmentation.
+        on_error: ``"raise"``, or ``"skip"`` to skip unreadable images.
+        micro_batches: Number of micro-batches per global batch.
+        ahead: Number of batches that threads prefetch, if threads are used; does not change the batches.
+        pin: Collate into pinned memory, which makes transfers to a GPU asynchronous.
+        timeout: Maximum time in seconds to wait for a worker. None: no limit.
 
     Raises:
-        ConfigurationError: If a setting is out of range.
+        ConfigurationError: If an argument is out of range.
         DataError: If the data set has fewer than two images.
     """
 
@@ -112,14 +112,14 @@ class TrainLoader:
         check_loading(batch_size, num_workers, on_error)
         if not hasattr(dataset, "__len__") or not is_indexable(dataset):
             raise ConfigurationError(
-                "The data set has to be readable by index.",
+                "The data set must be readable by index.",
                 expected="`__len__` and `__getitem__`",
                 received=type(dataset).__name__,
-                fix="Turn a stream into a list, or return a loader of your own from `_init_data_optimizer`.",
+                fix="Convert a stream to a list, or return a custom loader from `_init_data_optimizer`.",
             )
         size = len(dataset)
         if size < 2:
-            raise DataError("There are too few images to train.", expected="at least 2", received=f"{size}")
+            raise DataError("There are too few images for training.", expected="at least 2", received=f"{size}")
         if batch_size > size:
             logger.warning("The data set has %d images: batch_size=%d is reduced to %d.", size, batch_size, size)
         self.dataset = dataset
@@ -137,16 +137,16 @@ class TrainLoader:
         batched = isinstance(dataset, PretextDataset) and dataset.batched
         keyed = KeyedDataset(dataset, seed, collate_fn, on_error)
         threads = 1 if keyed.runs_user_code or collate_fn is not None else reading_threads(dataset.images)
-        collator = Collator(batched, collate_fn, pin=pin and num_workers == 0)  # else it runs where there is no GPU
+        collator = Collator(batched, collate_fn, pin=pin and num_workers == 0)  # workers do not use the GPU
         reading: dict[str, Any] = {"num_workers": num_workers, "threads": threads, "ahead": ahead, "pin": pin}
-        self._loader = open_loader(keyed, _Tickets(self), collator, timeout=timeout, **reading)
+        self._loader = open_loader(keyed, _Requests(self), collator, timeout=timeout, **reading)
 
     def __len__(self) -> int:
-        """Micro-batches in a whole epoch."""
+        """The number of micro-batches per epoch."""
         return self.batches * self.micro_batches
 
     def order(self, epoch: int) -> torch.Tensor:
-        """The order of images in an epoch: a function of (seed, epoch) alone."""
+        """Return the order of images in an epoch, which depends only on (seed, epoch)."""
         if not self.shuffle:
             return torch.arange(len(self.dataset))
         generator = torch.Generator().manual_seed(make_key(self.seed, epoch, "order") >> 1)
@@ -163,7 +163,7 @@ class TrainLoader:
 
     @contextlib.contextmanager
     def _new_pass(self) -> Iterator[Pass]:
-        """A pass; one that it interrupts, because a loop reads batches within a loop, goes on behind it."""
+        """Start a pass; a pass that it interrupts (in a nested loop) continues afterwards."""
         interrupted, own = self._pass, Pass()
         self._pass = own
         try:
@@ -174,29 +174,29 @@ class TrainLoader:
                 self._pass = interrupted
 
     def _count_read(self, own: Pass) -> None:
-        """Make a pass the one whose batches are trained, and count the batch that was read."""
+        """Set the current pass, and count the batch that was read."""
         self._pass = own
         own.read += 1
 
     def close(self) -> None:
-        """End worker processes, if there are any; another pass starts new ones."""
+        """Stop worker processes, if there are any; the next pass starts new ones."""
         if isinstance(self._loader, WorkerLoader):
             self._loader.close()
 
     def _close_pass(self, own: Pass) -> None:
-        """At the end of a pass whose last batches were read but not trained, go on to the next epoch all the same."""
+        """Advance to the next epoch at the end of a pass, even if its last batches were not trained on."""
         if own.read and own.committed:
             self.train_state.epoch += 1
             self.train_state.batch = 0
             self.pass_ended = True
 
     def _seed_step(self) -> None:
-        """Make what is drawn in a step (dropout, stochastic depth) a function of (seed, step, piece)."""
+        """Seed the random generators for dropout, stochastic depth etc. with (seed, step, micro-batch)."""
         seed_everything(make_key(self.seed, self.train_state.step, self._pass.read, "step"))
 
     def peek(self) -> Any:
-        """The next batch, without moving the cursor."""
-        position = next(iter(_Tickets(self)))
+        """Return the next batch without changing the training progress."""
+        position = next(iter(_Requests(self)))
         keyed = self._loader.dataset
         batch = self._loader.collate_fn([keyed[request] for request in position])
         before = self.last_indices
@@ -205,44 +205,44 @@ class TrainLoader:
         return self.prepare(batch)
 
     def forget(self) -> None:
-        """Take back a batch that was read and not handed out."""
+        """Discard a batch that was read but not yielded."""
         self._pass.read = 0
 
     @property
     def in_batch(self) -> bool:
-        """Whether a pass is under way whose last batch was not trained yet."""
+        """Whether a pass is in progress whose last batch has not been trained on."""
         return self._pass.open and self._pass.read > 0
 
     @property
     def between_steps(self) -> bool:
-        """Whether nothing was read since the last update."""
+        """Whether no batch was read since the last optimizer step."""
         return self._pass.read == 0
 
     @property
     def in_last_micro_batch(self) -> bool:
-        """Whether the batch just read completes a global batch."""
+        """Whether the last micro-batch read completes a global batch."""
         return self._pass.read % self.micro_batches == 0
 
     @property
     def share(self) -> float:
-        """The part of its global batch that the batch just read makes up."""
+        """Size of the last micro-batch read, as a fraction of its global batch."""
         return 1.0 if self.micro_batches == 1 else world() * len(self.last_indices) / self.batch_size
 
     @property
     def reaches_end(self) -> bool:
-        """Whether the batch just read is the last one of the epoch."""
+        """Whether the last batch read is the last one of the epoch."""
         read = self._pass.read
         return read > 0 and self.train_state.batch + read // self.micro_batches >= self.batches
 
     @property
     def ends_untrained(self) -> bool:
-        """Whether the epoch is over though no update followed on the batch just read."""
+        """Whether the epoch has ended without an optimizer step on the last batch read."""
         return self._pass.committed and self.reaches_end
 
     def commit(self) -> bool:
-        """Count what was read since the last update as trained; true if that ended the epoch."""
+        """Count the batches read since the last optimizer step as trained; return whether this ended the epoch."""
         read = self._pass.read
-        batches = max(1, read // self.micro_batches) if read else 0  # custom loops may update seldom, or twice
+        batches = max(1, read // self.micro_batches) if read else 0  # custom loops may step less often, or twice
         self._pass.read, self._pass.committed = 0, True
         self.train_state.step += 1
         self.train_state.batch += batches
@@ -267,24 +267,24 @@ class TrainLoader:
             raise TooManyBadImages(
                 f"{len(self.skipped)} of {len(self.dataset)} images cannot be read.",
                 expected=f"at most {limit}",
-                received="the first: " + "; ".join(list(self.skipped.values())[:3]),
-                fix="Remove or repair them.",
+                received="first errors: " + "; ".join(list(self.skipped.values())[:3]),
+                fix="Remove or repair these images.",
             )
 
 
 def check_loading(batch_size: int, num_workers: int, on_error: str) -> None:
-    """Refuse settings that cannot load anything.
+    """Validate the settings of a loader.
 
     Raises:
-        ConfigurationError: With what was expected and what came.
+        ConfigurationError: If an argument is out of range.
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ConfigurationError(
-            "`batch_size` counts images an update.", expected="an integer of at least 1", received=f"{batch_size!r}"
+            "`batch_size` counts images per step.", expected="an integer of at least 1", received=f"{batch_size!r}"
         )
     if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
         raise ConfigurationError(
-            "`num_workers` counts reading processes.", expected="an integer of at least 0", received=f"{num_workers!r}"
+            "`num_workers` counts worker processes.", expected="an integer of at least 0", received=f"{num_workers!r}"
         )
     check_choice("on_error", on_error, ("raise", "skip"))
 

@@ -1,4 +1,4 @@
-"""One pass over a loader."""
+"""State of a pass over a loader."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass
 class Pass:
-    """One pass over a loader.
+    """State of a pass over a loader.
 
     Attributes:
-        read: Micro-batches read since the last update.
-        committed: Whether an update followed on one of its batches.
-        open: Whether it can go on.
+        read: Number of micro-batches read since the last optimizer step.
+        committed: Whether an optimizer step was done on any of its batches.
+        open: Whether the pass has not ended.
     """
 
     read: int = 0

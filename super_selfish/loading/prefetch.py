@@ -1,6 +1,6 @@
-"""Reading batches by a few threads of this process: no copies of the data set, nothing to start or to pickle.
+"""Data loading with threads of this process: no copies of the data set, no worker start-up, no pickling.
 
-Decoding and resampling release the interpreter lock, so threads share that work. What is Python stays one at a time.
+Decoding and resampling release the global interpreter lock (GIL) and run in parallel; Python code does not.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ logger = logging.getLogger("super_selfish")
 
 THREAD_NAME = "super_selfish_reader"
 _MOST_THREADS = 8
-_LOOKS = 8
-_PATIENCE = 2.0  # seconds that the images being read may take when a pass ends
-_SMALL = 128 * 128  # pixels; what is done to a smaller image is mostly Python's work, and threads wait for each other
+_HEADER_TRIES = 8
+_JOIN_TIMEOUT = 2.0  # seconds to wait for images that are being read when a pass ends
+_SMALL = 128 * 128  # pixels; smaller images are processed mostly in Python code, where threads block each other
 
 
 def reading_threads(source: ImageSource) -> int:
-    """How many threads are to read a source: as many as there are cores to use, up to eight; 1 if they do not pay."""
+    """Return the number of threads for a source: the number of usable cores, up to 8; 1 if threads are not faster."""
     if _pixels(source) < _SMALL:
         return 1
     return min(_MOST_THREADS, usable_cores())
 
 
 def usable_cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pixels(source: ImageSource) -> int:
-    """Of one image, which stands for all; of files that are decoded each time, as they are stored."""
+    """Return the number of pixels of a representative image; for files without a cache, their stored size."""
     if isinstance(source, ImageDataset) and source.kind == "files" and not source.cached:
         source = source.source
-    for index in evenly_spaced(len(source), _LOOKS):
-        with contextlib.suppress(DataError):  # told when it is read
+    for index in evenly_spaced(len(source), _HEADER_TRIES):
+        with contextlib.suppress(DataError):  # raised again when the image is read
             header = source.header(index)
             return header.height * header.width
     return 0
@@ -72,17 +72,17 @@ def open_loader(
     pin: bool = False,
     timeout: float | None = None,
 ) -> DataLoader[Any] | ThreadedLoader | WorkerLoader:
-    """What reads the batches: processes if they are asked for, else threads if there are several, else whoever asks.
+    """Return a loader that uses worker processes if ``num_workers > 0``, else threads if ``threads > 1``, else neither.
 
     Args:
-        dataset: Read by ticket.
-        batch_sampler: Asked anew for batches of tickets at every pass.
-        collate_fn: From the items of a batch to the batch.
-        num_workers: How many processes.
-        threads: How many threads where there are no processes, or where they cannot work.
-        ahead: Batches that threads read ahead.
-        pin: Whether batches of processes are to be in page-locked memory.
-        timeout: Seconds to wait for a process; None: for ever.
+        dataset: Data set that is indexed by requests.
+        batch_sampler: Iterable of batches of requests; iterated over again in every pass.
+        collate_fn: Function from the items of a batch to the batch.
+        num_workers: Number of worker processes.
+        threads: Number of threads, if there are no worker processes or these fail to run.
+        ahead: Number of batches that threads prefetch.
+        pin: Whether to copy the batches of worker processes to pinned memory.
+        timeout: Maximum time in seconds to wait for a worker. None: no limit.
     """
 
     def by_this_process(requests: Iterable[Sequence[Any]]) -> DataLoader[Any] | ThreadedLoader:
@@ -90,9 +90,9 @@ def open_loader(
             return ThreadedLoader(dataset, requests, collate_fn, threads=threads, ahead=ahead)
         return DataLoader(
             dataset,
-            batch_sampler=requests,  # type: ignore[arg-type]  # it needs no length
+            batch_sampler=requests,  # type: ignore[arg-type]  # the length is not needed
             collate_fn=collate_fn,
-            generator=torch.Generator(),  # or every pass would draw from the user's global generator
+            generator=torch.Generator(),  # otherwise, every pass would draw from the global generator
         )
 
     if num_workers == 0:
@@ -103,19 +103,18 @@ def open_loader(
 
 
 class ThreadedLoader:
-    """Like a ``DataLoader`` with workers, but with threads: the same batches, in the same order.
+    """Data loader with threads instead of worker processes; yields the same batches in the same order.
 
-    Each batch is read in as many parts as there are threads, so that one batch alone keeps all of them busy. It is
-    collated by whoever asks for it. An exception comes out at the batch that it belongs to. Threads end with the pass,
-    also if it is abandoned; one that is stuck in a read is left behind after two seconds.
+    Each batch is split between all threads, and collated in the consumer's thread. An exception is raised at the batch
+    in which it occurred. Threads end with the pass, also if the pass is abandoned; a thread that is blocked in a
+    read is abandoned after 2 s.
 
     Args:
-        dataset: Read by ticket, by several threads at once.
-        batch_sampler: Iterated in every pass; its items are batches of tickets.
-        collate_fn: From the items of a batch to the batch.
+        dataset: Data set that is indexed by requests, by several threads at the same time.
+        batch_sampler: Iterable of batches of requests; iterated over again in every pass.
+        collate_fn: Function from the items of a batch to the batch.
         threads: Number of threads, at least 1.
-        ahead: How many batches are read beside the one that was asked for last; 0: nothing is read while that one is
-            used.
+        ahead: Number of batches to prefetch in addition to the current one. 0: no batch is read while one is used.
     """
 
     def __init__(
@@ -132,18 +131,20 @@ class ThreadedLoader:
         self.collate_fn = collate_fn
         self.threads = threads
         self.ahead = ahead
-        self._gatherers: collections.deque[Gatherer] = collections.deque()  # with their memory, for any thread
+        self._gatherers: collections.deque[Gatherer] = (
+            collections.deque()
+        )  # with their memory pools, shared by the threads
 
     def __iter__(self) -> Iterator[Any]:
         asked: collections.deque[list[_Part]] = collections.deque()
         parts: queue.SimpleQueue[_Part | None] = queue.SimpleQueue()
         closed: list[bool] = []
-        # daemons, or a read that is stuck would keep the interpreter from ending
+        # daemon threads, because a blocked read would prevent the interpreter from exiting
         threads = [
             threading.Thread(target=self._work, args=(parts, closed), name=THREAD_NAME, daemon=True)
             for _ in range(self.threads)
         ]
-        close = weakref.finalize(self, _close, threads, parts, closed)  # also at the interpreter's end
+        close = weakref.finalize(self, _close, threads, parts, closed)  # also called when the interpreter exits
         try:
             for thread in threads:
                 thread.start()
@@ -157,7 +158,7 @@ class ThreadedLoader:
             close()
 
     def _ask(self, parts: queue.SimpleQueue[_Part | None], requests: Sequence[Any]) -> list[_Part]:
-        """Have a batch read, in parts of nearly equal length."""
+        """Queue a batch to be read, in parts of nearly equal length."""
         bounds = [len(requests) * place // self.threads for place in range(self.threads + 1)]
         asked = [_Part(requests[start:end]) for start, end in itertools.pairwise(bounds) if start < end]
         for part in asked:
@@ -170,7 +171,7 @@ class ThreadedLoader:
     def _work(self, parts: queue.SimpleQueue[_Part | None], closed: list[bool]) -> None:
         while (part := parts.get()) is not None:
             self._read(part, closed)
-            del part  # it may hold an exception, which holds this frame
+            del part  # may hold an exception, which references this frame
 
     def _read(self, part: _Part, closed: list[bool]) -> None:
         try:
@@ -193,7 +194,7 @@ class ThreadedLoader:
 
 
 class _Part(Future[list[Any]]):
-    """Some tickets of a batch, to be read by one thread."""
+    """Some requests of a batch, to be read by one thread."""
 
     def __init__(self, requests: Sequence[Any]) -> None:
         super().__init__()
@@ -201,11 +202,11 @@ class _Part(Future[list[Any]]):
 
 
 def _close(threads: list[threading.Thread], parts: queue.SimpleQueue[_Part | None], closed: list[bool]) -> None:
-    """End the threads after the images that they are reading; takes no lock, for the garbage collector may call it."""
+    """Stop the threads after their current images; acquires no lock, as the garbage collector may call it."""
     closed.append(True)
     for _ in threads:
         parts.put(None)
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _JOIN_TIMEOUT
     for thread in threads:
         if thread.ident is not None and thread is not threading.current_thread():
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -216,7 +217,7 @@ def warn_of_too_many_workers(num_workers: int, cores: int) -> None:
     """Warn once if there are more worker processes than cores."""
     if num_workers > cores:
         logger.warning(
-            "num_workers=%d are more processes than the %d cores that this one may use; %d are enough.",
+            "num_workers=%d exceeds the number of CPU cores that this process may use (%d). Pass num_workers=%d.",
             num_workers,
             cores,
             cores,

@@ -1,4 +1,4 @@
-"""What data-loading workers log, on its way to the process that started them."""
+"""Forwarding of log records from data-loading workers to the main process."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 
 class Record(NamedTuple):
-    """A line of the log.
+    """A log record.
 
     Attributes:
-        level: Of the logging module.
-        message: With its arguments.
-        once: What the message is about, where one line about it is enough; None: nothing.
+        level: Log level of the ``logging`` module.
+        message: Formatted message.
+        once: Key of messages that are logged only once; None: the message is always logged.
     """
 
     level: int
@@ -21,7 +21,7 @@ class Record(NamedTuple):
 
 
 class WorkerLog(logging.Handler):
-    """Collects what the library logs in this process, in place of the handlers that a fork brings along."""
+    """Handler that collects the log records of this process, and replaces the handlers inherited by a fork."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,21 +31,21 @@ class WorkerLog(logging.Handler):
         log.propagate = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record."""
+        """Store a record."""
         self._records.append(Record(record.levelno, record.getMessage(), getattr(record, "once", None)))
 
     def take(self) -> list[Record]:
-        """The records since the last call."""
+        """Return the records since the last call."""
         taken, self._records = self._records, []
         return taken
 
 
 def log_again(records: list[Record], logged: set[str]) -> None:
-    """Log in this process what a worker has logged.
+    """Log the records of a worker in this process.
 
     Args:
-        records: Of the worker.
-        logged: What one line is enough about and was logged already; gets what is logged now.
+        records: Records of the worker.
+        logged: Keys of messages to log only once that were logged before; updated in place.
     """
     for level, message, once in records:
         if once is None or once not in logged:

@@ -1,4 +1,4 @@
-"""Batches read by worker processes, or by this process where workers cannot run."""
+"""Data loading with worker processes, or in this process if workers cannot run."""
 
 from __future__ import annotations
 
@@ -28,32 +28,33 @@ logger = logging.getLogger("super_selfish")
 
 WORKER_NAME = "super_selfish_worker"
 _AHEAD = 2  # batches per worker
-_SLICE = 0.5  # seconds between looks at the clock; signals interrupt a wait at once
-_GRACE = 1.0  # seconds in which a worker may end by itself
+_SLICE = 0.5  # seconds between checks of the timeout; signals interrupt a wait immediately
+_GRACE = 1.0  # seconds in which a worker can exit by itself
 _SHOWN = 16  # indices
-_BUS_ERROR = -getattr(signal, "SIGBUS", 7)  # Linux ends a process so that writes to full shared memory
-_MEMORY = "Give more shared memory (docker run --shm-size=8g or --ipc=host), or pass num_workers=0."
+_BUS_ERROR = -getattr(signal, "SIGBUS", 7)  # on Linux, sent to processes that write to full shared memory
+_MEMORY = "Increase the shared memory (docker run --shm-size=8g or --ipc=host), or pass num_workers=0."
 _GUARD = "Start the training below `if __name__ == '__main__':`, or pass num_workers=0."
-_TOP_LEVEL = "Define what the data set holds at the top level of a module, or pass num_workers=0."
+_TOP_LEVEL = "Define the classes and functions of the data set at module level, or pass num_workers=0."
 
 
 class WorkersUnusable(Exception):
-    """Worker processes cannot run here: the reason, and how to fix it."""
+    """Worker processes cannot run; the arguments are the reason and the fix."""
 
 
 class WorkerLoader:
-    """Batches in order, read by worker processes; if these cannot start or lack shared memory, by the fallback.
+    """Data loader with worker processes, and a fallback if these cannot start or lack shared memory.
 
-    Workers live until the loader is closed or collected. They end when this process does, however it ends.
+    Batches are yielded in order. Workers run until the loader is closed or garbage-collected. They exit when this
+    process ends, for any reason.
 
     Args:
-        dataset: Read by ticket.
-        batch_sampler: Iterated in every pass; its items are batches of tickets.
-        collate_fn: From the items of a batch to the batch.
+        dataset: Data set that is indexed by requests.
+        batch_sampler: Iterable of batches of requests; iterated over again in every pass.
+        collate_fn: Function from the items of a batch to the batch.
         num_workers: Number of worker processes.
-        pin: Copy batches to page-locked memory.
-        fallback: Makes the loader that reads the remaining batches of tickets.
-        timeout: Seconds to wait for a batch; None: no limit.
+        pin: Copy batches to pinned memory.
+        fallback: Function that returns a loader for the remaining batches of requests.
+        timeout: Maximum time in seconds to wait for a batch. None: no limit.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class WorkerLoader:
         weakref.finalize(self, _end, self._workers, os.getpid())
 
     def __iter__(self) -> Iterator[Any]:
-        if not self._usable or self._in_pass:  # a pass within a pass must not take the batches of the other
+        if not self._usable or self._in_pass:  # nested passes must not mix their batches
             yield from self.fallback(self.batch_sampler)
             return
         self._in_pass = True
@@ -108,8 +109,8 @@ class WorkerLoader:
             unread = [worker.asked.popleft() for worker in turns]
             self.close()
             logger.warning(
-                "num_workers=%d: worker processes do not work here (%s). This process reads the images itself, which "
-                "does not change results. %s",
+                "num_workers=%d: worker processes cannot be used (%s). Images are read in the main process instead, "
+                "which does not change results. %s",
                 self.num_workers,
                 *error.args,
             )
@@ -121,14 +122,14 @@ class WorkerLoader:
         yield from self.fallback(itertools.chain(unread, requests))
 
     def close(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         _end(self._workers, os.getpid())
 
     def _start(self) -> None:
         if self._workers:
             return
         if multiprocessing.current_process().name == WORKER_NAME:
-            raise ConfigurationError("A data-loading worker imports the script and starts to train.", fix=_GUARD)
+            raise ConfigurationError("A data-loading worker imported the script and started a training.", fix=_GUARD)
         try:
             for number in range(self.num_workers):
                 self._workers.append(_Worker(self.dataset, self.collate_fn, number))
@@ -136,15 +137,15 @@ class WorkerLoader:
             raise WorkersUnusable(*_reason(error)) from error
 
     def _receive(self, turns: collections.deque[_Worker]) -> Any:
-        """The next batch; its worker keeps its turn if the batch cannot be had."""
+        """Return the next batch; if this fails, its worker remains first in ``turns``."""
         worker = turns[0]
         ready = self._wait(worker)
         try:
             if worker.results not in ready:
-                raise EOFError("the worker has ended")
+                raise EOFError("the worker has exited")
             answer, error, sendable, records = worker.receive()
-        except Exception as failure:  # whatever unpickling raises
-            worker.process.join(_GRACE)  # the end of its pipe may be noticed before its own
+        except Exception as failure:  # unpickling can raise arbitrary exceptions
+            worker.process.join(_GRACE)  # the pipe may be closed before the process has exited
             raise self._failure(worker, failure) from failure
         log_again(records, self._logged)
         if not sendable:
@@ -156,56 +157,58 @@ class WorkerLoader:
         return answer.pin_memory() if self.pin else answer
 
     def _wait(self, worker: _Worker) -> list[Any]:
-        """What there is of a worker: an answer, its end, or both."""
+        """Wait until a worker has sent an answer, has exited, or both."""
         began = time.monotonic()
         while not (ready := wait([worker.results, worker.process.sentinel], _SLICE)):
             if self.timeout is not None and time.monotonic() - began > self.timeout:
                 raise WorkerHung(
                     f"A data-loading worker has not answered for {self.timeout:g} s.",
                     received=f"num_workers={self.num_workers}, reading images {worker.reading()}",
-                    fix="Look at what reads these images: a network share that is gone, or a lock. If they take that "
-                    "long, raise worker_timeout.",
+                    fix="Check for an unavailable network share or a deadlock. If reading takes this long, raise "
+                    "worker_timeout.",
                 )
         return ready
 
     def _failure(self, worker: _Worker, failure: Exception) -> Exception:
-        """What it means that nothing can be received from a worker."""
+        """Return the exception for a worker that nothing can be received from."""
         code = worker.process.exitcode
         if code is None:
             return WorkersUnusable(*_reason(failure))
         if code == _BUS_ERROR:
-            return WorkersUnusable("a worker was ended by SIGBUS", _MEMORY)
+            return WorkersUnusable("a worker was killed (SIGBUS)", _MEMORY)
         if code >= 0 and not self._received:
             return WorkersUnusable(f"a worker exited with status {code}", _GUARD)
-        end = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
+        end = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"exited with status {code}"
         return WorkerKilled(
             f"A data-loading worker {end}.",
             received=f"num_workers={self.num_workers}, reading images {worker.reading()}",
-            fix="SIGKILL is most often the system's, for want of memory: use fewer workers, or num_workers=0. "
-            "After SIGSEGV look at what reads these images.",
+            fix="SIGKILL usually means that the system ran out of memory: use fewer workers, or num_workers=0. "
+            "For SIGSEGV, check these images and the code that reads them.",
         )
 
 
 class _Worker:
-    """A worker process with what it is asked for and what it answers."""
+    """A worker process with its requests and answers."""
 
     def __init__(self, dataset: Any, collate_fn: Callable[[list[Any]], Any], number: int) -> None:
-        self.tasks: Any = multiprocessing.Queue()  # put() never blocks, also if the worker waits to be received from
+        self.tasks: Any = (
+            multiprocessing.Queue()
+        )  # put() never blocks, even if the worker waits for its answer to be received
         self.tasks.cancel_join_thread()
         self.asked: collections.deque[Sequence[Any]] = collections.deque()  # and not yet received
         self.received = 0
-        self.begun = multiprocessing.RawValue("Q", 0)  # batches that the process has begun to read
+        self.begun = multiprocessing.RawValue("Q", 0)  # number of batches that the process has started to read
         self.results: Connection[Any, Any]
         self.results, results = multiprocessing.Pipe(duplex=False)
         reader: Any = (dataset, collate_fn)
-        if multiprocessing.get_start_method() != "fork":  # not by start(), which waits for ever if the process dies
+        if multiprocessing.get_start_method() != "fork":  # not by start(), which hangs if the process dies
             self.tasks.put(bytes(ForkingPickler.dumps(reader)))
             reader = None
         self.process = multiprocessing.Process(
             target=_work, args=(reader, self.tasks, results, self.begun, number), name=WORKER_NAME, daemon=True
         )
         self.process.start()
-        results.close()  # now the worker alone holds it: if it ends, this is noticed
+        results.close()  # only the worker holds it now, so that its exit is detected
 
     def ask(self, requests: Sequence[Any]) -> None:
         self.tasks.put(requests)
@@ -217,14 +220,14 @@ class _Worker:
         return answer
 
     def reading(self) -> str:
-        """Indices of the images of the batch that the worker began last."""
+        """Format the indices of the images in the batch that the worker started last."""
         requests = [request.image for request in self.asked[max(0, self.begun.value - self.received - 1)]]
         more = f" and {len(requests) - _SHOWN} more" if len(requests) > _SHOWN else ""
         return f"{requests[:_SHOWN]}{more}"
 
 
 def _work(reader: Any, tasks: Any, results: Connection[Any, Any], begun: Any, number: int) -> None:
-    """What a worker does: send (batch, None, True), (traceback, error, True), or why these cannot be sent."""
+    """Main loop of a worker: send (batch, None, True), (traceback, error, True), or why these cannot be sent."""
     _set_up_worker(number)
     log = WorkerLog()
     dataset, collate_fn = reader or ForkingPickler.loads(tasks.get())
@@ -236,7 +239,7 @@ def _work(reader: Any, tasks: Any, results: Connection[Any, Any], begun: Any, nu
         except Exception as error:
             answer = traceback.format_exc(), error
         try:
-            results.send((*answer, True, log.take()))  # pickled, and moved to shared memory, before anything is written
+            results.send((*answer, True, log.take()))  # pickled, and moved to shared memory, before it is sent
         except ConnectionError:  # the loader is closed
             return
         except Exception as error:
@@ -245,10 +248,10 @@ def _work(reader: Any, tasks: Any, results: Connection[Any, Any], begun: Any, nu
 
 
 def _set_up_worker(number: int) -> None:
-    """One thread, no answer to signals that the whole group of processes gets, an end when the parent ends."""
+    """Use one thread, ignore signals that are sent to the whole process group, and exit when the parent exits."""
     torch.set_num_threads(1)
-    seed_everything(number)  # what a user's own collation may draw from
-    with contextlib.suppress(AttributeError, OSError):  # Windows has no groups
+    seed_everything(number)  # for custom collate functions
+    with contextlib.suppress(AttributeError, OSError):  # Windows has no process groups
         os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for name in ("SIGINT", "SIGUSR1"):
@@ -264,12 +267,12 @@ def _set_up_worker(number: int) -> None:
 
 
 def _end(workers: list[_Worker], owner: int) -> None:
-    """Ask workers to end, and end those that do not; in the process that has started them."""
+    """Stop the workers, and kill those that do not exit; does nothing in other processes than ``owner``."""
     if os.getpid() != owner:
         return
     for worker in workers:
         worker.results.close()
-        with contextlib.suppress(Exception):  # at the interpreter's exit the queue may be closed already
+        with contextlib.suppress(Exception):  # the queue may already be closed when the interpreter exits
             worker.tasks.put(None)
     deadline = time.monotonic() + _GRACE
     for worker in workers:
@@ -282,7 +285,7 @@ def _end(workers: list[_Worker], owner: int) -> None:
 
 
 def _reason(error: Exception) -> tuple[str, str]:
-    """Why workers cannot be used, and the fix."""
+    """Return why workers cannot be used, and the fix."""
     text = f"{type(error).__name__}: {error}".partition("\n")[0]
     if type(error).__name__ in ("PicklingError", "TypeError", "AttributeError"):
         return text, _TOP_LEVEL

@@ -141,7 +141,7 @@ def test_previews_need_no_training(photos: Path) -> None:
     ("words", "said"),
     [
         (["nope"], 'Unknown command "nope"'),
-        (["train", "rotatenet"], "no folder `dataset`"),
+        (["train", "rotatenet"], "`dataset`"),
         (["train", "rotate_net", "--batch-sze", "3"], "Did you mean --batch-size?"),
         (["train", "rotate_net", "--epochs", "many"], "many"),
         (["train", "rotate_net", "nowhere"], "nowhere"),

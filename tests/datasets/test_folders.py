@@ -251,7 +251,7 @@ class TestCache:
         monkeypatch.setenv("SUPER_SELFISH_CACHE", str(tmp_path / "file"))
         with caplog.at_level(logging.INFO, "super_selfish"):
             assert self.index(root) == names
-        assert "not kept" in caplog.text
+        assert "not cached" in caplog.text
 
     @posix
     def test_names_of_any_bytes_come_back(self, root, monkeypatch):

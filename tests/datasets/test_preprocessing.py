@@ -271,7 +271,7 @@ class TestNormalize:
             fit(np.zeros((3, 40, 40, 2)), normalize=wrong)
 
     def test_needs_images(self):
-        with pytest.raises(ConfigurationError, match="needs images"):
+        with pytest.raises(ConfigurationError, match="images"):
             fit_preprocessing(None, normalize="dataset")
 
 

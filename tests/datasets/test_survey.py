@@ -75,7 +75,7 @@ def test_what_teaches_nothing_is_told(folder: Path) -> None:
     found = survey(folder)
     assert [Path(name).name for name in found.constant] == ["flat.png"]
     assert [Path(name).name for name in found.tiny] == ["narrow.png"]
-    assert "Constant and tiny images teach nothing" in str(found)
+    assert "tiny images" in str(found)
 
 
 def test_unreadable_files_are_named_and_the_exit_status_says_so(folder: Path, capsys: Any) -> None:

@@ -169,11 +169,11 @@ def test_a_missing_package_is_named(missing: str, named: str, tmp_path: Path, mo
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_deflate", "packbits", "jpeg"])
 @pytest.mark.parametrize("left", [4, 8, 100, 0.5, 0.99])
-def test_a_tiff_that_is_cut_short_is_named_and_said_to_be(compression: str | None, left: float, tmp_path: Path) -> None:
+def test_truncated_tiff_raises_and_names_the_file(compression: str | None, left: float, tmp_path: Path) -> None:
     Image.fromarray(noise(64, 64, 3)).save(tmp_path / "x.tif", compression=compression)
     content = (tmp_path / "x.tif").read_bytes()
     (tmp_path / "x.tif").write_bytes(content[: left if left > 1 else int(left * len(content))])
-    with pytest.raises(DataError, match=r"x\.tif.*cut short"):
+    with pytest.raises(DataError, match=r"x\.tif.*truncated"):
         read_image(tmp_path / "x.tif")
 
 

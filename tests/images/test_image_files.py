@@ -414,7 +414,7 @@ class TestFailures:
         array = rng.integers(0, 65536, (64, 64, 3), dtype=np.uint16)
         cv2.imwrite(str(tmp_path / "a.png"), array)
         tifffile.imwrite(tmp_path / "b.tif", array, photometric="rgb")
-        for name, match in (("a.png", "cut short|damaged"), ("b.tif", "cut short")):
+        for name, match in (("a.png", "truncated|damaged"), ("b.tif", "truncated")):
             data = (tmp_path / name).read_bytes()
             (tmp_path / name).write_bytes(data[: len(data) * 2 // 3])
             with pytest.raises(DataError, match=match):

@@ -79,7 +79,7 @@ def spawning() -> Iterator[None]:
 def test_a_data_set_that_cannot_be_copied_to_processes(caplog: pytest.LogCaptureFixture) -> None:
     assert passes(opened()) == passes(opened(count=0))
     (said,) = caplog.messages
-    assert "top level of a module" in said
+    assert "module level" in said
 
 
 def test_processes_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""What is in a data set, before hours are spent on it: what cannot be read, what says nothing, what is there twice."""
+"""Survey of a data set before training: unreadable, constant, tiny and duplicate images."""
 
 from super_selfish.datasets.survey.findings import Survey
 from super_selfish.datasets.survey.reading import survey

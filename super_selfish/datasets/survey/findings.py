@@ -1,4 +1,4 @@
-"""What a survey found in a data set, for people and for programs, and what follows from it for training."""
+"""Results of a survey of a data set, and recommendations for training."""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ from super_selfish.errors import DataError
 from super_selfish.images.image_files import printable
 
 DIM = 0.01
-"""Share of the range of values below which an image is dim."""
+"""Fraction of the value range below which an image is dim."""
 
 _SHOWN = 5
 
 
 @dataclass
 class Survey:
-    """What was found; names are those of the data set.
+    """Results of a survey. Images are listed by their names in the data set.
 
     Attributes:
-        images: How many there are.
-        unreadable: Names with reasons: what training would stop at, be it damaged, not finite, or of other channels.
-        left_out: Counts of the files in the folder that are not read, by extension, and of folders passed over.
+        images: Number of images.
+        unreadable: Names and error messages of images that training would stop at: damaged, not finite, or with a
+            different number of channels.
+        left_out: Counts of files in the folder that are not read, by extension, and of ignored folders.
         tiny: Images with a side below 32 px.
-        constant: Images of one colour.
-        dim: Images of 16 bits or floats that use less than a hundredth of the values that training maps to [0, 1].
-        copies: Pairs that are the same in every pixel; of a group, each with the first.
-        duplicates: Pairs that show nearly the same; of a group, each with the first.
-        turned_twice: Files whose EXIF data ask for a turn by 90° though they are stored upright: their pixels were
-            probably turned before, and algorithms that learn which side is up get a wrong answer.
-        sizes: Images by (height, width), upright.
-        channels: Images by number of channels.
-        depths: Images by type of numbers.
-        preprocessing: What training settles for these images if it is given no other options.
-        skippable: Whether ``on_error="skip"`` passes over all unreadable ones.
-        orientations: Files by EXIF orientation.
-        mean: Of each channel on the scale of 0 to 1; empty where channels differ.
-        std: Likewise.
-        pixels: Missing pixels, values beyond the range, and damage.
+        constant: Images with a single colour.
+        dim: 16-bit and float images that use less than 1 % of the value range that training maps to [0, 1].
+        copies: Pairs that are equal in every pixel; each copy is paired with the first image of its group.
+        duplicates: Pairs of near duplicates; each is paired with the first image of its group.
+        turned_twice: Files with an EXIF orientation of 90° that are wider than high after it is applied. Their pixels
+            were probably rotated already, so that rotation prediction would learn from wrong labels.
+        sizes: Number of images by (height, width), with the EXIF orientation applied.
+        channels: Number of images by number of channels.
+        depths: Number of images by dtype.
+        preprocessing: Preprocessing that training uses for these images by default.
+        skippable: Whether ``on_error="skip"`` can skip all unreadable images.
+        orientations: Number of files by EXIF orientation.
+        mean: Mean per channel on the scale [0, 1]; empty if the number of channels differs.
+        std: Standard deviation per channel, likewise.
+        pixels: Missing pixels, values outside the value range, and damage.
     """
 
     images: int
@@ -68,8 +69,8 @@ class Survey:
 
     @property
     def recommendations(self) -> list[str]:
-        """What to set, or to do, before training."""
-        return [line for part in _ADVICE for line in part(self)] + self.pixels.recommendations
+        """Recommended settings and actions before training."""
+        return [line for part in _RECOMMENDATIONS for line in part(self)] + self.pixels.recommendations
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
@@ -89,12 +90,16 @@ def _on_channels(found: Survey) -> Iterator[str]:
         return
     accepted = [wanted for wanted in sorted({1, 3, *kinds}) if all(_are_converted(kind, wanted) for kind in kinds)]
     if not accepted:
-        yield f"Channels differ, and have no conversion: keep images of {_listed(kinds)} channels apart."
+        yield (
+            "The number of channels differs and cannot be converted: use only images with "
+            f"{_listed(kinds)} channels in one data set."
+        )
     elif 3 in accepted:
         others = [f"channels={number}" for number in accepted if number != 3]
-        yield f"Channels differ: all become 3{f', unless you set {_listed(others)}' if others else ''}."
+        option = f", unless you set {_listed(others)}" if others else ""
+        yield f"The number of channels differs: all images are converted to 3 channels{option}."
     else:
-        yield f"Channels differ: set {_listed([f'channels={number}' for number in accepted])}."
+        yield f"The number of channels differs: set {_listed([f'channels={number}' for number in accepted])}."
 
 
 def _are_converted(found: int, wanted: int) -> bool:
@@ -114,44 +119,44 @@ def _on_size(found: Survey) -> Iterator[str]:
         sides = sorted(side for size, count in found.sizes.items() for side in [min(size)] * count)
         middle = sides[len(sides) // 2]
         side = max(MINIMUM_SIDE, min(middle, DEFAULT_SIDE))
-        yield f"Half of the images have a short side of {middle} px or more: resolution={side} is enough."
+        yield f"The median of the shorter side is {middle} px: resolution={side} is sufficient."
 
 
 def _on_values(found: Survey) -> Iterator[str]:
     if found.std and (min(found.std) < 0.1 or not 0.2 < sum(found.mean) / len(found.mean) < 0.8):
         yield (
-            'Images are darker, brighter or flatter than photographs: set normalize="dataset" (algorithms that work in '
-            "Lab do without)."
+            "Brightness or contrast of the images differs from that of photographs: set "
+            'normalize="dataset" (not supported by algorithms that work in Lab).'
         )
     if found.dim:
         low, high = found.preprocessing.value_range or (0.0, 1.0)
         yield (
-            f"{len(found.dim)} images use less than {DIM:.0%} of the values from {low:g} to {high:g}: if these are "
-            "not what black and white are, set value_range=."
+            f"{len(found.dim)} images use less than {DIM:.0%} of the value range {low:g} to {high:g}. If these values "
+            "are not black and white, set value_range=."
         )
 
 
 def _on_repetition(found: Survey) -> Iterator[str]:
     if found.copies or found.duplicates:
         yield (
-            "Copies and near duplicates are each other's negatives in contrastive learning, and leak from training to "
-            "test: keep one of each, or split with groups=."
+            "Copies and near duplicates become false negatives in contrastive learning, and can leak from the training "
+            "to the test set: keep one of each, or split with groups=."
         )
     if found.turned_twice:
-        yield "Remove the EXIF orientation of files that were turned already (exiftool -Orientation= FILES)."
+        yield "Remove the EXIF orientation of files that are already rotated (exiftool -Orientation= FILES)."
 
 
 def _on_content(found: Survey) -> Iterator[str]:
     poor = {*found.constant, *found.tiny}
     if poor and len(poor) <= found.images // 2:
-        yield "Constant and tiny images teach nothing: remove them."
+        yield "Remove constant and tiny images: they do not contribute to training."
     elif len(found.constant) > found.images // 2:
-        yield "Most images are of one colour: there is little to learn from them."
+        yield "Most images are constant: they do not contribute to training."
     elif poor:
-        yield f"Most images have a side below {MINIMUM_SIDE} px: they are enlarged, which costs time and adds nothing."
+        yield f"Most images have a side below {MINIMUM_SIDE} px: upscaling them costs time and adds no detail."
 
 
-_ADVICE = (_on_unreadable, _on_channels, _on_size, _on_values, _on_repetition, _on_content)
+_RECOMMENDATIONS = (_on_unreadable, _on_channels, _on_size, _on_values, _on_repetition, _on_content)
 
 
 def _lines(found: Survey) -> Iterator[str]:
@@ -170,16 +175,16 @@ def _lines(found: Survey) -> Iterator[str]:
         yield f"  mean ({mean}), standard deviation ({std})"
     groups: list[tuple[str, list[str]]] = [
         ("unreadable", [reason for _, reason in found.unreadable]),
-        ("of one colour", found.constant),
+        ("constant", found.constant),
         (f"with a side below {MINIMUM_SIDE} px", found.tiny),
         ("exact copies", [f"{b} of {a}" for a, b in found.copies]),
         ("near duplicates", [f"{b} of {a}" for a, b in found.duplicates]),
-        ("turned before, and marked to be turned again", found.turned_twice),
+        ("rotated already, but with an EXIF orientation that rotates them again", found.turned_twice),
     ]
     for title, names in groups:
         if names:
             yield f"{len(names)} {title}:"
-            shown = len(names) if title == "unreadable" else _SHOWN  # each of these has to be dealt with
+            shown = len(names) if title == "unreadable" else _SHOWN  # each unreadable file requires an action
             yield from (f"  {printable(name)}" for name in names[:shown])
             if len(names) > shown:
                 yield f"  and {len(names) - shown} more"

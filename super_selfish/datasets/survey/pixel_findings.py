@@ -1,4 +1,4 @@
-"""What a survey finds in the pixels of images: missing ones, those beyond the value range, and reports of damage."""
+"""Survey of pixel values: missing pixels, values outside the value range, and damaged files."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _SHOWN = 5
 
 @dataclass
 class PixelFindings:
-    """What was found; names are those of the data set.
+    """Results for the pixels of a data set. Images are listed by their names.
 
     Attributes:
-        damaged: Names with what decoders report of images that they read all the same.
-        nodata: Names with the share of pixels that are declared to hold no data.
-        clipped: Names with the share of values outside the automatic value range.
-        value_range: The automatic range of images that are not uint8; None: there are none, or they are in [0, 1].
-        lowest: Smallest value of images that are not uint8.
-        highest: Largest.
-        values: Number of their values, those missing left out.
-        beyond: How many of them are outside the automatic value range.
+        damaged: Names and decoder messages of images that are damaged but can be read.
+        nodata: Names and fractions of pixels that are declared as no data.
+        clipped: Names and fractions of values outside the automatic value range.
+        value_range: Automatic value range of images that are not uint8; None: there are none, or they are in [0, 1].
+        lowest: Minimum of the images that are not uint8.
+        highest: Maximum of the images that are not uint8.
+        values: Number of values of these images, without missing pixels.
+        beyond: Number of these values that are outside the automatic value range.
     """
 
     damaged: list[tuple[str, str]] = field(default_factory=list)
@@ -41,13 +41,13 @@ class PixelFindings:
     beyond: float = 0.0
 
     def add(self, name: str, loaded: Loaded, messages: list[str]) -> Image:
-        """Count what is in an image.
+        """Add the pixels of an image to the results.
 
         Returns:
-            The image, with its missing pixels as others that it has.
+            The image, with missing pixels replaced by the median of the others.
 
         Raises:
-            DataError: If values are not finite though nothing declares them.
+            DataError: If values are neither finite nor declared as no data.
         """
         image, _, missing = loaded
         if not_finite(image, missing) is not None:
@@ -74,12 +74,12 @@ class PixelFindings:
 
     @property
     def recommendations(self) -> list[str]:
-        """What to set, or to do, before training."""
+        """Recommended settings and actions before training."""
         found = []
         if self.damaged:
-            found.append("Look at the damaged files: decoders filled in what is missing. Replace or remove them.")
+            found.append("Inspect the damaged files, as the decoder replaced missing data. Replace or remove them.")
         if self.nodata:
-            found.append("Pixels without data become black; fill= sets another value, on the scale of the files.")
+            found.append("Missing pixels become black; set fill= to use another value, on the scale of the files.")
         if self.clipped and self.value_range is not None:
             found.append(
                 f"Values outside {self.value_range[0]:g} to {self.value_range[1]:g} are clipped: set "
@@ -88,18 +88,18 @@ class PixelFindings:
         return found
 
     def lines(self) -> Iterator[str]:
-        """For people."""
+        """Format the results, one line at a time."""
         if self.values:
             yield f"  values of more than 8 bits: {self.lowest:g} to {self.highest:g}"
         if self.nodata:
-            yield f"{len(self.nodata)} with pixels that hold no data:"
+            yield f"{len(self.nodata)} with missing pixels (no data):"
             yield from _shown([f"{name}: {_percent(share)} of its pixels" for name, share in self.nodata])
         if self.clipped:
             share = self.beyond / max(1, self.values)
             yield f"{len(self.clipped)} with values outside the automatic range ({_percent(share)} of all values):"
             yield from _shown([f"{name}: {_percent(share)}" for name, share in self.clipped])
         if self.damaged:
-            yield f"{len(self.damaged)} damaged, though decoders read them:"
+            yield f"{len(self.damaged)} damaged, but readable:"
             yield from _shown([f"{name}: {reason}" for name, reason in self.damaged], most=len(self.damaged))
 
 

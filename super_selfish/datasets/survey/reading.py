@@ -1,4 +1,4 @@
-"""Reading a data set as training would, before hours are spent on it."""
+"""Survey of a data set: reads every image with the rules of training."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from super_selfish.images import functional
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import MAX_PIXELS, printable, read_orientation
 
-_THUMB = 16  # px of a side of what images are compared by
-_SEEN = 128  # px that an image is at least read at
-_FLAT = 2  # levels between the darkest and the brightest pixel of a constant image
+_THUMB = 16  # side of the thumbnails for comparisons, in px
+_SEEN = 128  # minimum height and width at which images are decoded, in px
+_FLAT = 2  # maximum difference between the darkest and brightest pixel of a constant image, in levels of 255
 
 
 def survey(data: object, *, max_pixels: int = MAX_PIXELS) -> Survey:
-    """Read every image once by the rules of training, and report what there is.
+    """Read every image once with the rules of training, and report problems and statistics.
 
     Args:
-        data: Anything that a supervisor can be made of.
-        max_pixels: Larger images count as unreadable.
+        data: Any data that a supervisor accepts.
+        max_pixels: Maximum number of pixels of an image; larger images are reported as unreadable.
 
     Raises:
-        ConfigurationError: If this kind of data is not accepted.
+        ConfigurationError: If the type of ``data`` is not supported.
         DataError: If there are fewer than two images.
     """
     source = open_source(data, max_pixels=max_pixels, minimum=2)
     found = Survey(len(source), left_out=dict(source.left_out))
-    with contextlib.suppress(DataError):  # of none that were looked at; each is named below
+    with contextlib.suppress(DataError):  # no image of the sample can be read; each is listed below
         found.preprocessing = fit_preprocessing(source, max_pixels=max_pixels, on_error="skip")
     thumbs: list[npt.NDArray[np.float32]] = []
     names: list[str] = []
@@ -71,7 +71,7 @@ def survey(data: object, *, max_pixels: int = MAX_PIXELS) -> Survey:
 
 
 def _readable(source: ImageSource, found: Survey) -> Iterator[tuple[int, Image, npt.NDArray[np.float32]]]:
-    """Each image that training accepts, as it is and as training scales it: from 0 to 255."""
+    """Iterate over the images that training accepts: index, original image, and image scaled to [0, 255]."""
     reduced = source.covering((_SEEN, _SEEN))
     for index in range(len(source)):
         name = source.name(index)
@@ -97,10 +97,10 @@ def _readable(source: ImageSource, found: Survey) -> Iterator[tuple[int, Image, 
 
 
 def _levels(image: Image, preprocessing: Preprocessing, name: str) -> npt.NDArray[np.float32]:
-    """An image at its own size as training scales it, on the scale of 0 to 255.
+    """Scale the values of an image like training does, but to [0, 255] and at its original size.
 
     Raises:
-        DataError: If training refuses it; the message names it.
+        DataError: If training would raise an error for the image; the message names it.
     """
     same_size = dataclasses.replace(preprocessing, resolution=image.shape[:2], channels=image.shape[2])
     try:
@@ -112,7 +112,7 @@ def _levels(image: Image, preprocessing: Preprocessing, name: str) -> npt.NDArra
 
 
 def _is_constant(image: Image) -> bool:
-    """Whether an image is of one colour, but for the noise of a compression."""
+    """Whether an image has a single colour, apart from compression noise."""
     spread = image.max((0, 1)).astype(np.float64) - image.min((0, 1))
     return bool(spread.max() <= (_FLAT if image.dtype == np.uint8 else 0))
 

@@ -1,4 +1,4 @@
-"""TIFF files: which pages make one image, and how their numbers are read."""
+"""Reader of TIFF files, including multi-band and multi-page images."""
 
 from super_selfish.images.tiff.reader import open_tiff
 

@@ -1,4 +1,4 @@
-"""The pixels of TIFF files as tifffile reads them, and which of them hold no data."""
+"""Decoding of TIFF files with tifffile, and masks of their missing pixels."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _INKS = 0, 1, 2, 3, 5
 
 
 def tifffile_of(stream: BinaryIO) -> tifffile.TiffFile:
-    """A TIFF file, without the other files that it may name."""
-    import tifffile  # slow to import, and few need it
+    """Open a TIFF file without the other files that it may refer to."""
+    import tifffile  # imported on first use, because it is slow
 
     stream.seek(0)
     content = io.BytesIO(stream.read())
     file = tifffile.TiffFile(content)
-    if multiple_files(str(file.pages.first.description or "")):  # tifffile fills parts that it does not find with zeros
+    if multiple_files(str(file.pages.first.description or "")):  # tifffile would fill missing files with zeros
         content.seek(0)
         file = tifffile.TiffFile(content, is_ome=False)
     return file
 
 
 def decoded(stream: BinaryIO, alpha: bool = False) -> tuple[Image, Mask | None]:
-    """The image in a file, upright, and which pixels hold no data if the file declares any.
+    """Decode the image in a file with its orientation applied, and the mask of missing pixels, if any are declared.
 
     Args:
-        stream: The file.
-        alpha: Keep samples that are alpha, as the last channels.
+        stream: Binary file.
+        alpha: Keep alpha samples as the last channels.
 
     Raises:
-        DataError: If it is cut short, has parts that are not stored, or has colours or a codec that are not supported.
+        DataError: If the file is truncated, has parts that are not stored, or its colours or codec are not supported.
     """
     with tifffile_of(stream) as file:
         plan = plan_of(file)
@@ -70,7 +70,7 @@ def decoded(stream: BinaryIO, alpha: bool = False) -> tuple[Image, Mask | None]:
 
 
 def is_valid(stream: BinaryIO) -> Mask:
-    """Which pixels of the first page are valid by its mask page: H×W×1, upright.
+    """Return the mask page of the first page, True where pixels are valid: H×W×1, with the orientation applied.
 
     Raises:
         DataError: If the mask cannot be read.
@@ -89,7 +89,7 @@ def _orientation(page: Any) -> int:
 
 
 def _read(file: tifffile.TiffFile, plan: Plan, nodata: float | None) -> npt.NDArray[Any]:
-    """The numbers of the pages that make the image."""
+    """Return the values of the pages that form the image."""
     series: Any = file.series[0]
     pages = [file.pages.first] if plan.pages is None else [series.pages[place] for place in plan.pages]
     _check_complete(file, list(series.pages) if plan.whole_series else pages, nodata is not None)
@@ -102,10 +102,10 @@ def _read(file: tifffile.TiffFile, plan: Plan, nodata: float | None) -> npt.NDAr
 
 
 def _asarray(part: Any) -> npt.NDArray[Any]:
-    """What a page or a series holds.
+    """Decode a page or a series.
 
     Raises:
-        DataError: If its codec needs a package that is not installed.
+        DataError: If the codec requires a package that is not installed.
     """
     try:
         values: npt.NDArray[Any] = part.asarray()
@@ -113,30 +113,31 @@ def _asarray(part: Any) -> npt.NDArray[Any]:
         if "imagecodecs" not in str(error):
             raise
         name = getattr(getattr(part, "keyframe", part), "compression", None)
-        what = f"its compression ({getattr(name, 'name', name)}) needs another package, or it is damaged or cut short."
+        codec = getattr(name, "name", name)
+        what = f"its compression ({codec}) requires another package, or the file is damaged or truncated."
         raise DataError(what, fix="Run `pip install imagecodecs`.") from error
     return values
 
 
 def _check_complete(file: tifffile.TiffFile, pages: list[Any], nodata: bool) -> None:
-    """Refuse what tifffile would fill with zeros."""
+    """Raise an error if parts are missing that tifffile would fill with zeros."""
     size = file.filehandle.size
     for page in pages:
         if page is None:
-            raise DataError("a part of the image is not in the file.", fix="Write all of its parts into one file.")
+            raise DataError("a part of the image is not in the file.", fix="Save all parts in one file.")
         ends = (start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False))
         if max(ends, default=0) > size:
-            raise DataError("the file is cut short.")
+            raise DataError("the file is truncated.")
         absent = sum(count == 0 for count in page.databytecounts)
         if absent and not nodata:
             raise DataError(
                 f"{absent} of {len(page.databytecounts)} parts of the image are not stored.",
-                fix="Write the file whole (GDAL: SPARSE_OK=FALSE), or declare a value for pixels without data.",
+                fix="Save the complete file (GDAL: SPARSE_OK=FALSE), or declare a no-data value.",
             )
 
 
 def _grey_or_rgb(values: npt.NDArray[Any], page: Any) -> npt.NDArray[Any]:
-    """Numbers as grey, RGB or bands."""
+    """Convert stored values to grey, RGB or bands."""
     photometric = int(page.photometric)
     if photometric in (_BLACK_IS_ZERO, _RGB):
         return values
@@ -153,7 +154,7 @@ def _grey_or_rgb(values: npt.NDArray[Any], page: Any) -> npt.NDArray[Any]:
 
 
 def _from_inks(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """RGB of cyan, magenta, yellow and black (and alpha), as Pillow converts 8-bit images."""
+    """Convert CMYK (and alpha) to RGB (and alpha) with the formula that Pillow uses for 8-bit images."""
     white = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
     inks = canonical_values(values[:, :, :4]).astype(np.float64) / white
     light = (1 - inks[:, :, :3]) * (1 - inks[:, :, 3:]) * white

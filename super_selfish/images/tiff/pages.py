@@ -1,4 +1,4 @@
-"""Which pages of a TIFF file make one image: which axis holds channels, and what is left out."""
+"""Selection of the pages of a TIFF file that form one image, and of its channel axis."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from super_selfish.errors import DataError
 from super_selfish.images.arrays import MAX_CHANNELS
 from super_selfish.images.open_image import Header
 
-_MOST_PAGES = 16  # that are taken for the bands of one image where only their number speaks for it
+_MOST_PAGES = 16  # maximum number of pages read as bands of one image if the file has no further metadata
 _REDUCED, _MASK = 1, 4  # bits of the subfile type
 _ALPHA = (1, 2)
 _GREY_OR_RGB, _PALETTE, _MASK_PHOTOMETRIC, _INKS, _LAB = (0, 1, 2), 3, 4, 5, (8, 9, 10)
@@ -19,18 +19,18 @@ _INK_SET = 332
 
 
 class Plan(NamedTuple):
-    """How tifffile is to read a file.
+    """Parameters for reading a file with tifffile.
 
     Attributes:
-        header: Of the image, alpha not counted.
-        channel_axis: Of what is read; None: there is one channel.
-        pages: Places in the first series of the pages that hold the channels; None: the first page alone.
+        header: Header of the image; alpha is not counted as a channel.
+        channel_axis: Channel axis of the array that is read; None: there is one channel.
+        pages: Indices, in the first series, of the pages that hold the channels; None: only the first page is read.
         whole_series: Whether the first series is read as one array.
-        kept: Samples that are not alpha, where some are.
-        alpha: Number of samples that are alpha.
+        kept: Indices of the samples that are not alpha; None: no sample is alpha.
+        alpha: Number of alpha samples.
         left_out: Number of further images in the file.
-        allocated: Pixels that decoding allocates.
-        notes: About what the file leaves open.
+        allocated: Number of pixels that decoding allocates.
+        notes: Assumptions made where the file is ambiguous.
     """
 
     header: Header
@@ -45,10 +45,10 @@ class Plan(NamedTuple):
 
 
 def plan_of(file: Any) -> Plan:
-    """How to read an open ``tifffile.TiffFile``.
+    """Determine how to read an open ``tifffile.TiffFile``.
 
     Raises:
-        DataError: If it is no picture, or its colours have no stated conversion.
+        DataError: If the file does not contain a 2-D image, or its colours are not supported.
     """
     page, series = file.pages.first, file.series[0]
     _check_colours(page)
@@ -67,7 +67,7 @@ def plan_of(file: Any) -> Plan:
         shape, axis = ((*page.shape, count), 2) if pages else _channels_of_series(series)
     sizes = [size for place, size in enumerate(shape) if place != axis]
     if len(sizes) != 2:
-        raise DataError("the TIFF is not a picture.", received=f"axes {page.axes} of sizes {page.shape}")
+        raise DataError("the TIFF is not a 2-D image.", received=f"axes {page.axes} of sizes {page.shape}")
     kept = _without_alpha(page) if "S" in page.axes else None
     channels = 1 if axis is None else shape[axis] if kept is None else len(kept)
     alpha = 0 if kept is None else page.samplesperpixel - len(kept)
@@ -75,7 +75,7 @@ def plan_of(file: Any) -> Plan:
         channels = 3
     header = Header(sizes[0], sizes[1], channels, _dtype_name(page))
     used = len(series.pages) if whole else len(pages or [0])
-    left_out = max(0, pictures(file) - used)
+    left_out = max(0, count_images(file) - used)
     allocated = _allocated(page, series.shape if whole else None, channels)
     return Plan(header, axis, pages, whole, kept, alpha, left_out, allocated, notes)
 
@@ -90,16 +90,16 @@ def _check_colours(page: Any) -> None:
 
 
 def bands_of_stack(shape: tuple[int, ...]) -> tuple[int | None, tuple[str, ...]]:
-    """Which axis of an array of pages, written without further notice, holds channels.
+    """Infer the channel axis of a stack of pages that was saved without axis metadata.
 
-    An array H×W×C is written as H pages of W×C px, C×H×W as C pages. Pages are images of their own unless the last axis
-    is clearly one of channels, or there are at most 16 pages.
+    An H×W×C array is saved as H pages of W×C px, a C×H×W array as C pages. Pages are separate images unless the last
+    axis is clearly the channel axis, or there are at most 16 pages.
 
     Args:
-        shape: Number of pages, height and width of a page.
+        shape: Number of pages, and height and width of a page.
 
     Returns:
-        The axis, or None if pages are images of their own, and a note where only sizes speak for it.
+        The axis, or None if pages are separate images; and a note if the axis was inferred from the sizes alone.
 
     Examples:
         >>> [bands_of_stack(shape)[0] for shape in ((64, 64, 13), (13, 64, 64), (100, 64, 64), (300, 200, 4))]
@@ -110,12 +110,12 @@ def bands_of_stack(shape: tuple[int, ...]) -> tuple[int | None, tuple[str, ...]]
     if width <= MAX_CHANNELS and (square_image or (width <= _MOST_PAGES and 2 * width < min(count, height))):
         return 2, ()
     if 1 < count <= _MOST_PAGES:
-        return 0, (f"its {count} pages are read as {count} channels of one image, as nothing in the file denies it",)
+        return 0, (f"its {count} pages are read as {count} channels of one image, as the file has no axis metadata",)
     return None, ()
 
 
 def _channel_pages(series: Any) -> list[int] | None:
-    """Places of the pages that hold the channels of the first image of a series; None if pages are no planes."""
+    """Return the pages that hold the channels of the first image of a series; None if pages are not 2-D planes."""
     leading, counts = series.axes[:-2], series.shape[:-2]
     planes = int(np.prod(counts))
     if series.axes[-2:] != "YX" or len(series.pages) != planes:
@@ -130,14 +130,14 @@ def _channels_of_series(series: Any) -> tuple[tuple[int, ...], int]:
     return tuple(size for _, size in kept), "".join(letter for letter, _ in kept).index("C")
 
 
-def pictures(file: Any) -> int:
-    """Number of pages that are pictures of their own: no masks, and no smaller copies of others."""
+def count_images(file: Any) -> int:
+    """Return the number of pages that are separate images, without masks and reduced-resolution copies."""
     kinds = [int(getattr(page, "subfiletype", 0) or 0) for page in file.pages]
     return sum(not kind & (_REDUCED | _MASK) for kind in kinds)
 
 
 def mask_page(file: Any) -> Any:
-    """The page that says which pixels of the first page are valid; None if there is none."""
+    """Return the page that masks the valid pixels of the first page; None if there is none."""
     first = file.pages.first
     for page in file.pages:
         if int(getattr(page, "subfiletype", 0) or 0) != _MASK or int(page.photometric) != _MASK_PHOTOMETRIC:
@@ -148,7 +148,7 @@ def mask_page(file: Any) -> Any:
 
 
 def multiple_files(description: str) -> list[str]:
-    """Names of the files that hold the parts of an OME image, if these are several."""
+    """Return the file names of an OME image that is split into several files; empty if it is not."""
     names = sorted(set(re.findall(r'\bFileName="([^"]*)"', description)))
     if "<BinaryOnly" in description or "<OME:BinaryOnly" in description:
         names += re.findall(r'\bMetadataFile="([^"]*)"', description)
@@ -157,7 +157,7 @@ def multiple_files(description: str) -> list[str]:
 
 
 def channels_of_ome(description: str) -> int:
-    """Number of channels that the description of an OME image promises; 0: none."""
+    """Return the number of channels declared in the description of an OME image; 0 if it declares none."""
     found = re.search(r'\bSizeC="(\d+)"', description)
     return int(found[1]) if found else 0
 
@@ -171,15 +171,16 @@ def _without_alpha(page: Any) -> list[int] | None:
 def _dtype_name(page: Any) -> str:
     dtype = page.dtype
     if dtype is None:
-        raise DataError("the TIFF has a pixel type that numpy lacks.", fix="Convert it to 16-bit integers or floats.")
+        fix = "Convert the file to 16-bit integers or floats."
+        raise DataError("the TIFF has a pixel type that NumPy does not support.", fix=fix)
     if int(page.photometric) == _PALETTE:
         return "uint8" if dtype.itemsize == 1 else "uint16"
     if dtype.kind in "iu" and dtype not in (np.uint8, np.uint16):
-        return ""  # uint16 or float32: the values decide
+        return ""  # uint16 or float32, depending on the values
     return {"b": "uint8", "f": "float32"}.get(dtype.kind, str(dtype.name))
 
 
 def _allocated(page: Any, series: tuple[int, ...] | None, channels: int) -> int:
-    """Pixels that decoding allocates: of a whole series, or of a tile that is larger than the image."""
+    """Return the number of pixels that decoding allocates: a whole series, or a tile larger than the image."""
     whole = 0 if series is None else int(np.prod(series)) // max(1, channels)
     return max(whole, int(page.tilewidth or 0) * int(page.tilelength or 0))

@@ -1,8 +1,8 @@
-"""TIFF files, those included that Pillow would spoil: many bands, deep colour, stacks written as one array.
+"""Reader of TIFF files, including those that Pillow does not read correctly: many bands, 16-bit colour, stacks.
 
-Rules: a file of several pages gives its first page, unless its own description says that the pages are the channels of
-one image (tifffile, ImageJ, OME); alpha is dropped; white-is-zero is turned around; palettes and inks become RGB.
-GDAL's "no data" and masks are declared as missing. What tifffile reads is read, whatever Pillow makes of it.
+Only the first page is read, unless the metadata (tifffile, ImageJ, OME) describes the pages as channels of one image.
+Alpha is dropped; white-is-zero images are inverted; palettes and CMYK become RGB. GDAL's no-data values and mask pages
+mark missing pixels. Files that Pillow would read with losses are read by tifffile.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from super_selfish.images.functional import Image
 from super_selfish.images.nodata import equal_to, gdal_nodata
 from super_selfish.images.open_image import Cover, Mask, OpenImage, open_pillow
 from super_selfish.images.tiff.arrays import decoded, is_valid, tifffile_of
-from super_selfish.images.tiff.pages import channels_of_ome, mask_page, multiple_files, pictures, plan_of
+from super_selfish.images.tiff.pages import channels_of_ome, count_images, mask_page, multiple_files, plan_of
 
 WIDTH, HEIGHT, BITS, PHOTOMETRIC, DESCRIPTION, ORIENTATION, SAMPLES = 256, 257, 258, 262, 270, 274, 277
 TILE_WIDTH, TILE_HEIGHT = 322, 323
@@ -31,23 +31,23 @@ _ONE_ARRAY = ('{"shape":', "ImageJ=", "<?xml", "<OME")
 
 
 def open_tiff(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
-    """Open a TIFF file; it is decoded at full size.
+    """Open a TIFF file, which is decoded at full size.
 
-    Pillow reads what it reads without loss: it has the codecs of old files (LZW, JPEG, fax), and reads PackBits seven
-    times as fast as tifffile, which reads the others.
+    Pillow reads the files that it can read without losses: it has more codecs (LZW, JPEG, fax), and decodes PackBits
+    seven times as fast as tifffile. tifffile reads all other files.
     """
     try:
         tags, several_pages = first_directory(stream)
         opened = _open_by_pillow(stream, tags, several_pages) if pillow_suffices(tags, several_pages) else None
     except DataError:
         raise
-    except Exception:  # Pillow refuses sound files; tifffile reports what is wrong with others
+    except Exception:  # Pillow rejects some valid files; for invalid ones, tifffile raises the error
         opened = None
     return _open_by_tifffile(stream) if opened is None else opened
 
 
 def first_directory(stream: BinaryIO) -> tuple[dict[int, Any], bool]:
-    """The tags of the first page, and whether there are more pages; nothing is decoded."""
+    """Return the tags of the first page, and whether there are more pages; nothing is decoded."""
     stream.seek(0)
     head = stream.read(8)
     if head[2] == 43 or head[3] == 43:  # BigTIFF
@@ -66,7 +66,7 @@ def _numbers(value: Any, default: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def pillow_suffices(tags: dict[int, Any], several_pages: bool) -> bool:
-    """Whether Pillow reads the first page without losing bits, bands or pages, or reading what is not stored."""
+    """Whether Pillow reads the first page without losing bits, bands or pages, and all of it is stored."""
     samples = _numbers(tags.get(SAMPLES), (1,))[0]
     bits = max(_numbers(tags.get(BITS), (1,)))
     kind = _numbers(tags.get(SAMPLE_FORMAT), (_UNSIGNED,))[0]
@@ -95,7 +95,7 @@ def _open_by_pillow(stream: BinaryIO, tags: dict[int, Any], several_pages: bool)
     def read(alpha: bool = False) -> Image:
         try:
             file.load()  # Pillow applies the orientation of TIFF files itself, and then forgets the tag
-        except Exception:  # a codec, or a layout, that it does not have after all
+        except Exception:  # Pillow does not support the codec or layout after all
             return decoded(stream, alpha)[0]
         return apply_orientation(from_pillow(file, alpha), exif_orientation(file))
 
@@ -129,7 +129,7 @@ def _open_by_pillow(stream: BinaryIO, tags: dict[int, Any], several_pages: bool)
 
 
 def _stored(file: TiffImagePlugin.TiffImageFile) -> npt.NDArray[Any]:
-    """The numbers of an image as they are in the file, without alpha: H×W×C."""
+    """Return the stored values of an image without alpha: H×W×C."""
     values = np.asarray(file)
     values = values[:, :, None] if values.ndim == 2 else values
     return values[:, :, : {"LA": 1, "RGBA": 3, "RGBX": 3, "RGBa": 3}.get(file.mode)]
@@ -146,16 +146,16 @@ def _no_mask(image: Image) -> Mask:
 def _notes(description: object, nodata: object) -> tuple[str, ...]:
     notes = []
     if names := multiple_files(str(description or "")):
-        notes.append(f"it is a part of an image of several files ({', '.join(names[:3])}), and read alone")
+        notes.append(f"the other files of this image ({', '.join(names[:3])}) are not read")
     if nodata is not None and gdal_nodata(nodata) is None:
-        notes.append(f"its value for pixels without data is no number ({str(nodata)[:20]!r})")
+        notes.append(f"its no-data value is not a number ({str(nodata)[:20]!r})")
     return tuple(notes)
 
 
 def _other_pages(stream: BinaryIO) -> tuple[int, Callable[[], Mask] | None]:
-    """Number of pictures on further pages, and what reads the mask that belongs to the first, if there is one."""
+    """Return the number of images on further pages, and a function that reads the mask of the first, if any."""
     with tifffile_of(stream) as file:
-        left_out, found = pictures(file) - 1, mask_page(file)
+        left_out, found = count_images(file) - 1, mask_page(file)
     return max(0, left_out), None if found is None else lambda: is_valid(stream)
 
 
