@@ -14,7 +14,12 @@ import torch
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.identity import full_signature
-from super_selfish.engine.persistence import Persistence, names_beside_model, stored_arguments, stored_beside_model
+from super_selfish.engine.persistence import (
+    Persistence,
+    names_outside_model,
+    stored_arguments,
+    stored_names_outside_model,
+)
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, validate_keywords
 from super_selfish.files import RETRAIN
 from super_selfish.storage.weights_file import WeightsFile, read_newest
@@ -110,7 +115,7 @@ def build(cls: type[AnySupervisor], stored: WeightsFile, given: Mapping[str, Any
 
 def without_surplus(supervisor: SupervisorBase, stored: WeightsFile) -> WeightsFile:
     """A file without the modules that a custom class added beside the networks of its base; logs a warning of them."""
-    surplus = stored_beside_model(stored) - names_beside_model(supervisor) - {"average"}
+    surplus = stored_names_outside_model(stored) - names_outside_model(supervisor) - {"average"}
     if not surplus:
         return stored
     logger.warning(

@@ -64,8 +64,8 @@ class Checkpointer(Callback):
         self.settings = settings
         self.folder = CheckpointFolder(base)
         self.steps, self.seconds = interval(settings.checkpoint_every)
-        self.start_epoch = supervisor._cursor.epoch if resumed is None else resumed.start_epoch
-        self.written = supervisor._cursor.step
+        self.start_epoch = supervisor._train_state.epoch if resumed is None else resumed.start_epoch
+        self.written = supervisor._train_state.step
         self.moment = time.monotonic()
         self.fresh = resumed is None and not self._continues()
         self.tried = self.checked = self.waiting = self.reported = False
@@ -80,7 +80,7 @@ class Checkpointer(Callback):
         steps = self.folder.steps()
         if not steps:
             return True
-        if steps[0] > self.supervisor._cursor.step:
+        if steps[0] > self.supervisor._train_state.step:
             return False
         try:
             newest = self.folder.newest_valid("size")
@@ -106,7 +106,7 @@ class Checkpointer(Callback):
         """Write if it is time, unless the epoch has ended, which is not closed yet."""
         if not self.checked:  # every stage has had its turn
             self.checked = True
-            self.supervisor._late.check(str(self.folder.path.with_suffix("")))
+            self.supervisor._deferred.check_all_loaded(str(self.folder.path.with_suffix("")))
         first = self.wanted and not self.tried
         if first:  # what cannot be stored is found after one step, not after hours
             self.tried = True
@@ -129,7 +129,7 @@ class Checkpointer(Callback):
 
     def _due(self) -> bool:
         if self.steps:
-            return self.supervisor._cursor.step % self.steps == 0
+            return self.supervisor._train_state.step % self.steps == 0
         return self.seconds > 0 and time.monotonic() - self.moment >= self.seconds
 
     def write(self) -> None:

@@ -11,7 +11,7 @@ from typing_extensions import Self, Unpack
 
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.attributes import check_network
-from super_selfish.engine.core.setup import ImageOptions, Setup, overlaid
+from super_selfish.engine.core.setup import ImageOptions, Setup, with_passed_options
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import DataError
 from super_selfish.evaluation.classification import numbered_as
@@ -59,11 +59,11 @@ class LabelSupervisor(Supervisor):
         **images: Unpack[ImageOptions],
     ) -> None:
         check_network(model)
-        pictures, targets = (dataset, None) if loss is None else split_targets(dataset)
-        setup = Setup.of(pictures, images, backbone=model.backbone, predictor=model.predictor, loss=loss)
+        images_only, targets = (dataset, None) if loss is None else split_targets(dataset)
+        setup = Setup.of(images_only, images, backbone=model.backbone, predictor=model.predictor, loss=loss)
         stored = getattr(model.backbone, "preprocessing", None)
         if isinstance(stored, Preprocessing):
-            setup.use(overlaid(stored, setup))
+            setup.use(with_passed_options(stored, setup))
         wrapped = setup.dataset(LabelledDataset if loss is None else partial(TargetDataset, targets=targets))
         if wrapped is not None and targets is None and not has_targets(wrapped, class_ids=loss is None):
             raise DataError(

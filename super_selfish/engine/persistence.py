@@ -16,9 +16,9 @@ from torch import Tensor
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import columns_of
+from super_selfish.engine.core.deferred import DeferredState, copy_fitting
 from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.core.identity import as_json, custom_names, describe
-from super_selfish.engine.core.late import LateState, copy_fitting
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, ConfigurationError
 from super_selfish.files import RETRAIN
 from super_selfish.loading.loader import TrainState
@@ -46,19 +46,19 @@ class Persistence:
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors under their public names: ``backbone.*``, ``predictor.*`` and whatever else there is."""
-        found = self.supervisor._late.awaited | dict(self.supervisor.state_dict())
+        found = self.supervisor._deferred.pending | dict(self.supervisor.state_dict())
         return {key.removeprefix(_MODEL): value for key, value in found.items()}
 
     def manifest(self) -> dict[str, Any]:
         """Everything needed to rebuild the supervisor, and where its weights come from."""
-        supervisor, train_state = self.supervisor, self.supervisor._cursor
+        supervisor, train_state = self.supervisor, self.supervisor._train_state
         settings = supervisor._settings
         return {
             "supervisor": supervisor.algorithm(),
             "class": type(supervisor).__qualname__,
             "arguments": as_json(supervisor.hyperparameters()),
-            "beside_model": sorted(names_beside_model(supervisor)),
-            "late": supervisor._late.made(supervisor),
+            "names_outside_model": sorted(names_outside_model(supervisor)),
+            "deferred_tensors": supervisor._deferred.created_tensors(supervisor),
             "networks": {key: describe(value) for key, value in supervisor.user_arguments.items()},
             "preprocessing": supervisor.preprocessing.as_json(),
             "classes": as_json(supervisor.model.classes),
@@ -131,7 +131,7 @@ class Persistence:
         tensors = private_names(supervisor, stored)
         copied = copy_fitting(supervisor, tensors)
         for key in copied:
-            supervisor._late.awaited.pop(key, None)
+            supervisor._deferred.pending.pop(key, None)
 
     def _adopt(self, stored: WeightsFile) -> None:
         supervisor = self.supervisor
@@ -149,7 +149,7 @@ class Persistence:
         supervisor.use_classes(stored.manifest.get("classes"))
         self._load_tensors(target, stored)
         supervisor.use_preprocessing(preprocessing, twin)
-        supervisor._cursor, supervisor._history = train_state, history
+        supervisor._train_state, supervisor._history = train_state, history
         if supervisor.dataset is not None:
             supervisor.is_same_dataset = stored.manifest.get("dataset") in (None, as_json(supervisor.fingerprint()))
         supervisor._run_id = str(stored.manifest.get("run") or supervisor._run_id)
@@ -169,20 +169,20 @@ class Persistence:
 
     def _load_tensors(self, target: SupervisorBase, stored: WeightsFile) -> None:
         """Load the networks of the library into ``target``, and what a custom class has beside them into itself."""
-        supervisor, late = self.supervisor, stored.manifest.get("late")
+        supervisor, created = self.supervisor, stored.manifest.get("deferred_tensors")
         tensors = private_names(supervisor, stored)
-        waiting = LateState()
-        if isinstance(late, dict) and stored.manifest.get("class") in custom_names(type(supervisor)):
-            tensors = waiting.expect(supervisor, tensors, late)
+        pending = DeferredState()
+        if isinstance(created, dict) and stored.manifest.get("class") in custom_names(type(supervisor)):
+            tensors = pending.defer(supervisor, tensors, created)
         if target is supervisor:
             load_exactly(target, tensors, str(stored.path))
         else:
-            beside = names_beside_model(supervisor) - names_beside_model(target)
+            beside = names_outside_model(supervisor) - names_outside_model(target)
             own = {key: value for key, value in tensors.items() if key.split(".")[0] in beside}
             load_exactly(target, {key: value for key, value in tensors.items() if key not in own}, str(stored.path))
             load_exactly(supervisor, own, str(stored.path), beside)
-        supervisor._late.receive(waiting)
-        supervisor._late.stand_in(supervisor)
+        supervisor._deferred.copy_from(pending)
+        supervisor._deferred.register_placeholders(supervisor)
 
     def _check_same(self, stored: WeightsFile) -> None:
         """Compare class and hyperparameters with the manifest.
@@ -247,7 +247,7 @@ def match_average(supervisor: SupervisorBase, stored: WeightsFile) -> None:
 
 def private_names(supervisor: SupervisorBase, stored: WeightsFile) -> dict[str, Tensor]:
     """The tensors of a file under the names that ``state_dict`` has."""
-    own, beside = set(supervisor.state_dict()), stored_beside_model(stored)
+    own, beside = set(supervisor.state_dict()), stored_names_outside_model(stored)
 
     def is_beside(key: str) -> bool:
         return key.split(".")[0] in beside or (key in own and _MODEL + key not in own)
@@ -255,14 +255,14 @@ def private_names(supervisor: SupervisorBase, stored: WeightsFile) -> dict[str, 
     return {key if is_beside(key) else _MODEL + key: value for key, value in stored.tensors.items()}
 
 
-def names_beside_model(supervisor: SupervisorBase) -> set[str]:
+def names_outside_model(supervisor: SupervisorBase) -> set[str]:
     """Names of the modules, parameters and buffers of a supervisor beside its ``model``."""
     return {key.split(".")[0] for key in supervisor.state_dict()} - {_MODEL.rstrip(".")}
 
 
-def stored_beside_model(stored: WeightsFile) -> set[str]:
+def stored_names_outside_model(stored: WeightsFile) -> set[str]:
     """The same of the supervisor that wrote a file; empty if the file does not say."""
-    names = stored.manifest.get("beside_model")
+    names = stored.manifest.get("names_outside_model")
     return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
 
 

@@ -34,8 +34,8 @@ from super_selfish.storage.weights_file import weights_in
 logger = logging.getLogger("super_selfish")
 
 _SHOWN = 3  # names
-_BEFORE = {"precision": "32", "compile": False}  # what checkpoints that do not say so were trained with
-_FREE = {"epochs"}  # settings that may change when a training continues
+_UNSTORED_SETTINGS = {"precision": "32", "compile": False}  # what checkpoints that do not say so were trained with
+_CHANGEABLE_SETTINGS = {"epochs"}  # settings that may change when a training continues
 
 
 def find(base: Path, settings: Settings) -> StoredCheckpoint | None:
@@ -79,11 +79,11 @@ class Resumption:
     @property
     def start_epoch(self) -> int:
         """The epoch at which the training began that is continued."""
-        with self._understood():
+        with self._reporting_mismatch():
             return int(self.checkpoint.read("run")["begun_at"])
 
     @contextlib.contextmanager
-    def _understood(self) -> Iterator[None]:
+    def _reporting_mismatch(self) -> Iterator[None]:
         """Refuse a checkpoint whose hashes are right, but whose content makes no sense here."""
         try:
             yield
@@ -102,7 +102,7 @@ class Resumption:
             CheckpointMismatch: If it was trained with other settings.
             DatasetChanged: If it was trained on other images.
         """
-        with self._understood():
+        with self._reporting_mismatch():
             self._check_settings()
             self._adopt()
 
@@ -121,8 +121,8 @@ class Resumption:
         if changed:
             logger.warning("Training goes on with other images%s.", self._difference(before))
             supervisor._follow_images(before, present_keys(supervisor))
-            if supervisor._cursor.batch:  # the order of the epoch was another
-                supervisor._cursor.epoch, supervisor._cursor.batch = supervisor._cursor.epoch + 1, 0
+            if supervisor._train_state.batch:  # the order of the epoch was another
+                supervisor._train_state.epoch, supervisor._train_state.batch = supervisor._train_state.epoch + 1, 0
 
     def _dataset_changed(self) -> bool:
         return self.supervisor.fingerprint() != self.checkpoint.manifest.get("dataset")
@@ -160,7 +160,7 @@ class Resumption:
         differing = [
             f"{key} is {here[key]!r} here and {there.get(key)!r} in the checkpoint"
             for key in here
-            if key not in _FREE and here[key] != there.get(key, _BEFORE.get(key))
+            if key not in _CHANGEABLE_SETTINGS and here[key] != there.get(key, _UNSTORED_SETTINGS.get(key))
         ]
         networks = with_present_names(self.checkpoint.manifest.get("networks"))
         differing += [
@@ -180,7 +180,7 @@ class Resumption:
         Raises:
             CheckpointMismatch: If they are of another kind.
         """
-        with self._understood():
+        with self._reporting_mismatch():
             self._restore(run, scheduler)
 
     def _restore(self, run: Run, scheduler: Any) -> None:
@@ -230,14 +230,14 @@ class Resumption:
             )
         for name, thing in own.items():
             thing.load_state_dict(tracked[name])
-        self.supervisor._late.tracked = {name: tracked[name] for name in later}
+        self.supervisor._deferred.pending_tracked = {name: tracked[name] for name in later}
 
     def _follow_epochs(self, scheduler: Any, start_epoch: int) -> None:
         """Place the library's own schedules by epochs: with other images, an epoch has another number of updates."""
         settings = self.settings
         if not settings.epochs:
             return
-        share = min(1.0, (self.supervisor._cursor.epoch - start_epoch) / settings.epochs)
+        share = min(1.0, (self.supervisor._train_state.epoch - start_epoch) / settings.epochs)
         if isinstance(settings.lr_scheduler, Schedule) and settings.scheduler_interval == "step":
             settings.lr_scheduler.go_to(share, scheduler)
         for thing in self.supervisor._tracked.values():

@@ -64,7 +64,7 @@ class RunBuilder:
                     expected="the library's loader, or one with a torch.utils.data.DistributedSampler",
                     received=type(loader).__name__,
                 )
-            loader = CustomLoader(loader, supervisor._cursor, supervisor.preparer(), settings.seed)
+            loader = CustomLoader(loader, supervisor._train_state, supervisor.preparer(), settings.seed)
         length = (settings.epochs, loader.batches, settings.scheduler_interval)
         fit_schedules(scheduler, *length)
         if isinstance(settings.lr_scheduler, Schedule):

@@ -217,7 +217,7 @@ class Supervisor(Trained):
         loader = TrainLoader(
             self.dataset,
             batch_size,
-            self._cursor,
+            self._train_state,
             self.preparer(),
             shuffle=shuffle,
             num_workers=num_workers,

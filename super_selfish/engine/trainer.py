@@ -70,16 +70,16 @@ class Trainer:
             processes.training_lock(base) as lock,
             keyed_randomness(self.settings.seed, supervisor.device),
             precision.applied(supervisor),
-            supervisor._late.during_run(supervisor),
+            supervisor._deferred.during_run(supervisor),
         ):
             found = resumption.find(base, self.settings)
             processes.check_same_step(found)
             resumed = self._begin(found)
             builder = RunBuilder(supervisor, self.settings)
             loader, self.optimizer, self.scheduler = builder.data_and_optimizer()
-            supervisor._late.take(supervisor)
+            supervisor._deferred.load_pending(supervisor)
             self.checkpointer = Checkpointer(supervisor, base, self.settings, self.scheduler, resumed)
-            planned = self.checkpointer.start_epoch + self.settings.epochs - supervisor._cursor.epoch
+            planned = self.checkpointer.start_epoch + self.settings.epochs - supervisor._train_state.epoch
             self.run = Run(
                 supervisor,
                 loader,
@@ -93,7 +93,7 @@ class Trainer:
             )
             self.checkpointer.run = self.run
             supervisor._prepare(loader)
-            supervisor._late.take(supervisor)
+            supervisor._deferred.load_pending(supervisor)
             if self.settings.verbose:
                 print_line(f"{supervisor!r}")
             self.persistence.check()
@@ -103,7 +103,7 @@ class Trainer:
                     self._finish()
                     processes.barrier()
                     return
-                logger.info("Continuing after step %d from %s.", supervisor._cursor.step, resumed.checkpoint.path)
+                logger.info("Continuing after step %d from %s.", supervisor._train_state.step, resumed.checkpoint.path)
             processes.barrier()
             self._carry_out()
 
@@ -115,7 +115,7 @@ class Trainer:
             self.settings.as_json()
             | {
                 "sync_bn": self.settings.sync_bn,
-                "step": supervisor._cursor.step,
+                "step": supervisor._train_state.step,
                 "device": supervisor.device.type,
                 "images": len(supervisor.dataset) if hasattr(supervisor.dataset, "__len__") else None,
                 "weights": sum(value.numel() for value in supervisor.state_dict().values()),
@@ -145,8 +145,8 @@ class Trainer:
         resumed = None if found is None else Resumption(supervisor, found, self.settings)
         if resumed is not None:
             resumed.adopt()
-        elif supervisor._cursor.batch:  # an interrupted epoch is over: its order and views are not used again
-            supervisor._cursor.epoch, supervisor._cursor.batch = supervisor._cursor.epoch + 1, 0
+        elif supervisor._train_state.batch:  # an interrupted epoch is over: its order and views are not used again
+            supervisor._train_state.epoch, supervisor._train_state.batch = supervisor._train_state.epoch + 1, 0
         same_everywhere(supervisor.state_dict().values())
         return resumed
 
@@ -224,7 +224,7 @@ class Trainer:
         self.supervisor.eval()
         if rank():
             return  # the first process writes
-        step = self.supervisor._cursor.step
+        step = self.supervisor._train_state.step
         if self.settings.verbose:
             print_line(f"Training is already complete, at step {step}. Pass more `epochs` to continue it.")
         weights = weights_at(self.base)
@@ -248,7 +248,7 @@ class Trainer:
             return
         if not self._weights_are_finite(interrupted):
             return
-        if interrupted and trained_steps(with_suffix(base, SUFFIX)) > supervisor._cursor.step:
+        if interrupted and trained_steps(with_suffix(base, SUFFIX)) > supervisor._train_state.step:
             base = with_suffix(base, ".interrupted")
         path = store(supervisor, base, keep=not run.stored)
         run.stored = True

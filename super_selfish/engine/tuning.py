@@ -44,8 +44,10 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
             received='recipe="paper"',
             fix='recipe="auto" works for every algorithm.',
         )
-    begun = settings.pretrained or resumed or supervisor.has_starting_weights or supervisor._cursor.step
-    if settings.recipe == "adapt" and not supervisor.takes_model() and not begun:
+    has_trained_weights = (
+        settings.pretrained or resumed or supervisor.has_starting_weights or supervisor._train_state.step
+    )
+    if settings.recipe == "adapt" and not supervisor.takes_model() and not has_trained_weights:
         raise ConfigurationError(
             'recipe="adapt" goes on from trained weights.',
             expected=f"{type(supervisor).__name__}(images, weights=...), or pretrained=True",
@@ -54,8 +56,8 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
         )
     found = with_schedule_length(supervisor, dataclasses.replace(settings, **changes(supervisor, settings, recipe)))
     if settings.verbose:
-        print_line(describe_settings(found, seen_batch(supervisor, found)))
-    updates = found.epochs * (length(supervisor) // seen_batch(supervisor, found))
+        print_line(describe_settings(found, effective_batch_size(supervisor, found)))
+    updates = found.epochs * (length(supervisor) // effective_batch_size(supervisor, found))
     for hint in supervisor._hints(found.recipe, updates):
         if first_time(hint, supervisor):
             logger.warning(hint)
@@ -67,7 +69,7 @@ def changes(supervisor: SupervisorBase, settings: Settings, recipe: Recipe) -> d
     made: dict[str, Any] = {}
     if "optimizer" not in settings.explicit:  # a rate belongs to its optimizer
         made["optimizer"] = recipe.optimizer
-        made["lr"] = recipe.rate(seen_batch(supervisor, settings))
+        made["lr"] = recipe.rate(effective_batch_size(supervisor, settings))
     made |= {"lr_scheduler": recipe.schedule, "clip_grad": recipe.clip_grad, "polyak": recipe.polyak}
     return {name: value for name, value in made.items() if name not in settings.explicit}
 
@@ -77,7 +79,7 @@ def with_schedule_length(supervisor: SupervisorBase, settings: Settings) -> Sett
     schedule = settings.lr_scheduler
     if not isinstance(schedule, Schedule):
         return settings
-    batches = max(1, length(supervisor) // seen_batch(supervisor, settings))
+    batches = max(1, length(supervisor) // effective_batch_size(supervisor, settings))
     fitted = schedule.for_run(settings.epochs, batches, settings.scheduler_interval)
     return dataclasses.replace(settings, lr_scheduler=fitted)
 
@@ -87,7 +89,7 @@ def length(supervisor: SupervisorBase) -> int:
     return len(supervisor.dataset) if hasattr(supervisor.dataset, "__len__") else 0
 
 
-def seen_batch(supervisor: SupervisorBase, settings: Settings) -> int:
+def effective_batch_size(supervisor: SupervisorBase, settings: Settings) -> int:
     """Images of an update: no more than there are."""
     return min(settings.batch_size, length(supervisor) or settings.batch_size)
 
@@ -106,14 +108,14 @@ def describe_settings(settings: Settings, batch: int) -> str:
     return f'recipe="{settings.recipe}": {"; ".join(parts)}'
 
 
-_told: set[tuple[str, str]] = set()
+_logged_hints: set[tuple[str, str]] = set()
 
 
 def first_time(hint: str, supervisor: SupervisorBase) -> bool:
     """Whether a hint was not yet given for an algorithm in this process; it counts as given from here on."""
-    known = len(_told)
-    _told.add((hint, supervisor.algorithm()))
-    return len(_told) > known
+    known = len(_logged_hints)
+    _logged_hints.add((hint, supervisor.algorithm()))
+    return len(_logged_hints) > known
 
 
 def log_recipe_hint(supervisor: SupervisorBase, settings: Settings) -> None:

@@ -162,7 +162,7 @@ class BiGanSupervisor(GanSupervisor):
             [CaptionedImage(image, "image x"), CaptionedImage(back, "G(E(x))"), CaptionedImage(fake, "G(z), z drawn")]
             for image, back, fake in zip(images, there, made, strict=True)
         ]
-        trained = "after training" if self._cursor.step else "before training"
+        trained = "after training" if self._train_state.step else "before training"
         note = f"The image, what the generator makes of its code, and of a code drawn at random, {trained}.\n"
         note += "G(E(x)) should show the same kind of thing as x; nothing asks for the same pixels."
         return Preview("Which image belongs to which code?", note, rows)

@@ -170,7 +170,7 @@ class ContextNetSupervisor(GanSupervisor):
             for hidden, image in zip(*data[:2], strict=True)
         ]
         note = "Blocks are erased and filled with the mean colour; the network has to paint what stood there."
-        if self._cursor.step:
+        if self._train_state.step:
             painted = resized_to(self.model(corrupted), clean.shape[-2:])
             composite = torch.where(mask, painted, clean).clamp(min=clean.min(), max=clean.max())
             for row, image in zip(rows, composite, strict=True):

@@ -233,11 +233,11 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         for index, side in zip(range(len(images)), itertools.cycle(self.sides), strict=False):
             asked = patch_prediction(self.grid, side, step)
             made = to_frame(predictions[side][index, 0], side)[:, asked.place[0], asked.place[1]]
-            products = scale * candidates @ made if self._cursor.step else None
+            products = scale * candidates @ made if self._train_state.step else None
             rows.append(patch_prediction_images(images, index, asked, side, products))
         note = "Patches overlap by half, so their middles are shown; each is augmented by itself.\n"
         note += "The network sees the bright ones, and tells the framed one from all patches here."
-        if self._cursor.step:
+        if self._train_state.step:
             right = sum(row[3].right is True for row in rows)
             note += f"\nIt found {right} of {len(rows)}; a guess is right once in {len(candidates)}."
         return Preview(f"CPC: which patch comes {'next' if step == 1 else f'{step} steps ahead'}?", note, rows)

@@ -177,13 +177,13 @@ class ExemplarNetSupervisor(Supervisor):
         ]
         note = "Left, an image; right of it, random versions of it as the network sees them."
         answers: list[int] | None = None
-        if self._cursor.step > 0 and exercise is self.dataset:
+        if self._train_state.step > 0 and exercise is self.dataset:
             seen = torch.stack([as_float(version, self.preprocessing) for version in versions]).to(self.device)
             answers = self.model(seen).argmax(1).tolist()
             right = sum(answer == labels[place // VERSIONS] for place, answer in enumerate(answers))
             note += f"\nAbove each, the network's answer: {right} of {len(versions)} right"
             note += f" (by chance 1 in {len(exercise):,})."
-        elif self._cursor.step > 0:
+        elif self._train_state.step > 0:
             note += "\nNo answers: the network only knows the images that the supervisor was made with."
         for place, version in enumerate(versions):
             row, number = divmod(place, VERSIONS)

@@ -159,7 +159,7 @@ class JigsawNetSupervisor(Supervisor):
             f"Each tile is cropped and coloured by itself, so edges do not meet.\n"
             f"{self.total_perms} orders are possible: a guess is right once in {self.total_perms}."
         )
-        if self._cursor.step == 0:
+        if self._train_state.step == 0:
             unanswered = zip(puzzles, orders.tolist(), strict=True)
             rows = [jigsaw_preview(puzzle, table[order], None, self.normed) for puzzle, order in unanswered]
             return Preview(title, note, rows)

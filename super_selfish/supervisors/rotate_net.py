@@ -124,7 +124,7 @@ class RotateNetSupervisor(Supervisor):
     def _preview(self, data: tuple[Tensor, Tensor]) -> Preview:
         turned, rotation = data
         count = len(self.rotations)
-        said = self.model(turned).argmax(1) if self._cursor.step else None
+        said = self.model(turned).argmax(1) if self._train_state.step else None
         panels = []
         for place, image in enumerate(self.preprocessing.visible(turned)):
             caption = f"turned {self.rotations[rotation[place]]:g}°"

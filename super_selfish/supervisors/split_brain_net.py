@@ -182,7 +182,7 @@ class SplitBrainNetSupervisor(Supervisor):
         note = (
             "One half of the network sees the lightness L and predicts the colours a, b;\nthe other half the reverse."
         )
-        if self._cursor.step > 0:
+        if self._train_state.step > 0:
             logits = torch.split(resized_to(self.model(data[0]), classes.shape[-2:]), list(self.bins.counts), dim=1)
             palettes = self.bins.palettes(F.adaptive_avg_pool2d(lab, (classes.shape[-2], classes.shape[-1])), classes)
             guessed = [

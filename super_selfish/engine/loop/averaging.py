@@ -22,7 +22,7 @@ def averaging(supervisor: SupervisorBase, polyak: float | None) -> Callable[[], 
     def update() -> None:
         average = supervisor.average
         if average is not None:
-            done = supervisor._cursor.step
+            done = supervisor._train_state.step
             update_ema(average, supervisor.model, min(polyak, (1 + done) / (10 + done)))
             copy_buffers(average, supervisor.model)
 

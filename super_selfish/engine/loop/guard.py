@@ -46,16 +46,16 @@ class Guard:
         self.limit = limit
         self.networks = networks
         self.skipped = 0
-        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._saved_buffers: list[tuple[Tensor, Tensor]] = []
 
     def snapshot(self) -> None:
         """Keep the buffers of the networks as they are now."""
-        self._kept = [(buffer, buffer.clone()) for network in self.networks for buffer in network.buffers()]
+        self._saved_buffers = [(buffer, buffer.clone()) for network in self.networks for buffer in network.buffers()]
 
     def restore(self) -> None:
         """Give the buffers what they held when :meth:`snapshot` was called last."""
-        for buffer, kept in self._kept:
-            buffer.copy_(kept)
+        for buffer, saved in self._saved_buffers:
+            buffer.copy_(saved)
 
     def passes(self, run: Guarded, optimizer: torch.optim.Optimizer, loss: Tensor | None) -> bool:
         """Whether an optimizer may step; where the update is skipped, its gradients are set to None.
@@ -70,7 +70,7 @@ class Guard:
         """
         if self.policy == "ignore" or _is_finite(optimizer, loss):
             return True
-        self._judge(run)
+        self._handle_nonfinite(run)
         for weight in parameters_of(optimizer):
             weight.grad = None
         return False
@@ -87,9 +87,9 @@ class Guard:
             NonFiniteLoss: If it may not be skipped, or too many were.
         """
         if self.policy != "ignore" and loss is not None and not torch.isfinite(loss):
-            self._judge(run, made=made)
+            self._handle_nonfinite(run, made=made)
 
-    def _judge(self, run: Guarded, *, made: bool = False) -> None:
+    def _handle_nonfinite(self, run: Guarded, *, made: bool = False) -> None:
         indices = [index for part in gather_objects(run.loader.last_indices) for index in part]
         where = (
             f"The loss or its gradients are not finite in epoch {run.train_state.epoch + 1}, batch "

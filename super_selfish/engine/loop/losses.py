@@ -14,7 +14,7 @@ from torch import Tensor
 from super_selfish.engine.core.returned import check_loss, split_loss
 from super_selfish.errors import ConfigurationError
 
-Kept = Sequence[tuple[list[Any], Any]]
+Appended = Sequence[tuple[list[Any], Any]]
 _OWN_COLUMNS = ("epoch", "images_per_second", "data_wait")
 _FORWARD, _BACKWARD_IN_EVAL, _BACKWARD = 1, 2, 3
 
@@ -28,19 +28,19 @@ class _Observed:
         share: That part.
         logs: Numbers to be logged beside it.
         rank: How surely it was trained on; losses of the highest rank of an update count.
-        kept: What the forward pass has appended to lists.
+        appended: What the forward pass has appended to lists.
     """
 
     value: Tensor
     share: float
     logs: dict[str, Any]
     rank: int
-    kept: Kept
+    appended: Appended
 
 
-def take_out(kept: Kept) -> None:
+def remove_appended(appended: Appended) -> None:
     """Take things out of the lists that they were appended to."""
-    for things, thing in kept:
+    for things, thing in appended:
         things[:] = [each for each in things if each is not thing]
 
 
@@ -61,25 +61,25 @@ class EpochLosses:
         self.logs: dict[str, tuple[Any, float]] = {}
         self._open: list[_Observed] = []
 
-    def record_loss(self, result: Any, share: float, training: bool, kept: Kept = ()) -> None:
+    def record_loss(self, result: Any, share: float, training: bool, appended: Appended = ()) -> None:
         """Look at what ``_forward`` returned, without reading the loss.
 
         Args:
             result: What it returned.
             share: The part of a global batch that it is of.
             training: Whether the networks are in training mode.
-            kept: What the forward pass has appended to lists; it is taken out if the loss is not trained on.
+            appended: What the forward pass has appended to lists; it is taken out if the loss is not trained on.
 
         Raises:
             ConfigurationError: If it is no loss, or a logged number has the name of a column of the library.
         """
         if not torch.is_grad_enabled():
-            take_out(kept)
+            remove_appended(appended)
             return
         loss, logs = split_loss(result)
         check_loss(loss)
         rank = _FORWARD if training else 0
-        observed = _Observed(loss.detach().float() * share, share, _numbers(logs), rank, kept)
+        observed = _Observed(loss.detach().float() * share, share, _numbers(logs), rank, appended)
         self._open.append(observed)
 
         def trained_on(_gradient: Tensor) -> None:
@@ -110,21 +110,21 @@ class EpochLosses:
             for each in chosen[1:]:
                 each.value = torch.zeros_like(loss)
 
-    def take(self) -> None:
+    def commit(self) -> None:
         """Add the losses of an update that was made."""
         chosen = self._of_update()
         if (pending := _total(chosen)) is not None:
             self.total = pending if self.total is None else self.total + pending
             self.count += sum(each.share for each in chosen)
         for each in self._open:
-            take_out(() if each in chosen else each.kept)
+            remove_appended(() if each in chosen else each.appended)
         for each in chosen:
             for name, value in each.logs.items():
                 before, count = self.logs.get(name, (0.0, 0.0))
                 self.logs[name] = (before + value * each.share, count + each.share)
-        self.forget()
+        self.discard()
 
-    def forget(self) -> None:
+    def discard(self) -> None:
         """Leave out the losses of an update that is not made."""
         self._open.clear()
 
@@ -134,8 +134,8 @@ class EpochLosses:
         columns |= {name: float(total) / count for name, (total, count) in self.logs.items() if count}
         self.total, self.count, self.logs = None, 0.0, {}
         for each in self._open:
-            take_out(() if each.rank >= _BACKWARD_IN_EVAL else each.kept)
-        self.forget()
+            remove_appended(() if each.rank >= _BACKWARD_IN_EVAL else each.appended)
+        self.discard()
         return columns
 
     def mean(self) -> float:

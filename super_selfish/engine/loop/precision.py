@@ -101,10 +101,10 @@ class Precision:
                 handle.remove()
         self.scaler.update()
         if not done:
-            self._tell_left_out(self.scaler.get_scale())
+            self._report_skipped_step(self.scaler.get_scale())
         return bool(done)
 
-    def _tell_left_out(self, scale: float) -> None:
+    def _report_skipped_step(self, scale: float) -> None:
         if scale < _SMALLEST_SCALE:
             raise NonFiniteLoss(
                 "Gradients are not finite, however the loss is scaled.",

@@ -23,7 +23,7 @@ from super_selfish.engine.loop.guard import Guard
 from super_selfish.engine.loop.losses import EpochLosses
 from super_selfish.engine.loop.precision import Precision
 from super_selfish.engine.loop.signals import Stop
-from super_selfish.engine.loop.updates import SpentGradients, UnseenChange, Updates
+from super_selfish.engine.loop.updates import SpentGradients, UntrackedChange, Updates
 from super_selfish.engine.optim.optimizers import lay_out_gradients, refuse_closure, refuse_update_by_hand
 from super_selfish.loading.loader import TrainLoader, TrainState
 from super_selfish.renamed import RunNames
@@ -87,7 +87,7 @@ class Run(RunNames):
         events = (self._before_step, self._complete_update, lambda: loader.between_steps and not self.losses.seen)
         self.updates = Updates(supervisor, optimizers, *events, self._spent)
         self._parameters: list[nn.Parameter] = []
-        self._unseen: UnseenChange | None = None
+        self._untracked_change: UntrackedChange | None = None
         self._followers = Followers(supervisor)
 
     @property
@@ -107,7 +107,7 @@ class Run(RunNames):
         self._parameters = [weight for weight in self.supervisor.parameters() if weight.requires_grad]
         if not self.supervisor.accumulates:
             self._spent.attach(self._parameters)
-            self._unseen = UnseenChange(self._parameters)
+            self._untracked_change = UntrackedChange(self._parameters)
 
     def detach(self) -> None:
         """Undo :meth:`attach`."""
@@ -120,8 +120,8 @@ class Run(RunNames):
         Raises:
             ConfigurationError: If it is no loss.
         """
-        kept, self.supervisor._kept = self.supervisor._kept, []
-        self.losses.record_loss(result, self.loader.share, self.supervisor.training, kept)
+        appended, self.supervisor._appended = self.supervisor._appended, []
+        self.losses.record_loss(result, self.loader.share, self.supervisor.training, appended)
 
     def mean_loss(self) -> float:
         """Mean loss of the epoch so far; makes a GPU wait."""
@@ -176,7 +176,7 @@ class Run(RunNames):
         """Forget what an update that is not made would have brought with it."""
         self.guard.restore()
         self._exchange.begin()
-        self.losses.forget()
+        self.losses.discard()
         self.supervisor._skip_update()
 
     def stepped(self) -> None:
@@ -197,19 +197,19 @@ class Run(RunNames):
             return "The weights hold this update already."
         if self.updates.is_open:
             return "Another optimizer has stepped on this batch already: the weights hold a part of this update."
-        if self._unseen is not None:
+        if self._untracked_change is not None:
             return "This step was not made."
         return "The parameters are those before this step, and the files are as they were."
 
     def _complete_update(self) -> None:
-        self._spent.add(self.updates.take())
+        self._spent.add(self.updates.close())
         self._spent.add([] if self._by_hand else self.updates.outside(self._parameters))
         self.steps += 1
         self._exchange.begin()
         before = self.train_state.samples
         self.epoch_ended = self.loader.commit() or self.epoch_ended
         self.clock.images += self.train_state.samples - before
-        self.losses.take()
+        self.losses.commit()
         if self._was_made:
             with torch.no_grad(), self.updates.paused():
                 self.supervisor._after_update()
@@ -218,8 +218,8 @@ class Run(RunNames):
                 self.guard.snapshot()
         self._was_made = False
         self._stepped = True
-        if self._unseen is not None:
-            self._unseen.forget()
+        if self._untracked_change is not None:
+            self._untracked_change.forget()
         current().heartbeat(self.train_state.step)
 
     def _complete_open_update(self) -> None:
@@ -234,7 +234,7 @@ class Run(RunNames):
 
     def begin_forward(self) -> None:
         """``_forward`` is called: in a loop that does not read our loader, the last update is complete."""
-        self.supervisor._kept.clear()
+        self.supervisor._appended.clear()
         if self.loader.between_steps and not self.updates.is_open and not self.updates.within_step:
             self.close_boundary()
 
@@ -244,7 +244,7 @@ class Run(RunNames):
         Raises:
             ConfigurationError: If the weights change and no step is seen.
         """
-        self._check_unseen()
+        self._check_untracked_change()
         self._spent.drop()
         if self.steps == 0:
             self._followers.refresh()
@@ -255,13 +255,13 @@ class Run(RunNames):
     def finish(self) -> None:
         """The loop is over."""
         self._complete_open_update()
-        self._check_unseen(over=True)
+        self._check_untracked_change(over=True)
         self.report()
 
-    def _check_unseen(self, *, over: bool = False) -> None:
+    def _check_untracked_change(self, *, over: bool = False) -> None:
         touched = self.loader.in_batch or self.losses.trained
-        if self._unseen is not None and (touched or self.steps == 0):
-            self._unseen.check(expected=not (touched or over))
+        if self._untracked_change is not None and (touched or self.steps == 0):
+            self._untracked_change.check(expected=not (touched or over))
 
     @property
     def ends_epoch(self) -> bool:

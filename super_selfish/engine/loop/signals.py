@@ -23,8 +23,8 @@ from super_selfish.errors import ConfigurationError, Preempted
 logger = logging.getLogger("super_selfish")
 
 _JOB = re.compile(r"[0-9_]+")
-_SECONDS = 60  # that scontrol may take
-_PATIENCE = 15.0  # seconds that a wait which should not be left may go on; schedulers kill after 30
+_SCONTROL_TIMEOUT = 60  # that scontrol may take
+_GRACE_SECONDS = 15.0  # seconds that a wait which should not be left may go on; schedulers kill after 30
 
 
 class Stop:
@@ -99,7 +99,7 @@ class Stop:
         """Have this process sent SIGTERM later, in case it waits then."""
         if hasattr(signal, "pthread_kill") and signal.SIGTERM in self._before:
             main = threading.main_thread().ident
-            self._reminder = threading.Timer(_PATIENCE, signal.pthread_kill, (main, signal.SIGTERM))
+            self._reminder = threading.Timer(_GRACE_SECONDS, signal.pthread_kill, (main, signal.SIGTERM))
             self._reminder.daemon = True
             self._reminder.start()
 
@@ -143,12 +143,12 @@ def requeue() -> None:
     job = slurm_job()
     try:
         asked = subprocess.run(
-            ["scontrol", "requeue", job], capture_output=True, text=True, timeout=_SECONDS, check=False
+            ["scontrol", "requeue", job], capture_output=True, text=True, timeout=_SCONTROL_TIMEOUT, check=False
         )
-        said, failed = asked.stderr.strip(), asked.returncode != 0
+        reason, failed = asked.stderr.strip(), asked.returncode != 0
     except (OSError, subprocess.SubprocessError) as error:
-        said, failed = str(error), True
+        reason, failed = str(error), True
     if failed:
-        logger.error("The job %s could not be put back into the queue: %s", job, said)
+        logger.error("The job %s could not be put back into the queue: %s", job, reason)
     else:
         logger.warning("The job %s is back in the queue.", job)

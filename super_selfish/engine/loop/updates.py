@@ -93,7 +93,7 @@ class Updates:
         self._within: list[Optimizer] = []
         self._has_reported = False
         self._outside: list[Tensor] | None = None  # until another optimizer is seen
-        self._foreign: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self._ignored: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._handles: list[Any] = []
 
     def attach(self) -> None:
@@ -124,7 +124,7 @@ class Updates:
         """Forget steps that ended in an exception."""
         self._within.clear()
 
-    def take(self) -> list[Tensor]:
+    def close(self) -> list[Tensor]:
         """End an update; returns the parameters that it stepped."""
         stepped = list(self._stepped.values())
         self._stepped.clear()
@@ -158,12 +158,12 @@ class Updates:
         """Whether an optimizer has parameters of the module."""
         if any(optimizer is each for each in (*self.known, *self.seen)):
             return True
-        if optimizer in self._foreign:
+        if optimizer in self._ignored:
             return False
         own = {id(weight) for weight in self.module.parameters()}
         if any(id(weight) in own for weight in parameters_of(optimizer)):
             return True
-        self._foreign.add(optimizer)
+        self._ignored.add(optimizer)
         return False
 
     def _before(self, optimizer: Optimizer, *given: Any) -> None:
@@ -197,7 +197,7 @@ class Updates:
             self._complete()
 
 
-class UnseenChange:
+class UntrackedChange:
     """Notices weights that change though no optimizer steps.
 
     Args:
@@ -206,11 +206,11 @@ class UnseenChange:
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self.parameters = [weight for weight in parameters if not isinstance(weight, nn.UninitializedParameter)]
-        self._kept: list[Tensor] | None = None
+        self._previous: list[Tensor] | None = None
 
     def forget(self) -> None:
         """A step was seen: from here, other weights are compared."""
-        self._kept = None
+        self._previous = None
 
     def check(self, *, expected: bool) -> None:
         """Compare the weights with those of the last call, if no step was seen since.
@@ -221,10 +221,10 @@ class UnseenChange:
         Raises:
             ConfigurationError: If they changed and may not.
         """
-        if self._kept is None or expected:
-            self._kept = [weight.detach().clone() for weight in self.parameters]
+        if self._previous is None or expected:
+            self._previous = [weight.detach().clone() for weight in self.parameters]
             return
-        pairs = zip(self._kept, self.parameters, strict=True)
+        pairs = zip(self._previous, self.parameters, strict=True)
         if any(before.shape != now.shape or not torch.equal(before, now.detach()) for before, now in pairs):
             raise ConfigurationError(
                 "The weights change, but no step of an optimizer was seen: nothing would be counted or stored.",
