@@ -1,4 +1,4 @@
-"""What ``supervise`` does around the five stages: hooks, and what is stored in which case."""
+"""The training procedure around the five stages: setup, hooks, and saving at the end or on an interruption."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Trainer:
 
     Args:
         supervisor: The supervisor that is trained.
-        settings: As given.
+        settings: The arguments of ``supervise``.
     """
 
     run: Run
@@ -108,7 +108,7 @@ class Trainer:
             self._carry_out()
 
     def _join(self) -> None:
-        """Join the other processes, if there are any, and check what can be checked before files are read."""
+        """Join the other processes, if any, and run the checks that need no files."""
         supervisor = self.supervisor
         group, gpu = processes.join_processes(supervisor)
         processes.check_same_settings(
@@ -131,27 +131,27 @@ class Trainer:
             supervisor.check_readable()
 
     def _callbacks(self, first: Sequence[Callback]) -> list[Callback]:
-        """The callbacks of the run, in the order in which they are invoked."""
+        """Return the callbacks of the run, in the order of invocation."""
         callbacks = [*first, *self.settings.callbacks]
         callbacks += [HistoryFile(self.base)] if rank() == 0 else []
         return callbacks + ([Progress()] if self.settings.verbose else [])
 
     def _begin(self, found: StoredCheckpoint | None) -> Resumption | None:
-        """Load weights and progress from where they are, and settle what a training recipe sets."""
+        """Load initial weights or a checkpoint, and resolve the settings of a training recipe."""
         supervisor, settings = self.supervisor, self.settings
         supervisor._load_pretrained(settings.name, settings.pretrained and found is None)
         self.settings = supervisor._settings = tuning.resolve(supervisor, settings, resumed=found is not None)
-        supervisor.fingerprint(renew=True)  # the images may be others than last time
+        supervisor.fingerprint(renew=True)  # the images may have changed
         resumed = None if found is None else Resumption(supervisor, found, self.settings)
         if resumed is not None:
             resumed.adopt()
-        elif supervisor._train_state.batch:  # an interrupted epoch is over: its order and views are not used again
+        elif supervisor._train_state.batch:  # an interrupted epoch ends, so that its order and views are not repeated
             supervisor._train_state.epoch, supervisor._train_state.batch = supervisor._train_state.epoch + 1, 0
         same_everywhere(supervisor.state_dict().values())
         return resumed
 
     def _carry_out(self) -> None:
-        """Train and store, also where a signal asks to stop."""
+        """Train and save the weights, also when a signal stops the run."""
         run = self.run
         with Stop() as run.stop:
             try:
@@ -166,14 +166,14 @@ class Trainer:
             except (KeyboardInterrupt, Preempted):
                 self._leave()
                 raise
-            except (DataError, WorkerHung, WorkerKilled):  # the fault is in the images: between two steps, all is whole
+            except (DataError, WorkerHung, WorkerKilled):  # the state between two steps is intact
                 if run.steps and run.loader.between_steps:
                     self.checkpointer.write()
                 raise
             run.stop.handle()
 
     def _execute(self) -> None:
-        """Run the epochs with everything hooked in, and unhook it whatever happens."""
+        """Run the epochs within all hooks and context managers, which are removed in any case."""
         supervisor, run = self.supervisor, self.run
         with contextlib.ExitStack() as undo:
             undo.callback(run.loader.close)
@@ -189,7 +189,9 @@ class Trainer:
                 undo.enter_context(global_norms(supervisor))
             if self.settings.compile:
                 if supervisor.calls_parts:
-                    logger.warning("compile=True: networks that this algorithm calls in parts are not compiled.")
+                    logger.warning(
+                        "compile=True: networks whose submodules this algorithm calls separately are not compiled."
+                    )
                 undo.enter_context(compiled(supervisor.networks()))
             Followers(supervisor).refresh()
             run.attach()
@@ -202,7 +204,7 @@ class Trainer:
             run.finish()
 
     def _leave(self) -> None:
-        """Store what there is of a run that was asked to stop."""
+        """Save checkpoint and weights of an interrupted run."""
         run = self.run
         if run.stop.at_once:
             logger.warning("Forced exit. Progress since the last checkpoint is lost.")
@@ -220,7 +222,7 @@ class Trainer:
                 requeue()
 
     def _finish(self) -> None:
-        """Make sure that the weights of a training that is already complete are stored too."""
+        """Save the weights of a training that is already complete, if the weights file is missing or older."""
         self.supervisor.eval()
         if rank():
             return  # the first process writes
@@ -228,14 +230,14 @@ class Trainer:
         if self.settings.verbose:
             print_line(f"Training is already complete, at step {step}. Pass more `epochs` to continue it.")
         weights = weights_at(self.base)
-        if weights is None or not weights.is_complete or weights.steps < step:  # damaged, or killed between the writes
+        if weights is None or not weights.is_complete or weights.steps < step:  # damaged, or never written
             self.run.steps = step
             self._store()
 
     def _store(self, *, interrupted: bool = False) -> None:
-        """Store what was trained, if anything was and it is finite; what stood there is kept as ``*.prev``.
+        """Save the weights if there were steps and all weights are finite. An existing file is renamed to ``*.prev``.
 
-        An interrupted run never replaces a longer training: it is stored as ``<name>.interrupted`` then.
+        An interrupted run does not replace a longer training: it is saved as ``<name>.interrupted`` instead.
         """
         supervisor, run, base = self.supervisor, self.run, self.base
         supervisor._skipped |= run.loader.skipped
@@ -244,7 +246,7 @@ class Trainer:
         if run.loader.skipped:
             logger.warning("%d unreadable images were skipped: see `supervisor.skipped`.", len(run.loader.skipped))
         if run.steps == 0:
-            logger.warning("Nothing was trained, so nothing was stored under %s.", base)
+            logger.warning("There were no training steps, so no weights were saved to %s.", base)
             return
         if not self._weights_are_finite(interrupted):
             return
@@ -275,8 +277,8 @@ class Trainer:
 
 @contextlib.contextmanager
 def observed(supervisor: SupervisorBase, run: Run) -> Iterator[None]:
-    """Within the block, the run sees what ``_forward`` returns, whoever calls it."""
-    own = vars(supervisor).get("_forward")  # of the instance, if a user has replaced it there
+    """Context manager: the run records every return value of ``_forward``."""
+    own = vars(supervisor).get("_forward")  # if the user assigned it to the instance
     forward = supervisor._forward
 
     def call(*given: Any, **named: Any) -> Any:
@@ -285,7 +287,7 @@ def observed(supervisor: SupervisorBase, run: Run) -> Iterator[None]:
         run.record_loss(result)
         return result
 
-    setattr(supervisor, "_forward", call)  # noqa: B010 - an attribute of the instance, which hides the method
+    setattr(supervisor, "_forward", call)  # noqa: B010 - instance attribute that shadows the method
     try:
         yield
     finally:
