@@ -117,7 +117,7 @@ class Resumption:
             )
         Persistence(supervisor).adopt(weights_in(found))
         if changed:
-            logger.warning("Training goes on with other images%s.", self._difference(before))
+            logger.warning("Training continues with other images%s.", self._difference(before))
             supervisor._follow_images(before, present_keys(supervisor))
             if supervisor._train_state.batch:  # the order of the images in this epoch has changed
                 supervisor._train_state.epoch, supervisor._train_state.batch = supervisor._train_state.epoch + 1, 0

@@ -74,7 +74,7 @@ def test_31_the_same_names_with_other_contents_are_told(caplog: Any) -> None:
     with pytest.raises(DatasetChanged, match="the same names, with other contents"):
         run(supervisor(), batch_size=4, checkpoint_every=1, resume=True)
     run(supervisor(), batch_size=4, checkpoint_every=1, resume=True, allow_dataset_change=True)
-    assert "goes on with other images" in caplog.text
+    assert "with other images" in caplog.text
 
 
 @pytest.mark.parametrize("step", [2, 4])

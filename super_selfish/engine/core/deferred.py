@@ -140,7 +140,7 @@ class DeferredState:
         left = sorted([*self.pending, *self.pending_tracked])
         if left:
             raise CheckpointMismatch(
-                f"`{origin}` contains state for modules that no stage has created.",
+                f"`{origin}` contains the state of modules, buffers or tracked objects that no stage has created.",
                 expected=", ".join(left[:8]),
                 received="modules of other names or shapes, or none",
                 fix="Create them before the first step, as in the training that wrote the file, or start over.",

@@ -196,7 +196,7 @@ class Run(RunNames):
         if self._by_hand:
             return "The weights hold this update already."
         if self.updates.is_open:
-            return "Another optimizer has stepped on this batch already: the weights hold a part of this update."
+            return "Another optimizer has already stepped on this batch, so the weights hold a part of this update."
         if self._untracked_change is not None:
             return "This step was not made."
         return "The parameters are those before this step, and no file was changed."
