@@ -1,4 +1,4 @@
-"""Names of 0.1.0 that have changed: aliases for code that uses them, and the present names of what files hold."""
+"""Deprecated names of 0.1.0: aliases for code, and the conversion of names stored in files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STORED_NAMES = {
     "PIRLImageRecipe": "PIRLImageTransform",
     "PIRLRecipe": "PIRLTransform",
 }
-"""Old and present names of classes that the descriptions of networks and transforms in files may contain."""
+"""Present names of renamed classes by the old names that files may contain."""
 
 _VIEWS = {old: new for old, new in STORED_NAMES.items() if old not in ("CropColourRecipe", "ForeignRecipe")}
 _MODULES: dict[str, dict[str, str]] = {
@@ -47,10 +47,10 @@ _STORED = re.compile(rf"\b({'|'.join(STORED_NAMES)})\b")
 
 
 def with_present_names(described: Any) -> Any:
-    """What a file says of networks, criteria and transforms, with the present names of renamed classes.
+    """Replace old class names in a stored description of networks, criteria and transforms.
 
     Args:
-        described: JSON, as :func:`super_selfish.engine.core.identity.describe` makes it.
+        described: JSON as returned by :func:`super_selfish.engine.core.identity.describe`.
 
     Examples:
         >>> with_present_names([{"own": "CMCRecipe(size=32)"}, None])
@@ -66,7 +66,7 @@ def with_present_names(described: Any) -> Any:
 
 
 def old_names(module: str) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a module that also offers what it holds by old names, with a ``FutureWarning``.
+    """Return a module ``__getattr__`` that resolves old names and issues a ``FutureWarning``.
 
     Args:
         module: ``__name__`` of the module.
@@ -83,7 +83,7 @@ def old_names(module: str) -> Callable[[str], Any]:
 
 
 def old_attribute(old: str, new: str) -> Any:
-    """A property that reads and writes an attribute by its old name, with a ``FutureWarning``."""
+    """Return a property that reads and writes an attribute by its old name and issues a ``FutureWarning``."""
 
     def getter(instance: Any) -> Any:
         _warn(f"{type(instance).__name__}.{old}", new)
@@ -93,18 +93,18 @@ def old_attribute(old: str, new: str) -> Any:
         _warn(f"{type(instance).__name__}.{old}", new)
         setattr(instance, new, value)
 
-    return property(getter, setter, doc=f"Deprecated: the name of ``{new}`` in 0.1.0.")
+    return property(getter, setter, doc=f"Deprecated alias of ``{new}``.")
 
 
 class RenamedMembers:
-    """Base of classes whose members had other names in 0.1.0.
+    """Base of classes with renamed members.
 
-    Each subclass has what it defines by either name under both, so that it may call, and override, the old one. One
-    that defines only the old name causes a ``FutureWarning``.
+    A member that a subclass defines by its old or new name is available by both names. A subclass that defines only the
+    old name causes a ``FutureWarning``.
     """
 
     renamed_members: ClassVar[Mapping[str, str]] = {}
-    """Present names by old ones."""
+    """Present names by old names."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -118,7 +118,7 @@ class RenamedMembers:
 
 
 class SupervisorNames(RenamedMembers):
-    """Members of supervisors."""
+    """Renamed members of supervisors."""
 
     renamed_members: ClassVar[Mapping[str, str]] = {
         "_expectation": "_expected_loss",
@@ -134,16 +134,16 @@ class SupervisorNames(RenamedMembers):
 
 
 class RunNames:
-    """Members of runs."""
+    """Renamed members of runs."""
 
     cursor = old_attribute("cursor", "train_state")
 
 
 class UserCodeNames(RenamedMembers):
-    """Members of pretext data sets and transforms."""
+    """Renamed members of pretext data sets and transforms."""
 
     renamed_members: ClassVar[Mapping[str, str]] = {"foreign": "runs_user_code"}
 
 
 def _warn(old: str, new: str, level: int = 3) -> None:
-    warnings.warn(f"`{old}` is deprecated: its name is `{new}` now.", FutureWarning, stacklevel=level)
+    warnings.warn(f"`{old}` is deprecated. Use `{new}` instead.", FutureWarning, stacklevel=level)

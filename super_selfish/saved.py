@@ -1,4 +1,4 @@
-"""Loading of saved trainings."""
+"""Loading of saved supervisors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ import torch
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.identity import full_signature
-from super_selfish.engine.persistence import Persistence, names_beside_model, stored_arguments, stored_beside_model
+from super_selfish.engine.persistence import (
+    Persistence,
+    names_outside_model,
+    stored_arguments,
+    stored_names_outside_model,
+)
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, validate_keywords
 from super_selfish.files import RETRAIN
 from super_selfish.storage.weights_file import WeightsFile, read_newest
@@ -25,7 +30,7 @@ logger = logging.getLogger("super_selfish")
 AnySupervisor = TypeVar("AnySupervisor", bound=SupervisorBase)
 
 CONSTRUCTOR_ARGUMENTS = frozenset(name for cls in all_supervisors().values() for name in full_signature(cls).parameters)
-"""Names of the arguments of all algorithms."""
+"""Names of the constructor arguments of all algorithms."""
 
 
 @validate_keywords(["name", *sorted(CONSTRUCTOR_ARGUMENTS)])
@@ -49,18 +54,18 @@ def load(name: str | os.PathLike[str] = "store/base", **given: Any) -> Superviso
 def restore(
     name: str | os.PathLike[str], classes: Mapping[str, type[AnySupervisor]], given: Mapping[str, Any]
 ) -> AnySupervisor:
-    """Build the supervisor that a file describes and load it; see :func:`super_selfish.load`."""
+    """Build the supervisor of a weights file and load it; see :func:`super_selfish.load`."""
     stored = read_newest(name)
     manifest = stored.manifest
     cls = classes.get(str(manifest.get("supervisor")))
     if manifest.get("supervisor") in ("label", "supervisor"):
         raise CheckpointMismatch(
-            f"`{stored.path}` holds networks that only you can build.",
+            f"`{stored.path}` holds user-supplied networks, which cannot be rebuilt automatically.",
             fix="Build them: LabelSupervisor(CombinedNet(backbone, head)).load(name).",
         )
     if cls is None:
         raise CheckpointMismatch(
-            f"`{stored.path}` does not say which algorithm it is of.",
+            f"`{stored.path}` does not name a known algorithm.",
             expected=f"one of {', '.join(classes)}",
             received=repr(manifest.get("supervisor")),
             fix=RETRAIN if stored.path.suffix == ".pt" else "Build the supervisor yourself and call its load(name).",
@@ -69,8 +74,8 @@ def restore(
     Persistence(supervisor).adopt(without_surplus(supervisor, stored))
     if manifest.get("class") not in (None, cls.__qualname__):
         logger.warning(
-            "`%s` was trained by %s, a custom class: this is the %s it derives from. "
-            "To continue training, build yours and call its load(name).",
+            "`%s` was trained by the custom class %s and is loaded as its base class %s. "
+            "To continue training, build the custom class and call its load(name).",
             stored.path,
             manifest["class"],
             cls.__qualname__,
@@ -79,10 +84,10 @@ def restore(
 
 
 def build(cls: type[AnySupervisor], stored: WeightsFile, given: Mapping[str, Any]) -> AnySupervisor:
-    """A supervisor with the arguments of a file.
+    """Build a supervisor with the arguments of a file.
 
     Raises:
-        CheckpointMismatch: If it needs a network that only the user can build.
+        CheckpointMismatch: If a user-supplied network is missing.
     """
     arguments, networks = stored_arguments(cls, stored.manifest), stored.manifest.get("networks")
     if not isinstance(arguments, dict) or not isinstance(networks, dict):
@@ -93,14 +98,18 @@ def build(cls: type[AnySupervisor], stored: WeightsFile, given: Mapping[str, Any
     for key, value in custom.items():
         if isinstance(value, dict) and key in cls.network_arguments:
             raise CheckpointMismatch(
-                f"`{stored.path}` was trained with a custom {key}, which only you can build.",
+                f"`{stored.path}` was trained with a custom {key}, which cannot be rebuilt automatically.",
                 expected=str(value.get("own")),
                 received="nothing",
                 fix=f"Pass it: super_selfish.load(name, {key}=...).",
             )
     missing = sorted(set(custom) - set(cls.network_arguments))
-    if missing and given.get("dataset") is not None:  # it is going to be trained
-        logger.warning("`%s` was trained with custom %s: pass them too.", stored.path, " and ".join(missing))
+    if missing and given.get("dataset") is not None:  # training may continue
+        logger.warning(
+            "`%s` was trained with custom %s. Pass them to super_selfish.load to continue training.",
+            stored.path,
+            " and ".join(missing),
+        )
     preprocessing = Preprocessing.from_json(stored.manifest.get("preprocessing"))
     sizes = {key: getattr(preprocessing, key) for key in ("resolution", "channels", "max_pixels")}
     plain = {key: value for key, value in arguments.items() if key in allowed}
@@ -109,12 +118,12 @@ def build(cls: type[AnySupervisor], stored: WeightsFile, given: Mapping[str, Any
 
 
 def without_surplus(supervisor: SupervisorBase, stored: WeightsFile) -> WeightsFile:
-    """A file without the modules that a custom class added beside the networks of its base; logs a warning of them."""
-    surplus = stored_beside_model(stored) - names_beside_model(supervisor) - {"average"}
+    """Remove the modules that a custom class added to its base class, and log a warning with their names."""
+    surplus = stored_names_outside_model(stored) - names_outside_model(supervisor) - {"average"}
     if not surplus:
         return stored
     logger.warning(
-        "`%s` holds weights of %s, which %s does not have: they are ignored.",
+        "`%s` holds weights of %s, which %s does not have. They are ignored.",
         stored.path,
         ", ".join(f"`{name}`" for name in sorted(surplus)),
         type(supervisor).__qualname__,

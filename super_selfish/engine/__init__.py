@@ -1,1 +1,1 @@
-"""The training loop: the base supervisor, its settings, and what happens around the five stages."""
+"""The training engine: base supervisor, settings, training loop, checkpoints and saving."""

@@ -151,7 +151,7 @@ class BankSupervisor(Supervisor):
         dataset = self.dataset if train_loader.dataset is None else train_loader.dataset
         if not (self.forwards_as_planned or hasattr(dataset, "__len__")):
             return  # a custom `_forward` may not use the bank
-        images, begins, others = image_count(dataset), self._cursor.step == 0, len(self.memory)
+        images, begins, others = image_count(dataset), self._train_state.step == 0, len(self.memory)
         if others != images or not self.is_same_dataset:
             if not begins:
                 logger.warning("The bank of %d other images is reinitialised for %d images.", others, images)
@@ -191,7 +191,7 @@ class BankSupervisor(Supervisor):
 
     def logits(self, anchors: Tensor, bank: BatchedMemory, indices: Tensor, positives: Tensor | None = None) -> Tensor:
         """Logits (batch, 1 + negatives): cosine similarity / temperature, positive first; -∞ masks own entries."""
-        key = make_key(0 if self._settings is None else self._settings.seed, self._cursor.step, "negatives")
+        key = make_key(0 if self._settings is None else self._settings.seed, self._train_state.step, "negatives")
         own = bank[indices] if positives is None else positives
         if not self.shared_negatives:
             rows = bank.negatives_for_each(self.n, indices, key)
@@ -274,7 +274,7 @@ class BankSupervisor(Supervisor):
             return CaptionedImage(as_float(source.read(index)), caption, right)
 
         own = len(bank) == len(source) and self._shown is self.dataset and self.is_same_dataset
-        if self._cursor.step == 0 or len(anchors) < 2:
+        if self._train_state.step == 0 or len(anchors) < 2:
             return [[*row, panel(int(i), "its image")] for row, i in zip(rows, indices, strict=True)], None
         numbers = torch.arange(len(bank), device=indices.device) if own else indices
         alike = anchors @ (bank.rows() if own else anchors).T  # (batch, rows)

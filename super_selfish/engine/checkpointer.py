@@ -1,4 +1,4 @@
-"""The whole state of a training, written between steps."""
+"""Writing of checkpoints: the complete training state between two steps."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ logger = logging.getLogger("super_selfish")
 
 
 class EpochLoader(MonitoredLoader):
-    """The loader that an own ``_epochs`` iterates: what it does after a pass still belongs to the epoch.
+    """The data loader that ``_epochs`` receives. A custom ``_epochs`` may run code after each pass over it.
 
     Args:
         run: The run.
-        begin: Called at the beginning of each pass.
+        begin: Called at the beginning of each pass, when such code has run.
     """
 
     def __init__(self, run: Run, begin: Callable[[], None]) -> None:
@@ -44,17 +44,17 @@ class EpochLoader(MonitoredLoader):
 
 
 class Checkpointer(Callback):
-    """Writes ``NAME.ckpt`` when it is time, between two steps.
+    """Writes checkpoints to ``NAME.ckpt`` at the checkpoint interval, between two steps.
 
     Args:
-        supervisor: What is trained.
-        base: The path without suffix.
-        settings: Of the run.
-        scheduler: Of the learning rate.
-        resumed: What the run continues from.
+        supervisor: The supervisor that is trained.
+        base: Path of the output files, without suffix.
+        settings: Settings of the run.
+        scheduler: The learning rate schedule.
+        resumed: The checkpoint that the run resumes from, or None.
     """
 
-    run: Run  # set before the training begins
+    run: Run  # set before training begins
 
     def __init__(
         self, supervisor: SupervisorBase, base: Path, settings: Settings, scheduler: Any, resumed: Resumption | None
@@ -64,76 +64,76 @@ class Checkpointer(Callback):
         self.settings = settings
         self.folder = CheckpointFolder(base)
         self.steps, self.seconds = interval(settings.checkpoint_every)
-        self.start_epoch = supervisor._cursor.epoch if resumed is None else resumed.start_epoch
-        self.written = supervisor._cursor.step
+        self.start_epoch = supervisor._train_state.epoch if resumed is None else resumed.start_epoch
+        self.written = supervisor._train_state.step
         self.moment = time.monotonic()
         self.fresh = resumed is None and not self._continues()
         self.tried = self.checked = self.waiting = self.reported = False
 
     @property
     def wanted(self) -> bool:
-        """Whether anything is ever written."""
+        """Whether checkpoints are enabled."""
         return self.settings.checkpoint_every != 0
 
     def _continues(self) -> bool:
-        """Whether the newest checkpoint is of this supervisor's own past."""
+        """Whether the newest checkpoint is an earlier state of this supervisor, or there is none."""
         steps = self.folder.steps()
         if not steps:
             return True
-        if steps[0] > self.supervisor._cursor.step:
+        if steps[0] > self.supervisor._train_state.step:
             return False
         try:
             newest = self.folder.newest_valid("size")
-        except CheckpointError:  # none is whole: that is no reason not to train
+        except CheckpointError:  # all are damaged, which does not prevent training
             return False
         return newest is not None and newest.manifest.get("run") == self.supervisor._run_id
 
-    def on_train_begin(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
-        """Tidy up, and say what becomes of an older training."""
+    def on_train_begin(self, run: RunView) -> None:  # noqa: ARG002 - signature of callbacks
+        """Remove incomplete files, and log what happens to an older training."""
         if not self.wanted:
             return
         self.folder.clean()
         if self.fresh:
             self.supervisor._run_id = secrets.token_hex(8)
             logger.warning(
-                "`%s` holds an older training: it becomes `%s` after the first step of this one. "
+                "`%s` holds an older training. It is moved to `%s` after the first step of this one. "
                 'To continue it instead, call supervise(..., resume="auto").',
                 self.folder.path,
                 self.folder.previous,
             )
 
-    def on_step_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
-        """Write if it is time, unless the epoch has ended, which is not closed yet."""
-        if not self.checked:  # every stage has had its turn
+    def on_step_end(self, run: RunView) -> None:  # noqa: ARG002 - signature of callbacks
+        """Write a checkpoint if it is due. At the end of an epoch, :meth:`on_epoch_end` writes it."""
+        if not self.checked:  # all stages have run
             self.checked = True
-            self.supervisor._late.check(str(self.folder.path.with_suffix("")))
+            self.supervisor._deferred.check_all_loaded(str(self.folder.path.with_suffix("")))
         first = self.wanted and not self.tried
-        if first:  # what cannot be stored is found after one step, not after hours
+        if first:  # fail early if state cannot be stored
             self.tried = True
             encode(self.parts(), "state")
-        if not self.run.epoch_ended and (self._due() or (first and self.fresh)):  # nobody shall continue the older one
+        if not self.run.epoch_ended and (self._due() or (first and self.fresh)):  # do not resume the older one
             self.write()
 
-    def on_epoch_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
-        """Write if it is time; with an own ``_epochs`` once what it does after an epoch is done."""
+    def on_epoch_end(self, run: RunView) -> None:  # noqa: ARG002 - signature of callbacks
+        """Write a checkpoint if it is due; with a custom ``_epochs``, after its code at the end of the epoch."""
         if self.settings.checkpoint_every is None or self._due():
             self.waiting = not self.supervisor.accumulates
             if not self.waiting:
                 self.write()
 
     def catch_up(self) -> None:
-        """Write what waited for the end of an epoch in an own ``_epochs``: it goes on to the next one."""
+        """Write the checkpoint that was delayed until a custom ``_epochs`` begins the next pass."""
         if self.waiting and self.run.loader.between_steps:
             self.write()
         self.waiting = False
 
     def _due(self) -> bool:
         if self.steps:
-            return self.supervisor._cursor.step % self.steps == 0
+            return self.supervisor._train_state.step % self.steps == 0
         return self.seconds > 0 and time.monotonic() - self.moment >= self.seconds
 
     def write(self) -> None:
-        """Store the state as it is, unless it is stored already; a full disk is a warning."""
+        """Write a checkpoint unless this step is already stored. A failure, such as a full disk, logs a warning."""
         if not self.wanted or self.written == self.run.train_state.step:
             return
         self._report_untracked()
@@ -141,26 +141,26 @@ class Checkpointer(Callback):
         try:
             self.folder.write(run.train_state.step, self.parts(), manifest, self.settings.keep, fresh=self.fresh)
         except CheckpointError as error:
-            logger.warning("Training goes on without a checkpoint of step %d. %s", run.train_state.step, error)
+            logger.warning("Training continues without a checkpoint of step %d. %s", run.train_state.step, error)
             return
         finally:
             self.moment = time.monotonic()
         self.written = run.train_state.step
 
     def _report_untracked(self) -> None:
-        """Warn once of optimizers whose state no checkpoint holds."""
+        """Warn once about optimizers whose state is not stored in checkpoints."""
         tracked = self.supervisor._tracked.values()
         untracked = [each for each in self.run.updates.seen if not any(each is thing for thing in tracked)]
         if untracked and not self.reported:
             self.reported = True
             logger.warning(
-                "Checkpoints do not hold the state of %s: a resumed training starts it over. Return the optimizer from "
+                "Checkpoints do not contain the state of %s: it is lost on resume. Return the optimizer from "
                 "`_init_data_optimizer`, or call self.track(name, optimizer) before training.",
                 kind(untracked),
             )
 
     def parts(self) -> dict[str, Any]:
-        """Everything that the next step depends on, by name."""
+        """Return the complete state that the next step depends on, by name."""
         run = self.run
         losses = run.losses
         keys = present_keys(self.supervisor)

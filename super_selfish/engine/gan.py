@@ -98,7 +98,7 @@ class GanSupervisor(Supervisor):
     @property
     def is_generator_step(self) -> bool:
         """Whether this step trains all networks, rather than only the discriminator."""
-        return self._cursor.step % self.d_steps == 0
+        return self._train_state.step % self.d_steps == 0
 
     def discriminator_loss(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
         """``½ c(D(real), 1) + ½ c(D(fake), 0)``; gradients flow to the discriminator only.

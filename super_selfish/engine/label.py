@@ -1,4 +1,4 @@
-"""Transfer: a head on a frozen backbone, or the fine-tuning of both."""
+"""Transfer learning: train a head on a frozen backbone, or fine-tune both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing_extensions import Self, Unpack
 
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.attributes import check_network
-from super_selfish.engine.core.setup import ImageOptions, Setup, overlaid
+from super_selfish.engine.core.setup import ImageOptions, Setup, with_passed_options
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import DataError
 from super_selfish.evaluation.classification import numbered_as
@@ -21,24 +21,24 @@ from super_selfish.pretext.base import LabelledDataset, PretextDataset, TargetDa
 
 
 class LabelSupervisor(Supervisor):
-    """Train a network with labels; by default only the predictor, on a backbone that stays as it is.
+    """Train a network with labels; by default, only the predictor on a frozen backbone.
 
-    The frozen backbone runs in eval mode without gradient: its weights, batch statistics and ``requires_grad`` flags
-    are as before when training is over.
+    The frozen backbone runs in eval mode without gradients. Training changes neither its weights nor its batch
+    statistics and ``requires_grad`` flags.
 
     Args:
-        model: A backbone with a predictor behind it. It gets the names of the classes (``model.classes``); one that has
-            them already keeps its numbers, and labels of the same class get them.
-        dataset: Labelled images: a folder with a subfolder a class, a data set of (image, label), or (images, labels).
-            With ``loss``, targets may be of any kind: several labels, numbers, masks as large as the images.
-        loss: Criterion of (predictions, targets), with the targets as the data set returns them (batch, ...); cross
-            entropy of class ids if None.
-        finetune: Train the backbone too.
+        model: A backbone followed by a predictor. ``model.classes`` is set to the class names. If it is already set,
+            labels are renumbered to match it.
+        dataset: Labelled images: a folder with one subfolder per class, a data set of (image, label), or (images,
+            labels). With ``loss``, targets may be of any kind: multiple labels, numbers, masks of the image size.
+        loss: Criterion, called with predictions and targets (batch, ...) as the data set returns them; None: cross
+            entropy of class ids.
+        finetune: Train the backbone as well.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`. A backbone from
-            ``supervisor.get_backbone()`` brings the preprocessing that it was trained with.
+            ``supervisor.get_backbone()`` keeps the preprocessing of its training.
 
     Raises:
-        DataError: If the images have no labels, or classes that a network with named classes does not know.
+        DataError: If the images have no labels, or classes that are not in ``model.classes``.
 
     Examples:
         >>> import numpy as np
@@ -47,7 +47,7 @@ class LabelSupervisor(Supervisor):
         >>> supervisor = LabelSupervisor(net, (images, labels))
     """
 
-    calls_parts = True  # where the backbone is frozen
+    calls_parts = True  # if the backbone is frozen
 
     def __init__(
         self,
@@ -59,18 +59,18 @@ class LabelSupervisor(Supervisor):
         **images: Unpack[ImageOptions],
     ) -> None:
         check_network(model)
-        pictures, targets = (dataset, None) if loss is None else split_targets(dataset)
-        setup = Setup.of(pictures, images, backbone=model.backbone, predictor=model.predictor, loss=loss)
+        images_only, targets = (dataset, None) if loss is None else split_targets(dataset)
+        setup = Setup.of(images_only, images, backbone=model.backbone, predictor=model.predictor, loss=loss)
         stored = getattr(model.backbone, "preprocessing", None)
         if isinstance(stored, Preprocessing):
-            setup.use(overlaid(stored, setup))
+            setup.use(with_passed_options(stored, setup))
         wrapped = setup.dataset(LabelledDataset if loss is None else partial(TargetDataset, targets=targets))
         if wrapped is not None and targets is None and not has_targets(wrapped, class_ids=loss is None):
             raise DataError(
                 "The images have no labels.",
                 expected="a folder with a subfolder for each class, a data set of (image, label), or (images, labels)",
                 received=type(dataset).__name__ if not isinstance(dataset, str) else repr(dataset),
-                fix="For targets that are no class ids, pass a criterion: loss=nn.BCEWithLogitsLoss(), say."
+                fix="For other targets than class ids, pass a criterion, such as loss=nn.BCEWithLogitsLoss()."
                 if loss is None
                 else None,
             )
@@ -80,18 +80,18 @@ class LabelSupervisor(Supervisor):
             self._name_classes(wrapped, checked=loss is None)
 
     def _name_classes(self, dataset: LabelledDataset, checked: bool) -> None:
-        """Number the labels as the network does, or from now on, the network as the labels."""
+        """Renumber labels by the class names of the network; if it has none, set them."""
         if self.model.classes is not None:
             self._renumber(self.model.classes)
         outputs = output_shape(self.model.predictor, self.feature_shape or ())[-1]
         if checked:
             self._check_labels(self.dataset, outputs)
         if self.model.classes is None:
-            numbers = tuple(map(str, range(outputs))) if checked else None  # labels without names are outputs
+            numbers = tuple(map(str, range(outputs))) if checked else None  # without names, labels are output indices
             self.model.classes = dataset.images.class_names or numbers
 
     def use_classes(self, names: Sequence[str] | None) -> None:
-        """Take the names of the classes from a weights file, and number the labels of the images alike."""
+        """Set the class names from a weights file, and renumber the labels to match."""
         if names is not None and isinstance(self.dataset, LabelledDataset):
             self._renumber(names)
         super().use_classes(names)
@@ -101,14 +101,14 @@ class LabelSupervisor(Supervisor):
         self._setup.images = self.dataset.images
 
     def pretext_dataset(self, images: object = None) -> Any:
-        """The supervisor's own images, or others with their labels numbered as the network numbers classes."""
+        """The supervisor's own data set, or other images with labels renumbered to match ``model.classes``."""
         found = super().pretext_dataset(images)
         known = self.model.classes
         return numbered_as(found, known) if known is not None and isinstance(found, LabelledDataset) else found
 
     def _check_labels(self, dataset: PretextDataset, outputs: int) -> None:
         if dataset.images.kind == "dataset":
-            return  # each label would cost an image
+            return  # reading a label may decode its image
         labels = {dataset.images.label(index) for index in range(len(dataset))}
         wrong = sorted(label for label in labels if label is not None and not 0 <= label < outputs)
         if wrong or None in labels:
@@ -116,18 +116,18 @@ class LabelSupervisor(Supervisor):
                 f"The labels do not fit the predictor, which has {outputs} outputs.",
                 expected=f"labels from 0 to {outputs - 1} for every image",
                 received=f"labels such as {wrong[-1]}" if wrong else "images without a label",
-                fix=f"Size its last layer by the number of classes: {1 + wrong[-1]}."
+                fix=f"Set the number of outputs of its last layer to the number of classes: {1 + wrong[-1]}."
                 if max(wrong, default=0) > 0
                 else None,
             )
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """The predictor's parameters; with ``finetune`` the backbone's too."""
+        """Parameters of the predictor; with ``finetune``, also those of the backbone."""
         part = self.model if self.finetune else self.model.predictor
         return [parameter for parameter in part.parameters() if parameter.requires_grad]
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode, in which a frozen backbone stays in eval mode."""
+        """Set training mode, except for a frozen backbone, which stays in eval mode."""
         super().train(mode)
         if not self.finetune:
             self.model.backbone.eval()

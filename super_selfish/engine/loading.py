@@ -1,4 +1,4 @@
-"""How batches are divided: among processes, and into micro-batches that fit the memory."""
+"""Division of batches among processes and into micro-batches that fit in memory."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ logger = logging.getLogger("super_selfish")
 
 
 def micro_batches(batch_size: int, wanted: int, image_bytes: float, device: torch.device, splittable: bool) -> int:
-    """Number of micro-batches of a batch: as many as wanted, or more where it would not fit the memory.
+    """Return the number of micro-batches per batch: as requested, or more if the batch does not fit in memory.
 
     Args:
         batch_size: Images per step, of all processes.
-        wanted: The number that ``accumulate`` asks for.
-        image_bytes: Bytes that autograd keeps per image; 0: unknown.
-        device: Where the networks are.
+        wanted: Number requested by ``accumulate``.
+        image_bytes: Bytes that autograd saves per image; 0: unknown.
+        device: Device of the networks.
         splittable: Whether batches can be split.
 
     Raises:
         ConfigurationError: If the batch cannot be divided among the processes.
     """
-    # processes on GPUs have one each; those on CPUs are taken to share one machine's memory
+    # each process has its own GPU; processes on CPUs are assumed to share memory
     seen = batch_size // world() if device.type == "cuda" else batch_size
     needed = largest(_micro_batches_for_memory(seen, image_bytes, available_bytes(device), splittable))
     if wanted < needed and world() > 1 and batch_size % world() == 0:
@@ -41,14 +41,14 @@ def micro_batches(batch_size: int, wanted: int, image_bytes: float, device: torc
 
 
 def _micro_batches_for_memory(batch_size: int, image_bytes: float, available: int | None, splittable: bool) -> int:
-    """Number of micro-batches with which a batch fits the memory; logs a warning if that is more than one."""
+    """Return the number of micro-batches for which a batch fits in memory; warns if it is more than one."""
     count = micro_batches_that_fit(batch_size, image_bytes, available)
     if count == 1 or available is None:
         return 1
     total = TRANSIENT * image_bytes * batch_size
     needed = f"A batch of {batch_size} needs about {total / 1e9:.1f} GB of {available / 1e9:.1f} GB free"
     if not splittable:
-        logger.warning("%s, and may not fit: lower batch_size.", needed)
+        logger.warning("%s, and may not fit. Lower batch_size.", needed)
         return 1
     logger.warning(
         "%s: it is split into %d micro-batches of at most %d, whose gradients add up. Batch norm sees each alone.",
@@ -60,10 +60,10 @@ def _micro_batches_for_memory(batch_size: int, image_bytes: float, available: in
 
 
 def check_shares(batch_size: int, count: int, processes: int) -> None:
-    """Make sure that all processes get as many images of each batch, and of each of its micro-batches.
+    """Check that batches divide evenly among processes and micro-batches.
 
     Raises:
-        ConfigurationError: If a batch cannot be divided so.
+        ConfigurationError: If they do not.
     """
     parts = processes * count
     if processes > 1 and batch_size % parts:
@@ -77,30 +77,30 @@ def check_shares(batch_size: int, count: int, processes: int) -> None:
 
 
 def check_accumulate(wanted: int, *, custom: bool, decomposable: bool) -> None:
-    """Make sure that batches can be split as ``accumulate`` asks.
+    """Check that batches can be split into micro-batches.
 
     Args:
-        wanted: The number of micro-batches.
-        custom: Whether ``_epochs`` or ``_update`` is the user's.
+        wanted: Number of micro-batches requested by ``accumulate``.
+        custom: Whether ``_epochs`` or ``_update`` is overridden.
         decomposable: Whether the loss of a batch is the mean of the losses of its parts.
 
     Raises:
-        ConfigurationError: If not.
+        ConfigurationError: If they cannot.
     """
     if custom:
         raise ConfigurationError(
             "`accumulate` needs the library's own `_epochs` and `_update`.",
             received=f"accumulate={wanted}, and an override of one of them",
-            fix="Add up the gradients of several batches in the override itself.",
+            fix="Accumulate the gradients of several batches in the override.",
         )
     if not decomposable:
         raise ConfigurationError(
-            "`accumulate` would change the loss: here the images of a batch are each other's negatives.",
+            "`accumulate` would change the loss: the images of a batch are each other's negatives.",
             received=f"accumulate={wanted}",
             fix="Lower `batch_size`, or train with a queue.",
         )
 
 
 def resolve_collate_fn(dataset: Any, collate_fn: Collate | None) -> Collate | None:
-    """A custom collation; None where the library's own is used for the data set."""
+    """Return a custom ``collate_fn``; None if the default of the data set is used."""
     return None if collate_fn is batched_collate and getattr(dataset, "batched", False) else collate_fn

@@ -1,4 +1,4 @@
-"""How a supervisor becomes a weights file, and a weights file a supervisor."""
+"""Saving supervisors to weights files, and loading them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from torch import Tensor
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import columns_of
+from super_selfish.engine.core.deferred import DeferredState, copy_fitting
 from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.core.identity import as_json, custom_names, describe
-from super_selfish.engine.core.late import LateState, copy_fitting
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, ConfigurationError
 from super_selfish.files import RETRAIN
 from super_selfish.loading.loader import TrainState
@@ -29,13 +29,13 @@ from super_selfish.version import __version__
 
 logger = logging.getLogger("super_selfish")
 
-_RENAMED = {"context_net": {"fill": "block_fill"}}  # arguments of files from before: old name to new
+_RENAMED = {"context_net": {"fill": "block_fill"}}  # constructor arguments in older files: old to new name
 _MODEL = "model."
 AnySupervisor = TypeVar("AnySupervisor", bound=SupervisorBase)
 
 
 class Persistence:
-    """Writes a supervisor to a weights file, and reads one into it.
+    """Saves a supervisor to a weights file, and loads a weights file into it.
 
     Args:
         supervisor: The supervisor.
@@ -45,20 +45,20 @@ class Persistence:
         self.supervisor = supervisor
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors under their public names: ``backbone.*``, ``predictor.*`` and whatever else there is."""
-        found = self.supervisor._late.awaited | dict(self.supervisor.state_dict())
+        """Return all tensors by their public names, such as ``backbone.*`` and ``predictor.*``."""
+        found = self.supervisor._deferred.pending | dict(self.supervisor.state_dict())
         return {key.removeprefix(_MODEL): value for key, value in found.items()}
 
     def manifest(self) -> dict[str, Any]:
-        """Everything needed to rebuild the supervisor, and where its weights come from."""
-        supervisor, train_state = self.supervisor, self.supervisor._cursor
+        """Return the metadata needed to rebuild the supervisor, and the record of its training."""
+        supervisor, train_state = self.supervisor, self.supervisor._train_state
         settings = supervisor._settings
         return {
             "supervisor": supervisor.algorithm(),
             "class": type(supervisor).__qualname__,
             "arguments": as_json(supervisor.hyperparameters()),
-            "beside_model": sorted(names_beside_model(supervisor)),
-            "late": supervisor._late.made(supervisor),
+            "names_outside_model": sorted(names_outside_model(supervisor)),
+            "deferred_tensors": supervisor._deferred.created_tensors(supervisor),
             "networks": {key: describe(value) for key, value in supervisor.user_arguments.items()},
             "preprocessing": supervisor.preprocessing.as_json(),
             "classes": as_json(supervisor.model.classes),
@@ -83,16 +83,16 @@ class Persistence:
         }
 
     def check(self) -> None:
-        """Make sure, before training, that the supervisor can be stored.
+        """Check before training that the supervisor can be saved.
 
         Raises:
-            ConfigurationError: If two tensors would have the same name, or an argument has no JSON form.
+            ConfigurationError: If two tensors would have the same name, or an argument is not JSON-serialisable.
         """
         supervisor = self.supervisor
         if len(self.tensors()) < len(supervisor.state_dict()):
             names = [name for name, _ in supervisor.named_children() if name in ("backbone", "predictor")]
             raise ConfigurationError(
-                "Two parts of the supervisor would have the same name in the file.",
+                "Two attributes of the supervisor would have the same name in the file.",
                 expected="no attribute called backbone or predictor beside those of `model`",
                 received=", ".join(names),
             )
@@ -106,15 +106,15 @@ class Persistence:
             ) from error
 
     def save(self, name: str | os.PathLike[str], *, keep: bool = False) -> Path:
-        """Write the file; with ``keep`` what stood there stays as ``*.prev``."""
+        """Write the weights file. With ``keep``, an existing file is renamed to ``*.prev``."""
         return write_weights(name, self.tensors(), self.manifest(), keep=keep)
 
     def load(self, name: str | os.PathLike[str]) -> None:
-        """Read a file; nothing of the supervisor changes unless everything fits."""
+        """Load a weights file. If it does not match, the supervisor is unchanged."""
         self.adopt(read_newest(name))
 
     def adopt(self, stored: WeightsFile) -> None:
-        """Take weights, preprocessing and history from a file that was read, all or nothing."""
+        """Load weights, preprocessing and history from an opened file, all or nothing."""
         supervisor = self.supervisor
         before = supervisor.average, supervisor.model.classes, supervisor.dataset
         try:
@@ -126,12 +126,12 @@ class Persistence:
         Followers(self.supervisor).record()
 
     def reload(self, stored: WeightsFile) -> None:
-        """Copy weights again into networks and buffers that a stage may have made anew since :meth:`adopt`."""
+        """Load weights again, into networks and buffers that a stage may have recreated since :meth:`adopt`."""
         supervisor = self.supervisor
         tensors = private_names(supervisor, stored)
         copied = copy_fitting(supervisor, tensors)
         for key in copied:
-            supervisor._late.awaited.pop(key, None)
+            supervisor._deferred.pending.pop(key, None)
 
     def _adopt(self, stored: WeightsFile) -> None:
         supervisor = self.supervisor
@@ -149,14 +149,14 @@ class Persistence:
         supervisor.use_classes(stored.manifest.get("classes"))
         self._load_tensors(target, stored)
         supervisor.use_preprocessing(preprocessing, twin)
-        supervisor._cursor, supervisor._history = train_state, history
+        supervisor._train_state, supervisor._history = train_state, history
         if supervisor.dataset is not None:
             supervisor.is_same_dataset = stored.manifest.get("dataset") in (None, as_json(supervisor.fingerprint()))
         supervisor._run_id = str(stored.manifest.get("run") or supervisor._run_id)
         supervisor._stored = {key: stored.manifest.get(key) for key in ("training", "versions", "columns", "sha256")}
 
     def _load_plain(self, stored: WeightsFile) -> None:
-        """Load a plain state_dict, which says nothing of its training."""
+        """Load a plain ``state_dict``, which has no metadata."""
         supervisor = self.supervisor
         try:
             load_exactly(supervisor, private_names(supervisor, stored), str(stored.path))
@@ -164,31 +164,31 @@ class Persistence:
             if stored.path.suffix != ".pt":
                 raise
             raise CheckpointMismatch(
-                f"`{stored.path}` does not fit, and says nothing of how it was trained.", fix=RETRAIN
+                f"`{stored.path}` does not match the networks, and has no record of its training.", fix=RETRAIN
             ) from error
 
     def _load_tensors(self, target: SupervisorBase, stored: WeightsFile) -> None:
-        """Load the networks of the library into ``target``, and what a custom class has beside them into itself."""
-        supervisor, late = self.supervisor, stored.manifest.get("late")
+        """Load the networks of the library into ``target``, and other state of a custom class into the supervisor."""
+        supervisor, created = self.supervisor, stored.manifest.get("deferred_tensors")
         tensors = private_names(supervisor, stored)
-        waiting = LateState()
-        if isinstance(late, dict) and stored.manifest.get("class") in custom_names(type(supervisor)):
-            tensors = waiting.expect(supervisor, tensors, late)
+        pending = DeferredState()
+        if isinstance(created, dict) and stored.manifest.get("class") in custom_names(type(supervisor)):
+            tensors = pending.defer(supervisor, tensors, created)
         if target is supervisor:
             load_exactly(target, tensors, str(stored.path))
         else:
-            beside = names_beside_model(supervisor) - names_beside_model(target)
-            own = {key: value for key, value in tensors.items() if key.split(".")[0] in beside}
+            outside = names_outside_model(supervisor) - names_outside_model(target)
+            own = {key: value for key, value in tensors.items() if key.split(".")[0] in outside}
             load_exactly(target, {key: value for key, value in tensors.items() if key not in own}, str(stored.path))
-            load_exactly(supervisor, own, str(stored.path), beside)
-        supervisor._late.receive(waiting)
-        supervisor._late.stand_in(supervisor)
+            load_exactly(supervisor, own, str(stored.path), outside)
+        supervisor._deferred.copy_from(pending)
+        supervisor._deferred.register_placeholders(supervisor)
 
     def _check_same(self, stored: WeightsFile) -> None:
-        """Compare class and hyperparameters with the manifest.
+        """Check that class and hyperparameters are those of the manifest.
 
         Raises:
-            CheckpointMismatch: With everything that differs.
+            CheckpointMismatch: If they differ; the message lists all differences.
         """
         supervisor, manifest = self.supervisor, stored.manifest
         if manifest.get("supervisor") != supervisor.algorithm():
@@ -196,7 +196,7 @@ class Persistence:
                 f"`{stored.path}` was trained by another algorithm.",
                 expected=supervisor.algorithm(),
                 received=repr(manifest.get("supervisor")),
-                fix="super_selfish.load(name) finds the right class.",
+                fix="Use super_selfish.load(name), which finds the right class.",
             )
         here = as_json(supervisor.hyperparameters())
         there = stored_arguments(supervisor, manifest)
@@ -226,7 +226,7 @@ class Persistence:
 
 
 def stored_arguments(algorithm: SupervisorBase | type[SupervisorBase], manifest: Mapping[str, Any]) -> Any:
-    """The arguments of a manifest under the names that they have today, with those that did not exist then."""
+    """Return the constructor arguments of a manifest by their present names, with former defaults for missing ones."""
     arguments = manifest.get("arguments")
     renamed = _RENAMED.get(str(manifest.get("supervisor")), {})
     if not isinstance(arguments, dict):
@@ -237,7 +237,7 @@ def stored_arguments(algorithm: SupervisorBase | type[SupervisorBase], manifest:
 
 
 def match_average(supervisor: SupervisorBase, stored: WeightsFile) -> None:
-    """Give a supervisor an average of its weights if the file has one, and none if it has none."""
+    """Create or remove the average of a supervisor to match the file."""
     has_average = any(key.startswith("average.") for key in stored.tensors)
     if has_average and supervisor.average is None:
         supervisor.average = momentum_copy(supervisor.model)
@@ -246,31 +246,31 @@ def match_average(supervisor: SupervisorBase, stored: WeightsFile) -> None:
 
 
 def private_names(supervisor: SupervisorBase, stored: WeightsFile) -> dict[str, Tensor]:
-    """The tensors of a file under the names that ``state_dict`` has."""
-    own, beside = set(supervisor.state_dict()), stored_beside_model(stored)
+    """Return the tensors of a file by their names in ``state_dict``."""
+    own, outside = set(supervisor.state_dict()), stored_names_outside_model(stored)
 
-    def is_beside(key: str) -> bool:
-        return key.split(".")[0] in beside or (key in own and _MODEL + key not in own)
+    def is_outside(key: str) -> bool:
+        return key.split(".")[0] in outside or (key in own and _MODEL + key not in own)
 
-    return {key if is_beside(key) else _MODEL + key: value for key, value in stored.tensors.items()}
+    return {key if is_outside(key) else _MODEL + key: value for key, value in stored.tensors.items()}
 
 
-def names_beside_model(supervisor: SupervisorBase) -> set[str]:
-    """Names of the modules, parameters and buffers of a supervisor beside its ``model``."""
+def names_outside_model(supervisor: SupervisorBase) -> set[str]:
+    """Return the names of modules, parameters and buffers that are not part of ``model``."""
     return {key.split(".")[0] for key in supervisor.state_dict()} - {_MODEL.rstrip(".")}
 
 
-def stored_beside_model(stored: WeightsFile) -> set[str]:
-    """The same of the supervisor that wrote a file; empty if the file does not say."""
-    names = stored.manifest.get("beside_model")
+def stored_names_outside_model(stored: WeightsFile) -> set[str]:
+    """Return the :func:`names_outside_model` of the saved supervisor; empty if the file has no record of them."""
+    names = stored.manifest.get("names_outside_model")
     return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
 
 
 def read_progress(stored: WeightsFile) -> tuple[TrainState, list[dict[str, Any]]]:
-    """Training progress and history from a manifest.
+    """Return training progress and history of a manifest.
 
     Raises:
-        CheckpointCorrupt: If they are not what they should be.
+        CheckpointCorrupt: If they are missing or invalid.
     """
     training, history = stored.manifest.get("training"), stored.manifest.get("history")
     keys = ("epochs", "batch", "steps", "samples")

@@ -21,7 +21,7 @@ from super_selfish.seeding import keyed_randomness, make_key
 
 
 def evaluate(supervisor: SupervisorBase, images: object, seed: int, count: int, on_error: str) -> PretextScore:
-    """The mean score over chunks of the images; see :meth:`Supervisor.evaluate_pretext`."""
+    """Return the mean score over chunks of images; see :meth:`Supervisor.evaluate_pretext`."""
     check_argument(is_count(seed, 0), "seed", seed, "an integer of at least 0")
     check_argument(is_count(count, 2), "count", count, "an integer of at least 2")
     check_choice("on_error", on_error, ("raise", "skip"))
@@ -33,7 +33,7 @@ def evaluate(supervisor: SupervisorBase, images: object, seed: int, count: int, 
 
 
 def chunk_score(supervisor: SupervisorBase, dataset: Any, indices: list[int], seed: int) -> PretextScore:
-    """The score of some images."""
+    """Return the score of a chunk of images."""
 
     def draw(key: str) -> Any:
         return batch(supervisor, dataset, indices, make_key(seed, key))
@@ -43,10 +43,10 @@ def chunk_score(supervisor: SupervisorBase, dataset: Any, indices: list[int], se
 
 
 def readable(supervisor: SupervisorBase, dataset: Any, seed: int, count: int, on_error: str) -> list[int]:
-    """Indices of at most ``count`` images, in random order, without unreadable ones if these are to be skipped.
+    """Return indices of at most ``count`` images in random order; ``on_error="skip"`` leaves out unreadable ones.
 
     Raises:
-        DataError: If fewer than two images are left.
+        DataError: If fewer than two images remain.
     """
     order: list[int] = (
         np.random.default_rng(make_key(seed, "evaluated images")).permutation(len(dataset))[:count].tolist()
@@ -60,12 +60,12 @@ def readable(supervisor: SupervisorBase, dataset: Any, seed: int, count: int, on
 
 
 def keyed(supervisor: SupervisorBase, dataset: Any, key: int) -> KeyedDataset:
-    """The data set with randomness that is a function of the key and the index."""
+    """Wrap a data set so that its randomness depends only on the key and the index."""
     return KeyedDataset(dataset, key, resolve_collate_fn(dataset, supervisor.collate_fn), "raise")
 
 
 def batch(supervisor: SupervisorBase, dataset: Any, indices: Sequence[int], key: int) -> Any:
-    """A batch as ``_forward`` receives it.
+    """Return a batch in the form that ``_forward`` receives.
 
     Raises:
         UnreadableImage: If an image cannot be read.
@@ -81,7 +81,7 @@ def batch(supervisor: SupervisorBase, dataset: Any, indices: Sequence[int], key:
 
 
 def mean_score(scores: Sequence[PretextScore]) -> PretextScore:
-    """The mean of scores of chunks, weighted by their images."""
+    """Return the mean score, weighted by the number of images per chunk."""
     images = [score.images for score in scores]
     baselines = [score.trivial for score in scores if score.trivial is not None]
     return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""A supervisor's pretext task on a few images, as a figure shows it."""
+"""Previews of the pretext task on a few images."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from super_selfish.seeding import keyed_randomness
 
 
 def preview_batch(supervisor: SupervisorBase, images: object, count: int, seed: int = 0) -> Any:
-    """A batch of the pretext task as ``_forward`` receives it: the same for the same images, whoever asks.
+    """Return a reproducible batch of the pretext task in the form that ``_forward`` receives.
 
     Args:
         supervisor: The supervisor.
-        images: Other images than its own, or None.
+        images: Other images, or None for those of the supervisor.
         count: Number of images, evenly spaced over the data set.
         seed: Random seed.
     """
@@ -32,7 +32,7 @@ def preview_batch(supervisor: SupervisorBase, images: object, count: int, seed: 
 
 
 def batch_of(supervisor: SupervisorBase, dataset: Any, count: int, seed: int = 0) -> Any:
-    """The same of a data set."""
+    """Return such a batch of a data set."""
     own = resolve_collate_fn(dataset, supervisor.collate_fn)
     keyed = KeyedDataset(dataset, seed, own, "raise")
     tried = [keyed[ImageRequest(0, index)] for index in evenly_spaced(len(dataset), min(count, len(dataset)))]
@@ -45,7 +45,7 @@ def batch_of(supervisor: SupervisorBase, dataset: Any, count: int, seed: int = 0
 
 
 def preview(supervisor: SupervisorBase, images: object, count: int) -> Preview:
-    """The pretext task on a few images, with the network's answers once it was trained."""
+    """Return the preview of a few images, with predictions if the network was trained."""
     check_argument(is_count(count, 1), "count", count, "an integer of at least 1")
     with keyed_randomness(0, supervisor.device), in_eval_mode(supervisor), torch.no_grad():
         dataset = supervisor.pretext_dataset(images)

@@ -1,4 +1,4 @@
-"""Training by several processes: only the first writes files and logs, and all take the same steps."""
+"""Distributed training: all processes take the same steps; only the first writes files and logs."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ logger = logging.getLogger("super_selfish")
 
 
 def join_processes(supervisor: SupervisorBase) -> tuple[Group, torch.device | None]:
-    """Join the other processes, if there are any, and move the networks to the device that they are trained on.
+    """Join the process group, if there is one, and move the networks to the device for training.
 
-    Each of several processes uses its own GPU.
+    In distributed training, each process uses its own GPU.
 
     Returns:
-        The group, and the GPU if the library chose it: the networks were on the CPU, and the user never moved them.
+        The group, and the GPU if it was selected automatically: the networks were on the CPU and never moved.
 
     Raises:
         ConfigurationError: If there are more processes than GPUs.
-        ProcessLost: If the others do not join.
+        ProcessLost: If other processes do not join.
     """
     device = device_for_training(supervisor)
     chosen = device is not None and {parameter.device.type for parameter in supervisor.parameters()} == {"cpu"}
@@ -44,8 +44,8 @@ def join_processes(supervisor: SupervisorBase) -> tuple[Group, torch.device | No
     if group.world > 1 and on_gpu:
         if group.local_rank >= torch.cuda.device_count():
             raise ConfigurationError(
-                f"Process {group.local_rank} of this machine has no GPU.",
-                expected=f"at most {torch.cuda.device_count()} processes a machine",
+                f"There is no GPU for process {group.local_rank} of this machine.",
+                expected=f"at most {torch.cuda.device_count()} processes per machine",
                 received=f"LOCAL_RANK={group.local_rank}",
                 fix='Start one process per GPU (torchrun --nproc-per-node), or train on the CPU: supervisor.to("cpu").',
             )
@@ -57,10 +57,10 @@ def join_processes(supervisor: SupervisorBase) -> tuple[Group, torch.device | No
 
 
 def log_device(device: torch.device | None, verbose: bool) -> None:
-    """Log the GPU that was chosen for a training; None: it was not chosen here."""
+    """Log the GPU that was selected automatically; None: no log."""
     if device is None:
         return
-    message = f'Training on {device}, a GPU that was found. To train on the CPU, call .to("cpu") first.'
+    message = f'Training on {device}, selected automatically. To train on the CPU, call .to("cpu") first.'
     if verbose:
         print_line(message)
     else:
@@ -68,24 +68,24 @@ def log_device(device: torch.device | None, verbose: bool) -> None:
 
 
 def local_settings(settings: Settings) -> Settings:
-    """The settings of this process: only the first writes files and logs."""
+    """Return the settings of this process: only the first writes files and logs."""
     return settings if current().is_first else dataclasses.replace(settings, verbose=False, checkpoint_every=0)
 
 
 class Heartbeat(Callback):
-    """Shows other computers between steps that the training is alive."""
+    """Renews the lock between steps, so that other machines see that training is running."""
 
     def __init__(self, lock: RunLock) -> None:
         self.lock = lock
 
-    def on_step_end(self, run: RunView) -> None:  # noqa: ARG002 - the protocol's
-        """Give a heartbeat if it is time."""
+    def on_step_end(self, run: RunView) -> None:  # noqa: ARG002 - signature of callbacks
+        """Renew the lock if it is due."""
         self.lock.heartbeat()
 
 
 @contextlib.contextmanager
 def training_lock(base: Path) -> Iterator[Callback]:
-    """The lock on the files of a training, which the first process holds for all."""
+    """Lock the files of a training; the first process holds the lock for all."""
     if rank():
         yield Callback()
         return
@@ -94,10 +94,10 @@ def training_lock(base: Path) -> Iterator[Callback]:
 
 
 def check_same_step(found: StoredCheckpoint | None) -> None:
-    """Make sure that all processes continue from the same checkpoint.
+    """Check that all processes resume from the same checkpoint.
 
     Raises:
-        CheckpointMismatch: If they do not see the same files.
+        CheckpointMismatch: If they find different files.
     """
     steps = gather_objects(None if found is None else found.step)
     if len(set(steps)) > 1:
@@ -105,36 +105,36 @@ def check_same_step(found: StoredCheckpoint | None) -> None:
             "The processes do not find the same checkpoint.",
             expected="a folder that all machines share",
             received=", ".join(f"rank {number}: step {step}" for number, step in enumerate(steps)),
-            fix="Pass a `name` in such a folder.",
+            fix="Pass a `name` in a folder that all machines share.",
         )
 
 
 def check_same_settings(settings: Mapping[str, Any]) -> None:
-    """Make sure that all processes have the same settings, networks and images, before anything else is exchanged.
+    """Check that all processes have the same settings, networks and images, before other communication.
 
     Args:
-        settings: Of this process.
+        settings: Settings of this process.
 
     Raises:
-        ConfigurationError: With what differs.
+        ConfigurationError: If they differ; the message names the setting.
     """
     everywhere = gather_objects(dict(settings))
     for key in settings:
         values = [other.get(key) for other in everywhere]
         if any(value != values[0] for value in values):
             raise ConfigurationError(
-                f"The processes do not train the same: `{key}` differs.",
+                f"The processes have different settings: `{key}` differs.",
                 expected="one script with the same settings, and one data set that all machines see",
                 received=", ".join(f"rank {number}: {value}" for number, value in enumerate(values)),
             )
 
 
 def barrier() -> None:
-    """Wait for each other: none may tidy up what another still reads, or read what the first still writes."""
+    """Wait for all processes, so that none deletes or reads files that another one is using."""
     current().allow_startup_time()
     gather_objects(None)
 
 
 def merge_skipped(skipped: dict[int, str]) -> dict[int, str]:
-    """The images that any of the processes has skipped, with the reasons."""
+    """Merge the skipped images of all processes, with the reasons."""
     return {index: reason for part in gather_objects(skipped) for index, reason in part.items()}

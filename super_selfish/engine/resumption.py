@@ -1,4 +1,4 @@
-"""A training that continues from a checkpoint."""
+"""Resuming a training from a checkpoint."""
 
 from __future__ import annotations
 
@@ -33,22 +33,20 @@ from super_selfish.storage.weights_file import weights_in
 
 logger = logging.getLogger("super_selfish")
 
-_SHOWN = 3  # names
-_BEFORE = {"precision": "32", "compile": False}  # what checkpoints that do not say so were trained with
-_FREE = {"epochs"}  # settings that may change when a training continues
+_SHOWN = 3  # maximum number of file names in a message
+_UNSTORED_SETTINGS = {"precision": "32", "compile": False}  # settings of checkpoints that do not store them
+_CHANGEABLE_SETTINGS = {"epochs"}  # settings that may differ on resume
 
 
 def find(base: Path, settings: Settings) -> StoredCheckpoint | None:
-    """The checkpoint that ``resume`` asks to continue from; None: start over.
+    """Return the checkpoint to resume from; None: start over.
 
-    A job that SLURM or torchrun has started again continues in any case.
+    A job that SLURM or torchrun restarted is always resumed.
 
     Raises:
-        CheckpointError: If there has to be one and is none, or all are damaged.
+        CheckpointError: If ``resume=True`` and there is no checkpoint, or all are damaged.
     """
-    if settings.resume is False and not any(
-        gather_objects(was_restarted())
-    ):  # torchrun counts on each machine for itself
+    if settings.resume is False and not any(gather_objects(was_restarted())):  # torchrun counts restarts per machine
         return None
     found = CheckpointFolder(base).newest_valid()
     if found is None and settings.resume is True:
@@ -57,18 +55,18 @@ def find(base: Path, settings: Settings) -> StoredCheckpoint | None:
         raise CheckpointError(
             f"There is no training to continue in `{folder.path}`.",
             received="resume=True",
-            fix=f'resume="auto" starts over where there is none.{hint}',
+            fix=f'Pass resume="auto" to start over if there is no checkpoint.{hint}',
         )
     return found
 
 
 class Resumption:
-    """Brings a supervisor and its run to the state of a checkpoint.
+    """Restores a supervisor and its run from a checkpoint.
 
     Args:
         supervisor: The supervisor.
         found: The checkpoint.
-        settings: Of the run that continues.
+        settings: Settings of the resumed run.
     """
 
     def __init__(self, supervisor: SupervisorBase, found: StoredCheckpoint, settings: Settings) -> None:
@@ -78,31 +76,31 @@ class Resumption:
 
     @property
     def start_epoch(self) -> int:
-        """The epoch at which the training began that is continued."""
-        with self._understood():
+        """The epoch at which the resumed training began."""
+        with self._reporting_mismatch():
             return int(self.checkpoint.read("run")["begun_at"])
 
     @contextlib.contextmanager
-    def _understood(self) -> Iterator[None]:
-        """Refuse a checkpoint whose hashes are right, but whose content makes no sense here."""
+    def _reporting_mismatch(self) -> Iterator[None]:
+        """Context manager: report invalid checkpoint content as a ``CheckpointMismatch``."""
         try:
             yield
         except SuperSelfishError:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise CheckpointMismatch(
-                f"`{self.checkpoint.path}` cannot be understood: {type(error).__name__}: {error}.",
-                fix="Continue with the optimizer, schedule and tracked things that it was trained with, or start over.",
+                f"`{self.checkpoint.path}` cannot be restored: {type(error).__name__}: {error}.",
+                fix="Resume with the original optimizer, schedule and tracked objects, or start over.",
             ) from error
 
     def adopt(self) -> None:
-        """Take weights, progress and history from the checkpoint, all or nothing.
+        """Load weights, progress and history from the checkpoint, all or nothing.
 
         Raises:
-            CheckpointMismatch: If it was trained with other settings.
-            DatasetChanged: If it was trained on other images.
+            CheckpointMismatch: If the checkpoint was trained with other settings.
+            DatasetChanged: If the checkpoint was trained on other images.
         """
-        with self._understood():
+        with self._reporting_mismatch():
             self._check_settings()
             self._adopt()
 
@@ -115,25 +113,25 @@ class Resumption:
                 f"`{found.path}` was trained on other images{self._difference(before)}.",
                 expected=f"{found.manifest.get('dataset')}",
                 received=f"{supervisor.fingerprint()}",
-                fix="Continue with the same images, or with these by allow_dataset_change=True, or start over.",
+                fix="Use the same images, pass allow_dataset_change=True, or start over.",
             )
         Persistence(supervisor).adopt(weights_in(found))
         if changed:
-            logger.warning("Training goes on with other images%s.", self._difference(before))
+            logger.warning("Training continues with other images%s.", self._difference(before))
             supervisor._follow_images(before, present_keys(supervisor))
-            if supervisor._cursor.batch:  # the order of the epoch was another
-                supervisor._cursor.epoch, supervisor._cursor.batch = supervisor._cursor.epoch + 1, 0
+            if supervisor._train_state.batch:  # the order of the images in this epoch has changed
+                supervisor._train_state.epoch, supervisor._train_state.batch = supervisor._train_state.epoch + 1, 0
 
     def _dataset_changed(self) -> bool:
         return self.supervisor.fingerprint() != self.checkpoint.manifest.get("dataset")
 
     def _stored_keys(self) -> npt.NDArray[np.int64] | None:
-        """The keys of the images that the checkpoint was trained on, if it has them."""
+        """Return the keys of the images of the checkpoint; None: not stored."""
         keys = self.checkpoint.read("images")["keys"] if "images" in self.checkpoint.parts else None
         return keys.numpy() if isinstance(keys, torch.Tensor) else None
 
     def _difference(self, before: npt.NDArray[np.int64] | None) -> str:
-        """How the images differ from those before, in words; empty if nothing is known of them."""
+        """Describe how the images changed; empty if the checkpoint has no keys."""
         now, images = present_keys(self.supervisor), self.supervisor.image_dataset
         if before is None or now is None or images is None:
             return ""
@@ -145,22 +143,22 @@ class Resumption:
         return f": {len(new)} are new{f' ({named})' if named else ''}, {gone} are gone"
 
     def _stored_settings(self) -> dict[str, Any]:
-        """The settings of the run that wrote the checkpoint."""
+        """Return the settings of the run that wrote the checkpoint."""
         training = self.checkpoint.manifest.get("training")
         stored = training.get("settings") if isinstance(training, dict) else None
         return stored if isinstance(stored, dict) else {}
 
     def _check_settings(self) -> None:
-        """Compare what shapes the result with what the checkpoint was trained with.
+        """Check that settings that affect the result are those of the checkpoint.
 
         Raises:
-            CheckpointMismatch: With everything that differs.
+            CheckpointMismatch: If they differ; the message lists all differences.
         """
         here, there = self.settings.as_json(), self._stored_settings()
         differing = [
             f"{key} is {here[key]!r} here and {there.get(key)!r} in the checkpoint"
             for key in here
-            if key not in _FREE and here[key] != there.get(key, _BEFORE.get(key))
+            if key not in _CHANGEABLE_SETTINGS and here[key] != there.get(key, _UNSTORED_SETTINGS.get(key))
         ]
         networks = with_present_names(self.checkpoint.manifest.get("networks"))
         differing += [
@@ -170,17 +168,17 @@ class Resumption:
         ]
         if differing:
             raise CheckpointMismatch(
-                f"`{self.checkpoint.path}` cannot be continued: {'; '.join(differing)}.",
-                fix="Continue with the settings of the checkpoint, or start over with resume=False.",
+                f"`{self.checkpoint.path}` cannot be resumed: {'; '.join(differing)}.",
+                fix="Resume with the settings of the checkpoint, or start over with resume=False.",
             )
 
     def restore(self, run: Run, scheduler: Any) -> None:
-        """Bring optimizer, schedule, counts and tracked things to the state that they had.
+        """Restore optimizer, schedule, counters and tracked objects.
 
         Raises:
-            CheckpointMismatch: If they are of another kind.
+            CheckpointMismatch: If their classes or names differ from those of the checkpoint.
         """
-        with self._understood():
+        with self._reporting_mismatch():
             self._restore(run, scheduler)
 
     def _restore(self, run: Run, scheduler: Any) -> None:
@@ -192,22 +190,22 @@ class Resumption:
                 f"`{found.path}` was trained by another optimizer or schedule.",
                 expected=" with ".join(state["kinds"]),
                 received=" with ".join(kinds),
-                fix="Continue with those that it was trained with, or start over with resume=False.",
+                fix="Resume with the original ones, or start over with resume=False.",
             )
-        run.loader.micro_batches = int(state["pieces"])  # as many as then: batch norm sees each alone
+        run.loader.micro_batches = int(state["pieces"])  # unchanged, because batch norm sees each micro-batch alone
         check_shares(run.loader.batch_size, run.loader.micro_batches, world())
         load_states(run.optimizers, found.read("optimizer"))
         for optimizer in run.optimizers:
             lay_out(optimizer)
         load_states(flat(scheduler), found.read("scheduler"))
         if self._stored_settings().get("epochs") != self.settings.epochs:
-            refresh_schedules(scheduler)  # the length of the run is another one
+            refresh_schedules(scheduler)  # the length of the run has changed
         losses = state["losses"]
         run.losses.total = losses.to(supervisor.device) if isinstance(losses, torch.Tensor) else None
         run.losses.count = float(state["count"])
         run.losses.logs = {name: (total, count) for name, (total, count) in state.get("logs", {}).items()}
         run.precision.load_state_dict(state.get("precision", {}))
-        if self._is_own_class() and not self._dataset_changed():  # a stage may have made networks anew
+        if self._is_own_class() and not self._dataset_changed():  # a stage may have recreated networks
             Persistence(supervisor).reload(weights_in(found))
         run.guard.skipped = int(state.get("skipped_updates", 0))
         run.loader.skipped.update({int(index): str(reason) for index, reason in state["skipped"].items()})
@@ -216,28 +214,28 @@ class Resumption:
             self._follow_epochs(scheduler, int(state["begun_at"]))
 
     def _is_own_class(self) -> bool:
-        """Whether a user-defined class wrote the checkpoint, which the supervisor's is or derives from."""
+        """Whether a user-defined class wrote the checkpoint, and the supervisor is an instance of it."""
         return self.checkpoint.manifest.get("class") in custom_names(type(self.supervisor))
 
     def _restore_tracked(self) -> None:
         tracked, own = self.checkpoint.read("tracked"), self.supervisor._tracked
-        later = set(tracked) - set(own) if self._is_own_class() else set()  # a stage may be about to track them
+        later = set(tracked) - set(own) if self._is_own_class() else set()  # a stage may track them later
         if set(tracked) - later != set(own):
             raise CheckpointMismatch(
-                f"`{self.checkpoint.path}` has the state of other tracked things.",
+                f"`{self.checkpoint.path}` has the state of other tracked objects.",
                 expected=", ".join(sorted(own)) or "none",
                 received=", ".join(sorted(tracked)) or "none",
             )
         for name, thing in own.items():
             thing.load_state_dict(tracked[name])
-        self.supervisor._late.tracked = {name: tracked[name] for name in later}
+        self.supervisor._deferred.pending_tracked = {name: tracked[name] for name in later}
 
     def _follow_epochs(self, scheduler: Any, start_epoch: int) -> None:
-        """Place the library's own schedules by epochs: with other images, an epoch has another number of updates."""
+        """Move the library's schedules to the current epoch: changed images change the number of steps per epoch."""
         settings = self.settings
         if not settings.epochs:
             return
-        share = min(1.0, (self.supervisor._cursor.epoch - start_epoch) / settings.epochs)
+        share = min(1.0, (self.supervisor._train_state.epoch - start_epoch) / settings.epochs)
         if isinstance(settings.lr_scheduler, Schedule) and settings.scheduler_interval == "step":
             settings.lr_scheduler.go_to(share, scheduler)
         for thing in self.supervisor._tracked.values():
@@ -246,31 +244,31 @@ class Resumption:
 
 
 def present_keys(supervisor: SupervisorBase) -> npt.NDArray[np.int64] | None:
-    """The keys of the supervisor's images, if they have names."""
+    """Return the keys of the supervisor's images; None if they have no names."""
     images = supervisor.image_dataset
     return None if images is None else images.keys()
 
 
 def kind(things: Sequence[Any]) -> str:
-    """The classes of optimizers or schedules, in words."""
+    """Return the class names of optimizers or schedules."""
     return ", ".join(type(each).__name__ for each in things)
 
 
 def states(things: Sequence[Any]) -> Any:
-    """The state of an optimizer or a schedule, or those of several in a list; None where there is none."""
+    """Return the state of an optimizer or schedule, or a list of several states; None without ``state_dict()``."""
     made = [each.state_dict() if hasattr(each, "state_dict") else None for each in things]
     return made[0] if len(made) == 1 else made
 
 
 def load_states(things: Sequence[Any], stored: Any) -> None:
-    """Give optimizers or schedules what :func:`states` returned."""
+    """Load the result of :func:`states` into optimizers or schedules."""
     for each, state in zip(things, [stored] if len(things) == 1 else stored, strict=True):
         if hasattr(each, "load_state_dict"):
             each.load_state_dict(state)
 
 
 def lay_out(optimizer: torch.optim.Optimizer) -> None:
-    """Give state that was read the memory layout of its parameters: the order of sums depends on it."""
+    """Convert loaded state to the memory layout of its parameters, which affects the order of summation."""
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:

@@ -1,4 +1,4 @@
-"""The parts of a run, made from a supervisor and the settings of a training."""
+"""Construction of the components of a run."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _NEED_ARGUMENTS = {"optimizer": torch.optim.LBFGS, "lr_scheduler": torch.optim.l
 
 
 class RunBuilder:
-    """Makes the loader, optimizer, schedule, guard and monitors of a run.
+    """Creates the loader, optimizer, schedule, guard and monitors of a run.
 
     Args:
         supervisor: The supervisor that is trained.
-        settings: Of the run, those of a training recipe included.
+        settings: Settings of the run, including those of a training recipe.
     """
 
     def __init__(self, supervisor: SupervisorBase, settings: Settings) -> None:
@@ -40,10 +40,10 @@ class RunBuilder:
         self.settings = settings
 
     def data_and_optimizer(self) -> tuple[TrainLoader, Any, Any]:
-        """What stage 2 returns, checked; a custom loader is wrapped, a schedule that is missing is constant.
+        """Return the checked result of stage 2. A custom loader is wrapped; without a schedule, the rate is constant.
 
         Raises:
-            ConfigurationError: If it cannot be trained with.
+            ConfigurationError: If the loader, optimizer or schedule cannot be used.
         """
         settings, supervisor = self.settings, self.supervisor
         made = supervisor._init_data_optimizer(
@@ -55,7 +55,7 @@ class RunBuilder:
             settings.lr,
             settings.lr_scheduler,
         )
-        loader, optimizer, scheduler = _three_parts(made)
+        loader, optimizer, scheduler = _unpack(made)
         self._check_factories(optimizer, scheduler)
         if not isinstance(loader, TrainLoader):
             if world() > 1 and not isinstance(getattr(loader, "sampler", None), DistributedSampler):
@@ -64,7 +64,7 @@ class RunBuilder:
                     expected="the library's loader, or one with a torch.utils.data.DistributedSampler",
                     received=type(loader).__name__,
                 )
-            loader = CustomLoader(loader, supervisor._cursor, supervisor.preparer(), settings.seed)
+            loader = CustomLoader(loader, supervisor._train_state, supervisor.preparer(), settings.seed)
         length = (settings.epochs, loader.batches, settings.scheduler_interval)
         fit_schedules(scheduler, *length)
         if isinstance(settings.lr_scheduler, Schedule):
@@ -72,7 +72,7 @@ class RunBuilder:
         return loader, optimizer, scheduler
 
     def _check_factories(self, optimizer: Any, scheduler: Any) -> None:
-        """Make sure that the library's own ``_update`` can step an optimizer and a schedule."""
+        """Check that the default ``_update`` can step the optimizer and the schedule."""
         made = [
             *(("optimizer", each) for each in flat(optimizer)),
             *(("lr_scheduler", each) for each in flat(scheduler)),
@@ -87,22 +87,22 @@ class RunBuilder:
         for name, each in made:
             if self.supervisor.accumulates and isinstance(each, _NEED_ARGUMENTS[name]):
                 raise ConfigurationError(
-                    f"`{name}` makes a {type(each).__name__}, whose step() needs an argument.",
-                    expected="one whose step() needs none, such as Adam, SGD or CosineAnnealingLR",
+                    f"`{name}` creates a {type(each).__name__}, whose step() needs an argument.",
+                    expected="a class whose step() needs no argument, such as Adam, SGD or CosineAnnealingLR",
                     received=type(each).__name__,
-                    fix="Or override `_update`, which calls it.",
+                    fix="Use such a class, or override `_update`, which calls step().",
                 )
         if not all(hasattr(each, "state_dict") for each in flat(scheduler)):
-            logger.warning("The schedule has no state_dict(): a resumed training starts it over.")
+            logger.warning("The schedule has no state_dict(): on resume, it starts over.")
 
     def guard(self) -> Guard:
-        """The check of losses and gradients; it keeps batch statistics where updates may be skipped."""
+        """Return the guard, which saves batch norm statistics if steps may be skipped."""
         settings = self.settings
         skips = settings.on_nonfinite == "skip" or settings.precision == "16"
         return Guard(settings.on_nonfinite, settings.nonfinite_limit, self.supervisor.networks() if skips else ())
 
     def monitors(self, loader: TrainLoader) -> list[Callback]:
-        """The callbacks that forecast the cost, detect a collapse, and measure and score features."""
+        """Return the callbacks that forecast cost, detect collapse, monitor features and evaluate them."""
         settings, supervisor = self.settings, self.supervisor
         found: list[Callback] = [
             Forecaster(self._conditions(loader), supervisor.device, settings.verbose),
@@ -114,7 +114,7 @@ class RunBuilder:
         return [*found, *as_probe(settings.evaluate)]
 
     def _conditions(self, loader: TrainLoader) -> Conditions:
-        """Hardware and settings that the forecast depends on."""
+        """Return the hardware and settings that the forecast depends on."""
         supervisor, settings = self.supervisor, self.settings
         images, dataset = supervisor.image_dataset, supervisor.dataset
         return Conditions(
@@ -132,24 +132,24 @@ class RunBuilder:
         )
 
 
-def _three_parts(made: Any) -> tuple[Any, Any, Any]:
-    """Loader, optimizer and schedule of what ``_init_data_optimizer`` returned.
+def _unpack(made: Any) -> tuple[Any, Any, Any]:
+    """Unpack the return value of ``_init_data_optimizer`` into loader, optimizer and schedule.
 
     Raises:
-        ConfigurationError: If it returned something else.
+        ConfigurationError: If it has another form.
     """
     expected = "(loader, optimizer, schedule), or (loader, optimizer) for a constant learning rate"
     if not isinstance(made, tuple | list) or len(made) not in (2, 3):
         received = f"{len(made)} values" if isinstance(made, tuple | list) else type(made).__name__
         raise ConfigurationError(
-            "`_init_data_optimizer` returns something else than it should.", expected=expected, received=received
+            "`_init_data_optimizer` returned an invalid value.", expected=expected, received=received
         )
     loader, optimizer, scheduler = (*made, None)[:3]
     optimizers = flat(optimizer)
     if not optimizers or not all(isinstance(each, torch.optim.Optimizer) for each in optimizers):
         kinds = ", ".join(type(each).__name__ for each in optimizers) or repr(optimizer)
         raise ConfigurationError(
-            "`_init_data_optimizer` returns no optimizer.",
+            "`_init_data_optimizer` returned no optimizer.",
             expected="a torch.optim.Optimizer, or several in a list, tuple or dictionary, as the second value",
             received=kinds,
         )

@@ -1,4 +1,4 @@
-"""The base of all algorithms: five stages that can each be overridden, and one loop."""
+"""Base class of all algorithms: five stages that can be overridden, and the training loop."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ from super_selfish.loading.loader import TrainLoader
 
 
 class Supervisor(Trained):
-    """Trains a backbone by an exercise that needs no labels.
+    """Trains a backbone on a pretext task, which needs no labels.
 
-    ``supervise`` calls five stages, in this order, each of which a subclass may override with the same signature:
-    ``_load_pretrained``, ``_init_data_optimizer``, ``_epochs``, and, once a batch, ``_forward`` and ``_update``. Two
-    hooks stand beside them: ``_prepare`` sizes buffers before the first epoch, ``_after_update`` follows every update.
+    ``supervise`` calls five stages in this order: ``_load_pretrained``, ``_init_data_optimizer``, ``_epochs``, and for
+    each batch ``_forward`` and ``_update``. Subclasses may override each stage with the same signature. There are also
+    hooks: ``_prepare`` runs before the first epoch, ``_after_update`` after each step.
 
     Args:
-        model: The network that is trained, called once a batch.
-        dataset: The exercises: a map-style data set.
-        loss: The criterion; cross entropy if None.
-        collate_fn: Makes a batch of items; None joins them as the data set asks.
-        setup: Images and arguments, from the subclasses of this library.
+        model: The network to train, called once per batch.
+        dataset: Map-style data set of the pretext task.
+        loss: The criterion; None: cross entropy.
+        collate_fn: Merges a list of items into a batch; None: the default of the data set.
+        setup: Images and constructor arguments; passed by the subclasses in this library.
 
     Attributes:
-        history: One entry per epoch: epoch, loss, images_per_second, data_wait, and what callbacks add.
+        history: One entry per epoch: epoch, loss, images_per_second, data_wait, and entries added by callbacks.
         skipped: Unreadable images by index, with the reason.
-        train_state: Epochs, batches, steps and samples over the supervisor's life.
-        preprocessing: What every image becomes before it is used.
-        forecast: Predicted cost of the last run of more than twenty steps, made after them.
-        recipes: Training recipes by name, an attribute of the class like those of ``engine.core.facts.Facts``.
+        train_state: Epochs, batches, steps and samples over all calls of ``supervise``.
+        preprocessing: The preprocessing of every image.
+        forecast: Predicted cost of the last run with more than twenty steps, made after twenty steps.
+        recipes: Class attribute: training recipes by name; see ``engine.core.facts.Facts``.
 
     Raises:
-        ConfigurationError: If the model is no ``CombinedNet``.
+        ConfigurationError: If ``model`` is not a ``CombinedNet``.
     """
 
-    explicit_arguments: frozenset[str] = frozenset()  # of the last call of `supervise`, by name
+    explicit_arguments: frozenset[str] = frozenset()  # names of the arguments passed to the last call of `supervise`
 
     @validate_keywords()
     @records_explicit_arguments
@@ -188,7 +188,7 @@ class Supervisor(Trained):
         lr: float,
         lr_scheduler: SchedulerFactory,
     ) -> tuple[Any, torch.optim.Optimizer, Any]:
-        """Stage 2: make the loader, the optimizer and the schedule, returned in this order."""
+        """Stage 2: return the loader, the optimizer and the schedule, in this order."""
         loader = self.train_loader(batch_size, shuffle, num_workers, collate_fn)
         scaled = not self.uses_default_update or (self._settings is not None and self._settings.precision == "16")
         groups = self.parameter_groups(lr)
@@ -201,10 +201,10 @@ class Supervisor(Trained):
     def train_loader(
         self, batch_size: int, shuffle: bool, num_workers: int, collate_fn: Collate | None = None
     ) -> TrainLoader:
-        """The training loader over the data set; within :meth:`supervise`, with its settings.
+        """Return the training loader of the data set; within :meth:`supervise`, with its settings.
 
         Raises:
-            ConfigurationError: If there is no data set, or batches cannot be split as ``accumulate`` asks.
+            ConfigurationError: If there is no data set, or batches cannot be split into micro-batches.
         """
         if self.dataset is None:
             raise ConfigurationError(
@@ -217,7 +217,7 @@ class Supervisor(Trained):
         loader = TrainLoader(
             self.dataset,
             batch_size,
-            self._cursor,
+            self._train_state,
             self.preparer(),
             shuffle=shuffle,
             num_workers=num_workers,
@@ -230,7 +230,7 @@ class Supervisor(Trained):
             check_accumulate(wanted, custom=not self.accumulates, decomposable=self.decomposable)
         trained, image_bytes = set(map(id, self.trainable_parameters())), 0.0
         trains_backbone = any(id(weight) in trained for weight in self.model.backbone.parameters())
-        if trains_backbone and self.image_dataset is not None:  # only a custom data set knows what the network sees
+        if trains_backbone and self.image_dataset is not None:  # else the network inputs are unknown
             size = self.input_size or self.preprocessing.resolution
             image_bytes = self.images_per_sample * bytes_per_image(self.model, self.preprocessing.channels, size)
         loader.micro_batches = micro_batches(loader.batch_size, wanted, image_bytes, self.device, self.splits_batches)
@@ -239,23 +239,23 @@ class Supervisor(Trained):
     def _epochs(
         self, epochs: int, train_loader: Iterable[Any], optimizer: torch.optim.Optimizer, lr_scheduler: Any
     ) -> None:
-        """Stage 3: the loop over the remaining epochs; ``self.train_state.epoch`` counts over the supervisor's life."""
+        """Stage 3: the loop over the remaining epochs; ``self.train_state.epoch`` counts all calls of ``supervise``."""
         for _ in range(epochs):
             for data in train_loader:
                 loss, _ = split_loss(self._forward(data))
                 self._update(loss, optimizer, lr_scheduler)
 
     def _forward(self, data: Any) -> Tensor:
-        """Stage 4: the loss of one batch, which is on the device."""
+        """Stage 4: return the loss of a batch, which is on the device."""
         inputs, targets = data
         return self.loss(self.model(inputs), targets)
 
     def _update(self, loss: Tensor, optimizer: torch.optim.Optimizer, lr_scheduler: Any) -> None:
-        """Stage 5: gradients, and once the whole batch has been seen, the step of optimizer and schedule."""
+        """Stage 5: compute gradients; after the last micro-batch, step the optimizer and the schedule."""
         run, settings = self._run, self._settings
         if run is None or settings is None:
             raise ConfigurationError("`_update` works within `supervise()` only.")
-        loss, _ = split_loss(loss)  # a custom loop may pass on all that `_forward` returns
+        loss, _ = split_loss(loss)  # a custom loop may pass the unsplit return value of `_forward`
         optimizers = flat(optimizer)
         run.precision.backward(loss * run.loader.share)
         if not run.loader.in_last_micro_batch:
@@ -276,14 +276,14 @@ class Supervisor(Trained):
                 schedule.step()
 
     def stepped(self) -> None:
-        """Count an update of the weights that was made by other means than ``step()`` of an optimizer of torch.
+        """Count an update of the weights that was made without ``step()`` of a torch optimizer.
 
-        Call it in a custom ``_epochs`` or ``_update``, once after each such update: progress, moving averages, queues,
-        banks and checkpoints follow. After the step of an optimizer, which is seen without it, this has no effect.
+        Call it in a custom ``_epochs`` or ``_update``, once after each such update. Progress, moving averages, queues,
+        banks and checkpoints are updated. Steps of torch optimizers are counted anyway; after them, it has no effect.
 
         Raises:
             ConfigurationError: If no training is in progress, or among several processes.
-            NonFiniteLoss: If the loss is infinite or not a number.
+            NonFiniteLoss: If the loss is infinite or NaN.
         """
         if self._run is None:
             raise ConfigurationError("`stepped()` works within `supervise()` only.")
@@ -291,10 +291,10 @@ class Supervisor(Trained):
 
     @property
     def uses_default_update(self) -> bool:
-        """Whether updates are the library's own."""
+        """Whether ``_update`` is not overridden."""
         return type(self)._update is Supervisor._update
 
     @property
     def accumulates(self) -> bool:
-        """Whether the loop can take a batch in parts; a user's own ``_epochs`` or ``_update`` need not."""
+        """Whether the loop supports micro-batches; a custom ``_epochs`` or ``_update`` does not."""
         return self.uses_default_update and type(self)._epochs is Supervisor._epochs

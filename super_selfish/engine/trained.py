@@ -1,4 +1,4 @@
-"""What a supervisor is used for once it is trained, and before: features, previews, scores, files."""
+"""Use of a supervisor outside training: features, previews, evaluation, files."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ logger = logging.getLogger("super_selfish")
 
 
 class Trained(SupervisorBase):
-    """Features, previews and files of a supervisor; the arguments are those of the base."""
+    """Features, previews, evaluation and files of a supervisor; takes the arguments of :class:`SupervisorBase`."""
 
-    _hinted = False  # whether the user was told of a GPU that is not used
+    _hinted = False  # whether the hint about an unused GPU was logged
 
     @validate_keywords()
     def get_backbone(self, *, output: Output | None = None, averaged: bool = False) -> nn.Module:
-        """The live backbone, in eval mode; it takes what :meth:`preprocess` returns.
+        """Return the backbone itself (not a copy), in eval mode. Its input is the output of :meth:`preprocess`.
 
         Args:
-            output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: as the backbone is.
-            averaged: With the average of its weights that ``supervise(polyak=...)`` follows.
+            output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: unchanged.
+            averaged: Use the EMA of its weights from ``supervise(polyak=...)``.
 
         Raises:
             ConfigurationError: If there is no average.
@@ -56,40 +56,40 @@ class Trained(SupervisorBase):
         if self.average is None:
             raise ConfigurationError(
                 "There is no average of the weights.",
-                expected="a supervisor trained with supervise(polyak=0.999), say",
+                expected="a supervisor trained with, for example, supervise(polyak=0.999)",
                 received="averaged=True",
             )
         return self.average
 
     def _presented(self, backbone: nn.Module, output: Output | None) -> nn.Module:
-        """A backbone in a form of output, in eval mode, with the preprocessing of its images attached."""
+        """Return a backbone with the chosen output, in eval mode, with its preprocessing as an attribute."""
         chosen = backbone if output is None else BackboneOutput(backbone, output)
-        object.__setattr__(chosen, "preprocessing", self.preprocessing)  # extract_features then treats images alike
+        object.__setattr__(chosen, "preprocessing", self.preprocessing)  # used by extract_features
         if was_placed(self):
             mark_placed(chosen)
         return chosen.eval()
 
     def get_predictor(self) -> nn.Module:
-        """The live predictor, in eval mode."""
+        """Return the predictor itself (not a copy), in eval mode."""
         return self.model.predictor.eval()
 
     @property
     def feature_dim(self) -> int:
-        """Length of the backbone's flattened features: the input size of a head behind it."""
+        """Number of flattened features of the backbone: the input size of a head."""
         settled = self.preprocessing
         shape = self.feature_shape or feature_shape(self.model.backbone, settled.channels, settled.resolution)
         return int(np.prod(shape))
 
     @validate_keywords()
     def preprocess(self, images: object) -> Tensor:
-        """Images as the backbone takes them.
+        """Convert images to inputs of the backbone.
 
         Args:
             images: One image (a path, a PIL image, an H×W[×C] array, a C×H×W tensor), a list of these, or a batch
                 (N×H×W×C array, N×C×H×W tensor). Tensors and float arrays are in the value range of the training data.
 
         Returns:
-            Float32 (N, C, H, W) on the supervisor's device, in [0, 1], or normalised if the supervisor does that.
+            Float32 (N, C, H, W) on the supervisor's device, in [0, 1], or normalised with ``normalize``.
         """
         return preprocess_batch(images, self.preprocessing).to(self.device)
 
@@ -97,16 +97,17 @@ class Trained(SupervisorBase):
     def extract(
         self, data: object, *, batch_size: int = 64, num_workers: int = 0, on_error: str = "raise"
     ) -> tuple[npt.NDArray[np.float32], list[str]]:
-        """Features of images, with the preprocessing of the training.
+        """Extract features of images, with the preprocessing used in training.
 
         Args:
-            data: Anything that a supervisor can be made of.
-            batch_size: Images at a time.
-            num_workers: Processes that read ahead.
-            on_error: ``"raise"`` or ``"skip"`` unreadable images, which then have no row.
+            data: Images in any form that the constructor accepts.
+            batch_size: Batch size.
+            num_workers: Number of data-loading worker processes.
+            on_error: ``"raise"`` an error for unreadable images, or ``"skip"`` them; they have no row then.
 
         Returns:
-            Float32 features (N, D), maps averaged over space, and the name of each image (its path in the folder).
+            Float32 features (N, D), with feature maps averaged over space, and the names of the images (paths in the
+            folder).
         """
         if not self._hinted and (device := device_for_training(self)) is not None:
             self._hinted = True
@@ -116,12 +117,12 @@ class Trained(SupervisorBase):
 
     @validate_keywords()
     def preview(self, images: object = None, *, count: int = 6, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Draw the pretext task: inputs, targets and, after training, the answers of the network.
+        """Plot the pretext task: inputs, targets and, after training, predictions.
 
         Args:
-            images: Other images than the supervisor's own: anything that a supervisor can be made of.
-            count: How many of them, evenly spaced over the data set.
-            path: Where to write the figure too: a file that ends in .png, .pdf or .svg.
+            images: Images in any form that the constructor accepts; None: those of the supervisor.
+            count: Number of images, evenly spaced over the data set.
+            path: File to save the figure to (.png, .pdf or .svg).
 
         Returns:
             A matplotlib figure.
@@ -142,32 +143,32 @@ class Trained(SupervisorBase):
     def evaluate_pretext(
         self, images: object = None, *, seed: int = 0, count: int = 2000, on_error: str = "raise"
     ) -> PretextScore:
-        """Score the pretext task on held-out images, beside a trivial baseline.
+        """Evaluate the pretext task on held-out images, and compare the score with a trivial baseline.
 
-        Everything runs in eval mode and nothing of the supervisor changes, so this may be called during training. With
-        few images the score is noisy: the standard error of an accuracy of 50 % on 24 images is 10 points.
+        The evaluation runs in eval mode and does not change the supervisor, so it may be called during training. With
+        few images the score is noisy: the standard error of an accuracy of 50 % on 24 images is 10 percentage points.
 
         Args:
-            images: Held-out images: anything that a supervisor can be made of; None: those of the supervisor itself.
+            images: Held-out images in any form that the constructor accepts; None: those of the supervisor.
             seed: Random seed for the choice of images and the augmentation.
-            count: Largest number of images to evaluate, at least 2. They are scored in equal chunks of at most
-                ``pretext_chunk`` (250) images and averaged.
-            on_error: ``"raise"`` or ``"skip"`` unreadable images.
+            count: Maximum number of images to evaluate, at least 2. The score is the mean over equal chunks of at most
+                ``pretext_chunk`` (250) images.
+            on_error: ``"raise"`` an error for unreadable images, or ``"skip"`` them.
 
         Returns:
-            The metric of the algorithm, as described in its class, with the value of a trivial baseline: chance level,
-            the mean image, or class frequencies, say. ``print`` shows both; ``better_than_trivial`` compares them.
+            The metric of the algorithm, documented in its class, and the value of a trivial baseline, such as chance
+            level, the mean image or class frequencies. ``print`` shows both; ``better_than_trivial`` compares them.
 
         Raises:
             ConfigurationError: If there are no images, or an argument is out of range.
-            DataError: If an image cannot be read, or there are fewer than two.
+            DataError: If an image cannot be read, or there are fewer than two images.
         """
         self._refresh_followers()
         return pretext_evaluation.evaluate(self, images, seed, count, on_error)
 
     @validate_keywords()
     def save(self, name: str | os.PathLike[str] = "store/base") -> Self:
-        """Write ``<name>.safetensors`` and ``<name>.json``, each whole or not at all.
+        """Save ``<name>.safetensors`` and ``<name>.json``; each file is written atomically.
 
         Raises:
             CheckpointError: If they cannot be written.
@@ -178,12 +179,12 @@ class Trained(SupervisorBase):
 
     @validate_keywords()
     def load(self, name: str | os.PathLike[str] = "store/base") -> Self:
-        """Read what :meth:`save` or :meth:`supervise` wrote: weights, preprocessing and history; all or nothing.
+        """Load weights, preprocessing and history saved by :meth:`save` or :meth:`supervise`, all or nothing.
 
-        No data set is needed; networks whose sizes follow from the images are rebuilt.
+        No data set is needed. Networks whose sizes depend on the images are rebuilt.
 
         Raises:
-            CheckpointError: If there is no such file, or it is damaged.
+            CheckpointError: If the file does not exist or is damaged.
             CheckpointMismatch: If it belongs to another class, other networks or other settings.
         """
         Persistence(self).load(name)
@@ -195,12 +196,12 @@ class Trained(SupervisorBase):
 
 
 def store(supervisor: Trained, base: Path, *, keep: bool) -> Path:
-    """Write the weights file, by a subclass's own ``save`` if there is one.
+    """Save the weights file, with ``save`` of a subclass if it is overridden.
 
     Args:
-        supervisor: What was trained.
-        base: The path without suffix.
-        keep: Keep what stood there as ``*.prev``; an own ``save`` does so if it calls that of the library.
+        supervisor: The trained supervisor.
+        base: Path without suffix.
+        keep: Rename an existing file to ``*.prev``. An overridden ``save`` does so if it calls ``super().save``.
     """
     if type(supervisor).save is Trained.save:
         return Persistence(supervisor).save(base, keep=keep)

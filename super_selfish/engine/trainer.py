@@ -1,4 +1,4 @@
-"""What ``supervise`` does around the five stages: hooks, and what is stored in which case."""
+"""The training procedure around the five stages: setup, hooks, and saving at the end or on an interruption."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Trainer:
 
     Args:
         supervisor: The supervisor that is trained.
-        settings: As given.
+        settings: The arguments of ``supervise``.
     """
 
     run: Run
@@ -70,16 +70,16 @@ class Trainer:
             processes.training_lock(base) as lock,
             keyed_randomness(self.settings.seed, supervisor.device),
             precision.applied(supervisor),
-            supervisor._late.during_run(supervisor),
+            supervisor._deferred.during_run(supervisor),
         ):
             found = resumption.find(base, self.settings)
             processes.check_same_step(found)
             resumed = self._begin(found)
             builder = RunBuilder(supervisor, self.settings)
             loader, self.optimizer, self.scheduler = builder.data_and_optimizer()
-            supervisor._late.take(supervisor)
+            supervisor._deferred.load_pending(supervisor)
             self.checkpointer = Checkpointer(supervisor, base, self.settings, self.scheduler, resumed)
-            planned = self.checkpointer.start_epoch + self.settings.epochs - supervisor._cursor.epoch
+            planned = self.checkpointer.start_epoch + self.settings.epochs - supervisor._train_state.epoch
             self.run = Run(
                 supervisor,
                 loader,
@@ -93,7 +93,7 @@ class Trainer:
             )
             self.checkpointer.run = self.run
             supervisor._prepare(loader)
-            supervisor._late.take(supervisor)
+            supervisor._deferred.load_pending(supervisor)
             if self.settings.verbose:
                 print_line(f"{supervisor!r}")
             self.persistence.check()
@@ -103,19 +103,19 @@ class Trainer:
                     self._finish()
                     processes.barrier()
                     return
-                logger.info("Continuing after step %d from %s.", supervisor._cursor.step, resumed.checkpoint.path)
+                logger.info("Continuing after step %d from %s.", supervisor._train_state.step, resumed.checkpoint.path)
             processes.barrier()
             self._carry_out()
 
     def _join(self) -> None:
-        """Join the other processes, if there are any, and check what can be checked before files are read."""
+        """Join the other processes, if any, and run the checks that need no files."""
         supervisor = self.supervisor
         group, gpu = processes.join_processes(supervisor)
         processes.check_same_settings(
             self.settings.as_json()
             | {
                 "sync_bn": self.settings.sync_bn,
-                "step": supervisor._cursor.step,
+                "step": supervisor._train_state.step,
                 "device": supervisor.device.type,
                 "images": len(supervisor.dataset) if hasattr(supervisor.dataset, "__len__") else None,
                 "weights": sum(value.numel() for value in supervisor.state_dict().values()),
@@ -131,27 +131,27 @@ class Trainer:
             supervisor.check_readable()
 
     def _callbacks(self, first: Sequence[Callback]) -> list[Callback]:
-        """The callbacks of the run, in the order in which they are invoked."""
+        """Return the callbacks of the run, in the order of invocation."""
         callbacks = [*first, *self.settings.callbacks]
         callbacks += [HistoryFile(self.base)] if rank() == 0 else []
         return callbacks + ([Progress()] if self.settings.verbose else [])
 
     def _begin(self, found: StoredCheckpoint | None) -> Resumption | None:
-        """Load weights and progress from where they are, and settle what a training recipe sets."""
+        """Load initial weights or a checkpoint, and resolve the settings of a training recipe."""
         supervisor, settings = self.supervisor, self.settings
         supervisor._load_pretrained(settings.name, settings.pretrained and found is None)
         self.settings = supervisor._settings = tuning.resolve(supervisor, settings, resumed=found is not None)
-        supervisor.fingerprint(renew=True)  # the images may be others than last time
+        supervisor.fingerprint(renew=True)  # the images may have changed
         resumed = None if found is None else Resumption(supervisor, found, self.settings)
         if resumed is not None:
             resumed.adopt()
-        elif supervisor._cursor.batch:  # an interrupted epoch is over: its order and views are not used again
-            supervisor._cursor.epoch, supervisor._cursor.batch = supervisor._cursor.epoch + 1, 0
+        elif supervisor._train_state.batch:  # an interrupted epoch ends, so that its order and views are not repeated
+            supervisor._train_state.epoch, supervisor._train_state.batch = supervisor._train_state.epoch + 1, 0
         same_everywhere(supervisor.state_dict().values())
         return resumed
 
     def _carry_out(self) -> None:
-        """Train and store, also where a signal asks to stop."""
+        """Train and save the weights, also when a signal stops the run."""
         run = self.run
         with Stop() as run.stop:
             try:
@@ -166,14 +166,14 @@ class Trainer:
             except (KeyboardInterrupt, Preempted):
                 self._leave()
                 raise
-            except (DataError, WorkerHung, WorkerKilled):  # the fault is in the images: between two steps, all is whole
+            except (DataError, WorkerHung, WorkerKilled):  # the state between two steps is intact
                 if run.steps and run.loader.between_steps:
                     self.checkpointer.write()
                 raise
             run.stop.handle()
 
     def _execute(self) -> None:
-        """Run the epochs with everything hooked in, and unhook it whatever happens."""
+        """Run the epochs within all hooks and context managers, which are removed in any case."""
         supervisor, run = self.supervisor, self.run
         with contextlib.ExitStack() as undo:
             undo.callback(run.loader.close)
@@ -189,7 +189,9 @@ class Trainer:
                 undo.enter_context(global_norms(supervisor))
             if self.settings.compile:
                 if supervisor.calls_parts:
-                    logger.warning("compile=True: networks that this algorithm calls in parts are not compiled.")
+                    logger.warning(
+                        "compile=True: networks whose submodules this algorithm calls separately are not compiled."
+                    )
                 undo.enter_context(compiled(supervisor.networks()))
             Followers(supervisor).refresh()
             run.attach()
@@ -202,7 +204,7 @@ class Trainer:
             run.finish()
 
     def _leave(self) -> None:
-        """Store what there is of a run that was asked to stop."""
+        """Save checkpoint and weights of an interrupted run."""
         run = self.run
         if run.stop.at_once:
             logger.warning("Forced exit. Progress since the last checkpoint is lost.")
@@ -220,22 +222,22 @@ class Trainer:
                 requeue()
 
     def _finish(self) -> None:
-        """Make sure that the weights of a training that is already complete are stored too."""
+        """Save the weights of a training that is already complete, if the weights file is missing or older."""
         self.supervisor.eval()
         if rank():
             return  # the first process writes
-        step = self.supervisor._cursor.step
+        step = self.supervisor._train_state.step
         if self.settings.verbose:
             print_line(f"Training is already complete, at step {step}. Pass more `epochs` to continue it.")
         weights = weights_at(self.base)
-        if weights is None or not weights.is_complete or weights.steps < step:  # damaged, or killed between the writes
+        if weights is None or not weights.is_complete or weights.steps < step:  # damaged, or never written
             self.run.steps = step
             self._store()
 
     def _store(self, *, interrupted: bool = False) -> None:
-        """Store what was trained, if anything was and it is finite; what stood there is kept as ``*.prev``.
+        """Save the weights if there were steps and all weights are finite. An existing file is renamed to ``*.prev``.
 
-        An interrupted run never replaces a longer training: it is stored as ``<name>.interrupted`` then.
+        An interrupted run does not replace a longer training: it is saved as ``<name>.interrupted`` instead.
         """
         supervisor, run, base = self.supervisor, self.run, self.base
         supervisor._skipped |= run.loader.skipped
@@ -244,11 +246,11 @@ class Trainer:
         if run.loader.skipped:
             logger.warning("%d unreadable images were skipped: see `supervisor.skipped`.", len(run.loader.skipped))
         if run.steps == 0:
-            logger.warning("Nothing was trained, so nothing was stored under %s.", base)
+            logger.warning("There were no training steps, so no weights were saved to %s.", base)
             return
         if not self._weights_are_finite(interrupted):
             return
-        if interrupted and trained_steps(with_suffix(base, SUFFIX)) > supervisor._cursor.step:
+        if interrupted and trained_steps(with_suffix(base, SUFFIX)) > supervisor._train_state.step:
             base = with_suffix(base, ".interrupted")
         path = store(supervisor, base, keep=not run.stored)
         run.stored = True
@@ -275,8 +277,8 @@ class Trainer:
 
 @contextlib.contextmanager
 def observed(supervisor: SupervisorBase, run: Run) -> Iterator[None]:
-    """Within the block, the run sees what ``_forward`` returns, whoever calls it."""
-    own = vars(supervisor).get("_forward")  # of the instance, if a user has replaced it there
+    """Context manager: the run records every return value of ``_forward``."""
+    own = vars(supervisor).get("_forward")  # if the user assigned it to the instance
     forward = supervisor._forward
 
     def call(*given: Any, **named: Any) -> Any:
@@ -285,7 +287,7 @@ def observed(supervisor: SupervisorBase, run: Run) -> Iterator[None]:
         run.record_loss(result)
         return result
 
-    setattr(supervisor, "_forward", call)  # noqa: B010 - an attribute of the instance, which hides the method
+    setattr(supervisor, "_forward", call)  # noqa: B010 - instance attribute that shadows the method
     try:
         yield
     finally:

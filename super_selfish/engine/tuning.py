@@ -1,4 +1,4 @@
-"""What a recipe makes of the arguments of ``supervise``."""
+"""Application of training recipes to the arguments of ``supervise``."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ DEFAULT_LR, DEFAULT_OPTIMIZER = 1e-3, torch.optim.Adam
 
 
 def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = False) -> Settings:
-    """The settings with those of a recipe in place of the arguments that were not passed.
+    """Return settings in which a recipe replaces the arguments that were not passed.
 
-    A schedule of the library gets the length of the run.
+    Schedules of the library are set to the length of the run.
 
     Args:
-        supervisor: What is trained.
-        settings: As given.
-        resumed: Whether weights are going to be read from a checkpoint.
+        supervisor: The supervisor that is trained.
+        settings: The arguments of ``supervise``.
+        resumed: Whether the run resumes from a checkpoint.
 
     Raises:
-        ConfigurationError: If there is no such recipe for the algorithm, or nothing to adapt.
+        ConfigurationError: If the algorithm has no such recipe, or there are no trained weights to adapt.
     """
     if settings.recipe is None:
         log_recipe_hint(supervisor, settings)
@@ -44,18 +44,20 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
             received='recipe="paper"',
             fix='recipe="auto" works for every algorithm.',
         )
-    begun = settings.pretrained or resumed or supervisor.has_starting_weights or supervisor._cursor.step
-    if settings.recipe == "adapt" and not supervisor.takes_model() and not begun:
+    has_trained_weights = (
+        settings.pretrained or resumed or supervisor.has_starting_weights or supervisor._train_state.step
+    )
+    if settings.recipe == "adapt" and not supervisor.takes_model() and not has_trained_weights:
         raise ConfigurationError(
-            'recipe="adapt" goes on from trained weights.',
+            'recipe="adapt" fine-tunes trained weights.',
             expected=f"{type(supervisor).__name__}(images, weights=...), or pretrained=True",
-            received="a network with fresh weights",
+            received="randomly initialised weights",
             fix='Pass `weights` to the constructor, or use recipe="auto".',
         )
     found = with_schedule_length(supervisor, dataclasses.replace(settings, **changes(supervisor, settings, recipe)))
     if settings.verbose:
-        print_line(describe_settings(found, seen_batch(supervisor, found)))
-    updates = found.epochs * (length(supervisor) // seen_batch(supervisor, found))
+        print_line(describe_settings(found, effective_batch_size(supervisor, found)))
+    updates = found.epochs * (length(supervisor) // effective_batch_size(supervisor, found))
     for hint in supervisor._hints(found.recipe, updates):
         if first_time(hint, supervisor):
             logger.warning(hint)
@@ -63,61 +65,61 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
 
 
 def changes(supervisor: SupervisorBase, settings: Settings, recipe: Recipe) -> dict[str, Any]:
-    """Arguments that the recipe sets."""
+    """Return the arguments that the recipe sets."""
     made: dict[str, Any] = {}
-    if "optimizer" not in settings.explicit:  # a rate belongs to its optimizer
+    if "optimizer" not in settings.explicit:  # a learning rate depends on its optimizer
         made["optimizer"] = recipe.optimizer
-        made["lr"] = recipe.rate(seen_batch(supervisor, settings))
+        made["lr"] = recipe.rate(effective_batch_size(supervisor, settings))
     made |= {"lr_scheduler": recipe.schedule, "clip_grad": recipe.clip_grad, "polyak": recipe.polyak}
     return {name: value for name, value in made.items() if name not in settings.explicit}
 
 
 def with_schedule_length(supervisor: SupervisorBase, settings: Settings) -> Settings:
-    """The settings with a schedule of the library that is as long as the run, unless it has its own length."""
+    """Return settings in which a schedule of the library without ``total`` has the length of the run."""
     schedule = settings.lr_scheduler
     if not isinstance(schedule, Schedule):
         return settings
-    batches = max(1, length(supervisor) // seen_batch(supervisor, settings))
+    batches = max(1, length(supervisor) // effective_batch_size(supervisor, settings))
     fitted = schedule.for_run(settings.epochs, batches, settings.scheduler_interval)
     return dataclasses.replace(settings, lr_scheduler=fitted)
 
 
 def length(supervisor: SupervisorBase) -> int:
-    """Images of an epoch; 0 if that is not known."""
+    """Return the number of images per epoch; 0: unknown."""
     return len(supervisor.dataset) if hasattr(supervisor.dataset, "__len__") else 0
 
 
-def seen_batch(supervisor: SupervisorBase, settings: Settings) -> int:
-    """Images of an update: no more than there are."""
+def effective_batch_size(supervisor: SupervisorBase, settings: Settings) -> int:
+    """Return the number of images per step, at most that of the data set."""
     return min(settings.batch_size, length(supervisor) or settings.batch_size)
 
 
 def describe_settings(settings: Settings, batch: int) -> str:
-    """What a recipe has settled for batches of so many images, in a line."""
+    """Describe the settings of a recipe for a batch size, in one line."""
     schedule = settings.lr_scheduler
-    own = "a schedule of your own" + (", so nothing is held still" if settings.recipe == "adapt" else "")
+    custom = "a custom schedule" + (", so no layers are frozen at first" if settings.recipe == "adapt" else "")
     parts = [
         f"{describe_optimizer(settings.optimizer)} without weight decay on norms and biases",
         f"lr={settings.lr:g} for batches of {batch}",
-        schedule.describe() if isinstance(schedule, Schedule) else own,
+        schedule.describe() if isinstance(schedule, Schedule) else custom,
     ]
     parts += [f"clip_grad={settings.clip_grad:g}"] if settings.clip_grad is not None else []
     parts += [f"polyak={settings.polyak:g}"] if settings.polyak is not None else []
     return f'recipe="{settings.recipe}": {"; ".join(parts)}'
 
 
-_told: set[tuple[str, str]] = set()
+_logged_hints: set[tuple[str, str]] = set()
 
 
 def first_time(hint: str, supervisor: SupervisorBase) -> bool:
-    """Whether a hint was not yet given for an algorithm in this process; it counts as given from here on."""
-    known = len(_told)
-    _told.add((hint, supervisor.algorithm()))
-    return len(_told) > known
+    """Whether a hint is new for an algorithm in this process; marks it as logged."""
+    known = len(_logged_hints)
+    _logged_hints.add((hint, supervisor.algorithm()))
+    return len(_logged_hints) > known
 
 
 def log_recipe_hint(supervisor: SupervisorBase, settings: Settings) -> None:
-    """Say once a process what the defaults lose, where all of them are used."""
+    """Log once per process how much a recipe gains, if all settings are defaults."""
     lost = supervisor.auto_gain
     plain = settings.optimizer is DEFAULT_OPTIMIZER and settings.lr_scheduler is constant_lr
     if lost is None or not plain or settings.lr != DEFAULT_LR or not settings.verbose:
@@ -125,20 +127,20 @@ def log_recipe_hint(supervisor: SupervisorBase, settings: Settings) -> None:
     if not first_time("lost", supervisor):
         return
     print_line(
-        f'Adam with a constant rate of {DEFAULT_LR:g}: on small images, recipe="auto" was {lost:.1f} points of a '
-        "linear probe better after as many epochs (docs/learning.md)."
+        f'Training with Adam at a constant rate of {DEFAULT_LR:g}. On small images, recipe="auto" improved the '
+        f"accuracy of a linear probe by {lost:.1f} percentage points at the same number of epochs (docs/learning.md)."
     )
 
 
 def split_groups(supervisor: SupervisorBase, groups: list[Any], settings: Settings) -> list[dict[str, Any]]:
-    """An optimizer's groups, with norms, biases and all else that is no matrix in groups without weight decay.
+    """Split parameter groups so that one-dimensional parameters (norms, biases) have no weight decay.
 
-    With ``recipe="adapt"`` the backbone's are apart as well, to be held still at first.
+    With ``recipe="adapt"``, parameters of the backbone have separate groups, which are frozen at first.
 
     Args:
-        supervisor: Whose parameters they are.
-        groups: What :meth:`Supervisor.parameter_groups` gives.
-        settings: With a recipe.
+        supervisor: The supervisor that is trained.
+        groups: Result of :meth:`Supervisor.parameter_groups`.
+        settings: Settings with a recipe.
     """
     grouped = any(isinstance(group, dict) for group in groups)
     plain: list[dict[str, Any]] = list(groups) if grouped else [{"params": list(groups)}]
@@ -159,5 +161,5 @@ def split_groups(supervisor: SupervisorBase, groups: list[Any], settings: Settin
 
 
 def backbone_parameters(supervisor: SupervisorBase) -> set[int]:
-    """The parameters of the backbones, by identity."""
+    """Return the ``id()`` of each parameter of the backbones."""
     return {id(weight) for backbone in supervisor.backbones() for weight in backbone.parameters()}

@@ -165,7 +165,7 @@ class BiGanSupervisor(GanSupervisor):
             [CaptionedImage(image, "image x"), CaptionedImage(own, "G(E(x))"), CaptionedImage(fake, "G(z), z random")]
             for image, own, fake in zip(images, reconstructed, generated, strict=True)
         ]
-        trained = "after training" if self._cursor.step else "before training"
+        trained = "after training" if self._train_state.step else "before training"
         note = f"An image, its reconstruction, and an image generated from a random code, {trained}.\n"
         note += "G(E(x)) should have the same content as x, but not the same pixels."
         return Preview("Which image belongs to which code?", note, rows)

@@ -231,7 +231,7 @@ class BYOLSupervisor(Supervisor):
     def _preview(self, data: Sequence[Tensor]) -> Preview:
         first, second = data[0], data[1]
         similarities = F.normalize(self.model(first)) @ F.normalize(self.ema(second)).T  # (batch, batch)
-        matches = Matches(similarities, 1, trained=self._cursor.step > 0)
+        matches = Matches(similarities, 1, trained=self._train_state.step > 0)
         views, targets = self.preprocessing.visible(first), self.preprocessing.visible(second)
         rows = [
             [CaptionedImage(view, "view"), *matches.captioned_images(row, targets, "its other view", "another image")]

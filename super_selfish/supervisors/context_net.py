@@ -171,7 +171,7 @@ class ContextNetSupervisor(GanSupervisor):
             for erased, image in zip(*data[:2], strict=True)
         ]
         note = "Blocks are erased and filled with one colour; the network predicts the erased pixels."
-        if self._cursor.step:
+        if self._train_state.step:
             inpainted = resized_to(self.model(corrupted), clean.shape[-2:])
             composite = torch.where(mask, inpainted, clean).clamp(min=clean.min(), max=clean.max())
             for row, image in zip(rows, composite, strict=True):

@@ -247,7 +247,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
             for a, b, c in seen
         ]
         note = "One encoder takes the lightness of a view, the other takes its colours."
-        if self._cursor.step and len(rows) > 1:
+        if self._train_state.step and len(rows) > 1:
             lightness, others = self.embeddings(data)
             matches = Matches(lightness @ others.T, 2, trained=True)
             for index, row in enumerate(rows):

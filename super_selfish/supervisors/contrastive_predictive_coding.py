@@ -235,11 +235,11 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         for index, side in zip(range(len(images)), itertools.cycle(self.sides), strict=False):
             query = patch_prediction(self.grid, side, step)
             predicted = to_frame(predictions[side][index, 0], side)[:, query.place[0], query.place[1]]
-            products = scale * candidates @ predicted if self._cursor.step else None
+            products = scale * candidates @ predicted if self._train_state.step else None
             rows.append(patch_prediction_images(images, index, query, side, products))
         note = "Patches overlap by half, so their centres are shown; each patch is augmented independently.\n"
         note += "The context is bright. The network identifies the framed patch among all patches shown here."
-        if self._cursor.step:
+        if self._train_state.step:
             right = sum(row[3].right is True for row in rows)
             note += f"\nAccuracy: {right} of {len(rows)}; chance level is 1 in {len(candidates)}."
         return Preview(f"CPC: which patch comes {'next' if step == 1 else f'{step} steps ahead'}?", note, rows)

@@ -128,7 +128,7 @@ class DenoiseNetSupervisor(Supervisor):
         seen = [("input: corrupted", corrupted), ("target: original", clean)]
         note = f"Each {'pixel' if self.patch == 1 else f'block of {self.patch}×{self.patch} px'} is corrupted"
         note += f" with a probability of {self.p:g}."
-        if self._cursor.step > 0:
+        if self._train_state.step > 0:
             restored = resized_to(self.model(corrupted), clean.shape[-2:])
             seen.append(("output: restored", restored))
             mean = clean.mean((2, 3), keepdim=True).expand_as(clean)

@@ -177,13 +177,13 @@ class ExemplarNetSupervisor(Supervisor):
         ]
         note = "Each row shows an image and random versions of it, as the network sees them."
         predictions: list[int] | None = None
-        if self._cursor.step > 0 and dataset is self.dataset:
+        if self._train_state.step > 0 and dataset is self.dataset:
             seen = torch.stack([as_float(version, self.preprocessing) for version in versions]).to(self.device)
             predictions = self.model(seen).argmax(1).tolist()
             correct = sum(predicted == labels[place // VERSIONS] for place, predicted in enumerate(predictions))
             note += f"\nCaptions are predictions. Accuracy: {correct} of {len(versions)}"
             note += f" (chance level: 1 in {len(dataset):,})."
-        elif self._cursor.step > 0:
+        elif self._train_state.step > 0:
             note += "\nNo predictions: only the training images have classes."
         for place, version in enumerate(versions):
             row, number = divmod(place, VERSIONS)

@@ -159,7 +159,7 @@ class JigsawNetSupervisor(Supervisor):
             f"Each tile is cropped and colour-jittered independently, so edges do not continue.\n"
             f"There are {self.total_perms} permutations: chance level is 1 in {self.total_perms}."
         )
-        if self._cursor.step == 0:
+        if self._train_state.step == 0:
             samples = zip(shuffled, labels.tolist(), strict=True)
             rows = [jigsaw_preview(image, table[label], None, self.normed) for image, label in samples]
             return Preview(title, note, rows)

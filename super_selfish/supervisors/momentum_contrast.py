@@ -264,7 +264,7 @@ class MomentumContrastSupervisor(Supervisor):
     def _preview(self, data: Sequence[Tensor]) -> Preview:
         first, second = data[0], data[1]
         similarities = F.normalize(self.model(first)) @ F.normalize(self.ema(second)).T  # (batch, batch)
-        matches = Matches(similarities, 2, trained=self._cursor.step > 0)
+        matches = Matches(similarities, 2, trained=self._train_state.step > 0)
         queries, keys = self.preprocessing.visible(first), self.preprocessing.visible(second)
         rows = [
             [CaptionedImage(query, "query"), *matches.captioned_images(row, keys, "its key", "another's key")]

@@ -210,7 +210,7 @@ class PIRLSupervisor(BankSupervisor):
 
     def _preview(self, data: Sequence[Tensor]) -> Preview:
         similarities = self.embeddings(data)[0] @ self._jigsaw_embeddings(data[1]).T  # (batch, batch)
-        matches = Matches(similarities, 2, trained=self._cursor.step > 0 and self.lam > 0)
+        matches = Matches(similarities, 2, trained=self._train_state.step > 0 and self.lam > 0)
         images, transformed = self.preprocessing.visible(data[0]), self.preprocessing.visible(data[1])
         rows = [
             [

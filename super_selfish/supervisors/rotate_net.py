@@ -124,7 +124,7 @@ class RotateNetSupervisor(Supervisor):
     def _preview(self, data: tuple[Tensor, Tensor]) -> Preview:
         rotated, labels = data
         count = len(self.rotations)
-        predictions = self.model(rotated).argmax(1) if self._cursor.step else None
+        predictions = self.model(rotated).argmax(1) if self._train_state.step else None
         panels = []
         for place, image in enumerate(self.preprocessing.visible(rotated)):
             caption, correct = f"rotated {self.rotations[labels[place]]:g}°", None

@@ -180,7 +180,7 @@ class SplitBrainNetSupervisor(Supervisor):
             ("colours a, b", lab_to_rgb(torch.cat([torch.full_like(lightness, BRIGHT), colours], 1))),
         ]
         note = "One half of the network predicts the colours a, b from the lightness L;\nthe other half the reverse."
-        if self._cursor.step > 0:
+        if self._train_state.step > 0:
             logits = torch.split(resized_to(self.model(data[0]), classes.shape[-2:]), list(self.bins.counts), dim=1)
             palettes = self.bins.palettes(F.adaptive_avg_pool2d(lab, (classes.shape[-2], classes.shape[-1])), classes)
             predicted = [

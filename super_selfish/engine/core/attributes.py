@@ -1,4 +1,4 @@
-"""Attributes of a supervisor: the library's own, those that a user sets, and what is stored of them."""
+"""Attributes of a supervisor: internal ones, user-defined ones, and those that are stored in checkpoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from super_selfish.datasets.preprocessing import Preprocessing
-from super_selfish.engine.core.late import LateState
+from super_selfish.engine.core.deferred import DeferredState
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.core.stages import Stages
 from super_selfish.errors import ConfigurationError, check_argument
@@ -21,24 +21,27 @@ Value = TypeVar("Value")
 
 
 def check_network(model: object) -> None:
-    """Make sure that a model is a ``CombinedNet``.
+    """Check that a model is a ``CombinedNet``.
 
     Raises:
         ConfigurationError: If it is not.
     """
     if not isinstance(model, CombinedNet):
         raise ConfigurationError(
-            "A supervisor trains a backbone with a predictor behind it.",
+            "A supervisor trains a backbone followed by a predictor.",
             expected="model=CombinedNet(backbone, predictor)",
             received=type(model).__name__,
         )
 
 
-class Shown(Generic[Value]):
-    """A public name of a private attribute; an attribute that a user sets under that name hides it, and nothing else.
+class PublicAlias(Generic[Value]):
+    """A public alias of a private attribute.
+
+    The library reads the private attribute only. A user-defined attribute with the public name therefore shadows the
+    alias and changes nothing else.
 
     Args:
-        private: The attribute that the library uses.
+        private: Name of the private attribute.
     """
 
     def __init__(self, private: str) -> None:
@@ -56,37 +59,37 @@ class Shown(Generic[Value]):
     def __get__(self, instance: nn.Module | None, owner: type) -> Any:
         if instance is None:
             return self
-        children = dict(instance.named_children())  # a user's module is not found before this descriptor
+        children = dict(instance.named_children())  # nn.Module looks up submodules only after this descriptor
         return children[self.name] if self.name in children else getattr(instance, self.private)
 
 
 class Attributes(Stages):
-    """Keeps what the library and its users set on a supervisor apart, and stores what has state."""
+    """Separates internal from user-defined attributes of a supervisor, and stores those that have state."""
 
-    history = Shown[list[dict[str, Any]]]("_history")
-    train_state = Shown[TrainState]("_cursor")
-    skipped = Shown[dict[int, str]]("_skipped")
-    forecast = Shown[Any]("_forecast")
-    settings = Shown[Settings | None]("_settings")
-    run = Shown[Any]("_run")
-    run_id = Shown[str]("_run_id")
-    stored = Shown[dict[str, Any]]("_stored")
-    tracked = Shown[dict[str, Any]]("_tracked")
+    history = PublicAlias[list[dict[str, Any]]]("_history")
+    train_state = PublicAlias[TrainState]("_train_state")
+    skipped = PublicAlias[dict[int, str]]("_skipped")
+    forecast = PublicAlias[Any]("_forecast")
+    settings = PublicAlias[Settings | None]("_settings")
+    run = PublicAlias[Any]("_run")
+    run_id = PublicAlias[str]("_run_id")
+    stored = PublicAlias[dict[str, Any]]("_stored")
+    tracked = PublicAlias[dict[str, Any]]("_tracked")
     _run: Any
     _tracked: dict[str, Any]
-    _late: LateState
+    _deferred: DeferredState
 
     def __setattr__(self, name: str, value: Any) -> None:
         self._check_attribute(name, value)
         super().__setattr__(name, value)
         if isinstance(value, nn.Module):
-            self._take_late()
+            self._load_deferred()
 
     def _check_attribute(self, name: str, value: Any) -> None:
-        """Refuse to replace what the library calls by something else.
+        """Check that an assignment does not break an attribute, property or method that the library uses.
 
         Raises:
-            ConfigurationError: With the name of the attribute.
+            ConfigurationError: If it does; the message names the attribute.
         """
         kinds: dict[str, Any] = {
             "model": CombinedNet,
@@ -94,10 +97,10 @@ class Attributes(Stages):
             "preprocessing": Preprocessing,
         }
         if isinstance(value, nn.Module) and isinstance(dict(self.named_children()).get(name), CombinedNet):
-            kinds[name] = CombinedNet  # a target network, say
+            kinds[name] = CombinedNet  # for example, a target network
         if name in kinds and not isinstance(value, kinds[name]):
             raise ConfigurationError(
-                f"`{name}` is an attribute of the library's.",
+                f"`{name}` is a reserved attribute.",
                 expected=str(getattr(kinds[name], "__name__", kinds[name])),
                 received=f"{name}={type(value).__name__}",
                 fix="Wrap networks as CombinedNet(backbone, predictor), or use another name.",
@@ -111,7 +114,7 @@ class Attributes(Stages):
         if read_only or (is_method and (not callable(value) or isinstance(value, nn.Module))):
             raise ConfigurationError(
                 f"`{name}` is a {'property' if read_only else 'method'} of every supervisor.",
-                expected="another name for an attribute of your own",
+                expected="another name for a custom attribute",
                 received=f"{name}={type(value).__name__}",
                 fix="Call `.to(device)` to move a supervisor." if name == "device" else None,
             )
@@ -119,45 +122,45 @@ class Attributes(Stages):
     # What is stored
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Add a buffer, with its state in the file that was loaded if there is one."""
+        """Register a buffer, and load its deferred state if the loaded file contains it."""
         super().register_buffer(name, tensor, persistent)
-        self._take_late(name)
+        self._load_deferred(name)
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
-        """Add a parameter, with its state in the file that was loaded if there is one."""
+        """Register a parameter, and load its deferred state if the loaded file contains it."""
         super().register_parameter(name, param)
-        self._take_late(name)
+        self._load_deferred(name)
 
-    def _take_late(self, registered: str = "") -> None:
-        late: LateState | None = vars(self).get("_late")
-        if late is not None:
-            late.registered(self, registered)
+    def _load_deferred(self, registered: str = "") -> None:
+        deferred: DeferredState | None = vars(self).get("_deferred")
+        if deferred is not None:
+            deferred.on_register(self, registered)
 
     def track(self, name: str, thing: Any) -> Any:
-        """Store something with every checkpoint: what has state, and is neither a module nor a buffer.
+        """Save the state of an object in every checkpoint. Modules and buffers are saved without this call.
 
-        A later call of ``supervise`` may track another thing under a name that a stage of an earlier one used.
+        If a stage of an earlier call of ``supervise`` tracked an object, a later call may reuse its name.
 
         Args:
-            name: Its name in the checkpoint.
-            thing: With ``state_dict()``, of tensors, numbers, strings, lists and dictionaries, and
-                ``load_state_dict()``.
+            name: Name of the object in the checkpoint.
+            thing: An object with ``state_dict()`` and ``load_state_dict()``. The state may consist of tensors, numbers,
+                strings, lists and dictionaries.
 
         Returns:
-            The thing.
+            The object.
 
         Raises:
-            ConfigurationError: If it has no such methods, or the name is taken.
+            ConfigurationError: If the object lacks one of these methods, or the name is in use.
         """
         complete = all(callable(getattr(thing, method, None)) for method in ("state_dict", "load_state_dict"))
         check_argument(complete, "thing", thing, "something with state_dict() and load_state_dict()")
         present = self._tracked.get(name, thing)
-        if present is not thing and name not in self._late.replaceable:
+        if present is not thing and name not in self._deferred.replaceable:
             raise ConfigurationError(
                 f"`{name}` is tracked already.",
                 expected="a name that is not taken",
                 received=f"track({name!r}, ...) of a {type(present).__name__} and of a {type(thing).__name__}",
             )
         self._tracked[name] = thing
-        self._late.tracks(name, thing)
+        self._deferred.on_track(name, thing)
         return thing

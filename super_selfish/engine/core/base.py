@@ -1,4 +1,4 @@
-"""The base of all supervisors: their networks, data set and progress."""
+"""Base class of all supervisors: networks, data set and training progress."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing
 from super_selfish.engine.core.attributes import Attributes, check_network
+from super_selfish.engine.core.deferred import DeferredState
 from super_selfish.engine.core.identity import algorithm_name, full_signature, library_class
-from super_selfish.engine.core.late import LateState
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.errors import ConfigurationError, check_argument, validate_keywords
@@ -29,29 +29,29 @@ from super_selfish.models.shapes import feature_shape
 
 
 class SupervisorBase(Attributes):
-    """Networks, data set and progress of a supervisor; a :class:`~super_selfish.engine.supervisor.Supervisor` trains.
+    """Networks, data set and progress; :class:`~super_selfish.engine.supervisor.Supervisor` adds the training.
 
     Args:
-        model: The network that is trained.
-        dataset: The pretext task: a map-style data set.
-        loss: The criterion; cross entropy if None.
-        collate_fn: Makes a batch of items; None: the default of the data set.
-        setup: Images and constructor arguments, from the subclasses of this library.
+        model: The network to train.
+        dataset: Map-style data set of the pretext task.
+        loss: The criterion; None: cross entropy.
+        collate_fn: Merges a list of items into a batch; None: the default of the data set.
+        setup: Images and constructor arguments; passed by the subclasses in this library.
 
     Raises:
-        ConfigurationError: If the model is no ``CombinedNet``, or the loss no callable.
+        ConfigurationError: If ``model`` is not a ``CombinedNet``, or ``loss`` is not callable.
     """
 
-    images_per_sample = 1  # images that the network sees for one of the data set, in one batch
-    input_size: tuple[int, ...] | None = None  # their height and width; None: as the images are
-    calls_parts = False  # whether the step calls parts of the networks rather than the whole
-    _hinted = False  # whether the user was told of a GPU that is not used
-    is_same_dataset = True  # whether what was remembered of single images is of those of the data set
+    images_per_sample = 1  # number of network inputs per image of the data set
+    input_size: tuple[int, ...] | None = None  # (height, width) of the network inputs; None: that of the images
+    calls_parts = False  # whether _forward calls submodules instead of the whole networks
+    _hinted = False  # whether the hint about an unused GPU was logged
+    is_same_dataset = True  # whether per-image state (bank entries) belongs to the present data set
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         signature = full_signature(cls)
-        cls.__signature__ = signature  # type: ignore[attr-defined]  # what help() and the flags show
+        cls.__signature__ = signature  # type: ignore[attr-defined]  # shown by help() and used for command-line flags
         takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in signature.parameters.values())
         if "__init__" in vars(cls) and not takes_all:
             cls.__init__ = validate_keywords(signature.parameters)(cls.__init__)  # type: ignore[method-assign]
@@ -72,13 +72,13 @@ class SupervisorBase(Attributes):
         super().__init__()
         self.model = model
         self.average: CombinedNet | None = None
-        self._late = LateState()
+        self._deferred = DeferredState()
         self._setup = Setup.bare() if setup is None else setup
         self._shown: Any = None
         self.preprocessing = self._setup.preprocessing
         self.feature_shape: tuple[int, ...] | None = None
         self._tracked: dict[str, Any] = {}
-        self._stored: dict[str, Any] = {}  # of the file that was loaded: its training, versions, columns and hash
+        self._stored: dict[str, Any] = {}  # from the loaded file: training, versions, columns, hash
         if setup is not None:
             self.feature_shape = feature_shape(
                 model.backbone, setup.preprocessing.channels, setup.preprocessing.resolution
@@ -87,16 +87,16 @@ class SupervisorBase(Attributes):
         self.loss = nn.CrossEntropyLoss() if loss is None else loss
         self.collate_fn = collate_fn
         self._history: list[dict[str, Any]] = []
-        self._cursor = TrainState()
+        self._train_state = TrainState()
         self._skipped: dict[int, str] = {}
         self._run_id = secrets.token_hex(8)
         self._settings: Settings | None = None
         self._run: Any = None
         self._forecast: Any = None
-        self._recorded = Recorded()
-        self._kept: list[tuple[list[Any], Any]] = []  # in the forward pass in progress, by `keep_if_trained`
+        self._recorded_weights = Recorded()
+        self._appended: list[tuple[list[Any], Any]] = []  # lists and items that the current forward pass appended
 
-    # What the supervisor is made of
+    # Components
 
     @property
     def device(self) -> torch.device:
@@ -105,44 +105,44 @@ class SupervisorBase(Attributes):
 
     @property
     def image_dataset(self) -> ImageDataset | None:
-        """The opened images; None without images, or with a custom data set of a bare ``Supervisor``."""
+        """The opened images; None without images, or if a bare ``Supervisor`` has a custom data set."""
         return self._setup.images
 
     @property
     def image_options(self) -> ImageOptions:
-        """The image options that the constructor was given, without ``cache``, ``weights`` and ``image_key``."""
+        """The image options passed to the constructor, except ``cache``, ``weights`` and ``image_key``."""
         return self._setup.options
 
     @property
     def user_arguments(self) -> dict[str, Any]:
-        """Networks, criteria and callables as the constructor was given them, by parameter name."""
+        """Networks, criteria and callables passed to the constructor, by parameter name."""
         return self._setup.given
 
     @property
     def has_starting_weights(self) -> bool:
-        """Whether the constructor was given ``weights``."""
+        """Whether ``weights`` was passed to the constructor."""
         return self._setup.weights is not None
 
     def check_readable(self) -> None:
-        """Raise the error of a file that could not be read when the images were opened, if there was one.
+        """Raise the deferred error if a file could not be read when the images were opened.
 
         Raises:
-            UnreadableImage: That error.
+            UnreadableImage: If a file could not be read.
         """
         if self._setup.deferred_error is not None:
             raise self._setup.deferred_error
 
     def preparer(self) -> Callable[[Batch], Any]:
-        """From a CPU batch to what ``_forward`` receives: on the device, scaled, normalised."""
+        """Return a function that moves a CPU batch to the device, scales and normalises it for ``_forward``."""
         device, preprocessing, buffers = self.device, self.preprocessing, Buffers()
         finish = None if channels_last_is_safe(self) else Tensor.contiguous
         return lambda batch: to_device(batch, device, preprocessing, finish, buffers)
 
     def fingerprint(self, *, renew: bool = False) -> dict[str, int | str] | None:
-        """What the images are recognised by; of a custom data set, its length.
+        """Fingerprint of the images; for a custom data set, its length.
 
         Args:
-            renew: Look at the images again, which may have changed since the last call.
+            renew: Discard the cached fingerprint. The next call computes it again.
         """
         setup = self._setup
         if renew:
@@ -157,7 +157,7 @@ class SupervisorBase(Attributes):
         """The supervisor's own data set, or the same pretext task on other images.
 
         Args:
-            images: Anything that a supervisor can be made of; where the data set is a custom one, another such.
+            images: Images in any form that the constructor accepts; for a custom data set, another such data set.
 
         Raises:
             ConfigurationError: If there are no images.
@@ -182,7 +182,7 @@ class SupervisorBase(Attributes):
 
     @contextmanager
     def showing(self, dataset: Any) -> Iterator[None]:
-        """Within the block, previews are of this data set."""
+        """Context manager: previews show this data set."""
         self._shown = dataset
         try:
             yield
@@ -190,11 +190,11 @@ class SupervisorBase(Attributes):
             self._shown = None
 
     def use_preprocessing(self, stored: Preprocessing, twin: SupervisorBase | None = None) -> None:
-        """Take the preprocessing of a weights file, and networks that fit it.
+        """Replace the preprocessing, and the networks if they do not match it.
 
         Args:
-            stored: The preprocessing.
-            twin: A supervisor whose networks and pretext task were built for it; None: those that are here fit.
+            stored: Preprocessing from a weights file.
+            twin: A supervisor whose networks and pretext task match ``stored``; None: the present ones match.
         """
         setup = self._setup
         if twin is not None:
@@ -209,12 +209,12 @@ class SupervisorBase(Attributes):
                 self.dataset = setup.dataset(setup.make)
 
     def use_classes(self, names: Sequence[str] | None) -> None:
-        """Take the names of the classes from a weights file, if it has some."""
+        """Set the class names from a weights file; None: the file has none."""
         if names is not None:
             self.model.classes = tuple(names)
 
     def rebuilt_for(self, stored: Preprocessing) -> SupervisorBase:
-        """A supervisor with the same arguments, whose networks fit another resolution and number of channels."""
+        """Build a supervisor with the same arguments for another resolution and number of channels."""
         arguments: dict[str, Any] = {
             key: value for key, value in self.hyperparameters().items() if key not in self.image_options
         }
@@ -223,7 +223,7 @@ class SupervisorBase(Attributes):
             twin: SupervisorBase = library_class(type(self))(**arguments)
         return twin.to(self.device)
 
-    # What it says of itself
+    # Description
 
     @classmethod
     def algorithm(cls) -> str:
@@ -232,11 +232,11 @@ class SupervisorBase(Attributes):
 
     @classmethod
     def takes_model(cls) -> bool:
-        """Whether the constructor takes finished networks, rather than building them to fit the images."""
+        """Whether the constructor takes complete networks instead of building them to match the images."""
         return "model" in inspect.signature(library_class(cls).__init__).parameters
 
     def hyperparameters(self) -> dict[str, Any]:
-        """The constructor's arguments that are plain values, by name, and the image options that were given."""
+        """Constructor arguments with plain values, by name, and the image options that were passed."""
         skipped = {"self", "dataset", "collate_fn", "setup", "model", "discriminator", "loss", "fake_loss"}
         signature = inspect.signature(library_class(type(self)).__init__)
         plain = {
@@ -255,23 +255,23 @@ class SupervisorBase(Attributes):
         images = "no images" if self.dataset is None else f"{len(self.dataset)} images"
         return f"{type(self).__name__}({arguments}) on {images}, {self.preprocessing.describe()}"
 
-    # What is trained
+    # Training
 
     @abstractmethod
     def get_backbone(self) -> nn.Module:
         """The live backbone, in eval mode."""
 
     def networks(self) -> list[nn.Module]:
-        """The networks that are called as a whole: the trained ones, moving averages, a discriminator."""
+        """Networks that are called as a whole: trained networks, moving averages, a discriminator."""
         return [part for part in self.children() if isinstance(part, CombinedNet)]
 
     @property
     def forwards_as_planned(self) -> bool:
-        """Whether the loss of a batch is the library's own, so that items are what it takes."""
+        """Whether ``_forward`` is not overridden, so that items have the structure that the library expects."""
         return type(self)._forward is library_class(type(self))._forward and "_forward" not in vars(self)
 
     def backbones(self) -> list[nn.Module]:
-        """The backbones that are trained: one, unless views have encoders of their own."""
+        """The trained backbones: one, unless each view has its own encoder."""
         return [self.model.backbone]
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -279,18 +279,18 @@ class SupervisorBase(Attributes):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def parameters_by_loss(self) -> list[list[nn.Parameter]]:
-        """Trainable parameters by the loss that trains them: one list, unless networks compete."""
+        """Trainable parameters grouped by loss: one list, unless networks are adversarial."""
         return [self.trainable_parameters()]
 
-    def parameter_groups(self, lr: float) -> list[Any]:  # noqa: ARG002 - for those with a rate of their own
-        """What the optimizer gets."""
+    def parameter_groups(self, lr: float) -> list[Any]:  # noqa: ARG002 - for subclasses
+        """Parameters or parameter groups for the optimizer."""
         return self.trainable_parameters()
 
     def keep_if_trained(self, kept: list[Any], thing: Any) -> None:
-        """Within ``_forward``: append to a list what :meth:`_after_update` is going to use.
+        """Append an item to a list from ``_forward``, for use in :meth:`_after_update`.
 
-        In a training it is taken out again if the loss of this call is only looked at, and not trained on.
+        During training, the item is removed again if no gradient of the loss of this forward pass is computed.
         """
         kept.append(thing)
         if self._run is not None:
-            self._kept.append((kept, thing))
+            self._appended.append((kept, thing))

@@ -1,4 +1,4 @@
-"""Callbacks: what follows a run without changing what is trained, and the history columns that they add."""
+"""Callbacks, which observe a run without affecting training, and the history columns that they add."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from super_selfish.loading.loader import TrainLoader, TrainState
 
 
 class RunView(Protocol):
-    """What callbacks read of a run; the run itself is :class:`super_selfish.engine.loop.run.Run`."""
+    """The interface of a run for callbacks, implemented by :class:`super_selfish.engine.loop.run.Run`."""
 
     @property
     def supervisor(self) -> Any:
@@ -28,23 +28,23 @@ class RunView(Protocol):
 
     @property
     def epochs(self) -> int:
-        """Epochs planned in this call of ``supervise``."""
+        """Number of epochs planned for this call of ``supervise``."""
 
     @property
     def steps(self) -> int:
-        """Updates of the weights in this call so far."""
+        """Number of steps in this call so far."""
 
     @property
     def finished_epochs(self) -> int:
-        """Epochs of this call that are over."""
+        """Number of completed epochs in this call."""
 
     @property
     def train_state(self) -> TrainState:
-        """Epoch, batch, step and samples over the supervisor's life."""
+        """Epoch, batch, step and samples over all calls of ``supervise``."""
 
     @property
     def planned_steps(self) -> int:
-        """Updates of all epochs of this call."""
+        """Number of steps planned for this call."""
 
     @property
     def clock(self) -> Clock:
@@ -54,7 +54,7 @@ class RunView(Protocol):
         """Mean loss of the epoch so far; synchronises a GPU."""
 
     def seconds_left(self) -> float:
-        """Estimated seconds until the planned epochs are done."""
+        """Estimated remaining time of the planned epochs, in seconds."""
 
 
 class Column(NamedTuple):
@@ -63,7 +63,7 @@ class Column(NamedTuple):
     Attributes:
         title: Its name in the report.
         note: What it measures.
-        is_share: Whether values are printed as percentages.
+        is_share: Whether values are fractions that are printed as percentages.
         in_progress: Whether values are printed after each epoch.
     """
 
@@ -85,11 +85,11 @@ _columns = {"loss": Column("Loss", "mean of an epoch"), **_SPEED}
 
 
 def columns_of(history: Sequence[Mapping[str, Any]], stored: object = None) -> dict[str, Column]:
-    """The measures in a history with their labels, speed last; without a label, a column is shown under its key.
+    """Columns of a history with their labels, speed last. A column without a label is shown under its key.
 
     Args:
         history: One entry per epoch.
-        stored: Labels of a weights file, for callbacks whose class is not imported: lists of the fields, by key.
+        stored: Labels from a weights file, as lists of fields by key, for callbacks whose class is not imported.
     """
     labels = (
         {key: tuple(value) for key, value in stored.items() if _is_label(value)} if isinstance(stored, dict) else {}
@@ -108,14 +108,14 @@ def _is_label(value: object) -> bool:
 
 
 class Callback:
-    """Four events of a run; override those that matter.
+    """Base class of callbacks. Override the events that you need.
 
     Each method receives the run: ``run.supervisor``, ``run.train_state`` (epoch, batch, step), ``run.epochs``,
-    ``run.mean_loss()``; see :class:`RunView`. What ``on_epoch_end`` adds to ``run.supervisor.history[-1]`` is stored,
-    written to ``NAME.history.csv`` and plotted in the report.
+    ``run.mean_loss()``; see :class:`RunView`. Entries that ``on_epoch_end`` adds to ``run.supervisor.history[-1]`` are
+    stored, written to ``NAME.history.csv`` and plotted in the report.
 
     Attributes:
-        columns: Of the class: labels of the history columns that it adds, by key.
+        columns: Class attribute: labels of the history columns that the callback adds, by key.
 
     Examples:
         >>> class LearningRate(Callback):
@@ -132,20 +132,20 @@ class Callback:
         _columns.update(cls.columns)
 
     def on_train_begin(self, run: RunView) -> None:
-        """Before the first batch is read."""
+        """Called before the first batch is read."""
 
     def on_step_end(self, run: RunView) -> None:
-        """After each update of the weights."""
+        """Called after each step."""
 
     def on_epoch_end(self, run: RunView) -> None:
-        """After the last update of an epoch; ``run.supervisor.history[-1]`` is its entry."""
+        """Called after the last step of an epoch; ``run.supervisor.history[-1]`` is its entry."""
 
     def on_train_end(self, run: RunView) -> None:
-        """After the last epoch, an interruption or an error; not if ``on_train_begin`` itself raised."""
+        """Called after the last epoch, an interruption or an error, unless ``on_train_begin`` raised."""
 
 
 def call_all(callbacks: Iterable[Callback], event: str, run: RunView, begun: list[Callback]) -> None:
-    """Invoke a method of each callback; ``begun`` keeps those whose ``on_train_begin`` succeeded: only they end."""
+    """Invoke an event of each callback; ``on_train_end`` only for ``begun``, whose ``on_train_begin`` succeeded."""
     for callback in callbacks:
         if event == "on_train_end" and not any(callback is other for other in begun):
             continue

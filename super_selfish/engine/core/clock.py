@@ -1,4 +1,4 @@
-"""How long an epoch takes, and how much of that is waiting."""
+"""Duration of an epoch and time spent waiting for data."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import time
 
 
 class Clock:
-    """Seconds of the epoch under way, and how many of them were spent waiting for data.
+    """Measures the duration of the current epoch and the time spent waiting for data.
 
     Attributes:
-        total_wait: Seconds spent waiting since the run began.
+        total_wait: Time spent waiting since the run began, in seconds.
     """
 
     def __init__(self) -> None:
@@ -17,27 +17,27 @@ class Clock:
         self.restart()
 
     def restart(self) -> None:
-        """Begin an epoch."""
+        """Start timing an epoch."""
         self.begin = time.perf_counter()
         self.waited = 0.0
         self.images = 0
 
     def wait(self, seconds: float) -> None:
-        """Count seconds spent waiting."""
+        """Add time spent waiting, in seconds."""
         self.waited += seconds
         self.total_wait += seconds
 
     @property
     def seconds(self) -> float:
-        """Since the epoch began."""
+        """Time since the epoch began, in seconds."""
         return max(time.perf_counter() - self.begin, 1e-9)
 
     @property
     def images_per_second(self) -> float:
-        """Images of the data set, views not counted."""
+        """Images of the data set per second, not counting views."""
         return self.images / self.seconds
 
     @property
     def data_wait(self) -> float:
-        """Share of the time spent waiting for batches, in [0, 1]."""
+        """Fraction of the time spent waiting for batches, in [0, 1]."""
         return min(1.0, self.waited / self.seconds)

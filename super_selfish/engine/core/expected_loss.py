@@ -1,21 +1,21 @@
-"""What an algorithm expects of a healthy training, which diagnostics compare the history with."""
+"""Expected behaviour of the loss of an algorithm, for diagnostics."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-_HIGH_TEMPERATURE = 2.0  # above it, the largest and the smallest logit differ by less than one nat
+_HIGH_TEMPERATURE = 2.0  # above it, logits differ by less than one nat
 
 
 @dataclass(frozen=True)
 class ExpectedLoss:
-    """How the loss of an algorithm behaves in a healthy training.
+    """Expected behaviour of the loss when training works.
 
     Attributes:
-        falls: Whether it falls as features improve; otherwise it is no measure of them.
-        chance: The loss at chance level, where that is a constant.
-        stuck: Why the loss may stay at chance level, and what to do.
-        warm: Number of first epochs in which it may rise.
+        falls: Whether the loss decreases as features improve. If not, it does not measure their quality.
+        chance: Loss at chance level; None if that is not constant.
+        stuck: Why the loss may stay at chance level, and how to fix it.
+        warm: Number of initial epochs in which the loss may increase.
     """
 
     falls: bool = True
@@ -31,9 +31,9 @@ class CollapseRisk:
     """How the embeddings of an algorithm can collapse.
 
     Attributes:
-        likely: The usual cause, and the remedy.
-        cause: A setting of this run that causes it, and the remedy; None if there is none.
-        chance: The loss of collapsed embeddings; None where the loss does not show a collapse.
+        likely: The usual cause and its remedy.
+        cause: A setting of this run that causes a collapse, and its remedy; None: no such setting.
+        chance: Loss of collapsed embeddings; None if the loss does not reveal a collapse.
     """
 
     likely: str
@@ -42,18 +42,20 @@ class CollapseRisk:
 
 
 def temperature_risk(t: float, usual: float, chance: float) -> CollapseRisk:
-    """The risk of a contrastive algorithm.
+    """Collapse risk of a contrastive algorithm.
 
     Args:
-        t: Temperature that similarities are divided by.
-        usual: Temperature of the paper.
-        chance: The loss of collapsed embeddings.
+        t: Temperature, by which similarities are divided.
+        usual: Temperature in the paper.
+        chance: Loss of collapsed embeddings.
     """
     cause = None
     if t > _HIGH_TEMPERATURE:
         cause = (
-            f"t={t:g}: cosine similarities divided by it hardly differ, so that the loss has little gradient. "
+            f"t={t:g} is too high: the scaled cosine similarities hardly differ, so the gradients are small. "
             f"The paper uses t={usual}."
         )
-    likely = "a learning rate that is too high, or views that show too little of an image. Lower `lr`; see preview()."
+    likely = (
+        "a learning rate that is too high, or crops that are too small. Lower `lr`, and check the views with preview()."
+    )
     return CollapseRisk(likely, cause, chance)

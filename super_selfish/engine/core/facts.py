@@ -1,4 +1,4 @@
-"""What is known of an algorithm, as attributes of its class: its paper, its family, what its images must be."""
+"""Metadata of an algorithm as class attributes: paper, family, requirements on the images."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from super_selfish.distributed.placement import Placed
 from super_selfish.engine.optim.recipes import DEFAULT, Recipe
 
 Family = Literal["patch", "predictive", "generative", "contrastive"]
-"""By pretext task: order of patches, a property of the image, its pixels, or agreement of embeddings."""
+"""Family of the pretext task: patch order, a property of the image, its pixels, or agreement of embeddings."""
 
 
 @dataclass(frozen=True)
 class Paper:
-    """The publication that an algorithm is from.
+    """The publication that introduced an algorithm.
 
     Attributes:
-        authors: Names as they are cited.
+        authors: Authors as cited.
         title: Title of the publication.
         year: Year of the publication.
-        arxiv: Identifier on arXiv; None: it is not there.
-        url: Address of the publication where it is not on arXiv.
+        arxiv: Identifier on arXiv; None: not on arXiv.
+        url: URL of a publication that is not on arXiv.
     """
 
     authors: str
@@ -34,7 +34,7 @@ class Paper:
 
     @property
     def link(self) -> str | None:
-        """Address of the publication."""
+        """URL of the publication."""
         return self.url if self.arxiv is None else f"https://arxiv.org/abs/{self.arxiv}"
 
     def __str__(self) -> str:
@@ -43,13 +43,13 @@ class Paper:
 
 @dataclass(frozen=True)
 class Needs:
-    """What images and batches must be for an algorithm to learn from them.
+    """Requirements of an algorithm on images and batches.
 
     Attributes:
         rgb: The images must have three channels.
-        canonical_orientation: The images must have an upright position, as photographs of objects have.
-        side: Smallest side in px.
-        batch: Smallest batch, and smallest micro-batch.
+        canonical_orientation: The images must have a canonical orientation, as photographs of objects do.
+        side: Minimum side length, in px.
+        batch: Minimum size of batches and micro-batches.
     """
 
     rgb: bool = False
@@ -59,7 +59,7 @@ class Needs:
 
 
 class Facts(Placed):
-    """Attributes of an algorithm's class that documentation, command line, recipes and comparisons read."""
+    """Class attributes of an algorithm, used by documentation, command line, recipes and benchmarks."""
 
     paper: ClassVar[Paper | None] = None
     """The publication."""
@@ -68,39 +68,39 @@ class Facts(Placed):
     """The kind of pretext task."""
 
     learns_by: ClassVar[str] = ""
-    """The pretext task in a few words, to follow "learns by"."""
+    """Short description of the pretext task; completes "learns by ..."."""
 
     use_when: ClassVar[str] = ""
-    """Which images and budgets it suits, in a few words, to follow "use it when"."""
+    """Suitable images and budgets; completes "use it when ..."."""
 
     needs: ClassVar[Needs] = Needs()
-    """What images and batches must be."""
+    """Requirements on images and batches."""
 
     recipes: ClassVar[Mapping[str, Recipe]] = MappingProxyType({})
     """Training recipes by name: ``"auto"`` and ``"paper"``."""
 
     auto_gain: ClassVar[float | None] = None
-    """Points of a linear probe by which ``recipe="auto"`` beat the defaults, where more than 3 (docs/learning.md)."""
+    """Gain of ``recipe="auto"`` over the defaults in linear-probe accuracy, in percentage points, if above 3."""
 
     network_arguments: ClassVar[tuple[str, ...]] = ("backbone", "predictor")
-    """Constructor arguments that are networks: a weights file cannot be loaded without those that the user built."""
+    """Constructor arguments that are networks. User-supplied ones are needed again to load a weights file."""
 
     former_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """What constructor arguments had as their value before they existed: weights files without them were made so."""
+    """Values that stand for constructor arguments missing in older weights files, by argument name."""
 
     aliases: ClassVar[tuple[str, ...]] = ()
     """Other names of the algorithm on the command line."""
 
     relative_cost: ClassVar[float | None] = None
-    """Training time per image, relative to instance discrimination; None: not measured."""
+    """Training time per image relative to instance discrimination; None: not measured."""
 
     @classmethod
     def training_recipe(cls, name: str, epochs: int = 1000) -> Recipe | None:  # noqa: ARG003 - for subclasses
-        """The training recipe that ``supervise(recipe=name)`` uses; None: the class has none of that name.
+        """Return the training recipe for ``supervise(recipe=name)``; None: the algorithm has no such recipe.
 
         Args:
             name: ``"auto"``, ``"paper"`` or ``"adapt"``.
-            epochs: Length of the run.
+            epochs: Number of epochs of the run.
         """
         if name in cls.recipes:
             return cls.recipes[name]

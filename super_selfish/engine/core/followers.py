@@ -1,4 +1,4 @@
-"""Averages of networks that must follow the weights, also where these are set by other means than training."""
+"""Moving averages of networks, kept consistent when weights are set by other means than training."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from super_selfish.models.averages import Recorded, momentum_copy
 
 
 class Followers:
-    """The target network, key encoder and average of a supervisor, and the networks that they follow.
+    """The moving averages of a supervisor (target network, key encoder, Polyak average) and their source networks.
 
-    If a network has other weights than when it was last recorded, while its average has not changed, somebody has set
-    the weights: the average becomes a copy of the network.
+    Hashes of the weights reveal weights that were set from outside: the network differs from the recorded hash, and its
+    average does not. In this case, the average becomes a copy of the network.
 
     Args:
         supervisor: The supervisor.
@@ -25,18 +25,18 @@ class Followers:
         self.supervisor = supervisor
 
     def record(self) -> None:
-        """Remember the weights: they are the library's own."""
+        """Record hashes of the weights, after the library has set them."""
         supervisor = self.supervisor
         digests = {name: self._digests(name, network) for name, network in self._pairs().items()}
-        supervisor._recorded = Recorded(digests, supervisor._cursor.step)
+        supervisor._recorded_weights = Recorded(digests, supervisor._train_state.step)
 
     def record_if_trained(self) -> None:
-        """Remember the weights if there were updates since they were recorded."""
-        if self.supervisor._recorded.step != self.supervisor._cursor.step:
+        """Record hashes of the weights if there were steps since the last record."""
+        if self.supervisor._recorded_weights.step != self.supervisor._train_state.step:
             self.record()
 
     def refresh(self) -> None:
-        """Let averages be copies of networks whose weights somebody has set."""
+        """Reset averages to copies of networks whose weights were set from outside."""
         supervisor = self.supervisor
         outdated = [name for name, network in self._pairs().items() if self._is_outdated(name, network)]
         for name in outdated:
@@ -50,9 +50,9 @@ class Followers:
         return {**supervisor._followers(), **polyak}
 
     def _is_outdated(self, name: str, network: nn.Module) -> bool:
-        if name not in self.supervisor._recorded.digests:
-            return self.supervisor._cursor.step == 0
-        (average, followed), now = self.supervisor._recorded.digests[name], self._digests(name, network)
+        if name not in self.supervisor._recorded_weights.digests:
+            return self.supervisor._train_state.step == 0
+        (average, followed), now = self.supervisor._recorded_weights.digests[name], self._digests(name, network)
         return now[1] != followed and now[0] == average
 
     def _digests(self, name: str, network: nn.Module) -> tuple[str, str]:
@@ -61,7 +61,7 @@ class Followers:
 
 @torch.no_grad()
 def digest(network: nn.Module) -> str:
-    """A hash of the parameters of a network."""
+    """Return a hash of the parameters of a network."""
     state = hashlib.blake2b(digest_size=16)
     for weight in network.parameters():
         if isinstance(weight, nn.UninitializedParameter):

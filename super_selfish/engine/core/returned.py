@@ -1,4 +1,4 @@
-"""What ``_forward`` may return: a loss, and numbers to be logged beside it."""
+"""Return values of ``_forward``: a loss and, optionally, numbers to log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from super_selfish.errors import ConfigurationError
 
 
 def split_loss(result: Any) -> tuple[Any, Mapping[str, Any]]:
-    """The loss, and what is logged beside it, of what ``_forward`` returned.
+    """Split the return value of ``_forward`` into the loss and the numbers to log.
 
     Args:
         result: A loss, ``(loss, logs)``, or a dictionary with the loss under ``"loss"``.
@@ -28,10 +28,10 @@ def split_loss(result: Any) -> tuple[Any, Mapping[str, Any]]:
 
 
 def check_loss(loss: Any) -> None:
-    """Make sure that a loss can be trained on.
+    """Check that a loss is differentiable.
 
     Raises:
-        ConfigurationError: If it is not a scalar tensor with a gradient.
+        ConfigurationError: If it is not a scalar tensor that requires a gradient.
     """
     if isinstance(loss, Tensor) and loss.ndim == 0 and loss.requires_grad:
         return

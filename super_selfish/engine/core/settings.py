@@ -1,4 +1,4 @@
-"""The settings of one run, checked before anything else happens."""
+"""The validated settings of a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FACTORIES = {
         **{name: f'super_selfish.engine.optim.schedules.Schedule("{name}")' for name in CURVES if name != "constant"},
     },
 }
-"""Factories that names stand for, for suggestions."""
+"""Factories by the names that users may pass instead; used in suggestions."""
 P = ParamSpec("P")
 Result = TypeVar("Result")
 Subject = TypeVar("Subject")
@@ -39,7 +39,7 @@ Subject = TypeVar("Subject")
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments of ``supervise``; see there.
+    """The arguments of ``supervise``, which documents them.
 
     Raises:
         ConfigurationError: If one is out of range.
@@ -139,7 +139,7 @@ class Settings:
         return self.worker_timeout is not None and 0 < self.worker_timeout < math.inf
 
     def for_loader(self) -> dict[str, Any]:
-        """Further arguments of the training loader."""
+        """Additional arguments of the training loader."""
         return {"seed": self.seed, "on_error": self.on_error, "timeout": self.worker_timeout}
 
     def as_json(self) -> dict[str, Any]:
@@ -163,13 +163,13 @@ class Settings:
 
 
 def interval(value: int | str | None) -> tuple[int, float]:
-    """The checkpoint interval in steps and in seconds; 0 for the one that is not used.
+    """Parse a checkpoint interval into steps and seconds, one of which is 0.
 
     Args:
-        value: ``checkpoint_every`` of ``supervise``.
+        value: The argument ``checkpoint_every`` of ``supervise``.
 
     Raises:
-        ConfigurationError: If it is no interval.
+        ConfigurationError: If it is not an interval.
 
     Examples:
         >>> interval("10min"), interval(500), interval(None)
@@ -196,7 +196,7 @@ SETTINGS = frozenset(field.name for field in fields(Settings)) - {"explicit"}
 def records_explicit_arguments(
     supervise: Callable[Concatenate[Subject, P], Result],
 ) -> Callable[Concatenate[Subject, P], Result]:
-    """Keep the names of the arguments of each call in ``explicit_arguments`` of its object."""
+    """Decorator that records the names of the passed arguments in ``self.explicit_arguments``."""
     signature = inspect.signature(supervise)
 
     @functools.wraps(supervise)

@@ -1,4 +1,4 @@
-"""What every constructor does first: open the images, settle what they mean, and build networks that fit them."""
+"""Shared part of all constructors: open the images, determine their format, and build matching networks."""
 
 from __future__ import annotations
 
@@ -63,26 +63,26 @@ class ImageOptions(TypedDict, total=False):
 
 
 IMAGE_DEFAULTS = (None, None, "auto", None, MAX_PIXELS, None, None, None, None, None)
-"""In the order of :class:`ImageOptions`."""
+"""Default values, in the order of :class:`ImageOptions`."""
 
 Shape = tuple[int, int, int]
-"""Channels, height and width."""
+"""(channels, height, width)."""
 
 
 @dataclass
 class Setup:
-    """The images and what was given to a constructor.
+    """The images and arguments of a constructor.
 
     Attributes:
         images: The opened images, or None without a data set.
-        preprocessing: What every image becomes.
-        options: The image options as given, but for ``cache``, ``weights`` and ``image_key``, which are not stored.
-        given: Networks, criteria and callables as given, by parameter name.
-        deferred_error: About a file that could not be read; raised by ``supervise`` unless it skips such files.
-        fingerprint: What the images are recognised by, once that is known.
-        make: Makes the exercise of images.
-        made: What it made.
-        weights: Where backbones start.
+        preprocessing: The preprocessing of every image.
+        options: The passed image options, except ``cache``, ``weights`` and ``image_key``, which are not stored.
+        given: Networks, criteria and callables that were passed, by parameter name.
+        deferred_error: Error for an unreadable file; raised by ``supervise`` unless it skips such files.
+        fingerprint: Fingerprint of the images; None until it is computed.
+        make: Creates the pretext data set from images.
+        made: The data set that ``make`` created.
+        weights: Initial weights of backbones.
     """
 
     images: ImageDataset | None
@@ -97,12 +97,12 @@ class Setup:
 
     @classmethod
     def of(cls, dataset: object, options: ImageOptions, **given: Any) -> Setup:
-        """Open a data set and settle resolution, channels and value range.
+        """Open a data set and determine resolution, channels and value range.
 
         Args:
             dataset: Anything that :func:`super_selfish.data.open_source` accepts, or None.
-            options: The image options as given.
-            **given: Networks, criteria and callables of the constructor.
+            options: The image options that were passed.
+            **given: Networks, criteria and callables that were passed.
 
         Raises:
             DataError: If the images cannot be used.
@@ -135,26 +135,26 @@ class Setup:
 
     @classmethod
     def bare(cls) -> Setup:
-        """Nothing given: RGB at 225 px."""
+        """The setup without images and arguments: RGB at 225 px."""
         return cls(None, fit_preprocessing(None), {})
 
     def use(self, preprocessing: Preprocessing) -> None:
-        """Take the preprocessing that a trained backbone brings."""
+        """Replace the preprocessing by that of a trained backbone."""
         self.preprocessing = preprocessing
         if self.images is not None:
             self.images.preprocessing = preprocessing
 
     def dataset(self, make: Callable[[ImageDataset], Any]) -> Any:
-        """The pretext data set, if there are images."""
+        """Create the pretext data set; None without images."""
         self.make = make
         self.made = None if self.images is None else make(self.images)
         return self.made
 
     def backbone(self, norm_type: NormType = "batch", flat: bool = True) -> nn.Module:
-        """The backbone that was given, by module or name, or the default one.
+        """Return the passed backbone (a module or a name), or the default one.
 
         Raises:
-            ConfigurationError: If what was given is no backbone.
+            ConfigurationError: If the argument is neither a module nor a name.
         """
         given = self.given.get("backbone")
         channels = self.preprocessing.channels
@@ -182,21 +182,21 @@ class Setup:
         last_bias: bool = True,
         centred: bool = False,
     ) -> CombinedNet:
-        """The backbone with a perceptron behind it, sized by what comes out of the backbone.
+        """Return the backbone followed by an MLP, sized by the output of the backbone.
 
         Args:
-            hidden: Sizes of the hidden layers of the default head.
+            hidden: Hidden layer sizes of the default head.
             outputs: Number of logits, or length of the embedding.
-            norm_type: Of the default networks: ``"layer"`` where nothing may depend on the rest of the batch.
-            size: Side of what the network sees, or (height, width); None: as the images are.
-            of_map: Give the head the backbone's map, which says where things are, also where the backbone averages it.
-            resizable: Whether the number of outputs follows from the images. The default head then takes that of a file
-                that is loaded, and without images, a predictor that was given may have any.
-            last_bias: Add a bias in the last layer of the default head.
+            norm_type: Normalisation of the default networks; ``"layer"`` if outputs may not depend on other images.
+            size: Side length of the network inputs in px, or (height, width); None: that of the images.
+            of_map: Pass the spatial feature map to the head, even if the backbone pools it.
+            resizable: Whether the number of outputs depends on the images. If so, the default head is resized to match
+                a loaded file; without images, a passed predictor may have any number of outputs.
+            last_bias: Add a bias to the last layer of the default head.
             centred: Standardise each output of the default head over the batch.
 
         Raises:
-            ConfigurationError: If the networks fit neither the images nor each other.
+            ConfigurationError: If the networks do not match the images or each other.
         """
         backbone = self.backbone(norm_type)
         seen = self.preprocessing.resolution if size is None else (size, size) if isinstance(size, int) else size
@@ -212,10 +212,13 @@ class Setup:
         return net
 
     def check_lab(self, why: str) -> None:
-        """Make sure that the images can be taken to Lab: that they are RGB, and not normalised.
+        """Check that the images can be converted to Lab: they must be RGB and not normalised.
+
+        Args:
+            why: First sentence of the error: why the algorithm needs RGB.
 
         Raises:
-            ConfigurationError: If they are not, with the reason ``why`` they have to be.
+            ConfigurationError: If they are not.
         """
         channels = self.preprocessing.channels
         if channels != 3:
@@ -223,26 +226,26 @@ class Setup:
                 why,
                 expected="RGB images",
                 received=f"{channels} channel{'s' if channels > 1 else ''}",
-                fix="If only some of the images are grey, pass channels=3. Other kinds need another algorithm.",
+                fix="If only some images are greyscale, pass channels=3. Other images need another algorithm.",
             )
-        if self.weights is not None and "normalize" not in self.options:  # scaled as these are; Lab has its own
+        if self.weights is not None and "normalize" not in self.options:  # Lab has its own scaling
             self.use(dataclasses.replace(self.preprocessing, mean=None, std=None))
         if self.preprocessing.mean is not None:
             raise ConfigurationError(
-                "`normalize` has no place here: the network sees Lab, which is scaled by its own range.",
+                "`normalize` has no place here: the network input is Lab, which has its own scaling.",
                 expected="normalize=None",
                 received=f"normalize={self.options.get('normalize')!r}",
             )
 
     def map_shape(self, backbone: nn.Module) -> Shape:
-        """Channels, height and width of a backbone's map of the images; a vector counts as a 1×1 map."""
+        """Return the shape of the backbone's feature map; a vector counts as a 1×1 map."""
         channels, height, width = feature_shape(
             BackboneOutput(backbone, "map"), self.preprocessing.channels, self.preprocessing.resolution
         )
         return channels, height, width
 
     def another_backbone(self, norm_type: NormType = "batch") -> nn.Module:
-        """A backbone like the supervisor's, with weights of its own."""
+        """Return a second backbone of the same architecture with separate weights."""
         given = self.given.get("backbone")
         if not isinstance(given, nn.Module):
             return self.backbone(norm_type)
@@ -252,14 +255,15 @@ class Setup:
     def autoencoder(
         self, outputs: int, bottleneck: Callable[[Shape], tuple[nn.Module, Shape]] | None = None
     ) -> CombinedNet:
-        """The backbone with a decoder behind its map, which brings it back to about the size of the images.
+        """Return the backbone followed by a decoder, whose output has about the size of the images.
 
         Args:
-            outputs: Channels of the decoder's images.
-            bottleneck: Makes what stands between map and decoder, of the map's shape, and tells the shape behind it.
+            outputs: Number of output channels of the decoder.
+            bottleneck: Takes the shape of the feature map; returns the module between backbone and decoder, and its
+                output shape.
 
         Raises:
-            ConfigurationError: If the networks fit neither the images nor each other.
+            ConfigurationError: If the networks do not match the images or each other.
         """
         backbone = self.backbone()
         shape = self.map_shape(backbone)
@@ -274,13 +278,13 @@ class Setup:
         return net
 
     def criterion(self, default: Callable[[], nn.Module]) -> Callable[..., Tensor]:
-        """The loss that was given, or a fresh default."""
+        """Return the passed loss, or a new default."""
         given = self.given.get("loss")
         return default() if given is None else given
 
 
-def overlaid(stored: Preprocessing, setup: Setup) -> Preprocessing:
-    """A trained backbone's preprocessing, with the options that were given in its place."""
+def with_passed_options(stored: Preprocessing, setup: Setup) -> Preprocessing:
+    """Return the preprocessing of a trained backbone, with the passed options replacing its values."""
     fields = {"normalize": ("mean", "std")}
     given = [name for option in setup.options for name in fields.get(option, (option,))]
     return dataclasses.replace(stored, **{name: getattr(setup.preprocessing, name) for name in given})

@@ -1,4 +1,4 @@
-"""The five stages of training, and the hooks beside them: everything that a subclass may override."""
+"""The five stages of training and the hooks: all methods that a subclass may override."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from super_selfish.renamed import SupervisorNames
 
 
 class Stages(SupervisorNames, Facts):
-    """Stages and hooks by name; :class:`~super_selfish.engine.supervisor.Supervisor` implements the stages."""
+    """Interface of stages and hooks; :class:`~super_selfish.engine.supervisor.Supervisor` implements the stages."""
 
     @abstractmethod
     def _load_pretrained(self, name: str | os.PathLike[str], pretrained: bool) -> None:
@@ -42,7 +42,7 @@ class Stages(SupervisorNames, Facts):
         lr: float,
         lr_scheduler: SchedulerFactory,
     ) -> tuple[Any, torch.optim.Optimizer, Any]:
-        """Stage 2: make the loader, the optimizer and the schedule, returned in this order."""
+        """Stage 2: return the loader, the optimizer and the schedule, in this order."""
 
     @abstractmethod
     def _epochs(
@@ -52,23 +52,23 @@ class Stages(SupervisorNames, Facts):
 
     @abstractmethod
     def _forward(self, data: Any) -> Tensor:
-        """Stage 4: the loss of one batch, which is on the device."""
+        """Stage 4: return the loss of a batch, which is on the device."""
 
     @abstractmethod
     def _update(self, loss: Tensor, optimizer: torch.optim.Optimizer, lr_scheduler: Any) -> None:
-        """Stage 5: gradients, and once the whole batch has been seen, the step of optimizer and schedule."""
+        """Stage 5: compute gradients; after the last micro-batch, step the optimizer and the schedule."""
 
     @property
     @abstractmethod
     def uses_default_update(self) -> bool:
-        """Whether ``_update`` is the library's own."""
+        """Whether ``_update`` is not overridden."""
 
     @property
     @abstractmethod
     def accumulates(self) -> bool:
-        """Whether a batch can be split into micro-batches; a custom ``_epochs`` or ``_update`` cannot."""
+        """Whether the loop supports micro-batches; a custom ``_epochs`` or ``_update`` does not."""
 
-    pretext_chunk = 250  # largest number of images that `evaluate_pretext` compares with each other
+    pretext_chunk = 250  # maximum batch size of `evaluate_pretext`
 
     @property
     def decomposable(self) -> bool:
@@ -77,11 +77,11 @@ class Stages(SupervisorNames, Facts):
 
     @property
     def splits_batches(self) -> bool:
-        """Whether a batch can be split into micro-batches, with the same loss."""
+        """Whether a batch can be split into micro-batches without changing the loss."""
         return self.accumulates and self.decomposable
 
     def _collapse_risk(self, batch_size: int) -> CollapseRisk | None:  # noqa: ARG002 - for subclasses
-        """Hook: how embeddings can collapse, for algorithms that compare them; None: they cannot.
+        """Hook: the collapse risk of algorithms that compare embeddings; None: no collapse.
 
         Args:
             batch_size: Number of images per step, at least 2.
@@ -89,53 +89,53 @@ class Stages(SupervisorNames, Facts):
         return None
 
     def _expected_loss(self) -> ExpectedLoss:
-        """Hook: how the loss behaves in a healthy training."""
+        """Hook: the expected behaviour of the loss."""
         return ExpectedLoss()
 
     def _hints(self, recipe: str | None, updates: int) -> list[str]:  # noqa: ARG002 - for subclasses
-        """Hook: warnings about settings that do not suit a run.
+        """Hook: return warnings about unsuitable settings of a run.
 
         Args:
-            recipe: The training recipe, if there is one.
-            updates: Updates of the run; 0 if that is not known.
+            recipe: Name of the training recipe, or None.
+            updates: Number of steps of the run; 0: unknown.
         """
         return []
 
     def _prepare(self, train_loader: TrainLoader) -> None:
-        """Hook: size what depends on the loader, before the first epoch."""
+        """Hook: create state that depends on the loader (queue, bank), before the first epoch."""
 
     def _after_update(self) -> None:
-        """Hook: follow an update of the weights (moving averages, queues, banks)."""
+        """Hook: update moving averages, queues and banks after each step."""
 
     def _followers(self) -> dict[str, nn.Module]:
-        """Hook: for each attribute that holds an average of a network, that network.
+        """Hook: return the source network of each moving average, by the attribute name of the average.
 
-        The average becomes a copy of the network when training begins with weights that were set by other means.
+        If weights were set by other means than training, averages are reset to copies when training begins.
         """
         return {}
 
     def _skip_update(self) -> None:
-        """Hook: an update is left out: forget what :meth:`_after_update` was going to use."""
+        """Hook: discard the state kept for :meth:`_after_update`, because the step is skipped."""
 
     def _follow_images(self, before: npt.NDArray[np.int64] | None, now: npt.NDArray[np.int64] | None) -> None:
-        """Hook: training continues with other images than before; keys of both, where they have names."""
+        """Hook: training resumes on changed images; gets the keys of the old and new images, or None."""
 
     def _score_pretext(self, data: Any, draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
-        """Hook: the score of the pretext task on a batch, and that of the trivial baseline.
+        """Hook: return the score of the pretext task on a batch, and that of the trivial baseline.
 
-        Without an override: the loss, beside the loss at chance level if :meth:`_expected_loss` has one.
+        By default, the score is the loss, and the baseline its chance level in :meth:`_expected_loss`.
 
         Args:
             data: A batch of at most ``pretext_chunk`` images, as ``_forward`` receives it.
-            draw_again: Returns the same images in another batch, with other random augmentations.
+            draw_again: Returns a batch of the same images with different random augmentations.
         """
-        loss, _ = split_loss(type(self)._forward(self, data))  # not the loss of a training in progress
+        loss, _ = split_loss(type(self)._forward(self, data))  # not counted by a run in progress
         return loss_score(loss.item(), self._expected_loss().chance)
 
     def _preview(self, data: Any) -> Preview:
-        """Hook: what :meth:`preview` shows of a batch; predictions only once ``self.train_state.step`` is above 0."""
+        """Hook: return the preview of a batch; with predictions only if ``self.train_state.step`` is above 0."""
         return self._exhibit(data)
 
     def _exhibit(self, data: Any) -> Preview:
-        """The name of :meth:`_preview` in 0.1.0, for classes that define it."""
+        """Former name of :meth:`_preview` (0.1.0), for subclasses that define it."""
         return inputs_only(type(self).__name__, data)

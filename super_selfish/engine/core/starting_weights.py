@@ -1,4 +1,4 @@
-"""``weights=``: a backbone that starts from weights that were trained elsewhere."""
+"""Initial weights of a backbone (``weights=``)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _SHOWN = 4
 
 
 class StartingWeights:
-    """Tensors by name, and the preprocessing that they were trained with if it is known.
+    """Initial weights by name, and the preprocessing of their training if it is known.
 
     Args:
-        given: A network, its ``state_dict()``, a file (.safetensors, .pt, .pth, .ckpt), or the ``name`` of a training.
+        given: A network, a ``state_dict()``, a file (.safetensors, .pt, .pth, .ckpt), or the ``name`` of a training.
 
     Raises:
         ConfigurationError: If it is none of these.
@@ -47,38 +47,38 @@ class StartingWeights:
             self.tensors = self._read(Path(given))
         else:
             raise ConfigurationError(
-                "`weights` is not understood.",
-                expected="the name of a training, a file of weights, a state_dict(), or a network",
+                "`weights` has an unsupported type.",
+                expected="the name of a training, a weights file, a state_dict(), or a network",
                 received=repr(given)[:80],
             )
 
     def _read(self, path: Path) -> dict[str, Tensor]:
         if path.suffix not in _FILES or not path.is_file():
-            artefact = read_newest(path)
-            if artefact.manifest:
-                self.preprocessing = Preprocessing.from_json(artefact.manifest.get("preprocessing"))
-            return dict(artefact.tensors)
+            weights_file = read_newest(path)
+            if weights_file.manifest:
+                self.preprocessing = Preprocessing.from_json(weights_file.manifest.get("preprocessing"))
+            return dict(weights_file.tensors)
         return tensors_of(read_saved(path))
 
     def scaled(self, preprocessing: Preprocessing) -> Preprocessing:
-        """A preprocessing with the mean and standard deviation that the weights were trained with."""
+        """Return a preprocessing with the mean and standard deviation of the training of the weights."""
         stored = self.preprocessing
         if stored is None or stored.channels != preprocessing.channels:
             return preprocessing
         return dataclasses.replace(preprocessing, mean=stored.mean, std=stored.std)
 
     def into(self, network: nn.Module, part: str = "") -> nn.Module:
-        """Copy the weights into a network, all of its own or none; names may have prefixes on either side.
+        """Load the weights into a network, all or nothing. Prefixes of tensor names are matched automatically.
 
-        The first convolution may have another number of channels in the file: the mean of these is taken then.
+        If the first convolution has another number of input channels, its weights are averaged over channels.
 
         Args:
-            network: To copy into.
-            part: Where several networks of the file fit equally well, that whose prefix holds these names, such as
-                ``"branches.1"``, and then the outermost.
+            network: The network.
+            part: If several networks in the file match, prefer the one whose prefix contains these names, such as
+                ``"branches.1"``, then the outermost.
 
         Raises:
-            CheckpointMismatch: With what is missing or of another shape.
+            CheckpointMismatch: If tensors are missing or have other shapes; the message names them.
         """
         own = network.state_dict()
         found = self._matched(own, part)
@@ -97,27 +97,27 @@ class StartingWeights:
             more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
             raise CheckpointMismatch(
                 f"`{self.origin}` does not fit the backbone: {'; '.join(problems[:_SHOWN])}{more}.",
-                fix="Pass as `backbone` the network that the weights are of.",
+                fix="Pass the network of these weights as `backbone`.",
             )
         network.load_state_dict(own | found)
         return network
 
     def covers(self, network: nn.Module, part: str = "") -> bool:
-        """Whether all tensors of a network are there, in its shapes."""
+        """Whether the weights contain all tensors of a network, with the same shapes."""
         own = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
         found = self._matched(own, part)
         return all(key in found and found[key].shape == value.shape for key, value in own.items())
 
     def into_parts(self, network: nn.Module, parts: Mapping[str, nn.Module], part: str = "") -> None:
-        """Copy the weights into a whole network if they are of such a one, else into each of its parts.
+        """Load the weights into a network if they match it, else into each of its submodules.
 
         Args:
-            network: The whole.
-            parts: Its inner networks, by what :meth:`into` takes as ``part``.
-            part: The same for the whole.
+            network: The network.
+            parts: Its submodules by the argument ``part`` of :meth:`into`.
+            part: The argument ``part`` of :meth:`into` for the network itself.
 
         Raises:
-            CheckpointMismatch: If they fit neither the whole nor the parts.
+            CheckpointMismatch: If they match neither the network nor the submodules.
         """
         if self.covers(network, part):
             self.into(network, part)
@@ -126,7 +126,7 @@ class StartingWeights:
                 self.into(inner, name)
 
     def _matched(self, own: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-        """The file's tensors by the network's names, under those prefixes that explain most of them."""
+        """Return tensors by the names of the network, for the pair of prefixes with the most matches."""
         best, rank = dict[str, Tensor](), (0, False, 0)
         for inner in common_prefixes(list(own)):
             probe = next(key for key in own if not key.endswith("num_batches_tracked")).removeprefix(inner)
@@ -141,10 +141,10 @@ class StartingWeights:
 
 
 def tensors_of(content: Any) -> dict[str, Tensor]:
-    """The tensors of a ``state_dict()``, or of a checkpoint that holds one.
+    """Return the tensors of a ``state_dict()``, or of a checkpoint that contains one.
 
     Raises:
-        ConfigurationError: If there are none.
+        ConfigurationError: If there are no tensors.
     """
     for key in _NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -153,21 +153,21 @@ def tensors_of(content: Any) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not tensors:
         raise ConfigurationError(
             "`weights` holds no tensors.",
-            expected="names and tensors, as state_dict() gives",
+            expected="a dictionary of tensors by name, as state_dict() returns",
             received=repr(content)[:80],
         )
     return tensors
 
 
 def common_prefixes(names: list[str]) -> list[str]:
-    """What all names begin with, up to a dot: nothing, ``"net."``, ``"net.body."`` and so on."""
+    """Return the common prefixes of names that end in a dot: ``""``, ``"net."``, ``"net.body."`` and so on."""
     first, last = (name.split(".") for name in (min(names), max(names)))
     shared = list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
     return ["", *(".".join(part for part, _ in shared[:count]) + "." for count in range(1, len(shared) + 1))]
 
 
 def adapted(weight: Tensor, channels: int) -> Tensor:
-    """A first convolution (out, in, h, w) for another number of channels: their mean, as loud as all of them were.
+    """Average a first convolution (out, in, h, w) for another number of channels, preserving the sum over them.
 
     Examples:
         >>> import torch

@@ -1,1 +1,1 @@
-"""One run of the loop: steps, signals, precision, protection against values that are not finite."""
+"""The training loop of one run: steps, signals, precision, and checks for non-finite values."""

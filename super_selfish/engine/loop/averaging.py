@@ -1,4 +1,4 @@
-"""Polyak averaging: a second set of weights that follows the trained ones and is often the better one."""
+"""Polyak averaging: an exponential moving average (EMA) of the weights, which often gives better features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from super_selfish.models.averages import momentum_copy, update_ema
 
 
 def averaging(supervisor: SupervisorBase, polyak: float | None) -> Callable[[], None] | None:
-    """Give a supervisor its average, or take it away; returns what is to be called after each update."""
+    """Create or remove the average of a supervisor; returns the function to call after each step, or None."""
     if polyak is None:
         supervisor.average = None
         return None
@@ -22,7 +22,7 @@ def averaging(supervisor: SupervisorBase, polyak: float | None) -> Callable[[], 
     def update() -> None:
         average = supervisor.average
         if average is not None:
-            done = supervisor._cursor.step
+            done = supervisor._train_state.step
             update_ema(average, supervisor.model, min(polyak, (1 + done) / (10 + done)))
             copy_buffers(average, supervisor.model)
 
@@ -31,6 +31,6 @@ def averaging(supervisor: SupervisorBase, polyak: float | None) -> Callable[[], 
 
 @torch.no_grad()
 def copy_buffers(average: nn.Module, network: nn.Module) -> None:
-    """Give a network the buffers, such as batch statistics, of another one."""
+    """Copy the buffers of a network, such as batch norm statistics, to its average."""
     for own, other in zip(average.buffers(), network.buffers(), strict=True):
         own.copy_(other)

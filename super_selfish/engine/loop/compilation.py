@@ -1,4 +1,4 @@
-"""Compilation of the networks for the time of a run."""
+"""Compilation of the networks during a run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from super_selfish.errors import ConfigurationError
 
 @contextlib.contextmanager
 def compiled(networks: Sequence[nn.Module]) -> Iterator[None]:
-    """Within the block, networks are compiled.
+    """Context manager: compile networks with ``torch.compile``.
 
     Raises:
-        ConfigurationError: If they cannot be.
+        ConfigurationError: If compilation fails.
     """
     try:
         for network in networks:
@@ -28,7 +28,7 @@ def compiled(networks: Sequence[nn.Module]) -> Iterator[None]:
         raise ConfigurationError(
             f"The networks cannot be compiled: {reason[:300].rstrip('.')}.",
             received="compile=True",
-            fix="torch.compile needs a C++ compiler (g++) on a CPU. Or leave `compile` out.",
+            fix="Install a C++ compiler (g++), which torch.compile needs on a CPU, or omit `compile`.",
         ) from error
     finally:
         for network in networks:

@@ -1,4 +1,4 @@
-"""What several processes exchange once an update: mean gradients, the mean loss, and whether to stop."""
+"""Synchronisation of processes, once per step: mean gradients, mean loss, and whether to stop."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from super_selfish.engine.optim.optimizers import parameters_of
 
 
 class Exchange:
-    """Gradients are exchanged once an update, whoever asks for it first.
+    """Averages gradients over processes, once per step and parameter.
 
     Attributes:
-        agreed: Whether all processes know that they are to stop.
+        agreed: Whether all processes have received the request to stop.
     """
 
     def __init__(self) -> None:
@@ -26,16 +26,16 @@ class Exchange:
         self._exchanged: set[int] = set()
 
     def begin(self) -> None:
-        """Another update begins."""
+        """Start the next step."""
         self._exchanged.clear()
 
     def mean(self, optimizers: Sequence[torch.optim.Optimizer], losses: EpochLosses, stop: Stop) -> None:
-        """Replace gradients and pending loss by their means over the processes; no effect in one process.
+        """Replace gradients and pending loss by their means over processes; no effect in a single process.
 
         Args:
-            optimizers: Whose gradients, but for those that were exchanged in this update.
+            optimizers: Optimizers of the gradients. Gradients already averaged in this step are left out.
             losses: The losses of the epoch.
-            stop: Asked to stop if any process is.
+            stop: Receives the request to stop of any process.
         """
         if world() == 1:
             return

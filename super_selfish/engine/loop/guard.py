@@ -1,4 +1,4 @@
-"""What is done about losses and gradients that are infinite or not a number."""
+"""Handling of losses and gradients that are infinite or NaN."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from super_selfish.errors import NonFiniteLoss
 
 logger = logging.getLogger("super_selfish")
 
-_SHOWN = 16  # indices
+_SHOWN = 16  # maximum number of logged image indices
 
 
 class Guarded(RunView, Protocol):
-    """What the guard reads of a run."""
+    """The interface of a run for the guard."""
 
     def weights_state(self) -> str:
-        """Which weights there are when an update is refused, in words."""
+        """Describe the state of the weights when a step is rejected."""
 
 
 class Guard:
-    """Looks at the loss and the gradients before each update: one question to the device a step.
+    """Checks the loss and the gradients before each step, with one device synchronisation per step.
 
-    Batch statistics are written in the forward pass already: where updates may be left out, those of the last good
-    update are kept, and come back.
+    The forward pass already updates batch norm statistics. If steps may be skipped, the buffers of the last good step
+    are saved and restored.
 
     Args:
-        policy: ``"raise"``, ``"skip"`` the update, or ``"ignore"``: do not look.
-        limit: Updates that may be skipped.
-        networks: Whose buffers come back when an update is left out.
+        policy: ``"raise"`` an error, ``"skip"`` the step, or ``"ignore"``: do not check.
+        limit: Maximum number of skipped steps.
+        networks: Networks whose buffers are restored when a step is skipped.
 
     Attributes:
-        skipped: Updates that were.
+        skipped: Number of skipped steps.
     """
 
     def __init__(self, policy: str, limit: int, networks: Sequence[nn.Module] = ()) -> None:
@@ -46,50 +46,50 @@ class Guard:
         self.limit = limit
         self.networks = networks
         self.skipped = 0
-        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._saved_buffers: list[tuple[Tensor, Tensor]] = []
 
     def snapshot(self) -> None:
-        """Keep the buffers of the networks as they are now."""
-        self._kept = [(buffer, buffer.clone()) for network in self.networks for buffer in network.buffers()]
+        """Save the buffers of the networks."""
+        self._saved_buffers = [(buffer, buffer.clone()) for network in self.networks for buffer in network.buffers()]
 
     def restore(self) -> None:
-        """Give the buffers what they held when :meth:`snapshot` was called last."""
-        for buffer, kept in self._kept:
-            buffer.copy_(kept)
+        """Restore the buffers saved by the last call of :meth:`snapshot`."""
+        for buffer, saved in self._saved_buffers:
+            buffer.copy_(saved)
 
     def passes(self, run: Guarded, optimizer: torch.optim.Optimizer, loss: Tensor | None) -> bool:
-        """Whether an optimizer may step; where the update is skipped, its gradients are set to None.
+        """Return whether an optimizer may step. If the step is skipped, gradients are set to None.
 
         Args:
             run: The run.
             optimizer: The optimizer that is about to step.
-            loss: The loss of the batch, if it is known.
+            loss: The loss of the batch; None: unknown.
 
         Raises:
-            NonFiniteLoss: If it may not, and is not to be skipped, or too many were.
+            NonFiniteLoss: If a value is not finite and the policy is ``"raise"``, or too many steps were skipped.
         """
         if self.policy == "ignore" or _is_finite(optimizer, loss):
             return True
-        self._judge(run)
+        self._handle_nonfinite(run)
         for weight in parameters_of(optimizer):
             weight.grad = None
         return False
 
     def check_loss(self, run: Guarded, loss: Tensor | None, *, made: bool = False) -> None:
-        """Count an update whose loss is not finite.
+        """Handle a step whose loss is not finite.
 
         Args:
             run: The run.
-            loss: The loss of the batch, if it is known.
-            made: Whether the update is in the weights already, and cannot be skipped.
+            loss: The loss of the batch; None: unknown.
+            made: Whether the weights have already been updated, so that the step cannot be skipped.
 
         Raises:
-            NonFiniteLoss: If it may not be skipped, or too many were.
+            NonFiniteLoss: If the step cannot be skipped, or too many steps were skipped.
         """
         if self.policy != "ignore" and loss is not None and not torch.isfinite(loss):
-            self._judge(run, made=made)
+            self._handle_nonfinite(run, made=made)
 
-    def _judge(self, run: Guarded, *, made: bool = False) -> None:
+    def _handle_nonfinite(self, run: Guarded, *, made: bool = False) -> None:
         indices = [index for part in gather_objects(run.loader.last_indices) for index in part]
         where = (
             f"The loss or its gradients are not finite in epoch {run.train_state.epoch + 1}, batch "

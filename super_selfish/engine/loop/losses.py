@@ -1,4 +1,4 @@
-"""The losses of an epoch: those that were trained on, whoever wrote the loop."""
+"""The losses of an epoch, also with custom training loops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from torch import Tensor
 from super_selfish.engine.core.returned import check_loss, split_loss
 from super_selfish.errors import ConfigurationError
 
-Kept = Sequence[tuple[list[Any], Any]]
+Appended = Sequence[tuple[list[Any], Any]]
+"""Lists, each with an item that the forward pass appended to it."""
+
 _OWN_COLUMNS = ("epoch", "images_per_second", "data_wait")
 _FORWARD, _BACKWARD_IN_EVAL, _BACKWARD = 1, 2, 3
 
@@ -24,34 +26,34 @@ class _Observed:
     """One loss that ``_forward`` returned since the last update.
 
     Attributes:
-        value: Times its part of a global batch.
-        share: That part.
-        logs: Numbers to be logged beside it.
-        rank: How surely it was trained on; losses of the highest rank of an update count.
-        kept: What the forward pass has appended to lists.
+        value: The loss, multiplied by ``share``.
+        share: Fraction of the global batch that the loss belongs to.
+        logs: Numbers to log with the loss.
+        rank: How certain it is that the loss was trained on. Only the highest rank of a step counts.
+        appended: Items that the forward pass appended to lists.
     """
 
     value: Tensor
     share: float
     logs: dict[str, Any]
     rank: int
-    kept: Kept
+    appended: Appended
 
 
-def take_out(kept: Kept) -> None:
-    """Take things out of the lists that they were appended to."""
-    for things, thing in kept:
-        things[:] = [each for each in things if each is not thing]
+def remove_appended(appended: Appended) -> None:
+    """Remove items from the lists to which they were appended."""
+    for items, item in appended:
+        items[:] = [each for each in items if each is not item]
 
 
 class EpochLosses:
-    """The mean of the losses of an epoch whose gradients were computed, and of the numbers logged beside them.
+    """Mean of the training losses of an epoch and of the numbers logged with them.
 
-    A loss under ``no_grad``, or whose gradient nobody asks for (validation), is none of them.
+    A loss counts only if its gradient is computed. Losses of validation batches do not.
 
     Attributes:
-        total: Sum of the losses of the epoch's updates; None before the first.
-        count: How many batches that sum is of.
+        total: Sum of the losses of the steps of the epoch; None before the first step.
+        count: Number of batches in this sum.
         logs: Sum and number of batches of each logged number, by name.
     """
 
@@ -61,25 +63,25 @@ class EpochLosses:
         self.logs: dict[str, tuple[Any, float]] = {}
         self._open: list[_Observed] = []
 
-    def record_loss(self, result: Any, share: float, training: bool, kept: Kept = ()) -> None:
-        """Look at what ``_forward`` returned, without reading the loss.
+    def record_loss(self, result: Any, share: float, training: bool, appended: Appended = ()) -> None:
+        """Record the return value of ``_forward``, without synchronising the device.
 
         Args:
-            result: What it returned.
-            share: The part of a global batch that it is of.
+            result: The return value.
+            share: Fraction of the global batch that the loss belongs to.
             training: Whether the networks are in training mode.
-            kept: What the forward pass has appended to lists; it is taken out if the loss is not trained on.
+            appended: Items that the forward pass appended to lists; they are removed if the loss is not trained on.
 
         Raises:
-            ConfigurationError: If it is no loss, or a logged number has the name of a column of the library.
+            ConfigurationError: If it is not a valid loss, or a logged number has a reserved column name.
         """
         if not torch.is_grad_enabled():
-            take_out(kept)
+            remove_appended(appended)
             return
         loss, logs = split_loss(result)
         check_loss(loss)
         rank = _FORWARD if training else 0
-        observed = _Observed(loss.detach().float() * share, share, _numbers(logs), rank, kept)
+        observed = _Observed(loss.detach().float() * share, share, _numbers(logs), rank, appended)
         self._open.append(observed)
 
         def trained_on(_gradient: Tensor) -> None:
@@ -89,57 +91,57 @@ class EpochLosses:
 
     @property
     def seen(self) -> bool:
-        """Whether ``_forward`` returned a loss since the last update."""
+        """Whether ``_forward`` returned a loss since the last step."""
         return bool(self._open)
 
     @property
     def trained(self) -> bool:
-        """Whether the gradient of such a loss was computed."""
+        """Whether the gradient of a loss was computed since the last step."""
         return any(each.rank >= _BACKWARD_IN_EVAL for each in self._open)
 
     @property
     def pending(self) -> Tensor | None:
-        """Sum of the losses of the update under way; None without one."""
+        """Sum of the losses of the current step; None without a loss."""
         return _total(self._of_update())
 
     def replace_pending(self, loss: Tensor) -> None:
-        """Let another value, such as the mean of all processes, stand for that of the update under way."""
+        """Replace the loss of the current step, for example by the mean over processes."""
         chosen = self._of_update()
         if chosen:
             chosen[0].value = loss
             for each in chosen[1:]:
                 each.value = torch.zeros_like(loss)
 
-    def take(self) -> None:
-        """Add the losses of an update that was made."""
+    def commit(self) -> None:
+        """Add the losses of a completed step to the epoch."""
         chosen = self._of_update()
         if (pending := _total(chosen)) is not None:
             self.total = pending if self.total is None else self.total + pending
             self.count += sum(each.share for each in chosen)
         for each in self._open:
-            take_out(() if each in chosen else each.kept)
+            remove_appended(() if each in chosen else each.appended)
         for each in chosen:
             for name, value in each.logs.items():
                 before, count = self.logs.get(name, (0.0, 0.0))
                 self.logs[name] = (before + value * each.share, count + each.share)
-        self.forget()
+        self.discard()
 
-    def forget(self) -> None:
-        """Leave out the losses of an update that is not made."""
+    def discard(self) -> None:
+        """Discard the losses of a skipped step."""
         self._open.clear()
 
     def close_epoch(self) -> dict[str, float]:
-        """The history columns of the epoch that is over: its mean loss and logged numbers; starts the next."""
+        """Return the mean loss and logged numbers of the epoch as history columns, and start the next epoch."""
         columns = {"loss": self.mean()}
         columns |= {name: float(total) / count for name, (total, count) in self.logs.items() if count}
         self.total, self.count, self.logs = None, 0.0, {}
         for each in self._open:
-            take_out(() if each.rank >= _BACKWARD_IN_EVAL else each.kept)
-        self.forget()
+            remove_appended(() if each.rank >= _BACKWARD_IN_EVAL else each.appended)
+        self.discard()
         return columns
 
     def mean(self) -> float:
-        """Mean loss of the epoch so far; makes a GPU wait."""
+        """Mean loss of the epoch so far; synchronises a GPU."""
         pending = [each for each in self._of_update() if each.rank >= _BACKWARD_IN_EVAL]
         count = self.count + sum(each.share for each in pending)
         parts = [part for part in (self.total, _total(pending)) if part is not None]
@@ -155,7 +157,7 @@ def _total(observed: list[_Observed]) -> Tensor | None:
 
 
 def _numbers(logs: Mapping[str, Any]) -> dict[str, Any]:
-    """What can be averaged: numbers and tensors of one element."""
+    """Select the values that can be averaged: numbers and tensors with one element."""
     if taken := [name for name in logs if name in _OWN_COLUMNS]:
         raise ConfigurationError(
             "A number that `_forward` returns beside the loss has the name of a column of the history.",

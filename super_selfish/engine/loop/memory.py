@@ -1,4 +1,4 @@
-"""How much memory a training step needs, how much is free, and what to do where it does not suffice."""
+"""Memory needed by a training step, free memory, and out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ SHARE = 0.7
 """Fraction of the free memory that activations may take."""
 
 TRANSIENT = 1.2
-"""Peak memory of a training step relative to what autograd keeps: gradients of activations, workspace of convolutions.
+"""Peak memory of a training step divided by the memory of saved activations.
 
-Measured: 1.03 for the default backbone with 32 images of 225 px on a CPU (89 MB an image)."""
+The rest is gradients of activations and convolution workspace. Measured: 1.03 for the default backbone with 32 images
+of 225 px on a CPU (89 MB per image)."""
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Free memory of a device, in bytes; of the container if that has less; None if unknown."""
+    """Free memory of a device in bytes, at most that of the container; None: unknown."""
     if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for reuse
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # cached by torch
         return int(torch.cuda.mem_get_info(device)[0]) + kept
     if device.type != "cpu":
         return None
-    old = "memory/memory"  # prefix of the first version of cgroups
+    old = "memory/memory"  # path in cgroups v1
     found = (
         _meminfo(),
         _cgroup("memory.max", "memory.current", "memory.stat", "inactive_file"),
@@ -60,7 +61,7 @@ def _meminfo() -> int | None:
 
 
 def _cgroup(limit: str, usage: str, statistics: str, cache: str) -> int | None:
-    """What the container's limit leaves; file caches count as used there, but can be dropped."""
+    """Free memory in the limit of the container. File caches count as free, since they can be dropped."""
     root = Path("/sys/fs/cgroup")
     try:
         allowed = (root / limit).read_text().strip()
@@ -73,7 +74,7 @@ def _cgroup(limit: str, usage: str, statistics: str, cache: str) -> int | None:
 
 
 def _address_space() -> int | None:
-    """What ``ulimit -v`` leaves."""
+    """Free address space in the limit of ``ulimit -v``."""
     try:
         import resource
 
@@ -86,10 +87,10 @@ def _address_space() -> int | None:
 
 
 def activation_bytes(network: nn.Module, channels: int, resolution: tuple[int, int]) -> float:
-    """Bytes that autograd keeps for the backward pass of one image.
+    """Size of the tensors that autograd saves for the backward pass of one image, in bytes.
 
-    The network is called with a black image, or as many as it needs at once, in eval mode; its modes and statistics do
-    not change.
+    The network is called in eval mode on a black image, or on the minimum number of images that it accepts. Modes and
+    batch statistics do not change.
     """
     parameters = list(network.parameters())
     own = {parameter.untyped_storage().data_ptr() for parameter in parameters}
@@ -112,20 +113,20 @@ def activation_bytes(network: nn.Module, channels: int, resolution: tuple[int, i
 
 
 def bytes_per_image(network: nn.Module, channels: int, resolution: Sequence[int]) -> float:
-    """As :func:`activation_bytes`; 0 where that cannot be found out."""
+    """Like :func:`activation_bytes`; 0 if it cannot be measured."""
     try:
         return activation_bytes(network, channels, (resolution[0], resolution[1]))
-    except Exception:  # a network that takes only what the pretext task makes of the images
+    except Exception:  # the network may take other inputs than images
         logger.debug("The memory of a step cannot be estimated.", exc_info=True)
         return 0.0
 
 
 def micro_batches_that_fit(batch_size: int, image_bytes: float, available: int | None) -> int:
-    """Number of micro-batches with which a batch fits the free memory.
+    """Number of micro-batches for which a batch fits in the free memory.
 
     Args:
         batch_size: Images of the data set per step.
-        image_bytes: Bytes that autograd keeps for each of them, all views counted.
+        image_bytes: Bytes that autograd saves per image, including all views.
         available: Free bytes, or None if unknown.
     """
     if available is None or image_bytes <= 0:
@@ -138,16 +139,16 @@ def micro_batches_that_fit(batch_size: int, image_bytes: float, available: int |
 def explained_memory_errors(
     run: Run, device: torch.device, resolution: tuple[int, int], splittable: bool
 ) -> Iterator[None]:
-    """Within the block, an error for lack of memory names the settings that need less of it.
+    """Context manager: out-of-memory errors name the settings that need less memory.
 
     Args:
         run: The run.
-        device: Where the networks are.
-        resolution: Of the images.
+        device: Device of the networks.
+        resolution: (height, width) of the images, in px.
         splittable: Whether batches can be split into micro-batches.
 
     Raises:
-        OutOfMemory: In place of what torch or numpy raise.
+        OutOfMemory: Instead of the errors of torch and numpy.
     """
     try:
         yield
@@ -162,14 +163,14 @@ def explained_memory_errors(
             fix += ', or set precision="bf16"'
         parts = f"in {micro_batches} micro-batches" if micro_batches > 1 else "at once"
         raise OutOfMemory(
-            f"The memory of `{device}` does not suffice for step {run.train_state.step + 1}.",
+            f"Step {run.train_state.step + 1} does not fit in the memory of `{device}`.",
             received=f"{size} images {parts}: {str(error).strip().splitlines()[0] if str(error) else 'MemoryError'}",
             fix=f"{fix}.",
         ) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is for lack of memory."""
+    """Whether an error is an out-of-memory error."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
         words in str(error) for words in _MEMORY_WORDS
     )

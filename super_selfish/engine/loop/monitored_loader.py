@@ -1,4 +1,4 @@
-"""The loader that a loop iterates."""
+"""The data loader that training loops iterate over."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from super_selfish.loading.loader import TrainLoader
 _END = object()
 
 
-class Watcher(Protocol):
-    """What is told of batches: a run."""
+class ReadObserver(Protocol):
+    """The interface of a run for the loader."""
 
     loader: TrainLoader
     clock: Clock
     stop: Stop
 
     def begin_read(self) -> None:
-        """A batch is about to be read."""
+        """Called before a batch is read."""
 
     def close_pass(self) -> None:
-        """All batches were read."""
+        """Called after the last batch was read."""
 
 
 class MonitoredLoader:
-    """The loader that ``_epochs`` iterates: it times the wait for each batch and marks the boundary between steps.
+    """The data loader that ``_epochs`` receives. It measures the time spent waiting and notifies the run of each read.
 
-    Everything else is the loader's own: ``len()``, ``batch_size``, ``dataset``, ``peek()``.
+    Other attributes and methods are those of the wrapped loader: ``len()``, ``batch_size``, ``dataset``, ``peek()``.
 
     Args:
-        watcher: The run.
+        run: The run.
     """
 
-    def __init__(self, watcher: Watcher) -> None:
-        self._watcher = watcher
+    def __init__(self, run: ReadObserver) -> None:
+        self._run = run
 
     def __len__(self) -> int:
-        return len(self._watcher.loader)
+        return len(self._run.loader)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._watcher.loader, name)
+        return getattr(self._run.loader, name)
 
     def __iter__(self) -> Iterator[Any]:
-        watcher, loader = self._watcher, self._watcher.loader
+        run, loader = self._run, self._run.loader
         batches = iter(loader)
         while True:
-            watcher.begin_read()
+            run.begin_read()
             before = time.perf_counter()
-            with watcher.stop.waiting(loader.between_steps and world() == 1, on_leaving=loader.forget):
+            with run.stop.waiting(loader.between_steps and world() == 1, on_leaving=loader.forget):
                 data = next(batches, _END)
-            watcher.clock.wait(time.perf_counter() - before)
+            run.clock.wait(time.perf_counter() - before)
             if data is _END:
-                watcher.close_pass()
+                run.close_pass()
                 return
             yield data

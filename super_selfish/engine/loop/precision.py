@@ -1,4 +1,4 @@
-"""The precision of a run: in which numbers networks compute, and how small gradients survive that."""
+"""Numerical precision of a run: autocasting and loss scaling."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from super_selfish.models.combined import CombinedNet
 logger = logging.getLogger("super_selfish")
 
 PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
-"""Of the layers of networks; weights, losses, normalisation, queues and banks are float32 in each case."""
+"""Data types of the network layers. Weights, losses, normalisation, queues and banks are always float32."""
 
 _SMALLEST_SCALE = 1.0
 
 
 class Precision:
-    """Networks in float32, bfloat16 or float16; with float16, losses are scaled so that small gradients do not vanish.
+    """Runs networks in float32, bfloat16 or float16; with float16, losses are scaled to avoid gradient underflow.
 
-    A step whose scaled gradients overflow is left out and the scale halved, which is usual in the first steps of a run.
+    If scaled gradients overflow, the step is skipped and the scale halved, as is common in the first steps of a run.
 
     Args:
         kind: One of :data:`PRECISIONS`.
-        device: Where the networks are.
-        custom_update: Whether a user-supplied ``_update`` steps the optimizer; it cannot scale losses.
+        device: Device of the networks.
+        custom_update: Whether ``_update`` is overridden; an override cannot scale losses.
 
     Raises:
-        ConfigurationError: If the device, or the update, cannot work with it.
+        ConfigurationError: If the device or the update does not support this precision.
 
     References:
         Micikevicius et al., "Mixed Precision Training", 2018.
@@ -43,13 +43,13 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type) if self.dtype is torch.float16 else None
         if self.dtype is torch.bfloat16 and device.type == "cuda" and not torch.cuda.is_bf16_supported():
             raise ConfigurationError(
-                "This GPU does not compute with bfloat16.",
+                "This GPU does not support bfloat16.",
                 expected='precision="16" or "32"',
                 received=f'precision="bf16" on {torch.cuda.get_device_name(device)}',
             )
         if self.dtype is not None and not torch.amp.autocast_mode.is_autocast_available(device.type):
             raise ConfigurationError(
-                f"Networks on `{device.type}` compute in float32 alone.",
+                f"Devices of type `{device.type}` support float32 only.",
                 expected='precision="32"',
                 received=f'precision="{kind}"',
             )
@@ -62,7 +62,7 @@ class Precision:
 
     @contextlib.contextmanager
     def applied(self, networks: nn.Module) -> Iterator[None]:
-        """Within the block, all :class:`CombinedNet` in a module compute in this precision."""
+        """Context manager: all instances of :class:`CombinedNet` in a module run in this precision."""
         nets = [part for part in networks.modules() if isinstance(part, CombinedNet)]
         before = [net.lowered_to for net in nets]
         try:
@@ -74,19 +74,19 @@ class Precision:
                 net.lowered_to = dtype
 
     def backward(self, loss: Tensor) -> None:
-        """Gradients of a loss, scaled if need be."""
+        """Compute the gradients of a loss, scaled if needed."""
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
-        """Bring gradients to their own scale, before they are clipped."""
+        """Unscale gradients before clipping."""
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)
 
     def step(self, *optimizers: torch.optim.Optimizer) -> bool:
-        """Update the weights, and tell whether that was done.
+        """Step the optimizers, and return whether the weights were updated.
 
         Raises:
-            NonFiniteLoss: If gradients overflow though the loss is hardly scaled any more.
+            NonFiniteLoss: If gradients overflow even at the smallest scale.
         """
         if self.scaler is None:
             for optimizer in optimizers:
@@ -101,22 +101,22 @@ class Precision:
                 handle.remove()
         self.scaler.update()
         if not done:
-            self._tell_left_out(self.scaler.get_scale())
+            self._report_skipped_step(self.scaler.get_scale())
         return bool(done)
 
-    def _tell_left_out(self, scale: float) -> None:
+    def _report_skipped_step(self, scale: float) -> None:
         if scale < _SMALLEST_SCALE:
             raise NonFiniteLoss(
                 "Gradients are not finite, however the loss is scaled.",
-                fix='The weights are those before. Lower `lr`, set `clip_grad=1.0`, or train with precision="bf16".',
+                fix='The step was not made. Lower `lr`, set `clip_grad=1.0`, or train with precision="bf16".',
             )
-        logger.info("A step is left out: gradients overflow float16. The loss is scaled by %g from here.", scale)
+        logger.info("Skipped a step whose gradients overflow float16. The loss scale is %g now.", scale)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is stored: the scale, and for how long it has been good."""
+        """Return the state of the loss scaler."""
         return {} if self.scaler is None else self.scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with a stored scale."""
+        """Load the state of the loss scaler."""
         if self.scaler is not None and state:
             self.scaler.load_state_dict(state)

@@ -1,7 +1,7 @@
-"""One run of training: what happens between the stages, whoever wrote them.
+"""One training run: counting, checks and events around the stages.
 
-Nothing here needs the loop: the optimizer's hooks and the loader's iterator drive it, so a user's own ``_epochs`` or
-``_update`` is watched, counted and protected like ours.
+Hooks of the optimizers and the iterator of the loader drive it. It therefore works the same with a custom ``_epochs``
+or ``_update``.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from super_selfish.engine.loop.guard import Guard
 from super_selfish.engine.loop.losses import EpochLosses
 from super_selfish.engine.loop.precision import Precision
 from super_selfish.engine.loop.signals import Stop
-from super_selfish.engine.loop.updates import SpentGradients, UnseenChange, Updates
+from super_selfish.engine.loop.updates import SpentGradients, UntrackedChange, Updates
 from super_selfish.engine.optim.optimizers import lay_out_gradients, refuse_closure, refuse_update_by_hand
 from super_selfish.loading.loader import TrainLoader, TrainState
 from super_selfish.renamed import RunNames
 
 
 class Run(RunNames):
-    """Counts, protects and reports one call of ``supervise``.
+    """Counts the steps of one call of ``supervise``, checks them and invokes callbacks.
 
     Args:
-        supervisor: What is trained.
-        loader: Where batches come from.
-        optimizers: Those that ``_init_data_optimizer`` returned.
-        epochs: Planned in this call.
-        callbacks: Told of every step and epoch.
+        supervisor: The supervisor that is trained.
+        loader: The training loader.
+        optimizers: Optimizers that ``_init_data_optimizer`` returned.
+        epochs: Number of epochs planned for this call.
+        callbacks: Callbacks invoked after every step and epoch.
         checkpointer: The callback that writes checkpoints.
-        precision: In which networks compute.
-        guard: Looks at losses and gradients before each update.
-        averaging: Called after each update: follows the weights.
+        precision: Numerical precision of the networks.
+        guard: Checks losses and gradients before each step.
+        averaging: Function that updates the average of the weights after each step, or None.
 
     Attributes:
-        stop: Tells whether the run is to stop.
-        losses: The losses of the epoch, and of the update under way.
-        updates: Sees the steps of all optimizers over the weights.
+        stop: Records requests to stop.
+        losses: Losses of the epoch and of the current step.
+        updates: Observes the steps of all optimizers of the weights.
     """
 
     def __init__(
@@ -87,27 +87,27 @@ class Run(RunNames):
         events = (self._before_step, self._complete_update, lambda: loader.between_steps and not self.losses.seen)
         self.updates = Updates(supervisor, optimizers, *events, self._spent)
         self._parameters: list[nn.Parameter] = []
-        self._unseen: UnseenChange | None = None
+        self._untracked_change: UntrackedChange | None = None
         self._followers = Followers(supervisor)
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer; of several the first."""
+        """The optimizer; the first one if there are several."""
         return self.optimizers[0]
 
     @property
     def train_state(self) -> TrainState:
-        """How far training has come."""
+        """Training progress."""
         return self.loader.train_state
 
     def attach(self) -> None:
-        """Hook into optimizers, and into the weights where a custom loop or update trains them."""
+        """Register hooks on optimizers, and on the weights if the loop or the update is custom."""
         self.guard.snapshot()
         self.updates.attach()
         self._parameters = [weight for weight in self.supervisor.parameters() if weight.requires_grad]
         if not self.supervisor.accumulates:
             self._spent.attach(self._parameters)
-            self._unseen = UnseenChange(self._parameters)
+            self._untracked_change = UntrackedChange(self._parameters)
 
     def detach(self) -> None:
         """Undo :meth:`attach`."""
@@ -115,42 +115,42 @@ class Run(RunNames):
         self._spent.detach()
 
     def record_loss(self, result: Any) -> None:
-        """Look at what ``_forward`` returned: its loss counts if it is trained on.
+        """Record the return value of ``_forward``. Its loss counts if its gradient is computed.
 
         Raises:
-            ConfigurationError: If it is no loss.
+            ConfigurationError: If it is not a valid loss.
         """
-        kept, self.supervisor._kept = self.supervisor._kept, []
-        self.losses.record_loss(result, self.loader.share, self.supervisor.training, kept)
+        appended, self.supervisor._appended = self.supervisor._appended, []
+        self.losses.record_loss(result, self.loader.share, self.supervisor.training, appended)
 
     def mean_loss(self) -> float:
-        """Mean loss of the epoch so far; makes a GPU wait."""
+        """Mean loss of the epoch so far; synchronises a GPU."""
         return self.losses.mean()
 
     @property
     def planned_steps(self) -> int:
-        """Updates of all epochs of this call, if each of their batches leads to one."""
+        """Number of steps planned for this call, at one step per batch."""
         return self.epochs * self.loader.batches - self._begun_at
 
     def seconds_left(self) -> float:
-        """Time until the planned epochs are done, at the speed so far."""
+        """Estimated remaining time in seconds, at the average speed so far."""
         return (time.perf_counter() - self._begin) / max(1, self.steps) * max(0, self.planned_steps - self.steps)
 
     def emit(self, event: str) -> None:
-        """Invoke every callback.
+        """Invoke an event of every callback.
 
-        The checkpointer comes first after a step, so that an error in a callback cannot lose the step, and last after
-        every other event, so that what callbacks add to the history is stored.
+        After a step, the checkpointer is first, so that an error in a callback cannot lose the step. After other
+        events, it is last, so that entries that callbacks add to the history are stored.
         """
         first = event == "on_step_end"
         order = (self.checkpointer, *self.callbacks) if first else (*self.callbacks, self.checkpointer)
         call_all(order, event, self, self._begun_callbacks)
 
     def sync_processes(self, *optimizers: torch.optim.Optimizer) -> None:
-        """Among several processes: mean gradients and loss, and whether any of them is to stop; once an update.
+        """Average gradients and loss over processes, and share requests to stop; once per step.
 
         Args:
-            *optimizers: Whose gradients; without any, those of all that the run was begun with.
+            *optimizers: Optimizers of the gradients; default: all that ``_init_data_optimizer`` returned.
         """
         self._exchange.mean(optimizers or self.optimizers, self.losses, self.stop)
 
@@ -164,23 +164,23 @@ class Run(RunNames):
             self.discard_update()
 
     def overflowed(self) -> None:
-        """An update was left out because scaled gradients overflow, or because the loss is not finite at all.
+        """Handle a step that was skipped because scaled gradients overflow or the loss is not finite.
 
         Raises:
-            NonFiniteLoss: If that may not be skipped.
+            NonFiniteLoss: If the loss is not finite and the step must not be skipped.
         """
         self.guard.check_loss(self, self.losses.pending)
         self.discard_update()
 
     def discard_update(self) -> None:
-        """Forget what an update that is not made would have brought with it."""
+        """Discard the state of a skipped step."""
         self.guard.restore()
         self._exchange.begin()
-        self.losses.forget()
+        self.losses.discard()
         self.supervisor._skip_update()
 
     def stepped(self) -> None:
-        """Count an update that no optimizer of torch has made; see :meth:`Supervisor.stepped`."""
+        """Count an update made without a torch optimizer; see :meth:`Supervisor.stepped`."""
         refuse_update_by_hand()
         if self.updates.is_open:
             self._complete_update()
@@ -192,24 +192,24 @@ class Run(RunNames):
             self._complete_update()
 
     def weights_state(self) -> str:
-        """Which weights there are when an update is refused, in words."""
+        """Describe the state of the weights when a step is rejected."""
         if self._by_hand:
             return "The weights hold this update already."
         if self.updates.is_open:
-            return "Another optimizer has stepped on this batch already: the weights hold a part of this update."
-        if self._unseen is not None:
+            return "Another optimizer has already stepped on this batch, so the weights hold a part of this update."
+        if self._untracked_change is not None:
             return "This step was not made."
-        return "The parameters are those before this step, and the files are as they were."
+        return "The parameters are those before this step, and no file was changed."
 
     def _complete_update(self) -> None:
-        self._spent.add(self.updates.take())
+        self._spent.add(self.updates.close())
         self._spent.add([] if self._by_hand else self.updates.outside(self._parameters))
         self.steps += 1
         self._exchange.begin()
         before = self.train_state.samples
         self.epoch_ended = self.loader.commit() or self.epoch_ended
         self.clock.images += self.train_state.samples - before
-        self.losses.take()
+        self.losses.commit()
         if self._was_made:
             with torch.no_grad(), self.updates.paused():
                 self.supervisor._after_update()
@@ -218,8 +218,8 @@ class Run(RunNames):
                 self.guard.snapshot()
         self._was_made = False
         self._stepped = True
-        if self._unseen is not None:
-            self._unseen.forget()
+        if self._untracked_change is not None:
+            self._untracked_change.forget()
         current().heartbeat(self.train_state.step)
 
     def _complete_open_update(self) -> None:
@@ -227,24 +227,24 @@ class Run(RunNames):
             self._complete_update()
 
     def begin_read(self) -> None:
-        """A batch is about to be read: the update of the last one is complete."""
+        """Called before a batch is read: completes the step on the previous batch."""
         self.updates.leave_steps()
         self._complete_open_update()
         self.close_boundary()
 
     def begin_forward(self) -> None:
-        """``_forward`` is called: in a loop that does not read our loader, the last update is complete."""
-        self.supervisor._kept.clear()
+        """Called before ``_forward``: completes the last step in a loop that does not use our loader."""
+        self.supervisor._appended.clear()
         if self.loader.between_steps and not self.updates.is_open and not self.updates.within_step:
             self.close_boundary()
 
     def close_boundary(self) -> None:
-        """Between two steps everything is consistent: report the step, and stop if that is asked for.
+        """Report the last step, and stop if requested. State is consistent between two steps.
 
         Raises:
-            ConfigurationError: If the weights change and no step is seen.
+            ConfigurationError: If the weights changed without an optimizer step.
         """
-        self._check_unseen()
+        self._check_untracked_change()
         self._spent.drop()
         if self.steps == 0:
             self._followers.refresh()
@@ -253,31 +253,31 @@ class Run(RunNames):
             self.stop.handle()
 
     def finish(self) -> None:
-        """The loop is over."""
+        """Complete and report the last step, after the loop."""
         self._complete_open_update()
-        self._check_unseen(over=True)
+        self._check_untracked_change(over=True)
         self.report()
 
-    def _check_unseen(self, *, over: bool = False) -> None:
+    def _check_untracked_change(self, *, over: bool = False) -> None:
         touched = self.loader.in_batch or self.losses.trained
-        if self._unseen is not None and (touched or self.steps == 0):
-            self._unseen.check(expected=not (touched or over))
+        if self._untracked_change is not None and (touched or self.steps == 0):
+            self._untracked_change.check(expected=not (touched or over))
 
     @property
     def ends_epoch(self) -> bool:
-        """Whether the batch just read ends the epoch, trained or not."""
+        """Whether the current batch is the last of the epoch."""
         open_end = self.updates.is_open and self.loader.reaches_end
         return self.epoch_ended or self.loader.ends_untrained or open_end
 
     def report(self) -> None:
-        """Report the step, and the epoch if it is over."""
+        """Invoke callbacks for the last step, and for the epoch if it is complete."""
         if self._stepped:
             self._stepped = False
             self.emit("on_step_end")
             self._close_epoch()
 
     def close_pass(self) -> None:
-        """A pass may end with batches that were read but not trained; the epoch is over all the same."""
+        """End the epoch after a pass over the data, even if its last batches were not trained on."""
         if self.loader.pass_ended:
             self.loader.pass_ended = False
             self.epoch_ended = True

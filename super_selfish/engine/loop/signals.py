@@ -1,6 +1,6 @@
-"""Signals that ask a run to stop, obeyed between two steps, when everything is consistent.
+"""Signals that stop a run between two steps, when its state is consistent.
 
-A wait for images is between two steps too, and may last for ever where a network share is gone: a signal ends it.
+A signal also ends a wait for images, which may last indefinitely if a network share is unavailable.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from super_selfish.errors import ConfigurationError, Preempted
 logger = logging.getLogger("super_selfish")
 
 _JOB = re.compile(r"[0-9_]+")
-_SECONDS = 60  # that scontrol may take
-_PATIENCE = 15.0  # seconds that a wait which should not be left may go on; schedulers kill after 30
+_SCONTROL_TIMEOUT = 60  # seconds
+_GRACE_SECONDS = 15.0  # maximum wait for images after a signal; schedulers kill after 30 s
 
 
 class Stop:
-    """Within the block, SIGTERM, SIGUSR1 and the first Ctrl-C are noted instead of ending the process at once.
+    """Context manager that records SIGTERM, SIGUSR1 and the first Ctrl-C instead of ending the process immediately.
 
-    A second Ctrl-C raises KeyboardInterrupt where it finds the process. Handlers that were there before come back at
-    the end. Signals that are ignored stay ignored; outside the main thread none are caught.
+    A second Ctrl-C raises KeyboardInterrupt immediately. Previous handlers are restored at the end. Ignored signals
+    stay ignored. Outside the main thread, no signals are handled.
 
     Attributes:
-        received: The signal that came; None: none did.
-        at_once: Whether Ctrl-C came twice.
+        received: The received signal, or None.
+        at_once: Whether Ctrl-C was pressed twice.
     """
 
     def __init__(self) -> None:
@@ -62,17 +62,17 @@ class Stop:
 
     @contextlib.contextmanager
     def waiting(self, may_leave: bool, on_leaving: Callable[[], None]) -> Iterator[None]:
-        """A wait for images, which a signal ends.
+        """Context manager of a wait for images, which a signal interrupts.
 
         Args:
-            may_leave: Whether nothing is lost by that. Else the wait may go on for 15 s, in the hope that it ends.
-            on_leaving: Called where nothing is lost.
+            may_leave: Whether interrupting the wait loses no progress. If not, it is interrupted after 15 s.
+            on_leaving: Called on an interruption that loses no progress.
         """
         self._waits, self._may_leave = True, may_leave
         try:
             yield
         except Exception:
-            self.handle()  # the signal that ends this process may have ended those that read
+            self.handle()  # the signal may also have killed the data-loading workers
             raise
         except BaseException:
             if may_leave:
@@ -81,7 +81,7 @@ class Stop:
         finally:
             self._waits = False
 
-    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the protocol's
+    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - signature of signal handlers
         interrupts = number == signal.SIGINT
         if interrupts and self.received == signal.SIGINT:
             self.at_once = True
@@ -90,25 +90,25 @@ class Stop:
         if self.received is None or interrupts:
             self.received = signal.Signals(number)
         if interrupts:
-            os.write(2, b"\nStopping after this step; Ctrl-C again leaves at once, without saving.\n")
+            os.write(2, b"\nStopping after this step. Press Ctrl-C again to exit immediately, without saving.\n")
         if self._waits and (self._may_leave or reminded):
             self.handle()
         self._remind()
 
     def _remind(self) -> None:
-        """Have this process sent SIGTERM later, in case it waits then."""
+        """Send SIGTERM to this process after the grace period, in case it is still waiting."""
         if hasattr(signal, "pthread_kill") and signal.SIGTERM in self._before:
             main = threading.main_thread().ident
-            self._reminder = threading.Timer(_PATIENCE, signal.pthread_kill, (main, signal.SIGTERM))
+            self._reminder = threading.Timer(_GRACE_SECONDS, signal.pthread_kill, (main, signal.SIGTERM))
             self._reminder.daemon = True
             self._reminder.start()
 
     def handle(self) -> None:
-        """Leave if a signal came.
+        """Raise if a signal was received.
 
         Raises:
             KeyboardInterrupt: After Ctrl-C.
-            Preempted: After SIGTERM or SIGUSR1; it ends the process with exit status 143.
+            Preempted: After SIGTERM or SIGUSR1; exits the process with status 143 if not caught.
         """
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt
@@ -117,38 +117,38 @@ class Stop:
 
 
 def was_restarted() -> bool:
-    """Whether SLURM or torchrun started this job again."""
+    """Whether SLURM or torchrun restarted this job."""
     counts = (os.environ.get(name, "") for name in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"))
     return any(count.isdecimal() and int(count) > 0 for count in counts)
 
 
 def slurm_job() -> str:
-    """The number of the SLURM job that this process is of.
+    """Return the ID of the SLURM job of this process.
 
     Raises:
-        ConfigurationError: If it is of none.
+        ConfigurationError: If the process does not belong to a SLURM job.
     """
     job = os.environ.get("SLURM_JOB_ID", "")
     if not _JOB.fullmatch(job):
         raise ConfigurationError(
-            "`requeue=True` puts a SLURM job back into the queue, and this process is of none.",
-            expected="the number of the job in SLURM_JOB_ID",
+            "`requeue=True` requeues a SLURM job, but this process does not belong to one.",
+            expected="the job ID in SLURM_JOB_ID",
             received=f"SLURM_JOB_ID={job!r}",
         )
     return job
 
 
 def requeue() -> None:
-    """Ask SLURM to start this job again; what goes wrong is an error in the log."""
+    """Requeue the SLURM job of this process; a failure is logged as an error."""
     job = slurm_job()
     try:
         asked = subprocess.run(
-            ["scontrol", "requeue", job], capture_output=True, text=True, timeout=_SECONDS, check=False
+            ["scontrol", "requeue", job], capture_output=True, text=True, timeout=_SCONTROL_TIMEOUT, check=False
         )
-        said, failed = asked.stderr.strip(), asked.returncode != 0
+        reason, failed = asked.stderr.strip(), asked.returncode != 0
     except (OSError, subprocess.SubprocessError) as error:
-        said, failed = str(error), True
+        reason, failed = str(error), True
     if failed:
-        logger.error("The job %s could not be put back into the queue: %s", job, said)
+        logger.error("SLURM job %s could not be requeued: %s", job, reason)
     else:
-        logger.warning("The job %s is back in the queue.", job)
+        logger.warning("SLURM job %s was requeued.", job)

@@ -1,4 +1,4 @@
-"""Which steps of optimizers make up an update of the weights, whoever made the optimizers."""
+"""Detection of training steps, also with custom optimizers and loops."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from super_selfish.errors import ConfigurationError
 
 logger = logging.getLogger("super_selfish")
 
-_SHOWN = 4  # names of parameters
+_SHOWN = 4  # maximum number of logged parameter names
 
 
 class SpentGradients:
-    """Drops the gradients that a step has used before those of another backward pass are added to them."""
+    """Clears gradients that a step has used, before the next backward pass would add to them."""
 
     def __init__(self) -> None:
         self._spent: list[Tensor] = []
         self._handles: list[Any] = []
 
     def attach(self, parameters: Iterable[Tensor]) -> None:
-        """Look at each backward pass that reaches one of these parameters."""
+        """Register hooks that run in each backward pass through these parameters."""
         self._handles += [
             weight.register_hook(self._on_gradient)  # type: ignore[no-untyped-call]
             for weight in parameters
         ]
 
     def detach(self) -> None:
-        """Undo :meth:`attach`."""
+        """Remove the hooks."""
         while self._handles:
             self._handles.pop().remove()
 
     def add(self, parameters: Iterable[Tensor]) -> None:
-        """Parameters whose gradients a step has used."""
+        """Mark parameters whose gradients a step has used."""
         self._spent += parameters
 
     def drop(self) -> None:
-        """Drop their gradients."""
+        """Clear the gradients of marked parameters."""
         spent, self._spent = self._spent, []
         for weight in spent:
             weight.grad = None
@@ -56,22 +56,22 @@ class SpentGradients:
 
 
 class Updates:
-    """Sees each step of an optimizer over weights of a module, and joins those of several optimizers to one update.
+    """Observes the steps of all optimizers of a module, and groups those of several optimizers into one update.
 
-    An update is complete as soon as every parameter of the optimizers that are known was stepped. The run completes it
-    sooner where a batch is read or a parameter is stepped again.
+    An update is complete when every parameter of the known optimizers has been stepped. Reading another batch, or
+    stepping a parameter again, also completes it.
 
     Args:
-        module: Whose parameters count.
-        optimizers: Known from the beginning.
-        before_step: Called before each step, with the optimizer and the arguments of the step.
+        module: The module whose parameters are trained.
+        optimizers: Optimizers that are known from the beginning.
+        before_step: Called before each step, with the optimizer and the arguments of ``step()``.
         complete: Called when an update is complete.
-        is_idle: Whether nothing was read or trained on since the last update.
-        spent: Gets the parameters of each step.
+        is_idle: Returns whether no batch was read or trained on since the last update.
+        spent: Receives the parameters of each step.
 
     Attributes:
-        seen: Optimizers that have stepped and were not known.
-        is_open: Whether optimizers have stepped since the last update was complete.
+        seen: Optimizers that have stepped and were not passed to the constructor.
+        is_open: Whether an optimizer has stepped since the last complete update.
     """
 
     def __init__(
@@ -92,28 +92,28 @@ class Updates:
         self._stepped: dict[int, Tensor] = {}
         self._within: list[Optimizer] = []
         self._has_reported = False
-        self._outside: list[Tensor] | None = None  # until another optimizer is seen
-        self._foreign: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self._outside: list[Tensor] | None = None  # reset when another optimizer steps
+        self._ignored: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._handles: list[Any] = []
 
     def attach(self) -> None:
-        """Hook into all optimizers."""
+        """Register hooks on all optimizers."""
         self._handles.append(register_optimizer_step_pre_hook(self._before))
         self._handles.append(register_optimizer_step_post_hook(self._after))
 
     def detach(self) -> None:
-        """Undo :meth:`attach`."""
+        """Remove the hooks."""
         while self._handles:
             self._handles.pop().remove()
 
     @property
     def within_step(self) -> bool:
-        """Whether an optimizer is stepping right now: in a closure, for instance."""
+        """Whether ``step()`` of an optimizer is running, for example in its closure."""
         return bool(self._within)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Count no steps in the context: they belong to the update that is being completed."""
+        """Context manager: ignore steps, which belong to the update that is being completed."""
         self._is_paused = True
         try:
             yield
@@ -121,21 +121,21 @@ class Updates:
             self._is_paused = False
 
     def leave_steps(self) -> None:
-        """Forget steps that ended in an exception."""
+        """Discard steps that raised an exception."""
         self._within.clear()
 
-    def take(self) -> list[Tensor]:
-        """End an update; returns the parameters that it stepped."""
+    def close(self) -> list[Tensor]:
+        """End an update, and return the parameters that were stepped."""
         stepped = list(self._stepped.values())
         self._stepped.clear()
         self.is_open = False
         return stepped
 
     def outside(self, parameters: Iterable[Tensor]) -> list[Tensor]:
-        """Those parameters that no optimizer has, which is reported once if they have gradients.
+        """Return parameters that are in no optimizer; logs those with gradients once.
 
         Args:
-            parameters: All that need a gradient.
+            parameters: All parameters that require a gradient.
         """
         if self._outside is None:
             own = self._known_ids | {
@@ -152,18 +152,18 @@ class Updates:
         if names:
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
             shown = ", ".join(names[:_SHOWN]) + more
-            logger.warning("Parameters that are in no optimizer stay as they are: %s.", shown)
+            logger.warning("Parameters that are in no optimizer are not trained: %s.", shown)
 
     def _counts(self, optimizer: Optimizer) -> bool:
         """Whether an optimizer has parameters of the module."""
         if any(optimizer is each for each in (*self.known, *self.seen)):
             return True
-        if optimizer in self._foreign:
+        if optimizer in self._ignored:
             return False
         own = {id(weight) for weight in self.module.parameters()}
         if any(id(weight) in own for weight in parameters_of(optimizer)):
             return True
-        self._foreign.add(optimizer)
+        self._ignored.add(optimizer)
         return False
 
     def _before(self, optimizer: Optimizer, *given: Any) -> None:
@@ -180,7 +180,7 @@ class Updates:
             return
         self._within.pop()
         if self._within:
-            return  # a part of another optimizer's step
+            return  # called by the step of another optimizer
         stepped = {id(weight): weight for weight in parameters_of(optimizer)}
         self._spent.add(stepped.values())
         is_new = not self._known_ids.issuperset(stepped)
@@ -190,15 +190,15 @@ class Updates:
         if not any(optimizer is each for each in (*self.known, *self.seen)):
             self.seen.append(optimizer)
         if is_new and not self.is_open and self._is_idle():
-            return  # after the others of an update that is complete already
+            return  # belongs to the update that is already complete
         self._stepped |= stepped
         self.is_open = True
         if self._known_ids <= self._stepped.keys():
             self._complete()
 
 
-class UnseenChange:
-    """Notices weights that change though no optimizer steps.
+class UntrackedChange:
+    """Detects weights that change without an optimizer step.
 
     Args:
         parameters: The weights.
@@ -206,28 +206,28 @@ class UnseenChange:
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self.parameters = [weight for weight in parameters if not isinstance(weight, nn.UninitializedParameter)]
-        self._kept: list[Tensor] | None = None
+        self._previous: list[Tensor] | None = None
 
     def forget(self) -> None:
-        """A step was seen: from here, other weights are compared."""
-        self._kept = None
+        """Forget the compared weights, after a step was observed."""
+        self._previous = None
 
     def check(self, *, expected: bool) -> None:
-        """Compare the weights with those of the last call, if no step was seen since.
+        """Compare the weights with those at the last call, if no step was observed since.
 
         Args:
-            expected: Whether they may change: nothing was trained.
+            expected: Whether a change is allowed, because nothing was trained.
 
         Raises:
-            ConfigurationError: If they changed and may not.
+            ConfigurationError: If they changed and no change is allowed.
         """
-        if self._kept is None or expected:
-            self._kept = [weight.detach().clone() for weight in self.parameters]
+        if self._previous is None or expected:
+            self._previous = [weight.detach().clone() for weight in self.parameters]
             return
-        pairs = zip(self._kept, self.parameters, strict=True)
+        pairs = zip(self._previous, self.parameters, strict=True)
         if any(before.shape != now.shape or not torch.equal(before, now.detach()) for before, now in pairs):
             raise ConfigurationError(
-                "The weights change, but no step of an optimizer was seen: nothing would be counted or stored.",
+                "The weights changed without a step of an optimizer, so no step would be counted or stored.",
                 expected="step() of a torch.optim.Optimizer for each update of the weights",
                 received="an update by hand, or by other methods of the optimizer than step()",
                 fix="Call self.stepped() after each such update.",
@@ -235,7 +235,7 @@ class UnseenChange:
 
 
 def _stored_optimizers(module: nn.Module) -> list[Optimizer]:
-    """Optimizers that are attributes, or in a list, tuple or dictionary that is one."""
+    """Return optimizers among the attributes of a module, including lists, tuples and dictionaries of optimizers."""
     found: list[Any] = []
     for value in vars(module).values():
         inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
