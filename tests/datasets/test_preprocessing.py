@@ -186,10 +186,10 @@ class TestChannels:
         with pytest.raises(DataError, match="3 channels where 2"):
             fit(np.zeros((2, 40, 40, 3)), channels=2)
 
-    def test_alpha_is_told_once(self, folder, caplog):
+    def test_alpha_is_reported_once(self, folder, caplog):
         with caplog.at_level(logging.INFO, "super_selfish"):
             fit(folder("RGBA", "RGBA"))
-        assert caplog.text.count("alpha") == 1
+        assert caplog.text.count("alpha channel") == 1
 
 
 class TestValueRange:

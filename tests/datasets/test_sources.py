@@ -123,14 +123,14 @@ class TestFolder:
             open_source(folder, max_pixels=34).read(0)
         assert open_source(folder, max_pixels=35).header(0).width == 7
 
-    def test_alpha_is_told_once(self, tmp_path, caplog):
+    def test_alpha_is_reported_once(self, tmp_path, caplog):
         for name in "abc":
             save(tmp_path / "data" / f"{name}.png", mode="RGBA")
         source = open_source(tmp_path / "data")
         with caplog.at_level(logging.INFO, "super_selfish"):
             assert [source.header(index).channels for index in range(3)] == [3, 3, 3]
             source.read(0)
-        assert caplog.text.count("alpha") == 1
+        assert caplog.text.count("alpha channel") == 1
 
     def test_out_of_range(self, folder):
         for index in (-1, 4):
