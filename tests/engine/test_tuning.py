@@ -192,7 +192,7 @@ def test_recipes_that_do_not_exist() -> None:
 
 
 def test_a_target_that_is_too_slow_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "_told", set())
+    monkeypatch.setattr(tuning, "_logged_hints", set())
     supervisor = BYOLSupervisor(IMAGES, backbone=small(), embedding_size=8, hidden_size=8)
     with caplog.at_level(logging.WARNING):
         supervisor.supervise(recipe="auto", epochs=1, **QUIET)
@@ -208,7 +208,7 @@ def test_what_the_defaults_lose_is_said_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(RotateNetSupervisor, "auto_gain", 4.2)
-    monkeypatch.setattr(tuning, "_told", set())
+    monkeypatch.setattr(tuning, "_logged_hints", set())
     for _ in range(2):
         rotate().supervise(epochs=1, batch_size=4)
     rotate().supervise(epochs=1, batch_size=4, recipe="auto")

@@ -199,7 +199,7 @@ def test_the_schedule_follows_epochs_whose_last_step_is_skipped(bad: Any, moved:
 def test_a_run_in_float16_resumes_with_its_scale(tmp_path: Any) -> None:
     def run(epochs: int, resume: bool) -> Supervisor:
         torch.manual_seed(0)
-        supervisor = InstanceDiscriminationSupervisor(IMAGES, backbone=SmallResNet(width=4), n=8)
+        supervisor = InstanceDiscriminationSupervisor(IMAGES, backbone=SmallResNet(width=4), n=8, centred=False)
         settings = quiet(tmp_path) | {"epochs": epochs, "name": tmp_path / name, "batch_size": 4}
         return supervisor.supervise(precision="16", resume=resume, **settings)
 
