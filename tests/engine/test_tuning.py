@@ -213,7 +213,7 @@ def test_what_the_defaults_lose_is_said_once(
         rotate().supervise(epochs=1, batch_size=4)
     rotate().supervise(epochs=1, batch_size=4, recipe="auto")
     told = capsys.readouterr().err
-    assert told.count("4.2 points") == 1
+    assert told.count("by 4.2") == 1
     assert told.count('recipe="auto": AdamW') == 1
 
 
