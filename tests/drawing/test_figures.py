@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from super_selfish import files
 from super_selfish.errors import CheckpointError, ConfigurationError, DataError
 from super_selfish.reports import (
     displayable,
@@ -124,7 +125,7 @@ def test_save_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(CheckpointError):
         save(figure, path)
     assert path.read_bytes() == before
-    assert [file.name for file in path.parent.iterdir()] == ["figure.png"]
+    assert {file.name for file in path.parent.iterdir()} - {files.PICTURES} == {"figure.png"}
 
 
 def test_pyplot_is_not_imported(run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:

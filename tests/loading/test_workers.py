@@ -133,7 +133,9 @@ class Unsendable:
         raise self.error("unable to allocate shared memory")
 
 
-@pytest.mark.parametrize(("error", "word"), [(RuntimeError, "--shm-size"), (OSError, "--shm-size"), (TypeError, "module")])
+@pytest.mark.parametrize(
+    ("error", "word"), [(RuntimeError, "--shm-size"), (OSError, "--shm-size"), (TypeError, "module")]
+)
 @pytest.mark.parametrize("order", [0, 9])
 def test_batches_that_cannot_be_sent_are_read_here(
     order: int, error: type[Exception], word: str, caplog: pytest.LogCaptureFixture
