@@ -212,7 +212,8 @@ def check_arguments(rules: Mapping[str, Rule], values: Mapping[str, object]) -> 
     """
     for name, rule in rules.items():
         value = values[name]
-        check_argument(rule.is_valid(value), name, value, rule.expected, did_you_mean(value, rule.words) or rule.fix)
+        if not rule.is_valid(value):
+            check_argument(False, name, value, rule.expected, did_you_mean(value, rule.words) or rule.fix)
 
 
 def validate_arguments(rules: Mapping[str, Rule]) -> Callable[[Function], Function]:
