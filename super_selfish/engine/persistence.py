@@ -29,7 +29,6 @@ from super_selfish.version import __version__
 
 logger = logging.getLogger("super_selfish")
 
-_RENAMED = {"context_net": {"fill": "block_fill"}}  # constructor arguments in older files: old to new name
 _MODEL = "model."
 AnySupervisor = TypeVar("AnySupervisor", bound=SupervisorBase)
 
@@ -228,7 +227,7 @@ class Persistence:
 def stored_arguments(algorithm: SupervisorBase | type[SupervisorBase], manifest: Mapping[str, Any]) -> Any:
     """Return the constructor arguments of a manifest by their present names, with former defaults for missing ones."""
     arguments = manifest.get("arguments")
-    renamed = _RENAMED.get(str(manifest.get("supervisor")), {})
+    renamed = algorithm.renamed_arguments
     if not isinstance(arguments, dict):
         return arguments
     if not set(renamed.values()) & set(arguments):

@@ -26,7 +26,7 @@ from super_selfish.pretext.preview import CaptionedImage, Preview
 logger = logging.getLogger("super_selfish")
 
 RULES = {
-    **{{"fill": "block_fill"}.get(name, name): rule for name, rule in CONTEXT_RULES.items()},
+    **{"block_fill" if name == "fill" else name: rule for name, rule in CONTEXT_RULES.items()},
     "adversarial": SWITCH,
     "adv_weight": PROBABILITY,
 }
@@ -76,6 +76,7 @@ class ContextNetSupervisor(GanSupervisor):
         Pathak, Krähenbühl, Donahue, Darrell and Efros, "Context Encoders: Feature Learning by Inpainting", 2016.
     """
 
+    renamed_arguments: ClassVar[Mapping[str, str]] = {"fill": "block_fill"}  # of 0.1.0
     aliases = ("context_encoder", "inpainting")
     relative_cost = 3.6
     paper = Paper(

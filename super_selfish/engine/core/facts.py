@@ -88,6 +88,9 @@ class Facts(Placed):
     former_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     """Values that stand for constructor arguments missing in older weights files, by argument name."""
 
+    renamed_arguments: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Present names of constructor arguments that older weights files have under another name, by the old name."""
+
     aliases: ClassVar[tuple[str, ...]] = ()
     """Other names of the algorithm on the command line."""
 
