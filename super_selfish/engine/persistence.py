@@ -8,7 +8,7 @@ import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +30,6 @@ from super_selfish.version import __version__
 logger = logging.getLogger("super_selfish")
 
 _MODEL = "model."
-AnySupervisor = TypeVar("AnySupervisor", bound=SupervisorBase)
 
 
 class Persistence:
