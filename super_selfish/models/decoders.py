@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from super_selfish.errors import check_choice
 from super_selfish.models.heads import check_layers
 
 HIDDEN = (256, 256, 128, 64)
@@ -51,8 +51,51 @@ def resized_to(images: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False)
 
 
+class ImageSigmoid(nn.Module):
+    """Sigmoid, scaled to the values of images in [0, 1] after their normalisation.
+
+    Args:
+        mean: Mean of each channel that was subtracted from the images. None: images are not normalised.
+        std: Standard deviation of each channel by which they were divided.
+
+    Examples:
+        >>> ImageSigmoid(mean=[0.5], std=[0.25])(torch.tensor([-100.0, 0.0, 100.0]).reshape(1, 1, 1, 3)).flatten()
+        tensor([-2.,  0.,  2.])
+    """
+
+    low: Tensor
+    span: Tensor
+
+    def __init__(self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> None:
+        super().__init__()
+        centre, width = (torch.tensor(given or (default,)) for given, default in ((mean, 0.0), (std, 1.0)))
+        self.register_buffer("low", (-centre / width)[:, None, None], persistent=False)
+        self.register_buffer("span", (1 / width)[:, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map values (batch, channels, height, width) to the range of each channel."""
+        return self.low + self.span * torch.sigmoid(x)
+
+
+def image_activation(
+    name: str | None, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> ImageSigmoid | None:
+    """Return the ``output_activation`` of a decoder of images, by name.
+
+    Args:
+        name: ``"sigmoid"`` or None.
+        mean: Mean per channel of the normalisation, or None.
+        std: Standard deviation per channel of the normalisation, or None.
+
+    Raises:
+        ConfigurationError: If the name is unknown.
+    """
+    check_choice("output_activation", name, ("sigmoid", None))
+    return None if name is None else ImageSigmoid(mean, std)
+
+
 class Upsampling(nn.Module):
-    """A decoder of transposed convolutions, each of which doubles the resolution. The last one has no activation.
+    """A decoder of transposed convolutions, each of which doubles the resolution.
 
     Args:
         layers: Numbers of channels from the feature map to the image.
@@ -63,6 +106,7 @@ class Upsampling(nn.Module):
         batchnorm: Apply batch norm after each layer except the last.
         input_resolution: Height and width to which flat features are reshaped. None: 1×1.
         out_resolution: Height and width to which the output is resized. None: no resizing.
+        output_activation: Module that follows the last layer. None: no activation.
 
     Raises:
         ConfigurationError: If ``layers`` has fewer than two entries.
@@ -82,11 +126,14 @@ class Upsampling(nn.Module):
         batchnorm: bool = True,
         input_resolution: tuple[int, int] | None = None,
         out_resolution: tuple[int, int] | None = (225, 225),
+        *,
+        output_activation: nn.Module | None = None,
     ) -> None:
         super().__init__()
         check_layers(layers)
         self.input_resolution = input_resolution
         self.out_resolution = out_resolution
+        self.output_activation = nn.Identity() if output_activation is None else output_activation
         self.layers = nn.Sequential()
         for inputs, outputs in itertools.pairwise(layers[:-1]):
             self.layers.append(
@@ -106,7 +153,7 @@ class Upsampling(nn.Module):
         """
         if x.ndim == 2:
             x = x.reshape(len(x), -1, *(self.input_resolution or (1, 1)))
-        image = cast(Tensor, self.layers(x.contiguous(memory_format=torch.channels_last)))
+        image: Tensor = self.output_activation(self.layers(x.contiguous(memory_format=torch.channels_last)))
         resolution = self.out_resolution if size is None else size
         return image if resolution is None else resized_to(image, resolution)
 

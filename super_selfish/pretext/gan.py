@@ -10,7 +10,9 @@ import torch
 
 from super_selfish.errors import ConfigurationError, Rule, is_count, validate_arguments
 from super_selfish.pretext.base import PretextDataset, Sample
+from super_selfish.pretext.rotation import checked_crop, checked_flip
 from super_selfish.seeding import KeyedGenerator, global_seed
+from super_selfish.transforms.operations import crop_and_flip
 
 BIDIRECTIONAL_RULES = {
     "shape": Rule(
@@ -32,6 +34,9 @@ class BiDataset(PretextDataset):
         shape: Shape of a code: (channels, height, width).
         rand_gen: Function that draws a random code, called as ``rand_gen(*shape)`` like ``np.random.rand``. Global
             random generators are seeded before each call. None: uniform in [-1, 1).
+        crop: Smallest and largest area of a random crop relative to the image; it is resized to the image size. None:
+            no crop.
+        flip: Probability of a horizontal flip, in [0, 1].
 
     Raises:
         ConfigurationError: If an argument is out of range, or ``rand_gen`` returns another shape.
@@ -44,9 +49,16 @@ class BiDataset(PretextDataset):
 
     @validate_arguments(BIDIRECTIONAL_RULES)
     def __init__(
-        self, dataset: object, shape: tuple[int, int, int] = (32, 7, 7), rand_gen: Callable[..., Any] | None = None
+        self,
+        dataset: object,
+        shape: tuple[int, int, int] = (32, 7, 7),
+        rand_gen: Callable[..., Any] | None = None,
+        *,
+        crop: tuple[float, float] | None = None,
+        flip: float = 0.0,
     ) -> None:
         super().__init__(dataset)
+        self.crop, self.flip = checked_crop(crop), checked_flip(flip)
         self.shape = tuple(shape)
         self.rand_gen = rand_gen
 
@@ -57,7 +69,8 @@ class BiDataset(PretextDataset):
 
     def sample(self, index: int, generator: KeyedGenerator) -> Sample:
         """The code and the image."""
-        return self._code(generator), self.images.read(index)
+        code = self._code(generator)
+        return code, crop_and_flip(self.images.read(index), generator, self.crop, self.flip)
 
     def _code(self, generator: KeyedGenerator) -> torch.Tensor:
         if self.rand_gen is None:

@@ -14,7 +14,9 @@ from super_selfish.datasets.memory_sources import evenly_spaced
 from super_selfish.errors import COUNT, DataError, Rule, UnreadableImage, check_argument, is_number, validate_arguments
 from super_selfish.images import functional
 from super_selfish.pretext.base import PretextDataset, Sample
+from super_selfish.pretext.rotation import checked_crop, checked_flip
 from super_selfish.seeding import KeyedGenerator
+from super_selfish.transforms.operations import crop_and_flip
 
 _MAX_LOG_RATIO = math.log(3.3)  # log of the largest aspect ratio of a block
 _MEAN_COLOUR_IMAGES = 64  # number of images for the mean colour
@@ -53,6 +55,9 @@ class ContextDataset(PretextDataset):
             3.3.
         fill: Value of erased pixels in [0, 1], or one value per channel. None: the mean colour of the data set,
             estimated from at most 64 images.
+        crop: Smallest and largest area of a random crop relative to the image; it is resized to the image size. None:
+            no crop.
+        flip: Probability of a horizontal flip, in [0, 1].
 
     Raises:
         ConfigurationError: If an argument is out of range.
@@ -75,8 +80,11 @@ class ContextDataset(PretextDataset):
         scale_range: tuple[float, float] = (0.05, 0.1),
         *,
         fill: float | Sequence[float] | None = None,
+        crop: tuple[float, float] | None = None,
+        flip: float = 0.0,
     ) -> None:
         super().__init__(dataset)
+        self.crop, self.flip = checked_crop(crop), checked_flip(flip)
         self.p = p
         self.n_blocks = n_blocks
         self.scale_range = scale_range
@@ -99,7 +107,7 @@ class ContextDataset(PretextDataset):
 
     def sample(self, index: int, generator: KeyedGenerator) -> Sample:
         """The corrupted image, the clean image and the mask of erased pixels."""
-        clean = self.images.read(index)
+        clean = np.ascontiguousarray(crop_and_flip(self.images.read(index), generator, self.crop, self.flip))
         colour = self._colour * functional.peak(clean)
         mask, corrupted = np.zeros(clean.shape[:2], np.bool_), clean.copy()
         for block in self._blocks(generator, *clean.shape[:2]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,12 @@ from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.errors import ConfigurationError, Rule, is_number, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches
 from super_selfish.models import Classification, EfficientFeatures, LatentNet, PairDiscriminator, ReshapeChannels
-from super_selfish.models.decoders import Upsampling, decoder_layers, resized_to
+from super_selfish.models.decoders import Upsampling, decoder_layers, image_activation, resized_to
 from super_selfish.models.efficient import NormType
 from super_selfish.models.shapes import check_decoded, feature_shape
 from super_selfish.pretext.gan import BIDIRECTIONAL_RULES, BiDataset
 from super_selfish.pretext.preview import CaptionedImage, Preview
+from super_selfish.pretext.rotation import checked_crop, checked_flip
 
 RULES = {
     **BIDIRECTIONAL_RULES,
@@ -59,6 +60,11 @@ class BiGanSupervisor(GanSupervisor):
         rec_weight: Weight of the reconstruction loss; 0 in the paper.
         d_lr: Learning rate of the discriminator. None: the learning rate of the other networks.
         d_steps: Number of discriminator updates per generator update.
+        output_activation: Activation of the generator: ``"sigmoid"``, scaled to the range of the normalised images, or
+            None. A user-supplied ``predictor`` has its own.
+        crop: Smallest and largest area of a random crop relative to the image; it is resized to the image size. None:
+            no crop.
+        flip: Probability of a horizontal flip, in [0, 1].
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
@@ -75,6 +81,7 @@ class BiGanSupervisor(GanSupervisor):
         Donahue, Krähenbühl and Darrell, "Adversarial Feature Learning", 2016.
     """
 
+    former_defaults: ClassVar[Mapping[str, Any]] = {"output_activation": None, "crop": None, "flip": 0.0}
     aliases = ("bigan",)
     relative_cost = 5.1
     paper = Paper(
@@ -110,15 +117,20 @@ class BiGanSupervisor(GanSupervisor):
         rec_weight: float = 0.0,
         d_lr: float | None = None,
         d_steps: int = 1,
+        output_activation: Literal["sigmoid"] | None = "sigmoid",
+        crop: tuple[float, float] | None = (0.3, 1.0),
+        flip: float = 0.5,
         **images: Unpack[ImageOptions],
     ) -> None:
         networks = {"backbone": backbone, "predictor": predictor, "discriminator": discriminator}
         setup = Setup.of(dataset, images, **networks, loss=loss, fake_loss=fake_loss, rand_gen=rand_gen)
-        model, code = encoder_and_generator(setup, shape)
+        activation = image_activation(output_activation, setup.preprocessing.mean, setup.preprocessing.std)
+        model, code = encoder_and_generator(setup, shape, activation)
+        crop, flip = checked_crop(crop), checked_flip(flip)
         super().__init__(
             model,
             pair_discriminator(setup, code),
-            setup.dataset(lambda opened: BiDataset(opened, code, rand_gen)),
+            setup.dataset(lambda opened: BiDataset(opened, code, rand_gen, crop=crop, flip=flip)),
             setup.criterion(nn.BCEWithLogitsLoss),
             fake_loss,
             d_lr=d_lr,
@@ -127,6 +139,9 @@ class BiGanSupervisor(GanSupervisor):
         )
         self.shape = shape
         self.rec_weight = rec_weight
+        self.output_activation = output_activation
+        self.crop = crop
+        self.flip = flip
 
     def _forward(self, data: Sequence[Tensor]) -> Tensor:
         drawn, images = data  # z (batch, *shape) and x (batch, C, H, W)
@@ -171,7 +186,9 @@ class BiGanSupervisor(GanSupervisor):
         return Preview("Which image belongs to which code?", note, rows)
 
 
-def encoder_and_generator(setup: Setup, shape: Shape | None) -> tuple[LatentNet, Shape]:
+def encoder_and_generator(
+    setup: Setup, shape: Shape | None, output_activation: nn.Module | None
+) -> tuple[LatentNet, Shape]:
     """Build the encoder and the generator, and return them with the shape of a code."""
     preprocessing = setup.preprocessing
     channels = CODE_CHANNELS if shape is None else shape[0]
@@ -191,7 +208,7 @@ def encoder_and_generator(setup: Setup, shape: Shape | None) -> tuple[LatentNet,
     if predictor is None:
         sizes = (grid[0], grid[1]), preprocessing.resolution
         layers = decoder_layers(*sizes, channels, preprocessing.channels, (128, 256, 128, 64))
-        predictor = Upsampling(layers, out_resolution=None)
+        predictor = Upsampling(layers, out_resolution=None, output_activation=output_activation)
     net = LatentNet(backbone, predictor, latent)
     check_decoded(net.predictor, code, preprocessing.channels)
     return net, (channels, grid[0], grid[1])

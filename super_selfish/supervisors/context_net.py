@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,11 @@ from super_selfish.errors import PROBABILITY, SWITCH, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, reconstruction_score
 from super_selfish.losses import masked_mse
 from super_selfish.models import ChannelwiseFC, Classification, CombinedNet
-from super_selfish.models.decoders import resized_to
+from super_selfish.models.decoders import image_activation, resized_to
 from super_selfish.models.shapes import feature_shape
 from super_selfish.pretext.inpainting import CONTEXT_RULES, ContextDataset
 from super_selfish.pretext.preview import CaptionedImage, Preview
+from super_selfish.pretext.rotation import checked_crop, checked_flip
 
 logger = logging.getLogger("super_selfish")
 
@@ -60,6 +61,11 @@ class ContextNetSupervisor(GanSupervisor):
         adv_weight: Weight λ of the adversarial loss, in [0, 1]; the reconstruction loss has weight 1 - λ.
         d_lr: Learning rate of the discriminator. None: the learning rate of the other networks.
         d_steps: Number of discriminator updates per generator update.
+        output_activation: Activation of the decoder: ``"sigmoid"``, scaled to the range of the normalised images, or
+            None. A user-supplied ``predictor`` has its own.
+        crop: Smallest and largest area of a random crop relative to the image; it is resized to the image size. None:
+            no crop.
+        flip: Probability of a horizontal flip, in [0, 1].
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
     Raises:
@@ -77,6 +83,7 @@ class ContextNetSupervisor(GanSupervisor):
     """
 
     renamed_arguments: ClassVar[Mapping[str, str]] = {"fill": "block_fill"}  # of 0.1.0
+    former_defaults: ClassVar[Mapping[str, Any]] = {"output_activation": None, "crop": None, "flip": 0.0}
     aliases = ("context_encoder", "inpainting")
     relative_cost = 3.6
     paper = Paper(
@@ -114,16 +121,22 @@ class ContextNetSupervisor(GanSupervisor):
         adv_weight: float = 0.001,
         d_lr: float | None = None,
         d_steps: int = 1,
+        output_activation: Literal["sigmoid"] | None = "sigmoid",
+        crop: tuple[float, float] | None = (0.3, 1.0),
+        flip: float = 0.5,
         **images: Unpack[ImageOptions],
     ) -> None:
         if images.get("fill") is not None and block_fill is None:
             logger.warning("`fill` is the value of missing pixels; the fill of erased blocks is `block_fill`.")
         networks = {"backbone": backbone, "predictor": predictor, "discriminator": discriminator}
         setup = Setup.of(dataset, images, **networks, loss=loss, fake_loss=fake_loss)
+        erasing = (p, n_blocks, scale_range)
+        crop, flip = checked_crop(crop), checked_flip(flip)
+        activation = image_activation(output_activation, setup.preprocessing.mean, setup.preprocessing.std)
         super().__init__(
-            setup.autoencoder(setup.preprocessing.channels, channelwise),
+            setup.autoencoder(setup.preprocessing.channels, channelwise, activation),
             build_discriminator(setup) if adversarial else None,
-            setup.dataset(lambda opened: ContextDataset(opened, p, n_blocks, scale_range, fill=block_fill)),
+            setup.dataset(lambda opened: ContextDataset(opened, *erasing, fill=block_fill, crop=crop, flip=flip)),
             setup.criterion(nn.MSELoss),
             fake_loss,
             d_lr=d_lr,
@@ -136,6 +149,9 @@ class ContextNetSupervisor(GanSupervisor):
         self.block_fill = block_fill
         self.adversarial = adversarial
         self.adv_weight = adv_weight
+        self.output_activation = output_activation
+        self.crop = crop
+        self.flip = flip
 
     def _forward(self, data: Sequence[Tensor]) -> Tensor:
         corrupted, clean, mask = data  # (batch, C, H, W) twice, and (batch, 1, H, W) of bool

@@ -69,7 +69,7 @@ class SplitBrainNetSupervisor(Supervisor):
         target_size: Size of the class maps in px, at most the image size: side of a square, or (height, width). None:
             an eighth of the image size, but at least 16.
         crop: Smallest and largest area of a random crop relative to the image; it is resized to the image size. None:
-            no crop. ``crop=(0.3, 1.0)`` and ``flip=0.5`` prevent a few thousand images from being memorised.
+            no crop. Without crops, a few thousand images are memorised.
         flip: Probability of a horizontal flip, in [0, 1].
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 
@@ -88,6 +88,7 @@ class SplitBrainNetSupervisor(Supervisor):
         Zhang, Isola and Efros, "Split-Brain Autoencoders: Unsupervised Learning by Cross-Channel Prediction", 2016.
     """
 
+    former_defaults: ClassVar[Mapping[str, Any]] = {"crop": None, "flip": 0.0}
     aliases = ("split_brain", "split_brain_autoencoder")
     relative_cost = 2.2
     paper = Paper(
@@ -120,8 +121,8 @@ class SplitBrainNetSupervisor(Supervisor):
         loss: Callable[..., Tensor] | None = None,
         *,
         target_size: TargetSize = None,
-        crop: tuple[float, float] | None = None,
-        flip: float = 0.0,
+        crop: tuple[float, float] | None = (0.3, 1.0),
+        flip: float = 0.5,
         **images: Unpack[ImageOptions],
     ) -> None:
         setup = Setup.of(dataset, images, backbone=backbone, predictor=predictor, loss=loss)

@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from super_selfish.images import functional
 from super_selfish.images.functional import Image
+from super_selfish.images.rectangles import random_rectangle
+from super_selfish.seeding import KeyedGenerator
 
 _SMOOTHING = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / np.float32(13)
 _LEVELS = np.arange(256, dtype=np.int32)
@@ -212,3 +214,21 @@ def erase(image: Image, top: int, left: int, height: int, width: int, value: flo
     erased = image.copy()
     erased[top : top + height, left : left + width] = value
     return erased
+
+
+def crop_and_flip(image: Image, generator: KeyedGenerator, scale: tuple[float, float] | None, flip: float) -> Image:
+    """Return a random crop of an image at the size of the image, flipped at random.
+
+    Args:
+        image: H×W×C.
+        generator: Random generator.
+        scale: Smallest and largest area of the crop, as a fraction of the area of the image. Its aspect ratio is that
+            of the image times a factor from 3/4 to 4/3, sampled log-uniformly. None: no crop.
+        flip: Probability of a horizontal flip.
+    """
+    if scale is not None:
+        height, width = image.shape[:2]
+        ratio = (width / height * 3 / 4, width / height * 4 / 3)
+        top, left, down, across = random_rectangle(generator, height, width, scale, ratio)
+        image = functional.resample(image[top : top + down, left : left + across], (height, width))
+    return functional.flip(image) if flip and generator.chance(flip) else image

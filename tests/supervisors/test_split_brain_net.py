@@ -229,7 +229,7 @@ def test_sizes_and_steps_are_stored() -> None:
 
 
 def test_the_preview() -> None:
-    supervisor = make(pictures(4))
+    supervisor = make(pictures(4), crop=None, flip=0.0)
     before = supervisor._preview(batch(supervisor))
     assert [panel.caption for panel in before.rows[0]] == ["image", "lightness L", "colours a, b"]
     assert len(before.rows) == 3

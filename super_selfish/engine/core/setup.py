@@ -253,7 +253,10 @@ class Setup:
         return twin if self.weights is None else self.weights.into(twin)
 
     def autoencoder(
-        self, outputs: int, bottleneck: Callable[[Shape], tuple[nn.Module, Shape]] | None = None
+        self,
+        outputs: int,
+        bottleneck: Callable[[Shape], tuple[nn.Module, Shape]] | None = None,
+        output_activation: nn.Module | None = None,
     ) -> CombinedNet:
         """Return the backbone followed by a decoder, whose output has about the size of the images.
 
@@ -261,6 +264,7 @@ class Setup:
             outputs: Number of output channels of the decoder.
             bottleneck: Takes the shape of the feature map; returns the module between backbone and decoder, and its
                 output shape.
+            output_activation: Last module of the decoder. None: no activation.
 
         Raises:
             ConfigurationError: If the networks do not match the images or each other.
@@ -271,7 +275,7 @@ class Setup:
         if predictor is None:
             between, shape = (None, shape) if bottleneck is None else bottleneck(shape)
             layers = decoder_layers(shape[1:], self.preprocessing.resolution, shape[0], outputs)
-            decoder: nn.Module = Upsampling(layers, out_resolution=None)
+            decoder: nn.Module = Upsampling(layers, out_resolution=None, output_activation=output_activation)
             return CombinedNet(backbone, decoder if between is None else nn.Sequential(between, decoder), of_map=True)
         net = CombinedNet(backbone, predictor, of_map=True)
         check_decoded(net.predictor, shape, outputs)
