@@ -19,7 +19,7 @@ from super_selfish.engine.optim.optimizers import OptimizerFactory, flat, make_o
 from super_selfish.engine.optim.schedules import SchedulerFactory, constant_lr
 from super_selfish.engine.trained import Trained
 from super_selfish.engine.trainer import Trainer
-from super_selfish.engine.tuning import split_groups
+from super_selfish.engine.tuning import chosen_lr, split_groups
 from super_selfish.errors import ConfigurationError, validate_keywords
 from super_selfish.loading.collate import Collate
 from super_selfish.loading.loader import TrainLoader
@@ -57,7 +57,7 @@ class Supervisor(Trained):
     @records_explicit_arguments
     def supervise(
         self,
-        lr: float = 1e-3,
+        lr: float | None = None,
         optimizer: OptimizerFactory = torch.optim.Adam,
         epochs: int = 10,
         batch_size: int = 32,
@@ -98,7 +98,7 @@ class Supervisor(Trained):
         After twenty steps, the predicted time and memory are printed (:attr:`forecast`).
 
         Args:
-            lr: Learning rate.
+            lr: Learning rate. None: 1e-3, or 1e-4 for backbones with layer norm in place of batch norm.
             optimizer: Optimizer factory, called as ``optimizer(parameters, lr=lr)``.
             epochs: Number of epochs, at least 0.
             batch_size: Batch size (images per step). The last incomplete batch of an epoch is dropped.
@@ -163,9 +163,9 @@ class Supervisor(Trained):
             OutOfMemory: If a step does not fit in memory; the message names settings that need less.
             ProcessLost: If another process of a distributed training has exited.
         """
-        schedule = constant_lr if lr_scheduler is None else lr_scheduler
+        schedule, rate = constant_lr if lr_scheduler is None else lr_scheduler, chosen_lr(self, lr)
         settings = Settings(
-            *(lr, optimizer, epochs, batch_size, shuffle, num_workers, name, pretrained, schedule, seed, precision),
+            *(rate, optimizer, epochs, batch_size, shuffle, num_workers, name, pretrained, schedule, seed, precision),
             *(accumulate, clip_grad, recipe, polyak, scheduler_interval, callbacks, evaluate, watch, on_error),
             *(on_nonfinite, nonfinite_limit, worker_timeout, resume, checkpoint_every, keep, allow_dataset_change),
             *(requeue, compile, sync_bn, verbose, self.explicit_arguments),

@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 import torch
+from torch import nn
 
 from super_selfish.engine.callbacks.progress import print_line
 from super_selfish.engine.core.base import SupervisorBase
@@ -18,6 +19,21 @@ from super_selfish.errors import ConfigurationError
 logger = logging.getLogger("super_selfish")
 
 DEFAULT_LR, DEFAULT_OPTIMIZER = 1e-3, torch.optim.Adam
+LAYER_NORM_LR = 1e-4
+"""Default learning rate of backbones with layer norm. At 1e-3, Adam makes the features of all images nearly equal
+within twenty steps: mean cosine similarity .64 → .997 (default network of Jigsaw and Instance Discrimination)."""
+
+
+def chosen_lr(supervisor: SupervisorBase, lr: float | None) -> float:
+    """Return a learning rate, or the default for the backbone if it is None."""
+    if lr is not None:
+        return lr
+    layers = list(supervisor.model.backbone.modules())
+    has_layer_norm = any(isinstance(layer, nn.LayerNorm | nn.GroupNorm) for layer in layers)
+    has_batch_norm = any(
+        isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm) for layer in layers
+    )
+    return LAYER_NORM_LR if has_layer_norm and not has_batch_norm else DEFAULT_LR
 
 
 def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = False) -> Settings:
@@ -122,12 +138,12 @@ def log_recipe_hint(supervisor: SupervisorBase, settings: Settings) -> None:
     """Log once per process how much a recipe gains, if all settings are defaults."""
     lost = supervisor.auto_gain
     plain = settings.optimizer is DEFAULT_OPTIMIZER and settings.lr_scheduler is constant_lr
-    if lost is None or not plain or settings.lr != DEFAULT_LR or not settings.verbose:
+    if lost is None or not plain or "lr" in settings.explicit or not settings.verbose:
         return
     if not first_time("lost", supervisor):
         return
     print_line(
-        f'Training with Adam at a constant rate of {DEFAULT_LR:g}. On small images, recipe="auto" improved the '
+        f'Training with Adam at a constant rate of {settings.lr:g}. On small images, recipe="auto" improved the '
         f"accuracy of a linear probe by {lost:.1f} percentage points at the same number of epochs (docs/learning.md)."
     )
 

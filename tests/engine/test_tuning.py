@@ -20,6 +20,7 @@ from super_selfish.engine import tuning
 from super_selfish.engine.optim.lars import LARS
 from super_selfish.engine.optim.recipes import Recipe
 from super_selfish.engine.optim.schedules import Schedule
+from super_selfish.engine.tuning import chosen_lr
 from super_selfish.errors import CheckpointError, CheckpointMismatch, ConfigurationError
 from super_selfish.models import CombinedNet, SmallResNet
 from super_selfish.supervisors import (
@@ -334,3 +335,49 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
         rotate(weights=tmp_path / "broken.pt")
     with pytest.raises(ConfigurationError, match="no tensors"):
         rotate(weights={"a": 1})
+
+
+WITH_LAYER_NORM = {
+    "jigsaw_net",
+    "instance_discrimination",
+    "momentum_contrast",
+    "contrastive_multiview_coding",
+    "pirl",
+    "contrastive_predictive_coding",
+}
+
+
+def norms(*layers: nn.Module) -> nn.Module:
+    """A backbone with certain norms."""
+    return nn.Sequential(nn.Conv2d(3, 32, 4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), *layers)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "rate"),
+    [
+        (norms(), 1e-3),
+        (norms(nn.LayerNorm(32)), 1e-4),
+        (norms(nn.LayerNorm(32), nn.BatchNorm1d(32)), 1e-3),
+        ("small_resnet", 1e-3),
+    ],
+)
+def test_the_default_rate_is_smaller_for_layer_norm(backbone: Any, rate: float) -> None:
+    supervisor = RotateNetSupervisor(IMAGES, backbone=backbone)
+    assert chosen_lr(supervisor, None) == rate
+    assert chosen_lr(supervisor, 0.5) == 0.5
+
+
+def test_the_default_rate_trains() -> None:
+    watch = Watch()
+    net = norms(nn.LayerNorm(32))
+    supervisor = RotateNetSupervisor(IMAGES, backbone=net, predictor=nn.Linear(32, 4))
+    supervisor.supervise(epochs=1, callbacks=[watch], **QUIET)
+    assert watch.rates[0] == [1e-4]
+    supervisor.supervise(epochs=1, lr=1e-3, callbacks=[watch], **QUIET)
+    assert watch.rates[-1] == [1e-3]
+
+
+@pytest.mark.parametrize("algorithm", all_supervisors())
+def test_the_default_rate_of_each_default_network(algorithm: str) -> None:
+    supervisor = all_supervisors()[algorithm](channels=3, resolution=96)
+    assert chosen_lr(supervisor, None) == (1e-4 if algorithm in WITH_LAYER_NORM else 1e-3)

@@ -100,7 +100,7 @@ STAGES = {
     "_update": ["loss", "optimizer", "lr_scheduler"],
 }
 SUPERVISE = {
-    "lr": 1e-3,
+    "lr": None,  # 1e-3 for networks with batch norm
     "optimizer": torch.optim.Adam,
     "epochs": 10,
     "batch_size": 32,
