@@ -72,7 +72,7 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
         )
     found = with_schedule_length(supervisor, dataclasses.replace(settings, **changes(supervisor, settings, recipe)))
     if settings.verbose:
-        print_line(describe_settings(found, effective_batch_size(supervisor, found)))
+        print_line(describe_settings(found, effective_batch_size(supervisor, found), decay_all=recipe.decay_all))
     updates = found.epochs * (length(supervisor) // effective_batch_size(supervisor, found))
     for hint in supervisor._hints(found.recipe, updates):
         if first_time(hint, supervisor):
@@ -110,12 +110,12 @@ def effective_batch_size(supervisor: SupervisorBase, settings: Settings) -> int:
     return min(settings.batch_size, length(supervisor) or settings.batch_size)
 
 
-def describe_settings(settings: Settings, batch: int) -> str:
+def describe_settings(settings: Settings, batch: int, *, decay_all: bool) -> str:
     """Describe the settings of a recipe for a batch size, in one line."""
     schedule = settings.lr_scheduler
     custom = "a custom schedule" + (", so no layers are frozen at first" if settings.recipe == "adapt" else "")
     parts = [
-        f"{describe_optimizer(settings.optimizer)} without weight decay on norms and biases",
+        describe_optimizer(settings.optimizer) + ("" if decay_all else " without weight decay on norms and biases"),
         f"lr={settings.lr:g} for batches of {batch}",
         schedule.describe() if isinstance(schedule, Schedule) else custom,
     ]
@@ -151,6 +151,8 @@ def log_recipe_hint(supervisor: SupervisorBase, settings: Settings) -> None:
 def split_groups(supervisor: SupervisorBase, groups: list[Any], settings: Settings) -> list[dict[str, Any]]:
     """Split parameter groups so that one-dimensional parameters (norms, biases) have no weight decay.
 
+    With a recipe that decays all parameters, they keep it.
+
     With ``recipe="adapt"``, parameters of the backbone have separate groups, which are frozen at first.
 
     Args:
@@ -161,6 +163,8 @@ def split_groups(supervisor: SupervisorBase, groups: list[Any], settings: Settin
     grouped = any(isinstance(group, dict) for group in groups)
     plain: list[dict[str, Any]] = list(groups) if grouped else [{"params": list(groups)}]
     held = backbone_parameters(supervisor) if settings.recipe == "adapt" else set()
+    recipe = supervisor.training_recipe(str(settings.recipe), settings.epochs)
+    undecayed: dict[str, Any] = {} if recipe is not None and recipe.decay_all else {"weight_decay": 0.0}
     found = []
     for group in plain:
         rest: dict[str, Any] = {key: value for key, value in group.items() if key != "params"}
@@ -172,7 +176,7 @@ def split_groups(supervisor: SupervisorBase, groups: list[Any], settings: Settin
             if matrices:
                 found.append({"params": matrices, **rest, **marked})
             if others:
-                found.append({"params": others, "weight_decay": 0.0, "adapt": False, **rest, **marked})
+                found.append({"params": others, **undecayed, "adapt": False, **rest, **marked})
     return found
 
 

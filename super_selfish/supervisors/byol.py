@@ -54,6 +54,7 @@ LENGTHS: Mapping[int, Recipe] = {  # Grill et al., appendix and code: by epochs
 
 
 # Differs from the paper: crops are resampled bilinearly
+# Differs from the paper: brightness is multiplied
 # Differs from the paper: the blur reaches 2.5 σ, and colours between two hue steps are one matrix
 class BYOLSupervisor(Supervisor):
     """Predict the target network's embedding of one view of an image from the other view.

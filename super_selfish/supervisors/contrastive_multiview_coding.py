@@ -115,7 +115,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(1e-3),
         # Tian et al., appendix: learning rate 0.03, divided by 10 after 120, 160 and 200 of 240 epochs
-        "paper": Recipe(sgd(1e-4), 0.03, schedule=Schedule("steps", at=(0.5, 2 / 3, 5 / 6))),
+        "paper": Recipe(sgd(1e-4), 0.03, schedule=Schedule("steps", at=(0.5, 2 / 3, 5 / 6)), decay_all=True),
     }
     auto_gain = 3.3
 

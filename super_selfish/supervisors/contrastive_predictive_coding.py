@@ -58,7 +58,8 @@ RULES = {
 }
 
 
-# Differs from the paper: masked convolutions as context networks, which see their own row too
+# Differs from the paper: masked convolutions as context networks, without residual blocks
+# Differs from the paper: rows two and three steps away are predicted
 # Differs from the paper: the grid follows from the image
 # Differs from the paper: EfficientNet-B0 with a bottleneck to 64 channels
 # Differs from the paper: initial weights, which it does not state, keep the variance

@@ -85,6 +85,7 @@ class DenoiseNetSupervisor(Supervisor):
     def __init__(
         self,
         dataset: Any = None,
+        # Differs from the paper: each pixel is corrupted with probability p, independently of the others
         p: float = 0.7,  # Differs from the paper: at most 0.4
         backbone: nn.Module | str | None = None,
         predictor: nn.Module | None = None,

@@ -82,7 +82,7 @@ class ExemplarNetSupervisor(Supervisor):
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),
         # Dosovitskiy et al., section 3: SGD with momentum; the learning rate is reduced on plateaus
-        "paper": Recipe(sgd(), 0.01, 128, schedule=Schedule("steps", at=(0.4, 0.7, 0.9))),
+        "paper": Recipe(sgd(), 0.01, 128, schedule=Schedule("steps", at=(0.4, 0.7, 0.9), factor=1 / 3)),
     }
 
     @validate_arguments({**RULES, "class_seed": SEED})

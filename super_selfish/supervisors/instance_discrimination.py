@@ -102,7 +102,7 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(1.5e-3),
         # Wu et al., section 4: batch size 256, learning rate 0.03, divided by 10 after 120 and 160 of 200 epochs
-        "paper": Recipe(sgd(1e-4), 0.03, 256, schedule=Schedule("steps", at=(0.6, 0.8))),
+        "paper": Recipe(sgd(1e-4), 0.03, 256, schedule=Schedule("steps", at=(0.6, 0.8)), decay_all=True),
     }
     auto_gain = 3.4
 

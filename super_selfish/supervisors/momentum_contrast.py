@@ -58,6 +58,7 @@ RULES = {
 
 
 # Differs from the paper: layer norm, and a head of three linear layers with PReLU
+# Differs from the paper: the queue holds K batches unless queue_size is given
 # Differs from the paper: the average follows after the update, not before the next key
 # Differs from the paper: crops that are shrunk by less than two are resampled without antialiasing
 # Differs from the paper: the blur reaches 2.5 σ, and colours between two hue steps are one matrix
@@ -120,7 +121,7 @@ class MomentumContrastSupervisor(Supervisor):
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(3e-3),
         # Chen et al., "Improved Baselines with Momentum Contrastive Learning"
-        "paper": Recipe(sgd(1e-4), 0.03, 256, schedule=Schedule("cosine")),
+        "paper": Recipe(sgd(1e-4), 0.03, 256, schedule=Schedule("cosine"), decay_all=True),
     }
 
     @validate_arguments(RULES)

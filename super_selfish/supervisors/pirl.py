@@ -109,7 +109,7 @@ class PIRLSupervisor(BankSupervisor):
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(3e-3),
         # Misra and van der Maaten, section 4: batch size 1,024, cosine from 0.12 to a thousandth of it
-        "paper": Recipe(sgd(1e-4), 0.12, 1024, schedule=Schedule("cosine", end=1e-3)),
+        "paper": Recipe(sgd(1e-4), 0.12, 1024, schedule=Schedule("cosine", end=1e-3), decay_all=True),
     }
     calls_parts = True
 

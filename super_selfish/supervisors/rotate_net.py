@@ -75,7 +75,9 @@ class RotateNetSupervisor(Supervisor):
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),
         # Gidaris et al., code for ImageNet: batch size 192, learning rate decays after 15, 30 and 45 of 50 epochs
-        "paper": Recipe(sgd(5e-4, nesterov=True), 0.01, 192, schedule=Schedule("steps", at=(0.3, 0.6, 0.9))),
+        "paper": Recipe(
+            sgd(5e-4, nesterov=True), 0.01, 192, schedule=Schedule("steps", at=(0.3, 0.6, 0.9)), decay_all=True
+        ),
     }
 
     def __init__(

@@ -104,7 +104,7 @@ class SplitBrainNetSupervisor(Supervisor):
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),
         # Zhang et al., "Colorful Image Colorization": split-brain uses the same optimizer
-        "paper": Recipe(adam((0.9, 0.99), 1e-3), 3e-5, schedule=Schedule("steps", at=(0.45, 0.84), factor=0.32)),
+        "paper": Recipe(adam((0.9, 0.999), 1e-3), 3e-5, schedule=Schedule("steps", at=(0.45, 0.84), factor=0.32)),
     }
 
     @validate_arguments(split_brain.RULES)

@@ -7,6 +7,7 @@ import logging
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -335,6 +336,26 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
         rotate(weights=tmp_path / "broken.pt")
     with pytest.raises(ConfigurationError, match="no tensors"):
         rotate(weights={"a": 1})
+
+
+@pytest.mark.parametrize("algorithm", all_supervisors())
+def test_paper_recipes_decay_norms_and_biases_where_the_authors_do(algorithm: str) -> None:
+    supervisor = all_supervisors()[algorithm](channels=3, resolution=32, backbone="small_resnet")
+    recipe = supervisor.training_recipe("paper")
+    assert recipe is not None
+    settings: Any = SimpleNamespace(recipe="paper", epochs=1000)
+    groups = tuning.split_groups(supervisor, supervisor.parameter_groups(0.1), settings)
+    made = recipe.optimizer(groups, lr=0.1)
+    decays = {bool(group["weight_decay"]) for group in made.param_groups if group["params"][0].ndim <= 1}
+    plain_pytorch_sgd = {
+        "rotate_net",
+        "instance_discrimination",
+        "momentum_contrast",
+        "contrastive_multiview_coding",
+        "pirl",
+    }
+    assert decays == {algorithm in plain_pytorch_sgd}
+    assert ("norms and biases too" in recipe.describe()) == (algorithm in plain_pytorch_sgd)
 
 
 WITH_LAYER_NORM = {

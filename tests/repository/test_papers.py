@@ -67,6 +67,16 @@ def test_recipes_are_those_of_the_code(name: str) -> None:
         assert f'`recipe="{recipe}"`: `{optimizer}`; {rest}.' in told
 
 
+@ALL
+def test_the_settings_of_the_paper_fit_the_constructor(name: str) -> None:
+    told = " ".join(section(name, "Training.").split())
+    kind = all_supervisors()[name]
+    (call,) = re.findall(rf"Of the constructor, the paper has `({kind.__name__}\(images.*?\))`;", told)
+    parsed = ast.parse(call, mode="eval").body
+    assert isinstance(parsed, ast.Call)
+    inspect.signature(kind).bind(None, **{str(keyword.arg): None for keyword in parsed.keywords})
+
+
 def departures_in(*files: Path) -> list[str]:
     """The departures that source files name."""
     code = "\n".join(file.read_text(encoding="utf-8") for file in files)

@@ -30,6 +30,7 @@ class Recipe:
         schedule: Learning rate schedule.
         clip_grad: Largest norm of the gradient; None: no clipping.
         polyak: Decay of the EMA of the weights; None: no EMA.
+        decay_all: Apply weight decay to norms and biases too.
         judged: Learning rate of the discriminator as a fraction of ``lr``, unless the discriminator has its own.
     """
 
@@ -41,6 +42,7 @@ class Recipe:
     clip_grad: float | None = None
     polyak: float | None = None
     judged: float = 1.0
+    decay_all: bool = False
 
     def rate(self, batch_size: int) -> float:
         """The learning rate for a batch size."""
@@ -51,6 +53,7 @@ class Recipe:
         parts = [describe_optimizer(self.optimizer), f"lr {self.lr:g}", self.schedule.shape()]
         if self.images is not None:
             parts[1] += f" · {'' if self.power == 1 else '√'}(batch / {self.images})"
+        parts += ["weight decay on norms and biases too"] if self.decay_all else []
         parts += [f"gradients clipped to {self.clip_grad:g}"] if self.clip_grad is not None else []
         parts += [f"polyak {self.polyak:g}"] if self.polyak is not None else []
         parts += [f"the discriminator at {self.judged:g} of the rate"] if self.judged != 1 else []
