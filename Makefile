@@ -11,6 +11,7 @@ TORCH_INDEX ?=
 PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input -qq
 INSTALL := $(PIP) install --no-compile
 PYTEST := SUPER_SELFISH_INSTALLED=1 .venv/bin/pytest
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 WHEEL := build/wheel/super_selfish-*.whl
 # Folders are listed too: their date changes when a file is deleted.
 SOURCES := $(shell find super_selfish -name __pycache__ -prune -o -print)
@@ -29,13 +30,13 @@ demo: .venv/library ## Train on images that come with the dependencies, compare 
 	@.venv/bin/super-selfish demo
 
 test: .venv/library .venv/test ## Run the fast tests against the installed library (what CI runs)
-	@$(PYTEST)
+	@$(PYTEST) $(PARALLEL)
 
 check: .venv/library .venv/dev ## Format, lint, types and all tests but the learning ones: documents, examples, faults
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	$(PYTEST) -m "not learn"
+	$(PYTEST) $(PARALLEL) -m "not learn"
 
 format: .venv/dev ## Rewrite the source files in the project's format
 	.venv/bin/ruff format .

@@ -47,9 +47,8 @@ def open_avif(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
 
 def open_heif(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
     """Open a HEIF file (.heic), which pillow-heif decodes."""
-    import pillow_heif  # an optional dependency
-
-    return open_pillow(pillow_heif.HeifImageFile(stream))
+    plugin = importlib.import_module("pillow_heif")  # an optional dependency
+    return open_pillow(plugin.HeifImageFile(stream))
 
 
 def open_jpeg2000(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
