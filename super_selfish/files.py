@@ -19,9 +19,9 @@ from pathlib import Path
 from super_selfish.errors import CheckpointError, ConfigurationError
 
 SUFFIX = ".safetensors"
-PICTURES = ".super-selfish"
-"""File that lists the pictures which the library wrote into a folder, by name and hash; they are never data."""
-RETRAIN = "A .pt file of the release of 2020 cannot be read by this one: train again, and the new file says how."
+FIGURES = ".super-selfish"
+"""File that lists the figures that the library wrote into a folder, by name and hash; they are not read as images."""
+RETRAIN = "Weights of the release of 2020 (.pt) cannot be loaded. Train again with this release."
 
 logger = logging.getLogger("super_selfish")
 
@@ -85,26 +85,26 @@ def write_with(target: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
 
 
-def write_picture(target: Path, write: Callable[[Path], object]) -> None:
-    """Replace a picture atomically, and list it in its folder, so that it is not taken for data.
+def write_figure(target: Path, write: Callable[[Path], object]) -> None:
+    """Replace a figure atomically, and list it in its folder, so that it is not taken for data.
 
     Raises:
         CheckpointError: If the folder cannot be written, or the disk is full.
     """
     write_with(target, write)
-    listed = written_pictures(target.parent) | {target.name: sha256_of(target)}
+    listed = written_figures(target.parent) | {target.name: sha256_of(target)}
     present = {name: digest for name, digest in sorted(listed.items()) if (target.parent / name).exists()}
-    write_text(target.parent / PICTURES, json.dumps(present, indent=1) + "\n")
+    write_text(target.parent / FIGURES, json.dumps(present, indent=1) + "\n")
 
 
-def written_pictures(folder: Path) -> dict[str, str]:
-    """The pictures that the library wrote into a folder: sha256 by name. A damaged list is reported, and empty."""
+def written_figures(folder: Path) -> dict[str, str]:
+    """The figures that the library wrote into a folder: sha256 by name. A damaged list is reported, and empty."""
     try:
-        found = json.loads((folder / PICTURES).read_bytes())
+        found = json.loads((folder / FIGURES).read_bytes())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        logger.warning("`%s` cannot be read: %s. Remove it.", folder / PICTURES, error)
+        logger.warning("`%s` cannot be read: %s. Remove it.", folder / FIGURES, error)
         return {}
     return {str(name): str(digest) for name, digest in found.items()} if isinstance(found, dict) else {}
 

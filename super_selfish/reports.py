@@ -1,4 +1,4 @@
-"""Pictures of what was learned. Importing this loads matplotlib, but never its pyplot: no window, no global state."""
+"""Figures of images, features and training curves. Importing this loads matplotlib, but not pyplot: no global state."""
 
 from super_selfish.drawing.curves import loss_curve
 from super_selfish.drawing.figures import displayable, save

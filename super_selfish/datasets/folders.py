@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from super_selfish.errors import DataError
-from super_selfish.files import PICTURES, sha256_of, written_pictures
+from super_selfish.files import FIGURES, sha256_of, written_figures
 from super_selfish.images.formats import EXTENSIONS, HEAD, recognised
 from super_selfish.images.image_files import printable
 
@@ -136,7 +136,7 @@ def _list(full: bytes, prefix: bytes, images: list[bytes], others: collections.C
         for entry in entries:
             name = entry.name
             if name.startswith(b"."):
-                has_list = has_list or name == PICTURES.encode()
+                has_list = has_list or name == FIGURES.encode()
                 continue
             is_image = name.lower().endswith(_ENDINGS)
             if is_image and not _is_folder(entry):
@@ -158,7 +158,7 @@ def _list(full: bytes, prefix: bytes, images: list[bytes], others: collections.C
 
 def _own_figures(folder: Path) -> set[bytes]:
     """Return the names of figures in a folder that this library wrote and that have not changed since."""
-    listed = written_pictures(folder).items()
+    listed = written_figures(folder).items()
     return {
         os.fsencode(name) for name, digest in listed if (folder / name).is_file() and sha256_of(folder / name) == digest
     }

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from super_selfish.errors import ConfigurationError, DataError, validate_keywords
-from super_selfish.files import write_picture
+from super_selfish.files import write_figure
 
 Pixels = npt.NDArray[np.float32]
 
@@ -177,5 +177,5 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
             received=str(path),
         )
     options: dict[str, Any] = {"format": target.suffix[1:], "dpi": _DOTS_PER_INCH, "facecolor": "white"}
-    write_picture(target, lambda temporary: figure.savefig(temporary, **options))
+    write_figure(target, lambda temporary: figure.savefig(temporary, **options))
     return target

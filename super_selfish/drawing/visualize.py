@@ -15,7 +15,7 @@ from torch import Tensor
 
 from super_selfish.datasets.scaling import as_float
 from super_selfish.errors import DataError, check_argument, is_count, validate_keywords
-from super_selfish.files import write_picture
+from super_selfish.files import write_figure
 from super_selfish.pretext.base import custom_sample
 
 
@@ -74,7 +74,7 @@ def visualize(
     for name, image in images.items():
         paths.append(folder / f"{name}.png")
         picture = Pillow.fromarray(_pixels(image))
-        write_picture(paths[-1], functools.partial(picture.save, format="PNG"))
+        write_figure(paths[-1], functools.partial(picture.save, format="PNG"))
     return paths
 
 

@@ -102,7 +102,7 @@ class PIRLSupervisor(BankSupervisor):
         "1912.01991",
     )
     family = "contrastive"
-    learns_by = "matching a view of an image with a jigsaw puzzle of its patches"
+    learns_by = "matching a view of an image with its shuffled patches"
     use_when = "what is shown matters, not how it is arranged; many epochs"
     needs = Needs(batch=2)
     network_arguments = ("backbone", "predictor", "predictor_g")

@@ -17,7 +17,7 @@ from super_selfish.datasets.folders import OWN, Paths, class_folders, describe_l
 from super_selfish.drawing.figures import save
 from super_selfish.drawing.visualize import visualize
 from super_selfish.errors import DataError
-from super_selfish.files import PICTURES
+from super_selfish.files import FIGURES
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links and undecodable names")
 
@@ -161,9 +161,9 @@ class TestOwnPictures:
         assert found(root) == sorted([*photos, "a/3.png"])
 
     def test_a_damaged_list_is_reported_and_ignored(self, root, photos, caplog):
-        (root / "a" / PICTURES).write_text("{")
+        (root / "a" / FIGURES).write_text("{")
         assert found(root) == photos
-        assert PICTURES in caplog.text
+        assert FIGURES in caplog.text
 
 
 class TestClassFolders:

@@ -125,7 +125,7 @@ def test_save_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(CheckpointError):
         save(figure, path)
     assert path.read_bytes() == before
-    assert {file.name for file in path.parent.iterdir()} - {files.PICTURES} == {"figure.png"}
+    assert {file.name for file in path.parent.iterdir()} - {files.FIGURES} == {"figure.png"}
 
 
 def test_pyplot_is_not_imported(run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
