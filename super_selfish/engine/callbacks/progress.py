@@ -48,6 +48,8 @@ class Progress(Callback):
         """Refresh at intervals only, because reading the loss synchronizes the GPU."""
         if self._bar is not None:
             self._bar.update(min(run.steps, self._bar.total) - self._bar.n)
+        if self._bar is None and run.train_state.batch == 0:
+            return  # the line of the finished epoch follows
         if time.monotonic() - self._shown >= (LINE_SECONDS if self._bar is None else BAR_SECONDS):
             self._show(run)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from super_selfish import load
+from super_selfish.engine.callbacks import progress
 from super_selfish.engine.core.callback import columns_of
 from super_selfish.reports import report
 from super_selfish.supervisors import RotateNetSupervisor
@@ -95,3 +96,12 @@ def test_diagnosis_is_printed_at_the_end(capsys: pytest.CaptureFixture[str]) -> 
     supervisor = RotateNetSupervisor(IMAGES, backbone="small_resnet")
     supervisor.supervise(epochs=4, batch_size=4, lr=1e-9)
     assert "chance level" in capsys.readouterr().err
+
+
+def test_the_last_step_of_an_epoch_has_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)  # a line for every step
+    RotateNetSupervisor(IMAGES, backbone="small_resnet").supervise(epochs=1, batch_size=len(IMAGES) // 2)
+    lines = [line.split(":")[0] for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
+    assert lines == ["epoch 1/1 (batch 1/2)", "epoch 1/1"]
