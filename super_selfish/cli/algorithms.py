@@ -15,10 +15,12 @@ from cyclopts import App
 
 from super_selfish.cli.config_file import Arguments, ConfigurationFile, read
 from super_selfish.cli.flags import command as flagged
-from super_selfish.cli.flags import documented, flag, flags, plain_text
+from super_selfish.cli.flags import documented, flag, flag_names, flags, plain_text
+from super_selfish.cli.names import with_flags
 from super_selfish.cli.output import FOLDER, echo
 from super_selfish.distributed import world
 from super_selfish.distributed.launching import launch
+from super_selfish.engine.callbacks.progress import rewrite
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.settings import SETTINGS, Settings
 from super_selfish.engine.core.setup import IMAGE_DEFAULTS, ImageOptions
@@ -87,7 +89,9 @@ def command(
     summary, _, rest = inspect.cleandoc(algorithm.__doc__ or "").partition("\n\n")
     cost = algorithm.relative_cost
     time = "" if cost is None else f"Training time per image: {cost:g} × that of instance discrimination.\n\n"
-    called.__doc__ = f"{plain_text(summary)}\n\n{plain_text(rest.split('Args:')[0])}\n\n{time}Args:\n    data: {DATA}"
+    paragraphs = rest.split("Args:")[0].split("\n\n")
+    details = " ".join(plain_text(each) for each in paragraphs if "``evaluate_pretext``" not in each)  # Python only
+    called.__doc__ = f"{plain_text(summary)}\n\n{details}\n\n{time}Args:\n    data: {DATA}"
     return called
 
 
@@ -96,8 +100,9 @@ DATA = "Folder of images, or CSV file of paths."
 
 def constructor_flags(algorithm: Algorithm) -> list[inspect.Parameter]:
     """The arguments of a class and of its images."""
-    own = flags(algorithm.__init__, documented(algorithm.__doc__), ALGORITHM)
-    descriptions, annotations = documented(ImageOptions.__doc__), typing.get_type_hints(ImageOptions)
+    names = [*flag_names(algorithm.__init__), *ImageOptions.__annotations__]
+    own = flags(algorithm.__init__, documented(algorithm.__doc__, names), ALGORITHM)
+    descriptions, annotations = documented(ImageOptions.__doc__, names), typing.get_type_hints(ImageOptions)
     images = [
         flag(name, annotations[name], default, descriptions.get(name, ""), IMAGES)
         for name, default in zip(ImageOptions.__annotations__, IMAGE_DEFAULTS, strict=True)
@@ -107,7 +112,8 @@ def constructor_flags(algorithm: Algorithm) -> list[inspect.Parameter]:
 
 def training_flags() -> list[inspect.Parameter]:
     """The arguments of ``supervise``, and those that stand for objects."""
-    found = flags(Supervisor.supervise, documented(Supervisor.supervise.__doc__), TRAINING)
+    names = [*flag_names(Supervisor.supervise), "optimizer", "weights"]
+    found = flags(Supervisor.supervise, documented(Supervisor.supervise.__doc__, names), TRAINING)
     extra: list[tuple[str, Any, Any, str]] = [
         ("optimizer", Literal["adam", "adamw", "sgd", "lars"], "adam", "Optimizer."),
         ("schedule", Literal["constant", "cosine"], "constant", "Learning rate schedule."),
@@ -138,7 +144,12 @@ def run_training(algorithm: Algorithm, data: str | None, given: dict[str, Any], 
         check_processes(arguments, device, len(supervisor.dataset))
         return launch(argv, training["processes"])
     supervisor.to(device)
-    supervisor.supervise(**settings(arguments, ConfigurationFile(arguments)))
+    names = [flag.name for flag in [*constructor_flags(algorithm), *training_flags()]]
+    in_python = rewrite.set(lambda text: with_flags(text, names))
+    try:
+        supervisor.supervise(**settings(arguments, ConfigurationFile(arguments)))
+    finally:
+        rewrite.reset(in_python)
     return 0
 
 

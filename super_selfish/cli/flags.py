@@ -6,12 +6,13 @@ import functools
 import inspect
 import re
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Parameter, Token
 
-from super_selfish.cli.values import choices, is_closed, is_expressible, options, parse, to_text
+from super_selfish.cli.names import with_flags
+from super_selfish.cli.values import NONE, choices, is_closed, is_expressible, options, parse, to_text
 
 COSTS = {
     "resolution": "Time and memory grow with its square.",
@@ -26,22 +27,49 @@ COSTS = {
     "evaluate": "Cost: a forward pass of these images every ten epochs.",
     "epochs": "Time grows with it.",
     "queue_size": "Memory: 4 bytes per element of each embedding.",
-    "bank_precision": '"16" halves the memory of the bank.',
 }
 """The cost of an argument, where it is not obvious."""
+
+_PYTHON_ONLY = (
+    (
+        r"an nn\.Module or a name\.",
+        "small_resnet, efficientnet-b0, resnet18 or another classifier of torchvision, or timm:NAME.",
+    ),
+    (r"An nn\.Module or a name, of which", "Name such as resnet18, of which"),
+    (r"; or a GroupedBackbone[^.]*", ""),
+    (r"weights file, state_dict\(\) or network", "or weights file"),
+    (r"Transform or callable that", "Augmentation that"),
+    (r" An attribute [\w-]+ of loss takes precedence\.", ""),
+    (r"(?<=augmentation)\. Initial weights are drawn by the constructor", " and initial weights"),
+    (r"(?<=on the scale \[0, 1\])\.", ', such as "(0.5,0.5,0.5),(0.2,0.2,0.2)".'),
+    (r"added to history\b", "added to NAME.history.csv"),
+    (r" for get_backbone\(averaged=True\)|, for get_backbone\(averaged=True\)", ""),
+    (r"; see skipped\b", ""),
+    (r" See [\w.]+\.|, see \w+(?=\.)", ""),
+    (r"; transforms of torchvision v2 and albumentations are supported", ""),
+    (r" Weights files without this value use False\.", ""),
+    (r"\bFalse:", "--no-{flag}:"),
+    (r"\blr_scheduler\b", "--schedule"),
+    (r"(?<=under) name\b", " --name"),
+)
+"""What a description says of Python, and what it says on the command line."""
 
 _LEFT_OUT = {"dataset", "callbacks", "optimizer", "lr_scheduler", "verbose", "resume", "evaluate", "self"}
 
 
-def documented(text: str | None) -> dict[str, str]:
-    """The ``Args`` of a docstring by name, each on one line, without markup."""
+def documented(text: str | None, arguments: Iterable[str] = ()) -> dict[str, str]:
+    """The ``Args`` of a docstring by name, each on one line, without markup; ``arguments`` are written as flags."""
     section = re.search(
         r"\n\s*(?:Args|Attributes):\n(.*?)(?:\n\s*\n|\Z)", inspect.cleandoc(text or "") + "\n\n", re.DOTALL
     )
     found = re.findall(
         r"^    (\w+): (.*?)(?=^    \**\w+: |\Z)", (section[1] if section else "") + "\n", re.DOTALL | re.MULTILINE
     )
-    return {name: plain_text(description) for name, description in found}
+    known = list(arguments)
+    return {
+        name: plain_text(re.sub(r"``([^`]+)``", lambda code: with_flags(f"`{code[1]}`", known), description))
+        for name, description in found
+    }
 
 
 def plain_text(text: str) -> str:
@@ -51,21 +79,49 @@ def plain_text(text: str) -> str:
     return " ".join(text.split())
 
 
+def on_command_line(text: str, name: str, default: Any) -> str:
+    """The description of an argument in terms of flags: without Python objects, and with words that can be typed.
+
+    Args:
+        text: Description in the docstring, without markup.
+        name: Name of the argument.
+        default: Default value; ``None`` is called the default, not a value.
+
+    Examples:
+        >>> on_command_line("Name, weights file, state_dict() or network. None: random.", "weights", None)
+        'Name, or weights file. Default: random.'
+    """
+    for pattern, replacement in _PYTHON_ONLY:
+        text = re.sub(pattern, replacement.replace("{flag}", name.replace("_", "-")), text)
+    text = re.sub(r"(--[\w-]+) \(([^()]*)\)", lambda value: f"{value[1]} {value[2].replace(', ', ',')}", text)
+    text = re.sub(r"(^|[.;] )None:", rf"\1{'Default' if default is None else NONE}:", text)
+    text = re.sub(r"; Default:", "; default:", text)
+    return re.sub(r"\bNone\b", NONE, text)
+
+
 def flags(function: Callable[..., Any], docs: dict[str, str], group: str) -> list[inspect.Parameter]:
     """Keyword flags for the arguments of a function that can be written as text."""
+    hints, parameters = typing.get_type_hints(function), inspect.signature(function).parameters
+    return [
+        flag(name, hints[name], parameters[name].default, docs.get(name, ""), group) for name in flag_names(function)
+    ]
+
+
+def flag_names(function: Callable[..., Any]) -> list[str]:
+    """The arguments of a function that :func:`flags` makes flags of."""
     hints = typing.get_type_hints(function)
-    found = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        variadic = parameter.kind is inspect.Parameter.VAR_KEYWORD
-        if name in _LEFT_OUT or variadic or not is_expressible(hints.get(name)):
-            continue
-        found.append(flag(name, hints[name], parameter.default, docs.get(name, ""), group))
-    return found
+    return [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in _LEFT_OUT
+        and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        and is_expressible(hints.get(name))
+    ]
 
 
 def flag(name: str, annotation: Any, default: Any, description: str, group: str | None = None) -> inspect.Parameter:
     """A keyword flag, parsed by its annotation, with its help and cost."""
-    texts = [description, COSTS.get(name, "")]
+    texts = [on_command_line(description, name, default), COSTS.get(name, "")]
     shown: Any = cli_type(annotation)
     if shown is str and len(choices(annotation)) > 1 and not is_closed(annotation):
         texts.insert(1, f"Choices: {', '.join(choices(annotation))}.")

@@ -107,7 +107,9 @@ def with_flags(message: str, arguments: Iterable[str]) -> str:
 
         message = message.replace(f"`{name}`", flag).replace(f"`{name}=`", flag)
         message = re.sub(rf"`?(?<![\w-]){name}=({_VALUE})`?", written, message)
-    return re.sub(r"\bcall (?=--)", "pass ", message).replace(" to the constructor", "")
+    message = re.sub(r"(?<=Expected: )None\b", "none", message)
+    message = re.sub(r"\bcall (?=--)", "pass ", message).replace(" to the constructor", "")
+    return message.replace(", or an nn.Module", "")
 
 
 def _unquoted(value: str) -> str:

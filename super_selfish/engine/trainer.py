@@ -14,7 +14,7 @@ from super_selfish.distributed import rank, same_everywhere
 from super_selfish.distributed.norms import global_norms
 from super_selfish.engine import processes, resumption, tuning
 from super_selfish.engine.callbacks.diagnostics import diagnose
-from super_selfish.engine.callbacks.progress import HistoryFile, Progress, print_line
+from super_selfish.engine.callbacks.progress import HistoryFile, Progress, print_advice, print_line
 from super_selfish.engine.checkpointer import Checkpointer, EpochLoader
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback
@@ -162,7 +162,7 @@ class Trainer:
                 processes.barrier()
                 if run.steps and self.settings.verbose:
                     for text in diagnose(self.supervisor._history, self.supervisor._expected_loss()):
-                        print_line(text)
+                        print_advice(text)
             except (KeyboardInterrupt, Preempted):
                 self._leave()
                 raise
@@ -228,7 +228,7 @@ class Trainer:
             return  # the first process writes
         step = self.supervisor._train_state.step
         if self.settings.verbose:
-            print_line(f"Training is already complete, at step {step}. Pass more `epochs` to continue it.")
+            print_advice(f"Training is already complete, at step {step}. Pass more `epochs` to continue it.")
         weights = weights_at(self.base)
         if weights is None or not weights.is_complete or weights.steps < step:  # damaged, or never written
             self.run.steps = step

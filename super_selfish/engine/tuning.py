@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from super_selfish.engine.callbacks.progress import print_line
+from super_selfish.engine.callbacks.progress import print_advice
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.optim.recipes import Recipe, describe_optimizer
@@ -72,7 +72,7 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
         )
     found = with_schedule_length(supervisor, dataclasses.replace(settings, **changes(supervisor, settings, recipe)))
     if settings.verbose:
-        print_line(describe_settings(found, effective_batch_size(supervisor, found), decay_all=recipe.decay_all))
+        print_advice(describe_settings(found, effective_batch_size(supervisor, found), decay_all=recipe.decay_all))
     updates = found.epochs * (length(supervisor) // effective_batch_size(supervisor, found))
     for hint in supervisor._hints(found.recipe, updates):
         if first_time(hint, supervisor):
@@ -142,7 +142,7 @@ def log_recipe_hint(supervisor: SupervisorBase, settings: Settings) -> None:
         return
     if not first_time("lost", supervisor):
         return
-    print_line(
+    print_advice(
         f'Training with Adam at a constant rate of {settings.lr:g}. On small images, recipe="auto" improved the '
         f"accuracy of a linear probe by {lost:.1f} percentage points at the same number of epochs (docs/learning.md)."
     )

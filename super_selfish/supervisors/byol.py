@@ -75,7 +75,7 @@ class BYOLSupervisor(Supervisor):
             that fit the backbone.
         loss: Criterion of (prediction, target), both (batch, embedding_size) and L2-normalised. It is called for each
             view, and the results are summed. None: :func:`~super_selfish.losses.regression_loss`.
-        m_schedule: ``"cosine"`` increases the momentum to 1 over the steps of ``supervise()``. None: constant momentum.
+        m_schedule: ``"cosine"`` increases the momentum to 1 over the training steps. None: constant momentum.
         hidden_size: Width of the hidden layers of the default projector and predictor.
         views: Transform or callable that returns a view of an image, or a pair of these. None: the two views of
             :class:`BYOLTransform`.

@@ -39,7 +39,7 @@ class ExemplarNetSupervisor(Supervisor):
 
     Args:
         dataset: Folder, data set, array or tensor of images. None: the supervisor only loads weights.
-        n_classes: Maximum number of classes, at least 2. Of larger data sets, so many images are used.
+        n_classes: Maximum number of classes, at least 2. Of a larger data set, a random subset of this size is used.
         n_trans: Number of different compositions of operations from which versions are drawn.
         max_elms: Maximum number of operations of a composition.
         p: Probability of each of the ``max_elms`` operations.

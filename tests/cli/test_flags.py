@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from cyclopts import Parameter
 
 from super_selfish.cli import algorithms, main
 from super_selfish.cli.algorithms import constructor_flags, preview_flags, training_flags
@@ -179,6 +181,8 @@ def test_wrong_values_in_a_file_are_one_line(
         ("Received: crop=(0.3, 1.0). `backbone` stays.", "Received: --crop (0.3, 1.0). `backbone` stays."),
         ("offset=3 is not `lr`", "offset=3 is not --lr"),
         ("more than `lr=10` allows; pass a smaller `lr=`.", "more than --lr 10 allows; pass a smaller --lr."),
+        ("Expected: None (each epoch).", "Expected: none (each epoch)."),
+        ("Expected: 'timm:<name>', or an nn.Module. Stop.", "Expected: 'timm:<name>'. Stop."),
     ],
 )
 def test_messages_name_flags(message: str, expected: str) -> None:
@@ -242,3 +246,28 @@ def test_cost_is_shown_where_it_was_measured(capsys: pytest.CaptureFixture[str],
     assert "as long as" not in capsys.readouterr().out
     assert main(["train"]) == 0
     assert "rotate_net 2.4" not in " ".join(capsys.readouterr().out.split())
+
+
+PYTHON = re.compile(
+    r"nn\.Module|callable|state_dict|\bNone\b|\bFalse\b|\bTrue\b|supervise|evaluate_pretext|see \w+\.|See "
+    r"|averaged=|constructor|\w+=\S"
+)
+
+
+def test_help_has_no_python(flags: list[Flag]) -> None:
+    for flag in flags:
+        text = next(part.help for part in typing.get_args(flag.annotation) if isinstance(part, Parameter))
+        assert text[:1].isupper() or text.startswith(("NAME", '"', "(", "none", "safetensors")), text
+        assert not PYTHON.search(re.sub(r"\bn=0", "", text)), text
+
+
+def test_help_names_flags_of_other_arguments(name: str) -> None:
+    known = {flag.name: flag for flag in [*constructor_flags(all_supervisors()[name]), *training_flags()]}
+    for flag in known.values():
+        text = next(part.help for part in typing.get_args(flag.annotation) if isinstance(part, Parameter))
+        assert not {other for other in known if "_" in other and re.search(rf"\b{other}\b", text)}, text
+
+
+def test_help_of_an_algorithm_is_about_the_command_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", name, "--help"]) == 0
+    assert "evaluate_pretext" not in capsys.readouterr().out

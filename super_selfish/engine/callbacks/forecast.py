@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from super_selfish.engine.callbacks.progress import duration, print_line
+from super_selfish.engine.callbacks.progress import duration, print_advice
 from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.engine.loop.memory import available_bytes
 
@@ -93,7 +93,7 @@ def suggestion(seconds: float, data_wait: float, memory: int, free: int | None, 
         conditions: Hardware and settings of the run.
     """
     if free is not None and memory > _MUCH_MEMORY * (memory + free):
-        less = f"accumulate={2 * conditions.micro_batches} halves it" if conditions.splittable else "lower batch_size"
+        less = f"accumulate={2 * conditions.micro_batches} halves it" if conditions.splittable else "lower `batch_size`"
         return f"Memory is nearly full: {less}."
     if data_wait > _MUCH_WAITING:
         workers = f"num_workers={min(conditions.cores, 16)}"
@@ -143,7 +143,7 @@ class Forecaster(Callback):
         elif run.steps == STEPS and run.steps < run.planned_steps:
             run.supervisor._forecast = forecast = self._forecast(run)
             if self.verbose:
-                print_line(str(forecast))
+                print_advice(str(forecast))
 
     def _forecast(self, run: RunView) -> Forecast:
         now = time.perf_counter()

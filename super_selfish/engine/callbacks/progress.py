@@ -7,6 +7,8 @@ import io
 import logging
 import sys
 import time
+from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,15 @@ def duration(seconds: float) -> str:
             parts.append(f"{whole // size} {unit}")
             whole %= size
     return " ".join(parts[:2])
+
+
+rewrite: ContextVar[Callable[[str], str]] = ContextVar("rewrite", default=str)
+"""Rewrites advice before it is printed: the command line replaces arguments by flags."""
+
+
+def print_advice(text: str) -> None:
+    """Print a line that names arguments of ``supervise`` or of a constructor."""
+    print_line(rewrite.get()(text))
 
 
 def print_line(text: str) -> None:

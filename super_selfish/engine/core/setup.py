@@ -33,8 +33,8 @@ class ImageOptions(TypedDict, total=False):
         resolution: Side in px, or (height, width). Images are resized to cover it and center-cropped. None: 225 for
             files; the size of arrays, tensors and data sets whose images all have one size, but at least 32.
         channels: Number of channels; None: that of the images if it is the same for all, else 3. Greyscale images are
-            repeated, colour images averaged. Alpha is dropped unless it makes up this number: 4 keeps the alpha
-            channel, or the fourth band, of RGB.
+            repeated, colour images averaged. Alpha is dropped, unless this number includes it: 4 for RGB images,
+            whose fourth band may be stored as alpha.
         value_range: (low, high), mapped to 0 and 1 in images that are not uint8; ``"auto"``: estimated from a sample;
             ``"all"``: from all images.
         normalize: None, ``"dataset"``, or (mean, standard deviation) per channel on the scale [0, 1].
