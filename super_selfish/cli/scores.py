@@ -133,11 +133,11 @@ def protocol(test: str | None, seeds: int) -> str:
 
 def table(found: dict[str, Any]) -> str:
     """The scores as text."""
-    lines = [f"{'':12}{'kNN':>16}{'linear probe':>18}{'effective rank':>18}"]
+    lines = [f"{'features':12}{'kNN accuracy':>16}{'linear probe accuracy':>24}{'effective rank':>18}"]
     for name, row in found["scores"].items():
         near, probe = (f"{row[key]['mean']:.3f} ± {row[key]['sd']:.3f}" for key in ("knn", "probe"))
         measured = row["quality"]
-        lines.append(f"{name:12}{near:>16}{probe:>18}{measured['effective_rank']:>11.1f} of {measured['dimensions']}")
+        lines.append(f"{name:12}{near:>16}{probe:>24}{measured['effective_rank']:>11.1f} of {measured['dimensions']}")
     lines += ["", found["protocol"]]
     lines += [f"{key}: {found['scores']['trained'][key]['protocol']}" for key in ("knn", "probe")]
     return "\n".join(lines)

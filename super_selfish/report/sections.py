@@ -92,7 +92,7 @@ def scores(stored: Mapping[str, Any], supervisor: Supervisor) -> Scores:
         cells = [f"{100 * row[key]['mean']:.1f} % ± {100 * row[key]['sd']:.1f}" for key in ("knn", "probe")]
         rows.append([name, *cells, f"{row['quality']['effective_rank']:.1f} of {row['quality']['dimensions']}"])
     protocols = [stored["scores"]["trained"][key]["protocol"] for key in ("knn", "probe")]
-    head = ["features", "kNN", "linear probe", "effective rank"]
+    head = ["features", "kNN accuracy", "linear probe accuracy", "effective rank"]
     return Scores([stored["protocol"], *protocols], Table(head, rows, numeric=True))
 
 

@@ -64,8 +64,9 @@ class Inspection:
         for each in (self.weights, *self.checkpoints):
             if each is not None:
                 supervisor = each.manifest.get("supervisor", "?")
-                content = f"{supervisor}, {each.steps} steps, {each.bytes / 1e6:.1f} MB"
-                lines.append(f"{'whole  ' if each.is_complete else 'DAMAGED'} {each.path}: {each.damage or content}")
+                steps = f"{each.steps} step{'' if each.steps == 1 else 's'}"
+                content = f"{supervisor}, {steps}, {each.bytes / 1e6:.1f} MB"
+                lines.append(f"{'valid  ' if each.is_complete else 'CORRUPT'} {each.path}: {each.damage or content}")
         return "\n".join(lines)
 
 
@@ -76,6 +77,10 @@ def inspect(name: str | os.PathLike[str] = "store/base") -> Inspection:
     Args:
         name: Name of the training, as passed to ``supervise`` or ``save``.
 
+    Returns:
+        The weights file and the checkpoints, each with its size in bytes, number of training steps and damage.
+        ``print`` shows one line per file; ``is_valid`` is False if the weights or the newest checkpoint are corrupt.
+
     Raises:
         CheckpointError: If there are no files with this name.
     """
@@ -85,7 +90,7 @@ def inspect(name: str | os.PathLike[str] = "store/base") -> Inspection:
     if found is None and not steps:
         raise CheckpointError(
             f"There is neither `{with_suffix(base, SUFFIX)}` nor a checkpoint in `{with_suffix(base, '.ckpt')}`.",
-            expected="the `name` that was passed to `supervise` or `save`, without suffix",
+            expected="the name of a training without suffix, such as store/base",
             received=repr(os.fspath(name)),
         )
     return Inspection(found, steps)

@@ -45,14 +45,17 @@ def test_from_check_to_verify(photos: Path, capsys: pytest.CaptureFixture[str]) 
     scores = json.loads(Path("store/a.scores.json").read_text())
     assert set(scores["scores"]) == {"trained", "untrained", "pixels"}
     assert main(["report", "store/a"]) == 0
-    assert "<svg" in Path("store/a.html").read_text()
+    page = Path("store/a.html").read_text()
+    assert "<svg" in page
+    assert "linear probe accuracy" in page
     assert main(["export", "store/a"]) == 0
     assert Path("store/a_backbone.safetensors").is_file()
     assert main(["verify", "store/a"]) == 0
     said = capsys.readouterr().out
     assert "16 images" in said
+    assert "linear probe accuracy" in said
     assert "untrained" in said
-    assert "whole" in said
+    assert "valid" in said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="names that are not UTF-8")

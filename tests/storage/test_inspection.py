@@ -33,7 +33,7 @@ def test_weights_and_checkpoints_are_listed(trained: Path, capsys: Any) -> None:
     assert [each.steps for each in found.checkpoints] == [4, 2]
     assert found.weights.bytes == (trained / "run.safetensors").stat().st_size
     assert main(["verify", "store/run"]) == 0
-    assert capsys.readouterr().out.count("whole") == 3
+    assert capsys.readouterr().out.count("valid ") == 3
 
 
 def test_every_dtype_is_verified(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_damaged_weights_are_reported(trained: Path, kind: str, capsys: Any) -> 
     assert not found.is_valid
     assert found.checkpoints[0].is_complete
     assert main(["verify", "store/run"]) == 1
-    assert "DAMAGED" in capsys.readouterr().out
+    assert "CORRUPT" in capsys.readouterr().out
 
 
 def test_only_damage_to_the_newest_checkpoint_changes_the_exit_status(trained: Path, capsys: Any) -> None:
