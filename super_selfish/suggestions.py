@@ -22,6 +22,7 @@ SYNONYMS = (
     ("32", "fp32", "float32"),
     ("16", "fp16", "float16", "half"),
     ("bf16", "bfloat16"),
+    ("cuda", "gpu"),
 )
 """Synonyms of arguments and values: the known word of a group is suggested for the others."""
 

@@ -82,7 +82,7 @@ def run(argv: list[str]) -> int:
     Raises:
         SuperSelfishError: Whatever the command raises.
     """
-    from cyclopts import CycloptsError, UnknownOptionError
+    from cyclopts import CycloptsError, UnknownCommandError, UnknownOptionError
 
     from super_selfish.cli.commands import COMMANDS, application, arguments_of, takes_data
     from super_selfish.cli.names import algorithm_name, unknown_flag
@@ -105,6 +105,8 @@ def run(argv: list[str]) -> int:
         message = str(error)
         if isinstance(error, UnknownOptionError):
             message = unknown_flag(error.token.keyword or error.token.value, arguments_of(argv), takes_data(argv))
+        elif isinstance(error, UnknownCommandError):
+            message = message.partition(" Available commands")[0]
         known = [*argv[: 2 if per_algorithm else 1], ""] if argv[0] in COMMANDS else [""]
         print_error(f"{' '.join(message.split())} (see super-selfish {' '.join(known)}--help)")
         return MISTAKE

@@ -29,6 +29,7 @@ from super_selfish.engine.optim.lars import LARS
 from super_selfish.engine.optim.schedules import Schedule, SchedulerFactory, constant_lr
 from super_selfish.errors import ConfigurationError
 from super_selfish.files import base_path, check_writable
+from super_selfish.suggestions import did_you_mean
 from super_selfish.supervisors import Supervisor, all_supervisors
 
 Algorithm = Any  # a class of this library, each with a signature of its own
@@ -184,10 +185,14 @@ def device_of(word: str) -> str:
     known = re.fullmatch(r"cpu|cuda(:\d+)?|mps", word)
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if known is None or not there[word.partition(":")[0]]:
+        available = [name for name, is_there in there.items() if is_there]
+        meant = did_you_mean(word, there)
+        reason = "is unknown" if known is None else "is not available to torch on this machine"
         raise ConfigurationError(
-            "`device` is not available.",
-            expected=", ".join(name for name, is_there in there.items() if is_there) + " or auto",
+            f"The device {reason}.",
+            expected=" or ".join([*available, "auto"]),
             received=f"--device {word}",
+            fix=meant if known is None and meant and any(repr(name) in meant for name in available) else None,
         )
     return word
 

@@ -20,6 +20,7 @@ from super_selfish.files import base_path, replacing, with_suffix
 from super_selfish.version import __version__
 
 CONFIG = ".config.json"
+EXPECTED = f"NAME{CONFIG} of an earlier training"
 NOT_STORED = ("config", "processes")  # flags of one call
 
 
@@ -86,15 +87,21 @@ def read(path: str, algorithm: str, flags: list[inspect.Parameter], default_data
     try:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
         parts = {part: dict(stored[part]) for part in ("arguments", "training")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
         raise ConfigurationError(
-            f"`{path}` cannot be used: {error}.",
-            expected="a <name>.config.json of an earlier training",
-            received=path,
+            f"`{path}` cannot be read: {error.strerror or error}.",
+            expected=EXPECTED,
+            fix="Check the path passed to `config`.",
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"`{path}` is not a configuration file: {type(error).__name__}: {error}.", expected=EXPECTED
         ) from error
     if stored.get("algorithm") != algorithm:
         raise ConfigurationError(
-            f"`{path}` is of another algorithm.", expected=algorithm, received=str(stored.get("algorithm"))
+            f"`{path}` is the configuration of another algorithm.",
+            expected=algorithm,
+            received=str(stored.get("algorithm")),
         )
     known = {flag.name: flag for flag in flags}
     for part in parts.values():

@@ -16,6 +16,7 @@ NONE = "none"
 
 _SCALARS = (bool, int, float, str)
 _NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
+_PLURALS = {bool: "truth values", int: "integers", float: "numbers", str: "words"}
 _BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
 _MISSING = object()
 
@@ -127,17 +128,36 @@ def to_text(value: Any) -> str:
 
 
 def describe(annotation: Any) -> str:
-    """What an annotation allows, in words."""
+    """The values that an annotation allows, for messages.
+
+    Examples:
+        >>> describe(Literal["xray", "grey"] | tuple[Literal["xray", "grey"], ...] | None)
+        'xray, grey, several of these separated by commas or none'
+        >>> describe(float | tuple[float, float]), describe(tuple[tuple[float, ...], tuple[float, ...]])
+        ('a number or 2 numbers separated by commas', '2 lists in parentheses, each numbers separated by commas')
+    """
     parts = options(annotation)
     words = [to_text(value) for value in _literals(parts)]
     words += [_NAMES[part] for part in parts if part in _SCALARS]
     for part in parts:
         if _is_sequence(part):
             elements = _elements(part)
-            count = "" if _is_variadic(part) else f"{len(elements)} "
-            words.append(f"{count}values separated by commas, each {describe(elements[0])}")
+            what = _describe_elements(elements[0], _literals(parts))
+            some = "several " if what.startswith("of these") else ""
+            words.append((some if _is_variadic(part) else f"{len(elements)} ") + what)
     words += [NONE] if type(None) in parts else []
     return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _describe_elements(element: Any, words: list[Any]) -> str:
+    parts = options(element)
+    if words and set(_literals(parts)) == set(words):
+        return "of these separated by commas"
+    if len(parts) == 1 and parts[0] in _PLURALS:
+        return f"{_PLURALS[parts[0]]} separated by commas"
+    if any(map(_is_sequence, parts)):
+        return f"lists in parentheses, each {describe(element)}"
+    return f"values separated by commas, each {describe(element)}"
 
 
 def _union(annotation: Any) -> list[Any]:
@@ -184,20 +204,20 @@ def _scalar(parts: list[Any], text: str) -> Any:
 
 
 def _sequence(parts: list[Any], text: str) -> Any:
-    pieces = _pieces(text)
+    parts_of_text = _split(text)
     for part in parts:
-        if not _is_sequence(part) or (str in parts and len(pieces) < 2):
+        if not _is_sequence(part) or (str in parts and len(parts_of_text) < 2):
             continue
-        elements = _elements(part, len(pieces))
-        if len(elements) == len(pieces):
+        elements = _elements(part, len(parts_of_text))
+        if len(elements) == len(parts_of_text):
             try:
-                return tuple(parse(*pair) for pair in zip(elements, pieces, strict=True))
+                return tuple(parse(*pair) for pair in zip(elements, parts_of_text, strict=True))
             except ValueError:
                 continue
     return _MISSING
 
 
-def _pieces(text: str) -> list[str]:
+def _split(text: str) -> list[str]:
     """The parts of a text between its commas, those within brackets aside."""
     text = text.strip()
     if re.fullmatch(r"\d+(x\d+)+", text):
@@ -211,5 +231,5 @@ def _pieces(text: str) -> list[str]:
             found.append("")
         else:
             found[-1] += letter
-    found = [piece.strip() for piece in found]
+    found = [part.strip() for part in found]
     return found[:-1] if len(found) > 1 and not found[-1] else found

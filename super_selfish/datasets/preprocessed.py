@@ -231,7 +231,7 @@ def check_channels(found: int, wanted: int) -> None:
     """
     if found not in (1, wanted) and (found, wanted) != (3, 1):
         raise DataError(
-            f"An image has {found} channels where {wanted} are used.",
+            f"An image has {found} channels, but the network takes {wanted}.",
             expected=f"images with {wanted} channels; grey images are repeated, and RGB can be converted to grey",
             fix="Use only images with the same number of channels, or pass `channels=`.",
         )

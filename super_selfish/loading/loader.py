@@ -280,11 +280,13 @@ def check_loading(batch_size: int, num_workers: int, on_error: str) -> None:
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ConfigurationError(
-            "`batch_size` counts images per step.", expected="an integer of at least 1", received=f"{batch_size!r}"
+            "`batch_size` is out of range.", expected="an integer of at least 1", received=f"batch_size={batch_size!r}"
         )
     if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
         raise ConfigurationError(
-            "`num_workers` counts worker processes.", expected="an integer of at least 0", received=f"{num_workers!r}"
+            "`num_workers` is out of range.",
+            expected="an integer of at least 0",
+            received=f"num_workers={num_workers!r}",
         )
     check_choice("on_error", on_error, ("raise", "skip"))
 

@@ -22,6 +22,7 @@ from super_selfish.errors import CheckpointCorrupt, CheckpointError, CheckpointM
 from super_selfish.files import RETRAIN, SUFFIX, base_path, keep_previous, with_suffix, write_text, write_with
 from super_selfish.storage.checkpoint import StoredCheckpoint, check_format
 from super_selfish.storage.checkpoint_folder import CheckpointFolder
+from super_selfish.suggestions import did_you_mean
 
 WEIGHTS_FORMAT = 1
 _KEY = "super_selfish"
@@ -121,12 +122,15 @@ def read_weights(name: str | os.PathLike[str]) -> WeightsFile:
         return verified(path)
     if plain.is_file():
         return WeightsFile(plain, _read_plain(plain), {})
-    neighbours = sorted(other.name.removesuffix(SUFFIX) for other in path.parent.glob(f"*{SUFFIX}"))
+    neighbours = sorted(str(path.parent / other.name.removesuffix(SUFFIX)) for other in path.parent.glob(f"*{SUFFIX}"))
+    available = (
+        f"Available: {', '.join(neighbours[:8])}." if neighbours else f"There are no weights in `{path.parent}`."
+    )
     raise CheckpointError(
         f"There is no `{path}`.",
-        expected="the `name` that was passed to `supervise` or `save`, without suffix",
+        expected="the name of a training without suffix, such as store/base",
         received=repr(text),
-        fix=f"Available in that folder: {', '.join(neighbours[:8]) or 'no weights'}.",
+        fix=did_you_mean(str(base), neighbours) or available,
     )
 
 

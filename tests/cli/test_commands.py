@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from super_selfish.cli import main
 from super_selfish.cli.flags import documented
+from super_selfish.engine.callbacks.progress import rewrite
 from super_selfish.supervisors import all_supervisors
 
 TRAIN = ["--resolution", "32", "--backbone", "small_resnet", "--batch-size", "8", "--epochs", "1", "--device", "cpu"]
@@ -157,7 +158,14 @@ def test_previews_need_no_training(photos: Path) -> None:
         (["train", "rotate_net", "--config", "nothing.json"], "nothing.json"),
         (["train", "rotnt"], "Did you mean rotnet?"),
         (["train", "nothing_like_it"], "super-selfish list"),
-        (["tarin"], 'Did you mean "train"?'),
+        (["tarin"], 'Did you mean "train"? (see super-selfish --help)'),
+        (["train", "moco", "--views", "xry"], "expected natural, grey, xray, satellite, microscopy, several of these"),
+        (["train", "rotate_net", "--device", "gup"], "The device is unknown. Expected: cpu"),
+        (["train", "rotate_net", "--config", "nothing.json"], "`nothing.json` cannot be read: No such file"),
+        (["train", "rotate_net", "--config", "."], "`.` cannot be read: Is a directory. Expected: NAME.config.json"),
+        (["export", "store/nothing"], "Expected: the name of a training without suffix, such as store/base."),
+        (["verify", "store/nothing"], "Expected: the name of a training without suffix, such as store/base."),
+        (["report", "store/nothing"], "There are no weights in `store`."),
         (["train", "--epochs", "3"], "ALGORITHM"),
         (["train", "moco", "--epohcs", "3"], "Did you mean --epochs?"),
         (["train", "moco", "--batchsize=3"], "Did you mean --batch-size?"),
@@ -193,6 +201,32 @@ def test_mistakes_are_one_line(words: list[str], said: str, capsys: pytest.Captu
 def test_errors_of_the_library_name_flags(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "moco", str(photos), "--backbone", "small_resnt"]) == 2
     assert "--backbone small_resnt. Did you mean 'small_resnet'?" in capsys.readouterr().err
+
+
+def test_misspelt_names_of_trainings_are_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("store").mkdir()
+    Path("store/mine.safetensors").touch()
+    assert main(["report", "store/mien"]) == 2
+    assert "Did you mean 'store/mine'?" in capsys.readouterr().err
+    assert main(["report", "store/another"]) == 2
+    assert "Available: store/mine." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--batch-size", "--num-workers"])
+def test_numbers_of_the_loader_are_received_as_flags(
+    photos: Path, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "rotate_net", str(photos), f"{flag}=-1", *TRAIN[:4]]) == 2
+    assert f"{flag} is out of range. Expected: an integer of at least" in (said := capsys.readouterr().err)
+    assert f"Received: {flag} -1." in said
+
+
+def test_advice_in_the_log_names_flags(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "rotate_net", str(photos), *TRAIN, "--name", "store/a"]
+    assert main(words) == main([*words, "--resume"]) == 0
+    assert "Training is already complete, at step" in (said := capsys.readouterr().err)
+    assert "Pass more --epochs to continue it." in said
+    assert rewrite.get()("`epochs`") == "`epochs`"  # in Python, arguments keep their names
 
 
 @pytest.mark.parametrize("name", all_supervisors())

@@ -84,7 +84,7 @@ class TestImage:
         assert (plain(channels=1).image(colour) == round(0.299 * 255 + 0.587 * 100 + 0.114 * 10)).all()
         np.testing.assert_allclose(plain(channels=1).image(np.ones((32, 32, 3), np.float32)), 1, atol=1e-6)
         for found, wanted in ((2, 3), (13, 3), (3, 13), (4, 1)):
-            with pytest.raises(DataError, match=f"{found} channels where {wanted}"):
+            with pytest.raises(DataError, match=f"{found} channels, but the network takes {wanted}"):
                 plain(channels=wanted).image(np.zeros((32, 32, found), np.uint8))
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -181,9 +181,9 @@ class TestChannels:
     def test_what_cannot_be_converted_is_named_at_once(self, folder):
         root = folder("RGB", "RGB")
         tifffile.imwrite(root / "bands.tif", np.zeros((40, 40, 13), np.uint16))
-        with pytest.raises(DataError, match=r"bands\.tif.*13 channels where 3"):
+        with pytest.raises(DataError, match=r"bands\.tif.*13 channels, but the network takes 3"):
             fit(root)
-        with pytest.raises(DataError, match="3 channels where 2"):
+        with pytest.raises(DataError, match="3 channels, but the network takes 2"):
             fit(np.zeros((2, 40, 40, 3)), channels=2)
 
     def test_alpha_is_reported_once(self, folder, caplog):
