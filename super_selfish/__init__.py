@@ -9,7 +9,7 @@ A folder of images and two lines give a backbone worth transferring::
     backbone = supervisor.get_backbone()
 
 Later, in another process, ``super_selfish.load("store/base")`` gives the trained supervisor back, and
-``.extract("photos/")`` the features of images. ``super_selfish.evaluation`` tells what they are worth.
+``.extract("photos/")`` the features of images. ``super_selfish.evaluation`` evaluates them.
 """
 
 from __future__ import annotations

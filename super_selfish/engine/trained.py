@@ -103,7 +103,7 @@ class Trained(SupervisorBase):
             data: Images in any form that the constructor accepts.
             batch_size: Batch size.
             num_workers: Number of data-loading worker processes.
-            on_error: ``"raise"`` an error for unreadable images, or ``"skip"`` them; they have no row then.
+            on_error: ``"raise"`` an error for unreadable images, or ``"skip"`` them: they get no row in the result.
 
         Returns:
             Float32 features (N, D), with feature maps averaged over space, and the names of the images (paths in the

@@ -44,7 +44,8 @@ def diagnose(history: History, expected: ExpectedLoss | None = None) -> list[str
     Args:
         history: One entry per epoch, as in ``supervisor.history``, with the keys loss, data_wait and, if measured,
             consistency, spread and collapsed.
-        expected: Expected behaviour of the loss; None: the loss decreases.
+        expected: Whether the loss of the algorithm decreases, and its value at chance level
+            (:class:`~super_selfish.engine.core.expected_loss.ExpectedLoss`); None: it decreases, chance level unknown.
 
     Examples:
         >>> losses = [1.39, 1.2, 1.0, 0.9, 0.8, 0.75, 0.7]
