@@ -86,11 +86,13 @@ def check(data: str = FOLDER, /, *, max_pixels: int = 89_478_485) -> int:
         data: Folder of images, or CSV file of paths.
         max_pixels: Maximum number of pixels of an image; larger ones are refused.
     """
+    from super_selfish.cli.names import with_flags
     from super_selfish.datasets.survey import survey
+    from super_selfish.engine.core.setup import ImageOptions
 
     check_argument(max_pixels >= 1, "max_pixels", max_pixels, "at least 1")
     found = survey(data, max_pixels=max_pixels)
-    echo(str(found))
+    echo(with_flags(str(found), [*ImageOptions.__annotations__, "on_error"]))
     return DAMAGED if found.unreadable else 0
 
 

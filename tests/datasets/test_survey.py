@@ -46,7 +46,8 @@ def test_a_good_data_set(folder: Path, capsys: Any) -> None:
     assert (found.depths, found.orientations) == ({"uint8": 12}, {1: 12})
     assert found.unreadable == found.tiny == found.constant == found.duplicates == found.turned_twice == []
     assert main(["check", str(folder)]) == 0
-    assert "sizes: 96×72 (12)" in capsys.readouterr().out
+    assert "width×height in px: 96×72 (12)" in (printed := capsys.readouterr().out)
+    assert "--resolution 72 is sufficient" in printed
 
 
 def test_mean_and_std_are_those_of_all_pixels(folder: Path) -> None:

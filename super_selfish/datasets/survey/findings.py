@@ -79,7 +79,7 @@ class Survey:
 def _on_unreadable(found: Survey) -> Iterator[str]:
     count = len(found.unreadable)
     if count and found.skippable and count <= most_skipped(found.images) and found.images - count >= 2:
-        yield 'Repair or remove the unreadable files, or train with on_error="skip" (--on-error skip).'
+        yield 'Repair or remove the unreadable files, or train with on_error="skip".'
     elif count:
         yield "Repair or remove the unreadable files: training stops at them."
 
@@ -132,7 +132,7 @@ def _on_values(found: Survey) -> Iterator[str]:
         low, high = found.preprocessing.value_range or (0.0, 1.0)
         yield (
             f"{len(found.dim)} images use less than {DIM:.0%} of the value range {low:g} to {high:g}. If these values "
-            "are not black and white, set value_range=."
+            "are not black and white, pass `value_range`."
         )
 
 
@@ -140,7 +140,7 @@ def _on_repetition(found: Survey) -> Iterator[str]:
     if found.copies or found.duplicates:
         yield (
             "Copies and near duplicates become false negatives in contrastive learning, and can leak from the training "
-            "to the test set: keep one of each, or split with groups=."
+            "to the test set: keep one of each, or split with `groups`."
         )
     if found.turned_twice:
         yield "Remove the EXIF orientation of files that are already rotated (exiftool -Orientation= FILES)."
@@ -163,7 +163,8 @@ def _lines(found: Survey) -> Iterator[str]:
     yield f"{found.images} images"
     if found.left_out:
         yield f"  {describe_left_out(found.left_out)}"
-    for title, counts in (("sizes", found.sizes), ("channels", found.channels), ("depths", found.depths)):
+    tallies = {"width×height in px": found.sizes, "channels": found.channels, "data types": found.depths}
+    for title, counts in tallies.items():
         common = [f"{_size(key)} ({count})" for key, count in counts.most_common(_SHOWN)]
         more = [f"{len(counts) - _SHOWN} more"] if len(counts) > _SHOWN else []
         yield f"  {title}: {', '.join(common + more) or 'none'}"
@@ -172,7 +173,7 @@ def _lines(found: Survey) -> Iterator[str]:
         yield f"  EXIF orientations: {turns}"
     if found.mean:
         mean, std = (", ".join(f"{value:.3f}" for value in row) for row in (found.mean, found.std))
-        yield f"  mean ({mean}), standard deviation ({std})"
+        yield f"  per channel, for values in [0, 1]: mean ({mean}), standard deviation ({std})"
     groups: list[tuple[str, list[str]]] = [
         ("unreadable", [reason for _, reason in found.unreadable]),
         ("constant", found.constant),

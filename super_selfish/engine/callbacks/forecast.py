@@ -108,7 +108,7 @@ def suggestion(seconds: float, data_wait: float, memory: int, free: int | None, 
         return 'precision="bf16" (or "16" on older GPUs) is about twice as fast and halves the memory.'
     if conditions.device == "cpu" and conditions.threads < conditions.cores:
         used = f"torch uses {conditions.threads} of {conditions.cores} cores"
-        return f"{used}: set OMP_NUM_THREADS or call torch.set_num_threads()."
+        return f"{used}: set OMP_NUM_THREADS={conditions.cores}."
     if conditions.device == "cpu" and seconds > _LONG and conditions.side > 96:
         return (
             f"Use a GPU, or lower the resolution: resolution={conditions.side // 2} takes about a quarter of the time."
