@@ -277,13 +277,13 @@ def test_what_check_advises_is_accepted(kind: str, tmp_path: Path) -> None:
         fit_preprocessing(open_source(tmp_path), resolution=int(side), on_error="skip")
     for channels in re.findall(r"channels=(\d+)", text):
         assert trained_on(tmp_path, resolution=32, channels=int(channels)) == []
-    if "--on-error skip" in text:
+    if 'on_error="skip"' in text:
         supervisor = RotateNetSupervisor(tmp_path, backbone="small_resnet", resolution=32)
         supervisor.supervise(epochs=1, batch_size=4, on_error="skip", verbose=False, watch=0, checkpoint_every=0)
     if kind in ("MNIST", "icons", "constant"):
         assert "remove them" not in text
     if kind in ("grey and 4 bands", "colour and 4 bands", "all damaged"):
-        assert "--on-error skip" not in text
+        assert 'on_error="skip"' not in text
     if kind == "grey and 4 bands":
         assert "channels=4" in text
 
