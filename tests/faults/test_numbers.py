@@ -40,9 +40,9 @@ def test_24_it_stops_before_the_update(algorithm: str, gradient: bool) -> None:
     supervisor = failing(algorithm, 7, gradient=gradient)
     stored: list[dict[str, bytes]] = []
 
-    with pytest.raises(NonFiniteLoss, match=r"epoch 2, batch 3, step 7 .*images \[") as told:
+    with pytest.raises(NonFiniteLoss, match=r"epoch 2, batch 3, step 7 .*image indices \[") as told:
         run(supervisor, callbacks=[At(6, lambda: stored.append(contents()))])
-    indices = [int(number) for number in str(told.value).split("images [")[1].split("]")[0].split(",")]
+    indices = [int(number) for number in str(told.value).split("image indices [")[1].split("]")[0].split(",")]
     assert sorted(indices) == sorted(set(indices))
     assert len(indices) == 8
     assert all(torch.isfinite(value).all() for value in supervisor.state_dict().values())
