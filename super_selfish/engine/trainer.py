@@ -134,7 +134,7 @@ class Trainer:
         """Return the callbacks of the run, in the order of invocation."""
         callbacks = [*first, *self.settings.callbacks]
         callbacks += [HistoryFile(self.base)] if rank() == 0 else []
-        return callbacks + ([Progress()] if self.settings.verbose else [])
+        return callbacks + ([Progress(self.settings.epochs)] if self.settings.verbose else [])
 
     def _begin(self, found: StoredCheckpoint | None) -> Resumption | None:
         """Load initial weights or a checkpoint, and resolve the settings of a training recipe."""
@@ -255,7 +255,7 @@ class Trainer:
         path = store(supervisor, base, keep=not run.stored)
         run.stored = True
         if interrupted:
-            logger.warning("Interrupted: the weights after %d steps were stored in %s.", run.steps, path)
+            logger.warning("Interrupted after step %d: weights stored in %s.", supervisor._train_state.step, path)
         elif self.settings.verbose:
             print_line(f"Stored in {path}.")
 

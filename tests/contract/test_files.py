@@ -152,7 +152,7 @@ def test_ctrl_c_stores_says_so_and_is_raised_again(
     supervisor = make(images(16))
     with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
         supervisor.supervise(epochs=5, callbacks=[Stop(KeyboardInterrupt(), 3)], **QUIET)
-    assert "Interrupted: the weights after 3 steps were stored" in caplog.text
+    assert "Interrupted after step 3: weights stored in" in caplog.text
     loaded = make().load("store/test")
     assert loaded.train_state.step == 3
     assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in supervisor.state_dict().items())

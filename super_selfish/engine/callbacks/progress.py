@@ -30,16 +30,26 @@ class Progress(Callback):
     """Prints epoch, loss, images per second, fraction of time spent waiting for data, and time left to stderr.
 
     On a terminal, a progress bar covers the whole run. Otherwise (log file, notebook, CI), one line per epoch is
-    printed, and one every 30 seconds within long epochs. History columns with ``in_progress`` are included.
+    printed, and one every 30 seconds within long epochs. History columns with ``in_progress`` are included. A resumed
+    training continues the count of its epochs.
+
+    Args:
+        epochs: Number of epochs of the training, including those before it was resumed; None: those of the run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, epochs: int | None = None) -> None:
+        self._epochs = epochs
+        self._before = 0  # epochs that were completed before the training was resumed
         self._bar: Any = None
         self._shown = 0.0
 
     def on_train_begin(self, run: RunView) -> None:
-        """Open the progress bar."""
+        """Open the progress bar, and print where a resumed training continues."""
         self._shown = time.monotonic()
+        self._before = 0 if self._epochs is None else self._epochs - run.epochs
+        if self._before or run.train_state.batch:
+            epoch = f"epoch {self._before + 1}/{self._before + run.epochs}"
+            sys.stderr.write(f"Resuming in {epoch}, after step {run.train_state.step}.\n")
         if sys.stderr.isatty():
             just_fix_windows_console()
             total = run.epochs * run.loader.batches
@@ -67,7 +77,7 @@ class Progress(Callback):
 
     def _show(self, run: RunView, finished: bool = False) -> None:
         self._shown = time.monotonic()
-        done = run.finished_epochs if finished else run.finished_epochs + 1
+        done, total = self._before + run.finished_epochs + (not finished), self._before + run.epochs
         if finished:
             entry = run.supervisor._history[-1]
             loss, speed, wait = entry["loss"], entry["images_per_second"], entry["data_wait"]
@@ -77,11 +87,11 @@ class Progress(Callback):
         for key, column in columns_of([entry]).items() if finished else ():
             numbers += f", {column.title} {column.format(entry[key])}" if column.in_progress else ""
         if self._bar is not None:
-            self._bar.set_description_str(f"{Style.BRIGHT}epoch {min(done, run.epochs)}/{run.epochs}{Style.RESET_ALL}")
+            self._bar.set_description_str(f"{Style.BRIGHT}epoch {min(done, total)}/{total}{Style.RESET_ALL}")
             self._bar.set_postfix_str(f"{Fore.CYAN}{numbers}{Style.RESET_ALL}")
             return
         where = "" if finished else f" (batch {run.train_state.batch}/{run.loader.batches})"
-        sys.stderr.write(f"epoch {done}/{run.epochs}{where}: {numbers}, {duration(run.seconds_left())} left\n")
+        sys.stderr.write(f"epoch {done}/{total}{where}: {numbers}, {duration(run.seconds_left())} left\n")
         sys.stderr.flush()
 
 

@@ -96,7 +96,9 @@ class Guard:
             f"{run.train_state.batch + 1}, step {run.train_state.step + 1} "
             f"(mean loss of the epoch: {run.mean_loss():.4g})"
         )
-        images = f"image indices {indices[:_SHOWN]}" + (f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else "")
+        images = f"image indices {indices[:_SHOWN]}" + (
+            f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else ""
+        )
         remedy = "Lower `lr`, or set `clip_grad=1.0`."
         if self.policy == "raise" or made:
             raise NonFiniteLoss(f"{where}.", received=images, fix=f"{run.weights_state()} {remedy}")

@@ -105,3 +105,11 @@ def test_the_last_step_of_an_epoch_has_one_line(
     RotateNetSupervisor(IMAGES, backbone="small_resnet").supervise(epochs=1, batch_size=len(IMAGES) // 2)
     lines = [line.split(":")[0] for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
     assert lines == ["epoch 1/1 (batch 1/2)", "epoch 1/1"]
+
+
+def test_a_resumed_training_continues_the_count_of_epochs(capsys: pytest.CaptureFixture[str]) -> None:
+    for epochs in (1, 2):
+        RotateNetSupervisor(IMAGES, backbone="small_resnet").supervise(epochs=epochs, batch_size=4, resume="auto")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == ["epoch 1/1", "epoch 2/2"]
+    assert lines.count("Resuming in epoch 2/2, after step 3.") == 1
