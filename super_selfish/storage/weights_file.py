@@ -122,15 +122,14 @@ def read_weights(name: str | os.PathLike[str]) -> WeightsFile:
         return verified(path)
     if plain.is_file():
         return WeightsFile(plain, _read_plain(plain), {})
-    neighbours = sorted(str(path.parent / other.name.removesuffix(SUFFIX)) for other in path.parent.glob(f"*{SUFFIX}"))
-    available = (
-        f"Available: {', '.join(neighbours[:8])}." if neighbours else f"There are no weights in `{path.parent}`."
-    )
+    stored = sorted(other.name.removesuffix(SUFFIX) for other in path.parent.glob(f"*{SUFFIX}"))
+    names = {each: repr(str(path.parent / each)) for each in stored}
+    available = f"Available: {', '.join(names.values())}." if names else f"There are no weights in `{path.parent}`."
     raise CheckpointError(
         f"There is no `{path}`.",
         expected="the name of a training without suffix, such as store/base",
         received=repr(text),
-        fix=did_you_mean(str(base), neighbours) or available,
+        fix=did_you_mean(base.name, names) or available,
     )
 
 

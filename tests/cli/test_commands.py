@@ -209,7 +209,7 @@ def test_misspelt_names_of_trainings_are_suggested(capsys: pytest.CaptureFixture
     assert main(["report", "store/mien"]) == 2
     assert "Did you mean 'store/mine'?" in capsys.readouterr().err
     assert main(["report", "store/another"]) == 2
-    assert "Available: store/mine." in capsys.readouterr().err
+    assert "Available: 'store/mine'." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["--batch-size", "--num-workers"])
