@@ -16,7 +16,7 @@ NONE = "none"
 
 _SCALARS = (bool, int, float, str)
 _NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
-_PLURALS = {bool: "truth values", int: "integers", float: "numbers", str: "words"}
+_PLURALS = {bool: "truth values", int: "integers", float: "numbers", str: "text values"}
 _BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
 _MISSING = object()
 
