@@ -139,5 +139,5 @@ def table(found: dict[str, Any]) -> str:
         measured = row["quality"]
         lines.append(f"{name:12}{near:>16}{probe:>24}{measured['effective_rank']:>11.1f} of {measured['dimensions']}")
     lines += ["", found["protocol"]]
-    lines += [f"{key}: {found['scores']['trained'][key]['protocol']}" for key in ("knn", "probe")]
+    lines += [found["scores"]["trained"][key]["protocol"] for key in ("knn", "probe")]
     return "\n".join(lines)

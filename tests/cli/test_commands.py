@@ -55,6 +55,7 @@ def test_from_check_to_verify(photos: Path, capsys: pytest.CaptureFixture[str]) 
     said = capsys.readouterr().out
     assert "16 images" in said
     assert "linear probe accuracy" in said
+    assert "\nkNN: k=" in said
     assert "untrained" in said
     assert "valid" in said
 
