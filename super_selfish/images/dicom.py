@@ -1,9 +1,10 @@
 """Reader of DICOM files.
 
-The rescale slope and intercept or the modality LUT are applied, so CT images are in Hounsfield units. MONOCHROME1
-images, where large values are dark, are inverted. Palettes and YBR become RGB. Display windows are ignored: pass
-``value_range=`` to a supervisor to set the values of black and white. Padding is marked as missing. Multi-frame files,
-and files with other attributes that change the meaning of pixel values, raise an error.
+The rescale slope and intercept (also of an enhanced file of one frame) or the modality LUT are applied, so CT images
+are in Hounsfield units. MONOCHROME1 images, where large values are dark, are inverted. Palettes and YBR become RGB.
+Display windows are ignored: pass ``value_range=`` to a supervisor to set the values of black and white. Padding is
+marked as missing. Multi-frame files, and files with other attributes that change the meaning of pixel values, raise an
+error.
 """
 
 from __future__ import annotations
@@ -66,14 +67,29 @@ def photometric(head: Any) -> str:
 
 def slope(head: Any) -> float:
     """Return the rescale slope, which stored values are multiplied by."""
-    found = getattr(head, "RescaleSlope", None)
+    found = _rescale(head, "RescaleSlope")
     return 1.0 if found in (None, "") else float(found)
 
 
 def intercept(head: Any) -> float:
     """Return the rescale intercept, which is added after the multiplication."""
-    found = getattr(head, "RescaleIntercept", None)
+    found = _rescale(head, "RescaleIntercept")
     return 0.0 if found in (None, "") else float(found)
+
+
+def _rescale(head: Any, name: str) -> Any:
+    """Return an attribute of the rescale transformation, which enhanced files store in their functional groups."""
+    own = getattr(head, name, None)
+    for group in _groups(head):
+        for transformation in getattr(group, "PixelValueTransformationSequence", None) or ():
+            own = getattr(transformation, name, None) if own in (None, "") else own
+    return own
+
+
+def _groups(head: Any) -> list[Any]:
+    """Return the functional groups of the only frame."""
+    names = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
+    return [group for name in names for group in (getattr(head, name, None) or ())[:1]]
 
 
 def check_meaning(head: Any) -> None:
@@ -102,7 +118,7 @@ def check_meaning(head: Any) -> None:
         problem = f"HighBit={head.HighBit} with BitsStored={head.BitsStored}"
     elif kind == "MONOCHROME1" and _is_float(head):
         problem = "MONOCHROME1 with float pixels"
-    elif samples == 1 and _real_world(head) is not None and "RescaleSlope" not in head and not _has_table(head):
+    elif samples == 1 and _real_world(head) and _rescale(head, "RescaleSlope") is None and not _has_table(head):
         problem = "RealWorldValueMappingSequence without RescaleSlope"
     if problem is not None:
         raise DataError(
@@ -112,8 +128,8 @@ def check_meaning(head: Any) -> None:
         )
 
 
-def _real_world(head: Any) -> Any:
-    return getattr(head, "RealWorldValueMappingSequence", None) or None
+def _real_world(head: Any) -> bool:
+    return any(getattr(part, "RealWorldValueMappingSequence", None) for part in (head, *_groups(head)))
 
 
 def _has_table(head: Any) -> bool:
@@ -150,7 +166,7 @@ def pixels(file: Any) -> tuple[Image, Mask | None]:
     kind = photometric(file)
     if kind == _PALETTE:
         colours = np.asarray(conversions.apply_color_lut(values, file))[:, :, :3]
-        deep = colours.dtype.itemsize > 1 and int(colours.max()) > 255
+        deep = colours.dtype.itemsize > 1 and _deepest(file) > 255
         return canonical((colours >> 8 if deep else colours).astype(np.uint8)), missing
     if kind in _COLOURS:
         return canonical(_rgb(values, kind)), missing
@@ -168,13 +184,28 @@ def pixels(file: Any) -> tuple[Image, Mask | None]:
     return (image.astype(np.float32) if _dtype(file) == "float32" else _narrowed(image, _dtype(file))), missing
 
 
+def _deepest(file: Any) -> int:
+    """Return the largest entry of a palette; some files store entries of 8 bits in 16."""
+    entries, first, _ = (int(number) for number in file.RedPaletteColorLookupTableDescriptor)
+    places = np.clip(np.arange(entries or 1 << 16) + first, 0, (1 << 16) - 1).astype(np.uint16)
+    return int(np.asarray(_conversions().apply_color_lut(places, file)).max())
+
+
 def _narrowed(image: Image, dtype: str) -> Image:
     return image.astype(np.uint8) if dtype == "uint8" and int(image.max()) <= 255 else image
 
 
 def _stored(file: Any) -> npt.NDArray[Any]:
-    """Return the stored values without the unused high bits, where old files store overlays."""
+    """Return the stored values without the unused high bits, where old files store overlays.
+
+    Raises:
+        DataError: If there are more pixels than one frame has.
+    """
     values = np.asarray(file.pixel_array)
+    if values.ndim != (2 if int(getattr(file, "SamplesPerPixel", 1)) == 1 else 3):
+        raise DataError(
+            f"it contains {len(values)} frames, but declares one.", fix="Save each frame as a separate file."
+        )
     unused = 8 * values.dtype.itemsize - int(getattr(file, "BitsStored", file.BitsAllocated))
     if values.dtype.kind not in "iu" or int(file.BitsAllocated) == 1 or unused <= 0:
         return values

@@ -163,3 +163,29 @@ def test_padding_is_missing(tmp_path: Path, tags: dict[str, Any], count: int) ->
     assert missing is not None
     assert missing.sum() == count
     assert missing[0, 0, 0]
+
+
+@pytest.mark.parametrize("place", ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"])
+def test_enhanced_files_of_one_frame_are_rescaled(tmp_path: Path, place: str) -> None:
+    group, transformation = pydicom.Dataset(), pydicom.Dataset()
+    transformation.RescaleSlope, transformation.RescaleIntercept = 2, -7
+    group.PixelValueTransformationSequence = [transformation]
+    path = write(tmp_path / "enhanced.dcm", RAMP, NumberOfFrames=1, **{place: [group]})
+    assert read_header(path) == (6, 8, 1, "float32")
+    assert np.array_equal(read_image(path)[..., 0], RAMP * 2.0 - 7)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_frames_that_are_not_declared_are_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "two.dcm", np.concatenate([RAMP, RAMP]), Rows=6)
+    with pytest.raises(DataError, match="2 frames, but declares one"):
+        read_image(path)
+
+
+def test_dark_images_of_a_deep_palette_stay_dark(tmp_path: Path) -> None:
+    table = (np.arange(256) * 10).astype(np.uint16)
+    palette = {f"{name}PaletteColorLookupTableDescriptor": [256, 0, 16] for name in ("Red", "Green", "Blue")}
+    data = {f"{name}PaletteColorLookupTableData": table.tobytes() for name in ("Red", "Green", "Blue")}
+    places = np.arange(20, dtype=np.uint8).reshape(4, 5)
+    path = write(tmp_path / "dark.dcm", places, PhotometricInterpretation="PALETTE COLOR", **palette, **data)
+    assert np.array_equal(read_image(path), np.repeat((table[places] >> 8)[..., None], 3, axis=2))
