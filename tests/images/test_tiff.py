@@ -163,3 +163,92 @@ def test_other_colours_are_refused_with_a_way_out(tmp_path: Path) -> None:
     for read in (read_header, read_image):
         with pytest.raises(DataError, match="Convert"):
             read(path)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_reduced_copy_is_read_only_where_it_is_all_there_is(tmp_path: Path, several: bool) -> None:
+    path = tmp_path / "thumbnail_first.tif"
+    colours = RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    small = colours[::4, ::4].copy()
+    with tifffile.TiffWriter(path) as file:
+        file.write(small, photometric="rgb", subfiletype=1, metadata=None)
+        if several:
+            file.write(colours, photometric="rgb", metadata=None)
+    expected = colours if several else small
+    assert read_header(path)[:3] == expected.shape
+    assert np.array_equal(read_image(path), expected)
+
+
+def test_a_reduced_copy_before_the_image_hides_no_mask_and_no_page(tmp_path: Path) -> None:
+    path = tmp_path / "pages.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(DEEP[::2, ::2].copy(), subfiletype=1, metadata=None)
+        file.write(DEEP, metadata=None, extratags=[(42113, 2, 0, str(DEEP[0, 0]), True)])
+        file.write(DEEP[:5].copy(), metadata=None)
+    found = image_files.load(path)
+    assert np.array_equal(found.image[..., 0], DEEP)
+    assert found.missing is not None
+    assert np.array_equal(found.missing[..., 0], DEEP[0, 0] == DEEP)
+    assert found.left_out == 1
+
+
+def test_images_of_several_channels_are_counted_as_images(tmp_path: Path) -> None:
+    stack = RNG.integers(0, 9, (4, 2, 20, 30), dtype=np.uint16)
+    path = written(tmp_path / "stack.ome.tif", stack, metadata={"axes": "ZCYX"}, photometric="minisblack")
+    assert image_files.load(path).left_out == 3
+
+
+def test_a_volume_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "volume.tif", np.zeros((20, 32, 32), np.uint8), volumetric=True, tile=(4, 16, 16))
+    with pytest.raises(DataError, match="not a 2-D image"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_white_is_zero_of_signed_values_is_told(tmp_path: Path, dtype: Any) -> None:
+    path = written(tmp_path / "white.tif", DEEP.astype(dtype), photometric="miniswhite")
+    assert any("white is zero" in note for note in image_files.load(path).notes)
+
+
+def gdal(*items: tuple[str, int, str]) -> dict[str, Any]:
+    """Metadata of GDAL: role, band and value."""
+    lines = "".join(f'<Item name="X" sample="{band}" role="{role}">{value}</Item>\n' for role, band, value in items)
+    return {"metadata": None, "extratags": [(42112, 2, 0, f"<GDALMetadata>\n{lines}</GDALMetadata>", True)]}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int32, np.float32])
+@pytest.mark.parametrize("bands", [1, 3, 5])
+def test_scale_and_offset_of_gdal_are_applied(tmp_path: Path, dtype: Any, bands: int) -> None:
+    values = RNG.integers(0, 200, (20, 30, bands)).astype(dtype)
+    options = {"photometric": "rgb" if bands == 3 else "minisblack", "planarconfig": "contig"} if bands > 1 else {}
+    tags = gdal(("scale", bands - 1, "0.5"), ("offset", bands - 1, "-7"), ("description", 0, "red"))
+    path = written(tmp_path / "scaled.tif", values if bands > 1 else values[..., 0], **options, **tags)
+    expected = values.astype(np.float32)
+    expected[..., -1] = expected[..., -1] * 0.5 - 7
+    assert read_header(path) == (20, 30, bands, "float32")
+    assert np.array_equal(read_image(path), expected)
+
+
+def test_no_data_is_compared_before_scaling(tmp_path: Path) -> None:
+    values = np.arange(600, dtype=np.int16).reshape(20, 30)
+    tags = gdal(("scale", 0, "0.1"))
+    path = written(tmp_path / "x.tif", values, metadata=None, extratags=[*tags["extratags"], (42113, 2, 0, "7", True)])
+    found = image_files.load(path)
+    assert found.missing is not None
+    assert np.array_equal(found.missing[..., 0], values == 7)
+    assert np.allclose(found.image[..., 0], values * 0.1)
+
+
+@pytest.mark.parametrize("value", ["0", "nan", "many"])
+def test_a_scale_that_is_no_number_is_an_error(tmp_path: Path, value: str) -> None:
+    path = written(tmp_path / "x.tif", DEEP, **gdal(("scale", 0, value)))
+    with pytest.raises(DataError, match=r"scale|parsed"):
+        read_image(path)
+
+
+def test_a_scale_of_palette_colours_is_an_error(tmp_path: Path) -> None:
+    palette = RNG.integers(0, 65536, (3, 256)).astype(np.uint16)
+    values = RNG.integers(0, 256, (20, 30), dtype=np.uint8)
+    path = written(tmp_path / "x.tif", values, photometric="palette", colormap=palette, **gdal(("scale", 0, "2")))
+    with pytest.raises(DataError, match="palette"):
+        read_image(path)

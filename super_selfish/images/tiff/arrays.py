@@ -13,7 +13,7 @@ from super_selfish.images.arrays import apply_orientation, canonical, canonical_
 from super_selfish.images.functional import Image
 from super_selfish.images.nodata import equal_to, gdal_nodata
 from super_selfish.images.open_image import Mask
-from super_selfish.images.tiff.pages import Plan, mask_page, multiple_files, plan_of
+from super_selfish.images.tiff.pages import Plan, main_page, main_series, mask_page, multiple_files, plan_of
 
 if TYPE_CHECKING:
     import tifffile
@@ -47,7 +47,7 @@ def decoded(stream: BinaryIO, alpha: bool = False) -> tuple[Image, Mask | None]:
     """
     with tifffile_of(stream) as file:
         plan = plan_of(file)
-        page: Any = file.pages.first
+        page: Any = main_page(file)
         nodata = gdal_nodata(page.tags.valueof(_NODATA)) if _NODATA in page.tags else None
         values = _read(file, plan, nodata)
         if plan.channel_axis is None:
@@ -70,13 +70,13 @@ def decoded(stream: BinaryIO, alpha: bool = False) -> tuple[Image, Mask | None]:
 
 
 def is_valid(stream: BinaryIO) -> Mask:
-    """Return the mask page of the first page, True where pixels are valid: H×W×1, with the orientation applied.
+    """Return the mask page of the main page, True where pixels are valid: H×W×1, with the orientation applied.
 
     Raises:
         DataError: If the mask cannot be read.
     """
     with tifffile_of(stream) as file:
-        return _valid(mask_page(file), _orientation(file.pages.first))
+        return _valid(mask_page(file), _orientation(main_page(file)))
 
 
 def _valid(page: Any, orientation: int) -> Mask:
@@ -90,8 +90,8 @@ def _orientation(page: Any) -> int:
 
 def _read(file: tifffile.TiffFile, plan: Plan, nodata: float | None) -> npt.NDArray[Any]:
     """Return the values of the pages that form the image."""
-    series: Any = file.series[0]
-    pages = [file.pages.first] if plan.pages is None else [series.pages[place] for place in plan.pages]
+    series: Any = main_series(file)
+    pages = [main_page(file)] if plan.pages is None else [series.pages[place] for place in plan.pages]
     _check_complete(file, list(series.pages) if plan.whole_series else pages, nodata is not None)
     if plan.whole_series:
         values = _asarray(series)

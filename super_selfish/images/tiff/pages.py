@@ -50,7 +50,7 @@ def plan_of(file: Any) -> Plan:
     Raises:
         DataError: If the file does not contain a 2-D image, or its colours are not supported.
     """
-    page, series = file.pages.first, file.series[0]
+    page, series = main_page(file), main_series(file)
     _check_colours(page)
     shape, axis, pages, whole = page.shape, None, None, False
     notes: tuple[str, ...] = ()
@@ -75,9 +75,25 @@ def plan_of(file: Any) -> Plan:
         channels = 3
     header = Header(sizes[0], sizes[1], channels, _dtype_name(page))
     used = len(series.pages) if whole else len(pages or [0])
-    left_out = max(0, count_images(file) - used)
+    left_out = max(0, -(-count_images(file) // used) - 1)
     allocated = _allocated(page, series.shape if whole else None, channels)
     return Plan(header, axis, pages, whole, kept, alpha, left_out, allocated, notes)
+
+
+def main_page(file: Any) -> Any:
+    """Return the first page that is neither a mask nor a reduced-resolution copy; the first page if there is none."""
+    return next((page for page in file.pages if not _kind(page) & (_REDUCED | _MASK)), file.pages.first)
+
+
+def main_series(file: Any) -> Any:
+    """Return the series of pages that contains the main page."""
+    wanted = main_page(file).index
+    holds = (any(page is not None and page.index == wanted for page in series.pages) for series in file.series)
+    return next((series for series, found in zip(file.series, holds, strict=True) if found), file.series[0])
+
+
+def _kind(page: Any) -> int:
+    return int(getattr(page, "subfiletype", 0) or 0)
 
 
 def _check_colours(page: Any) -> None:
@@ -132,15 +148,14 @@ def _channels_of_series(series: Any) -> tuple[tuple[int, ...], int]:
 
 def count_images(file: Any) -> int:
     """Return the number of pages that are separate images, without masks and reduced-resolution copies."""
-    kinds = [int(getattr(page, "subfiletype", 0) or 0) for page in file.pages]
-    return sum(not kind & (_REDUCED | _MASK) for kind in kinds)
+    return sum(not _kind(page) & (_REDUCED | _MASK) for page in file.pages)
 
 
 def mask_page(file: Any) -> Any:
-    """Return the page that masks the valid pixels of the first page; None if there is none."""
-    first = file.pages.first
+    """Return the page that masks the valid pixels of the main page; None if there is none."""
+    first = main_page(file)
     for page in file.pages:
-        if int(getattr(page, "subfiletype", 0) or 0) != _MASK or int(page.photometric) != _MASK_PHOTOMETRIC:
+        if _kind(page) != _MASK or int(page.photometric) != _MASK_PHOTOMETRIC:
             continue
         if (page.imagelength, page.imagewidth) == (first.imagelength, first.imagewidth):
             return page

@@ -1,6 +1,7 @@
 """Reader of TIFF files, including those that Pillow does not read correctly: many bands, 16-bit colour, stacks.
 
-Only the first page is read, unless the metadata (tifffile, ImageJ, OME) describes the pages as channels of one image.
+Only the first page that is no thumbnail is read, unless the metadata (tifffile, ImageJ, OME) describes the pages as
+channels of one image. GDAL's scale and offset of each band are applied.
 Alpha is dropped; white-is-zero images are inverted; palettes and CMYK become RGB. GDAL's no-data values and mask pages
 mark missing pixels. Files that Pillow would read with losses are read by tifffile.
 """
@@ -20,11 +21,13 @@ from super_selfish.images.functional import Image
 from super_selfish.images.nodata import equal_to, gdal_nodata
 from super_selfish.images.open_image import Cover, Mask, OpenImage, open_pillow
 from super_selfish.images.tiff.arrays import decoded, is_valid, tifffile_of
-from super_selfish.images.tiff.pages import channels_of_ome, count_images, mask_page, multiple_files, plan_of
+from super_selfish.images.tiff.pages import channels_of_ome, count_images, main_page, mask_page, multiple_files, plan_of
+from super_selfish.images.tiff.scales import scaled
 
+KIND, OLD_KIND = 254, 255
 WIDTH, HEIGHT, BITS, PHOTOMETRIC, DESCRIPTION, ORIENTATION, SAMPLES = 256, 257, 258, 262, 270, 274, 277
 TILE_WIDTH, TILE_HEIGHT = 322, 323
-STRIP_BYTES, TILE_BYTES, EXTRA_SAMPLES, SAMPLE_FORMAT, NODATA = 279, 325, 338, 339, 42113
+STRIP_BYTES, TILE_BYTES, EXTRA_SAMPLES, SAMPLE_FORMAT, DEPTH, METADATA, NODATA = 279, 325, 338, 339, 32997, 42112, 42113
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _ONE_ARRAY = ('{"shape":', "ImageJ=", "<?xml", "<OME")
@@ -74,6 +77,9 @@ def pillow_suffices(tags: dict[int, Any], several_pages: bool) -> bool:
     description = str(tags.get(DESCRIPTION, ""))
     if description.startswith(_ONE_ARRAY) and (several_pages or channels_of_ome(description) > samples):
         return False
+    reduced = _numbers(tags.get(KIND), (0,))[0] & 5 or _numbers(tags.get(OLD_KIND), (1,))[0] == 2  # or a mask
+    if (reduced and several_pages) or _numbers(tags.get(DEPTH), (1,))[0] > 1:
+        return False
     if 0 in _numbers(tags.get(STRIP_BYTES), ()) + _numbers(tags.get(TILE_BYTES), ()):
         return False
     if samples > 1:
@@ -117,7 +123,7 @@ def _open_by_pillow(stream: BinaryIO, tags: dict[int, Any], several_pages: bool)
         return apply_orientation(image, orientation), missing
 
     declares = nodata is not None or valid is not None
-    return opened._replace(
+    opened = opened._replace(
         header=opened.header._replace(height=int(tags[HEIGHT]), width=int(tags[WIDTH])),
         decode=read,
         decode_with_alpha=(lambda: read(alpha=True)) if has_alpha(file) else None,
@@ -126,6 +132,7 @@ def _open_by_pillow(stream: BinaryIO, tags: dict[int, Any], several_pages: bool)
         allocated=int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_HEIGHT, 0)),
         notes=_notes(tags.get(DESCRIPTION), tags.get(NODATA)),
     )
+    return scaled(opened, tags.get(METADATA), _numbers(tags.get(PHOTOMETRIC), (1,))[0] in (_BLACK_IS_ZERO, _RGB))
 
 
 def _stored(file: TiffImagePlugin.TiffImageFile) -> npt.NDArray[Any]:
@@ -162,16 +169,19 @@ def _other_pages(stream: BinaryIO) -> tuple[int, Callable[[], Mask] | None]:
 def _open_by_tifffile(stream: BinaryIO) -> OpenImage:
     with tifffile_of(stream) as file:
         plan = plan_of(file)
-        page: Any = file.pages.first
+        page: Any = main_page(file)
         orientation = int(page.tags.valueof(ORIENTATION, 1))
         nodata, masked = page.tags.valueof(NODATA), mask_page(file) is not None
+        metadata, kind = page.tags.valueof(METADATA), int(page.photometric)
         notes = plan.notes + _notes(page.description, nodata)
+        if kind == _WHITE_IS_ZERO and page.dtype.kind in "if":
+            notes += ("it declares that white is zero, but its values are signed or floats, and are not inverted",)
 
     def read_with_mask() -> tuple[Image, Mask]:
         image, missing = decoded(stream)
         return image, _no_mask(image) if missing is None else missing
 
-    return OpenImage(
+    opened = OpenImage(
         plan.header,
         orientation if 1 <= orientation <= 8 else 1,
         plan.alpha,
@@ -182,3 +192,4 @@ def _open_by_tifffile(stream: BinaryIO) -> OpenImage:
         allocated=plan.allocated,
         notes=notes,
     )
+    return scaled(opened, metadata, kind in (_BLACK_IS_ZERO, _RGB))
