@@ -66,6 +66,8 @@ def open_jpeg2000(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
     samples = head[place + _COMPONENTS : place + _DEPTHS]
     depths = head[place + _DEPTHS : place + _DEPTHS + 3 * int.from_bytes(samples, "big") : 3]
     deep = place >= 0 and max((depth & 0x7F for depth in depths), default=0) >= 8  # stored as bits - 1
+    if deep and opened.alpha and opened.header.channels == 1:
+        raise DataError("JPEG 2000 files of grey with alpha, of 16 bits, are not supported.", fix="Convert it to PNG.")
     return _deep_colour(opened, stream, "JPEG 2000 file") if deep and opened.header.channels == 3 else opened
 
 
@@ -85,11 +87,13 @@ def open_pnm(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
 def _deep_colour(opened: OpenImage, stream: BinaryIO, kind: str, white: int = _WHITE) -> OpenImage:
     """Return the same file with a decoder that keeps 16 bits."""
 
-    def decode() -> Image:
+    def decode(alpha: bool = False) -> Image:
         stream.seek(0)
-        image = functional.decode(stream.read(), colour=True)
+        image = functional.decode(stream.read(), colour=True, alpha=alpha)
         if image is None or image.shape[:2] != opened.header[:2] or image.dtype != np.uint16:
             raise DataError(f"the {kind} is damaged.")
         return image if white == _WHITE else np.rint(image * (_WHITE / white)).astype(np.uint16)
 
-    return opened._replace(header=opened.header._replace(dtype="uint16"), decode=decode)
+    with_alpha = (lambda: decode(alpha=True)) if opened.alpha else None
+    header = opened.header._replace(dtype="uint16")
+    return opened._replace(header=header, decode=decode, decode_with_alpha=with_alpha)

@@ -16,7 +16,7 @@ from super_selfish.datasets.sources import open_source
 from super_selfish.errors import DataError
 from super_selfish.images import formats
 from super_selfish.images.formats import EXTENSIONS, FORMATS, Format
-from super_selfish.images.image_files import read_header, read_image, read_orientation
+from super_selfish.images.image_files import AlphaRule, read_header, read_image, read_orientation
 from super_selfish.images.open_image import Cover, Header, OpenImage
 
 PIXELS = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
@@ -186,3 +186,11 @@ def test_read_orientation(kind: str, tmp_path: Path) -> None:
     assert read_orientation(tmp_path / "turned") == 6
     assert read_orientation(tmp_path / "upright") == 1
     assert read_header(tmp_path / "turned")[:2] == (40, 30)
+
+
+def test_deep_jpeg2000_keeps_its_alpha(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (40, 50, 4), np.uint16)
+    lossless = [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]
+    cv2.imwrite(str(tmp_path / "x.jp2"), pixels[:, :, [2, 1, 0, 3]], lossless)
+    assert np.array_equal(read_image(tmp_path / "x.jp2"), pixels[:, :, :3])
+    assert np.array_equal(open_source([tmp_path / "x.jp2"]).with_alpha(AlphaRule(channels=4)).read(0), pixels)
