@@ -63,6 +63,12 @@ class ArraySource(ImageSource):
 
     def __init__(self, data: npt.NDArray[Any] | torch.Tensor) -> None:
         is_tensor = isinstance(data, torch.Tensor)
+        if isinstance(data, torch.Tensor) and (data.is_meta or data.layout is not torch.strided):
+            raise ConfigurationError(
+                "The tensor does not hold images.",
+                expected="a dense tensor with values",
+                received=f"a tensor of layout {data.layout} on device {data.device}",
+            )
         array: npt.NDArray[Any] = to_numpy(data) if isinstance(data, torch.Tensor) else data
         received = f"{'a tensor' if is_tensor else 'an array'} of shape {tuple(array.shape)} and type {array.dtype}"
         if array.dtype.kind not in "buif" or array.ndim not in (3, 4) or 0 in array.shape[1:]:

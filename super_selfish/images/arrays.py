@@ -34,7 +34,8 @@ def channels_last(shape: Sequence[int], default_last: bool) -> bool:
         default_last: Value to return if the sizes are ambiguous.
 
     Raises:
-        DataError: If neither the first nor the last axis can be the channels.
+        DataError: If neither the first nor the last axis can be the channels, or if only the axis that is not the
+            default can be, but is as likely a height or width.
     """
     first, middle, last = shape
 
@@ -42,11 +43,18 @@ def channels_last(shape: Sequence[int], default_last: bool) -> bool:
         return (not 1 <= channels <= MAX_CHANNELS, not square, channels not in (1, 3, 4), channels > 16)
 
     rank_first, rank_last = rank(first, middle == last), rank(last, first == middle)
-    if rank_first[0] and rank_last[0]:
+    expected, other = (rank_last, rank_first) if default_last else (rank_first, rank_last)
+    size, far = (first, last) if default_last else (last, first)
+    doubtful = size not in (1, 3, 4) and (size == middle or (size > 16 and middle != far))
+    if expected[0] and (other[0] or doubtful):
         raise DataError(
             "The image has no axis that can be its channels.",
             expected=f"H×W×C or C×H×W with 1 to {MAX_CHANNELS} channels",
             received=f"an image of shape {tuple(shape)}",
+            fix=None
+            if other[0]
+            else "Select channels, or move the axis of channels to the "
+            f"{'end' if default_last else 'front'} (np.moveaxis, torch.movedim).",
         )
     return default_last if rank_first == rank_last else rank_last < rank_first
 

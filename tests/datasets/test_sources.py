@@ -491,3 +491,24 @@ def test_reading_gives_no_warnings(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         values(open_source(folder))
+
+
+@pytest.mark.parametrize("shape", [(40, 40, 65), (64, 64, 128), (40, 48, 100)])
+@pytest.mark.parametrize("form", ["array", "items", "tensor"])
+def test_too_many_channels_are_not_taken_for_a_width(shape, form):
+    images = np.zeros((3, *shape), np.uint8)
+    if form == "tensor":
+        images = torch.from_numpy(images).permute(0, 3, 1, 2)
+    with pytest.raises(DataError, match=r"no axis that can be its channels.*Select channels"):
+        open_source(list(images) if form == "items" else images).read(0)
+
+
+def test_arrays_whose_channels_are_clearly_first_are_read():
+    for shape in ((2, 13, 80, 80), (2, 3, 65, 100), (2, 50, 128, 128)):
+        assert open_source(np.zeros(shape, np.uint8)).read(0).shape == (*shape[2:], shape[1])
+
+
+@pytest.mark.parametrize("tensor", [torch.zeros(3, 3, 40, 40, device="meta"), torch.zeros(3, 3, 40, 40).to_sparse()])
+def test_tensors_without_dense_values_are_refused(tensor):
+    with pytest.raises(ConfigurationError, match="dense tensor"):
+        open_source(tensor)
