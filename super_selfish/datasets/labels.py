@@ -7,12 +7,14 @@ import logging
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from super_selfish.datasets.image_dataset import ImageDataset
 from super_selfish.datasets.image_source import ImageSource, Loaded
+from super_selfish.datasets.items import as_label
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import AlphaRule, Header, printable
@@ -69,6 +71,12 @@ class RenumberedSource(ImageSource):
     def load(self, index: int) -> Loaded:
         """Return the image, its new label and its mask; the item is read once."""
         return self._with_new_label(self.source.load(index))
+
+    def with_target(self, index: int) -> tuple[Loaded, Any]:
+        """Return the result of :meth:`load`, and the target; one that is a label is renumbered, others stay."""
+        loaded, target = self.source.with_target(index)
+        label = as_label(target)
+        return self._with_new_label(loaded), target if label is None else self._renumbered(label)
 
     def examine(self, index: int) -> tuple[Loaded, list[str]]:
         """Return the result of :meth:`load`, and the messages of the decoder."""

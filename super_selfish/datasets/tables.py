@@ -107,9 +107,20 @@ def _check_some_exist(source: FileSource, table: Path) -> None:
 
 
 def number_labels(words: Sequence[str]) -> tuple[npt.NDArray[np.int64], tuple[str, ...] | None]:
-    """Convert labels to integers; labels that are not all integers are numbered in sorted order; empty: no label."""
-    if all(re.fullmatch(r"[+-]?\d{1,18}", word) for word in words if word):
-        return np.array([int(word) if word else NO_LABEL for word in words], np.int64), None
+    """Convert labels to integers; labels that are not all integers are numbered in sorted order; empty: no label.
+
+    Beside numbers, ``nan`` is no label. Integers may be written as floats, as pandas does where a label is missing.
+
+    Examples:
+        >>> labels, names = number_labels(["2.0", "nan", "7"])
+        >>> labels[[0, 2]], labels[1] == NO_LABEL, names
+        (array([2, 7]), np.True_, None)
+    """
+    given = [word for word in words if word and word.lower() != "nan"]
+    if given and all(re.fullmatch(r"[+-]?\d+(\.\d*)?", word) for word in given):
+        words = ["" if word.lower() == "nan" else word for word in words]
+    if all(re.fullmatch(r"[+-]?\d{1,18}(\.0*)?", word) for word in words if word):
+        return np.array([int(word.split(".")[0]) if word else NO_LABEL for word in words], np.int64), None
     names = sorted({word for word in words if word})
     number = {name: place for place, name in enumerate(names)}
     return np.array([number.get(word, NO_LABEL) for word in words], np.int64), tuple(names)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
-from super_selfish.datasets.labels import matched, with_classes
+from super_selfish.datasets.labels import UNKNOWN, RenumberedSource, matched, with_classes
 from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing
 from super_selfish.datasets.sources import ImageSource, open_source
 from super_selfish.engine.callbacks.monitors import Probe
@@ -299,3 +299,32 @@ def test_renumbered_images_are_cached(net: CombinedNet, lacking: Path, tmp_path:
 def test_class_lists_that_are_none(classes: Any, lacking: Path) -> None:
     with pytest.raises(ConfigurationError):
         extract_features(nn.Flatten(), lacking, classes=classes)
+
+
+def test_targets_follow_renumbered_labels_and_others_stay() -> None:
+    images = [np.full((40, 40, 3), number, np.uint8) for number in range(3)]
+    numbered = RenumberedSource(open_source(list(zip(images, (5, 7, 9), strict=True))), {5: 0, 7: 1}, None)
+    assert [numbered.with_target(index)[1] for index in range(3)] == [0, 1, UNKNOWN]
+    assert [numbered.with_target(index)[0].label for index in range(3)] == [0, 1, UNKNOWN]
+    masks = [np.full((40, 40), number) for number in range(3)]
+    kept = RenumberedSource(open_source(list(zip(images, masks, strict=True)), image_key=0), {}, None)
+    assert np.array_equal(kept.with_target(2)[1], masks[2])
+
+
+@pytest.mark.parametrize(
+    ("words", "labels", "names"),
+    [
+        (["1.0", "", "2.0"], [1, None, 2], None),
+        (["1", "nan", "2"], [1, None, 2], None),
+        (["0.5", "NaN", "1.5"], [0, None, 1], ("0.5", "1.5")),
+        (["Jan", "Nan", "Jan"], [0, 1, 0], ("Jan", "Nan")),
+    ],
+)
+def test_numbers_of_a_table_with_gaps(words: list[str], labels: list[int | None], names: Any, tmp_path: Path) -> None:
+    rows = [f"{place}.png,{word}\n" for place, word in enumerate(words)]
+    for place in range(len(words)):
+        Image.new("RGB", (40, 40), (place, 0, 0)).save(tmp_path / f"{place}.png")
+    (tmp_path / "table.csv").write_text("path,label\n" + "".join(rows))
+    source = open_source(tmp_path / "table.csv")
+    assert [source.label(place) for place in range(len(words))] == labels
+    assert source.class_names == names
