@@ -15,7 +15,7 @@ from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loop.guard import Guard
-from super_selfish.engine.optim.optimizers import flat
+from super_selfish.engine.optim.optimizers import flat, steppable
 from super_selfish.engine.optim.schedules import Schedule, constant_lr, fit_schedules
 from super_selfish.errors import ConfigurationError
 from super_selfish.loading.custom_loader import CustomLoader
@@ -23,8 +23,6 @@ from super_selfish.loading.loader import TrainLoader
 from super_selfish.pretext.base import PretextDataset
 
 logger = logging.getLogger("super_selfish")
-
-_NEED_ARGUMENTS = {"optimizer": torch.optim.LBFGS, "lr_scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau}
 
 
 class RunBuilder:
@@ -73,10 +71,6 @@ class RunBuilder:
 
     def _check_factories(self, optimizer: Any, scheduler: Any) -> None:
         """Check that the default ``_update`` can step the optimizer and the schedule."""
-        made = [
-            *(("optimizer", each) for each in flat(optimizer)),
-            *(("lr_scheduler", each) for each in flat(scheduler)),
-        ]
         fused = any(group.get("fused") for each in flat(optimizer) for group in each.param_groups)
         if fused and self.settings.precision == "16":
             raise ConfigurationError(
@@ -84,14 +78,8 @@ class RunBuilder:
                 expected='an optimizer that is not fused with precision="16", or precision="bf16"',
                 received="fused=True",
             )
-        for name, each in made:
-            if self.supervisor.accumulates and isinstance(each, _NEED_ARGUMENTS[name]):
-                raise ConfigurationError(
-                    f"`{name}` creates a {type(each).__name__}, whose step() needs an argument.",
-                    expected="a class whose step() needs no argument, such as Adam, SGD or CosineAnnealingLR",
-                    received=type(each).__name__,
-                    fix="Use such a class, or override `_update`, which calls step().",
-                )
+        if self.supervisor.accumulates:
+            steppable(optimizer, scheduler)
         if not all(hasattr(each, "state_dict") for each in flat(scheduler)):
             logger.warning("The schedule has no state_dict(): on resume, it starts over.")
 
@@ -152,5 +140,6 @@ def _unpack(made: Any) -> tuple[Any, Any, Any]:
             "`_init_data_optimizer` returned no optimizer.",
             expected="a torch.optim.Optimizer, or several in a list, tuple or dictionary, as the second value",
             received=kinds,
+            fix="Derive a custom optimizer, also one that wraps another, from torch.optim.Optimizer.",
         )
     return loader, optimizer, constant_lr(optimizers[0]) if scheduler is None else scheduler

@@ -15,7 +15,7 @@ from super_selfish.engine.core.returned import split_loss
 from super_selfish.engine.core.settings import Settings, records_explicit_arguments
 from super_selfish.engine.loading import check_accumulate, micro_batches, resolve_collate_fn
 from super_selfish.engine.loop.memory import bytes_per_image
-from super_selfish.engine.optim.optimizers import OptimizerFactory, flat, make_optimizer
+from super_selfish.engine.optim.optimizers import OptimizerFactory, flat, listed_groups, make_optimizer, steppable
 from super_selfish.engine.optim.schedules import SchedulerFactory, constant_lr
 from super_selfish.engine.trained import Trained
 from super_selfish.engine.trainer import Trainer
@@ -191,7 +191,7 @@ class Supervisor(Trained):
         """Stage 2: return the loader, the optimizer and the schedule, in this order."""
         loader = self.train_loader(batch_size, shuffle, num_workers, collate_fn)
         scaled = not self.uses_default_update or (self._settings is not None and self._settings.precision == "16")
-        groups = self.parameter_groups(lr)
+        groups = listed_groups(self.parameter_groups(lr))
         if self._settings is not None and self._settings.recipe is not None:
             groups = split_groups(self, groups, self._settings)
         made = make_optimizer(optimizer, groups, lr, scaled)
@@ -256,7 +256,7 @@ class Supervisor(Trained):
         if run is None or settings is None:
             raise ConfigurationError("`_update` works within `supervise()` only.")
         loss, _ = split_loss(loss)  # a custom loop may pass the unsplit return value of `_forward`
-        optimizers = flat(optimizer)
+        optimizers = steppable(optimizer, lr_scheduler)
         run.precision.backward(loss * run.loader.share)
         if not run.loader.in_last_micro_batch:
             return

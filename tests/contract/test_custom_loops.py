@@ -268,6 +268,35 @@ class TestSteps:
         assert (supervisor.train_state.step, supervisor.train_state.epoch) == (4, 2)
         assert all(math.isfinite(loss) for loss in losses(supervisor))
 
+    @pytest.mark.parametrize("form", ["generator", "pairs", "groups"])
+    def test_parameter_groups_may_be_generators(
+        self, base: Any, train: Callable[..., Any], plain: Any, form: str
+    ) -> None:
+        class Own(base):
+            def parameter_groups(self, lr: float) -> Any:
+                if form == "groups":
+                    return [{"params": (weight for weight in self.trainable_parameters())}]
+                pairs = ((name, weight) for name, weight in self.named_parameters() if weight.requires_grad)
+                return pairs if form == "pairs" else (weight for _, weight in pairs)
+
+        assert_same_training(train(Own), plain)
+
+    def test_nothing_to_train(self, base: Any, train: Callable[..., Any]) -> None:
+        class Frozen(base):
+            def _load_pretrained(self, *given: Any) -> None:
+                self.requires_grad_(False)
+
+        with pytest.raises(ConfigurationError, match="no parameters to train"):
+            train(Frozen)
+
+    def test_a_wrapper_that_is_no_optimizer(self, base: Any, train: Callable[..., Any]) -> None:
+        class Wrapper:
+            def __init__(self, parameters: Any, lr: float) -> None:
+                self.inner = torch.optim.SGD(parameters, lr=lr)
+
+        with pytest.raises(ConfigurationError, match="Received: Wrapper"):
+            train(base, optimizer=Wrapper)
+
     def test_parameters_in_no_optimizer_are_reported_once(
         self, base: Any, train: Callable[..., Any], caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -442,6 +471,24 @@ class TestReturnValues:
 
         with pytest.raises(ConfigurationError, match="_init_data_optimizer"):
             train(Own)
+
+    def test_a_schedule_that_needs_a_metric(self, base: Any, train: Callable[..., Any], plain: Any) -> None:
+        class Own(base):
+            passes_on = True
+
+            def _epochs(self, epochs: int, train_loader: Any, optimizer: Any, lr_scheduler: Any) -> None:
+                for _ in range(epochs):
+                    for data in train_loader:
+                        self._update(self._forward(data), optimizer, lr_scheduler if self.passes_on else None)
+                    lr_scheduler.step(1.0)
+
+        class Stepping(Own):
+            passes_on = False
+
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
+        with pytest.raises(ConfigurationError, match=r"self\._update\(loss, optimizer, None\)"):
+            train(Own, lr_scheduler=plateau)
+        assert_same_training(train(Stepping, lr_scheduler=plateau), plain)
 
 
 class TestNonFinite:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,42 @@ OptimizerFactory = Callable[..., torch.optim.Optimizer]
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
 _IMPLEMENTATION_ARGUMENTS = {"fused", "foreach", "differentiable", "capturable"}
 _DEVICES = {"cpu", "cuda"}
+
+
+def listed_groups(groups: Iterable[Any]) -> list[Any]:
+    """Return parameters or parameter groups in lists, so that they can be read several times.
+
+    Args:
+        groups: As torch's optimizers take them: parameters, ``(name, parameter)`` pairs or groups. Generators such as
+            ``module.parameters()`` are allowed, also within groups.
+
+    Raises:
+        ConfigurationError: If there are no parameters.
+
+    Examples:
+        >>> layer = torch.nn.Linear(2, 1)
+        >>> [len(group["params"]) for group in listed_groups([{"params": layer.parameters()}])]
+        [2]
+    """
+    found: list[Any] = []
+    for group in groups:
+        if isinstance(group, Mapping):
+            params = group["params"]
+            found.append({**group, "params": [params] if isinstance(params, torch.Tensor) else _unnamed(params)})
+        else:
+            found += _unnamed([group])
+    if not any(group["params"] if isinstance(group, dict) else True for group in found):
+        raise ConfigurationError(
+            "There are no parameters to train.",
+            expected="at least one parameter that requires a gradient",
+            received="no parameters, or all are frozen",
+            fix="Set `requires_grad_(True)` on the parameters to train.",
+        )
+    return found
+
+
+def _unnamed(params: Iterable[Any]) -> list[Any]:
+    return [each[1] if isinstance(each, tuple) else each for each in params]
 
 
 def make_optimizer(
@@ -34,6 +70,9 @@ def make_optimizer(
         lr: Learning rate.
         scaled: Whether losses are scaled, or may be scaled by a custom update step. A fused optimizer skips overflowing
             steps internally, where they cannot be counted, so it is not used.
+
+    Raises:
+        ConfigurationError: If the factory returns something else than an optimizer.
     """
     optimizer_class, arguments = factory, {}
     if isinstance(factory, functools.partial):
@@ -43,7 +82,15 @@ def make_optimizer(
     chosen = _IMPLEMENTATION_ARGUMENTS & set(arguments)
     if optimizer_class in _FUSED and supported and not scaled and not chosen:
         return factory(groups, lr=lr, fused=True)
-    return factory(groups, lr=lr)
+    made = factory(groups, lr=lr)
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ConfigurationError(
+            "`optimizer` does not create an optimizer of torch.",
+            expected="a function that returns a torch.optim.Optimizer",
+            received=type(made).__name__,
+            fix="Derive a custom optimizer, also one that wraps another, from torch.optim.Optimizer.",
+        )
+    return made
 
 
 def lay_out_gradients(optimizer: torch.optim.Optimizer) -> None:
@@ -91,6 +138,38 @@ def refuse_update_by_hand() -> None:
             expected="a step of an optimizer of torch",
             received="stepped()",
         )
+
+
+_NEED_ARGUMENTS = {
+    "optimizer": (torch.optim.LBFGS, "Override `_update`, which calls step()."),
+    "lr_scheduler": (
+        torch.optim.lr_scheduler.ReduceLROnPlateau,
+        "Override `_update`, or call `self._update(loss, optimizer, None)` and step() with the metric in `_epochs`.",
+    ),
+}
+
+
+def steppable(optimizer: Any, lr_scheduler: Any) -> list[Any]:
+    """Return the optimizers in a list, after checking that ``step()`` of all and of the schedules needs no argument.
+
+    Args:
+        optimizer: An optimizer, or several.
+        lr_scheduler: A schedule, several, or None.
+
+    Raises:
+        ConfigurationError: If ``step()`` of one of them needs an argument.
+    """
+    for name, made in (("optimizer", optimizer), ("lr_scheduler", lr_scheduler)):
+        kind, fix = _NEED_ARGUMENTS[name]
+        for each in flat(made):
+            if isinstance(each, kind):
+                raise ConfigurationError(
+                    f"`{name}` is a {type(each).__name__}, whose step() needs an argument.",
+                    expected="a class whose step() needs no argument, such as Adam, SGD or CosineAnnealingLR",
+                    received=type(each).__name__,
+                    fix=f"Use such a class. {fix}",
+                )
+    return flat(optimizer)
 
 
 def flat(value: Any) -> list[Any]:
