@@ -310,6 +310,51 @@ class TestSteps:
         assert "model.predictor" in told[0]
 
 
+class TestParametersThatChange:
+    """Parameters that are unfrozen during training, with and without a place in the optimizer."""
+
+    @pytest.fixture
+    def unfreezing(self, base: Any) -> Any:
+        class Own(base):
+            adds = False
+
+            def _init_data_optimizer(self, *given: Any) -> Any:
+                self.model.backbone.requires_grad_(False)
+                return super()._init_data_optimizer(*given)
+
+            def _epochs(self, epochs: int, train_loader: Any, optimizer: Any, lr_scheduler: Any) -> None:
+                self.left, self.frozen = [], copy.deepcopy(list(self.model.backbone.parameters()))
+                for epoch in range(epochs):
+                    if epoch == 1:
+                        self.model.backbone.requires_grad_(True)
+                        if self.adds:
+                            optimizer.add_param_group({"params": list(self.model.backbone.parameters())})
+                    for data in train_loader:
+                        self.left += [each for each in self.parameters() if each.grad is not None and each.grad.any()]
+                        self._update(self._forward(data), optimizer, None)
+
+        return Own
+
+    def test_unfrozen_parameters_in_no_optimizer_are_reported_once(
+        self, unfreezing: Any, train: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        supervisor = train(unfreezing, epochs=3)
+        reported = [message for message in caplog.messages if "in no optimizer" in message]
+        assert len(reported) == 1
+        assert "model.backbone" in reported[0]
+        assert not supervisor.left
+        assert all(map(torch.equal, supervisor.frozen, supervisor.model.backbone.parameters()))
+
+    def test_unfrozen_parameters_of_a_new_group_are_trained(
+        self, unfreezing: Any, train: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        unfreezing.adds = True
+        supervisor = train(unfreezing, epochs=3)
+        assert not [message for message in caplog.messages if "in no optimizer" in message]
+        assert not supervisor.left
+        assert not all(map(torch.equal, supervisor.frozen, supervisor.model.backbone.parameters()))
+
+
 class Sam(torch.optim.Optimizer):
     """Sharpness-aware minimisation around SGD, as it is usually written."""
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from super_selfish.distributed import current, world
 from super_selfish.engine.core.base import SupervisorBase
@@ -23,7 +22,7 @@ from super_selfish.engine.loop.guard import Guard
 from super_selfish.engine.loop.losses import EpochLosses
 from super_selfish.engine.loop.precision import Precision
 from super_selfish.engine.loop.signals import Stop
-from super_selfish.engine.loop.updates import SpentGradients, UntrackedChange, Updates
+from super_selfish.engine.loop.updates import SpentGradients, TrainableParameters, UntrackedChange, Updates
 from super_selfish.engine.optim.optimizers import lay_out_gradients, refuse_closure, refuse_update_by_hand
 from super_selfish.loading.loader import TrainLoader, TrainState
 from super_selfish.renamed import RunNames
@@ -86,7 +85,7 @@ class Run(RunNames):
         self._spent = SpentGradients()
         events = (self._before_step, self._complete_update, lambda: loader.between_steps and not self.losses.seen)
         self.updates = Updates(supervisor, optimizers, *events, self._spent)
-        self._parameters: list[nn.Parameter] = []
+        self._parameters = TrainableParameters(supervisor)
         self._untracked_change: UntrackedChange | None = None
         self._followers = Followers(supervisor)
 
@@ -104,9 +103,9 @@ class Run(RunNames):
         """Register hooks on optimizers, and on the weights if the loop or the update is custom."""
         self.guard.snapshot()
         self.updates.attach()
-        self._parameters = [weight for weight in self.supervisor.parameters() if weight.requires_grad]
+        self._parameters = TrainableParameters(self.supervisor)
         if not self.supervisor.accumulates:
-            self._spent.attach(self._parameters)
+            self._spent.attach(self._parameters.present)
             self._untracked_change = UntrackedChange(self._parameters)
 
     def detach(self) -> None:
@@ -188,7 +187,7 @@ class Run(RunNames):
             self._by_hand = True
             self.guard.check_loss(self, self.losses.pending, made=True)
             self._was_made = True
-            self._spent.add(self._parameters)
+            self._spent.add(self._parameters.present)
             self._complete_update()
 
     def weights_state(self) -> str:
@@ -203,7 +202,10 @@ class Run(RunNames):
 
     def _complete_update(self) -> None:
         self._spent.add(self.updates.close())
-        self._spent.add([] if self._by_hand else self.updates.outside(self._parameters))
+        if (added := self._parameters.renew()) is not None:
+            self.updates.parameters_changed()
+            self._spent.attach([] if self._untracked_change is None else added)
+        self._spent.add([] if self._by_hand else self.updates.outside(self._parameters.present))
         self.steps += 1
         self._exchange.begin()
         before = self.train_state.samples
@@ -293,4 +295,5 @@ class Run(RunNames):
             self.supervisor._history.append(entry)
             self._followers.record()
             self.emit("on_epoch_end")
+            self._parameters.reread()
             self.clock.restart()

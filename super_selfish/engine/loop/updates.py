@@ -26,17 +26,21 @@ class SpentGradients:
 
     def __init__(self) -> None:
         self._spent: list[Tensor] = []
+        self._attached: set[int] = set()
         self._handles: list[Any] = []
 
     def attach(self, parameters: Iterable[Tensor]) -> None:
-        """Register hooks that run in each backward pass through these parameters."""
+        """Register hooks that run in each backward pass through these parameters; at most one for each."""
+        new = {id(weight): weight for weight in parameters if id(weight) not in self._attached}
+        self._attached |= new.keys()
         self._handles += [
             weight.register_hook(self._on_gradient)  # type: ignore[no-untyped-call]
-            for weight in parameters
+            for weight in new.values()
         ]
 
     def detach(self) -> None:
         """Remove the hooks."""
+        self._attached.clear()
         while self._handles:
             self._handles.pop().remove()
 
@@ -86,12 +90,12 @@ class Updates:
         self.module = module
         self.known = list(optimizers)
         self.seen: list[Optimizer] = []
-        self.is_open = self._is_paused = False
+        self.is_open = self._is_paused = self._is_changed = False
         self._before_step, self._complete, self._is_idle, self._spent = before_step, complete, is_idle, spent
         self._known_ids = {id(weight) for each in optimizers for weight in parameters_of(each)}
         self._stepped: dict[int, Tensor] = {}
         self._within: list[Optimizer] = []
-        self._has_reported = False
+        self._reported: set[int] | None = None  # parameters named in a warning; None: before the first update
         self._outside: list[Tensor] | None = None  # reset when another optimizer steps
         self._ignored: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._handles: list[Any] = []
@@ -132,7 +136,9 @@ class Updates:
         return stepped
 
     def outside(self, parameters: Iterable[Tensor]) -> list[Tensor]:
-        """Return parameters that are in no optimizer; logs those with gradients once.
+        """Return parameters that are in no optimizer; logs each of those with gradients once.
+
+        Gradients are looked at after the first update, and after :meth:`parameters_changed`.
 
         Args:
             parameters: All parameters that require a gradient.
@@ -142,12 +148,17 @@ class Updates:
                 id(weight) for each in _stored_optimizers(self.module) for weight in parameters_of(each)
             }
             self._outside = [weight for weight in parameters if id(weight) not in own]
-        if not self._has_reported:
-            self._has_reported = True
+        if self._reported is None or self._is_changed:
+            self._is_changed = False
             self._report({id(weight) for weight in self._outside if weight.grad is not None})
         return self._outside
 
+    def parameters_changed(self) -> None:
+        """Look at all parameters again in the next update: some were frozen, unfrozen or added."""
+        self._outside, self._is_changed = None, True
+
     def _report(self, outside: set[int]) -> None:
+        outside, self._reported = outside - (self._reported or set()), outside | (self._reported or set())
         names = [name for name, weight in self.module.named_parameters() if id(weight) in outside]
         if names:
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
@@ -197,15 +208,44 @@ class Updates:
             self._complete()
 
 
+class TrainableParameters:
+    """Parameters of a module that require a gradient; they may be frozen, unfrozen or added during training.
+
+    Args:
+        module: The module.
+
+    Attributes:
+        present: The parameters at the last call of :meth:`renew`.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._all = list(module.parameters())
+        self.present = [weight for weight in self._all if weight.requires_grad]
+
+    def reread(self) -> None:
+        """Read the parameters of the module again, which takes longer than reading whether they are frozen."""
+        self._all = list(self.module.parameters())
+
+    def renew(self) -> list[Tensor] | None:
+        """Update :attr:`present`. Returns the new ones; None if nothing has changed."""
+        before = self.present
+        now = [weight for weight in self._all if weight.requires_grad]
+        if len(now) == len(before) and all(one is other for one, other in zip(now, before, strict=True)):
+            return None
+        self.present, known = now, {id(weight) for weight in before}
+        return [weight for weight in now if id(weight) not in known]
+
+
 class UntrackedChange:
     """Detects weights that change without an optimizer step.
 
     Args:
-        parameters: The weights.
+        parameters: The trainable parameters.
     """
 
-    def __init__(self, parameters: Iterable[Tensor]) -> None:
-        self.parameters = [weight for weight in parameters if not isinstance(weight, nn.UninitializedParameter)]
+    def __init__(self, parameters: TrainableParameters) -> None:
+        self.parameters = parameters
         self._previous: list[Tensor] | None = None
 
     def forget(self) -> None:
@@ -221,10 +261,11 @@ class UntrackedChange:
         Raises:
             ConfigurationError: If they changed and no change is allowed.
         """
-        if self._previous is None or expected:
-            self._previous = [weight.detach().clone() for weight in self.parameters]
+        present = [each for each in self.parameters.present if not isinstance(each, nn.UninitializedParameter)]
+        if self._previous is None or expected or len(present) != len(self._previous):
+            self._previous = [weight.detach().clone() for weight in present]
             return
-        pairs = zip(self._previous, self.parameters, strict=True)
+        pairs = zip(self._previous, present, strict=True)
         if any(before.shape != now.shape or not torch.equal(before, now.detach()) for before, now in pairs):
             raise ConfigurationError(
                 "The weights changed without a step of an optimizer, so no step would be counted or stored.",
