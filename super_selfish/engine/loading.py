@@ -24,14 +24,14 @@ def micro_batches(batch_size: int, wanted: int, image_bytes: float, device: torc
         wanted: Number requested by ``accumulate``.
         image_bytes: Bytes that autograd saves per image; 0: unknown.
         device: Device of the networks.
-        splittable: Whether batches can be split.
+        splittable: Whether batches can be split; also assumed if more than one micro-batch is requested.
 
     Raises:
         ConfigurationError: If the batch cannot be divided among the processes.
     """
     # each process has its own GPU; processes on CPUs are assumed to share memory
     seen = batch_size // world() if device.type == "cuda" else batch_size
-    needed = largest(_micro_batches_for_memory(seen, image_bytes, available_bytes(device), splittable))
+    needed = largest(_micro_batches_for_memory(seen, image_bytes, available_bytes(device), splittable or wanted > 1))
     if wanted < needed and world() > 1 and batch_size % world() == 0:
         own = batch_size // world()
         needed = next(count for count in range(min(needed, own), own + 1) if own % count == 0)

@@ -355,6 +355,29 @@ class TestParametersThatChange:
         assert not all(map(torch.equal, supervisor.frozen, supervisor.model.backbone.parameters()))
 
 
+class TestMicroBatches:
+    def test_a_custom_loss_is_not_split_unasked(
+        self, base: Any, make: Callable[..., Any], images: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Own(base):
+            def _forward(self, data: Any) -> torch.Tensor:
+                return super()._forward(data) ** 2
+
+        class Described(Own):
+            @property
+            def decomposable(self) -> bool:
+                return True
+
+        monkeypatch.setattr("super_selfish.engine.loading.available_bytes", lambda _: 1)
+        monkeypatch.setattr("super_selfish.engine.supervisor.bytes_per_image", lambda *_: 1.0)
+        plain, own = make(images(8), cls=base), make(images(8), cls=Own)
+        assert plain.train_loader(4, True, 0).micro_batches == (4 if plain.decomposable else 1)
+        assert own.train_loader(4, True, 0).micro_batches == 1
+        assert make(images(8), cls=Described).train_loader(4, True, 0).micro_batches == 4
+        plain.loss = torch.nn.CrossEntropyLoss(reduction="sum")
+        assert plain.train_loader(4, True, 0).micro_batches == 1
+
+
 class Sam(torch.optim.Optimizer):
     """Sharpness-aware minimisation around SGD, as it is usually written."""
 

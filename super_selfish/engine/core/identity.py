@@ -78,3 +78,23 @@ def as_json(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic | Tensor):
         return as_json(value.tolist())
     return [as_json(part) for part in value] if isinstance(value, tuple | list) else value
+
+
+def is_defined_with(cls: type, name: str, other: str) -> bool:
+    """Whether a class or a subclass of it defines ``name`` that defines ``other``, in the method resolution order."""
+    first, second = (next(i for i, base in enumerate(cls.__mro__) if each in vars(base)) for each in (name, other))
+    return first <= second
+
+
+def is_mean(criterion: object) -> bool:
+    """Whether a criterion of torch or of this library averages over the batch; False: unknown.
+
+    Examples:
+        >>> is_mean(nn.CrossEntropyLoss()), is_mean(nn.CrossEntropyLoss(reduction="sum"))
+        (True, False)
+        >>> is_mean(lambda predictions, targets: predictions.sum())
+        False
+    """
+    known = str(getattr(criterion, "__module__", "")).startswith(("torch.nn.", "super_selfish."))
+    unweighted = getattr(criterion, "weight", None) is None
+    return known and unweighted and getattr(criterion, "reduction", "mean") == "mean"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from super_selfish.engine.core.expected_loss import CollapseRisk, ExpectedLoss
 from super_selfish.engine.core.facts import Facts
+from super_selfish.engine.core.identity import is_defined_with, is_mean
 from super_selfish.engine.core.returned import split_loss
 from super_selfish.engine.optim.optimizers import OptimizerFactory
 from super_selfish.engine.optim.schedules import SchedulerFactory
@@ -77,8 +78,18 @@ class Stages(SupervisorNames, Facts):
 
     @property
     def splits_batches(self) -> bool:
-        """Whether a batch can be split into micro-batches without changing the loss."""
-        return self.accumulates and self.decomposable
+        """Whether a batch can be split into micro-batches without changing the loss.
+
+        With a custom ``_forward`` or criterion this is unknown, and therefore False, unless its class defines
+        ``decomposable``.
+        """
+        if not (self.accumulates and self.decomposable):
+            return False
+        cls = type(self)
+        of_library = cls._forward.__module__.startswith("super_selfish.") and "_forward" not in vars(self)
+        described = not of_library and is_defined_with(cls, "decomposable", "_forward")
+        criteria = [getattr(self, name) for name in ("loss", "fake_loss") if hasattr(self, name)]
+        return described or (of_library and all(map(is_mean, criteria)))
 
     def _collapse_risk(self, batch_size: int) -> CollapseRisk | None:  # noqa: ARG002 - for subclasses
         """Hook: the collapse risk of algorithms that compare embeddings; None: no collapse.
