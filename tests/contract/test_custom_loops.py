@@ -540,6 +540,20 @@ class TestReturnValues:
         with pytest.raises(ConfigurationError, match="_init_data_optimizer"):
             train(Own)
 
+    def test_a_loss_that_is_not_seen_is_reported_once(
+        self, base: Any, train: Callable[..., Any], caplog: pytest.LogCaptureFixture, plain: Any
+    ) -> None:
+        class Own(base):
+            def _epochs(self, epochs: int, train_loader: Any, optimizer: Any, lr_scheduler: Any) -> None:
+                for _ in range(epochs):
+                    for data in train_loader:
+                        self._update(type(self)._forward(self, data), optimizer, lr_scheduler)
+
+        supervisor = train(Own)
+        assert torch.allclose(weights(supervisor), weights(plain), atol=1e-5)
+        assert all(map(math.isnan, losses(supervisor)))
+        assert sum("without `self._forward`" in message for message in caplog.messages) == 1
+
     def test_a_schedule_that_needs_a_metric(self, base: Any, train: Callable[..., Any], plain: Any) -> None:
         class Own(base):
             passes_on = True

@@ -35,7 +35,7 @@ def check_loss(loss: Any) -> None:
     """
     if isinstance(loss, Tensor) and loss.ndim == 0 and loss.requires_grad:
         return
-    received = repr(type(loss))
+    received = f"{len(loss)} values" if isinstance(loss, tuple | list) else type(loss).__name__
     if isinstance(loss, Tensor):
         received = f"a tensor of shape {tuple(loss.shape)}, requires_grad={loss.requires_grad}"
     raise ConfigurationError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from super_selfish.errors import ConfigurationError
 
 Appended = Sequence[tuple[list[Any], Any]]
 """Lists, each with an item that the forward pass appended to it."""
+
+logger = logging.getLogger("super_selfish")
 
 _OWN_COLUMNS = ("epoch", "images_per_second", "data_wait")
 _FORWARD, _BACKWARD_IN_EVAL, _BACKWARD = 1, 2, 3
@@ -62,6 +65,7 @@ class EpochLosses:
         self.count = 0.0
         self.logs: dict[str, tuple[Any, float]] = {}
         self._open: list[_Observed] = []
+        self._has_recorded = False
 
     def record_loss(self, result: Any, share: float, training: bool, appended: Appended = ()) -> None:
         """Record the return value of ``_forward``, without synchronising the device.
@@ -80,6 +84,7 @@ class EpochLosses:
             return
         loss, logs = split_loss(result)
         check_loss(loss)
+        self._has_recorded = True
         rank = _FORWARD if training else 0
         observed = _Observed(loss.detach().float() * share, share, _numbers(logs), rank, appended)
         self._open.append(observed)
@@ -132,6 +137,12 @@ class EpochLosses:
 
     def close_epoch(self) -> dict[str, float]:
         """Return the mean loss and logged numbers of the epoch as history columns, and start the next epoch."""
+        if not self._has_recorded:
+            self._has_recorded = True  # reported once
+            logger.warning(
+                "The loss of this epoch is unknown, because the loop computes it without `self._forward`: it is NaN in "
+                "the history, and is not checked for infinite values."
+            )
         columns = {"loss": self.mean()}
         columns |= {name: float(total) / count for name, (total, count) in self.logs.items() if count}
         self.total, self.count, self.logs = None, 0.0, {}
