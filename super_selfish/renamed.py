@@ -82,8 +82,14 @@ def old_names(module: str) -> Callable[[str], Any]:
     return getter
 
 
-def old_attribute(old: str, new: str) -> Any:
-    """Return a property that reads and writes an attribute by its old name and issues a ``FutureWarning``."""
+def old_attribute(old: str, new: str, written: str | None = None) -> Any:
+    """Return a property that reads and writes an attribute by its old name and issues a ``FutureWarning``.
+
+    Args:
+        old: The old name.
+        new: The present name.
+        written: Name of the attribute that an assignment sets; None: the present name.
+    """
 
     def getter(instance: Any) -> Any:
         _warn(f"{type(instance).__name__}.{old}", new)
@@ -91,7 +97,7 @@ def old_attribute(old: str, new: str) -> Any:
 
     def setter(instance: Any, value: Any) -> None:
         _warn(f"{type(instance).__name__}.{old}", new)
-        setattr(instance, new, value)
+        setattr(instance, written or new, value)
 
     return property(getter, setter, doc=f"Deprecated alias of ``{new}``.")
 
@@ -129,7 +135,7 @@ class SupervisorNames(RenamedMembers):
         "says": "adversarial_loss",
         "makers_turn": "is_generator_step",
     }
-    cursor = old_attribute("cursor", "train_state")
+    cursor = old_attribute("cursor", "train_state", "_train_state")
     seen_size = old_attribute("seen_size", "input_size")
 
 

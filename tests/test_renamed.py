@@ -18,7 +18,8 @@ from super_selfish.engine.bank import BankSupervisor
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.expected_loss import ExpectedLoss
 from super_selfish.engine.core.identity import describe
-from super_selfish.errors import CheckpointMismatch
+from super_selfish.errors import CheckpointMismatch, ConfigurationError
+from super_selfish.loading.loader import TrainState
 from super_selfish.pretext.views import CustomTransform
 from super_selfish.renamed import STORED_NAMES, with_present_names
 from super_selfish.seeding import KeyedGenerator
@@ -78,6 +79,11 @@ def test_old_names_of_attributes_warn() -> None:
     assert seen == [1, 2, 3]
     with pytest.warns(FutureWarning, match="train_state"):
         assert supervisor.cursor is supervisor.train_state
+    with pytest.warns(FutureWarning, match="train_state"):
+        supervisor.cursor = TrainState(epoch=3)
+    assert supervisor._train_state.epoch == 3
+    with pytest.warns(FutureWarning, match="train_state"), pytest.raises(ConfigurationError, match="_train_state"):
+        supervisor.cursor = 0
     with pytest.warns(FutureWarning, match="input_size"):
         supervisor.seen_size = (20, 20)
     assert supervisor.input_size == (20, 20)

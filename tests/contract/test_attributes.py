@@ -117,6 +117,8 @@ def test_a_module_of_a_public_name_is_the_users(
         ("average", torch.zeros(2)),
         ("average", nn.Identity()),
         ("preprocessing", print),
+        ("loss", 0.5),
+        ("loss", torch.zeros(())),
     ],
 )
 def test_what_the_library_calls_is_refused_by_name(make: Callable[..., Any], name: str, value: Any) -> None:

@@ -95,6 +95,7 @@ class Attributes(Stages):
             "model": CombinedNet,
             "average": CombinedNet | None,
             "preprocessing": Preprocessing,
+            "_train_state": TrainState,
         }
         if isinstance(value, nn.Module) and isinstance(dict(self.named_children()).get(name), CombinedNet):
             kinds[name] = CombinedNet  # for example, a target network
@@ -103,7 +104,15 @@ class Attributes(Stages):
                 f"`{name}` is a reserved attribute.",
                 expected=str(getattr(kinds[name], "__name__", kinds[name])),
                 received=f"{name}={type(value).__name__}",
-                fix="Wrap networks as CombinedNet(backbone, predictor), or use another name.",
+                fix="Use another name, or wrap networks as CombinedNet(backbone, predictor).",
+            )
+        is_value = value is not None and not callable(value)
+        if name in ("loss", "fake_loss") and is_value and callable(getattr(self, name, None)):
+            raise ConfigurationError(
+                f"`{name}` is the criterion of every supervisor.",
+                expected="a criterion such as nn.CrossEntropyLoss(), or a function",
+                received=f"{name}={type(value).__name__}",
+                fix="Use another name for the value of a loss.",
             )
         owner = next((cls for cls in type(self).__mro__ if name in vars(cls)), None)
         if owner is None or not owner.__module__.startswith("super_selfish."):
