@@ -111,7 +111,7 @@ def export(
 def plain_names(backbone: nn.Module) -> dict[str, Tensor]:
     """The state dict of a backbone, with the parameter names of the library that it comes from."""
     inner = backbone.net if isinstance(backbone, Trunk) else backbone
-    state: dict[str, Tensor] = inner.state_dict()
+    state = {key: value for key, value in inner.state_dict().items() if isinstance(value, Tensor)}
     prefix = backbone.prefix if isinstance(backbone, Trunk) else ""
     return {prefix + key: value.detach().contiguous().clone() for key, value in state.items()}
 

@@ -23,7 +23,7 @@ from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, Configur
 from super_selfish.files import RETRAIN
 from super_selfish.loading.loader import TrainState
 from super_selfish.models.averages import momentum_copy
-from super_selfish.models.combined import load_exactly
+from super_selfish.models.combined import load_exactly, tensors_of
 from super_selfish.storage.weights_file import WeightsFile, read_newest, write_weights
 from super_selfish.version import __version__
 
@@ -44,7 +44,7 @@ class Persistence:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors by their public names, such as ``backbone.*`` and ``predictor.*``."""
-        found = self.supervisor._deferred.pending | dict(self.supervisor.state_dict())
+        found = self.supervisor._deferred.pending | tensors_of(self.supervisor)
         return {key.removeprefix(_MODEL): value for key, value in found.items()}
 
     def manifest(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loop.guard import Guard
 from super_selfish.engine.optim.optimizers import flat, steppable
+from super_selfish.engine.optim.schedulers import check_length
 from super_selfish.engine.optim.schedules import Schedule, constant_lr, fit_schedules
 from super_selfish.errors import ConfigurationError
 from super_selfish.loading.custom_loader import CustomLoader
@@ -65,6 +66,10 @@ class RunBuilder:
             loader = CustomLoader(loader, supervisor._train_state, supervisor.preparer(), settings.seed)
         length = (settings.epochs, loader.batches, settings.scheduler_interval)
         fit_schedules(scheduler, *length)
+        if supervisor.accumulates:
+            steps = settings.epochs * (loader.batches if settings.scheduler_interval == "step" else 1)
+            for each in flat(scheduler):
+                check_length(each, steps)
         if isinstance(settings.lr_scheduler, Schedule):
             settings.lr_scheduler.set_length(*length)
         return loader, optimizer, scheduler

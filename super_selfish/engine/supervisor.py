@@ -15,7 +15,7 @@ from super_selfish.engine.core.returned import split_loss
 from super_selfish.engine.core.settings import Settings, records_explicit_arguments
 from super_selfish.engine.loading import check_accumulate, micro_batches, resolve_collate_fn
 from super_selfish.engine.loop.memory import bytes_per_image
-from super_selfish.engine.optim.optimizers import OptimizerFactory, flat, listed_groups, make_optimizer, steppable
+from super_selfish.engine.optim.optimizers import OptimizerFactory, flat, listed_groups, make_optimizer, make_schedule
 from super_selfish.engine.optim.schedules import SchedulerFactory, constant_lr
 from super_selfish.engine.trained import Trained
 from super_selfish.engine.trainer import Trainer
@@ -195,7 +195,7 @@ class Supervisor(Trained):
         if self._settings is not None and self._settings.recipe is not None:
             groups = split_groups(self, groups, self._settings)
         made = make_optimizer(optimizer, groups, lr, scaled)
-        return loader, made, lr_scheduler(made)
+        return loader, made, make_schedule(lr_scheduler, made)
 
     @validate_keywords()
     def train_loader(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from signal import Signals
 from typing import Any
 
@@ -16,12 +16,12 @@ from super_selfish.engine import processes, resumption, tuning
 from super_selfish.engine.callbacks.diagnostics import diagnose
 from super_selfish.engine.callbacks.progress import HistoryFile, Progress, print_advice, print_line
 from super_selfish.engine.checkpointer import Checkpointer, EpochLoader
-from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loop.averaging import averaging
 from super_selfish.engine.loop.compilation import compiled
+from super_selfish.engine.loop.forward import check_networks, observed
 from super_selfish.engine.loop.memory import explained_memory_errors
 from super_selfish.engine.loop.precision import Precision
 from super_selfish.engine.loop.run import Run
@@ -33,6 +33,7 @@ from super_selfish.engine.run_builder import RunBuilder
 from super_selfish.engine.trained import Trained, store
 from super_selfish.errors import DataError, NonFiniteLoss, Preempted, WorkerHung, WorkerKilled
 from super_selfish.files import SUFFIX, base_path, check_writable, with_suffix
+from super_selfish.models.combined import tensors_of
 from super_selfish.seeding import keyed_randomness
 from super_selfish.storage.checkpoint import StoredCheckpoint
 from super_selfish.storage.inspection import weights_at
@@ -110,6 +111,7 @@ class Trainer:
     def _join(self) -> None:
         """Join the other processes, if any, and run the checks that need no files."""
         supervisor = self.supervisor
+        check_networks(supervisor)
         group, gpu = processes.join_processes(supervisor)
         processes.check_same_settings(
             self.settings.as_json()
@@ -118,7 +120,7 @@ class Trainer:
                 "step": supervisor._train_state.step,
                 "device": supervisor.device.type,
                 "images": len(supervisor.dataset) if hasattr(supervisor.dataset, "__len__") else None,
-                "weights": sum(value.numel() for value in supervisor.state_dict().values()),
+                "weights": sum(value.numel() for value in tensors_of(supervisor).values()),
             }
         )
         self.settings = processes.local_settings(self.settings)
@@ -147,7 +149,7 @@ class Trainer:
             resumed.adopt()
         elif supervisor._train_state.batch:  # an interrupted epoch ends, so that its order and views are not repeated
             supervisor._train_state.epoch, supervisor._train_state.batch = supervisor._train_state.epoch + 1, 0
-        same_everywhere(supervisor.state_dict().values())
+        same_everywhere(tensors_of(supervisor).values())
         return resumed
 
     def _carry_out(self) -> None:
@@ -260,7 +262,7 @@ class Trainer:
             print_line(f"Stored in {path}.")
 
     def _weights_are_finite(self, interrupted: bool) -> bool:
-        state = self.supervisor.state_dict()
+        state = tensors_of(self.supervisor)
         broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
         if not broken:
             return True
@@ -273,24 +275,3 @@ class Trainer:
             raise NonFiniteLoss(message, fix=fix)
         logger.error(message)
         return False
-
-
-@contextlib.contextmanager
-def observed(supervisor: SupervisorBase, run: Run) -> Iterator[None]:
-    """Context manager: the run records every return value of ``_forward``."""
-    own = vars(supervisor).get("_forward")  # if the user assigned it to the instance
-    forward = supervisor._forward
-
-    def call(*given: Any, **named: Any) -> Any:
-        run.begin_forward()
-        result = forward(*given, **named)
-        run.record_loss(result)
-        return result
-
-    setattr(supervisor, "_forward", call)  # noqa: B010 - instance attribute that shadows the method
-    try:
-        yield
-    finally:
-        delattr(supervisor, "_forward")
-        if own is not None:
-            setattr(supervisor, "_forward", own)  # noqa: B010

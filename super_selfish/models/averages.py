@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from super_selfish.renamed import old_names
@@ -33,7 +33,28 @@ class Recorded:
 
 def momentum_copy(network: Network) -> Network:
     """Return a deep copy of a network that does not require gradients."""
-    return copy.deepcopy(network).requires_grad_(False)
+    return copied(network).requires_grad_(False)
+
+
+def copied(network: Network, *, shared: bool = False) -> Network:
+    """Return a deep copy of a network, including networks with weight norm and TorchScript modules.
+
+    Args:
+        network: The network.
+        shared: Share parameters and buffers with the network. Modes and hooks are those of the copy.
+    """
+    tensors = [*network.parameters(), *network.buffers()] if shared else []
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
+    for module in network.modules():
+        for value in (*vars(module).values(), *module.buffers(recurse=False)):
+            if isinstance(value, Tensor) and not value.is_leaf:  # computed from parameters, such as by weight norm
+                memo.setdefault(id(value), value.detach().clone())
+    with torch.no_grad():  # copies of TorchScript parameters would be part of the graph
+        twin = copy.deepcopy(network, memo)
+    for weight, other in zip(network.parameters(), twin.parameters(), strict=True):
+        if other.requires_grad != weight.requires_grad:
+            other.requires_grad_(weight.requires_grad)
+    return twin
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 from collections import OrderedDict
 from typing import Literal, cast
@@ -12,6 +11,7 @@ from efficientnet_pytorch.model import VALID_MODELS
 from torch import Tensor, nn
 
 from super_selfish.errors import ConfigurationError, check_choice
+from super_selfish.models.averages import copied
 from super_selfish.models.efficient import EfficientFeatures, NormType, ReshapeChannels
 from super_selfish.models.norms import LayerNorm2d
 from super_selfish.suggestions import did_you_mean
@@ -280,7 +280,7 @@ def adapt_stem(module: nn.Module, channels: int) -> None:
 
 def fresh_copy(network: nn.Module) -> nn.Module:
     """A copy of a network with initial weights of its own, as far as its layers can draw them."""
-    twin = copy.deepcopy(network)
+    twin = copied(network)
     for module in twin.modules():
         reset = getattr(module, "reset_parameters", None)
         if callable(reset):

@@ -162,7 +162,7 @@ class CombinedNet(Placed):
         Raises:
             CheckpointError: If the file cannot be written.
         """
-        tensors = {key: value.detach().cpu().contiguous().clone() for key, value in self.state_dict().items()}
+        tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors_of(self).items()}
         metadata = None if self.classes is None else {_CLASSES: json.dumps(self.classes)}
         write_with(with_suffix(base_path(name), SUFFIX), lambda path: save_file(tensors, path, metadata))
         return self
@@ -189,6 +189,35 @@ class CombinedNet(Placed):
         return self
 
 
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """The ``state_dict`` of a module. Extra state (``get_extra_state``) is encoded as JSON in a tensor of bytes.
+
+    Raises:
+        ConfigurationError: If the extra state of a module is neither a tensor nor JSON-serialisable.
+
+    Examples:
+        >>> list(tensors_of(nn.Linear(2, 1)))
+        ['weight', 'bias']
+    """
+    state = dict(module.state_dict().items())
+    return {key: value if isinstance(value, Tensor) else _encoded(key, value) for key, value in state.items()}
+
+
+def _encoded(key: str, value: Any) -> Tensor:
+    try:
+        text = json.dumps(value)
+        is_same = json.loads(text) == value
+    except (TypeError, ValueError):
+        is_same = False
+    if not is_same:
+        raise ConfigurationError(
+            f"The extra state `{key}` of a network cannot be stored.",
+            expected="get_extra_state() that returns a tensor, or numbers, strings, lists and dicts with string keys",
+            received=type(value).__name__,
+        )
+    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+
+
 def load_exactly(
     module: nn.Module, tensors: dict[str, Tensor], origin: str, parts: Collection[str] | None = None
 ) -> None:
@@ -205,14 +234,18 @@ def load_exactly(
     Raises:
         CheckpointMismatch: Lists missing tensors, unexpected tensors, and tensors with a different shape.
     """
-    own = {key: value for key, value in module.state_dict().items() if parts is None or key.split(".")[0] in parts}
+    state = module.state_dict()
+    own = {key: value for key, value in tensors_of(module).items() if parts is None or key.split(".")[0] in parts}
+    extra = {key for key in own if not isinstance(state[key], Tensor)}
     resized = {key: place for key, place in resizable_tensors(module).items() if key in own}
     problems = [f"missing {key} {tuple(own[key].shape)}" for key in own if key not in tensors]
     problems += [f"unexpected {key} {tuple(tensors[key].shape)}" for key in tensors if key not in own]
     problems += [
         f"{key} has shape {tuple(tensors[key].shape)} in the file, {tuple(own[key].shape)} here"
         for key in own
-        if key in tensors and own[key].shape[key in resized :] != tensors[key].shape[key in resized :]
+        if key in tensors
+        and key not in extra
+        and own[key].shape[key in resized :] != tensors[key].shape[key in resized :]
     ]
     if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
@@ -225,7 +258,8 @@ def load_exactly(
         replaced = getattr(part, name)
         is_parameter = isinstance(replaced, nn.Parameter)
         setattr(part, name, nn.Parameter(empty, replaced.requires_grad) if is_parameter else empty)
-    module.load_state_dict(tensors, strict=parts is None)
+    decoded = {key: json.loads(bytes(tensors[key].tolist())) for key in extra}
+    module.load_state_dict({**tensors, **decoded}, strict=parts is None)
 
 
 def resizable_tensors(module: nn.Module) -> dict[str, tuple[nn.Module, str]]:

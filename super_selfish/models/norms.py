@@ -141,8 +141,8 @@ def _supports_grouped_norms(network: nn.Module) -> bool:
     cumulative averages, or if a subclass extends batch norm. Custom modules are not supported: their code is unknown.
     """
     for part in network.modules():
-        if any(getattr(part, name, False) is True for name in _RECOMPUTATION_FLAGS):
-            return False
+        if any(getattr(part, name, False) is True for name in _RECOMPUTATION_FLAGS) or "forward" in vars(part):
+            return False  # a forward that was assigned to a module may recompute layers, too
         package, *inner = type(part).__module__.split(".")
         if package not in _KNOWN_PACKAGES or "jit" in inner or any("checkpoint" in name for name in inner):
             return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Sequence
 from typing import Any, cast
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from super_selfish.errors import ConfigurationError, check_argument
+from super_selfish.models.averages import copied
 from super_selfish.models.heads import check_layers
 from super_selfish.models.initialization import keep_variance
 from super_selfish.models.norms import PositionNorm2d
@@ -283,7 +283,7 @@ def depends_on_targets(network: nn.Module, side: str, features: int, grid: tuple
     """
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     latents = torch.rand(2, features, *grid, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
-    trial = copy.deepcopy(network)  # in training mode, in which batch norm depends on other positions
+    trial = copied(network)  # in training mode, in which batch norm depends on other positions
     with torch.enable_grad():
         contexts = to_frame(trial(latents), side)
         for row in range(contexts.shape[-2] - 1):

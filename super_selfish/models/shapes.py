@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
 from super_selfish.errors import ConfigurationError
+from super_selfish.models.averages import copied
 from super_selfish.models.backbones import first_convolution
 from super_selfish.models.combined import in_eval_mode
 
@@ -25,8 +24,7 @@ def feature_shape(backbone: nn.Module, channels: int, resolution: tuple[int, int
     Raises:
         ConfigurationError: If the forward pass fails, or the output is not a float tensor of 2 or 4 dimensions.
     """
-    reference = next((p for p in backbone.parameters()), torch.zeros(0))
-    image = torch.zeros(1, channels, *resolution, device=reference.device, dtype=reference.dtype)
+    image = torch.zeros(1, channels, *resolution, device=_device(backbone), dtype=torch.float32)
     description = f"images of {channels} channels and {resolution[0]}×{resolution[1]} px"
     try:
         with in_eval_mode(backbone), torch.no_grad():
@@ -36,7 +34,8 @@ def feature_shape(backbone: nn.Module, channels: int, resolution: tuple[int, int
             f"The backbone cannot take {description}: {type(error).__name__}: {error}.",
             expected=f"a network for {channels} channels",
             received=_input_description(backbone),
-            fix="Pass a backbone for these images, or set `channels=` and `resolution=` to the input that it expects.",
+            fix=_dtype_fix(backbone)
+            or "Pass a backbone for these images, or set `channels=` and `resolution=` to the input that it expects.",
         ) from error
     is_valid = isinstance(features, Tensor) and features.is_floating_point()
     if not is_valid or features.ndim not in (2, 4) or features.shape[0] != 1:
@@ -51,7 +50,29 @@ def feature_shape(backbone: nn.Module, channels: int, resolution: tuple[int, int
             received=received + " for a batch of one",
             fix="Wrap the network in an nn.Module whose forward returns that tensor alone.",
         )
+    if features.dtype != torch.float32:
+        raise ConfigurationError(
+            f"The backbone's output for {description} is not in float32.",
+            expected="float32 features of float32 images",
+            received=f"{features.dtype}",
+            fix=_dtype_fix(backbone) or "Convert the features in the backbone's forward: features.float().",
+        )
     return tuple(features.shape[1:])
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+
+
+def _dtype_fix(network: nn.Module) -> str | None:
+    """How to fix a network whose weights are not float32; None: they are."""
+    found = {weight.dtype for weight in network.parameters()} - {torch.float32}
+    if not found:
+        return None
+    return (
+        f"The weights are {', '.join(sorted(map(str, found)))}: convert them with network.float(). "
+        'For mixed precision, pass precision="bf16" to supervise().'
+    )
 
 
 def expected_channels(backbone: nn.Module) -> int | None:
@@ -105,18 +126,18 @@ def output_shape(predictor: nn.Module, shape: tuple[int, ...], name: str = "pred
     Raises:
         ConfigurationError: If it does not accept the features, or does not return a tensor.
     """
-    trial = copy.deepcopy(predictor).eval()
-    device = next((parameter.device for parameter in predictor.parameters()), torch.device("cpu"))
+    lazy = any(isinstance(parameter, nn.UninitializedParameter) for parameter in predictor.parameters())
+    trial = predictor if lazy else copied(predictor)  # the forward pass sets the shapes of lazy layers
     try:
-        with torch.no_grad():
-            features = torch.zeros(1, *shape, device=device)
+        with in_eval_mode(trial), torch.no_grad():
+            features = torch.zeros(1, *shape, device=_device(predictor), dtype=torch.float32)
             output = trial(features.flatten(1) if isinstance(predictor, nn.Linear) else features)
     except Exception as error:  # custom networks may raise any exception
         raise ConfigurationError(
             f"The {name} cannot take the backbone's features: {type(error).__name__}: {error}.",
             expected=f"features of shape (batch, {', '.join(map(str, shape))})",
             received=type(predictor).__name__,
-            fix=f"Set its input size to `supervisor.feature_dim`, or leave `{name}=None`.",
+            fix=_dtype_fix(predictor) or f"Set its input size to `supervisor.feature_dim`, or leave `{name}=None`.",
         ) from error
     if not isinstance(output, Tensor) or output.ndim < 2:
         raise ConfigurationError(

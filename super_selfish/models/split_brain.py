@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from super_selfish.errors import COUNT, ConfigurationError, check_argument
+from super_selfish.models.averages import copied
 from super_selfish.models.backbones import BackboneOutput, map_of
 from super_selfish.models.combined import in_eval_mode
 from super_selfish.models.decoders import HIDDEN, GroupedUpsampling, decoder_layers
@@ -75,7 +75,7 @@ def check_crossed(predictor: nn.Module, shape: tuple[int, int, int], lightness: 
     Raises:
         ConfigurationError: If the logits of a channel have a gradient with respect to the half with that input.
     """
-    trial = copy.deepcopy(predictor).eval()
+    trial = copied(predictor).eval()
     device = next((parameter.device for parameter in predictor.parameters()), torch.device("cpu"))
     features = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
     with torch.enable_grad():
@@ -117,7 +117,7 @@ class GroupedBackbone(nn.Module):
     def __init__(self, networks: nn.Module | Sequence[nn.Module], groups: Sequence[int] = (1, 2)) -> None:
         super().__init__()
         self.groups = tuple(groups)
-        branches = [copy.deepcopy(networks) for _ in groups] if isinstance(networks, nn.Module) else list(networks)
+        branches = [copied(networks) for _ in groups] if isinstance(networks, nn.Module) else list(networks)
         if min(self.groups, default=0) < 1 or len(branches) != len(self.groups):
             raise ConfigurationError(
                 "`groups` and `networks` do not match.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
@@ -22,6 +21,7 @@ from super_selfish.errors import SWITCH, Rule, check_choice, one_of, validate_ar
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.memory import BatchedMemory
+from super_selfish.models.averages import copied
 from super_selfish.models.backbones import Output
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.lab import FULL_RANGE, RGBInput, lab_to_rgb, plain_lab
@@ -271,7 +271,7 @@ def encoders(setup: Setup, embedding_size: int, size: int | tuple[int, int] | No
     """
 
     def encoder(view: Literal["l", "ab"], **given: Any) -> CombinedNet:
-        own = copy.deepcopy(given)
+        own = {role: copied(net) if isinstance(net, nn.Module) else net for role, net in given.items()}
         bare = dataclasses.replace(setup, given=own, weights=None)
         branch = LabBranch(bare.backbone("layer"), view)
         if setup.weights is not None:

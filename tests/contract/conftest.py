@@ -44,10 +44,13 @@ def upright_images(count: int, height: int = 32, width: int = 32, channels: int 
 KINDS = ("rotate_net", "bi_gan", "momentum_contrast")  # one network, two players, state across steps
 OF_THE_LOOP = (
     "test_attributes.py",
+    "test_criteria.py",
     "test_custom_loops.py",
     "test_files.py",
     "test_overridden_items.py",
     "test_five_stages.py",
+    "test_inspection.py",
+    "test_kinds_of_networks.py",
     "test_names_of_2020.py",
     "test_own_items.py",
     "test_own_state.py",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from super_selfish.errors import CheckpointMismatch
-from super_selfish.models.combined import resizable_tensors
+from super_selfish.models.combined import resizable_tensors, tensors_of
 
 _KINDS = ("buffer", "tensor")
 
@@ -43,7 +43,7 @@ class DeferredState:
         """Context manager of a run: names that are tracked within it may be tracked again in the next run."""
         self._tracked_now = set()
         if self._initial_shapes is None:
-            self._initial_shapes = {key: value.shape for key, value in module.state_dict().items()}
+            self._initial_shapes = {key: value.shape for key, value in tensors_of(module).items()}
         try:
             yield
         finally:
@@ -66,7 +66,7 @@ class DeferredState:
         resizable = resizable_tensors(module)
         found = {
             key: "buffer" if key in buffers else "tensor"
-            for key, value in module.state_dict().items()
+            for key, value in tensors_of(module).items()
             if self._initial_shapes.get(key) != value.shape and key not in resizable
         }
         return self._kinds | found
@@ -83,7 +83,7 @@ class DeferredState:
             The tensors to load now, by their names in ``module``.
         """
         self._kinds = {str(key): kind for key, kind in created.items() if kind in _KINDS}
-        own = module.state_dict()
+        own = tensors_of(module)
         loadable = {key: value for key, value in tensors.items() if key not in self._kinds}
         for key in self._kinds.keys() & tensors.keys():
             if key in own and own[key].shape == tensors[key].shape:
@@ -149,7 +149,7 @@ class DeferredState:
 
 def copy_fitting(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
     """Copy tensors in place to those of a module with the same name and shape, and return their names."""
-    own = module.state_dict()
+    own = {key: value for key, value in module.state_dict().items() if isinstance(value, Tensor)}
     fitting = [key for key, value in tensors.items() if key in own and own[key].shape == value.shape]
     with torch.no_grad():
         for key in fitting:

@@ -9,6 +9,7 @@ from torch import nn
 
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.models.averages import Recorded, momentum_copy
+from super_selfish.models.combined import tensors_of
 
 
 class Followers:
@@ -71,9 +72,9 @@ def digest(network: nn.Module) -> str:
 
 
 def _copy_into(supervisor: SupervisorBase, name: str, network: nn.Module) -> None:
-    average, state = getattr(supervisor, name), network.state_dict()
-    own = average.state_dict()
+    average, state = getattr(supervisor, name), tensors_of(network)
+    own = tensors_of(average)
     if own.keys() == state.keys() and all(own[key].shape == value.shape for key, value in state.items()):
-        average.load_state_dict(state)
+        average.load_state_dict(network.state_dict())
     else:
         setattr(supervisor, name, momentum_copy(network))

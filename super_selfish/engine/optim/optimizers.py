@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from super_selfish.distributed import world
+from super_selfish.engine.optim.schedules import SchedulerFactory
 from super_selfish.errors import ConfigurationError
 
 OptimizerFactory = Callable[..., torch.optim.Optimizer]
@@ -80,15 +81,31 @@ def make_optimizer(
     parameters = [each for group in groups for each in (group["params"] if isinstance(group, dict) else [group])]
     supported = all(each.dtype == torch.float32 and each.device.type in _DEVICES for each in parameters)
     chosen = _IMPLEMENTATION_ARGUMENTS & set(arguments)
-    if optimizer_class in _FUSED and supported and not scaled and not chosen:
-        return factory(groups, lr=lr, fused=True)
-    made = factory(groups, lr=lr)
+    fused = {"fused": True} if optimizer_class in _FUSED and supported and not scaled and not chosen else {}
+    made = factory(groups, lr=lr, **fused)
     if not isinstance(made, torch.optim.Optimizer):
         raise ConfigurationError(
             "`optimizer` does not create an optimizer of torch.",
-            expected="a function that returns a torch.optim.Optimizer",
-            received=type(made).__name__,
-            fix="Derive a custom optimizer, also one that wraps another, from torch.optim.Optimizer.",
+            expected="a factory that returns a torch.optim.Optimizer",
+            received="None" if made is None else type(made).__name__,
+            fix="Return the optimizer. One that wraps another is derived from torch.optim.Optimizer too.",
+        )
+    return made
+
+
+def make_schedule(factory: SchedulerFactory, optimizer: torch.optim.Optimizer) -> Any:
+    """Call a scheduler factory.
+
+    Raises:
+        ConfigurationError: If it returns None.
+    """
+    made = factory(optimizer)
+    if made is None:
+        raise ConfigurationError(
+            "`lr_scheduler` returned None.",
+            expected="a factory that returns a scheduler",
+            received=f"lr_scheduler={factory!r}",
+            fix="Return the scheduler, or pass lr_scheduler=None for a constant learning rate.",
         )
     return made
 
@@ -168,6 +185,12 @@ def steppable(optimizer: Any, lr_scheduler: Any) -> list[Any]:
                     expected="a class whose step() needs no argument, such as Adam, SGD or CosineAnnealingLR",
                     received=type(each).__name__,
                     fix=f"Use such a class. {fix}",
+                )
+            if not callable(getattr(each, "step", None)):
+                raise ConfigurationError(
+                    f"`{name}` creates something without a step() method.",
+                    expected="a factory of a torch.optim.lr_scheduler.LRScheduler",
+                    received=repr(each),
                 )
     return flat(optimizer)
 

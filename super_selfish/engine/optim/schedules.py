@@ -22,6 +22,7 @@ from super_selfish.errors import (
     is_number,
 )
 
+SchedulerFactory = Callable[[torch.optim.Optimizer], Any]
 CURVES = ("constant", "cosine", "steps", "exponential")
 _FRACTION = Rule(lambda fraction: is_number(fraction, 0, 1), "a fraction of the run, in [0, 1]")
 _STEPS = Rule(lambda count: count is None or is_count(count, 0), "None, or a number of steps")
@@ -262,9 +263,6 @@ def _lambda_schedulers(scheduler: Any) -> Iterator[LambdaLR]:
     elif isinstance(scheduler, list | tuple | Mapping):
         for part in scheduler.values() if isinstance(scheduler, Mapping) else scheduler:
             yield from _lambda_schedulers(part)
-
-
-SchedulerFactory = Callable[[torch.optim.Optimizer], Any]
 
 
 def constant_lr(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
