@@ -14,6 +14,7 @@ import torch
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.identity import full_signature
+from super_selfish.engine.core.non_networks import CRITERIA
 from super_selfish.engine.persistence import (
     Persistence,
     names_outside_model,
@@ -119,7 +120,9 @@ def build(cls: type[AnySupervisor], stored: WeightsFile, given: Mapping[str, Any
 
 def without_surplus(supervisor: SupervisorBase, stored: WeightsFile) -> WeightsFile:
     """Remove the modules that a custom class added to its base class, and log a warning with their names."""
-    surplus = stored_names_outside_model(stored) - names_outside_model(supervisor) - {"average"}
+    criteria = stored.manifest.get("non_networks")  # loading needs networks alone
+    known = names_outside_model(supervisor) | {"average", *(criteria if isinstance(criteria, list) else CRITERIA)}
+    surplus = stored_names_outside_model(stored) - known
     if not surplus:
         return stored
     logger.warning(

@@ -19,6 +19,13 @@ from super_selfish.engine.core.callback import columns_of
 from super_selfish.engine.core.deferred import DeferredState, copy_fitting
 from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.core.identity import as_json, custom_names, describe
+from super_selfish.engine.core.non_networks import (
+    constants,
+    networks_of,
+    non_networks,
+    record_initial_state,
+    shared_tensors,
+)
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, ConfigurationError
 from super_selfish.files import RETRAIN
 from super_selfish.loading.loader import TrainState
@@ -56,6 +63,8 @@ class Persistence:
             "class": type(supervisor).__qualname__,
             "arguments": as_json(supervisor.hyperparameters()),
             "names_outside_model": sorted(names_outside_model(supervisor)),
+            "non_networks": sorted(non_networks(supervisor)),
+            "constants": sorted(constants(supervisor)),
             "deferred_tensors": supervisor._deferred.created_tensors(supervisor),
             "networks": {key: describe(value) for key, value in supervisor.user_arguments.items()},
             "preprocessing": supervisor.preprocessing.as_json(),
@@ -105,19 +114,27 @@ class Persistence:
 
     def save(self, name: str | os.PathLike[str], *, keep: bool = False) -> Path:
         """Write the weights file. With ``keep``, an existing file is renamed to ``*.prev``."""
-        return write_weights(name, self.tensors(), self.manifest(), keep=keep)
+        left_out = constants(self.supervisor) | shared_tensors(self.supervisor)
+        tensors = {key: value for key, value in self.tensors().items() if key not in left_out}
+        return write_weights(name, tensors, self.manifest(), keep=keep)
 
     def load(self, name: str | os.PathLike[str]) -> None:
         """Load a weights file. If it does not match, the supervisor is unchanged."""
         self.adopt(read_newest(name))
 
-    def adopt(self, stored: WeightsFile) -> None:
-        """Load weights, preprocessing and history from an opened file, all or nothing."""
+    def adopt(self, stored: WeightsFile, *, complete: bool = False) -> None:
+        """Load weights, preprocessing and history from an opened file, all or nothing.
+
+        Args:
+            stored: The file.
+            complete: Also load the whole state of criteria and metrics, and require that it fits.
+        """
         supervisor = self.supervisor
+        record_initial_state(supervisor)
         before = supervisor.average, supervisor.model.classes, supervisor.dataset
         try:
             match_average(supervisor, stored)
-            self._adopt(stored)
+            self._adopt(stored, complete)
         except BaseException:
             supervisor.average, supervisor.model.classes, supervisor.dataset = before
             raise
@@ -131,7 +148,7 @@ class Persistence:
         for key in copied:
             supervisor._deferred.pending.pop(key, None)
 
-    def _adopt(self, stored: WeightsFile) -> None:
+    def _adopt(self, stored: WeightsFile, complete: bool) -> None:
         supervisor = self.supervisor
         if not stored.manifest:
             self._load_plain(stored)
@@ -145,7 +162,7 @@ class Persistence:
         target = supervisor if twin is None else twin
         match_average(target, stored)
         supervisor.use_classes(stored.manifest.get("classes"))
-        self._load_tensors(target, stored)
+        self._load_tensors(target, stored, complete)
         supervisor.use_preprocessing(preprocessing, twin)
         supervisor._train_state, supervisor._history = train_state, history
         if supervisor.dataset is not None:
@@ -157,7 +174,8 @@ class Persistence:
         """Load a plain ``state_dict``, which has no metadata."""
         supervisor = self.supervisor
         try:
-            load_exactly(supervisor, private_names(supervisor, stored), str(stored.path))
+            tensors = networks_of(supervisor, private_names(supervisor, stored), {}, str(stored.path))
+            load_exactly(supervisor, tensors, str(stored.path))
         except CheckpointMismatch as error:
             if stored.path.suffix != ".pt":
                 raise
@@ -165,13 +183,15 @@ class Persistence:
                 f"`{stored.path}` does not match the networks, and has no record of its training.", fix=RETRAIN
             ) from error
 
-    def _load_tensors(self, target: SupervisorBase, stored: WeightsFile) -> None:
+    def _load_tensors(self, target: SupervisorBase, stored: WeightsFile, complete: bool) -> None:
         """Load the networks of the library into ``target``, and other state of a custom class into the supervisor."""
         supervisor, created = self.supervisor, stored.manifest.get("deferred_tensors")
         tensors = private_names(supervisor, stored)
         pending = DeferredState()
         if isinstance(created, dict) and stored.manifest.get("class") in custom_names(type(supervisor)):
             tensors = pending.defer(supervisor, tensors, created)
+        if not complete:
+            tensors = networks_of(supervisor, tensors, stored.manifest, str(stored.path))
         if target is supervisor:
             load_exactly(target, tensors, str(stored.path))
         else:

@@ -16,6 +16,7 @@ from super_selfish.distributed import world
 from super_selfish.distributed.tensors import gather_objects
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.identity import custom_names, describe
+from super_selfish.engine.core.non_networks import differing_constants
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loading import check_shares
 from super_selfish.engine.loop.run import Run
@@ -115,7 +116,7 @@ class Resumption:
                 received=f"{supervisor.fingerprint()}",
                 fix="Use the same images, pass allow_dataset_change=True, or start over.",
             )
-        Persistence(supervisor).adopt(weights_in(found))
+        Persistence(supervisor).adopt(weights_in(found), complete=True)
         if changed:
             logger.warning("Training continues with other images%s.", self._difference(before))
             supervisor._follow_images(before, present_keys(supervisor))
@@ -166,6 +167,9 @@ class Resumption:
             for key, value in self.supervisor.user_arguments.items()
             if isinstance(networks, dict) and key in networks and (described := describe(value)) != networks[key]
         ]
+        if self.checkpoint.manifest.get("constants"):
+            tensors, manifest = self.checkpoint.read("model"), self.checkpoint.manifest
+            differing += differing_constants(self.supervisor, tensors, manifest)
         if differing:
             raise CheckpointMismatch(
                 f"`{self.checkpoint.path}` cannot be resumed: {'; '.join(differing)}.",

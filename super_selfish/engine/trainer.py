@@ -18,6 +18,7 @@ from super_selfish.engine.callbacks.progress import HistoryFile, Progress, print
 from super_selfish.engine.checkpointer import Checkpointer, EpochLoader
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.followers import Followers
+from super_selfish.engine.core.non_networks import record_initial_state
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loop.averaging import averaging
 from super_selfish.engine.loop.compilation import compiled
@@ -112,6 +113,7 @@ class Trainer:
         """Join the other processes, if any, and run the checks that need no files."""
         supervisor = self.supervisor
         check_networks(supervisor)
+        record_initial_state(supervisor)
         group, gpu = processes.join_processes(supervisor)
         processes.check_same_settings(
             self.settings.as_json()

@@ -46,6 +46,7 @@ class SupervisorBase(Attributes):
     input_size: tuple[int, ...] | None = None  # (height, width) of the network inputs; None: that of the images
     calls_parts = False  # whether _forward calls submodules instead of the whole networks
     _hinted = False  # whether the hint about an unused GPU was logged
+    _initial_state: dict[str, str] | None = None  # hashes of criteria and metrics before training
     is_same_dataset = True  # whether per-image state (bank entries) belongs to the present data set
 
     def __init_subclass__(cls) -> None:
