@@ -140,7 +140,8 @@ def run_training(algorithm: Algorithm, data: str | None, given: dict[str, Any], 
     check_writable(base_path(training["name"]))
     device = device_of(training["device"])
     torch.manual_seed(training["seed"])  # of the initial weights
-    supervisor = algorithm(arguments.data, **arguments.constructor)
+    passed = {key: value for key, value in arguments.constructor.items() if key in arguments.explicit}
+    supervisor = algorithm(arguments.data, **passed)
     if training["processes"] != 1 and world() == 1:
         check_processes(arguments, device, len(supervisor.dataset))
         return launch(argv, training["processes"])

@@ -108,7 +108,8 @@ class Setup:
             DataError: If the images cannot be used.
             ConfigurationError: If an option is unknown or out of range.
         """
-        options = cast(ImageOptions, {key: value for key, value in options.items() if value is not None})
+        kept = {"normalize"}  # None, if it is passed, replaces the normalisation of `weights`
+        options = cast(ImageOptions, {key: each for key, each in options.items() if each is not None or key in kept})
         folder = chosen_folder(options.pop("cache", None))
         weights = StartingWeights(options.pop("weights")) if "weights" in options else None
         image_key = options.pop("image_key", None)
