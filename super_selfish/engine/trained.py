@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +23,11 @@ from super_selfish.errors import ConfigurationError, validate_keywords
 from super_selfish.evaluation.features import extract_named, preprocess_batch
 from super_selfish.evaluation.pretext import PretextScore
 from super_selfish.files import SUFFIX, with_suffix
+from super_selfish.models.averages import copied
 from super_selfish.models.backbones import BackboneOutput, Output
-from super_selfish.models.combined import CombinedNet
+from super_selfish.models.combined import CombinedNet, in_eval_mode
 from super_selfish.models.shapes import feature_shape
+from super_selfish.seeding import keyed_randomness
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,10 +39,16 @@ class Trained(SupervisorBase):
     """Features, previews, evaluation and files of a supervisor; takes the arguments of :class:`SupervisorBase`."""
 
     _hinted = False  # whether the hint about an unused GPU was logged
+    _is_inspected = False  # whether the networks are in eval mode and handed out themselves
+    _frozen_norms: tuple[nn.Module, ...] = ()  # batch norm that stays in eval mode in training
+    _trained_norms: tuple[nn.Module, ...] | None = None  # batch norm without gradients that a run has trained
 
     @validate_keywords()
     def get_backbone(self, *, output: Output | None = None, averaged: bool = False) -> nn.Module:
-        """Return the backbone itself (not a copy), in eval mode. Its input is the output of :meth:`preprocess`.
+        """Return the backbone in eval mode. Its input is the output of :meth:`preprocess`.
+
+        It is the trained backbone itself. During :meth:`supervise`, callbacks get a copy, and custom stages a backbone
+        with shared weights: neither affects the mode of the networks in training.
 
         Args:
             output: ``"flat"``, ``"map"`` or ``"pooled"`` (independent of the resolution); None: unchanged.
@@ -63,15 +73,39 @@ class Trained(SupervisorBase):
 
     def _presented(self, backbone: nn.Module, output: Output | None) -> nn.Module:
         """Return a backbone with the chosen output, in eval mode, with its preprocessing as an attribute."""
-        chosen = backbone if output is None else BackboneOutput(backbone, output)
+        chosen = self._outside_of_training(backbone if output is None else BackboneOutput(backbone, output))
         object.__setattr__(chosen, "preprocessing", self.preprocessing)  # used by extract_features
         if was_placed(self):
             mark_placed(chosen)
         return chosen.eval()
 
+    def _outside_of_training(self, network: nn.Module) -> nn.Module:
+        """Return a network that can be set to eval mode without affecting a run in progress."""
+        if self._run is None or self._is_inspected:
+            return network
+        return copied(network, shared=not self._in_callback)
+
+    @contextlib.contextmanager
+    def _inspected(self) -> Iterator[None]:
+        """Context manager: all networks are in eval mode, and :meth:`get_backbone` returns the trained one itself."""
+        before = self._is_inspected
+        self._is_inspected = True
+        try:
+            with in_eval_mode(self):
+                yield
+        finally:
+            self._is_inspected = before
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, except for batch norm that was frozen when training began."""
+        super().train(mode)
+        for norm in self._frozen_norms:
+            norm.eval()
+        return self
+
     def get_predictor(self) -> nn.Module:
-        """Return the predictor itself (not a copy), in eval mode."""
-        return self.model.predictor.eval()
+        """Return the predictor in eval mode; during training, as described for :meth:`get_backbone`."""
+        return self._outside_of_training(self.model.predictor).eval()
 
     @property
     def feature_dim(self) -> int:
@@ -112,8 +146,11 @@ class Trained(SupervisorBase):
         if not self._hinted and (device := device_for_training(self)) is not None:
             self._hinted = True
             logger.warning('Features are computed on the CPU. To use the GPU, call .to("%s") first.', device)
-        backbone = self.get_backbone()
-        return extract_named(backbone, data, batch_size=batch_size, num_workers=num_workers, on_error=on_error)[::2]
+        settings: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "on_error": on_error}
+        if self._run is None:
+            return extract_named(self.get_backbone(), data, **settings)[::2]
+        with keyed_randomness(0, self.device), self._inspected():
+            return extract_named(self.get_backbone(), data, **settings)[::2]
 
     @validate_keywords()
     def preview(self, images: object = None, *, count: int = 6, path: str | os.PathLike[str] | None = None) -> Figure:

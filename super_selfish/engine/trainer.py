@@ -23,6 +23,7 @@ from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loop.averaging import averaging
 from super_selfish.engine.loop.compilation import compiled
 from super_selfish.engine.loop.forward import check_networks, observed
+from super_selfish.engine.loop.frozen_norms import frozen_norms, norms_without_gradients
 from super_selfish.engine.loop.memory import explained_memory_errors
 from super_selfish.engine.loop.precision import Precision
 from super_selfish.engine.loop.run import Run
@@ -201,11 +202,21 @@ class Trainer:
             run.attach()
             supervisor._run = run
             undo.enter_context(observed(supervisor, run))
+            self._freeze_norms()
             supervisor.train()
             run.emit("on_train_begin")
             loader = EpochLoader(run, self.checkpointer.catch_up)
             supervisor._epochs(run.epochs, loader, self.optimizer, self.scheduler)
             run.finish()
+
+    def _freeze_norms(self) -> None:
+        """Keep batch norm frozen that is in eval mode and has no gradients when training begins."""
+        supervisor = self.supervisor
+        supervisor._frozen_norms = frozen_norms(supervisor, supervisor._trained_norms or ())
+        if supervisor._trained_norms is None:
+            frozen = set(map(id, supervisor._frozen_norms))
+            trained = [norm for norm in norms_without_gradients(supervisor) if id(norm) not in frozen]
+            supervisor._trained_norms = tuple(trained)
 
     def _leave(self) -> None:
         """Save checkpoint and weights of an interrupted run."""

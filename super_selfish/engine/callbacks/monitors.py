@@ -22,7 +22,6 @@ from super_selfish.evaluation.knn import knn
 from super_selfish.evaluation.linear import linear_probe
 from super_selfish.evaluation.quality import quality
 from super_selfish.evaluation.splits import split
-from super_selfish.models.combined import in_eval_mode
 
 logger = logging.getLogger("super_selfish")
 
@@ -142,7 +141,7 @@ class FeatureMonitor(Callback):
         if self._images is None:
             self._images = as_network_input(readable(supervisor.image_dataset, self.count), supervisor.preprocessing)
         if len(self._images) > 1:
-            with in_eval_mode(supervisor):
+            with supervisor._inspected():
                 supervisor._history[-1].update(measures(supervisor.get_backbone(), self._images, supervisor.device))
 
 
@@ -197,9 +196,9 @@ def measures(backbone: nn.Module, images: Tensor, device: torch.device) -> dict[
 
 
 def features_of(backbone: nn.Module, images: Tensor, device: torch.device) -> Tensor:
-    """Pooled features (n, dim) of images (n, C, H, W), on the CPU."""
+    """Pooled features (n, dim) of images (n, C, H, W), on the CPU. The images are unchanged by in-place layers."""
     parts = torch.split(images, _BATCH)
-    return torch.cat([pooled(backbone(part.to(device))).float().cpu() for part in parts])
+    return torch.cat([pooled(backbone(part.to(device, copy=True))).float().cpu() for part in parts])
 
 
 class Probe(Callback):
@@ -241,7 +240,7 @@ class Probe(Callback):
     def scores(self, supervisor: Any) -> dict[str, float]:
         """Accuracies in [0, 1] by name."""
         self._match(supervisor.preprocessing.max_pixels)
-        with in_eval_mode(supervisor):
+        with supervisor._inspected():
             backbone = supervisor.get_backbone()
             x, y = self._labelled(backbone, self.data)
             if self.test is None:

@@ -45,7 +45,7 @@ class SupervisorBase(Attributes):
     images_per_sample = 1  # number of network inputs per image of the data set
     input_size: tuple[int, ...] | None = None  # (height, width) of the network inputs; None: that of the images
     calls_parts = False  # whether _forward calls submodules instead of the whole networks
-    _hinted = False  # whether the hint about an unused GPU was logged
+    _in_callback = False  # whether a callback of a run is being called
     _initial_state: dict[str, str] | None = None  # hashes of criteria and metrics before training
     is_same_dataset = True  # whether per-image state (bank entries) belongs to the present data set
 

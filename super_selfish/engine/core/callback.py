@@ -146,9 +146,13 @@ class Callback:
 
 def call_all(callbacks: Iterable[Callback], event: str, run: RunView, begun: list[Callback]) -> None:
     """Invoke an event of each callback; ``on_train_end`` only for ``begun``, whose ``on_train_begin`` succeeded."""
-    for callback in callbacks:
-        if event == "on_train_end" and not any(callback is other for other in begun):
-            continue
-        getattr(callback, event)(run)
-        if event == "on_train_begin":
-            begun.append(callback)
+    object.__setattr__(run.supervisor, "_in_callback", True)  # networks that callbacks ask for are copies
+    try:
+        for callback in callbacks:
+            if event == "on_train_end" and not any(callback is other for other in begun):
+                continue
+            getattr(callback, event)(run)
+            if event == "on_train_begin":
+                begun.append(callback)
+    finally:
+        object.__setattr__(run.supervisor, "_in_callback", False)

@@ -1,0 +1,42 @@
+"""Batch norm that the user has frozen: it stays in eval mode while the rest of the network is trained."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from super_selfish.distributed.norms import BATCH_NORMS
+from super_selfish.engine.core.base import SupervisorBase
+
+
+def norms_without_gradients(supervisor: SupervisorBase) -> list[nn.Module]:
+    """Return the batch norms whose weights do not require gradients, except for those of moving averages."""
+    averages = [getattr(supervisor, name) for name in supervisor._followers()]
+    averages += [] if supervisor.average is None else [supervisor.average]
+    followers = {id(module) for average in averages for module in average.modules()}
+    return [
+        module
+        for module in supervisor.modules()
+        if isinstance(module, BATCH_NORMS)
+        and id(module) not in followers
+        and any(True for _ in module.parameters(recurse=False))
+        and not any(weight.requires_grad for weight in module.parameters(recurse=False))
+    ]
+
+
+def frozen_norms(supervisor: SupervisorBase, trained: tuple[nn.Module, ...]) -> tuple[nn.Module, ...]:
+    """Return the frozen batch norms: those without gradients that are in eval mode, and their moving averages.
+
+    Args:
+        supervisor: The supervisor, before it is set to training mode.
+        trained: Batch norms whose statistics an earlier run has updated. Runs end in eval mode, so they are not frozen.
+    """
+    found = [
+        module
+        for module in norms_without_gradients(supervisor)
+        if not module.training and not any(module is other for other in trained)
+    ]
+    frozen = {id(module) for module in found}
+    for name, network in supervisor._followers().items():
+        twins = dict(getattr(supervisor, name).named_modules())
+        found += [twins[path] for path, module in network.named_modules() if id(module) in frozen and path in twins]
+    return tuple(found)
