@@ -15,7 +15,7 @@ from super_selfish.engine.core.returned import split_loss
 from super_selfish.engine.core.settings import Settings, records_explicit_arguments
 from super_selfish.engine.loading import check_accumulate, micro_batches, resolve_collate_fn
 from super_selfish.engine.loop.memory import bytes_per_image
-from super_selfish.engine.optim.optimizers import OptimizerFactory, flat, listed_groups, make_optimizer, make_schedule
+from super_selfish.engine.optim.optimizers import OptimizerFactory, make_optimizer, make_schedule, steppable
 from super_selfish.engine.optim.schedules import SchedulerFactory, constant_lr
 from super_selfish.engine.trained import Trained
 from super_selfish.engine.trainer import Trainer
@@ -191,9 +191,7 @@ class Supervisor(Trained):
         """Stage 2: return the loader, the optimizer and the schedule, in this order."""
         loader = self.train_loader(batch_size, shuffle, num_workers, collate_fn)
         scaled = not self.uses_default_update or (self._settings is not None and self._settings.precision == "16")
-        groups = listed_groups(self.parameter_groups(lr))
-        if self._settings is not None and self._settings.recipe is not None:
-            groups = split_groups(self, groups, self._settings)
+        groups = split_groups(self, self.parameter_groups(lr), self._settings)
         made = make_optimizer(optimizer, groups, lr, scaled)
         return loader, made, make_schedule(lr_scheduler, made)
 
@@ -256,7 +254,7 @@ class Supervisor(Trained):
         if run is None or settings is None:
             raise ConfigurationError("`_update` works within `supervise()` only.")
         loss, _ = split_loss(loss)  # a custom loop may pass the unsplit return value of `_forward`
-        optimizers = steppable(optimizer, lr_scheduler)
+        optimizers, schedules = steppable(optimizer, lr_scheduler)
         run.precision.backward(loss * run.loader.share)
         if not run.loader.in_last_micro_batch:
             return
@@ -272,7 +270,7 @@ class Supervisor(Trained):
         if not stepped:
             run.overflowed()
         if stepped if settings.scheduler_interval == "step" else run.ends_epoch:
-            for schedule in flat(lr_scheduler):
+            for schedule in schedules:
                 schedule.step()
 
     def stepped(self) -> None:

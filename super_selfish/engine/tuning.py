@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from super_selfish.engine.callbacks.progress import print_advice
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.settings import Settings
+from super_selfish.engine.optim.optimizers import listed_groups
 from super_selfish.engine.optim.recipes import Recipe, describe_optimizer
 from super_selfish.engine.optim.schedules import Schedule, constant_lr
 from super_selfish.errors import ConfigurationError
@@ -148,18 +150,23 @@ def log_recipe_hint(supervisor: SupervisorBase, settings: Settings) -> None:
     )
 
 
-def split_groups(supervisor: SupervisorBase, groups: list[Any], settings: Settings) -> list[dict[str, Any]]:
-    """Split parameter groups so that one-dimensional parameters (norms, biases) have no weight decay.
+def split_groups(supervisor: SupervisorBase, groups: Iterable[Any], settings: Settings | None) -> list[Any]:
+    """Return parameter groups in lists; with a recipe, split so that norms and biases have no weight decay.
 
-    With a recipe that decays all parameters, they keep it.
-
-    With ``recipe="adapt"``, parameters of the backbone have separate groups, which are frozen at first.
+    With a recipe that decays all parameters, they keep it. With ``recipe="adapt"``, parameters of the backbone have
+    separate groups, which are frozen at first.
 
     Args:
         supervisor: The supervisor that is trained.
         groups: Result of :meth:`Supervisor.parameter_groups`.
-        settings: Settings with a recipe.
+        settings: Settings of the run.
+
+    Raises:
+        ConfigurationError: If there are no parameters.
     """
+    groups = listed_groups(groups)
+    if settings is None or settings.recipe is None:
+        return groups
     grouped = any(isinstance(group, dict) for group in groups)
     plain: list[dict[str, Any]] = list(groups) if grouped else [{"params": list(groups)}]
     held = backbone_parameters(supervisor) if settings.recipe == "adapt" else set()

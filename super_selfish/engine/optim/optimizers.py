@@ -166,8 +166,8 @@ _NEED_ARGUMENTS = {
 }
 
 
-def steppable(optimizer: Any, lr_scheduler: Any) -> list[Any]:
-    """Return the optimizers in a list, after checking that ``step()`` of all and of the schedules needs no argument.
+def steppable(optimizer: Any, lr_scheduler: Any) -> tuple[list[Any], list[Any]]:
+    """Return the optimizers and the schedules in lists, after checking that their ``step()`` needs no argument.
 
     Args:
         optimizer: An optimizer, or several.
@@ -192,7 +192,7 @@ def steppable(optimizer: Any, lr_scheduler: Any) -> list[Any]:
                     expected="a factory of a torch.optim.lr_scheduler.LRScheduler",
                     received=repr(each),
                 )
-    return flat(optimizer)
+    return flat(optimizer), flat(lr_scheduler)
 
 
 def flat(value: Any) -> list[Any]:
