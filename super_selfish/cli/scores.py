@@ -15,14 +15,15 @@ from torch import nn
 
 from super_selfish.datasets.labels import matched, report_classes
 from super_selfish.datasets.sources import ImageSource, open_source
+from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.errors import DataError, check_argument
 from super_selfish.evaluation import extract_features, knn, linear_probe, quality, split
+from super_selfish.evaluation.baseline import MOST_IMAGES, adapt_batch_norm, is_degenerate, reduced, shared_images
 from super_selfish.files import base_path, replacing, with_suffix
-from super_selfish.models.backbones import fresh_copy
+from super_selfish.models.initialization import initialised_copy
 from super_selfish.saved import load
 
 SCORES = ".scores.json"
-_SIDE = 16
 
 Rows = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
@@ -33,8 +34,7 @@ class Pixels(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Features (batch, C · 16 · 16)."""
-        side = (min(_SIDE, x.shape[2]), min(_SIDE, x.shape[3]))
-        return nn.functional.adaptive_avg_pool2d(x, side).flatten(1)
+        return reduced(x)
 
 
 def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int = 0) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int 
     supervisor = load(name)
     backbone = supervisor.get_backbone()
     torch.manual_seed(0)
-    untrained = fresh_copy(backbone).eval()
+    untrained, redrawn = untrained_backbone(supervisor)
     pixels = Pixels()
     for network in (untrained, pixels):
         object.__setattr__(network, "preprocessing", supervisor.preprocessing)
@@ -64,6 +64,11 @@ def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int 
     most = supervisor.preprocessing.max_pixels
     source = open_source(train, max_pixels=most)
     held_out = None if test is None else matched(open_source(test, max_pixels=most), source)
+    notes = (
+        [f"untrained: {', '.join(redrawn)} drawn with the mean and deviation of the trained values"] if redrawn else []
+    )
+    if adapt_batch_norm(untrained, source):
+        notes.append(f"untrained: batch norm uses the statistics of up to {MOST_IMAGES} training images")
     rows: dict[str, Any] = {}
     for key, network in (("trained", backbone), ("untrained", untrained), ("pixels", pixels)):
         x, y = labelled(network, source, train, num_workers)
@@ -71,11 +76,29 @@ def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int 
         if held_out is not None and other is not None and not rows:
             report_classes(y.tolist(), other[1].tolist(), held_out.class_names or source.class_names)
         rows[key] = means(x, y, other, seeds)
-    found = {"data": train, "test": test, "protocol": protocol(test, seeds), "seeds": seeds, "scores": rows}
+        if is_degenerate(rows[key]["quality"]):
+            notes.append(f"{key}: degenerate, as all images have nearly the same features")
+    notes += shared_images(x, None if other is None else other[0])
+    found = {
+        "data": train,
+        "test": test,
+        "protocol": protocol(test, seeds),
+        "seeds": seeds,
+        "scores": rows,
+        "notes": notes,
+    }
     found["weights"] = supervisor.stored.get("sha256")
     with replacing(with_suffix(base_path(name), SCORES)) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
+
+
+def untrained_backbone(supervisor: SupervisorBase) -> tuple[nn.Module, list[str]]:
+    """Return the backbone with initial weights, and the names of custom parameters without known initial values."""
+    if isinstance(supervisor.user_arguments.get("backbone"), nn.Module) or supervisor.takes_model():
+        network, redrawn = initialised_copy(supervisor.get_backbone())
+        return network.eval(), redrawn
+    return supervisor.rebuilt_for(supervisor.preprocessing).get_backbone(), []
 
 
 def folders(data: str, test: str | None) -> tuple[str, str | None]:
@@ -138,6 +161,6 @@ def table(found: dict[str, Any]) -> str:
         near, probe = (f"{row[key]['mean']:.3f} ± {row[key]['sd']:.3f}" for key in ("knn", "probe"))
         measured = row["quality"]
         lines.append(f"{name:12}{near:>16}{probe:>24}{measured['effective_rank']:>11.1f} of {measured['dimensions']}")
-    lines += ["", found["protocol"]]
+    lines += ["", found["protocol"], *found.get("notes", [])]
     lines += [found["scores"]["trained"][key]["protocol"] for key in ("knn", "probe")]
     return "\n".join(lines)

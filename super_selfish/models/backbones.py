@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections import OrderedDict
 from typing import Literal, cast
@@ -11,8 +12,8 @@ from efficientnet_pytorch.model import VALID_MODELS
 from torch import Tensor, nn
 
 from super_selfish.errors import ConfigurationError, check_choice
-from super_selfish.models.averages import copied
 from super_selfish.models.efficient import EfficientFeatures, NormType, ReshapeChannels
+from super_selfish.models.initialization import rebuildable
 from super_selfish.models.norms import LayerNorm2d
 from super_selfish.suggestions import did_you_mean
 
@@ -152,7 +153,8 @@ def as_map(features: Tensor) -> Tensor:
 
 def default_backbone(channels: int = 3, norm_type: NormType = "batch", flat: bool = True) -> ReshapeChannels:
     """Build EfficientNet-B0 with a bottleneck to 64 channels: 3136 flat features at 225×225 px."""
-    return ReshapeChannels(EfficientFeatures(norm_type=norm_type, channels=channels), flat=flat)
+    net = ReshapeChannels(EfficientFeatures(norm_type=norm_type, channels=channels), flat=flat)
+    return rebuildable(net, functools.partial(default_backbone, channels, norm_type, flat))
 
 
 def named_backbone(name: str, channels: int = 3) -> nn.Module:
@@ -170,6 +172,10 @@ def named_backbone(name: str, channels: int = 3) -> nn.Module:
         >>> named_backbone("resnet18", channels=1)(torch.rand(2, 1, 64, 64)).shape
         torch.Size([2, 512])
     """
+    return rebuildable(_named_backbone(name, channels), functools.partial(named_backbone, name, channels))
+
+
+def _named_backbone(name: str, channels: int) -> nn.Module:
     if name == "small_resnet":
         return SmallResNet(channels)
     if name.startswith("efficientnet-"):
@@ -276,13 +282,3 @@ def adapt_stem(module: nn.Module, channels: int) -> None:
     )
     parent, _, leaf = name.rpartition(".")
     setattr(module.get_submodule(parent), leaf, new)
-
-
-def fresh_copy(network: nn.Module) -> nn.Module:
-    """A copy of a network with initial weights of its own, as far as its layers can draw them."""
-    twin = copied(network)
-    for module in twin.modules():
-        reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()
-    return twin

@@ -19,7 +19,7 @@ from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.errors import PROBABILITY, SWITCH, Rule, check_argument, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches, retrieval_score
 from super_selfish.loading.loader import TrainLoader
-from super_selfish.models.backbones import fresh_copy
+from super_selfish.models.initialization import fresh_copy
 from super_selfish.models.shapes import check_outputs, feature_shape
 from super_selfish.pretext.pirl import CROPS, image_and_jigsaw
 from super_selfish.pretext.preview import CaptionedImage, Matches, Preview

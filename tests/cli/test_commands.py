@@ -251,3 +251,13 @@ def test_warnings_name_flags(photos: Path, caplog: pytest.LogCaptureFixture) -> 
         assert main(["train", name, str(photos), *TRAIN, "--quiet", "--name", "store/a"]) == 0
     assert "--resume" in caplog.text
     assert "resume=" not in caplog.text
+
+
+def test_evaluate_says_which_baselines_and_images_mislead(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "rotate_net", str(photos), *TRAIN, "--name", "store/a"]) == 0
+    assert main(["evaluate", "store/a", str(photos), "--test", str(photos), "--seeds", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "16 of 16 test images are also among the training images" in said
+    assert "untrained: batch norm uses the statistics of up to 64 training images" in said
+    notes = json.loads(Path("store/a.scores.json").read_text())["notes"]
+    assert all(note in said for note in notes)

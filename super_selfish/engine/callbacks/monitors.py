@@ -17,6 +17,7 @@ from super_selfish.engine.callbacks.diagnostics import has_collapsed
 from super_selfish.engine.core.callback import Callback, Column, RunView
 from super_selfish.engine.core.expected_loss import CollapseRisk
 from super_selfish.errors import DataError, check_argument, is_count
+from super_selfish.evaluation.baseline import recorded_images, shared_images
 from super_selfish.evaluation.features import as_network_input, extract_features, pooled
 from super_selfish.evaluation.knn import knn
 from super_selfish.evaluation.linear import linear_probe
@@ -223,14 +224,19 @@ class Probe(Callback):
     }
 
     _reported = False
+    _images: list[Any] | None = None  # images of the evaluation before training
 
     def __init__(self, data: Any, test: Any = None, *, every: int = 10, linear: bool = True) -> None:
         check_argument(is_count(every, 1), "every", every, "a number of epochs, at least 1")
         self.data, self.test, self.every, self.linear = data, test, every, linear
 
     def on_train_begin(self, run: RunView) -> None:
-        """Evaluate the initial weights, so that invalid data raises an error before training."""
+        """Evaluate the present weights, so that invalid data raises an error before training; report shared images."""
+        self._images = []
         self.before = self.scores(run.supervisor)
+        for note in shared_images(*self._images):
+            logger.warning("`evaluate`: %s.", note)
+        self._images = None
 
     def on_epoch_end(self, run: RunView) -> None:
         """Evaluate every few epochs, and after the last."""
@@ -267,7 +273,10 @@ class Probe(Callback):
             report_classes(y.tolist(), test_y.tolist(), self.test.class_names or self.data.class_names)
 
     def _labelled(self, backbone: nn.Module, data: Any) -> tuple[Any, Any]:
-        features, labels = extract_features(backbone, data)
+        with recorded_images(backbone) as images:
+            features, labels = extract_features(backbone, data)
+        if self._images is not None:
+            self._images.append(images)
         if labels is None:
             raise DataError("`evaluate` needs labels.", expected="a folder with a subfolder per class, for example")
         return features, labels

@@ -18,11 +18,12 @@ from super_selfish.datasets.sources import open_source
 from super_selfish.engine.core.starting_weights import StartingWeights, Weights
 from super_selfish.errors import ConfigurationError, UnreadableImage
 from super_selfish.images.image_files import MAX_PIXELS
-from super_selfish.models.backbones import BackboneOutput, default_backbone, fresh_copy, named_backbone
+from super_selfish.models.backbones import BackboneOutput, default_backbone, named_backbone
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.decoders import Upsampling, decoder_layers
 from super_selfish.models.efficient import NormType
 from super_selfish.models.heads import Classification
+from super_selfish.models.initialization import fresh_copy
 from super_selfish.models.shapes import check_decoded, check_outputs, expected_channels, feature_shape
 
 
