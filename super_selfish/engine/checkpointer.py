@@ -16,6 +16,7 @@ from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.engine.core.settings import Settings, interval
 from super_selfish.engine.loop.monitored_loader import MonitoredLoader
 from super_selfish.engine.loop.run import Run
+from super_selfish.engine.optim.constants import constructed
 from super_selfish.engine.optim.optimizers import flat
 from super_selfish.engine.persistence import Persistence
 from super_selfish.engine.resumption import Resumption, kind, present_keys, states
@@ -50,6 +51,7 @@ class Checkpointer(Callback):
         supervisor: The supervisor that is trained.
         base: Path of the output files, without suffix.
         settings: Settings of the run.
+        optimizer: The optimizer, before the first step.
         scheduler: The learning rate schedule.
         resumed: The checkpoint that the run resumes from, or None.
     """
@@ -57,10 +59,17 @@ class Checkpointer(Callback):
     run: Run  # set before training begins
 
     def __init__(
-        self, supervisor: SupervisorBase, base: Path, settings: Settings, scheduler: Any, resumed: Resumption | None
+        self,
+        supervisor: SupervisorBase,
+        base: Path,
+        settings: Settings,
+        optimizer: Any,
+        scheduler: Any,
+        resumed: Resumption | None,
     ) -> None:
         self.supervisor = supervisor
         self.scheduler = scheduler
+        self.constants = supervisor._constants | constructed(flat(optimizer), flat(scheduler))
         self.settings = settings
         self.folder = CheckpointFolder(base)
         self.steps, self.seconds = interval(settings.checkpoint_every)
@@ -172,6 +181,7 @@ class Checkpointer(Callback):
                 "kinds": [kind(run.optimizers), kind(flat(self.scheduler))],
                 "pieces": run.loader.micro_batches,
                 "begun_at": self.start_epoch,
+                "constants": self.constants,
                 "losses": None if losses.total is None else losses.total.detach(),
                 "count": losses.count,
                 "logs": {name: [float(total), count] for name, (total, count) in losses.logs.items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loading import check_shares
 from super_selfish.engine.loop.run import Run
 from super_selfish.engine.loop.signals import was_restarted
+from super_selfish.engine.optim.constants import Constants, constructed, differences
 from super_selfish.engine.optim.optimizers import flat
 from super_selfish.engine.optim.schedules import Schedule, refresh_schedules
 from super_selfish.engine.persistence import Persistence
@@ -170,11 +172,18 @@ class Resumption:
         if self.checkpoint.manifest.get("constants"):
             tensors, manifest = self.checkpoint.read("model"), self.checkpoint.manifest
             differing += differing_constants(self.supervisor, tensors, manifest)
+        differing += self._changed(self.supervisor._constants)
         if differing:
             raise CheckpointMismatch(
                 f"`{self.checkpoint.path}` cannot be resumed: {'; '.join(differing)}.",
                 fix="Resume with the settings of the checkpoint, or start over with resume=False.",
             )
+
+    def _changed(self, constants: dict[str, Constants]) -> list[str]:
+        """Describe constants that are not those of the checkpoint."""
+        written_by = (self.checkpoint.manifest.get("versions") or {}).get("python", "").split(".")[:2]
+        same_python = written_by == platform.python_version().split(".")[:2]
+        return differences(constants, self.checkpoint.read("run").get("constants"), same_python=same_python)
 
     def restore(self, run: Run, scheduler: Any) -> None:
         """Restore optimizer, schedule, counters and tracked objects.
@@ -195,6 +204,11 @@ class Resumption:
                 expected=" with ".join(state["kinds"]),
                 received=" with ".join(kinds),
                 fix="Resume with the original ones, or start over with resume=False.",
+            )
+        if changed := self._changed(constructed(run.optimizers, flat(scheduler))):
+            raise CheckpointMismatch(
+                f"`{found.path}` cannot be resumed: {'; '.join(changed)}.",
+                fix="Resume with the settings of the checkpoint, or start over with resume=False.",
             )
         run.loader.micro_batches = int(state["pieces"])  # unchanged, because batch norm sees each micro-batch alone
         check_shares(run.loader.batch_size, run.loader.micro_batches, world())

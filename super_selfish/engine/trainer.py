@@ -81,7 +81,7 @@ class Trainer:
             builder = RunBuilder(supervisor, self.settings)
             loader, self.optimizer, self.scheduler = builder.data_and_optimizer()
             supervisor._deferred.load_pending(supervisor)
-            self.checkpointer = Checkpointer(supervisor, base, self.settings, self.scheduler, resumed)
+            self.checkpointer = Checkpointer(supervisor, base, self.settings, self.optimizer, self.scheduler, resumed)
             planned = self.checkpointer.start_epoch + self.settings.epochs - supervisor._train_state.epoch
             self.run = Run(
                 supervisor,

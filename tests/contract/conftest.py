@@ -45,6 +45,7 @@ KINDS = ("rotate_net", "bi_gan", "momentum_contrast")  # one network, two player
 OF_THE_LOOP = (
     "test_attributes.py",
     "test_criteria.py",
+    "test_cadence.py",
     "test_custom_loops.py",
     "test_files.py",
     "test_overridden_items.py",
@@ -55,6 +56,7 @@ OF_THE_LOOP = (
     "test_own_items.py",
     "test_own_state.py",
     "test_resume.py",
+    "test_resume_constants.py",
     "test_stages.py",
     "test_previews.py",
 )

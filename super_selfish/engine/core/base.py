@@ -18,6 +18,7 @@ from super_selfish.engine.core.deferred import DeferredState
 from super_selfish.engine.core.identity import algorithm_name, full_signature, library_class
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.core.setup import ImageOptions, Setup
+from super_selfish.engine.optim.constants import constants_by_argument
 from super_selfish.errors import ConfigurationError, check_argument, validate_keywords
 from super_selfish.images.buffers import Buffers
 from super_selfish.loading.collate import Batch, Collate, to_device
@@ -75,6 +76,8 @@ class SupervisorBase(Attributes):
         self.average: CombinedNet | None = None
         self._deferred = DeferredState()
         self._setup = Setup.bare() if setup is None else setup
+        passed = {"collate_fn": collate_fn} | ({"loss": loss} if setup is None else setup.given)
+        self._constants = constants_by_argument(passed)
         self._shown: Any = None
         self.preprocessing = self._setup.preprocessing
         self.feature_shape: tuple[int, ...] | None = None

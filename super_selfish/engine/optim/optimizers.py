@@ -16,7 +16,7 @@ OptimizerFactory = Callable[..., torch.optim.Optimizer]
 """Called as ``factory(parameters, lr=lr)``."""
 
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
-_IMPLEMENTATION_ARGUMENTS = {"fused", "foreach", "differentiable", "capturable"}
+IMPLEMENTATION_ARGUMENTS = {"fused", "foreach", "differentiable", "capturable"}
 _DEVICES = {"cpu", "cuda"}
 
 
@@ -80,7 +80,7 @@ def make_optimizer(
         optimizer_class, arguments = factory.func, factory.keywords
     parameters = [each for group in groups for each in (group["params"] if isinstance(group, dict) else [group])]
     supported = all(each.dtype == torch.float32 and each.device.type in _DEVICES for each in parameters)
-    chosen = _IMPLEMENTATION_ARGUMENTS & set(arguments)
+    chosen = IMPLEMENTATION_ARGUMENTS & set(arguments)
     fused = {"fused": True} if optimizer_class in _FUSED and supported and not scaled and not chosen else {}
     made = factory(groups, lr=lr, **fused)
     if not isinstance(made, torch.optim.Optimizer):
