@@ -90,6 +90,7 @@ class Trainer:
                 max(0, planned),
                 self._callbacks([lock, *builder.monitors(loader)]),
                 checkpointer=self.checkpointer,
+                start_epoch=self.checkpointer.start_epoch,
                 precision=precision,
                 guard=builder.guard(),
                 averaging=averaging(supervisor, self.settings.polyak),

@@ -210,7 +210,7 @@ class Probe(Callback):
     Args:
         data: Labelled images: a folder with a subfolder per class, a data set of (image, label), or (images, labels).
         test: Labelled test images, whose labels are matched by class name; None: a fixed fifth of ``data``.
-        every: Number of epochs between two evaluations. The last epoch is always evaluated.
+        every: Number of epochs between two evaluations, also over a resume. The last epoch is always evaluated.
         linear: Also fit a linear probe, which takes longer than kNN.
 
     Examples:
@@ -240,7 +240,8 @@ class Probe(Callback):
 
     def on_epoch_end(self, run: RunView) -> None:
         """Evaluate every few epochs, and after the last."""
-        if run.finished_epochs % self.every == 0 or run.finished_epochs == run.epochs:
+        done = run.train_state.epoch - run.start_epoch  # continues over a resume
+        if done % self.every == 0 or run.finished_epochs == run.epochs:
             run.supervisor._history[-1].update(self.scores(run.supervisor))
 
     def scores(self, supervisor: Any) -> dict[str, float]:

@@ -35,8 +35,12 @@ class RunView(Protocol):
         """Number of steps in this call so far."""
 
     @property
+    def start_epoch(self) -> int:
+        """Number of epochs of the supervisor before this training; the same after a resume."""
+
+    @property
     def finished_epochs(self) -> int:
-        """Number of completed epochs in this call."""
+        """Number of completed epochs in this call; 0 after a resume."""
 
     @property
     def train_state(self) -> TrainState:

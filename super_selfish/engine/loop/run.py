@@ -37,6 +37,7 @@ class Run(RunNames):
         optimizers: Optimizers that ``_init_data_optimizer`` returned.
         epochs: Number of epochs planned for this call.
         callbacks: Callbacks invoked after every step and epoch.
+        start_epoch: Number of epochs of the supervisor before this training began.
         checkpointer: The callback that writes checkpoints.
         precision: Numerical precision of the networks.
         guard: Checks losses and gradients before each step.
@@ -56,6 +57,7 @@ class Run(RunNames):
         epochs: int,
         callbacks: Sequence[Callback],
         *,
+        start_epoch: int,
         checkpointer: Callback,
         precision: Precision,
         guard: Guard,
@@ -65,6 +67,7 @@ class Run(RunNames):
         self.loader = loader
         self.optimizers = tuple(optimizers)
         self.epochs = epochs
+        self.start_epoch = start_epoch
         self.callbacks = tuple(callbacks)
         self.checkpointer = checkpointer
         self.precision = precision
