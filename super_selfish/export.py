@@ -7,10 +7,12 @@ import logging
 import os
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -35,6 +37,8 @@ FORMATS = {"safetensors": ".safetensors", "torch": ".pth", "onnx": ".onnx"}
 TOLERANCE = 1e-4
 _OPSET = 18
 _TRACED = 96
+BATCHES = (1, 2, 5)
+"""Batch sizes that ONNX models are verified with."""
 
 
 class Plain(nn.Module):
@@ -78,7 +82,9 @@ def export(
         format: ``"safetensors"`` or ``"torch"``: a ``state_dict()``. For backbones of torchvision and timm, it has
             their parameter names and can be loaded by ``resnet18().load_state_dict(..., strict=False)``. ``"onnx"``: an
             ONNX model from images (batch, C, height, width) in [0, 1] to features (batch, dim). Batch size and image
-            size are dynamic, the normalisation is included, and the output is verified against torch by onnxruntime.
+            size are dynamic, the normalisation is included, and the output is verified against torch by onnxruntime at
+            the batch sizes 1, 2 and 5 and five image sizes. A backbone that takes images of one size, such as a ViT, or
+            whose ONNX model is wrong at other sizes gives a model for this size, and a warning is logged.
         path: Output file; None: ``<name>_backbone`` with the suffix of the format.
         resolution: Side in px of the images that the ONNX model is verified with; None: that of the training.
         **given: User-supplied networks, as for :func:`super_selfish.load`.
@@ -117,7 +123,10 @@ def plain_names(backbone: nn.Module) -> dict[str, Tensor]:
 
 
 def write_onnx(network: Plain, target: Path, preprocessing: Preprocessing, resolution: int | None) -> None:
-    """Write an ONNX model after verifying with onnxruntime, at two image sizes, that it computes the same features.
+    """Write an ONNX model after verifying with onnxruntime that it computes the same features.
+
+    It is verified for several batch sizes and image sizes. If it is wrong at some size that the network accepts, or the
+    network accepts one size only, a model for this one size is written, and a warning is logged.
 
     Args:
         network: The network to export.
@@ -136,32 +145,61 @@ def write_onnx(network: Plain, target: Path, preprocessing: Preprocessing, resol
                 f"Export to ONNX needs {needed}.", fix='Install it: pip install "super-selfish[onnx]".'
             ) from error
     sides = preprocessing.resolution if resolution is None else (resolution, resolution)
-    images = torch.rand(2, preprocessing.channels, *sides, generator=torch.Generator().manual_seed(0))
-    larger = tuple(side + 32 for side in sides)
-    others = torch.rand(3, preprocessing.channels, *larger, generator=torch.Generator().manual_seed(1))
+    channels = preprocessing.channels
     with tempfile.TemporaryDirectory() as folder, in_eval_mode(network), torch.no_grad():
         model_path = Path(folder, "backbone.onnx")
         try:
             traced = [max(side, _TRACED) for side in sides]  # feature maps with a side of 1 would be traced as constant
-            convert(network, torch.rand(2, preprocessing.channels, *traced), model_path)
-            for batch in (images, others):
-                compare(model_path, network, batch)
-        except SuperSelfishError:
-            raise
-        except Exception as error:  # custom layers can cause errors of any type
+            convert(network, torch.rand(2, channels, *traced), model_path)
+            verify(model_path, network, channels, verified_sizes(sides))
+        except Exception as error:  # the exporter and custom layers can cause errors of any type
             reason = " ".join(str(error).split())[:300]
-            raise ConfigurationError(
-                f"The backbone cannot be written as ONNX: {type(error).__name__}: {reason}.",
-                fix='Use format="safetensors", which supports all networks.',
-            ) from error
+            write_for_one_size(network, model_path, channels, sides)
+            logger.warning(
+                "The ONNX model takes images of %d×%d px only, in batches of any size: with dynamic sizes, %s: %s",
+                *sides,
+                type(error).__name__,
+                reason,
+            )
         content = model_path.read_bytes()
     write_with(target, lambda file: file.write_bytes(content))
 
 
-def convert(network: Plain, images: Tensor, path: Path) -> None:
-    """Export a network to ONNX with dynamic batch size and image size."""
-    shapes = ({0: "batch", 2: "height", 3: "width"},)
-    sizes = tuple(dict.fromkeys(shape, torch.export.Dim.DYNAMIC) for shape in shapes)
+def write_for_one_size(network: Plain, path: Path, channels: int, sides: tuple[int, int]) -> None:
+    """Write an ONNX model for images of one size, and verify it for several batch sizes.
+
+    Raises:
+        ConfigurationError: If the network cannot be exported, or the features differ.
+    """
+    try:
+        convert(network, torch.rand(2, channels, *sides), path, resizable=False)
+        verify(path, network, channels, [(batch, *sides) for batch in BATCHES])
+    except SuperSelfishError:
+        raise
+    except Exception as error:  # custom layers can cause errors of any type
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigurationError(
+            f"The backbone cannot be written as ONNX: {type(error).__name__}: {reason}.",
+            fix='Use format="safetensors", which supports all networks.',
+        ) from error
+
+
+def verified_sizes(sides: tuple[int, int]) -> list[tuple[int, int, int]]:
+    """Return (batch, height, width) of the images that a model with dynamic sizes is verified with.
+
+    Examples:
+        >>> verified_sizes((96, 96))[:4]
+        [(1, 96, 96), (2, 96, 96), (5, 96, 96), (3, 128, 128)]
+    """
+    height, width = sides
+    others = [(3, height + 32, width + 32), (2, height, width + 16), (2, height + 7, width + 13)]
+    return [*((batch, height, width) for batch in BATCHES), *others, (1, max(32, height // 2), max(32, width // 2))]
+
+
+def convert(network: Plain, images: Tensor, path: Path, *, resizable: bool = True) -> None:
+    """Export a network to ONNX with dynamic batch size and, if ``resizable``, image size."""
+    dynamic = (0, 2, 3) if resizable else (0,)
+    sizes = (dict.fromkeys(dynamic, torch.export.Dim.DYNAMIC),)
     onnx_logger = logging.getLogger("torch.onnx")
     level, onnx_logger.level = onnx_logger.level, logging.ERROR
     try:
@@ -183,20 +221,43 @@ def convert(network: Plain, images: Tensor, path: Path) -> None:
         onnx_logger.level = level
 
 
-def compare(path: Path, network: Plain, images: Tensor) -> None:
-    """Verify that onnxruntime and torch compute the same features.
+def verify(path: Path, network: Plain, channels: int, sizes: Sequence[tuple[int, int, int]]) -> None:
+    """Verify that onnxruntime and torch compute the same features; sizes that torch rejects are left out.
+
+    Args:
+        path: The ONNX model.
+        network: The network.
+        channels: Number of channels of the images.
+        sizes: (batch, height, width) of random images; torch must accept the first.
 
     Raises:
         ConfigurationError: If they differ by more than 1e-4 of the largest feature.
     """
     runtime: Any = importlib.import_module("onnxruntime")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    generator = torch.Generator().manual_seed(0)
+    for place, (batch, height, width) in enumerate(sizes):
+        images = torch.rand(batch, channels, height, width, generator=generator)
+        try:
+            expected = network(images).numpy()
+        except Exception:  # custom layers can cause errors of any type
+            if place == 0:
+                raise
+            continue
+        compare(session, images, expected)
+
+
+def compare(session: Any, images: Tensor, expected: npt.NDArray[Any]) -> None:
+    """Verify that a session of onnxruntime computes the features of images that torch computes.
+
+    Raises:
+        ConfigurationError: If they differ by more than 1e-4 of the largest feature.
+    """
     features = session.run(None, {session.get_inputs()[0].name: images.numpy()})[0]
-    expected = network(images).numpy()
     difference = float(np.abs(features - expected).max()) / max(1.0, float(np.abs(expected).max()))
-    if difference > TOLERANCE:
+    if not difference <= TOLERANCE:
         raise ConfigurationError(
             f"Features of onnxruntime and torch differ by {difference:.2g} of the largest feature.",
             expected=f"at most {TOLERANCE:g}",
-            received=f"images of {images.shape[2]}×{images.shape[3]} px",
+            received=f"{images.shape[0]} images of {images.shape[2]}×{images.shape[3]} px",
         )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
+from super_selfish.datasets.preprocessing import fit_preprocessing
 from super_selfish.errors import CheckpointError, ConfigurationError
-from super_selfish.export import export
+from super_selfish.export import Plain, compare, export, write_onnx
 from super_selfish.supervisors import RotateNetSupervisor
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
@@ -70,3 +74,76 @@ def test_export_loads_into_timm() -> None:
     batch = torch.rand(2, 3, 48, 40)
     with torch.no_grad():
         assert torch.allclose(other.eval()(batch), supervisor.get_backbone(output="pooled")(batch), atol=1e-4)
+
+
+class Interpolating(nn.Module):
+    """Upsamples a map to the size of another, as feature pyramids do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        fine = self.fine(x)
+        return fine + nn.functional.interpolate(self.coarse(fine), size=fine.shape[-2:], mode="bilinear")
+
+
+class Embedded(nn.Module):
+    """Takes images of one size, as its position embedding has one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 8, 8)
+        self.position = nn.Parameter(torch.randn(1, 8, 12, 12))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.patches(x) + self.position
+
+
+def windowed() -> nn.Module:
+    from torchvision.models.swin_transformer import SwinTransformer
+
+    swin = SwinTransformer([4, 4], embed_dim=12, depths=[2, 2], num_heads=[2, 2], window_size=[4, 4])
+    swin.head = nn.Identity()
+    return swin
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("build", "any_size"), [(Interpolating, True), (Embedded, False), (windowed, None)], ids=["map", "ViT", "windows"]
+)
+def test_onnx_model_is_right_at_the_sizes_that_it_takes(
+    build: Callable[[], nn.Module], any_size: bool | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At every size and batch size, the model gives what torch gives, or refuses; a model of one size is logged."""
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    preprocessing = fit_preprocessing(None, resolution=96)
+    network = Plain(build(), preprocessing).eval()
+    write_onnx(network, Path("model.onnx"), preprocessing, None)
+    session = runtime.InferenceSession("model.onnx")
+    one_size = [text for text in caplog.messages if "takes images of 96×96 px only" in text]
+    assert any_size is None or bool(one_size) is not any_size
+    sizes = [(batch, 96, 96) for batch in (1, 2, 3, 8)]
+    if not one_size:
+        sizes += [(1, 64, 64), (3, 33, 47), (2, 128, 96), (2, 101, 225)]
+    for size in sizes:
+        images = torch.rand(size[0], 3, *size[1:])
+        with torch.no_grad():
+            expected = network(images).numpy()
+        features = session.run(None, {"images": images.numpy()})[0]
+        assert np.abs(features - expected).max() <= 1e-4 * max(1, np.abs(expected).max()), size
+
+
+def test_other_features_are_refused() -> None:
+    class Session:
+        def get_inputs(self) -> list[object]:
+            return [SimpleNamespace(name="images")]
+
+        def run(self, _: object, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+            return [np.full((len(given["images"]), 4), np.nan if len(given["images"]) == 1 else 0.5)]
+
+    for batch in (1, 2):
+        with pytest.raises(ConfigurationError, match=f"{batch} images of 32×48 px"):
+            compare(Session(), torch.rand(batch, 3, 32, 48), np.zeros((batch, 4)))
