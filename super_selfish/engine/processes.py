@@ -20,6 +20,7 @@ from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.engine.core.settings import Settings
 from super_selfish.errors import CheckpointMismatch, ConfigurationError
 from super_selfish.storage.checkpoint import StoredCheckpoint
+from super_selfish.loading.main_guard import check_main_guard
 from super_selfish.storage.lock import RunLock
 
 logger = logging.getLogger("super_selfish")
@@ -34,10 +35,11 @@ def join_processes(supervisor: SupervisorBase) -> tuple[Group, torch.device | No
         The group, and the GPU if it was selected automatically: the networks were on the CPU and never moved.
 
     Raises:
-        ConfigurationError: If there are more processes than GPUs.
+        ConfigurationError: If there are more processes than GPUs, or a worker process imports the script.
         ProcessLost: If other processes do not join.
     """
     device = device_for_training(supervisor)
+    check_main_guard()
     chosen = device is not None and {parameter.device.type for parameter in supervisor.parameters()} == {"cpu"}
     on_gpu = (supervisor.device if device is None else device).type == "cuda"
     group = join(on_gpu)

@@ -20,20 +20,19 @@ from typing import Any
 import torch
 import torch.multiprocessing as multiprocessing  # tensors travel in shared memory
 
-from super_selfish.errors import ConfigurationError, WorkerHung, WorkerKilled
+from super_selfish.errors import WorkerHung, WorkerKilled
+from super_selfish.loading.main_guard import MAIN_GUARD, WORKER_NAME, check_main_guard
 from super_selfish.loading.worker_log import WorkerLog, log_again
 from super_selfish.seeding import seed_everything
 
 logger = logging.getLogger("super_selfish")
 
-WORKER_NAME = "super_selfish_worker"
 _AHEAD = 2  # batches per worker
 _SLICE = 0.5  # seconds between checks of the timeout; signals interrupt a wait immediately
 _GRACE = 1.0  # seconds in which a worker can exit by itself
 _SHOWN = 16  # indices
 _BUS_ERROR = -getattr(signal, "SIGBUS", 7)  # on Linux, sent to processes that write to full shared memory
 _MEMORY = "Increase the shared memory (docker run --shm-size=8g or --ipc=host), or pass num_workers=0."
-_GUARD = "Start the training below `if __name__ == '__main__':`, or pass num_workers=0."
 _TOP_LEVEL = "Define the classes and functions of the data set at module level, or pass num_workers=0."
 
 
@@ -128,8 +127,7 @@ class WorkerLoader:
     def _start(self) -> None:
         if self._workers:
             return
-        if multiprocessing.current_process().name == WORKER_NAME:
-            raise ConfigurationError("A data-loading worker imported the script and started a training.", fix=_GUARD)
+        check_main_guard()
         try:
             for number in range(self.num_workers):
                 self._workers.append(_Worker(self.dataset, self.collate_fn, number))
@@ -177,7 +175,7 @@ class WorkerLoader:
         if code == _BUS_ERROR:
             return WorkersUnusable("a worker was killed (SIGBUS)", _MEMORY)
         if code >= 0 and not self._received:
-            return WorkersUnusable(f"a worker exited with status {code}", _GUARD)
+            return WorkersUnusable(f"a worker exited with status {code}", MAIN_GUARD)
         end = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"exited with status {code}"
         return WorkerKilled(
             f"A data-loading worker {end}.",
