@@ -5,22 +5,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from super_selfish.distributed import Group, current, join, rank
+from super_selfish.distributed import Group, current, join, rank, world
 from super_selfish.distributed.placement import device_for_training
 from super_selfish.distributed.tensors import gather_objects
 from super_selfish.engine.callbacks.progress import print_line
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.engine.core.settings import Settings
+from super_selfish.engine.optim.optimizers import parameters_of
 from super_selfish.errors import CheckpointMismatch, ConfigurationError
-from super_selfish.storage.checkpoint import StoredCheckpoint
 from super_selfish.loading.main_guard import check_main_guard
+from super_selfish.storage.checkpoint import StoredCheckpoint
 from super_selfish.storage.lock import RunLock
 
 logger = logging.getLogger("super_selfish")
@@ -38,8 +39,8 @@ def join_processes(supervisor: SupervisorBase) -> tuple[Group, torch.device | No
         ConfigurationError: If there are more processes than GPUs, or a worker process imports the script.
         ProcessLost: If other processes do not join.
     """
-    device = device_for_training(supervisor)
     check_main_guard()
+    device = device_for_training(supervisor)
     chosen = device is not None and {parameter.device.type for parameter in supervisor.parameters()} == {"cpu"}
     on_gpu = (supervisor.device if device is None else device).type == "cuda"
     group = join(on_gpu)
@@ -121,7 +122,7 @@ def check_same_settings(settings: Mapping[str, Any]) -> None:
         ConfigurationError: If they differ; the message names the setting.
     """
     everywhere = gather_objects(dict(settings))
-    for key in settings:
+    for key in dict.fromkeys(key for other in everywhere for key in other):
         values = [other.get(key) for other in everywhere]
         if any(value != values[0] for value in values):
             raise ConfigurationError(
@@ -129,6 +130,38 @@ def check_same_settings(settings: Mapping[str, Any]) -> None:
                 expected="one script with the same settings, and one data set that all machines see",
                 received=", ".join(f"rank {number}: {value}" for number, value in enumerate(values)),
             )
+
+
+def tensors_in_order(state: Mapping[str, Any]) -> dict[str, str]:
+    """Describe the tensors of a ``state_dict(keep_vars=True)`` by place: name, shape, and whether they are trained."""
+    tensors = [(name, value) for name, value in state.items() if isinstance(value, torch.Tensor)]
+    return {
+        f"tensor {place}": f"{name} {tuple(value.shape)}{' trained' if value.requires_grad else ''}"
+        for place, (name, value) in enumerate(tensors)
+    }
+
+
+def check_same_parameters(supervisor: SupervisorBase, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Check that the optimizers of all processes have the same parameters in the same order.
+
+    Gradients are averaged in this order, so another order would mix those of different parameters.
+
+    Args:
+        supervisor: The supervisor that is trained.
+        optimizers: The optimizers of this process.
+
+    Raises:
+        ConfigurationError: If they differ; the message names the parameters.
+    """
+    if world() > 1:
+        names = {id(weight): name for name, weight in supervisor.named_parameters()}
+        parameters = [weight for each in optimizers for weight in parameters_of(each)]
+        check_same_settings(
+            {
+                f"parameter {place} of the optimizer": names.get(id(weight), f"tensor of shape {tuple(weight.shape)}")
+                for place, weight in enumerate(parameters)
+            }
+        )
 
 
 def barrier() -> None:

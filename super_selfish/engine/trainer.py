@@ -80,6 +80,7 @@ class Trainer:
             resumed = self._begin(found)
             builder = RunBuilder(supervisor, self.settings)
             loader, self.optimizer, self.scheduler = builder.data_and_optimizer()
+            processes.check_same_parameters(supervisor, flat(self.optimizer))
             supervisor._deferred.load_pending(supervisor)
             self.checkpointer = Checkpointer(supervisor, base, self.settings, self.optimizer, self.scheduler, resumed)
             planned = self.checkpointer.start_epoch + self.settings.epochs - supervisor._train_state.epoch
@@ -89,8 +90,8 @@ class Trainer:
                 flat(self.optimizer),
                 max(0, planned),
                 self._callbacks([lock, *builder.monitors(loader)]),
-                checkpointer=self.checkpointer,
                 start_epoch=self.checkpointer.start_epoch,
+                checkpointer=self.checkpointer,
                 precision=precision,
                 guard=builder.guard(),
                 averaging=averaging(supervisor, self.settings.polyak),
@@ -124,7 +125,7 @@ class Trainer:
                 "step": supervisor._train_state.step,
                 "device": supervisor.device.type,
                 "images": len(supervisor.dataset) if hasattr(supervisor.dataset, "__len__") else None,
-                "weights": sum(value.numel() for value in tensors_of(supervisor).values()),
+                **processes.tensors_in_order(supervisor.state_dict(keep_vars=True)),
             }
         )
         self.settings = processes.local_settings(self.settings)

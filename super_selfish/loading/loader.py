@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from super_selfish.datasets.image_source import most_skipped
-from super_selfish.distributed import own_part, world
+from super_selfish.distributed import current, own_part, world
 from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages, UnreadableImage, check_choice
 from super_selfish.loading.collate import Batch, Collate, Collator
 from super_selfish.loading.keyed import ImageRequest, KeyedDataset
@@ -191,8 +191,9 @@ class TrainLoader:
             self.pass_ended = True
 
     def _seed_step(self) -> None:
-        """Seed the random generators for dropout, stochastic depth etc. with (seed, step, micro-batch)."""
-        seed_everything(make_key(self.seed, self.train_state.step, self._pass.read, "step"))
+        """Seed the random generators for dropout, stochastic depth etc. with (seed, step, micro-batch, rank)."""
+        own = (current().rank,) if current().rank else ()  # other ranks have other images, and draw other masks
+        seed_everything(make_key(self.seed, self.train_state.step, self._pass.read, "step", *own))
 
     def peek(self) -> Any:
         """Return the next batch without changing the training progress."""

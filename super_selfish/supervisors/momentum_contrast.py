@@ -38,6 +38,7 @@ from super_selfish.models.averages import inference, momentum_copy, momentum_hin
 from super_selfish.models.norms import has_batch_statistics, in_groups
 from super_selfish.pretext.preview import CaptionedImage, Matches, Preview
 from super_selfish.pretext.views import VIEW_SIZE, Views, check_one_source, check_views, input_size, two_views
+from super_selfish.seeding import make_key
 from super_selfish.transforms.moco import MoCoTransform
 
 GROUP = 32  # images that share batch statistics
@@ -213,7 +214,7 @@ class MomentumContrastSupervisor(Supervisor):
         if mixed:
             images = torch.cat([gather(half) for half in images.chunk(directions)])
         with inference(self.ema):
-            shuffle = torch.randperm(len(images)).to(images.device, non_blocking=True)
+            shuffle = self._permutation(len(images)).to(images.device, non_blocking=True)
             back = shuffle.argsort()
             key = self._embed(self.ema, images[own_part(shuffle) if mixed else shuffle])
         key = key.clone()  # autograd cannot save inference tensors for the backward pass
@@ -226,6 +227,13 @@ class MomentumContrastSupervisor(Supervisor):
         if self.queue_size == 0:
             own = torch.arange(len(query), device=query.device) + rank() * len(query)
             return self.loss(query @ gather(key).T / self.t, own)
+    def _permutation(self, count: int) -> Tensor:
+        """A random permutation, the same on all ranks, whose global generators differ."""
+        if self._settings is None or self._run is None:
+            return torch.randperm(count)
+        key = make_key(self._settings.seed, self._train_state.step, len(self._new_keys), "shuffle")
+        return torch.randperm(count, generator=torch.Generator().manual_seed(key >> 1))
+
         logits = contrastive_logits(query, key, self.queue.data(), self.t)
         return self.loss(logits, torch.zeros(len(query), dtype=torch.int64, device=query.device))
 

@@ -81,7 +81,7 @@ class Run(RunNames):
         self._begin = time.perf_counter()
         self._begun_at = loader.train_state.batch
         self._stepped = self._was_made = self._by_hand = False
-        self._exchange = Exchange()
+        self._exchange = Exchange(supervisor)
         self._begun_callbacks: list[Callback] = []
         self.epoch_ended = False
         self.stored = False
