@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from super_selfish.errors import ConfigurationError, check_argument, is_count
+
+logger = logging.getLogger("super_selfish")
 
 
 class BatchedQueue(nn.Module):
@@ -104,6 +107,26 @@ class BatchedQueue(nn.Module):
             filled += len(rows)
             if filled >= len(self):
                 return
+
+    def warn_of_own_keys(self, images: int, batch_size: int, keys: int = 1) -> None:
+        """Log a warning if keys of an image remain in the queue until the image is a query again.
+
+        Args:
+            images: Number of images in the data set.
+            batch_size: Number of images per step.
+            keys: Number of keys per image.
+        """
+        longest = keys * max(0, images - batch_size)
+        if len(self) > longest:
+            logger.warning(
+                "The queue of %d keys is too long for %d images at batch_size=%d: it contains keys of the query's own "
+                "image, which are wrong negatives. Pass queue_size=%d%s.",
+                len(self),
+                images,
+                batch_size,
+                longest,
+                " or less" if longest else ", which contrasts the images of a batch",
+            )
 
     def data(self) -> Tensor:
         """Return all embeddings (K · batch_size, embedding_size) in storage order, without gradients."""

@@ -83,7 +83,9 @@ class MomentumContrastSupervisor(Supervisor):
         backbone: Network from images to features: an ``nn.Module`` or a name. None: EfficientNet-B0 with layer norm.
         predictor: Head from features to embeddings. None: an MLP with layer norm that fits the backbone.
         loss: Criterion of (logits, index of the positive). None: cross entropy.
-        queue_size: Length of the queue in images, instead of ``K``. 0: no queue; the keys of the batch are negatives.
+        queue_size: Length of the queue in images, instead of ``K``. 0: no queue; the keys of the batch are negatives. A
+            queue that is longer than the number of images - ``batch_size`` contains keys of the query's own image; this
+            is logged as a warning.
         symmetric: Use each view as query and as key, sum both losses and enqueue both keys.
         bn_splits: Number of groups per batch for batch norm. With shuffled keys, the batch statistics of a query and
             its key differ (shuffling BN). ``"auto"``: if the networks have batch norm, groups of at most 32 images, and
@@ -189,6 +191,9 @@ class MomentumContrastSupervisor(Supervisor):
             )
         if len(self.queue) != length:
             self.queue.resize(length)
+        dataset = self.dataset if train_loader.dataset is None else train_loader.dataset
+        if hasattr(dataset, "__len__"):
+            self.queue.warn_of_own_keys(len(dataset), train_loader.batch_size, self.images_per_sample)
 
     def _forward(self, data: Sequence[Tensor]) -> Tensor:
         first, second = data[0], data[1]  # each (batch, C, H, W)
@@ -222,11 +227,6 @@ class MomentumContrastSupervisor(Supervisor):
             return key[back]
         return torch.cat([own_part(half) for half in gather(key)[back].chunk(directions)])
 
-    def _one_way(self, query: Tensor, key: Tensor) -> Tensor:
-        """Contrastive loss of queries (batch, dim) and their keys (batch, dim)."""
-        if self.queue_size == 0:
-            own = torch.arange(len(query), device=query.device) + rank() * len(query)
-            return self.loss(query @ gather(key).T / self.t, own)
     def _permutation(self, count: int) -> Tensor:
         """A random permutation, the same on all ranks, whose global generators differ."""
         if self._settings is None or self._run is None:
@@ -234,6 +234,11 @@ class MomentumContrastSupervisor(Supervisor):
         key = make_key(self._settings.seed, self._train_state.step, len(self._new_keys), "shuffle")
         return torch.randperm(count, generator=torch.Generator().manual_seed(key >> 1))
 
+    def _one_way(self, query: Tensor, key: Tensor) -> Tensor:
+        """Contrastive loss of queries (batch, dim) and their keys (batch, dim)."""
+        if self.queue_size == 0:
+            own = torch.arange(len(query), device=query.device) + rank() * len(query)
+            return self.loss(query @ gather(key).T / self.t, own)
         logits = contrastive_logits(query, key, self.queue.data(), self.t)
         return self.loss(logits, torch.zeros(len(query), dtype=torch.int64, device=query.device))
 

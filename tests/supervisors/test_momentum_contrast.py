@@ -268,3 +268,29 @@ def test_a_training_with_other_views_is_not_continued() -> None:
             make(pictures(8), queue_size=8, views=views).supervise(epochs=2, batch_size=4, resume=True, **QUIET)
     with pytest.raises(OSError, match=r"t is 0.1 here and 0.2 in the file"):
         make(pictures(8), queue_size=8, t=0.1).supervise(epochs=2, batch_size=4, resume=True, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "longest"),
+    [
+        ({"K": 8}, 12),
+        ({"queue_size": 13}, 12),
+        ({"queue_size": 25, "symmetric": True}, 24),
+        ({"queue_size": 12}, None),
+        ({"queue_size": 24, "symmetric": True}, None),
+        ({"queue_size": 0}, None),
+    ],
+)
+def test_a_queue_that_holds_keys_of_the_query_itself_is_reported(
+    arguments: dict[str, Any], longest: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Within an epoch, the queue must not be longer than the images outside of the batch."""
+    make(pictures(16), **arguments).supervise(**QUIET, epochs=1, batch_size=4, watch=0, checkpoint_every=0)
+    found = [text for text in caplog.messages if "too long for 16 images" in text]
+    assert len(found) == (longest is not None)
+    assert not found or f"queue_size={longest} or less" in found[0]
+
+
+def test_a_queue_for_one_batch_of_all_images(caplog: pytest.LogCaptureFixture) -> None:
+    make(pictures(4), queue_size=4).supervise(**QUIET, epochs=1, batch_size=4, watch=0, checkpoint_every=0)
+    assert "queue_size=0, which contrasts the images of a batch" in caplog.text
