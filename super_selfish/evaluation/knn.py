@@ -22,7 +22,7 @@ from super_selfish.evaluation.score import (
     refuse_leak,
 )
 
-_BLOCK = 1 << 24  # number of similarities in memory: 64 MiB
+_BLOCK = 1 << 23  # number of similarities in memory: 64 MiB
 
 
 @validate_keywords()
@@ -160,11 +160,14 @@ def _own_groups(train: int, test: int | None, groups: Groups | None, test_groups
 
 
 def _normalised(rows: torch.Tensor) -> torch.Tensor:
-    """L2-normalised rows as float32; zero rows stay zero."""
-    # scale first: squares of very large or small numbers would overflow or underflow
+    """L2-normalised rows as float64; zero rows stay zero.
+
+    Features with a large common part are nearly parallel: their similarities differ by less than float32 resolves.
+    """
+    rows = rows.double()  # scale first: squares of very large or small numbers would overflow or underflow
     rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
     length: torch.Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return (rows / length.clamp_min(0.5)).float()  # 1 or more, or 0
+    return rows / length.clamp_min(0.5)  # 1 or more, or 0
 
 
 def _vote(similarity: torch.Tensor, labels: torch.Tensor, classes: int, k: int, t: float) -> torch.Tensor:
@@ -177,7 +180,7 @@ def _vote(similarity: torch.Tensor, labels: torch.Tensor, classes: int, k: int, 
         above, equal = rows > limit, rows == limit
         room = k - above.sum(dim=1, keepdim=True)
         chosen[tied] = (above | (equal & (equal.cumsum(dim=1) <= room))).nonzero()[:, 1].reshape(-1, k)
-    values = similarity.gather(1, chosen).double()
+    values = similarity.gather(1, chosen)
     weight = torch.exp((values - values.amax(dim=1, keepdim=True)) / t)  # relative to the nearest: cannot overflow
     votes = weight.new_zeros(len(weight), classes)
     for neighbour in range(k):  # one by one: the same order of summation on every device

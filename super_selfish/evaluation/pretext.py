@@ -66,8 +66,8 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 def retrieval_accuracy(queries: Tensor, keys: Tensor) -> float:
     """Fraction of queries whose own key has the largest cosine similarity among all keys, both (batch, dim)."""
-    similarities = F.normalize(queries) @ F.normalize(keys).T
-    return accuracy(similarities, torch.arange(len(similarities), device=similarities.device))
+    rows, columns = (F.normalize(each.cpu().double()) for each in (queries, keys))  # they may be nearly parallel
+    return accuracy(rows @ columns.T, torch.arange(len(rows)))
 
 
 def mean_colours(images: Tensor) -> Tensor:

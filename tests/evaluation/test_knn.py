@@ -10,6 +10,7 @@ import torch
 
 from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.evaluation.knn import knn, knn_predict
+from super_selfish.evaluation.pretext import retrieval_accuracy
 from super_selfish.evaluation.score import Score
 
 
@@ -166,3 +167,21 @@ def test_score_is_a_float_with_a_protocol():
     for wrong in (1.5, -0.1, math.nan):
         with pytest.raises(ConfigurationError):
             Score(wrong, "")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("common", [0.0, 1.0, 1e3])
+def test_nearly_parallel_features(common, dtype):
+    """A large common part leaves differences of similarities that float32 does not resolve."""
+    generator = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    x = (common * 16 + np.eye(3, 16)[y] + 0.05 * generator.normal(size=(60, 16))).astype(dtype)
+    assert knn(x[:30], y[:30], x[30:], y[30:], k=5) == 1.0
+    assert knn(x, y, k=5) == 1.0
+    train, test = x[:30].astype(float), x[30:].astype(float)
+    assert (knn_predict(x[:30], y[:30], x[30:], k=5) == naive(train, y[:30], test, 5, 0.07)).all()
+
+
+def test_retrieval_of_nearly_parallel_embeddings():
+    rows = 1e3 + torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
+    assert retrieval_accuracy(rows, rows + 0.01) == 1.0
