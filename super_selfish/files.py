@@ -73,6 +73,22 @@ def replacing(target: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def append(target: Path, content: bytes) -> None:
+    """Append to a file, and flush it to disk.
+
+    Raises:
+        CheckpointError: If the file cannot be written. It may then end in a part of ``content``.
+    """
+    try:
+        with target.open("ab", buffering=0) as stream:
+            stream.write(content)
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise CheckpointError(
+            f"`{target}` could not be written: {error.strerror or error}.", fix="Free disk space."
+        ) from error
+
+
 def write_text(target: Path, text: str) -> None:
     """Replace a text file atomically."""
     with replacing(target) as temporary:

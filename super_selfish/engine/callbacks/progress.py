@@ -7,7 +7,7 @@ import io
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from super_selfish.engine.core.callback import Callback, RunView, columns_of
 from super_selfish.errors import CheckpointError
-from super_selfish.files import replacing, with_suffix
+from super_selfish.files import append, replacing, with_suffix
 
 logger = logging.getLogger("super_selfish")
 
@@ -96,7 +96,10 @@ class Progress(Callback):
 
 
 class HistoryFile(Callback):
-    """Writes ``<name>.history.csv`` atomically after each epoch: one row per epoch, one column per metric.
+    """Writes ``<name>.history.csv`` after each epoch: one row per epoch, one column per metric.
+
+    A row is appended, so that the time per epoch does not grow with the number of epochs. The file is rewritten
+    atomically if there is a new column or the file was changed, and at the end of the training.
 
     Args:
         base: The path without suffix.
@@ -104,19 +107,44 @@ class HistoryFile(Callback):
 
     def __init__(self, base: Path) -> None:
         self.path = with_suffix(base, HISTORY)
+        self._columns: list[str] = []
+        self._rows = 0
+        self._size = -1  # of the file, in bytes
 
     def on_epoch_end(self, run: RunView) -> None:
-        """Rewrite the file; log a warning if that fails."""
+        """Write the row of the epoch; log a warning if that fails."""
         history = run.supervisor._history
+        appends = len(history) == self._rows + 1 and set(history[-1]) <= set(self._columns)
+        self._write(history, appends=appends and self._is_unchanged())
+
+    def on_train_end(self, run: RunView) -> None:
+        """Rewrite the file, as callbacks may have changed earlier rows."""
+        if self._rows:
+            self._write(run.supervisor._history, appends=False)
+
+    def _is_unchanged(self) -> bool:
+        return self.path.is_file() and self.path.stat().st_size == self._size
+
+    def _write(self, history: Sequence[Mapping[str, Any]], *, appends: bool) -> None:
+        if not appends:
+            self._columns = list(dict.fromkeys(key for entry in history for key in entry))
         text = io.StringIO()
-        rows = csv.DictWriter(text, dict.fromkeys(key for entry in history for key in entry), lineterminator="\n")
-        rows.writeheader()
-        rows.writerows(history)
+        rows = csv.DictWriter(text, self._columns, lineterminator="\n")
+        if not appends:
+            rows.writeheader()
+        rows.writerows(history[-1:] if appends else history)
+        content = text.getvalue().encode()
         try:
-            with replacing(self.path) as temporary:
-                temporary.write_text(text.getvalue(), encoding="utf-8")
+            if appends:
+                append(self.path, content)
+            else:
+                with replacing(self.path) as temporary:
+                    temporary.write_bytes(content)
         except CheckpointError as error:
             logger.warning("The history could not be written. %s", error)
+            self._size = -1
+            return
+        self._rows, self._size = len(history), len(content) + (self._size if appends else 0)
 
 
 def duration(seconds: float) -> str:

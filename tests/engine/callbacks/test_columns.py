@@ -12,6 +12,7 @@ import pytest
 from super_selfish import load
 from super_selfish.engine.callbacks import progress
 from super_selfish.engine.core.callback import columns_of
+from super_selfish.errors import CheckpointError
 from super_selfish.reports import report
 from super_selfish.supervisors import RotateNetSupervisor
 from super_selfish.training import Callback, Column
@@ -113,3 +114,53 @@ def test_a_resumed_training_continues_the_count_of_epochs(capsys: pytest.Capture
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == ["epoch 1/1", "epoch 2/2"]
     assert lines.count("Resuming in epoch 2/2, after step 3.") == 1
+
+
+class LateColumn(Callback):
+    def on_epoch_end(self, run: Any) -> None:
+        if run.train_state.epoch >= 4:
+            run.supervisor.history[-1]["late"] = 1.0
+        if run.train_state.epoch == 6:
+            run.supervisor.history[0]["loss"] = 0.125  # changes an earlier row
+
+
+def test_the_history_file_is_appended_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time per epoch does not grow: the file is rewritten for new columns and at the end only."""
+    rewritten, appended, read = [], [], []
+
+    class Reader(Callback):
+        def on_epoch_end(self, run: Any) -> None:
+            path = Path("store/base.history.csv")
+            read.append(len(path.read_text().splitlines()) - 1 if path.is_file() else 0)
+            if run.train_state.epoch == 5:
+                path.unlink()
+
+    for name, calls in (("replacing", rewritten), ("append", appended)):
+        function = getattr(progress, name)
+        monkeypatch.setattr(
+            progress, name, lambda *given, function=function, calls=calls: calls.append(given) or function(*given)
+        )
+    supervisor = RotateNetSupervisor(IMAGES, backbone="small_resnet")
+    supervisor.supervise(epochs=6, batch_size=6, watch=0, verbose=False, callbacks=[LateColumn(), Reader()])
+    assert read == [0, 1, 2, 3, 4, 5], "one row for each epoch before"
+    assert len(appended) == 3, "epochs 2, 3 and 6"
+    assert len(rewritten) == 4, "the first epoch, a new column, a file that is gone, the end"
+    rows = list(csv.DictReader(Path("store/base.history.csv").read_text().splitlines()))
+    assert [float(row["loss"]) for row in rows] == [entry["loss"] for entry in supervisor.history]
+    assert [row["late"] for row in rows] == ["", "", "", "1.0", "1.0", "1.0"]
+
+
+def test_a_row_that_cannot_be_written_is_written_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        with path.open("ab") as stream:
+            stream.write(content[:3])
+        raise CheckpointError("No space left")
+
+    monkeypatch.setattr(progress, "append", full)
+    supervisor = RotateNetSupervisor(IMAGES, backbone="small_resnet")
+    supervisor.supervise(epochs=4, batch_size=6, watch=0, verbose=False)
+    assert caplog.text.count("No space left") == 2, "in epochs 2 and 4; in epoch 3, the file is rewritten"
+    rows = list(csv.DictReader(Path("store/base.history.csv").read_text().splitlines()))
+    assert [float(row["loss"]) for row in rows] == [entry["loss"] for entry in supervisor.history]
