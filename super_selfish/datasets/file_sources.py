@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
+from pathlib import PureWindowsPath
 
 import numpy as np
 import numpy.typing as npt
@@ -210,4 +211,4 @@ def with_slashes(root: str, path: str | os.PathLike[str]) -> str | os.PathLike[s
     """Replace backslashes in a Windows path by slashes, unless a file with backslashes in its name exists."""
     if os.sep != "/" or not isinstance(path, str) or "\\" not in path or os.path.exists(os.path.join(root, path)):  # noqa: PTH110, PTH118
         return path
-    return path.replace("\\", "/")
+    return PureWindowsPath(path).as_posix()

@@ -57,7 +57,7 @@ def chosen_folder(cache: object) -> Path | None:
     if cache == "resized":
         return cache_folder().with_name("resized")
     is_path = isinstance(cache, os.PathLike) or (
-        isinstance(cache, str) and (os.sep in cache or "/" in cache or os.path.isdir(cache))  # noqa: PTH112
+        isinstance(cache, str) and (Path(cache).name != cache or Path(cache).is_dir())
     )
     if not is_path:
         raise ConfigurationError(
