@@ -22,10 +22,12 @@ class Steps(Callback):
 
     def on_step_end(self, run: RunView) -> None:
         """Record a point every few steps; the sum is reset in each epoch."""
-        done = run.steps - run.finished_epochs * run.loader.batches
+        state, batches = run.train_state, run.loader.batches  # also right after a resume in mid-epoch
+        done = state.batch or batches
         if done % self.every:
             return
         steps, total = self._before if self._before[0] < done else (0, 0.0)
         now = run.mean_loss() * done
-        self.points.append((run.steps / run.loader.batches, (now - total) / (done - steps)))
+        epochs = state.epoch - run.start_epoch + state.batch / batches
+        self.points.append((epochs, (now - total) / (done - steps)))
         self._before = (done, now)
