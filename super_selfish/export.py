@@ -151,7 +151,8 @@ def write_onnx(network: Plain, target: Path, preprocessing: Preprocessing, resol
         try:
             traced = [max(side, _TRACED) for side in sides]  # feature maps with a side of 1 would be traced as constant
             convert(network, torch.rand(2, channels, *traced), model_path)
-            verify(model_path, network, channels, verified_sizes(sides))
+            if verify(model_path, network, channels, verified_sizes(sides)) == len(BATCHES):
+                raise ConfigurationError("The backbone takes images of one size only.")
         except Exception as error:  # the exporter and custom layers can cause errors of any type
             reason = " ".join(str(error).split())[:300]
             write_for_one_size(network, model_path, channels, sides)
@@ -221,7 +222,7 @@ def convert(network: Plain, images: Tensor, path: Path, *, resizable: bool = Tru
         onnx_logger.level = level
 
 
-def verify(path: Path, network: Plain, channels: int, sizes: Sequence[tuple[int, int, int]]) -> None:
+def verify(path: Path, network: Plain, channels: int, sizes: Sequence[tuple[int, int, int]]) -> int:
     """Verify that onnxruntime and torch compute the same features; sizes that torch rejects are left out.
 
     Args:
@@ -230,21 +231,27 @@ def verify(path: Path, network: Plain, channels: int, sizes: Sequence[tuple[int,
         channels: Number of channels of the images.
         sizes: (batch, height, width) of random images; torch must accept the first.
 
+    Returns:
+        Number of sizes that torch accepts.
+
     Raises:
         ConfigurationError: If they differ by more than 1e-4 of the largest feature.
     """
     runtime: Any = importlib.import_module("onnxruntime")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     generator = torch.Generator().manual_seed(0)
-    for place, (batch, height, width) in enumerate(sizes):
+    accepted = 0
+    for batch, height, width in sizes:
         images = torch.rand(batch, channels, height, width, generator=generator)
         try:
             expected = network(images).numpy()
         except Exception:  # custom layers can cause errors of any type
-            if place == 0:
+            if not accepted:
                 raise
             continue
         compare(session, images, expected)
+        accepted += 1
+    return accepted
 
 
 def compare(session: Any, images: Tensor, expected: npt.NDArray[Any]) -> None:
