@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +15,10 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, SequentialLR, StepLR
 
-from super_selfish.engine.optim.constants import constants_of, differences
+from super_selfish.engine.optim.constants import constants_of, constructed, differences
+from super_selfish.engine.optim.schedules import Schedule
 from super_selfish.errors import CheckpointMismatch
+from super_selfish.supervisors import RotateNetSupervisor
 
 RUN = {"epochs": 1, "batch_size": 4, "verbose": False, "watch": 0, "name": "run", "lr": 0.01}
 GLOBAL = 0.25
@@ -71,28 +75,43 @@ SCHEDULES: dict[str, tuple[str, Callable[[int], Any]]] = {
 }
 
 
-def resumed(make: Callable[..., Any], images: Any, first: dict[str, Any], second: dict[str, Any]) -> Any:
-    """Train one epoch, then resume with other arguments for a second one."""
-    make(images(8)).supervise(**RUN, **first)
-    return make(images(8)).supervise(**{**RUN, "epochs": 2}, **second, resume=True)
-
-
 @pytest.mark.parametrize("form", OPTIMIZERS)
-def test_another_constant_of_the_optimizer_is_refused(form: str, make: Any, images: Any) -> None:
-    factory = OPTIMIZERS[form]
-    with pytest.raises(CheckpointMismatch, match=r"weight_decay.*0\.5\b.*0\.01\b"):
-        resumed(make, images, {"optimizer": factory(0.01)}, {"optimizer": factory(0.5)})
-    run = {**RUN, "epochs": 2, "optimizer": factory(0.01), "resume": True}
-    assert make(images(8)).supervise(**run).train_state.epoch == 2, "the same constant is no difference"
+def test_constants_of_optimizers(form: str) -> None:
+    weight = torch.zeros(2, requires_grad=True)
+    made = [constructed([OPTIMIZERS[form](decay)([weight], lr=0.1)], []) for decay in (0.01, 0.01, 0.5)]
+    assert differences(made[1], made[0]) == []
+    assert differences(made[2], made[0]) == ["weight_decay of `optimizer` is 0.5 here and 0.01 in the checkpoint"]
 
 
 @pytest.mark.parametrize("form", SCHEDULES)
-def test_another_constant_of_the_schedule_is_refused(form: str, make: Any, images: Any) -> None:
+def test_constants_of_schedules(form: str) -> None:
     name, factory = SCHEDULES[form]
-    with pytest.raises(CheckpointMismatch, match=rf"{name}.* \[?16\]? here and \[?8\]? in the checkpoint|step_size=16"):
-        resumed(make, images, {"lr_scheduler": factory(8)}, {"lr_scheduler": factory(16)})
-    run = {**RUN, "epochs": 2, "lr_scheduler": factory(8), "resume": True}
-    assert make(images(8)).supervise(**run).train_state.epoch == 2
+    weight = torch.zeros(2, requires_grad=True)
+    made = [constructed([], [factory(value)(torch.optim.SGD([weight], lr=0.1))]) for value in (8, 8, 16)]
+    assert differences(made[1], made[0]) == []
+    (difference,) = differences(made[2], made[0])
+    assert re.search(rf"{name} of `lr_scheduler` is \[?16\]? here and \[?8\]? in the checkpoint", difference)
+
+
+def test_the_length_of_the_library_s_schedules_is_no_constant() -> None:
+    weight = torch.zeros(2, requires_grad=True)
+    schedules = [Schedule("cosine", warm_up=0.1).for_run(epochs, 4, "step") for epochs in (2, 20)]
+    made = [constructed([], [schedule(torch.optim.SGD([weight], lr=0.1))]) for schedule in schedules]
+    assert differences(made[1], made[0]) == []
+
+
+def test_another_constant_is_refused_and_the_same_is_none(make: Any, images: Any) -> None:
+    """Every algorithm: the error names both values and changes no file; with the same constants, training goes on."""
+    optimizer, (_, schedule) = OPTIMIZERS["lambda"], SCHEDULES["lambda"]
+    make(images(8)).supervise(**RUN, optimizer=optimizer(0.01), lr_scheduler=schedule(8))
+    before = {path: path.read_bytes() for path in sorted(Path("run.ckpt").rglob("*")) if path.is_file()}
+    more = {**RUN, "epochs": 2, "resume": True}
+    for values, message in (((0.5, 8), r"weight_decay.* 0\.5 .* 0\.01 "), ((0.01, 16), "T_max.* 16 .* 8 ")):
+        with pytest.raises(CheckpointMismatch, match=message):
+            make(images(8)).supervise(**more, optimizer=optimizer(values[0]), lr_scheduler=schedule(values[1]))
+    assert {path: path.read_bytes() for path in sorted(Path("run.ckpt").rglob("*")) if path.is_file()} == before
+    resumed = make(images(8)).supervise(**more, optimizer=optimizer(0.01), lr_scheduler=schedule(8))
+    assert resumed.train_state.epoch == 2
 
 
 class Shifted(nn.Module):
@@ -115,16 +134,21 @@ CRITERIA: dict[str, Callable[[float], Any]] = {
 
 
 @pytest.mark.parametrize("form", CRITERIA)
-def test_another_constant_of_the_criterion_is_refused(form: str, images: Any) -> None:
-    from super_selfish.supervisors import RotateNetSupervisor
+def test_constants_of_criteria(form: str) -> None:
+    made = [{"loss": constants_of(CRITERIA[form](value))} for value in (0.1, 0.1, 0.2)]
+    assert differences(made[1], made[0]) == []
+    (difference,) = differences(made[2], made[0])
+    assert re.search(r"`loss` is \[?0\.2.* and \[?0\.1", difference)
 
-    def make(data: Any, value: float) -> RotateNetSupervisor:
-        return RotateNetSupervisor(data, backbone="small_resnet", loss=CRITERIA[form](value))
 
-    make(images(8), 0.1).supervise(**RUN)
-    with pytest.raises(CheckpointMismatch, match=r"0\.2\d*.* and .*0\.1"):
-        make(images(8), 0.2).supervise(**{**RUN, "epochs": 2, "resume": True})
-    assert make(images(8), 0.1).supervise(**{**RUN, "epochs": 2, "resume": True}).train_state.epoch == 2
+def test_another_constant_of_a_criterion_is_refused(images: Any) -> None:
+    def make(value: float) -> RotateNetSupervisor:
+        return RotateNetSupervisor(images(8), backbone="small_resnet", loss=CRITERIA["closure"](value))
+
+    make(0.1).supervise(**RUN)
+    with pytest.raises(CheckpointMismatch, match=r"value of `loss` is 0\.2 here and 0\.1 in the checkpoint"):
+        make(0.2).supervise(**{**RUN, "epochs": 2, "resume": True})
+    assert make(0.1).supervise(**{**RUN, "epochs": 2, "resume": True}).train_state.epoch == 2
 
 
 class Noise:
