@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from starting import finished, started
 
+import super_selfish  # noqa: F401 - for the path of the library
+
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 
