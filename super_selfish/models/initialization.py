@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -128,8 +128,8 @@ def _initialise(module: nn.Module) -> set[nn.Module]:
 
 def _initialise_parametrized(module: nn.Module) -> set[nn.Module]:
     """Initialise a layer of torch whose weights are computed from others, as by weight norm."""
-    parametrizations = cast(nn.ModuleDict, module.parametrizations)
-    cls = parametrize.type_before_parametrizations(module)
+    parametrizations: Any = module.parametrizations
+    cls: Any = parametrize.type_before_parametrizations(module)
     plain = cls.__new__(cls)
     nn.Module.__init__(plain)
     attributes = {key: value for key, value in vars(module).items() if key not in vars(plain)}
