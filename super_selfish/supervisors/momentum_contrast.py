@@ -83,9 +83,8 @@ class MomentumContrastSupervisor(Supervisor):
         backbone: Network from images to features: an ``nn.Module`` or a name. None: EfficientNet-B0 with layer norm.
         predictor: Head from features to embeddings. None: an MLP with layer norm that fits the backbone.
         loss: Criterion of (logits, index of the positive). None: cross entropy.
-        queue_size: Length of the queue in images, instead of ``K``. 0: no queue; the keys of the batch are negatives. A
-            queue that is longer than the number of images - ``batch_size`` contains keys of the query's own image; this
-            is logged as a warning.
+        queue_size: Length of the queue in images, instead of ``K``. 0: no queue; the keys of the batch are negatives.
+            More than the number of images - ``batch_size`` contains keys of the query's own image: a warning.
         symmetric: Use each view as query and as key, sum both losses and enqueue both keys.
         bn_splits: Number of groups per batch for batch norm. With shuffled keys, the batch statistics of a query and
             its key differ (shuffling BN). ``"auto"``: if the networks have batch norm, groups of at most 32 images, and

@@ -66,10 +66,8 @@ class Run(RunNames):
         self.supervisor = supervisor
         self.loader = loader
         self.optimizers = tuple(optimizers)
-        self.epochs = epochs
-        self.start_epoch = start_epoch
-        self.callbacks = tuple(callbacks)
-        self.checkpointer = checkpointer
+        self.epochs, self.start_epoch = epochs, start_epoch
+        self.callbacks, self.checkpointer = tuple(callbacks), checkpointer
         self.precision = precision
         self.guard = guard
         self.stop = Stop()
