@@ -20,7 +20,7 @@ from super_selfish.cli.names import with_flags
 from super_selfish.cli.output import FOLDER, echo
 from super_selfish.distributed import world
 from super_selfish.distributed.launching import launch
-from super_selfish.engine.callbacks.progress import rewrite
+from super_selfish.engine.callbacks.displays import rewrite
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.settings import SETTINGS, Settings
 from super_selfish.engine.core.setup import IMAGE_DEFAULTS, ImageOptions

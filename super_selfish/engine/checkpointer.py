@@ -54,6 +54,9 @@ class Checkpointer(Callback):
         optimizer: The optimizer, before the first step.
         scheduler: The learning rate schedule.
         resumed: The checkpoint that the run resumes from, or None.
+
+    Attributes:
+        stored_step: Step of the newest checkpoint of this training, or None.
     """
 
     run: Run  # set before training begins
@@ -75,8 +78,11 @@ class Checkpointer(Callback):
         self.steps, self.seconds = interval(settings.checkpoint_every)
         self.start_epoch = supervisor._train_state.epoch if resumed is None else resumed.start_epoch
         self.written = supervisor._train_state.step
+        self.stored_step = None if resumed is None else self.written
         self.moment = time.monotonic()
         self.fresh = resumed is None and not self._continues()
+        if self.fresh and self.wanted:
+            supervisor._run_id = secrets.token_hex(8)
         self.tried = self.checked = self.waiting = self.reported = False
 
     @property
@@ -103,7 +109,6 @@ class Checkpointer(Callback):
             return
         self.folder.clean()
         if self.fresh:
-            self.supervisor._run_id = secrets.token_hex(8)
             logger.warning(
                 "`%s` holds an older training. It is moved to `%s` after the first step of this one. "
                 'To continue it instead, call supervise(..., resume="auto").',
@@ -154,7 +159,7 @@ class Checkpointer(Callback):
             return
         finally:
             self.moment = time.monotonic()
-        self.written = run.train_state.step
+        self.written = self.stored_step = run.train_state.step
 
     def _report_untracked(self) -> None:
         """Warn once about optimizers whose state is not stored in checkpoints."""

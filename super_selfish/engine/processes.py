@@ -14,7 +14,7 @@ import torch
 from super_selfish.distributed import Group, current, join, rank, world
 from super_selfish.distributed.placement import device_for_training
 from super_selfish.distributed.tensors import gather_objects
-from super_selfish.engine.callbacks.progress import print_line
+from super_selfish.engine.callbacks.displays import print_line
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.engine.core.settings import Settings

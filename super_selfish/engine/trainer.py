@@ -14,7 +14,8 @@ from super_selfish.distributed import rank, same_everywhere
 from super_selfish.distributed.norms import global_norms
 from super_selfish.engine import processes, resumption, tuning
 from super_selfish.engine.callbacks.diagnostics import diagnose
-from super_selfish.engine.callbacks.progress import HistoryFile, Progress, print_advice, print_line
+from super_selfish.engine.callbacks.displays import print_advice, print_line
+from super_selfish.engine.callbacks.progress import HistoryFile, Progress
 from super_selfish.engine.checkpointer import Checkpointer, EpochLoader
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.followers import Followers
@@ -23,8 +24,9 @@ from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loop.averaging import averaging
 from super_selfish.engine.loop.compilation import compiled
 from super_selfish.engine.loop.forward import check_networks, observed
-from super_selfish.engine.loop.frozen_norms import frozen_norms, norms_without_gradients
+from super_selfish.engine.loop.frozen_norms import keep_norms_frozen
 from super_selfish.engine.loop.memory import explained_memory_errors
+from super_selfish.engine.loop.plan import EndOfTraining
 from super_selfish.engine.loop.precision import Precision
 from super_selfish.engine.loop.run import Run
 from super_selfish.engine.loop.signals import Stop, requeue, slurm_job
@@ -83,8 +85,9 @@ class Trainer:
             processes.check_same_parameters(supervisor, flat(self.optimizer))
             supervisor._deferred.load_pending(supervisor)
             self.checkpointer = Checkpointer(supervisor, base, self.settings, self.optimizer, self.scheduler, resumed)
-            planned = self.checkpointer.start_epoch + self.settings.epochs - supervisor._train_state.epoch
-            self.run = Run(
+            resumed_epochs = supervisor._train_state.epoch - self.checkpointer.start_epoch
+            planned = self.settings.epochs - resumed_epochs
+            self.run = run = Run(
                 supervisor,
                 loader,
                 flat(self.optimizer),
@@ -95,20 +98,22 @@ class Trainer:
                 precision=precision,
                 guard=builder.guard(),
                 averaging=averaging(supervisor, self.settings.polyak),
+                resumed_epochs=resumed_epochs,
             )
-            self.checkpointer.run = self.run
+            self.checkpointer.run = run
             supervisor._prepare(loader)
             supervisor._deferred.load_pending(supervisor)
             if self.settings.verbose:
                 print_line(f"{supervisor!r}")
             self.persistence.check()
             if resumed is not None:
-                resumed.restore(self.run, self.scheduler)
+                resumed.restore(run, self.scheduler)
                 if planned <= 0:
                     self._finish()
                     processes.barrier()
                     return
-                logger.info("Continuing after step %d from %s.", supervisor._train_state.step, resumed.checkpoint.path)
+                if self.settings.verbose:
+                    print_line(f"Resuming {base}: {run.describe_resumption()}")
             processes.barrier()
             self._carry_out()
 
@@ -163,6 +168,11 @@ class Trainer:
         with Stop() as run.stop:
             try:
                 self._execute()
+                if run.stop_reason and self.settings.verbose:
+                    print_line(run.describe_early_end())
+                if run.stop_reason and not run.steps:  # it has ended in an earlier call
+                    self._finish()
+                    return
                 run.loader.skipped = processes.merge_skipped(run.loader.skipped)
                 self.checkpointer.write()
                 self._store()
@@ -204,21 +214,14 @@ class Trainer:
             run.attach()
             supervisor._run = run
             undo.enter_context(observed(supervisor, run))
-            self._freeze_norms()
+            keep_norms_frozen(supervisor)
             supervisor.train()
             run.emit("on_train_begin")
+            run.share_stop_request()
             loader = EpochLoader(run, self.checkpointer.catch_up)
-            supervisor._epochs(run.epochs, loader, self.optimizer, self.scheduler)
+            with contextlib.suppress(EndOfTraining):
+                supervisor._epochs(run.epochs, loader, self.optimizer, self.scheduler)
             run.finish()
-
-    def _freeze_norms(self) -> None:
-        """Keep batch norm frozen that is in eval mode and has no gradients when training begins."""
-        supervisor = self.supervisor
-        supervisor._frozen_norms = frozen_norms(supervisor, supervisor._trained_norms or ())
-        if supervisor._trained_norms is None:
-            frozen = set(map(id, supervisor._frozen_norms))
-            trained = [norm for norm in norms_without_gradients(supervisor) if id(norm) not in frozen]
-            supervisor._trained_norms = tuple(trained)
 
     def _leave(self) -> None:
         """Save checkpoint and weights of an interrupted run."""
@@ -229,14 +232,12 @@ class Trainer:
         if run.loader.between_steps:
             self.checkpointer.write()
         self._store(interrupted=True)
-        if run.stop.received not in (None, Signals.SIGINT):
-            logger.warning(
-                'Stopped by %s after step %d. supervise(..., resume="auto") continues from here.',
-                Signals(run.stop.received).name,
-                run.train_state.step,
-            )
-            if self.settings.requeue and rank() == 0:
-                requeue()
+        by_signal = run.stop.received not in (None, Signals.SIGINT)
+        what = f"Stopped by {Signals(run.stop.received).name}" if by_signal else "Interrupted"
+        if rank() == 0:
+            logger.warning(run.describe_interruption(what, self.checkpointer.stored_step, self.checkpointer.wanted))
+        if by_signal and self.settings.requeue and rank() == 0:
+            requeue()
 
     def _finish(self) -> None:
         """Save the weights of a training that is already complete, if the weights file is missing or older."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from super_selfish.engine.callbacks.progress import print_advice
+from super_selfish.engine.callbacks.displays import print_advice
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.optim.optimizers import listed_groups

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from super_selfish.cli import main
 from super_selfish.cli.flags import documented
-from super_selfish.engine.callbacks.progress import rewrite
+from super_selfish.engine.callbacks.displays import rewrite
 from super_selfish.supervisors import all_supervisors
 
 TRAIN = ["--resolution", "32", "--backbone", "small_resnet", "--batch-size", "8", "--epochs", "1", "--device", "cpu"]

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import torch
 
-from super_selfish.engine.callbacks.progress import duration, print_advice
+from super_selfish.engine.callbacks.displays import print_advice
+from super_selfish.engine.callbacks.progress import duration
 from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.engine.loop.memory import available_bytes
 
 STEPS = 20
-"""Number of steps after which the forecast is computed."""
+"""Number of steps after which the forecast is computed. Runs that are not longer are measured over their first half."""
 
 WARM_UP = 5
 """Number of steps excluded from the measurement: memory is allocated, kernels are selected, workers start."""
@@ -117,7 +118,9 @@ def suggestion(seconds: float, data_wait: float, memory: int, free: int | None, 
 
 
 class Forecaster(Callback):
-    """Sets ``supervisor.forecast`` after :data:`STEPS` steps; shorter runs get no forecast.
+    """Sets ``supervisor.forecast`` after :data:`STEPS` steps, or after half of the steps of a shorter run.
+
+    A run of a single step gets no forecast.
 
     Args:
         conditions: Hardware and settings of the run.
@@ -135,12 +138,15 @@ class Forecaster(Callback):
         run.supervisor._forecast = None
         self._begin = time.perf_counter()
         self._mark = (self._begin, run.train_state.samples, 0.0)
+        planned = run.planned_steps
+        self._steps = STEPS if planned > STEPS else planned // 2
+        self._warm_up = min(WARM_UP, self._steps // 4)
 
     def on_step_end(self, run: RunView) -> None:
-        """Measure from step :data:`WARM_UP` to step :data:`STEPS`."""
-        if run.steps == WARM_UP:
+        """Measure from the end of the warm-up to the step of the forecast."""
+        if run.steps == self._warm_up:
             self._mark = (time.perf_counter(), run.train_state.samples, run.clock.total_wait)
-        elif run.steps == STEPS and run.steps < run.planned_steps:
+        elif run.steps == self._steps:
             run.supervisor._forecast = forecast = self._forecast(run)
             if self.verbose:
                 print_advice(str(forecast))
@@ -149,7 +155,7 @@ class Forecaster(Callback):
         now = time.perf_counter()
         begin, samples, waited = self._mark
         measured = max(now - begin, 1e-9)
-        left = (run.planned_steps - STEPS) * measured / (STEPS - WARM_UP)
+        left = (run.planned_steps - self._steps) * measured / (self._steps - self._warm_up)
         seconds, wait = now - self._begin + left, min(1.0, (run.clock.total_wait - waited) / measured)
         memory, free = peak_memory(self.device), available_bytes(self.device)
         text = suggestion(seconds, wait, memory, free, self.conditions)

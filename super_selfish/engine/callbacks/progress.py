@@ -1,20 +1,16 @@
-"""The progress of a run: a progress bar or log lines, and the history file."""
+"""The progress of a run, and the history file."""
 
 from __future__ import annotations
 
 import csv
 import io
 import logging
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from colorama import Fore, Style, just_fix_windows_console
-from tqdm import tqdm
-
+from super_selfish.engine.callbacks.displays import Display, Status, open_display
 from super_selfish.engine.core.callback import Callback, RunView, columns_of
 from super_selfish.errors import CheckpointError
 from super_selfish.files import append, replacing, with_suffix
@@ -22,77 +18,71 @@ from super_selfish.files import append, replacing, with_suffix
 logger = logging.getLogger("super_selfish")
 
 HISTORY = ".history.csv"
-BAR_SECONDS = 0.5
-LINE_SECONDS = 30.0
+FIRST_SECONDS = 2.0
+"""Time until the first update, in seconds."""
+
+MEASURED_STEPS = 2
+"""Number of steps from which the remaining time is estimated."""
 
 
 class Progress(Callback):
-    """Prints epoch, loss, images per second, fraction of time spent waiting for data, and time left to stderr.
+    """Prints epoch, loss, images per second, fraction of time spent waiting for data, and time left.
 
-    On a terminal, a progress bar covers the whole run. Otherwise (log file, notebook, CI), one line per epoch is
-    printed, and one every 30 seconds within long epochs. History columns with ``in_progress`` are included. A resumed
-    training continues the count of its epochs.
-
-    Args:
-        epochs: Number of epochs of the training, including those before it was resumed; None: those of the run.
+    On a terminal, a progress bar covers the whole training. In a Jupyter or Colab notebook, a bar and a table of the
+    last ten epochs are displayed. Otherwise (log file, CI), one line per epoch is written to stderr, and one every 30
+    seconds within long epochs. A resumed training begins at the step of its checkpoint. History columns with
+    ``in_progress`` are included.
     """
 
-    def __init__(self, epochs: int | None = None) -> None:
-        self._epochs = epochs
-        self._before = 0  # epochs that were completed before the training was resumed
-        self._bar: Any = None
+    def __init__(self) -> None:
+        self._display: Display | None = None
         self._shown = 0.0
+        self._is_first = True
 
     def on_train_begin(self, run: RunView) -> None:
-        """Open the progress bar, and print where a resumed training continues."""
-        self._shown = time.monotonic()
-        self._before = 0 if self._epochs is None else self._epochs - run.epochs
-        if self._before or run.train_state.batch:
-            epoch = f"epoch {self._before + 1}/{self._before + run.epochs}"
-            sys.stderr.write(f"Resuming in {epoch}, after step {run.train_state.step}.\n")
-        if sys.stderr.isatty():
-            just_fix_windows_console()
-            total = run.epochs * run.loader.batches
-            layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-            self._bar = tqdm(total=total, unit="step", bar_format=layout, dynamic_ncols=True, file=sys.stderr)
+        """Open the display."""
+        self._shown, self._is_first = time.monotonic(), True
+        steps = run.resumed_steps
+        self._display = open_display(steps, steps + run.planned_steps)
 
     def on_step_end(self, run: RunView) -> None:
-        """Refresh at intervals only, because reading the loss synchronizes the GPU."""
-        if self._bar is not None:
-            self._bar.update(min(run.steps, self._bar.total) - self._bar.n)
-        if self._bar is None and run.train_state.batch == 0:
-            return  # the line of the finished epoch follows
-        if time.monotonic() - self._shown >= (LINE_SECONDS if self._bar is None else BAR_SECONDS):
-            self._show(run)
+        """Refresh at intervals only, because reading the loss synchronizes the GPU. The last step is the epoch's."""
+        if self._display is None or run.train_state.batch == 0:
+            return
+        self._display.advance(run.resumed_steps + run.steps)
+        seconds = min(FIRST_SECONDS, self._display.seconds) if self._is_first else self._display.seconds
+        if run.steps >= MEASURED_STEPS and time.monotonic() - self._shown >= seconds:
+            self._show(self._display, run, finished=False)
 
     def on_epoch_end(self, run: RunView) -> None:
         """Show the finished epoch."""
-        self._show(run, finished=True)
+        if self._display is not None:
+            self._show(self._display, run, finished=True)
 
     def on_train_end(self, run: RunView) -> None:  # noqa: ARG002 - signature of the hook
-        """Close the progress bar."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        """Close the display."""
+        if self._display is not None:
+            self._display.close()
+            self._display = None
 
-    def _show(self, run: RunView, finished: bool = False) -> None:
-        self._shown = time.monotonic()
-        done, total = self._before + run.finished_epochs + (not finished), self._before + run.epochs
+    def _show(self, display: Display, run: RunView, *, finished: bool) -> None:
+        self._shown, self._is_first = time.monotonic(), False
         if finished:
             entry = run.supervisor._history[-1]
             loss, speed, wait = entry["loss"], entry["images_per_second"], entry["data_wait"]
         else:
             loss, speed, wait = run.mean_loss(), run.clock.images_per_second, run.clock.data_wait
-        numbers = f"loss {loss:.4f}, {speed:.{0 if speed >= 10 else 1}f} images/s, {wait:.0%} waiting for data"
+        numbers = {"loss": f"{loss:.4f}", "images/s": f"{speed:.{0 if speed >= 10 else 1}f}"}
+        numbers["waiting for data"] = f"{wait:.0%}"
         for key, column in columns_of([entry]).items() if finished else ():
-            numbers += f", {column.title} {column.format(entry[key])}" if column.in_progress else ""
-        if self._bar is not None:
-            self._bar.set_description_str(f"{Style.BRIGHT}epoch {min(done, total)}/{total}{Style.RESET_ALL}")
-            self._bar.set_postfix_str(f"{Fore.CYAN}{numbers}{Style.RESET_ALL}")
-            return
-        where = "" if finished else f" (batch {run.train_state.batch}/{run.loader.batches})"
-        sys.stderr.write(f"epoch {done}/{total}{where}: {numbers}, {duration(run.seconds_left())} left\n")
-        sys.stderr.flush()
+            if column.in_progress:
+                numbers[column.title] = column.format(entry[key])
+        epoch, batches = run.resumed_epochs + run.finished_epochs, run.loader.batches
+        step = epoch * batches + run.train_state.batch
+        epochs = run.resumed_epochs + run.epochs
+        left = duration(run.seconds_left())
+        place = (epoch + (not finished), epochs, min(step, epochs * batches), epochs * batches)
+        display.show(Status(*place, run.train_state.batch, batches, numbers, left, finished))
 
 
 class HistoryFile(Callback):
@@ -162,18 +152,3 @@ def duration(seconds: float) -> str:
             parts.append(f"{whole // size} {unit}")
             whole %= size
     return " ".join(parts[:2])
-
-
-rewrite: ContextVar[Callable[[str], str]] = ContextVar("rewrite", default=str)
-"""Rewrites advice before it is printed: the command line replaces arguments by flags."""
-
-
-def print_advice(text: str) -> None:
-    """Print a line that names arguments of ``supervise`` or of a constructor."""
-    print_line(rewrite.get()(text))
-
-
-def print_line(text: str) -> None:
-    """Print a line to stderr, above the progress bar if there is one."""
-    tqdm.write(text, file=sys.stderr)
-    sys.stderr.flush()

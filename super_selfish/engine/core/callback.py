@@ -43,6 +43,18 @@ class RunView(Protocol):
         """Number of completed epochs in this call; 0 after a resume."""
 
     @property
+    def resumed_epochs(self) -> int:
+        """Number of epochs that an interrupted training completed before this call resumed it."""
+
+    @property
+    def resumed_steps(self) -> int:
+        """Number of steps, at one step per batch, that were made before this call resumed the training."""
+
+    @property
+    def callbacks(self) -> tuple[Callback, ...]:
+        """The callbacks of the run, in the order of invocation."""
+
+    @property
     def train_state(self) -> TrainState:
         """Epoch, batch, step and samples over all calls of ``supervise``."""
 
@@ -59,6 +71,9 @@ class RunView(Protocol):
 
     def seconds_left(self) -> float:
         """Estimated remaining time of the planned epochs, in seconds."""
+
+    def request_stop(self, reason: str) -> None:
+        """End the training after this epoch as if it were complete; ``reason`` is printed."""
 
 
 class Column(NamedTuple):

@@ -1,4 +1,4 @@
-"""Duration of an epoch and time spent waiting for data."""
+"""Duration of steps and of an epoch, and time spent waiting for data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class Clock:
-    """Measures the duration of the current epoch and the time spent waiting for data.
+    """Measures the duration of steps and of the current epoch, and the time spent waiting for data.
 
     Attributes:
         total_wait: Time spent waiting since the run began, in seconds.
@@ -14,7 +14,22 @@ class Clock:
 
     def __init__(self) -> None:
         self.total_wait = 0.0
+        self._steps = 0
+        self._first = time.perf_counter()
         self.restart()
+
+    def step(self) -> None:
+        """Count a step."""
+        self._steps += 1
+        if self._steps == 1:
+            self._duration, self._first = time.perf_counter() - self._first, time.perf_counter()
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Mean duration of a step in seconds, without the first, which includes start-up; 0 before it."""
+        if self._steps < 2:
+            return self._duration if self._steps else 0.0
+        return (time.perf_counter() - self._first) / (self._steps - 1)
 
     def restart(self) -> None:
         """Start timing an epoch."""

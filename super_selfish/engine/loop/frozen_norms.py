@@ -40,3 +40,12 @@ def frozen_norms(supervisor: SupervisorBase, trained: tuple[nn.Module, ...]) -> 
         twins = dict(getattr(supervisor, name).named_modules())
         found += [twins[path] for path, module in network.named_modules() if id(module) in frozen and path in twins]
     return tuple(found)
+
+
+def keep_norms_frozen(supervisor: SupervisorBase) -> None:
+    """Keep batch norm frozen during a run that is in eval mode and has no gradients when the run begins."""
+    supervisor._frozen_norms = frozen_norms(supervisor, supervisor._trained_norms or ())
+    if supervisor._trained_norms is None:
+        frozen = set(map(id, supervisor._frozen_norms))
+        trained = [norm for norm in norms_without_gradients(supervisor) if id(norm) not in frozen]
+        supervisor._trained_norms = tuple(trained)

@@ -6,7 +6,6 @@ or ``_update``.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,11 +14,11 @@ import torch
 from super_selfish.distributed import current, world
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import Callback, call_all
-from super_selfish.engine.core.clock import Clock
 from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.loop.exchange import Exchange
 from super_selfish.engine.loop.guard import Guard
 from super_selfish.engine.loop.losses import EpochLosses
+from super_selfish.engine.loop.plan import EndOfTraining, RunPlan
 from super_selfish.engine.loop.precision import Precision
 from super_selfish.engine.loop.signals import Stop
 from super_selfish.engine.loop.updates import SpentGradients, TrainableParameters, UntrackedChange, Updates
@@ -28,7 +27,7 @@ from super_selfish.loading.loader import TrainLoader, TrainState
 from super_selfish.renamed import RunNames
 
 
-class Run(RunNames):
+class Run(RunPlan, RunNames):
     """Counts the steps of one call of ``supervise``, checks them and invokes callbacks.
 
     Args:
@@ -42,6 +41,7 @@ class Run(RunNames):
         precision: Numerical precision of the networks.
         guard: Checks losses and gradients before each step.
         averaging: Function that updates the average of the weights after each step, or None.
+        resumed_epochs: Number of epochs of the training that earlier calls completed.
 
     Attributes:
         stop: Records requests to stop.
@@ -62,22 +62,18 @@ class Run(RunNames):
         precision: Precision,
         guard: Guard,
         averaging: Callable[[], None] | None,
+        resumed_epochs: int = 0,
     ) -> None:
         self.supervisor = supervisor
-        self.loader = loader
+        super().__init__(loader, epochs, resumed_epochs)
         self.optimizers = tuple(optimizers)
-        self.epochs, self.start_epoch = epochs, start_epoch
+        self.start_epoch = start_epoch
         self.callbacks, self.checkpointer = tuple(callbacks), checkpointer
         self.precision = precision
         self.guard = guard
         self.stop = Stop()
         self.averaging = averaging
-        self.clock = Clock()
         self.losses = EpochLosses()
-        self.steps = 0
-        self.finished_epochs = 0
-        self._begin = time.perf_counter()
-        self._begun_at = loader.train_state.batch
         self._stepped = self._was_made = self._by_hand = False
         self._exchange = Exchange(supervisor)
         self._begun_callbacks: list[Callback] = []
@@ -126,15 +122,6 @@ class Run(RunNames):
     def mean_loss(self) -> float:
         """Mean loss of the epoch so far; synchronises a GPU."""
         return self.losses.mean()
-
-    @property
-    def planned_steps(self) -> int:
-        """Number of steps planned for this call, at one step per batch."""
-        return self.epochs * self.loader.batches - self._begun_at
-
-    def seconds_left(self) -> float:
-        """Estimated remaining time in seconds, at the average speed so far."""
-        return (time.perf_counter() - self._begin) / max(1, self.steps) * max(0, self.planned_steps - self.steps)
 
     def emit(self, event: str) -> None:
         """Invoke an event of every callback.
@@ -208,6 +195,7 @@ class Run(RunNames):
             self._spent.attach([] if self._untracked_change is None else added)
         self._spent.add([] if self._by_hand else self.updates.outside(self._parameters.present))
         self.steps += 1
+        self.clock.step()
         self._exchange.begin()
         before = self.train_state.samples
         self.epoch_ended = self.loader.commit() or self.epoch_ended
@@ -246,6 +234,7 @@ class Run(RunNames):
 
         Raises:
             ConfigurationError: If the weights changed without an optimizer step.
+            EndOfTraining: If a callback requested to stop after the epoch that has ended.
         """
         self._check_untracked_change()
         self._spent.drop()
@@ -254,6 +243,8 @@ class Run(RunNames):
         self.report()
         if self.loader.between_steps and (world() == 1 or self._exchange.agreed):
             self.stop.handle()
+        if self.stop_reason and self.loader.between_steps:
+            raise EndOfTraining(self.stop_reason)
 
     def finish(self) -> None:
         """Complete and report the last step, after the loop."""
@@ -297,4 +288,5 @@ class Run(RunNames):
             self._followers.record()
             self.emit("on_epoch_end")
             self._parameters.reread()
+            self.share_stop_request()
             self.clock.restart()

@@ -45,8 +45,16 @@ def test_forecast_after_20_steps(tmp_path: Any, capsys: Any) -> None:
     assert str(forecast) in capsys.readouterr().err
 
 
-def test_no_forecast_for_short_runs_and_no_output_without_verbose(tmp_path: Any, capsys: Any) -> None:
-    assert run(STEPS, tmp_path).forecast is None
+@pytest.mark.parametrize("steps", [2, 3, STEPS])
+def test_short_runs_have_a_forecast_after_half_of_their_steps(steps: int, tmp_path: Any, capsys: Any) -> None:
+    forecast = run(steps, tmp_path).forecast
+    assert forecast is not None
+    assert forecast.seconds > 0
+    assert str(forecast) in capsys.readouterr().err
+
+
+def test_no_forecast_for_a_single_step_and_no_output_without_verbose(tmp_path: Any, capsys: Any) -> None:
+    assert run(1, tmp_path).forecast is None
     assert "Forecast" not in capsys.readouterr().err
     assert run(STEPS + 1, tmp_path, verbose=False).forecast is not None
     assert "Forecast" not in capsys.readouterr().err
