@@ -8,7 +8,7 @@ import re
 import typing
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from cyclopts import App
@@ -25,8 +25,7 @@ from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.settings import SETTINGS, Settings
 from super_selfish.engine.core.setup import IMAGE_DEFAULTS, ImageOptions
 from super_selfish.engine.loading import check_shares
-from super_selfish.engine.optim.lars import LARS
-from super_selfish.engine.optim.schedules import Schedule, SchedulerFactory, constant_lr
+from super_selfish.engine.optim.names import OptimizerName, ScheduleName
 from super_selfish.errors import ConfigurationError
 from super_selfish.files import base_path, check_writable
 from super_selfish.suggestions import did_you_mean
@@ -34,12 +33,6 @@ from super_selfish.supervisors import Supervisor, all_supervisors
 
 Algorithm = Any  # a class of this library, each with a signature of its own
 ALGORITHM, IMAGES, TRAINING = "Algorithm", "Images", "Training"
-SCHEDULES: dict[str, SchedulerFactory] = {
-    "constant": constant_lr,
-    "cosine": Schedule("cosine", warm_up=0.1, most_epochs=10),
-}
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "lars": LARS}
-
 
 SHORT = "`super-selfish list` lists aliases and papers."
 
@@ -116,8 +109,8 @@ def training_flags() -> list[inspect.Parameter]:
     names = [*flag_names(Supervisor.supervise), "optimizer", "weights"]
     found = flags(Supervisor.supervise, documented(Supervisor.supervise.__doc__, names), TRAINING)
     extra: list[tuple[str, Any, Any, str]] = [
-        ("optimizer", Literal["adam", "adamw", "sgd", "lars"], "adam", "Optimizer."),
-        ("schedule", Literal["constant", "cosine"], "constant", "Learning rate schedule."),
+        ("optimizer", OptimizerName, "adam", "Optimizer."),
+        ("schedule", ScheduleName, "constant", "Learning rate schedule."),
         ("resume", bool, False, "Resume the training of this name if there is one, else start over."),
         ("evaluate", str | None, None, "Folder with one subfolder per class, evaluated every ten epochs."),
         ("tensorboard", str | None, None, "Log folder for TensorBoard (requires the extra tensorboard)."),
@@ -226,9 +219,9 @@ def settings(arguments: Arguments, *callbacks: Callback) -> dict[str, Any]:
     found |= {"evaluate": training["evaluate"], "verbose": not training["quiet"]}
     found["resume"] = "auto" if training["resume"] else False
     if "optimizer" in explicit:
-        found["optimizer"] = OPTIMIZERS[training["optimizer"]]
+        found["optimizer"] = training["optimizer"]
     if "schedule" in explicit:
-        found["lr_scheduler"] = SCHEDULES[training["schedule"]]
+        found["lr_scheduler"] = training["schedule"]
     found["callbacks"] = [*callbacks]
     if training["tensorboard"] is not None:
         from super_selfish.engine.callbacks.tensorboard import TensorBoard

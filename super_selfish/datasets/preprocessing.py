@@ -20,6 +20,8 @@ from super_selfish.suggestions import did_you_mean
 __all__ = ["DEFAULT_SIDE", "ImageDataset", "Preprocessing", "fit_preprocessing"]
 
 DEFAULT_SIDE = 225
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of the RGB images of ImageNet, on the scale [0, 1]."""
 
 
 @validate_keywords()
@@ -47,7 +49,8 @@ def fit_preprocessing(
             [0, 1] are not changed; other floats from the 0.1 percentile, or 0 if that is positive, to the 99.9
             percentile. "all": the same for all images instead of a sample, and floats from minimum to maximum. Pixels
             declared as no data are ignored.
-        normalize: None, "dataset" (mean and std of up to 1,000 images), or (mean, std) on the scale [0, 1].
+        normalize: None, "dataset" (mean and std of up to 1,000 images), "imagenet" (those of ImageNet, for RGB images),
+            or (mean, std) on the scale [0, 1].
         max_pixels: Maximum number of pixels of an image.
         fill: Value, on the scale of the files, of pixels that are declared as no data or not finite. None: pixels
             declared as no data get the lower end of the value range, and other non-finite pixels raise an error.
@@ -158,16 +161,20 @@ def _moments(normalize: Any, fitted: Preprocessing, sample: Sample | None) -> Ro
         if sample is None:
             raise ConfigurationError('`normalize="dataset"` requires images.', fix="Pass a data set, or (mean, std).")
         return sample.moments(fitted)
+    rows = IMAGENET if isinstance(normalize, str) and normalize == "imagenet" else normalize
     try:
-        mean, std = (tuple(float(number) for number in row) for row in normalize)
+        mean, std = (tuple(float(number) for number in row) for row in rows)
     except (TypeError, ValueError):
         mean, std = (), ()
     lengths_fit = len(mean) == len(std) == fitted.channels
-    if isinstance(normalize, str) or not lengths_fit or not np.isfinite([mean, std]).all() or min(std) <= 0:
+    if isinstance(rows, str) or not lengths_fit or not np.isfinite([mean, std]).all() or min(std) <= 0:
         raise ConfigurationError(
             "`normalize` is invalid.",
-            expected=f'None, "dataset", or (mean, std) of {fitted.channels} numbers each, std positive',
+            expected=f'None, "dataset", or (mean, std) of {fitted.channels} numbers each, std positive'
+            + (', or "imagenet"' if fitted.channels == 3 else ""),
             received=f"normalize={normalize!r}",
-            fix=did_you_mean(normalize, ("dataset",)),
+            fix='Pass channels=3, or normalize="dataset".'
+            if rows is IMAGENET
+            else did_you_mean(normalize, ("dataset", "imagenet")),
         )
     return mean, std

@@ -15,6 +15,7 @@ from super_selfish.engine.core.returned import split_loss
 from super_selfish.engine.core.settings import Settings, records_explicit_arguments
 from super_selfish.engine.loading import check_accumulate, micro_batches, resolve_collate_fn
 from super_selfish.engine.loop.memory import bytes_per_image
+from super_selfish.engine.optim.names import OptimizerName, PrecisionName, ScheduleName
 from super_selfish.engine.optim.optimizers import OptimizerFactory, make_optimizer, make_schedule, steppable
 from super_selfish.engine.optim.schedules import SchedulerFactory, constant_lr
 from super_selfish.engine.trained import Trained
@@ -44,7 +45,7 @@ class Supervisor(Trained):
         skipped: Unreadable images by index, with the reason.
         train_state: Epochs, batches, steps and samples over all calls of ``supervise``.
         preprocessing: The preprocessing of every image.
-        forecast: Predicted cost of the last run with more than twenty steps, made after twenty steps.
+        forecast: Predicted cost of the last run with at least two steps.
         recipes: Class attribute: training recipes by name; see ``engine.core.facts.Facts``.
 
     Raises:
@@ -58,17 +59,17 @@ class Supervisor(Trained):
     def supervise(
         self,
         lr: float | None = None,
-        optimizer: OptimizerFactory = torch.optim.Adam,
+        optimizer: OptimizerFactory | OptimizerName = torch.optim.Adam,
         epochs: int = 10,
         batch_size: int = 32,
         shuffle: bool = True,
         num_workers: int = 0,
         name: str | os.PathLike[str] = "store/base",
         pretrained: bool = False,
-        lr_scheduler: SchedulerFactory | None = constant_lr,
+        lr_scheduler: SchedulerFactory | ScheduleName | None = constant_lr,
         *,
         seed: int = 0,
-        precision: Literal["32", "bf16", "16"] = "32",
+        precision: PrecisionName = "32",
         accumulate: int = 1,
         clip_grad: float | None = None,
         recipe: Literal["auto", "paper", "adapt"] | None = None,
@@ -95,22 +96,22 @@ class Supervisor(Trained):
         SIGTERM and SIGUSR1 (exit status 143) and Ctrl-C finish the current step, save a checkpoint and stop. A second
         Ctrl-C forces the exit; progress since the last checkpoint is lost. An unreadable image saves a checkpoint and
         raises; any other error saves nothing. Existing weights are kept as ``*.prev``.
-        After twenty steps, the predicted time and memory are printed (:attr:`forecast`).
+        After twenty steps, or half of a shorter run, the predicted time and memory are printed (:attr:`forecast`).
 
         Args:
             lr: Learning rate. None: 1e-3, or 1e-4 for backbones with layer norm in place of batch norm.
-            optimizer: Optimizer factory, called as ``optimizer(parameters, lr=lr)``.
+            optimizer: ``"adam"``, ``"adamw"``, ``"sgd"``, ``"lars"``, or a factory: ``optimizer(parameters, lr=lr)``.
             epochs: Number of epochs, at least 0.
             batch_size: Batch size (images per step). The last incomplete batch of an epoch is dropped.
             shuffle: Shuffle the images every epoch.
             num_workers: Number of data-loading worker processes. The result does not depend on it.
             name: Path of the output files, without suffix. Parent folders are created.
             pretrained: Start from the weights saved under ``name``.
-            lr_scheduler: Scheduler factory, called with the optimizer. A
+            lr_scheduler: ``"constant"`` or ``"cosine"`` (after a warm-up), or a factory, called with the optimizer. A
                 :class:`~super_selfish.engine.optim.schedules.Schedule` without ``total`` spans the whole training.
             seed: Random seed for shuffling and augmentation. Initial weights are drawn by the constructor.
-            precision: Numerical precision of the network layers: ``"32"``, ``"bf16"`` or ``"16"`` (mixed precision with
-                loss scaling). Weights, losses, normalised embeddings, queue and bank are always float32.
+            precision: Numerical precision of the network layers: ``"32"``, ``"bf16"`` or ``"16"`` (``"fp16"``: mixed
+                precision with loss scaling). Weights, losses, normalised embeddings, queue and bank are float32.
             accumulate: Number of gradient accumulation steps (micro-batches per batch).
             clip_grad: Maximum norm of the gradients; None: no clipping.
             recipe: Training recipe, which sets ``lr``, ``optimizer``, ``lr_scheduler``, ``clip_grad`` and ``polyak``
@@ -130,7 +131,7 @@ class Supervisor(Trained):
             on_error: ``"raise"`` an error for an unreadable image, or ``"skip"`` it and use another; see ``skipped``.
             on_nonfinite: ``"raise"`` an error if the loss or a gradient is not finite, ``"skip"`` the step, or
                 ``"ignore"``: do not check.
-            nonfinite_limit: Maximum number of steps to skip; the next one raises.
+            nonfinite_limit: Maximum number of skipped steps; the next one raises.
             worker_timeout: Timeout for data-loading workers, in seconds; None: no timeout.
             resume: Resume an interrupted training, bit for bit, from the newest valid checkpoint in ``<name>.ckpt``:
                 ``True``, or ``"auto"`` to start over if there is none. Only ``epochs``, ``num_workers`` and
@@ -143,8 +144,7 @@ class Supervisor(Trained):
                 bank keeps the entries of files that still exist, and a recipe's schedule continues by epochs (a custom
                 one by steps).
             requeue: Requeue the SLURM job when SIGTERM or SIGUSR1 stops it.
-            compile: Compile the networks with ``torch.compile``: adds a few minutes of start-up time, then steps are
-                faster.
+            compile: Compile the networks with ``torch.compile``: minutes of start-up time, then faster steps.
             sync_bn: Synchronise batch norm across processes; ``"auto"``: yes. MoCo shuffles its keys across
                 processes instead.
             verbose: Show progress on stderr.

@@ -63,7 +63,7 @@ def test_choices_of_training(name: str, word: str) -> None:
     shown = {
         "optimizer": {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "lars": "LARS"},
         "schedule": {"constant": "constant_lr", "cosine": "Schedule"},
-        "precision": {}, "recipe": {}, "scheduler_interval": {}
+        "precision": {"fp32": "32", "fp16": "16"}, "recipe": {}, "scheduler_interval": {}
     }.get(name)  # fmt: skip
     if shown is not None:
         setting = found["lr_scheduler" if name == "schedule" else name]

@@ -263,6 +263,14 @@ class TestNormalize:
         fitted = fit(np.zeros((3, 40, 40, 2)), normalize=([0.1, 0.2], np.array([1, 2])))
         assert (fitted.mean, fitted.std) == ((0.1, 0.2), (1.0, 2.0))
 
+    def test_imagenet(self):
+        fitted = fit_preprocessing(None, normalize="imagenet")
+        assert (fitted.mean, fitted.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        with pytest.raises(ConfigurationError, match="channels=3"):
+            fit(np.zeros((3, 40, 40)), normalize="imagenet")
+        with pytest.raises(ConfigurationError, match=r"or \"imagenet\".*Did you mean 'imagenet'"):
+            fit_preprocessing(None, normalize="imagenett")
+
     @pytest.mark.parametrize(
         "wrong", ["imagenet", ([0.5], [0.5]), ([0.5, 0.5], [1, 0]), ([0.5, np.nan], [1, 1]), (0.5, 0.5), 3, ([], [])]
     )

@@ -12,26 +12,13 @@ from dataclasses import dataclass, fields
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from super_selfish.engine.core.callback import Callback
+from super_selfish.engine.optim.names import OPTIMIZERS, PRECISIONS, SCHEDULES, factory_of
 from super_selfish.engine.optim.optimizers import OptimizerFactory
-from super_selfish.engine.optim.schedules import CURVES, SchedulerFactory
+from super_selfish.engine.optim.schedules import SchedulerFactory
 from super_selfish.errors import ConfigurationError, check_choice
 from super_selfish.loading.loader import check_loading
-from super_selfish.suggestions import did_you_mean
 
 RECIPES = ("auto", "paper", "adapt")
-_FACTORIES = {
-    "optimizer": {
-        "adam": "torch.optim.Adam",
-        "adamw": "torch.optim.AdamW",
-        "sgd": "torch.optim.SGD",
-        "lars": "super_selfish.engine.optim.lars.LARS",
-    },
-    "lr_scheduler": {
-        "constant": "super_selfish.engine.optim.schedules.constant_lr",
-        **{name: f'super_selfish.engine.optim.schedules.Schedule("{name}")' for name in CURVES if name != "constant"},
-    },
-}
-"""Factories by the names that users may pass instead; used in suggestions."""
 P = ParamSpec("P")
 Result = TypeVar("Result")
 Subject = TypeVar("Subject")
@@ -39,7 +26,7 @@ Subject = TypeVar("Subject")
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments of ``supervise``, which documents them.
+    """The arguments of ``supervise``, which documents them. Names of factories are replaced by what they name.
 
     Raises:
         ConfigurationError: If one is out of range.
@@ -91,15 +78,10 @@ class Settings:
             check_choice("recipe", self.recipe, RECIPES)
         if self.polyak is not None:
             _number("polyak", self.polyak, "None, or a decay between 0 and 1 such as 0.999", self.polyak_is_sound)
-        for parameter in ("optimizer", "lr_scheduler"):
-            if not callable(getattr(self, parameter)):
-                raise ConfigurationError(
-                    f"`{parameter}` must be a factory.",
-                    expected="such as torch.optim.Adam" if parameter == "optimizer" else "a function of the optimizer",
-                    received=f"{parameter}={getattr(self, parameter)!r}",
-                    fix=did_you_mean(getattr(self, parameter), _FACTORIES[parameter]),
-                )
-        check_choice("precision", self.precision, ("32", "bf16", "16"))
+        for name, known in (("optimizer", OPTIMIZERS), ("lr_scheduler", SCHEDULES)):
+            object.__setattr__(self, name, factory_of(name, getattr(self, name), known))
+        check_choice("precision", self.precision, tuple(PRECISIONS))
+        object.__setattr__(self, "precision", PRECISIONS[self.precision])
         check_choice("compile", self.compile, (False, True))
         check_choice("sync_bn", self.sync_bn, ("auto", False, True))
         check_choice("scheduler_interval", self.scheduler_interval, ("step", "epoch"))

@@ -38,7 +38,7 @@ class ImageOptions(TypedDict, total=False):
             whose fourth band may be stored as alpha.
         value_range: (low, high), mapped to 0 and 1 in images that are not uint8; ``"auto"``: estimated from a sample;
             ``"all"``: from all images.
-        normalize: None, ``"dataset"``, or (mean, standard deviation) per channel on the scale [0, 1].
+        normalize: None, ``"dataset"``, ``"imagenet"`` or (mean, standard deviation) per channel on the scale [0, 1].
         max_pixels: Maximum number of pixels of an image; larger ones are refused before decoding.
         fill: Value of pixels that are declared to hold no data and of NaN, on the scale of the files. None: the lower
             end of the value range; NaN is an error.
@@ -54,7 +54,7 @@ class ImageOptions(TypedDict, total=False):
     resolution: int | tuple[int, int] | None
     channels: int | None
     value_range: Literal["auto", "all"] | tuple[float, float]
-    normalize: Literal["dataset"] | tuple[Sequence[float], Sequence[float]] | None
+    normalize: Literal["dataset", "imagenet"] | tuple[Sequence[float], Sequence[float]] | None
     max_pixels: int
     fill: float | None
     background: float | tuple[float, float, float] | None

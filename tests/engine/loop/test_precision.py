@@ -223,8 +223,8 @@ def test_an_own_update_needs_bfloat16(tmp_path: Any) -> None:
     supervisor.supervise(precision="bf16", **quiet(tmp_path))
 
 
-@pytest.mark.parametrize("precision", ["fp16", 16, None])
+@pytest.mark.parametrize("precision", ["float16", 16, None])
 def test_other_precisions_are_refused(precision: Any, tmp_path: Any) -> None:
     supervisor = RotateNetSupervisor(IMAGES, backbone=SmallResNet(width=4))
-    with pytest.raises(ConfigurationError, match="'32' or 'bf16' or '16'"):
+    with pytest.raises(ConfigurationError, match="'32' or 'fp32' or 'bf16' or '16' or 'fp16'"):
         supervisor.supervise(precision=precision, **quiet(tmp_path))
