@@ -157,7 +157,8 @@ class Preprocessing:
     def describe(self) -> str:
         """Return a one-line description."""
         height, width = self.resolution
-        parts = [f"{height}×{width} pixels", f"{self.channels} channel{'s' if self.channels > 1 else ''}"]
+        order = "" if height == width else " (height×width)"
+        parts = [f"{height}×{width} pixels{order}", f"{self.channels} channel{'s' if self.channels > 1 else ''}"]
         if self.value_range is not None:
             parts.append(f"values from {self.value_range[0]:g} to {self.value_range[1]:g} scaled to [0, 1]")
         if self.mean is not None and self.std is not None:

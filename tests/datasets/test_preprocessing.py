@@ -131,6 +131,7 @@ class TestJson:
 
     def test_describe(self):
         assert plain().describe() == "32×32 pixels, 3 channels"
+        assert plain((32, 48)).describe() == "32×48 pixels (height×width), 3 channels"
         assert "-1.5 to 3" in self.full.describe()
         assert "0.250" in self.full.describe()
 

@@ -46,7 +46,7 @@ def test_a_good_data_set(folder: Path, capsys: Any) -> None:
     assert (found.depths, found.orientations) == ({"uint8": 12}, {1: 12})
     assert found.unreadable == found.tiny == found.constant == found.duplicates == found.turned_twice == []
     assert main(["check", str(folder)]) == 0
-    assert "width×height in px: 96×72 (12)" in (printed := capsys.readouterr().out)
+    assert "height×width in px: 72×96 (12)" in (printed := capsys.readouterr().out)
     assert "--resolution 72 is sufficient" in printed
 
 

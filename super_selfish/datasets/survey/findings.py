@@ -163,7 +163,7 @@ def _lines(found: Survey) -> Iterator[str]:
     yield f"{found.images} images"
     if found.left_out:
         yield f"  {describe_left_out(found.left_out)}"
-    tallies = {"width×height in px": found.sizes, "channels": found.channels, "data types": found.depths}
+    tallies = {"height×width in px": found.sizes, "channels": found.channels, "data types": found.depths}
     for title, counts in tallies.items():
         common = [f"{_size(key)} ({count})" for key, count in counts.most_common(_SHOWN)]
         more = [f"{len(counts) - _SHOWN} more"] if len(counts) > _SHOWN else []
@@ -194,4 +194,4 @@ def _lines(found: Survey) -> Iterator[str]:
 
 
 def _size(key: object) -> str:
-    return f"{key[1]}×{key[0]}" if isinstance(key, tuple) else os.fspath(str(key))
+    return f"{key[0]}×{key[1]}" if isinstance(key, tuple) else os.fspath(str(key))
