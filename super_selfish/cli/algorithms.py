@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from cyclopts import App
 
+from super_selfish.cli.backbone_from import with_backbone
 from super_selfish.cli.config_file import Arguments, ConfigurationFile, read
 from super_selfish.cli.flags import command as flagged
 from super_selfish.cli.flags import documented, flag, flag_names, flags, plain_text
@@ -90,6 +91,7 @@ def command(
 
 
 DATA = "Folder of images, or CSV file of paths."
+BACKBONE_FROM = "Custom backbone: module:function, a function (or class) without arguments that returns an nn.Module."
 
 
 def constructor_flags(algorithm: Algorithm) -> list[inspect.Parameter]:
@@ -114,6 +116,7 @@ def training_flags() -> list[inspect.Parameter]:
         ("resume", bool, False, "Resume the training of this name if there is one, else start over."),
         ("evaluate", str | None, None, "Folder with one subfolder per class, evaluated every ten epochs."),
         ("tensorboard", str | None, None, "Log folder for TensorBoard (requires the extra tensorboard)."),
+        ("backbone_from", str | None, None, BACKBONE_FROM),
         ("processes", int, 1, "Number of training processes on this machine; --batch-size is the total of all."),
         ("device", str, "auto", "Device: cpu, cuda, cuda:1 ...; auto: a GPU if available."),
         ("config", str | None, None, "NAME.config.json of an earlier training; flags override its values."),
@@ -134,7 +137,7 @@ def run_training(algorithm: Algorithm, data: str | None, given: dict[str, Any], 
     device = device_of(training["device"])
     torch.manual_seed(training["seed"])  # of the initial weights
     passed = {key: value for key, value in arguments.constructor.items() if key in arguments.explicit}
-    supervisor = algorithm(arguments.data, **passed)
+    supervisor = algorithm(arguments.data, **with_backbone(training["backbone_from"], passed))
     if training["processes"] != 1 and world() == 1:
         check_processes(arguments, device, len(supervisor.dataset))
         return launch(argv, training["processes"])
@@ -237,6 +240,7 @@ def preview_flags() -> list[inspect.Parameter]:
         flag("count", int, 6, "Number of images, evenly spaced over the data set.", "Preview"),
         flag("output", str | None, None, "Output file; default: store/preview/ALGORITHM.png.", "Preview"),
         flag("trained", str | None, None, "Name of a training whose predictions are shown too.", "Preview"),
+        flag("backbone_from", str | None, None, BACKBONE_FROM, "Preview"),
     ]
 
 
@@ -245,6 +249,7 @@ def run_preview(algorithm: Algorithm, data: str | None, given: dict[str, Any]) -
     how = {flag.name: given.pop(flag.name, flag.default) for flag in preview_flags()}
     path = Path(how["output"] or Path("store", "preview", f"{algorithm.algorithm()}.png"))
     path.parent.mkdir(parents=True, exist_ok=True)
+    given = with_backbone(how["backbone_from"], given)
     if how["trained"] is None and given.get("backbone") is None:
         given["backbone"] = "small_resnet"  # the figure is the same, and takes less time
     supervisor = algorithm(FOLDER if data is None else data, **given)

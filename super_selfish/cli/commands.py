@@ -113,7 +113,14 @@ def verify(name: str = NAME, /) -> int:
 
 
 def evaluate(
-    name: str = NAME, data: str = FOLDER, /, *, test: str | None = None, seeds: int = 3, num_workers: int = 0
+    name: str = NAME,
+    data: str = FOLDER,
+    /,
+    *,
+    test: str | None = None,
+    seeds: int = 3,
+    num_workers: int = 0,
+    backbone_from: str | None = None,
 ) -> int:
     """Evaluate trained features on labelled images, compared with an untrained network and raw pixels.
 
@@ -126,14 +133,24 @@ def evaluate(
         test: Test folder; default: half of the images of each class.
         seeds: Number of random splits and probes to average over.
         num_workers: Number of data-loading worker processes.
+        backbone_from: Custom backbone that the training has: module:function, which returns an nn.Module.
     """
+    from super_selfish.cli.backbone_from import with_backbone
     from super_selfish.cli.scores import scored, table
 
-    echo(table(scored(name, data, test, seeds, num_workers)))
+    echo(table(scored(name, data, test, seeds, num_workers, **with_backbone(backbone_from, {}))))
     return 0
 
 
-def report(name: str = NAME, data: str | None = None, /, *, output: str | None = None, images: int = 300) -> int:
+def report(
+    name: str = NAME,
+    data: str | None = None,
+    /,
+    *,
+    output: str | None = None,
+    images: int = 300,
+    backbone_from: str | None = None,
+) -> int:
     """Write a report of a training: one HTML file that needs no network access.
 
     Settings, training curves, diagnostics, the pretext task, nearest neighbours, a map of the features, scores.
@@ -143,10 +160,12 @@ def report(name: str = NAME, data: str | None = None, /, *, output: str | None =
         data: Images for previews, neighbours and the map; default: the training images.
         output: Output file; default: NAME.html.
         images: Number of images on the map. Each adds about 2 kB to the file.
+        backbone_from: Custom backbone that the training has: module:function, which returns an nn.Module.
     """
+    from super_selfish.cli.backbone_from import with_backbone
     from super_selfish.report.report import report as write
 
-    echo(f"Written to {write(name, data, output, count=images)}.")
+    echo(f"Written to {write(name, data, output, count=images, **with_backbone(backbone_from, {}))}.")
     return 0
 
 
@@ -157,6 +176,7 @@ def export(
     format: Format = "safetensors",
     output: str | None = None,
     resolution: int | None = None,
+    backbone_from: str | None = None,
 ) -> int:
     """Export the backbone for other programs.
 
@@ -166,10 +186,13 @@ def export(
             images of any size, verified against torch in onnxruntime (requires the extra onnx).
         output: Output file; default: NAME_backbone and the suffix of the format.
         resolution: Side in px of the images that an ONNX file is verified with; default: that of the training.
+        backbone_from: Custom backbone that the training has: module:function, which returns an nn.Module.
     """
+    from super_selfish.cli.backbone_from import with_backbone
     from super_selfish.export import export as write
 
-    echo(f"Written to {write(name, format, path=output, resolution=resolution)}.")
+    given = with_backbone(backbone_from, {})
+    echo(f"Written to {write(name, format, path=output, resolution=resolution, **given)}.")
     return 0
 
 

@@ -92,10 +92,15 @@ def with_flags(message: str, arguments: Iterable[str]) -> str:
         '--batch-size is out of range. Received: --batch-size 0.'
         >>> with_flags("Pass resume=False, or supervise(..., resume='auto').", ["resume"])
         'Pass --no-resume, or --resume.'
+        >>> with_flags("Pass it: super_selfish.load(name, backbone=...).", ["backbone_from"])
+        'Pass it: --backbone-from module:function.'
     """
     from cyclopts import default_name_transform
 
+    arguments = list(arguments)
     message = re.sub(r"supervise\(\.\.\., (\w+=[^)]*)\)", r"\1", message)
+    if "backbone_from" in arguments:
+        message = message.replace("super_selfish.load(name, backbone=...)", "--backbone-from module:function")
     for name in sorted(arguments, key=len, reverse=True):
         flag = f"--{default_name_transform(name)}"
 

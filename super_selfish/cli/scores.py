@@ -37,7 +37,7 @@ class Pixels(nn.Module):
         return reduced(x)
 
 
-def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int = 0) -> dict[str, Any]:
+def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int = 0, **given: Any) -> dict[str, Any]:
     """Scores of a training, saved in ``<name>.scores.json``.
 
     Args:
@@ -46,6 +46,7 @@ def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int 
         test: Others to test on; None: ``data/test`` if there is ``data/train``, else half of the images.
         seeds: Number of random splits and probes, at least 1.
         num_workers: Number of data-loading worker processes.
+        **given: User-supplied networks, as for :func:`super_selfish.load`.
 
     Raises:
         DataError: If images have no labels.
@@ -53,7 +54,7 @@ def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int 
     """
     check_argument(seeds >= 1, "seeds", seeds, "at least 1")
     check_argument(num_workers >= 0, "num_workers", num_workers, "at least 0")
-    supervisor = load(name)
+    supervisor = load(name, **given)
     backbone = supervisor.get_backbone()
     torch.manual_seed(0)
     untrained, redrawn = untrained_backbone(supervisor)
