@@ -91,11 +91,16 @@ def run(argv: list[str]) -> int:
     if not argv or (per_algorithm and len(argv) == 1):
         argv.append("--help")
     if per_algorithm and argv[1].startswith("-") and argv[1] not in ("-h", "--help", "--version"):
-        raise ConfigurationError(
-            "The algorithm is missing.",
-            received=argv[1],
-            fix=f"Name it first: super-selfish {argv[0]} ALGORITHM DATA. super-selfish list shows all algorithms.",
-        )
+        from super_selfish.cli.config_file import algorithm_in
+
+        named = algorithm_in(argv) if argv[0] == "train" else None
+        if named is None:
+            raise ConfigurationError(
+                "The algorithm is missing.",
+                received=argv[1],
+                fix=f"Name it first: super-selfish {argv[0]} ALGORITHM DATA. super-selfish list shows all algorithms.",
+            )
+        argv.insert(1, named)
     if per_algorithm and not argv[1].startswith("-") and argv != ["preview", "all", *argv[2:]]:
         argv[1] = algorithm_name(argv[1])
     try:

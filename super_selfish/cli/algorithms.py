@@ -91,6 +91,7 @@ def command(
 
 
 DATA = "Folder of images, or CSV file of paths."
+CONFIG_HELP = "YAML or JSON file with any of these arguments, or NAME.config.json; flags override its values."
 BACKBONE_FROM = "Custom backbone: module:function, a function (or class) without arguments that returns an nn.Module."
 
 
@@ -119,7 +120,7 @@ def training_flags() -> list[inspect.Parameter]:
         ("backbone_from", str | None, None, BACKBONE_FROM),
         ("processes", int, 1, "Number of training processes on this machine; --batch-size is the total of all."),
         ("device", str, "auto", "Device: cpu, cuda, cuda:1 ...; auto: a GPU if available."),
-        ("config", str | None, None, "NAME.config.json of an earlier training; flags override its values."),
+        ("config", str | None, None, CONFIG_HELP),
         ("quiet", bool, False, "Only show warnings."),
     ]
     return found + [flag(name, kind, default, text, TRAINING) for name, kind, default, text in extra]
