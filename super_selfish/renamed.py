@@ -25,6 +25,7 @@ STORED_NAMES = {
 _VIEWS = {old: new for old, new in STORED_NAMES.items() if old not in ("CropColourRecipe", "ForeignRecipe")}
 _MODULES: dict[str, dict[str, str]] = {
     "data": {"Recipe": "Transform", **_VIEWS},
+    "engine.callbacks.tensorboard": {"TensorBoard": "TensorBoardCallback"},
     "loading.loader": {"Cursor": "TrainState"},
     "models": {"follow": "update_ema"},
     "models.averages": {"follow": "update_ema"},
@@ -32,6 +33,7 @@ _MODULES: dict[str, dict[str, str]] = {
     "pretext.preview": {"Panel": "CaptionedImage"},
     "pretext.views": {"ForeignRecipe": "CustomTransform", "as_recipe": "as_transform"},
     "seeding": {"Stream": "KeyedGenerator", "stream_from_torch": "generator_from_torch"},
+    "training": {"TensorBoard": "TensorBoardCallback"},
     "transformer": {"stored": "supervisor_state", "rebuilt": "rebuild_supervisor"},
     "transforms.base": {"Recipe": "Transform"},
     "transforms.byol": {"BYOLRecipe": "BYOLTransform"},

@@ -22,6 +22,8 @@ from super_selfish.cli.output import FOLDER, echo
 from super_selfish.distributed import world
 from super_selfish.distributed.launching import launch
 from super_selfish.engine.callbacks.displays import rewrite
+from super_selfish.engine.callbacks.tensorboard import TensorBoardCallback
+from super_selfish.engine.callbacks.weights_and_biases import WandbCallback
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.settings import SETTINGS, Settings
 from super_selfish.engine.core.setup import IMAGE_DEFAULTS, ImageOptions
@@ -117,6 +119,7 @@ def training_flags() -> list[inspect.Parameter]:
         ("resume", bool, False, "Resume the training of this name if there is one, else start over."),
         ("evaluate", str | None, None, "Folder with one subfolder per class, evaluated every ten epochs."),
         ("tensorboard", str | None, None, "Log folder for TensorBoard (requires the extra tensorboard)."),
+        ("wandb", str | None, None, "Project of Weights & Biases to log to (requires the extra wandb)."),
         ("backbone_from", str | None, None, BACKBONE_FROM),
         ("processes", int, 1, "Number of training processes on this machine; --batch-size is the total of all."),
         ("device", str, "auto", "Device: cpu, cuda, cuda:1 ...; auto: a GPU if available."),
@@ -228,10 +231,10 @@ def settings(arguments: Arguments, *callbacks: Callback) -> dict[str, Any]:
         found["lr_scheduler"] = training["schedule"]
     found["callbacks"] = [*callbacks]
     if training["tensorboard"] is not None:
-        from super_selfish.engine.callbacks.tensorboard import TensorBoard
-
         check_writable(Path(training["tensorboard"], "events"))
-        found["callbacks"].append(TensorBoard(training["tensorboard"]))
+        found["callbacks"].append(TensorBoardCallback(training["tensorboard"]))
+    if training["wandb"] is not None:
+        found["callbacks"].append(WandbCallback(training["wandb"]))
     return found
 
 

@@ -8,9 +8,12 @@ from typing import Any
 from super_selfish.distributed import rank
 from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.errors import ConfigurationError
+from super_selfish.renamed import old_names
+
+__getattr__ = old_names(__name__)
 
 
-class TensorBoard(Callback):
+class TensorBoardCallback(Callback):
     """Writes all scalars of the history to TensorBoard after each epoch. Requires the extra ``tensorboard``.
 
     Args:
