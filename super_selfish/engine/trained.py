@@ -109,10 +109,13 @@ class Trained(SupervisorBase):
 
     @property
     def feature_dim(self) -> int:
-        """Number of flattened features of the backbone: the input size of a head."""
+        """Number of features per image that :meth:`extract` returns: the input size of an ``nn.Linear`` as a head.
+
+        Of a feature map, it is the number of channels.
+        """
         settled = self.preprocessing
         shape = self.feature_shape or feature_shape(self.model.backbone, settled.channels, settled.resolution)
-        return int(np.prod(shape))
+        return shape[0]
 
     @validate_keywords()
     def preprocess(self, images: object) -> Tensor:

@@ -76,12 +76,32 @@ def _in_float32(value: Any) -> Any:
     return value
 
 
+def as_input_of(head: nn.Module, features: Tensor) -> Tensor:
+    """Features as vectors if a head is an ``nn.Linear``, unchanged otherwise.
+
+    Args:
+        head: The head.
+        features: Feature vectors (batch, channels) or maps (batch, channels, height, width). Maps are averaged over
+            space if ``head`` has one input per channel, and flattened otherwise.
+
+    Examples:
+        >>> maps = torch.rand(2, 8, 3, 3)
+        >>> as_input_of(nn.Linear(8, 1), maps).shape, as_input_of(nn.Linear(72, 1), maps).shape
+        (torch.Size([2, 8]), torch.Size([2, 72]))
+    """
+    if not isinstance(head, nn.Linear) or features.ndim < 3:
+        return features
+    is_per_channel = head.in_features == features.shape[1] and features.ndim == 4
+    return features.mean((2, 3)) if is_per_channel else features.flatten(1)
+
+
 class CombinedNet(Placed):
     """A backbone followed by a predictor.
 
     Args:
         backbone: Maps images to features.
-        predictor: Maps features to the output of the pretext task. An ``nn.Linear`` receives flattened features.
+        predictor: Maps features to the output of the pretext task. An ``nn.Linear`` receives vectors: feature maps are
+            averaged over space if it has one input per channel, and flattened otherwise.
         distributed: Split each batch over all GPUs of the machine (``nn.DataParallel``).
         of_map: Pass the backbone's feature map to the predictor, even if the backbone returns a vector.
 
@@ -146,9 +166,7 @@ class CombinedNet(Placed):
     def predict(self, features: Tensor, predictor: nn.Module | None = None) -> Tensor:
         """Compute the output of the predictor, or of another predictor, for features."""
         head = self.predictor if predictor is None else predictor
-        if isinstance(head, nn.Linear) and features.ndim > 2:
-            features = features.flatten(1)
-        return cast(Tensor, head(features))
+        return cast(Tensor, head(as_input_of(head, features)))
 
     def with_frozen_backbone(self, x: Tensor) -> Tensor:
         """Compute the output as ``forward`` does, without gradients for the backbone."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from super_selfish.errors import ConfigurationError
 from super_selfish.models.averages import copied
 from super_selfish.models.backbones import first_convolution
-from super_selfish.models.combined import in_eval_mode
+from super_selfish.models.combined import as_input_of, in_eval_mode
 
 
 def feature_shape(backbone: nn.Module, channels: int, resolution: tuple[int, int]) -> tuple[int, ...]:
@@ -131,7 +131,7 @@ def output_shape(predictor: nn.Module, shape: tuple[int, ...], name: str = "pred
     try:
         with in_eval_mode(trial), torch.no_grad():
             features = torch.zeros(1, *shape, device=_device(predictor), dtype=torch.float32)
-            output = trial(features.flatten(1) if isinstance(predictor, nn.Linear) else features)
+            output = trial(as_input_of(trial, features))
     except Exception as error:  # custom networks may raise any exception
         raise ConfigurationError(
             f"The {name} cannot take the backbone's features: {type(error).__name__}: {error}.",

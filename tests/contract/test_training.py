@@ -14,6 +14,7 @@ import torch
 from super_selfish.data import CPCTransform, MoCoTransform
 from super_selfish.loading.keyed import KeyedDataset
 from super_selfish.losses import CPCLoss
+from super_selfish.models import CombinedNet
 from super_selfish.supervisors import all_supervisors
 from super_selfish.training import Callback
 
@@ -26,6 +27,20 @@ def test_constructs_without_images(algorithm: str) -> None:
     assert supervisor.feature_dim == {"bi_gan": 1568}.get(algorithm, 3136)
     assert supervisor.algorithm() == algorithm
     assert algorithm.split("_")[0] in repr(supervisor).lower()
+
+
+@pytest.mark.parametrize("backbone", ["small_resnet", None])
+def test_feature_dim_is_the_number_of_columns_and_the_size_of_a_head(
+    make: Callable[..., Any], images: Callable[..., Any], backbone: str | None
+) -> None:
+    """``None``: a network that returns feature maps."""
+    supervisor = make(images(2), **({} if backbone is None else {"backbone": backbone})).eval()
+    features, _ = supervisor.extract(images(2))
+    assert features.shape == (2, supervisor.feature_dim)
+    head = torch.nn.Linear(supervisor.feature_dim, 3)
+    net = CombinedNet(supervisor.get_backbone(), head).eval()
+    expected = head(torch.from_numpy(features))
+    torch.testing.assert_close(net(supervisor.preprocess(images(2))), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (97, 130), pytest.param((225, 225), marks=pytest.mark.slow)])
