@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from super_selfish import load
 from super_selfish.cli import main
 from super_selfish.cli.backbone_from import built, with_backbone
 from super_selfish.errors import ConfigurationError
@@ -74,17 +75,22 @@ def photos() -> str:
     return "photos"
 
 
-def test_train_evaluate_report_and_export(photos: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_and_export(photos: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "rotate_net", photos, *SMALL, *OWN]) == 0
-    assert main(["evaluate", "store/own", photos]) == 2
+    assert main(["export", "store/own"]) == 2
     shown = capsys.readouterr().err
     assert "custom backbone" in shown
     assert "Pass it: --backbone-from module:function." in shown
+    assert main(["export", "store/own", *OWN]) == 0
+    trained = load("store/own", backbone=built("shell_networks:small")).get_backbone().state_dict()
+    assert torch.equal(load_file("store/own_backbone.safetensors")["0.weight"], trained["0.weight"])
+
+
+@pytest.mark.slow
+def test_evaluate_report_and_preview(photos: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "rotate_net", photos, *SMALL, *OWN]) == 0
     assert main(["evaluate", "store/own", photos, "--seeds", "1", *OWN]) == 0
     assert "of 32" in capsys.readouterr().out
-    assert main(["export", "store/own", *OWN]) == 0
-    stored, exported = load_file("store/own.safetensors"), load_file("store/own_backbone.safetensors")
-    assert torch.equal(exported["0.weight"], stored["model.backbone.0.weight"])
     assert main(["report", "store/own", photos, "--images", "4", *OWN]) == 0
     assert main(["preview", "rotate_net", photos, "--trained", "store/own", "--resolution", "32", *OWN]) == 0
 

@@ -43,8 +43,9 @@ def test_names_mean_what_they_mean_on_the_command_line() -> None:
         (names.PrecisionName, names.PRECISIONS),
     ):
         assert set(typing.get_args(kind)) == set(known)
-    rates = train(lr_scheduler="cosine", epochs=4).rates
-    assert rates[0] < max(rates) > rates[-1]
+    rates = train(lr_scheduler="cosine", epochs=3).rates
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] > 10 * rates[-1]
     assert len(set(train(lr_scheduler="constant").rates)) == 1
 
 
@@ -53,6 +54,7 @@ def test_precisions(name: str, dtype: torch.dtype | None) -> None:
     assert train(precision=name).precision is dtype
 
 
+@pytest.mark.slow
 def test_another_name_of_the_same_precision_resumes() -> None:
     train(precision="fp16", epochs=1)
     train(precision="16", epochs=2, resume=True)
