@@ -88,7 +88,10 @@ import sys, nbclient, nbformat
 book = nbformat.read(sys.argv[1], as_version=4)
 assert all(cell.get("outputs") for cell in book.cells if cell.cell_type == "code"), "it is stored as it ran"
 nbclient.NotebookClient(book, timeout=600, kernel_name="python3").execute()
-print([kind for cell in book.cells for output in cell.get("outputs", []) for kind in output.get("data", {})])
+outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
+print([kind for output in outputs for kind in output.get("data", {})])
+print([output.name for output in outputs if output.output_type == "stream"])
+print([output.data["text/html"] for output in outputs if "<progress" in output.get("data", {}).get("text/html", "")])
 """
 
 
@@ -97,7 +100,10 @@ def test_notebooks(notebook: str, run_python: Callable[..., subprocess.Completed
     pytest.importorskip("nbclient")
     run = run_python("-c", EXECUTE, str(ROOT / "examples" / notebook), timeout=900)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.count("image/png") == 3
+    assert run.stdout.count("image/png") == 5
+    assert "stderr" not in run.stdout, "progress is displayed, not written to stderr"
+    assert run.stdout.count('<progress value="') == 1
+    assert run.stdout.count("<tr>") > 5, "a row for each epoch"
 
 
 def test_the_site_builds(

@@ -16,7 +16,7 @@ class EarlyStopping(Callback):
     The weights of the last epoch are stored, as after a complete training. Epochs without a value, such as those
     between two evaluations, do not count. The loss of BYOL and of adversarial algorithms does not measure progress:
     monitor ``"knn"``, ``"probe"`` or ``"effective_rank"`` instead. With a learning rate schedule, a training that ends
-    early never reaches its low learning rates.
+    early never reaches its low learning rates. Pass it after the callbacks whose columns it monitors.
 
     Args:
         monitor: Column of the history, such as ``"loss"``, or ``"knn"`` with ``supervise(evaluate=...)``.
