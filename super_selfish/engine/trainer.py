@@ -232,8 +232,9 @@ class Trainer:
         if run.loader.between_steps:
             self.checkpointer.write()
         self._store(interrupted=True)
-        by_signal = run.stop.received not in (None, Signals.SIGINT)
-        what = f"Stopped by {Signals(run.stop.received).name}" if by_signal else "Interrupted"
+        received = run.stop.received
+        by_signal = received is not None and received != Signals.SIGINT
+        what = f"Stopped by {received.name}" if received is not None and by_signal else "Interrupted"
         if rank() == 0:
             logger.warning(run.describe_interruption(what, self.checkpointer.stored_step, self.checkpointer.wanted))
         if by_signal and self.settings.requeue and rank() == 0:

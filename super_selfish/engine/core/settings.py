@@ -13,8 +13,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.optim.names import OPTIMIZERS, PRECISIONS, SCHEDULES, factory_of
-from super_selfish.engine.optim.optimizers import OptimizerFactory
-from super_selfish.engine.optim.schedules import SchedulerFactory
 from super_selfish.errors import ConfigurationError, check_choice
 from super_selfish.loading.loader import check_loading
 
@@ -33,14 +31,14 @@ class Settings:
     """
 
     lr: float
-    optimizer: OptimizerFactory
+    optimizer: Any  # a name or a factory; a factory after construction
     epochs: int
     batch_size: int
     shuffle: bool
     num_workers: int
     name: str | os.PathLike[str]
     pretrained: bool
-    lr_scheduler: SchedulerFactory
+    lr_scheduler: Any  # likewise
     seed: int
     precision: str
     accumulate: int
