@@ -17,13 +17,15 @@ from super_selfish.datasets.labels import matched, report_classes
 from super_selfish.datasets.sources import ImageSource, open_source
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.errors import DataError, check_argument
-from super_selfish.evaluation import extract_features, knn, linear_probe, quality, split
+from super_selfish.evaluation import Score, extract_features, knn, linear_probe, quality, split
 from super_selfish.evaluation.baseline import MOST_IMAGES, adapt_batch_norm, is_degenerate, reduced, shared_images
+from super_selfish.evaluation.intervals import paired_difference
 from super_selfish.files import base_path, replacing, with_suffix
 from super_selfish.models.initialization import initialised_copy
 from super_selfish.saved import load
 
 SCORES = ".scores.json"
+COMPARED = {"untrained": "those of an untrained network", "pixels": "raw pixels"}
 
 Rows = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
@@ -71,16 +73,17 @@ def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int 
     if adapt_batch_norm(untrained, source):
         notes.append(f"untrained: batch norm uses the statistics of up to {MOST_IMAGES} training images")
     rows: dict[str, Any] = {}
+    hits: dict[str, dict[str, Rows]] = {}
     for key, network in (("trained", backbone), ("untrained", untrained), ("pixels", pixels)):
         x, y = labelled(network, source, train, num_workers)
         other = None if held_out is None else labelled(network, held_out, str(test), num_workers)
         if held_out is not None and other is not None and not rows:
             report_classes(y.tolist(), other[1].tolist(), held_out.class_names or source.class_names)
-        rows[key] = means(x, y, other, seeds)
+        rows[key], hits[key] = means(x, y, other, seeds)
         if is_degenerate(rows[key]["quality"]):
             notes.append(f"{key}: degenerate, as all images have nearly the same features")
     notes += shared_images(x, None if other is None else other[0])
-    found = {
+    found: dict[str, Any] = {
         "data": train,
         "test": test,
         "protocol": protocol(test, seeds),
@@ -88,6 +91,7 @@ def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int 
         "scores": rows,
         "notes": notes,
     }
+    found["verdicts"] = verdicts(hits)
     found["weights"] = supervisor.stored.get("sha256")
     with replacing(with_suffix(base_path(name), SCORES)) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -126,22 +130,50 @@ def labelled(network: nn.Module, source: ImageSource, data: str, num_workers: in
     return x, y
 
 
-def means(x: Rows, y: Numbers, test: tuple[Rows, Numbers] | None, seeds: int) -> dict[str, Any]:
-    """Mean and standard deviation of the scores over seeds, and the label-free quality of the features."""
-    near, probe = [], []
+def means(x: Rows, y: Numbers, test: tuple[Rows, Numbers] | None, seeds: int) -> tuple[dict[str, Any], dict[str, Rows]]:
+    """Mean and standard deviation of the scores over seeds, and the label-free quality of the features.
+
+    Returns:
+        The scores by method, and for each method how often each test image was classified correctly, in [0, 1].
+    """
+    scores: dict[str, list[Score]] = {"knn": [], "probe": []}
+    hits = {method: np.full((seeds, len(y if test is None else test[1])), np.nan, np.float32) for method in scores}
     for seed in range(seeds):
+        rest: Any = slice(None)
+        parts = (x, y, *(test or (x, y)))
         if test is None:
             train, rest = split(y, test=0.5, seed=seed)
             parts = (x[train], y[train], x[rest], y[rest])
-        else:
-            parts = (x, y, *test)
-        near.append(knn(*parts))
-        probe.append(linear_probe(*parts, seed=seed))
+        for method, score in (("knn", knn(*parts)), ("probe", linear_probe(*parts, seed=seed))):
+            scores[method].append(score)
+            hits[method][seed, rest] = score.correct
     found: dict[str, Any] = {"quality": quality(x).as_dict()}
-    for name, values in (("knn", near), ("probe", probe)):
+    for method, values in scores.items():
         plain = [float(value) for value in values]
         spread = statistics.stdev(plain) if len(plain) > 1 else 0.0
-        found[name] = {"mean": statistics.mean(plain), "sd": spread, "protocol": values[0].protocol}
+        found[method] = {"mean": statistics.mean(plain), "sd": spread, "protocol": values[0].protocol}
+    return found, {method: tested_mean(rows) for method, rows in hits.items()}
+
+
+def tested_mean(hits: Rows) -> Rows:
+    """Mean over the seeds (seeds, images) in which an image was tested; NaN for images that never were."""
+    tested = ~np.isnan(hits)
+    counts = tested.sum(0)
+    return np.where(counts > 0, np.nansum(hits, 0) / np.maximum(counts, 1), np.nan).astype(np.float32)
+
+
+def verdicts(hits: dict[str, dict[str, Rows]]) -> list[dict[str, Any]]:
+    """For each method, a sentence that compares the trained features with the others, and whether they are better."""
+    found = []
+    for method, name in (("probe", "linear probe"), ("knn", "kNN")):
+        own = hits["trained"][method]
+        tested = ~np.isnan(own)
+        pairs = {
+            other: paired_difference(own[tested], hits[other][method][tested]) for other in ("untrained", "pixels")
+        }
+        parts = [f"{pair.verdict} {COMPARED[other]} ({pair})" for other, pair in pairs.items()]
+        text = f"By the {name} on {int(tested.sum()):,} images, the trained features are {' and '.join(parts)}."
+        found.append({"text": text, "better": all(pair.low > 0 for pair in pairs.values())})
     return found
 
 
@@ -156,12 +188,13 @@ def protocol(test: str | None, seeds: int) -> str:
 
 
 def table(found: dict[str, Any]) -> str:
-    """The scores as text."""
+    """The scores as text, and the verdicts."""
     lines = [f"{'features':12}{'kNN accuracy':>16}{'linear probe accuracy':>24}{'effective rank':>18}"]
     for name, row in found["scores"].items():
-        near, probe = (f"{row[key]['mean']:.3f} ± {row[key]['sd']:.3f}" for key in ("knn", "probe"))
+        near, probe = (f"{100 * row[key]['mean']:.1f} % ± {100 * row[key]['sd']:.1f}" for key in ("knn", "probe"))
         measured = row["quality"]
         lines.append(f"{name:12}{near:>16}{probe:>24}{measured['effective_rank']:>11.1f} of {measured['dimensions']}")
     lines += ["", found["protocol"], *found.get("notes", [])]
     lines += [found["scores"]["trained"][key]["protocol"] for key in ("knn", "probe")]
+    lines += ["", *(verdict["text"] for verdict in found["verdicts"])]
     return "\n".join(lines)

@@ -87,7 +87,7 @@ def knn(
     predicted = knn_predict(train, y, test_x, k, t, groups, test_groups)
     shown = f"k={k}" if k <= available else f"k={available} (all; {k} requested)"
     protocol = f"kNN: {shown}, t={t:g}, cosine, {counts}, {train.shape[1]} features"
-    return Score(float(np.mean(predicted == truth)), protocol)
+    return Score(float(np.mean(predicted == truth)), protocol, predicted == truth)
 
 
 @validate_keywords()

@@ -103,7 +103,8 @@ def linear_probe(
         f"linear: L2-regularised logistic regression, strength {l2:.3g} ({selection}), "
         f"{len(train)} train / {len(test)} test images, {len(classes)} classes, {train.shape[1]} standardised features"
     )
-    return Score(float(np.mean(classes[predicted] == truth)), protocol)
+    correct = classes[predicted] == truth
+    return Score(float(np.mean(correct)), protocol, correct)
 
 
 def _check_groups(groups: Groups | None, test_groups: Groups | None, train: int, test: int) -> None:

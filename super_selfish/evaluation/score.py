@@ -24,6 +24,7 @@ class Score(float):
     Args:
         value: The accuracy, in [0, 1].
         protocol: One line with the method, its settings and the numbers of images.
+        correct: Whether each test image was classified correctly (images,), for comparisons; None: not recorded.
 
     Raises:
         ConfigurationError: If the value is not in [0, 1].
@@ -37,18 +38,19 @@ class Score(float):
     """
 
     protocol: str
+    correct: npt.NDArray[np.bool_] | None
 
-    def __new__(cls, value: float, protocol: str) -> Score:
+    def __new__(cls, value: float, protocol: str, correct: npt.NDArray[np.bool_] | None = None) -> Score:
         """Create a float with a protocol."""
         if not 0.0 <= value <= 1.0:
             raise ConfigurationError("The score is out of range.", expected="a number in [0, 1]", received=f"{value!r}")
         score = super().__new__(cls, value)
-        score.protocol = protocol
+        score.protocol, score.correct = protocol, correct
         return score
 
-    def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override]
+    def __getnewargs__(self) -> tuple[float, str, npt.NDArray[np.bool_] | None]:  # type: ignore[override]
         """Arguments of ``__new__`` for pickle and copy."""
-        return float(self), self.protocol
+        return float(self), self.protocol, self.correct
 
     def __repr__(self) -> str:
         """The accuracy and its protocol."""

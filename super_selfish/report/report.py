@@ -60,7 +60,7 @@ def report(
     content = {
         "title": f"{type(supervisor).__name__.removesuffix('Supervisor')}: {base.name}",
         "summary": sections.summary(supervisor),
-        "diagnosis": sections.diagnosis(supervisor),
+        "diagnosis": sections.diagnosis(supervisor, scores),
         "scores": sections.scores(scores, supervisor),
         "curves": sections.curves(supervisor),
         "preview": {"uri": "", "missing": missing} if data is None else preview(supervisor, data),

@@ -67,9 +67,11 @@ def summary(supervisor: Supervisor) -> str:
     )
 
 
-def diagnosis(supervisor: Supervisor) -> list[Diagnostic]:
-    """Diagnostics of the training and of its images."""
-    lines = diagnostics(supervisor.history, supervisor._expected_loss())
+def diagnosis(supervisor: Supervisor, stored: Mapping[str, Any]) -> list[Diagnostic]:
+    """Verdicts of ``super-selfish evaluate`` for these weights, and diagnostics of the training and of its images."""
+    compared = stored.get("verdicts", []) if stored.get("weights") == supervisor.stored.get("sha256") else []
+    lines = [Diagnostic(verdict["text"], not verdict["better"]) for verdict in compared]
+    lines += diagnostics(supervisor.history, supervisor._expected_loss())
     if supervisor.skipped:
         lines.append(Diagnostic(f"{len(supervisor.skipped)} images could not be read and were skipped.", True))
     return lines
