@@ -7,15 +7,22 @@ from typing import Any
 import torch
 
 from super_selfish.datasets.memory_sources import evenly_spaced
+from super_selfish.engine import pretext_evaluation
 from super_selfish.engine.core.base import SupervisorBase
+from super_selfish.engine.core.stages import Stages
 from super_selfish.engine.loading import resolve_collate_fn
-from super_selfish.errors import ConfigurationError, check_argument, is_count
+from super_selfish.errors import ConfigurationError, DataError, check_argument, is_count
 from super_selfish.loading.collate import Collator
 from super_selfish.loading.keyed import ImageRequest, KeyedDataset
 from super_selfish.models.combined import in_eval_mode
 from super_selfish.pretext.base import PretextDataset
 from super_selfish.pretext.preview import Preview
 from super_selfish.seeding import keyed_randomness
+
+SCORED = 256
+"""Number of images that the score in a preview is measured on, if there are so many."""
+
+UNTRAINED = "The network is not trained yet: predictions and their accuracy follow after training."
 
 
 def preview_batch(supervisor: SupervisorBase, images: object, count: int, seed: int = 0) -> Any:
@@ -45,9 +52,26 @@ def batch_of(supervisor: SupervisorBase, dataset: Any, count: int, seed: int = 0
 
 
 def preview(supervisor: SupervisorBase, images: object, count: int) -> Preview:
-    """Return the preview of a few images, with predictions if the network was trained."""
+    """Return the preview of a few images, with predictions and the score of the network if it was trained."""
     check_argument(is_count(count, 1), "count", count, "an integer of at least 1")
     with keyed_randomness(0, supervisor.device), in_eval_mode(supervisor), torch.no_grad():
         dataset = supervisor.pretext_dataset(images)
         with supervisor.showing(dataset):
-            return supervisor._preview(batch_of(supervisor, dataset, count))
+            shown = supervisor._preview(batch_of(supervisor, dataset, count))
+    line = score_note(supervisor, images) if supervisor._train_state.step else UNTRAINED
+    return shown._replace(note="\n".join(part for part in (shown.note, line) if part))
+
+
+def score_note(supervisor: SupervisorBase, images: object) -> str:
+    """Return two lines with the score on :data:`SCORED` images, or the reason why there is no score.
+
+    The images are chosen independently of those that are drawn. The note is empty if the algorithm defines no metric.
+    """
+    if type(supervisor)._score_pretext is Stages._score_pretext:
+        return ""
+    try:
+        score = pretext_evaluation.evaluate(supervisor, images, 0, SCORED, "skip")
+    except (ConfigurationError, DataError) as error:
+        return f"Not scored: {str(error).partition('. ')[0].rstrip('.')}."
+    name = score.name[0].upper() + score.name[1:]
+    return f"{name}: {score.format(score.value)} on {score.images:,} images.\n{score.context}."

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from super_selfish.evaluation.intervals import accuracy_interval
 from super_selfish.models.decoders import resized_to
 
 BATCH = 64
@@ -28,11 +29,12 @@ class PretextScore:
         baseline: Description of the trivial baseline.
         higher_is_better: Whether a larger value is better.
         images: Number of images that were evaluated.
+        is_accuracy: Whether the metric is a fraction of images, which is printed in percent.
 
     Examples:
-        >>> score = PretextScore("accuracy of rotation angles", 0.41, 0.25, "chance level", images=24)
+        >>> score = PretextScore("accuracy of rotation angles", 0.41, 0.25, "chance level", images=24, is_accuracy=True)
         >>> print(score)
-        accuracy of rotation angles: 0.410 (chance level: 0.250, higher is better, 24 images)
+        accuracy of rotation angles: 41.0 % (95 % interval: 24.2 to 60.1 %; chance level: 25.0 %; 24 images)
         >>> score.better_than_trivial
         True
     """
@@ -43,6 +45,7 @@ class PretextScore:
     baseline: str
     higher_is_better: bool = True
     images: int = 0
+    is_accuracy: bool = False
 
     @property
     def better_than_trivial(self) -> bool | None:
@@ -51,10 +54,31 @@ class PretextScore:
             return None
         return self.value > self.trivial if self.higher_is_better else self.value < self.trivial
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % confidence interval of an accuracy over the choice of images; None for other metrics."""
+        is_defined = self.is_accuracy and self.images > 0 and math.isfinite(self.value)
+        return accuracy_interval(self.value, self.images) if is_defined else None
+
+    @property
+    def context(self) -> str:
+        """What to compare the value with: its interval, the trivial baseline, the direction of other metrics."""
+        parts = [] if self.interval is None else ["95 % interval: {:.1f} to {:.1f} %".format(*percent(self.interval))]
+        trivial = "no trivial baseline" if self.trivial is None else f"{self.baseline}: {self.format(self.trivial)}"
+        direction = "higher is better" if self.higher_is_better else "lower is better"
+        return "; ".join([*parts, trivial, *([] if self.is_accuracy else [direction])])
+
+    def format(self, value: float) -> str:
+        """A value of the metric as text."""
+        return f"{100 * value:.1f} %" if self.is_accuracy else f"{value:.3f}"
+
     def __str__(self) -> str:
-        baseline = "no trivial baseline" if self.trivial is None else f"{self.baseline}: {self.trivial:.3f}"
-        direction = "higher" if self.higher_is_better else "lower"
-        return f"{self.name}: {self.value:.3f} ({baseline}, {direction} is better, {self.images:,} images)"
+        return f"{self.name}: {self.format(self.value)} ({self.context}; {self.images:,} images)"
+
+
+def percent(shares: Sequence[float]) -> list[float]:
+    """Fractions in percent."""
+    return [100 * share for share in shares]
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -84,7 +108,7 @@ def loss_score(loss: float, chance: float | None) -> PretextScore:
 def classification_score(name: str, model: nn.Module, data: Sequence[Tensor]) -> PretextScore:
     """Accuracy of a classifier on (images, labels), with chance level as the trivial baseline."""
     logits = in_batches(model, data[0])
-    return PretextScore(name, accuracy(logits, data[1]), 1 / logits.shape[1], "chance level")
+    return PretextScore(name, accuracy(logits, data[1]), 1 / logits.shape[1], "chance level", is_accuracy=True)
 
 
 def retrieval_score(
@@ -102,9 +126,10 @@ def retrieval_score(
     """
     name, value = f"retrieval accuracy of {what} among {len(queries)} images", retrieval_accuracy(queries, keys)
     if views is None:
-        return PretextScore(name, value, 1 / len(queries), "chance level")
+        return PretextScore(name, value, 1 / len(queries), "chance level", is_accuracy=True)
     by_colour = retrieval_accuracy(*map(mean_colours, views))
-    return PretextScore(name, value, max(by_colour, 1 / len(queries)), "nearest mean colour")
+    trivial = max(by_colour, 1 / len(queries))
+    return PretextScore(name, value, trivial, "nearest mean colour", is_accuracy=True)
 
 
 def reconstruction_score(

@@ -30,7 +30,7 @@ class Preview(NamedTuple):
 
     Attributes:
         title: The pretext task as a question.
-        note: How to read the figure, and the accuracy of the network.
+        note: How to read the figure. ``preview()`` appends the score of the network.
         rows: The captioned images.
     """
 
@@ -53,7 +53,6 @@ class Matches:
 
     Attributes:
         comparable: Whether the network is trained and there is more than one query.
-        accuracy: Fraction of queries whose own candidate is the most similar.
     """
 
     def __init__(self, similarities: Tensor, others: int, *, trained: bool) -> None:
@@ -63,7 +62,6 @@ class Matches:
         self.own = similarities.diagonal()
         self.values, self.places = similarities.clone().fill_diagonal_(-math.inf).topk(min(others, count - 1))
         self._found = self.own > self.values[:, 0] if count > 1 else self.own > self.own
-        self.accuracy = self._found.double().mean().item()
 
     def captioned_images(self, row: int, images: Sequence[Any] | Tensor, own: str, other: str) -> list[CaptionedImage]:
         """Captioned images of the query's own candidate and of the most similar others.
@@ -82,16 +80,6 @@ class Matches:
             CaptionedImage(images[place], f"{caption}\n{value:+.2f}" if self.trained else caption, found)
             for caption, value, place, found in shown
         ]
-
-    def note(self, own: str) -> str:
-        """One line with the accuracy and chance level; empty if the candidates are not comparable.
-
-        Args:
-            own: Text that describes a correct match.
-        """
-        if not self.comparable:
-            return ""
-        return f"\n{own} for {self.accuracy:.0%} of the images; chance level is {1 / len(self.own):.0%}."
 
 
 def inputs_only(name: str, data: Any) -> Preview:

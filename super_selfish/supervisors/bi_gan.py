@@ -169,10 +169,15 @@ class BiGanSupervisor(GanSupervisor):
         own = (reconstructed - images).square().mean((1, 2, 3))
         other = (reconstructed.roll(1, 0) - images).square().mean((1, 2, 3))
         value = (own < other).double().mean().item()
-        return PretextScore("fraction of images nearer to G(E(x)) than to another's", value, 0.5, "chance level")
+        name = "fraction of images nearer to G(E(x)) than to another's"
+        return PretextScore(name, value, 0.5, "chance level", is_accuracy=True)
 
     def _preview(self, data: Sequence[Tensor]) -> Preview:
         drawn, images = data
+        title = "Which image belongs to which code?"
+        if self._train_state.step == 0:
+            note = "The encoder E computes the code of an image x, the generator G an image from a code z."
+            return Preview(title, note, [[CaptionedImage(image, "image x")] for image in images])
         size = images.shape[-2:]
         reconstructed = resized_to(self.model(images), size).clamp(images.min(), images.max())
         generated = resized_to(self.model.predict(drawn), size).clamp(images.min(), images.max())
@@ -180,10 +185,9 @@ class BiGanSupervisor(GanSupervisor):
             [CaptionedImage(image, "image x"), CaptionedImage(own, "G(E(x))"), CaptionedImage(fake, "G(z), z random")]
             for image, own, fake in zip(images, reconstructed, generated, strict=True)
         ]
-        trained = "after training" if self._train_state.step else "before training"
-        note = f"An image, its reconstruction, and an image generated from a random code, {trained}.\n"
+        note = "An image, its reconstruction, and an image generated from a random code.\n"
         note += "G(E(x)) should have the same content as x, but not the same pixels."
-        return Preview("Which image belongs to which code?", note, rows)
+        return Preview(title, note, rows)
 
 
 def encoder_and_generator(

@@ -241,7 +241,6 @@ class BYOLSupervisor(Supervisor):
         note = "The network predicts the embedding of the second view from the first view."
         if matches.comparable:
             note += "\nNumbers are cosine similarities with the prediction; the other image is the most similar one."
-            note += matches.note("Its own view is most similar")
             note += "\nIf all similarities are close to +1.00, the representation has collapsed."
         return Preview("Which view shows the same image?", note, rows)
 

@@ -193,8 +193,6 @@ class ContextNetSupervisor(GanSupervisor):
             composite = torch.where(mask, inpainted, clean).clamp(min=clean.min(), max=clean.max())
             for row, image in zip(rows, composite, strict=True):
                 row.insert(1, CaptionedImage(image, "inpainted"))
-            error, filled = (masked_mse(images, clean, mask).item() for images in (inpainted, corrupted))
-            note += f"\nMean squared error in the blocks: {error:.4f} inpainted, {filled:.4f} with the fill colour."
         return Preview("What did the erased blocks show?", note, rows)
 
 

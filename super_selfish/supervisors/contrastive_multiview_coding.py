@@ -253,7 +253,6 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
             for index, row in enumerate(rows):
                 row[2:] = matches.captioned_images(index, colours, "its colours", "another's colours")
             note += "\nNumbers are cosine similarities of the lightness with its own colours and with others' colours."
-            note += matches.note("Its own colours are nearest")
         return Preview("Which colours belong to this lightness?", note, rows)
 
 

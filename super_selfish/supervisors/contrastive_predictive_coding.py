@@ -241,8 +241,7 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         note = "Patches overlap by half, so their centres are shown; each patch is augmented independently.\n"
         note += "The context is bright. The network identifies the framed patch among all patches shown here."
         if self._train_state.step:
-            right = sum(row[3].right is True for row in rows)
-            note += f"\nAccuracy: {right} of {len(rows)}; chance level is 1 in {len(candidates)}."
+            note += f"\nThere are {len(candidates)} patches to choose from."
         return Preview(f"CPC: which patch comes {'next' if step == 1 else f'{step} steps ahead'}?", note, rows)
 
 

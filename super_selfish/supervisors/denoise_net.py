@@ -132,11 +132,6 @@ class DenoiseNetSupervisor(Supervisor):
         if self._train_state.step > 0:
             restored = resized_to(self.model(corrupted), clean.shape[-2:])
             seen.append(("output: restored", restored))
-            mean = clean.mean((2, 3), keepdim=True).expand_as(clean)
-            errors = [F.mse_loss(images, clean).item() for images in (restored, corrupted, mean)]
-            note += "\nMean squared error: outputs {:.4f}, inputs {:.4f}, each image's mean colour {:.4f}.".format(
-                *errors
-            )
         rows = [
             [CaptionedImage(self.preprocessing.visible(images[index]), caption) for caption, images in seen]
             for index in range(len(clean))

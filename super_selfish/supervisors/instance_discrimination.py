@@ -187,6 +187,4 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
         if len(rows[0]) > 2:
             compared = "the other views shown here" if found is None else "all bank entries"
             note = f"A view of an image and its nearest neighbours among {compared}, with cosine similarities."
-        if found is not None:
-            note += f"\nThe entry of its own image is nearest for {found:.0%} of the views."
         return Preview("Which image is this a view of?", note, rows)

@@ -166,5 +166,4 @@ class JigsawNetSupervisor(Supervisor):
         predictions = self.model(shuffled).argmax(dim=1)
         predicted = zip(shuffled, labels.tolist(), predictions.tolist(), strict=True)
         rows = [jigsaw_preview(image, table[label], table[row], self.normed) for image, label, row in predicted]
-        correct = int((predictions == labels).sum())
-        return Preview(title, f"{note} Accuracy: {correct} of {len(labels)}.", rows)
+        return Preview(title, note, rows)

@@ -284,7 +284,6 @@ class MomentumContrastSupervisor(Supervisor):
             for row, query in enumerate(queries)
         ]
         note = "Two views of an image, and the most similar keys of the other images, with cosine similarities."
-        note += matches.note("Its own key is nearest")
         return Preview("Which key shows the same image as the query?", note, rows)
 
     def _skip_update(self) -> None:

@@ -222,5 +222,4 @@ class PIRLSupervisor(BankSupervisor):
         note = "The patches of each image are cropped and colour-jittered independently, then shuffled."
         if matches.comparable:
             note += "\nNumbers are cosine similarities with the image view; of the others, the most similar are shown."
-            note += matches.note("Its own patches are nearest")
         return Preview("PIRL: which shuffled patches are of the same image?", note, rows)

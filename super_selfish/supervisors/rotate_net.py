@@ -135,8 +135,5 @@ class RotateNetSupervisor(Supervisor):
                 correct = bool(predictions[place] == labels[place])
             panels.append(CaptionedImage(image, caption, correct))
         note = "Each image is rotated by each angle; the network predicts the angle."
-        if predictions is not None:
-            accuracy = (predictions == labels).double().mean().item()
-            note += f"\nAccuracy: {accuracy:.0%}; chance level: {1 / count:.0%}."
         rows = [panels[first : first + count] for first in range(0, len(panels), count)]
         return Preview("By which angle is the image rotated?", note, rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -190,9 +189,6 @@ class SplitBrainNetSupervisor(Supervisor):
             ]
             columns.append(("a, b predicted from L", lab_to_rgb(torch.cat([lightness, predicted[1]], 1))))
             columns.append(("L predicted from a, b", predicted[0].clamp(0, 100) / 100))
-            for name, half, target in zip(("L from a, b", "a, b from L"), logits, classes.unbind(1), strict=True):
-                note += f"\n{name}: cross entropy {F.cross_entropy(half, target):.2f} (bin frequencies: "
-                note += f"{entropy(target):.2f}, chance level: {math.log(half.shape[1]):.2f})."
         rows = [[CaptionedImage(shown[index], caption) for caption, shown in columns] for index in range(len(lab))]
         return Preview("Split-brain: which colours belong to this lightness?", note, rows)
 

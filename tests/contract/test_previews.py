@@ -35,6 +35,24 @@ def test_a_picture_before_and_after_training(make: Callable[..., Any], images: C
     assert len(after.axes[0].images) >= 3
 
 
+def test_the_score_does_not_depend_on_the_images_that_are_drawn(
+    make: Callable[..., Any], images: Callable[..., Any]
+) -> None:
+    supervisor = make(images(8))
+    notes = [captions(supervisor.preview(count=count))[1] for count in (2, 3)]
+    assert all("not trained yet" in note for note in notes)
+    assert not any("%" in text for text in captions(supervisor.preview(count=2))[1:])
+    supervisor.train_state.step = 1
+    scores = [captions(supervisor.preview(count=count))[1].splitlines()[-2:] for count in (2, 3)]
+    assert scores[0] == scores[1]
+    score = supervisor.evaluate_pretext()
+    assert scores[0] == [
+        f"{score.name[0].upper()}{score.name[1:]}: {score.format(score.value)} on 8 images.",
+        f"{score.context}.",
+    ]
+    assert (score.interval is None) == ("95 % interval" not in scores[0][1])
+
+
 def test_no_images(make: Callable[..., Any], images: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="no images"):
         make().preview()

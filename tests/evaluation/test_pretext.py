@@ -40,6 +40,17 @@ def test_comparison_with_the_trivial_baseline(
     assert "metric" in str(score)
 
 
+def test_accuracies_are_printed_in_percent_with_their_interval() -> None:
+    score = PretextScore("accuracy", 0.5, 0.25, "chance level", images=400, is_accuracy=True)
+    low, high = score.interval or (0, 0)
+    assert (low, high) == pytest.approx((0.451, 0.549), abs=1e-3)
+    assert str(score) == "accuracy: 50.0 % (95 % interval: 45.1 to 54.9 %; chance level: 25.0 %; 400 images)"
+    error = PretextScore("error", 0.5, None, "", higher_is_better=False, images=400)
+    assert error.interval is None
+    assert str(error) == "error: 0.500 (no trivial baseline; lower is better; 400 images)"
+    assert PretextScore("accuracy", math.nan, 0.25, "chance level", images=4, is_accuracy=True).interval is None
+
+
 def test_accuracy() -> None:
     logits = torch.tensor([[2.0, 1.0], [0.0, 3.0], [5.0, 1.0], [0.0, 1.0]])
     assert accuracy(logits, torch.tensor([0, 1, 1, 1])) == 0.75

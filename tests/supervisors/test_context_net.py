@@ -179,7 +179,7 @@ def test_preview_shows_inpainted_blocks() -> None:
     supervisor.supervise(epochs=1, batch_size=4, **QUIET)
     texts = [text.get_text() for text in supervisor.preview(count=2).axes[0].texts]
     assert texts.count("inpainted") == 2
-    assert any("in the blocks" in text for text in texts)
+    assert any("in the erased blocks" in text for text in texts)
 
 
 @pytest.mark.parametrize(("argument", "value"), [("p", -1), ("adv_weight", 2), ("adversarial", 1), ("block_fill", "x")])

@@ -321,7 +321,7 @@ def test_preview(arguments: dict[str, Any]) -> None:
         after = supervisor._preview((batch(supervisor, 5),))
     assert [len(row) for row in after.rows] == [5] * 5
     assert all(panel.right in (True, False) for panel in [row[3] for row in after.rows])
-    assert "1 in 245" in after.note
+    assert "245 patches" in after.note
 
 
 def test_which_steps_are_predicted_is_stored() -> None:

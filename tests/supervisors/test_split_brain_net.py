@@ -233,14 +233,11 @@ def test_the_preview() -> None:
     before = supervisor._preview(batch(supervisor))
     assert [panel.caption for panel in before.rows[0]] == ["image", "lightness L", "colours a, b"]
     assert len(before.rows) == 3
-    assert "cross entropy" not in before.note
     assert torch.allclose(before.rows[2][0].image, torch.from_numpy(pictures()[2]).permute(2, 0, 1) / 255, atol=1e-4)
     supervisor.supervise(epochs=1, batch_size=4, **QUIET)
     with torch.no_grad():
         after = supervisor._preview(batch(supervisor))
     assert [panel.caption for panel in after.rows[0]][3:] == ["a, b predicted from L", "L predicted from a, b"]
-    assert "chance level: 3.91" in after.note
-    assert "chance level: 4.61" in after.note
     for panel in (panel for row in after.rows for panel in row):
         assert 0 <= panel.image.min() <= panel.image.max() <= 1
         assert panel.image.shape[-2:] == (32, 32)
