@@ -40,6 +40,22 @@ def most_skipped(images: int) -> int:
     return max(10, images // 100)
 
 
+FEW = 200
+"""Number of images below which training logs a warning."""
+
+
+def expectation_of_few(images: int) -> str | None:
+    """What to expect of a training on so many images; None if there are at least :data:`FEW`."""
+    if images >= FEW:
+        return None
+    return (
+        f"{images} images are very few for self-supervised learning, which needs thousands: expect a network that "
+        "memorises them, and features that are no better than those of an untrained network (super-selfish evaluate "
+        "compares them). Add images, which need no labels, or start from trained weights: pass weights=NAME and "
+        'recipe="adapt".'
+    )
+
+
 class ImageSource(ABC):
     """Base class of image sources: a fixed number of images, read by index. Sources must be picklable for workers.
 

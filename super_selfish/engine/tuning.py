@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from super_selfish.datasets.image_source import expectation_of_few
 from super_selfish.engine.callbacks.displays import print_advice
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.settings import Settings
@@ -51,6 +52,7 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
     Raises:
         ConfigurationError: If the algorithm has no such recipe, or there are no trained weights to adapt.
     """
+    warn_of_few_images(supervisor)
     if settings.recipe is None:
         log_recipe_hint(supervisor, settings)
         return with_schedule_length(supervisor, settings)
@@ -134,6 +136,15 @@ def first_time(hint: str, supervisor: SupervisorBase) -> bool:
     known = len(_logged_hints)
     _logged_hints.add((hint, supervisor.algorithm()))
     return len(_logged_hints) > known
+
+
+def warn_of_few_images(supervisor: SupervisorBase) -> None:
+    """Log once per process what to expect of a training from random weights on very few images."""
+    images = length(supervisor)
+    text = expectation_of_few(images) if images else None
+    starts_random = not (supervisor.takes_model() or supervisor.has_starting_weights)
+    if text and starts_random and first_time(text, supervisor):
+        logger.warning(text)
 
 
 def log_recipe_hint(supervisor: SupervisorBase, settings: Settings) -> None:
