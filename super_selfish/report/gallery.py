@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,7 +103,7 @@ class Gallery:
         columns = min(_COLUMNS, len(arrays))
         return cls(
             names,
-            class_names(labels, names),
+            class_names(labels, names, images.class_names),
             thumbnails(arrays, columns),
             columns,
             _MARGIN + (points - low) / np.where(span > 0, span, 1) * (np.array(MAP) - 2 * _MARGIN),
@@ -143,10 +144,18 @@ class Gallery:
         return {"images": list(zip(self.names, labels, strict=True)), "columns": self.columns, "side": SIDE}
 
 
-def class_names(labels: list[Any], names: list[str]) -> list[str]:
-    """Class names: the names of the images' folders if there is one folder per class, otherwise the labels."""
+def class_names(labels: list[Any], names: list[str], known: Sequence[str] | None = None) -> list[str]:
+    """Class name of each image; empty without labels.
+
+    Args:
+        labels: Label of each image, or None.
+        names: Name of each image. Without ``known``, images in one folder per class have the names of the folders.
+        known: Class names by label, if the data set has them.
+    """
     if None in labels:
         return []
+    if known is not None:
+        return [known[label] for label in labels]
     folders = [Path(name).parent.name for name in names]
     same = len(set(folders)) == len(set(labels)) and "" not in folders
     return folders if same else [str(label) for label in labels]
