@@ -1,12 +1,13 @@
-"""Sources of images and labels listed in a CSV file."""
+"""CSV files that list images and labels: reading and writing."""
 
 from __future__ import annotations
 
 import codecs
 import csv
+import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from super_selfish.datasets.file_sources import FileSource, with_slashes
 from super_selfish.datasets.folders import Paths
 from super_selfish.datasets.image_source import NO_LABEL, ImageSource
 from super_selfish.errors import DataError
+from super_selfish.files import replacing
 from super_selfish.images.formats import EXTENSIONS
 from super_selfish.images.image_files import printable
 
@@ -45,10 +47,10 @@ def open_table(table: Path, max_pixels: int) -> ImageSource:
         )
     if not rows or path_column is None:
         raise DataError(f"`{printable(table)}` lists no images.")
-    paths = [_cell(row, path_column) for row in rows]
+    root = str(table.parent)
+    paths = [_path(row, path_column, root) for row in rows]
     if "" in paths:
         raise DataError(f"Entry {paths.index('') + 1} of `{printable(table)}` has no path.")
-    root = str(table.parent)
     source = FileSource(root, Paths.of([_as_bytes(with_slashes(root, path)) for path in paths]), max_pixels)
     _check_some_exist(source, table)
     if label_column is None:
@@ -93,6 +95,13 @@ def _cell(row: list[str], column: int) -> str:
     return row[column].strip() if column < len(row) else ""
 
 
+def _path(row: list[str], column: int, root: str) -> str:
+    """A path of a table without the spaces around it, unless a file has them in its name."""
+    stripped = _cell(row, column)
+    given = row[column] if column < len(row) else ""
+    return given if given != stripped and os.path.exists(os.path.join(root, given)) else stripped  # noqa: PTH110, PTH118
+
+
 def _check_some_exist(source: FileSource, table: Path) -> None:
     tried = sorted({(len(source) - 1) * step // 15 for step in range(16)})
     if not any(os.path.exists(source.path(index)) for index in tried):  # noqa: PTH110
@@ -124,3 +133,52 @@ def number_labels(words: Sequence[str]) -> tuple[npt.NDArray[np.int64], tuple[st
     names = sorted({word for word in words if word})
     number = {name: place for place, name in enumerate(names)}
     return np.array([number.get(word, NO_LABEL) for word in words], np.int64), tuple(names)
+
+
+class TableRows:
+    """Rows of a CSV file for images of a source: path and, if the images have labels, class name.
+
+    Paths of images below the folder of the CSV file are relative to it; others are absolute.
+
+    Args:
+        source: Image files.
+        table: Path of the CSV file.
+
+    Attributes:
+        header: The column names, ``path`` and possibly ``label``.
+    """
+
+    def __init__(self, source: FileSource, table: Path) -> None:
+        self._source = source
+        self._folder = os.path.join(os.path.realpath(table.parent), "")  # noqa: PTH118
+        self._root = os.path.realpath(source.root)
+        self._is_labelled = source.class_names is not None or source.label(0) is not None
+        self.header = ["path", "label"] if self._is_labelled else ["path"]
+
+    def row(self, index: int) -> list[str]:
+        """The row of image ``index``."""
+        path = os.path.join(self._root, self._source.name(index))  # noqa: PTH118
+        row = [path.removeprefix(self._folder)]
+        return [*row, self._class_name(self._source.label(index))] if self._is_labelled else row
+
+    def _class_name(self, label: int | None) -> str:
+        names = self._source.class_names
+        return "" if label is None else str(label) if names is None else names[label]
+
+
+def as_csv(rows: Iterable[Sequence[object]]) -> bytes:
+    """Rows as CSV in UTF-8. Text is quoted, so that any file name is read back unchanged."""
+    text = io.StringIO()
+    csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def write_table(source: FileSource, indices: Iterable[int], table: Path) -> None:
+    """Write a CSV file that lists images of a source, to be opened by :func:`open_table`.
+
+    Raises:
+        CheckpointError: If the file cannot be written.
+    """
+    rows = TableRows(source, table)
+    with replacing(table) as temporary:
+        temporary.write_bytes(as_csv([rows.header, *map(rows.row, indices)]))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -102,37 +102,72 @@ def extract_named(
 ) -> tuple[Features, Labels | None, list[str]]:
     """Like :func:`extract_features`, and also return the name of each image."""
     images = prepared(backbone, data, preprocessing)
+    settings: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "on_error": on_error}
+    batches = list(feature_batches(backbone, images, **settings))
+    features = [batch.features for batch in batches if len(batch.features)]
+    if not features:
+        raise DataError(
+            "None of the images can be read.", expected="at least one", received=f"{len(images)} unreadable images"
+        )
+    labels = [label for batch in batches for label in batch.labels]
+    names = [images.name(index) for batch in batches for index in batch.indices]
+    return torch.cat(features).numpy(), None if None in labels else np.array(labels, np.int64), names
+
+
+class FeatureBatch(NamedTuple):
+    """Features of consecutive images.
+
+    Attributes:
+        indices: Indices of the images; those of unreadable images are missing.
+        features: Float32 (len(indices), D) on the CPU; feature maps are average-pooled.
+        labels: Label of each image, or None.
+        end: Index of the next image.
+    """
+
+    indices: list[int]
+    features: Tensor
+    labels: list[int | None]
+    end: int
+
+
+def feature_batches(
+    backbone: nn.Module,
+    images: ImageDataset,
+    *,
+    start: int = 0,
+    batch_size: int = 64,
+    num_workers: int = 0,
+    on_error: str = "raise",
+) -> Iterator[FeatureBatch]:
+    """Iterate over the features of images, in order, from image ``start``; other arguments as for `extract_features`.
+
+    Raises:
+        UnreadableImage: If an image cannot be read, unless ``on_error`` is ``"skip"``.
+    """
     device = next((parameter.device for parameter in backbone.parameters()), torch.device("cpu"))
     loader: DataLoader[Any] = DataLoader(
         _Images(images),  # type: ignore[arg-type]
         batch_size=batch_size,
+        sampler=range(start, len(images)),
         collate_fn=_readable,
         num_workers=num_workers,
         generator=torch.Generator(),
     )
     buffers = Buffers()
-    features: list[Tensor] = []
-    labels: list[Tensor] = []
-    labelled, read = True, list[int]()
-    with in_eval_mode(backbone), torch.no_grad():
-        for batch in loader:
-            if batch.failures and on_error == "raise":
-                raise UnreadableImage(batch.failures[0][1])
-            for index, reason in batch.failures:
-                logger.warning("Skipped image %d: %s", index, reason)
-            if batch.data is None:
-                continue
-            read += batch.indices
+    for number, batch in enumerate(loader, start=1):
+        if batch.failures and on_error == "raise":
+            raise UnreadableImage(batch.failures[0][1])
+        for index, reason in batch.failures:
+            logger.warning("Skipped image %d: %s", index, reason)
+        end = min(start + number * batch_size, len(images))
+        if batch.data is None:
+            yield FeatureBatch([], torch.zeros(0), [], end)
+            continue
+        with in_eval_mode(backbone), torch.no_grad():  # not around `yield`, which would change the caller's mode
             pixels, label, has_label = to_device(batch, device, images.preprocessing, buffers=buffers)
-            features.append(pooled(backbone(pixels)).float().cpu())
-            labels.append(label.cpu())
-            labelled = labelled and bool(has_label.all())
-    if not features:
-        raise DataError(
-            "None of the images can be read.", expected="at least one", received=f"{len(images)} unreadable images"
-        )
-    names = [images.name(index) for index in read]
-    return torch.cat(features).numpy(), torch.cat(labels).numpy() if labelled else None, names
+            features = pooled(backbone(pixels)).float().cpu()
+        labels = [one if known else None for one, known in zip(label.tolist(), has_label.tolist(), strict=True)]
+        yield FeatureBatch(list(batch.indices), features, labels, end)
 
 
 def prepared(backbone: nn.Module, data: object, preprocessing: Preprocessing | None) -> ImageDataset:
