@@ -6,8 +6,8 @@ import dataclasses
 import inspect
 import logging
 import os
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -15,6 +15,8 @@ from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.identity import full_signature
 from super_selfish.engine.core.non_networks import CRITERIA
+from super_selfish.engine.core.origins import build_layers
+from super_selfish.engine.label import LabelSupervisor
 from super_selfish.engine.persistence import (
     Persistence,
     names_outside_model,
@@ -23,6 +25,8 @@ from super_selfish.engine.persistence import (
 )
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, validate_keywords
 from super_selfish.files import RETRAIN
+from super_selfish.models.backbones import Output
+from super_selfish.models.combined import CombinedNet
 from super_selfish.storage.weights_file import WeightsFile, read_newest
 from super_selfish.supervisors import Supervisor, all_supervisors
 
@@ -59,6 +63,8 @@ def restore(
     stored = read_newest(name)
     manifest = stored.manifest
     cls = classes.get(str(manifest.get("supervisor")))
+    if manifest.get("supervisor") == "label" and isinstance(manifest.get("origins"), dict):
+        return cast(AnySupervisor, restore_labelled(stored, given))
     if manifest.get("supervisor") in ("label", "supervisor"):
         raise CheckpointMismatch(
             f"`{stored.path}` holds user-supplied networks, which cannot be rebuilt automatically.",
@@ -104,18 +110,48 @@ def build(cls: type[AnySupervisor], stored: WeightsFile, given: Mapping[str, Any
                 received="nothing",
                 fix=f"Pass it: super_selfish.load(name, {key}=...).",
             )
-    missing = sorted(set(custom) - set(cls.network_arguments))
-    if missing and given.get("dataset") is not None:  # training may continue
-        logger.warning(
-            "`%s` was trained with custom %s. Pass them to super_selfish.load to continue training.",
-            stored.path,
-            " and ".join(missing),
-        )
+    warn_of_missing(stored, sorted(set(custom) - set(cls.network_arguments)), given)
     preprocessing = Preprocessing.from_json(stored.manifest.get("preprocessing"))
     sizes = {key: getattr(preprocessing, key) for key in ("resolution", "channels", "max_pixels")}
     plain = {key: value for key, value in arguments.items() if key in allowed}
     with torch.random.fork_rng(devices=[]):
         return cls(**{**plain, **sizes, **named, **given})
+
+
+def warn_of_missing(stored: WeightsFile, missing: Sequence[str], given: Mapping[str, Any]) -> None:
+    """Log the custom arguments that continuing the training needs, if a data set was passed."""
+    if missing and given.get("dataset") is not None:
+        logger.warning(
+            "`%s` was trained with custom %s. Pass them to super_selfish.load to continue training.",
+            stored.path,
+            " and ".join(missing),
+        )
+
+
+def restore_labelled(stored: WeightsFile, given: Mapping[str, Any]) -> LabelSupervisor:
+    """Build a ``LabelSupervisor`` with the backbone and the head that a file describes, and load its weights.
+
+    Raises:
+        CheckpointCorrupt: If the description is damaged.
+    """
+    origins, manifest = stored.manifest["origins"], stored.manifest
+    try:
+        origin = origins["backbone"]
+        source = dataclasses.replace(stored, manifest=dict(origin))
+        output = cast(Output | None, origin["output"])
+        backbone = build(all_supervisors()[origin["supervisor"]], source, {}).get_backbone(output=output)
+        model = CombinedNet(backbone, build_layers(origins["predictor"]), of_map=origins["of_map"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointCorrupt(f"`{stored.path}` is damaged: its networks cannot be built ({error}).") from error
+    preprocessing = Preprocessing.from_json(manifest.get("preprocessing"))
+    sizes: dict[str, Any] = {key: getattr(preprocessing, key) for key in ("resolution", "channels", "max_pixels")}
+    has_criterion = isinstance((manifest.get("networks") or {}).get("loss"), dict) and "loss" not in given
+    warn_of_missing(stored, ["loss"] if has_criterion else [], given)
+    finetune = bool(manifest.get("arguments", {}).get("finetune"))
+    supervisor = LabelSupervisor(model, **{"finetune": finetune, **sizes, **given})
+    Persistence(supervisor).adopt(stored)
+    object.__setattr__(backbone, "preprocessing", supervisor.preprocessing)  # used by `test` and `extract_features`
+    return supervisor.eval()
 
 
 def without_surplus(supervisor: SupervisorBase, stored: WeightsFile) -> WeightsFile:

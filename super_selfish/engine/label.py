@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 from typing_extensions import Self, Unpack
 
-from super_selfish.datasets.preprocessing import Preprocessing
+from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing
 from super_selfish.engine.core.attributes import check_network
 from super_selfish.engine.core.setup import ImageOptions, Setup, with_passed_options
 from super_selfish.engine.supervisor import Supervisor
-from super_selfish.errors import DataError
-from super_selfish.evaluation.classification import numbered_as
+from super_selfish.errors import ConfigurationError, DataError, validate_keywords
+from super_selfish.evaluation.classification import Predictions, numbered_as, predict
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.shapes import output_shape
 from super_selfish.pretext.base import LabelledDataset, PretextDataset, TargetDataset, split_targets
@@ -120,6 +120,40 @@ class LabelSupervisor(Supervisor):
                 if max(wrong, default=0) > 0
                 else None,
             )
+
+    @validate_keywords()
+    def predict(
+        self, images: object = None, *, batch_size: int = 64, num_workers: int = 0, on_error: str = "raise"
+    ) -> Predictions:
+        """Predict the classes of images, with the preprocessing used in training.
+
+        Args:
+            images: Images in any form that the constructor accepts, without labels; None: those of the supervisor.
+            batch_size: Batch size.
+            num_workers: Number of data-loading worker processes.
+            on_error: ``"raise"`` an error for unreadable images, or ``"skip"`` them; they have no entry then.
+
+        Returns:
+            ``labels`` (names of the most probable classes), ``probabilities`` (float32 (images, classes)), ``classes``
+            (all class names) and ``names`` of the images.
+
+        Raises:
+            ConfigurationError: If there are no images, or the network was not trained with class ids.
+            DataError: If an image cannot be read.
+
+        Examples:
+            >>> import numpy as np
+            >>> images, labels = np.zeros((8, 32, 32, 3), np.uint8), np.arange(8) % 2
+            >>> net = CombinedNet(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
+            >>> predictions = LabelSupervisor(net, (images, labels)).predict(images[:3])
+            >>> predictions.classes, predictions.probabilities.shape
+            (('0', '1'), (3, 2))
+        """
+        data = self.image_dataset if images is None else images
+        if data is None:
+            raise ConfigurationError("There are no images.", fix="Pass them: predict(images).")
+        opened = ImageDataset.from_(data, self.preprocessing)
+        return predict(self.model, opened, batch_size=batch_size, num_workers=num_workers, on_error=on_error)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Parameters of the predictor; with ``finetune``, also those of the backbone."""

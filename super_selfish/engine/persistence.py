@@ -26,6 +26,7 @@ from super_selfish.engine.core.non_networks import (
     record_initial_state,
     shared_tensors,
 )
+from super_selfish.engine.core.origins import origins_of
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, ConfigurationError
 from super_selfish.files import RETRAIN
 from super_selfish.loading.loader import TrainState
@@ -57,7 +58,7 @@ class Persistence:
     def manifest(self) -> dict[str, Any]:
         """Return the metadata needed to rebuild the supervisor, and the record of its training."""
         supervisor, train_state = self.supervisor, self.supervisor._train_state
-        settings = supervisor._settings
+        settings, origins = supervisor._settings, origins_of(supervisor.model) if supervisor.takes_model() else None
         return {
             "supervisor": supervisor.algorithm(),
             "class": type(supervisor).__qualname__,
@@ -67,6 +68,7 @@ class Persistence:
             "constants": sorted(constants(supervisor)),
             "deferred_tensors": supervisor._deferred.created_tensors(supervisor),
             "networks": {key: describe(value) for key, value in supervisor.user_arguments.items()},
+            **({} if origins is None else {"origins": origins}),
             "preprocessing": supervisor.preprocessing.as_json(),
             "classes": as_json(supervisor.model.classes),
             "feature_shape": as_json(supervisor.feature_shape),

@@ -18,6 +18,8 @@ from super_selfish.distributed.placement import device_for_training, mark_placed
 from super_selfish.engine import pretext_evaluation, previews
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.followers import Followers
+from super_selfish.engine.core.identity import as_json
+from super_selfish.engine.core.origins import set_origin
 from super_selfish.engine.persistence import Persistence
 from super_selfish.errors import ConfigurationError, validate_keywords
 from super_selfish.evaluation.features import extract_named, preprocess_batch
@@ -75,6 +77,7 @@ class Trained(SupervisorBase):
         """Return a backbone with the chosen output, in eval mode, with its preprocessing as an attribute."""
         chosen = self._outside_of_training(backbone if output is None else BackboneOutput(backbone, output))
         object.__setattr__(chosen, "preprocessing", self.preprocessing)  # used by extract_features
+        set_origin(chosen, self._backbone_origin(output))
         if was_placed(self):
             mark_placed(chosen)
         return chosen.eval()
@@ -102,6 +105,15 @@ class Trained(SupervisorBase):
         for norm in self._frozen_norms:
             norm.eval()
         return self
+
+    def _backbone_origin(self, output: Output | None) -> dict[str, Any] | None:
+        """How :meth:`get_backbone` of a rebuilt supervisor returns such a network; None for a custom backbone."""
+        given = self.user_arguments.get("backbone")
+        if self.takes_model() or not (given is None or isinstance(given, str)):
+            return None
+        arguments = {"arguments": as_json(self.hyperparameters()), "preprocessing": self.preprocessing.as_json()}
+        networks = dict.fromkeys(self.user_arguments) | {"backbone": given}
+        return {"supervisor": self.algorithm(), **arguments, "networks": networks, "output": output}
 
     def get_predictor(self) -> nn.Module:
         """Return the predictor in eval mode; during training, as described for :meth:`get_backbone`."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -23,10 +25,11 @@ from super_selfish.datasets.labels import (
 from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing
 from super_selfish.datasets.sources import ImageSource, open_source
 from super_selfish.distributed import rank
-from super_selfish.errors import DataError, validate_keywords
+from super_selfish.errors import ConfigurationError, DataError, validate_keywords
+from super_selfish.evaluation.features import feature_batches
 from super_selfish.evaluation.score import Score
 from super_selfish.loading.collate import tree_map
-from super_selfish.models.combined import in_eval_mode
+from super_selfish.models.combined import CombinedNet, in_eval_mode
 from super_selfish.pretext.base import LabelledDataset, PretextDataset, TargetDataset, split_targets
 
 logger = logging.getLogger("super_selfish")
@@ -112,6 +115,56 @@ def test(
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it
+
+
+class Predictions(NamedTuple):
+    """Predicted classes of images; one entry for each image.
+
+    Attributes:
+        labels: Name of the most probable class.
+        probabilities: Float32 (images, classes), in the order of ``classes``; each row sums to 1.
+        classes: Names of all classes.
+        names: Names of the images: paths in the folder, or indices.
+    """
+
+    labels: list[str]
+    probabilities: npt.NDArray[np.float32]
+    classes: tuple[str, ...]
+    names: list[str]
+
+
+def predict(model: CombinedNet, images: ImageDataset, **settings: Any) -> Predictions:
+    """Predict the classes of images by the softmax of the outputs, in eval mode.
+
+    Args:
+        model: Network from images to logits (batch, classes), with names for its classes.
+        images: The images, with the preprocessing of the training.
+        **settings: ``batch_size``, ``num_workers`` and ``on_error``, as for ``extract_features``.
+
+    Raises:
+        ConfigurationError: If the classes have no names, or the outputs are not one logit per class.
+        DataError: If an image cannot be read, or none can be.
+    """
+    classes = class_names_of(model)
+    if classes is None:
+        raise ConfigurationError(
+            "The network has no class names, so its outputs cannot be read as classes.",
+            expected="a network that LabelSupervisor has trained with class ids, or model.classes = (name, ...)",
+            received="model.classes is None",
+        )
+    batches = [batch for batch in feature_batches(model, images, **settings) if batch.indices]
+    if not batches:
+        raise DataError("None of the images can be read.", received=f"{len(images)} unreadable images")
+    logits = torch.cat([batch.features for batch in batches])
+    if logits.ndim != 2 or logits.shape[1] != len(classes):
+        raise ConfigurationError(
+            "The outputs of the network are not one logit per class.",
+            expected=f"shape (images, {len(classes)})",
+            received=f"shape {tuple(logits.shape)}",
+        )
+    probabilities = logits.softmax(1).numpy()
+    names = [images.name(index) for batch in batches for index in batch.indices]
+    return Predictions([classes[label] for label in probabilities.argmax(1)], probabilities, classes, names)
 
 
 class _Renumbered(Dataset[Any]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,9 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset
 
-from super_selfish.errors import ConfigurationError, DataError
+import super_selfish
+from super_selfish.cli import main
+from super_selfish.errors import CheckpointError, ConfigurationError, DataError
 from super_selfish.evaluation import test as measure
 from super_selfish.models import CombinedNet, SmallResNet
 from super_selfish.supervisors import LabelSupervisor, RotateNetSupervisor
@@ -121,6 +125,84 @@ def test_the_mean_is_over_samples_not_batches() -> None:
         for image, label in zip(images, labels, strict=True)
     ]
     assert measure(model, pairs, batch_size=4) == pytest.approx(4 / 7)
+
+
+def trained_on_folders(head: nn.Module) -> LabelSupervisor:
+    """A classifier of dark and bright images on a backbone of the library, stored as ``store/head``."""
+    images, labels = labelled(24)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = Path("photos", ("dark", "bright")[label])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number:02}.png")
+    pretext = RotateNetSupervisor("photos", backbone="small_resnet", resolution=32, normalize="dataset")
+    supervisor = LabelSupervisor(CombinedNet(pretext.get_backbone(output="pooled"), head), "photos")
+    return supervisor.supervise(lr=0.05, epochs=3, batch_size=8, name="store/head", **QUIET)
+
+
+def test_predictions_have_class_names_and_probabilities() -> None:
+    supervisor = trained_on_folders(nn.Linear(256, 2))
+    images, labels = labelled(9)
+    found = supervisor.predict(images, batch_size=4)
+    assert found.classes == ("bright", "dark")
+    assert found.names == [str(index) for index in range(9)]
+    assert found.probabilities.shape == (9, 2)
+    assert found.probabilities.sum(1) == pytest.approx(np.ones(9), abs=1e-6)
+    assert found.labels == [found.classes[index] for index in found.probabilities.argmax(1)]
+    assert found.labels == [("dark", "bright")[label] for label in labels]
+    assert supervisor.predict().names == [supervisor.image_dataset.name(index) for index in range(24)]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda: nn.Linear(256, 2, bias=False),
+        lambda: nn.Sequential(
+            nn.LayerNorm(256), nn.Linear(256, 8), nn.BatchNorm1d(8, eps=0.1), nn.GELU("tanh"), nn.Linear(8, 2)
+        ),
+    ],
+)
+def test_classifiers_are_loaded_by_name(head: Any) -> None:
+    supervisor = trained_on_folders(head())
+    loaded = super_selfish.load("store/head")
+    assert isinstance(loaded, LabelSupervisor)
+    assert loaded.preprocessing == loaded.model.backbone.preprocessing == supervisor.preprocessing
+    expected, found = (each.predict("photos") for each in (supervisor, loaded))
+    assert found.labels == expected.labels
+    assert found.classes == ("bright", "dark")
+    assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+    loaded.save("store/again")
+    again = super_selfish.load("store/again")
+    assert isinstance(again, LabelSupervisor)
+    assert again.predict("photos").probabilities == pytest.approx(found.probabilities, abs=1e-5)
+
+
+def test_predict_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    supervisor = trained_on_folders(nn.Linear(256, 2))
+    assert main(["predict", "store/head", "photos", "--output", "found.csv", "--device", "cpu"]) == 0
+    assert "24 images: bright 12, dark 12" in capsys.readouterr().out
+    rows = list(csv.DictReader(Path("found.csv").read_text().splitlines()))
+    found = supervisor.predict("photos")
+    assert list(rows[0]) == ["path", "predicted", "probability", "p_bright", "p_dark"]
+    assert [row["path"] for row in rows] == [f"photos/{name}" for name in found.names]
+    assert [row["predicted"] for row in rows] == found.labels
+    numbers = [[float(row["p_bright"]), float(row["p_dark"])] for row in rows]
+    assert np.array(numbers) == pytest.approx(found.probabilities, abs=1e-6)
+    assert [float(row["probability"]) for row in rows] == [max(pair) for pair in numbers]
+
+
+def test_what_cannot_be_predicted() -> None:
+    with pytest.raises(ConfigurationError, match="no class names"):
+        LabelSupervisor(net()).predict(labelled()[0])
+    supervisor = LabelSupervisor(net(), labelled())
+    assert supervisor.predict().classes == ("0", "1")
+    supervisor.model.classes = ("only one",)
+    with pytest.raises(ConfigurationError, match="one logit per class"):
+        supervisor.predict()
+    with pytest.raises(ConfigurationError, match="no images"):
+        LabelSupervisor(net()).predict()
+    supervisor.supervise(epochs=1, batch_size=8, name="store/own", **QUIET)
+    with pytest.raises(CheckpointError, match="cannot be rebuilt automatically"):
+        super_selfish.load("store/own")
 
 
 class Items(Dataset[Any]):
