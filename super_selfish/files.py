@@ -188,17 +188,21 @@ def with_suffix(base: Path, suffix: str) -> Path:
     return base.with_name(base.name + suffix)
 
 
-def check_writable(base: Path) -> None:
-    """Check before training that files with a name can be written.
+def check_writable(base: Path, argument: str = "name") -> None:
+    """Check, before time is spent on their content, that files with a name can be written.
+
+    Args:
+        base: Path without suffix.
+        argument: Name of the argument, for error messages.
 
     Raises:
         ConfigurationError: If they cannot be written; the message states the reason.
     """
-    fix = "Pass a `name` in a writable folder, such as name='store/base'."
+    fix = f"Pass a `{argument}` in a writable folder" + (", such as name='store/base'." if argument == "name" else ".")
     for suffix in (SUFFIX, ".json"):
         if with_suffix(base, suffix).is_dir():
             raise ConfigurationError(
-                f"`name` cannot be written: {with_suffix(base, suffix)} is a folder.",
+                f"`{argument}` cannot be written: {with_suffix(base, suffix)} is a folder.",
                 received=repr(str(base)),
                 fix=fix,
             )
@@ -209,5 +213,5 @@ def check_writable(base: Path) -> None:
             probe.write(b"x")
     except OSError as error:
         raise ConfigurationError(
-            f"`name` cannot be written: {error.strerror or error}.", received=repr(str(base)), fix=fix
+            f"`{argument}` cannot be written: {error.strerror or error}.", received=repr(str(base)), fix=fix
         ) from error

@@ -15,9 +15,12 @@ from super_selfish.version import __version__
 
 DAMAGED = 1
 
-COMMANDS = ("demo", "list", "check", "preview", "train", "evaluate", "report", "export", "verify")
+COMMANDS = (
+    *("demo", "list", "check", "preview", "train", "evaluate", "report", "extract", "predict", "export", "verify"),
+)
 
 Format = Literal["safetensors", "torch", "onnx"]
+OnError = Literal["raise", "skip"]
 
 
 def application(argv: Sequence[str] = ()) -> App:
@@ -75,7 +78,7 @@ def demo(*, folder: str = "store/demo", seconds: float | None = None, seed: int 
     return 0
 
 
-def check(data: str = FOLDER, /, *, max_pixels: int = 89_478_485) -> int:
+def check(data: str = FOLDER, /, *, write: str | None = None, max_pixels: int = 89_478_485) -> int:
     """Check a data set before training.
 
     Reads every image once, by the rules of training. Reports corrupt, constant, tiny and duplicate images, files that
@@ -84,15 +87,21 @@ def check(data: str = FOLDER, /, *, max_pixels: int = 89_478_485) -> int:
 
     Args:
         data: Folder of images, or CSV file of paths.
+        write: CSV file to write, with the paths and classes of the images that should stay: readable, not constant or
+            tiny, and one of each group of duplicates. Every command takes it as DATA.
         max_pixels: Maximum number of pixels of an image; larger ones are refused.
     """
+    from super_selfish.cli.lists import check_table, write_kept
     from super_selfish.cli.names import with_flags
     from super_selfish.datasets.survey import survey
     from super_selfish.engine.core.setup import ImageOptions
 
     check_argument(max_pixels >= 1, "max_pixels", max_pixels, "at least 1")
+    target = None if write is None else check_table("write", write)
     found = survey(data, max_pixels=max_pixels)
     echo(with_flags(str(found), [*ImageOptions.__annotations__, "on_error"]))
+    if target is not None:
+        echo(write_kept(found, data, target, max_pixels))
     return DAMAGED if found.unreadable else 0
 
 
@@ -169,6 +178,67 @@ def report(
     return 0
 
 
+def extract(
+    name: str = NAME,
+    data: str = FOLDER,
+    /,
+    *,
+    output: str | None = None,
+    batch_size: int = 64,
+    num_workers: int = 0,
+    on_error: OnError = "raise",
+    device: str = "auto",
+) -> int:
+    """Write the features of images to NAME.features.npy, and their paths and classes to NAME.features.csv.
+
+    Row i of the array belongs to line i of the table, which every command takes as DATA. Memory does not grow with the
+    number of images. The same command continues after it was stopped or killed.
+
+    Args:
+        name: Name of the training.
+        data: Folder of images, or CSV file of paths.
+        output: Path of the files without suffix; default: NAME.features.
+        batch_size: Number of images per batch.
+        num_workers: Number of data-loading worker processes.
+        on_error: raise an error for unreadable images, or skip them; they have no row then.
+        device: Device: cpu, cuda, cuda:1 ...; auto: a GPU if available.
+    """
+    from super_selfish.cli.lists import extract as run
+
+    echo(run(name, data, output, batch_size=batch_size, num_workers=num_workers, on_error=on_error, device=device))
+    return 0
+
+
+def predict(
+    name: str = NAME,
+    data: str = FOLDER,
+    /,
+    *,
+    output: str | None = None,
+    batch_size: int = 64,
+    num_workers: int = 0,
+    on_error: OnError = "raise",
+    device: str = "auto",
+) -> int:
+    """Predict the classes of images with a network that LabelSupervisor has trained.
+
+    Writes NAME.predictions.csv: path, predicted class, its probability, and the probability of each class.
+
+    Args:
+        name: Name of the training.
+        data: Folder of images, or CSV file of paths.
+        output: Output file; default: NAME.predictions.csv.
+        batch_size: Number of images per batch.
+        num_workers: Number of data-loading worker processes.
+        on_error: raise an error for unreadable images, or skip them; they have no line then.
+        device: Device: cpu, cuda, cuda:1 ...; auto: a GPU if available.
+    """
+    from super_selfish.cli.lists import predict as run
+
+    echo(run(name, data, output, batch_size=batch_size, num_workers=num_workers, on_error=on_error, device=device))
+    return 0
+
+
 def export(
     name: str = NAME,
     /,
@@ -196,7 +266,7 @@ def export(
     return 0
 
 
-FUNCTIONS = (demo, show_list, check, evaluate, report, export, verify)
+FUNCTIONS = (demo, show_list, check, evaluate, report, extract, predict, export, verify)
 """The commands other than ``train`` and ``preview``."""
 
 

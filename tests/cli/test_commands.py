@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from super_selfish import load
 from super_selfish.cli import main
 from super_selfish.cli.flags import documented
+from super_selfish.data import open_source
 from super_selfish.engine.callbacks.displays import rewrite
 from super_selfish.supervisors import all_supervisors
 
@@ -45,19 +48,45 @@ def test_from_check_to_verify(photos: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["evaluate", "store/a", str(photos), "--seeds", "2"]) == 0
     scores = json.loads(Path("store/a.scores.json").read_text())
     assert set(scores["scores"]) == {"trained", "untrained", "pixels"}
+    for verdict in scores["verdicts"]:
+        assert "the trained features are" in verdict["text"]
+        assert "95 % interval" in verdict["text"]
     assert main(["report", "store/a"]) == 0
     page = Path("store/a.html").read_text()
     assert "<svg" in page
     assert "linear probe accuracy" in page
+    assert all(verdict["text"] in page for verdict in scores["verdicts"])
+    assert main(["extract", "store/a", str(photos), "--batch-size", "3", "--device", "cpu"]) == 0
+    features = np.load("store/a.features.npy")
+    assert np.allclose(features, load("store/a").extract("photos")[0], atol=1e-5)
+    listed = open_source("store/a.features.csv")
+    assert (len(listed), listed.class_names) == (len(features), ("a", "b"))
     assert main(["export", "store/a"]) == 0
     assert Path("store/a_backbone.safetensors").is_file()
     assert main(["verify", "store/a"]) == 0
+    assert main(["predict", "store/a", str(photos)]) == 2
     said = capsys.readouterr().out
     assert "16 images" in said
     assert "linear probe accuracy" in said
     assert "\nkNN: k=" in said
     assert "untrained" in said
     assert "valid" in said
+    assert len(re.findall(r"By the linear probe on \d+ images, the trained features are ", said)) == 1
+
+
+def test_every_command_takes_a_list(photos: Path) -> None:
+    assert main(["check", str(photos), "--write", "keep.csv"]) == 0
+    lines = Path("keep.csv").read_text().splitlines()
+    Path("keep.csv").write_text("\n".join(lines[:13]))
+    assert main(["train", "rotate_net", "keep.csv", *TRAIN, "--quiet", "--name", "store/a"]) == 0
+    assert load("store/a").train_state.samples == 8
+    assert main(["preview", "rotate_net", "keep.csv", "--count", "2", "--resolution", "32"]) == 0
+    assert main(["evaluate", "store/a", "keep.csv", "--seeds", "1"]) == 0
+    assert json.loads(Path("store/a.scores.json").read_text())["data"] == "keep.csv"
+    assert main(["report", "store/a", "keep.csv"]) == 0
+    assert "map of the features" in Path("store/a.html").read_text().lower()
+    assert main(["extract", "store/a", "keep.csv", "--output", "features.npy", "--device", "cpu"]) == 0
+    assert len(np.load("features.npy")) == 12
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="names that are not UTF-8")
@@ -81,6 +110,9 @@ def test_file_names_of_any_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert main(["evaluate", "store/a", str(photos), "--seeds", "1"]) == 0
     assert main(["report", "store/a"]) == 0
     assert main(["verify", "store/a"]) == 0
+    assert main(["check", str(photos), "--write", "keep.csv"]) == 1
+    assert main(["extract", "store/a", "keep.csv", "--device", "cpu"]) == 0
+    assert len(np.load("store/a.features.npy")) == 16
     written.flush()
     assert "\\udcfe.png" in written.buffer.getvalue().decode("utf-8")
     assert Path("store/a.history.csv").read_text("utf-8").count("\n") == 3
@@ -188,6 +220,11 @@ def test_previews_need_no_training(photos: Path) -> None:
         (["evaluate", "store/nothing", "--num-workers", "-1"], "--num-workers"),
         (["report", "store/nothing", "--images", "1"], "--images"),
         (["export", "store/nothing", "--resolution", "-5"], "--resolution"),
+        (["extract", "store/nothing", "--batch-size", "0"], "--batch-size"),
+        (["extract", "store/nothing", "--on-error", "ignore"], "--on-error"),
+        (["predict", "store/nothing"], "store/nothing"),
+        (["predict", "store/nothing", "--output", "found.txt"], ".csv"),
+        (["check", "nowhere", "--write", "keep.txt"], ".csv"),
     ],
 )
 def test_mistakes_are_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -149,6 +149,62 @@ def test_exact_copies_are_no_near_duplicates(folder: Path) -> None:
     assert "2 near duplicates" in str(found)
 
 
+def test_the_list_of_images_that_should_stay(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    (folder / "copy.jpg").write_bytes((folder / "03.jpg").read_bytes())
+    picture(5).save(folder / "similar.jpg", quality=40)
+    picture(2, (24, 18)).save(folder / "00-thumbnail.jpg", quality=95)  # the first of its group by name, and tiny
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(folder / "flat.png")
+    (folder / "07.jpg").write_text("<html>not found</html>")
+    written = tmp_path / "lists" / "keep.csv"
+    assert main(["check", str(folder), "--write", str(written)]) == 1, "one file is unreadable"
+    told = capsys.readouterr().out
+    assert "11 of 16 images; left out: 1 unreadable, 1 exact copies, 2 near duplicates, 1 constant, 1 tiny" in told
+    source = open_source(written)
+    assert [Path(source.path(index)).name for index in range(len(source))] == [
+        f"{number:02}.jpg" for number in range(12) if number != 7
+    ]
+    found = survey(written)
+    assert not found.unreadable
+    assert not found.copies
+    assert not found.duplicates
+    assert main(["check", str(written)]) == 0
+
+
+def test_a_list_keeps_classes_and_moves_with_its_images(folder: Path, tmp_path: Path) -> None:
+    for number in range(12):
+        (folder / "ab"[number % 2]).mkdir(exist_ok=True)
+        (folder / f"{number:02}.jpg").rename(folder / "ab"[number % 2] / f"{number:02}.jpg")
+    assert main(["check", str(folder), "--write", str(folder / "keep.csv")]) == 0
+    moved = folder.rename(tmp_path / "moved")
+    source = open_source(moved / "keep.csv")
+    assert source.class_names == ("a", "b")
+    assert [source.label(index) for index in range(12)] == [0] * 6 + [1] * 6
+    assert source.read(0).shape == (72, 96, 3)
+
+
+@pytest.mark.parametrize(("target", "said"), [("keep.txt", ".csv"), ("photos/00.jpg/keep.csv", "--write cannot")])
+def test_lists_that_cannot_be_written(folder: Path, target: str, said: str, capsys: Any) -> None:
+    before = sorted(folder.rglob("*"))
+    assert main(["check", str(folder), "--write", str(folder.parent / target)]) == 2
+    told = capsys.readouterr()
+    assert said in told.err
+    assert told.out == "", "before the images are read"
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_fewer_than_two_images_are_no_list(tmp_path: Path, capsys: Any) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        picture(0).save(tmp_path / name)
+    assert main(["check", str(tmp_path), "--write", str(tmp_path / "keep.csv")]) == 2
+    assert "Fewer than two" in capsys.readouterr().err
+    assert not (tmp_path / "keep.csv").exists()
+
+
+def test_few_images_are_reported(folder: Path) -> None:
+    assert "12 images are very few" in str(survey(folder))
+    assert "very few" not in str(survey(np.zeros((200, 32, 32, 3), np.uint8)))
+
+
 def test_files_that_are_left_out_are_reported(folder: Path, capsys: Any, caplog: Any) -> None:
     for name in ("a.npy", "b.NPY", "c.svg", "notes.txt"):
         (folder / name).write_text("x")

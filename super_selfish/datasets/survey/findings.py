@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from super_selfish.datasets.folders import describe_left_out
-from super_selfish.datasets.image_source import most_skipped
+from super_selfish.datasets.image_source import expectation_of_few, most_skipped
 from super_selfish.datasets.preprocessed import MINIMUM_SIDE, Preprocessing, check_channels
 from super_selfish.datasets.preprocessing import DEFAULT_SIDE, fit_preprocessing
 from super_selfish.datasets.survey.pixel_findings import PixelFindings
@@ -42,6 +42,8 @@ class Survey:
         depths: Number of images by dtype.
         preprocessing: Preprocessing that training uses for these images by default.
         skippable: Whether ``on_error="skip"`` can skip all unreadable images.
+        removable: Indices of images by kind of problem: ``"unreadable"``, ``"exact copies"``, ``"near duplicates"``,
+            ``"constant"`` and ``"tiny"``.
         orientations: Number of files by EXIF orientation.
         mean: Mean per channel on the scale [0, 1]; empty if the number of channels differs.
         std: Standard deviation per channel, likewise.
@@ -66,6 +68,23 @@ class Survey:
     pixels: PixelFindings = field(default_factory=PixelFindings)
     preprocessing: Preprocessing = field(default_factory=lambda: fit_preprocessing(None))
     skippable: bool = True
+    removable: dict[str, set[int]] = field(default_factory=dict)
+
+    @property
+    def removed(self) -> dict[str, set[int]]:
+        """The part of ``removable`` to remove before training; constant and tiny images unless most images are."""
+        removed = {kind: found for kind, found in self.removable.items() if kind not in ("constant", "tiny")}
+        return self.removable if self._removes_poor else removed
+
+    @property
+    def kept(self) -> list[int]:
+        """Indices of the images that should stay: all without :attr:`removed`."""
+        removed = set().union(*self.removed.values())
+        return [index for index in range(self.images) if index not in removed]
+
+    @property
+    def _removes_poor(self) -> bool:
+        return len({*self.constant, *self.tiny}) <= self.images // 2
 
     @property
     def recommendations(self) -> list[str]:
@@ -74,6 +93,12 @@ class Survey:
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
+
+
+def _on_count(found: Survey) -> Iterator[str]:
+    text = expectation_of_few(found.images - len(found.unreadable))
+    if text:
+        yield text
 
 
 def _on_unreadable(found: Survey) -> Iterator[str]:
@@ -140,7 +165,8 @@ def _on_repetition(found: Survey) -> Iterator[str]:
     if found.copies or found.duplicates:
         yield (
             "Copies and near duplicates become false negatives in contrastive learning, and can leak from the training "
-            "to the test set: keep one of each, or split with `groups`."
+            "to the test set: keep one of each (`super-selfish check DATA --write keep.csv` lists them), or split with "
+            "`groups`."
         )
     if found.turned_twice:
         yield "Remove the EXIF orientation of files that are already rotated (exiftool -Orientation= FILES)."
@@ -148,7 +174,7 @@ def _on_repetition(found: Survey) -> Iterator[str]:
 
 def _on_content(found: Survey) -> Iterator[str]:
     poor = {*found.constant, *found.tiny}
-    if poor and len(poor) <= found.images // 2:
+    if poor and found._removes_poor:
         yield "Remove constant and tiny images: they do not contribute to training."
     elif len(found.constant) > found.images // 2:
         yield "Most images are constant: they do not contribute to training."
@@ -156,7 +182,7 @@ def _on_content(found: Survey) -> Iterator[str]:
         yield f"Most images have a side below {MINIMUM_SIDE} px: upscaling them costs time and adds no detail."
 
 
-_RECOMMENDATIONS = (_on_unreadable, _on_channels, _on_size, _on_values, _on_repetition, _on_content)
+_RECOMMENDATIONS = (_on_count, _on_unreadable, _on_channels, _on_size, _on_values, _on_repetition, _on_content)
 
 
 def _lines(found: Survey) -> Iterator[str]:

@@ -42,7 +42,9 @@ def survey(data: object, *, max_pixels: int = MAX_PIXELS) -> Survey:
     with contextlib.suppress(DataError):  # no image of the sample can be read; each is listed below
         found.preprocessing = fit_preprocessing(source, max_pixels=max_pixels, on_error="skip")
     thumbs: list[npt.NDArray[np.float32]] = []
-    names: list[str] = []
+    places: list[int] = []
+    removable = found.removable
+    removable |= {kind: set() for kind in ("unreadable", "exact copies", "near duplicates", "constant", "tiny")}
     sums: dict[int, npt.NDArray[np.float64]] = {}
     found.pixels.value_range = found.preprocessing.value_range
     source = source.with_alpha(found.preprocessing.alpha_rule)
@@ -53,20 +55,28 @@ def survey(data: object, *, max_pixels: int = MAX_PIXELS) -> Survey:
             original = copies.original(index, image)
             if original is None:
                 thumbs.append(_thumbnail(values))
-                names.append(name)
+                places.append(index)
             else:
                 found.copies.append((source.name(original), name))
+                removable["exact copies"].add(index)
             if image.dtype != np.uint8 and np.ptp(values) < DIM * 255:
                 found.dim.append(name)
         else:
             found.constant.append(name)
+            removable["constant"].add(index)
         moments = np.stack([values.mean((0, 1)), np.square(values).mean((0, 1))]).astype(np.float64)
         sums[image.shape[2]] = sums.get(image.shape[2], np.zeros_like(moments)) + moments
     if len(sums) == 1:
         mean, square = next(iter(sums.values())) / max(1, found.images - len(found.unreadable))
         found.mean = tuple(float(value) for value in mean / 255)
         found.std = tuple(float(value) for value in np.sqrt(np.maximum(square - mean**2, 0)) / 255)
-    found.duplicates = [(names[a], names[b]) for a, b in near_duplicates(np.stack(thumbs))] if thumbs else []
+    similar = [(places[a], places[b]) for a, b in near_duplicates(np.stack(thumbs))] if thumbs else []
+    found.duplicates = [(source.name(first), source.name(second)) for first, second in similar]
+    groups: dict[int, set[int]] = {}
+    for first, second in similar:
+        groups.setdefault(first, {first}).add(second)
+    for group in groups.values():  # a thumbnail does not stay in place of its original
+        removable["near duplicates"] |= group - {min(group, key=lambda index: (index in removable["tiny"], index))}
     return found
 
 
@@ -82,12 +92,14 @@ def _readable(source: ImageSource, found: Survey) -> Iterator[tuple[int, Image, 
             values = _levels(image, found.preprocessing, name)
         except DataError as error:
             found.unreadable.append((name, str(error)))
+            found.removable["unreadable"].add(index)
             found.skippable = found.skippable and isinstance(error, UnreadableImage)
             continue
         found.sizes[header.height, header.width] += 1
         found.depths[header.dtype] += 1
         if min(header.height, header.width) < MINIMUM_SIDE:
             found.tiny.append(name)
+            found.removable["tiny"].add(index)
         if isinstance(source, FileSource):
             orientation = read_orientation(source.path(index), source.max_pixels)
             found.orientations[orientation] += 1
