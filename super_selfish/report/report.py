@@ -10,6 +10,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from super_selfish.drawing.figures import PALETTE
+from super_selfish.drawing.previews import preview_figure
+from super_selfish.engine import previews
 from super_selfish.errors import CheckpointError, SuperSelfishError, check_argument, is_count, validate_keywords
 from super_selfish.files import base_path, replacing, with_suffix
 from super_selfish.report import sections
@@ -93,9 +95,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def preview(supervisor: Supervisor, data: object) -> dict[str, str]:
-    """The preview of the pretext task as a data URI, or the reason why it is missing."""
+def preview(supervisor: Supervisor, data: object) -> dict[str, Any]:
+    """The preview of the pretext task: its texts, and the images as a data URI; or the reason why it is missing."""
     try:
-        return {"uri": figure_uri(supervisor.preview(data, count=4)), "missing": ""}
+        shown = previews.preview(supervisor, data, 4)
+        uri = figure_uri(preview_figure(shown._replace(title="", note="")))
     except SuperSelfishError as error:
         return {"uri": "", "missing": f"No preview: {error}"}
+    return {"uri": uri, "missing": "", "title": shown.title, "notes": shown.note.splitlines()}

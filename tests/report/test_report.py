@@ -39,7 +39,8 @@ def page() -> Path:
 def test_report_is_self_contained(page: Path) -> None:
     text = page.read_text()
     assert page == Path("store/base.html")
-    for expected in ("RotateNet: base", "Effective rank", "supervise: batch_size", "trained with torch"):
+    expected_texts = ("RotateNet: base", "Effective rank", "supervise: batch_size", "trained with torch")
+    for expected in (*expected_texts, "By which angle is the image rotated?", "on 12 images"):
         assert expected in text
     assert text.count('<li class="warn">') == 1, "the loss stays at the chance level"
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", text)
@@ -82,9 +83,11 @@ def test_scores_of_other_weights_are_not_shown(page: Path) -> None:
     row["quality"] = {"effective_rank": 3.0, "dimensions": 8}
     for hashed in (weights, "other"):
         stored = {"weights": hashed, "protocol": "p", "scores": {"trained": row}}
+        stored["verdicts"] = [{"text": "Features are worse than pixels.", "better": False}]
         Path("store/base.scores.json").write_text(json.dumps(stored))
         text = report("store/base").read_text()
         assert ("50.0 % ± 25.0" in text) == (hashed == weights)
+        assert ('<li class="warn">Features are worse than pixels.</li>' in text) == (hashed == weights)
 
 
 def test_curve_is_within_the_axes() -> None:
