@@ -133,13 +133,15 @@ def evaluate(
 ) -> int:
     """Evaluate trained features on labelled images, compared with an untrained network and raw pixels.
 
-    kNN and a linear probe on frozen features. Each image is read once; a probe takes seconds to a minute. The scores
-    are saved in NAME.scores.json, for the report.
+    kNN and a linear probe on frozen features. Each image is read once; a probe takes seconds to a minute. The last
+    lines are the verdicts: better than, no different from, or worse than, with 95 % intervals. All is saved in
+    NAME.scores.json, for the report.
 
     Args:
         name: Name of the training.
-        data: Folder with one subfolder per class; its subfolders train and test are used if both exist.
-        test: Test folder; default: half of the images of each class.
+        data: Folder with one subfolder per class, or CSV file of paths and classes. The subfolders train and test are
+            used if both exist.
+        test: Other images to test on; default: half of the images of each class.
         seeds: Number of random splits and probes to average over.
         num_workers: Number of data-loading worker processes.
         backbone_from: Custom backbone that the training has: module:function, which returns an nn.Module.
@@ -166,7 +168,7 @@ def report(
 
     Args:
         name: Name of the training.
-        data: Images for previews, neighbours and the map; default: the training images.
+        data: Folder or CSV file of images for previews, neighbours and the map; default: the training images.
         output: Output file; default: NAME.html.
         images: Number of images on the map. Each adds about 2 kB to the file.
         backbone_from: Custom backbone that the training has: module:function, which returns an nn.Module.
