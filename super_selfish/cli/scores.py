@@ -165,14 +165,14 @@ def tested_mean(hits: Rows) -> Rows:
 def verdicts(hits: dict[str, dict[str, Rows]]) -> list[dict[str, Any]]:
     """For each method, a sentence that compares the trained features with the others, and whether they are better."""
     found = []
-    for method, name in (("probe", "linear probe"), ("knn", "kNN")):
+    for method, name in (("probe", "the linear probe"), ("knn", "kNN")):
         own = hits["trained"][method]
         tested = ~np.isnan(own)
         pairs = {
             other: paired_difference(own[tested], hits[other][method][tested]) for other in ("untrained", "pixels")
         }
         parts = [f"{pair.verdict} {COMPARED[other]} ({pair})" for other, pair in pairs.items()]
-        text = f"By the {name} on {int(tested.sum()):,} images, the trained features are {' and '.join(parts)}."
+        text = f"By {name} on {int(tested.sum()):,} images, the trained features are {' and '.join(parts)}."
         found.append({"text": text, "better": all(pair.low > 0 for pair in pairs.values())})
     return found
 
