@@ -184,7 +184,7 @@ def protocol(test: str | None, seeds: int) -> str:
         if test is None
         else "all images of the test folder"
     )
-    return f"frozen features; tested on {where}; mean ± standard deviation over {seeds} seeds"
+    return f"frozen features; tested on {where}; mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''}"
 
 
 def table(found: dict[str, Any]) -> str:
