@@ -15,7 +15,6 @@ from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.identity import full_signature
 from super_selfish.engine.core.non_networks import CRITERIA
-from super_selfish.engine.core.origins import build_layers
 from super_selfish.engine.label import LabelSupervisor
 from super_selfish.engine.persistence import (
     Persistence,
@@ -27,6 +26,7 @@ from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, validate
 from super_selfish.files import RETRAIN
 from super_selfish.models.backbones import Output
 from super_selfish.models.combined import CombinedNet
+from super_selfish.storage.origins import build_layers
 from super_selfish.storage.weights_file import WeightsFile, read_newest
 from super_selfish.supervisors import Supervisor, all_supervisors
 

@@ -26,17 +26,16 @@ from super_selfish.engine.core.non_networks import (
     record_initial_state,
     shared_tensors,
 )
-from super_selfish.engine.core.origins import origins_of
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, ConfigurationError
 from super_selfish.files import RETRAIN
 from super_selfish.loading.loader import TrainState
 from super_selfish.models.averages import momentum_copy
 from super_selfish.models.combined import load_exactly, tensors_of
+from super_selfish.storage.origins import origins_of
 from super_selfish.storage.weights_file import WeightsFile, read_newest, write_weights
 from super_selfish.version import __version__
 
 logger = logging.getLogger("super_selfish")
-
 _MODEL = "model."
 
 

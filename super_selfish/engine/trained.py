@@ -19,7 +19,6 @@ from super_selfish.engine import pretext_evaluation, previews
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.core.identity import as_json
-from super_selfish.engine.core.origins import set_origin
 from super_selfish.engine.persistence import Persistence
 from super_selfish.errors import ConfigurationError, validate_keywords
 from super_selfish.evaluation.features import extract_named, preprocess_batch
@@ -30,6 +29,7 @@ from super_selfish.models.backbones import BackboneOutput, Output
 from super_selfish.models.combined import CombinedNet, in_eval_mode
 from super_selfish.models.shapes import feature_shape
 from super_selfish.seeding import keyed_randomness
+from super_selfish.storage.origins import set_origin
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

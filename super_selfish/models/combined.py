@@ -19,10 +19,8 @@ from super_selfish.errors import CheckpointError, CheckpointMismatch, Configurat
 from super_selfish.files import RETRAIN, SUFFIX, base_path, with_suffix, write_with
 from super_selfish.models.backbones import map_of
 
-Output = TypeVar("Output")
-
-
 _CLASSES = "classes"
+Output = TypeVar("Output")
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
