@@ -42,8 +42,6 @@ class Trained(SupervisorBase):
 
     _hinted = False  # whether the hint about an unused GPU was logged
     _is_inspected = False  # whether the networks are in eval mode and handed out themselves
-    _frozen_norms: tuple[nn.Module, ...] = ()  # batch norm that stays in eval mode in training
-    _trained_norms: tuple[nn.Module, ...] | None = None  # batch norm without gradients that a run has trained
 
     @validate_keywords()
     def get_backbone(self, *, output: Output | None = None, averaged: bool = False) -> nn.Module:

@@ -146,7 +146,7 @@ class Trainer:
         """Return the callbacks of the run, in the order of invocation."""
         callbacks = [*first, *self.settings.callbacks]
         callbacks += [HistoryFile(self.base)] if rank() == 0 else []
-        return callbacks + ([Progress(self.settings.epochs)] if self.settings.verbose else [])
+        return callbacks + ([Progress()] if self.settings.verbose else [])
 
     def _begin(self, found: StoredCheckpoint | None) -> Resumption | None:
         """Load initial weights or a checkpoint, and resolve the settings of a training recipe."""

@@ -99,8 +99,8 @@ def recorded_images(network: nn.Module) -> Iterator[list[npt.NDArray[Any]]]:
 
 def reduced(images: torch.Tensor) -> torch.Tensor:
     """Average images (batch, C, H, W) to at most 16×16 px, and flatten them: (batch, values)."""
-    sides = [min(_SIDE, side) for side in images.shape[2:]]
-    return nn.functional.adaptive_avg_pool2d(images, sides).flatten(1)
+    height, width = (min(_SIDE, side) for side in images.shape[2:])
+    return nn.functional.adaptive_avg_pool2d(images, (height, width)).flatten(1)
 
 
 def shared_images(x: Rows, test_x: Rows | None = None) -> list[str]:

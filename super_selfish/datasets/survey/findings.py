@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from super_selfish.datasets.folders import describe_left_out
 from super_selfish.datasets.image_source import expectation_of_few, most_skipped
@@ -189,7 +190,11 @@ def _lines(found: Survey) -> Iterator[str]:
     yield f"{found.images} images"
     if found.left_out:
         yield f"  {describe_left_out(found.left_out)}"
-    tallies = {"height×width in px": found.sizes, "channels": found.channels, "data types": found.depths}
+    tallies: dict[str, Counter[Any]] = {
+        "height×width in px": found.sizes,
+        "channels": found.channels,
+        "data types": found.depths,
+    }
     for title, counts in tallies.items():
         common = [f"{_size(key)} ({count})" for key, count in counts.most_common(_SHOWN)]
         more = [f"{len(counts) - _SHOWN} more"] if len(counts) > _SHOWN else []

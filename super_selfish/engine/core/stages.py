@@ -28,6 +28,9 @@ from super_selfish.renamed import SupervisorNames
 class Stages(SupervisorNames, Facts):
     """Interface of stages and hooks; :class:`~super_selfish.engine.supervisor.Supervisor` implements the stages."""
 
+    _frozen_norms: tuple[nn.Module, ...] = ()  # batch norm that stays in eval mode in training
+    _trained_norms: tuple[nn.Module, ...] | None = None  # batch norm without gradients that a run has trained
+
     @abstractmethod
     def _load_pretrained(self, name: str | os.PathLike[str], pretrained: bool) -> None:
         """Stage 1: load weights from ``name`` if ``pretrained``."""

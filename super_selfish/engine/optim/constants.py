@@ -55,7 +55,7 @@ def constants_of(value: object, name: str = "") -> Constants:
         >>> constants_of(scaled(2.0))["factor"], constants_of(scaled(3.0))["factor"]
         ('2.0', '3.0')
     """
-    found = itertools.islice(_walk(value, name, set()), _MOST)
+    found: Iterator[tuple[str, str]] = itertools.islice(_walk(value, name, set()), _MOST)
     if isinstance(value, nn.Module) and next(value.parameters(), None) is None:
         buffers = ((f"{name}.{key}".strip("."), _array(part)) for key, part in value.named_buffers())
         found = itertools.chain(found, buffers)
@@ -106,7 +106,8 @@ def differences(here: Mapping[str, Constants], there: object, *, same_python: bo
     found: list[str] = []
     for argument, constants in here.items():
         theirs = stored.get(argument)
-        for path in constants if isinstance(theirs, dict) else ():
+        theirs = theirs if isinstance(theirs, dict) else {}
+        for path in constants:
             kind = path.rpartition(".")[2]
             comparable = path in theirs and (same_python or kind not in (CODE, LITERALS))
             if not comparable or constants[path] == theirs[path]:

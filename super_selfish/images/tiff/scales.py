@@ -37,7 +37,8 @@ def scaled(opened: OpenImage, metadata: object, is_grey_or_rgb: bool) -> OpenIma
 
     def apply(image: Image) -> Image:
         factors = np.array([bands.get(band, (1.0, 0.0)) for band in range(image.shape[2])])
-        return (image * factors[:, 0] + factors[:, 1]).astype(np.float32)
+        scaled: Image = (image * factors[:, 0] + factors[:, 1]).astype(np.float32)
+        return scaled
 
     def apply_with_mask() -> tuple[Image, Mask]:
         assert opened.decode_with_mask is not None
