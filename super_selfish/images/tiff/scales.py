@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from xml.etree import ElementTree
 
 import numpy as np
@@ -40,17 +41,16 @@ def scaled(opened: OpenImage, metadata: object, is_grey_or_rgb: bool) -> OpenIma
         scaled: Image = (image * factors[:, 0] + factors[:, 1]).astype(np.float32)
         return scaled
 
-    def apply_with_mask() -> tuple[Image, Mask]:
-        assert opened.decode_with_mask is not None
-        image, missing = opened.decode_with_mask()
+    def apply_with_mask(decode: Callable[[], tuple[Image, Mask]]) -> tuple[Image, Mask]:
+        image, missing = decode()
         return apply(image), missing
 
-    alpha = opened.decode_with_alpha
+    alpha, mask = opened.decode_with_alpha, opened.decode_with_mask
     return opened._replace(
         header=opened.header._replace(dtype="float32"),
         decode=lambda: apply(opened.decode()),
         decode_with_alpha=None if alpha is None else lambda: apply(alpha()),
-        decode_with_mask=None if opened.decode_with_mask is None else apply_with_mask,
+        decode_with_mask=None if mask is None else lambda: apply_with_mask(mask),
     )
 
 
