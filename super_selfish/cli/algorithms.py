@@ -94,7 +94,7 @@ def command(
 
 DATA = "Folder of images, or CSV file of paths."
 CONFIG_HELP = "YAML or JSON file with any of these arguments, or NAME.config.json; flags override its values."
-BACKBONE_FROM = "Custom backbone: module:function, a function (or class) without arguments that returns an nn.Module."
+BACKBONE_FROM = "Custom backbone: module:function, a function (or class) without arguments that returns a network."
 
 
 def constructor_flags(algorithm: Algorithm) -> list[inspect.Parameter]:

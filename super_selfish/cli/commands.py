@@ -144,7 +144,7 @@ def evaluate(
         test: Other images to test on; default: half of the images of each class.
         seeds: Number of random splits and probes to average over.
         num_workers: Number of data-loading worker processes.
-        backbone_from: Custom backbone that the training has: module:function, which returns an nn.Module.
+        backbone_from: Custom backbone that the training has: module:function, which returns a network.
     """
     from super_selfish.cli.backbone_from import with_backbone
     from super_selfish.cli.scores import scored, table
@@ -171,7 +171,7 @@ def report(
         data: Folder or CSV file of images for previews, neighbours and the map; default: the training images.
         output: Output file; default: NAME.html.
         images: Number of images on the map. Each adds about 2 kB to the file.
-        backbone_from: Custom backbone that the training has: module:function, which returns an nn.Module.
+        backbone_from: Custom backbone that the training has: module:function, which returns a network.
     """
     from super_selfish.cli.backbone_from import with_backbone
     from super_selfish.report.report import report as write
@@ -202,7 +202,7 @@ def extract(
         output: Path of the files without suffix; default: NAME.features.
         batch_size: Number of images per batch.
         num_workers: Number of data-loading worker processes.
-        on_error: raise an error for unreadable images, or skip them; they have no row then.
+        on_error: Raise an error for unreadable images, or skip them; they have no row then.
         device: Device: cpu, cuda, cuda:1 ...; auto: a GPU if available.
     """
     from super_selfish.cli.lists import extract as run
@@ -232,7 +232,7 @@ def predict(
         output: Output file; default: NAME.predictions.csv.
         batch_size: Number of images per batch.
         num_workers: Number of data-loading worker processes.
-        on_error: raise an error for unreadable images, or skip them; they have no line then.
+        on_error: Raise an error for unreadable images, or skip them; they have no line then.
         device: Device: cpu, cuda, cuda:1 ...; auto: a GPU if available.
     """
     from super_selfish.cli.lists import predict as run
@@ -258,7 +258,7 @@ def export(
             images of any size, verified against torch in onnxruntime (requires the extra onnx).
         output: Output file; default: NAME_backbone and the suffix of the format.
         resolution: Side in px of the images that an ONNX file is verified with; default: that of the training.
-        backbone_from: Custom backbone that the training has: module:function, which returns an nn.Module.
+        backbone_from: Custom backbone that the training has: module:function, which returns a network.
     """
     from super_selfish.cli.backbone_from import with_backbone
     from super_selfish.export import export as write

@@ -24,7 +24,7 @@ from super_selfish.suggestions import did_you_mean
 from super_selfish.version import __version__
 
 CONFIG = ".config.json"
-EXPECTED = f"NAME{CONFIG} of an earlier training"
+EXPECTED = f"a YAML or JSON file with arguments by name, or NAME{CONFIG} of an earlier training"
 NOT_STORED = ("config", "processes")  # flags of one call
 
 
@@ -127,12 +127,14 @@ def content_of(path: str) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
         content = yaml.safe_load(text) if is_yaml else json.loads(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except OSError as error:
         raise ConfigurationError(
-            f"`{path}` cannot be used: {error}.",
-            expected="a YAML file (.yaml) or JSON file with arguments by name, or a NAME.config.json",
-            received=path,
+            f"`{path}` cannot be read: {error.strerror or error}.",
+            expected=EXPECTED,
+            fix="Check the path passed to `config`.",
         ) from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"`{path}` is not a configuration file: {error}.", expected=EXPECTED) from error
     if not isinstance(content, dict):
         raise ConfigurationError(
             f"`{path}` has no arguments.",

@@ -84,7 +84,7 @@ class MomentumContrastSupervisor(Supervisor):
         predictor: Head from features to embeddings. None: an MLP with layer norm that fits the backbone.
         loss: Criterion of (logits, index of the positive). None: cross entropy.
         queue_size: Length of the queue in images, instead of ``K``. 0: no queue; the keys of the batch are negatives.
-            More than the number of images - ``batch_size`` contains keys of the query's own image: a warning.
+            A queue that is nearly as long as the data set contains keys of the query's own image: a warning.
         symmetric: Use each view as query and as key, sum both losses and enqueue both keys.
         bn_splits: Number of groups per batch for batch norm. With shuffled keys, the batch statistics of a query and
             its key differ (shuffling BN). ``"auto"``: if the networks have batch norm, groups of at most 32 images, and

@@ -90,11 +90,11 @@ def test_flags_win() -> None:
         ("lr_scheduler: cosine", "Did you mean 'schedule'?"),
         ("zzz: 3", "unknown argument. Expected: algorithm, data, "),
         ("config: b.yaml", "unknown argument"),
-        ("lr: fast", "'lr', expected a number, received 'fast'"),
+        ("lr: fast", "'lr', expected a number or none, received 'fast'"),
         ("optimizer: adamm", "Did you mean 'adam'?"),
-        ("algorithm: moco", "is of another algorithm. Expected: rotate_net. Received: moco."),
+        ("algorithm: moco", "is the configuration of another algorithm. Expected: rotate_net. Received: moco."),
         ("algorithm: mocco", "There is no algorithm 'mocco'"),
-        ("lr: [", "cannot be used: while parsing"),
+        ("lr: [", "is not a configuration file: while parsing"),
         ("- lr", "has no arguments. Expected: arguments by name, such as `epochs: 100`. Received: list."),
         ("", "Received: an empty file."),
         ("training: 3", "has a section that is none"),
@@ -110,7 +110,7 @@ def test_mistakes_are_one_line_before_training(text: str, message: str, capsys: 
 
 
 def test_a_missing_file_is_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"b\.yaml.*cannot be used"):
+    with pytest.raises(ConfigurationError, match=r"b\.yaml.*cannot be read"):
         merged("b.yaml")
 
 

@@ -27,6 +27,7 @@ from super_selfish.engine.callbacks.monitors import FeatureMonitor
 from super_selfish.engine.trainer import Trainer
 from super_selfish.loading import loader as loader_module
 from super_selfish.supervisors import RotateNetSupervisor
+from super_selfish.training import Callback
 
 FLAGS = {flag.name: flag for flag in [*training_flags(), *constructor_flags(RotateNetSupervisor)]}
 
@@ -143,6 +144,8 @@ EFFECTS: dict[str, Callable[[Run], Any]] = {
     "schedule": lambda run: "cosine" if run.group["lr"] < 0.01 * run.group["initial_lr"] else "constant",
     "resume": lambda run: run.trainer.checkpointer.start_epoch == 0 and not run.trainer.checkpointer.fresh,
     "evaluate": lambda run: "photos" if "knn" in run.history[-1] else None,
+    "wandb": lambda run: next((call[6:] for call in run.called if call.startswith("wandb ")), None),
+    "backbone_from": lambda run: "networks:small" if type(run.supervisor.model.backbone).__name__ == "Small" else None,
     "tensorboard": lambda run: "events" if any(Path("events").glob("*")) else None,
     "processes": lambda run: next((int(call[6:]) for call in run.called if call.startswith("launch")), 1),
     "device": lambda run: str(run.supervisor.device),
@@ -167,6 +170,15 @@ EFFECTS: dict[str, Callable[[Run], Any]] = {
 }
 """What a training shows of each flag, as the value that was passed."""
 
+NETWORKS = """
+from super_selfish.models import SmallResNet
+
+class Small(SmallResNet):
+    pass
+
+def small():
+    return Small(width=4)
+"""
 NO_TRAINING = ("processes", "image_key")  # flags of runs that start other processes, or are refused for a folder
 
 SMALL = {"resolution": 32, "backbone": "small_resnet", "batch_size": 8, "epochs": 2, "device": "cpu", "quiet": True}
@@ -183,11 +195,18 @@ RUNS = [
         **{"fill": 7.0, "background": 0.5, "cache": "./cached"},
     ),
     Run("epochs", **SMALL, optimizer="adamw", schedule="constant", scheduler_interval="epoch", on_nonfinite="ignore"),
-    Run("lars", **SMALL, optimizer="lars", recipe="paper", sync_bn=False, on_error="raise", keep=1),
-    Run("auto", **SMALL, recipe="auto", precision="16", optimizer="adam", sync_bn=True, compile=True, requeue=True),
+    Run("lars", **SMALL, precision="16", optimizer="lars", recipe="paper", sync_bn=False, on_error="raise", keep=1),
+    Run("auto", **SMALL, recipe="auto", precision="fp16", optimizer="adam", sync_bn=True, compile=True, requeue=True),
     Run("adapt", **SMALL | {"channels": 1, "resolution": (32, 40)}, recipe="adapt", weights="store/many"),
     Run("many", config="store/many.config.json", pretrained=True, epochs=2, data="broken", quiet=True),
     Run("plain", **SMALL | {"epochs": 3, "data": "fewer"}, resume=True, allow_dataset_change=True),
+    Run(
+        "own",
+        **{key: SMALL[key] for key in SMALL if key != "backbone"},
+        backbone_from="networks:small",
+        wandb="photos",
+        precision="fp32",
+    ),
     Run("never", **SMALL, processes=2),
     Run("key", **SMALL, image_key="photo"),
 ]
@@ -210,6 +229,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Run]]:
         Path("fewer/a/0.png").unlink()
         shutil.copytree("photos", "broken")
         Path("broken/a/0.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+        Path("networks.py").write_text(NETWORKS)
         yield [carry_out(run, patch) for run in RUNS]
 
 
@@ -240,6 +260,7 @@ def carry_out(run: Run, patch: pytest.MonkeyPatch) -> Run:
         own.setattr(Trainer, "__init__", keep_trainer)
         own.setattr(loader_module, "open_loader", keep_reading)
         own.setattr(nn.utils, "clip_grad_norm_", keep_norm)
+        own.setattr(algorithms, "WandbCallback", lambda project: run.called.append(f"wandb {project}") or Callback())
         own.setattr(algorithms, "launch", lambda _, count: run.called.append(f"launch{count}") or 0)
         for name in ("compiled", "global_norms", "slurm_job"):
             own.setattr(trainer_module, name, record(name))
@@ -256,7 +277,7 @@ def expected(name: str, value: Any) -> Any:
         return sides(value)
     if name == "sync_bn":
         return value is True or value == "auto"
-    return value
+    return value.removeprefix("fp") if name == "precision" else value
 
 
 def table(runs: list[Run]) -> list[tuple[str, str, str, str]]:

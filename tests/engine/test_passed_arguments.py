@@ -11,6 +11,7 @@ import pytest
 from super_selfish.supervisors import RotateNetSupervisor, Supervisor
 
 DEFAULTS = {name: each.default for name, each in inspect.signature(Supervisor.supervise).parameters.items()}
+DEFAULTS["lr"] = 1e-3  # of networks with batch norm
 RUN = {"epochs": 1, "batch_size": 4, "verbose": False, "name": "store/test", "watch": 0, "checkpoint_every": 0}
 
 
@@ -26,7 +27,8 @@ def test_arguments_win_over_a_recipe_also_with_their_defaults(images: Any, recip
     chosen = {"recipe": recipe, **{name: DEFAULTS[name] for name in names}}
     settings = supervisor.supervise(**RUN, **chosen).settings
     assert {name: getattr(settings, name) for name in names} == {name: DEFAULTS[name] for name in names}
-    replaced = supervisor.supervise(**RUN, recipe=recipe).settings
+    replaced = supervisor.supervise(**RUN, recipe=recipe, lr=None).settings
+    assert replaced.lr != DEFAULTS["lr"]
     assert replaced.lr_scheduler is not DEFAULTS["lr_scheduler"]
 
 

@@ -90,7 +90,7 @@ def test_the_rate_is_that_of_batches_that_there_are_images_for() -> None:
     assert settings is not None
     assert settings.lr == pytest.approx(2e-3 * (12 / 64) ** 0.5, rel=1e-5)
     for wrong in (0, -4, "8"):
-        with pytest.raises(ConfigurationError, match="`batch_size` counts images"):
+        with pytest.raises(ConfigurationError, match="`batch_size` is out of range"):
             rotate().supervise(recipe="auto", batch_size=wrong)
 
 

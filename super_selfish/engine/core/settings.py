@@ -176,13 +176,14 @@ SETTINGS = frozenset(field.name for field in fields(Settings)) - {"explicit"}
 def records_explicit_arguments(
     supervise: Callable[Concatenate[Subject, P], Result],
 ) -> Callable[Concatenate[Subject, P], Result]:
-    """Decorator that records the names of the passed arguments in ``self.explicit_arguments``."""
+    """Decorator that records the names of the passed arguments in ``self.explicit_arguments``; ``lr=None`` is none."""
     signature = inspect.signature(supervise)
 
     @functools.wraps(supervise)
     def call(self: Subject, /, *positional: P.args, **named: P.kwargs) -> Result:
         bound = signature.bind(self, *positional, **named)
-        self.explicit_arguments = frozenset([*bound.arguments][1:])  # type: ignore[attr-defined]
+        passed = [name for name, value in bound.arguments.items() if (name, value) != ("lr", None)]
+        self.explicit_arguments = frozenset(passed[1:])  # type: ignore[attr-defined]
         return supervise(self, *positional, **named)
 
     return call

@@ -99,23 +99,6 @@ def test_diagnosis_is_printed_at_the_end(capsys: pytest.CaptureFixture[str]) -> 
     assert "chance level" in capsys.readouterr().err
 
 
-def test_the_last_step_of_an_epoch_has_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)  # a line for every step
-    RotateNetSupervisor(IMAGES, backbone="small_resnet").supervise(epochs=1, batch_size=len(IMAGES) // 2)
-    lines = [line.split(":")[0] for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
-    assert lines == ["epoch 1/1 (batch 1/2)", "epoch 1/1"]
-
-
-def test_a_resumed_training_continues_the_count_of_epochs(capsys: pytest.CaptureFixture[str]) -> None:
-    for epochs in (1, 2):
-        RotateNetSupervisor(IMAGES, backbone="small_resnet").supervise(epochs=epochs, batch_size=4, resume="auto")
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == ["epoch 1/1", "epoch 2/2"]
-    assert lines.count("Resuming in epoch 2/2, after step 3.") == 1
-
-
 class LateColumn(Callback):
     def on_epoch_end(self, run: Any) -> None:
         if run.train_state.epoch >= 4:

@@ -22,6 +22,8 @@ def failing(error: BaseException, base: type = RotateNetSupervisor, **options: A
     """A supervisor whose second step raises."""
 
     class Failing(base):  # type: ignore[misc, valid-type]
+        decomposable = base.decomposable  # type: ignore[attr-defined] # the loss is that of the base
+
         def _forward(self, data: Any) -> Tensor:
             if self.train_state.step:
                 raise error
