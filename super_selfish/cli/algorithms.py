@@ -29,6 +29,7 @@ from super_selfish.engine.core.settings import SETTINGS, Settings
 from super_selfish.engine.core.setup import IMAGE_DEFAULTS, ImageOptions
 from super_selfish.engine.loading import check_shares
 from super_selfish.engine.optim.names import OptimizerName, ScheduleName
+from super_selfish.engine.tuning import DEFAULT_LR
 from super_selfish.errors import ConfigurationError
 from super_selfish.files import base_path, check_writable
 from super_selfish.suggestions import did_you_mean
@@ -215,7 +216,8 @@ def check_processes(arguments: Arguments, device: str, images: int) -> None:
     check_shares(min(training["batch_size"], images), training["accumulate"], processes)
     bound = inspect.signature(Supervisor.supervise).bind(None, **settings(arguments))
     bound.apply_defaults()
-    Settings(**{key: value for key, value in bound.arguments.items() if key in SETTINGS})
+    values = {key: value for key, value in bound.arguments.items() if key in SETTINGS}
+    Settings(**values | ({"lr": DEFAULT_LR} if values["lr"] is None else {}))
 
 
 def settings(arguments: Arguments, *callbacks: Callback) -> dict[str, Any]:

@@ -275,6 +275,8 @@ def carry_out(run: Run, patch: pytest.MonkeyPatch) -> Run:
 def expected(name: str, value: Any) -> Any:
     if name == "resolution":
         return sides(value)
+    if name == "background":
+        return (value,)
     if name == "sync_bn":
         return value is True or value == "auto"
     return value.removeprefix("fp") if name == "precision" else value
@@ -324,6 +326,6 @@ def test_every_value_that_was_passed_shows_its_effect(runs: list[Run]) -> None:
 
 def test_flags_that_start_nothing_here(runs: list[Run]) -> None:
     by_name = {run.words["name"]: run for run in runs}
-    assert by_name["store/never"].called == ["launch2"]
+    assert by_name["store/never"].called == ["launch2"], by_name["store/never"].error
     assert by_name["store/key"].status == 2
     assert by_name["store/key"].shown["image_key"] == "photo"  # refused: a folder has no such items
