@@ -220,9 +220,14 @@ class TrainLoader:
         return self._pass.read == 0
 
     @property
+    def micro_batch(self) -> int:
+        """Number of the last micro-batch read within its global batch; the last one of a batch is 0."""
+        return self._pass.read % self.micro_batches
+
+    @property
     def in_last_micro_batch(self) -> bool:
         """Whether the last micro-batch read completes a global batch."""
-        return self._pass.read % self.micro_batches == 0
+        return self.micro_batch == 0
 
     @property
     def share(self) -> float:

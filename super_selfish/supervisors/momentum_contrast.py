@@ -230,7 +230,7 @@ class MomentumContrastSupervisor(Supervisor):
         """A random permutation, the same on all ranks, whose global generators differ."""
         if self._settings is None or self._run is None:
             return torch.randperm(count)
-        key = make_key(self._settings.seed, self._train_state.step, len(self._new_keys), "shuffle")
+        key = make_key(self._settings.seed, self._train_state.step, self._run.loader.micro_batch, "shuffle")
         return torch.randperm(count, generator=torch.Generator().manual_seed(key >> 1))
 
     def _one_way(self, query: Tensor, key: Tensor) -> Tensor:
