@@ -27,8 +27,9 @@ from super_selfish.errors import (
     validate_keywords,
 )
 from super_selfish.files import base_path, with_suffix, write_with
-from super_selfish.models.backbones import BackboneOutput, Trunk
+from super_selfish.models.backbones import BackboneOutput
 from super_selfish.models.combined import in_eval_mode
+from super_selfish.models.named import Trunk, VisionModel
 from super_selfish.saved import CONSTRUCTOR_ARGUMENTS, load
 
 logger = logging.getLogger("super_selfish")
@@ -116,10 +117,10 @@ def export(
 
 def plain_names(backbone: nn.Module) -> dict[str, Tensor]:
     """The state dict of a backbone, with the parameter names of the library that it comes from."""
-    inner = backbone.net if isinstance(backbone, Trunk) else backbone
-    state = {key: value for key, value in inner.state_dict().items() if isinstance(value, Tensor)}
-    prefix = backbone.prefix if isinstance(backbone, Trunk) else ""
-    return {prefix + key: value.detach().contiguous().clone() for key, value in state.items()}
+    inner = backbone.net if isinstance(backbone, VisionModel) else backbone
+    state = inner.plain_names() if isinstance(inner, Trunk) else inner.state_dict()
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    return {key: value.detach().contiguous().clone() for key, value in tensors.items()}
 
 
 def write_onnx(network: Plain, target: Path, preprocessing: Preprocessing, resolution: int | None) -> None:

@@ -36,13 +36,14 @@ def fit_preprocessing(
     fill: float | None = None,
     background: float | Sequence[float] | None = None,
     on_error: str = "raise",
+    default_side: int = DEFAULT_SIDE,
 ) -> Preprocessing:
     """Determine the preprocessing; arguments that are not given are estimated from a sample of the images.
 
     Args:
-        source: Source of the images. None: 225×225 px and 3 channels are assumed.
-        resolution: Side length, or (height, width), of at least 32 px. None: 225×225 for files and for images of
-            several sizes; images in memory of one size keep it, enlarged to at least 32 px.
+        source: Source of the images. None: ``default_side`` and 3 channels are assumed.
+        resolution: Side length, or (height, width), of at least 32 px. None: ``default_side`` for files and for images
+            of several sizes; images in memory of one size keep it, enlarged to at least 32 px.
         channels: Number of channels. None: that of the images, or 3 if they differ.
         value_range: (low, high), which are mapped to 0 and 1 if images are not uint8, or "auto" or "all". "auto":
             uint16 from 0 to the smallest full scale of 8, 10, 12, 14 or 16 bits that contains the sample; floats in
@@ -57,6 +58,7 @@ def fit_preprocessing(
         background: Colour in [0, 1], one value or one per channel, that transparent images are blended with. None:
             alpha is dropped, unless ``channels`` includes it.
         on_error: "raise", or "skip" to skip unreadable images in the sample.
+        default_side: Side length in px of images without a common size.
 
     Raises:
         ConfigurationError: If an argument is invalid.
@@ -73,7 +75,7 @@ def fit_preprocessing(
     if sample:
         sample.check(settled)
     fitted = Preprocessing(
-        _resolution(resolution, sample),
+        _resolution(resolution, sample, default_side),
         settled,
         explicit_range or (sample.value_range(of_all=value_range == "all") if sample else None),
         None,
@@ -107,13 +109,13 @@ def _is_count(value: object, least: int) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= least
 
 
-def _resolution(resolution: Any, sample: Sample | None) -> tuple[int, int]:
+def _resolution(resolution: Any, sample: Sample | None, default_side: int) -> tuple[int, int]:
     if resolution is not None:
         height, width = resolution if isinstance(resolution, (tuple, list)) else (resolution, resolution)
         return int(height), int(width)
     size = sample.common_size() if sample else None
     if size is None:
-        return DEFAULT_SIDE, DEFAULT_SIDE
+        return default_side, default_side
     scale = max(1.0, MINIMUM_SIDE / min(size))
     return round(size[0] * scale), round(size[1] * scale)
 

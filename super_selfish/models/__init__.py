@@ -2,7 +2,7 @@
 
 from super_selfish.losses import CPCLoss, GroupedLoss
 from super_selfish.models.averages import MomentumSchedule, cosine_momentum, momentum_copy, update_ema
-from super_selfish.models.backbones import BackboneOutput, SmallResNet, default_backbone, named_backbone
+from super_selfish.models.backbones import BackboneOutput, SmallResNet, default_backbone
 from super_selfish.models.bidirectional import LatentNet, PairDiscriminator
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.decoders import ChannelwiseFC, GroupedUpsampling, Upsampling
@@ -10,6 +10,7 @@ from super_selfish.models.efficient import EfficientFeatures, ReshapeChannels
 from super_selfish.models.heads import Classification, ResizableLinear, SequentialUpTo, View
 from super_selfish.models.lab import RGBInput, lab_to_rgb, rgb_to_lab
 from super_selfish.models.multiview import BothViews, LabBranch, MultiviewNet
+from super_selfish.models.named import VisionModel, named_backbone
 from super_selfish.models.norms import LayerNorm2d, PositionNorm2d
 from super_selfish.models.patches import PatchNet
 from super_selfish.models.predictive import Batch2Image, ConvMasked2d, MaskedCNN
@@ -47,6 +48,7 @@ __all__ = [
     "SmallResNet",
     "Upsampling",
     "View",
+    "VisionModel",
     "cosine_momentum",
     "default_backbone",
     "feature_shape",

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import functools
-import importlib
-from collections import OrderedDict
 from typing import Literal, cast
 
 import torch
-from efficientnet_pytorch.model import VALID_MODELS
 from torch import Tensor, nn
 
 from super_selfish.errors import ConfigurationError, check_choice
 from super_selfish.models.efficient import EfficientFeatures, NormType, ReshapeChannels
 from super_selfish.models.initialization import rebuildable
 from super_selfish.models.norms import LayerNorm2d
-from super_selfish.suggestions import did_you_mean
 
 Output = Literal["flat", "map", "pooled"]
 
@@ -92,28 +88,6 @@ class SmallResNet(nn.Module):
         return self.map(x).mean((2, 3))
 
 
-class Trunk(nn.Module):
-    """A network of another library, without its classifier, followed by global average pooling.
-
-    Args:
-        net: Maps images to feature maps or feature vectors.
-        prefix: Prefix of the names of its tensors in that library.
-    """
-
-    def __init__(self, net: nn.Module, prefix: str = "") -> None:
-        super().__init__()
-        self.prefix = prefix
-        self.net = net
-
-    def map(self, x: Tensor) -> Tensor:
-        """Compute the feature map (batch, channels, height, width). A vector is returned as a 1×1 map."""
-        return as_map(self.net(x.contiguous(memory_format=torch.channels_last)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the features (batch, channels)."""
-        return self.map(x).mean((2, 3))
-
-
 class BackboneOutput(nn.Module):
     """Wraps a backbone to return another form of output. The weights are shared, not copied.
 
@@ -134,16 +108,22 @@ class BackboneOutput(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the features of images ``x`` in the chosen form."""
+        if self.output == "pooled":
+            return pooled_of(self.backbone, x)
         features = map_of(self.backbone, x)
-        if self.output == "map":
-            return features
-        return features.flatten(1) if self.output == "flat" else features.mean((2, 3))
+        return features if self.output == "map" else features.flatten(1)
 
 
 def map_of(backbone: nn.Module, x: Tensor) -> Tensor:
     """Compute the feature map (batch, channels, height, width). Feature vectors are returned as 1×1 maps."""
     native_map = getattr(backbone, "map", None)
     return as_map(native_map(x) if callable(native_map) else backbone(x))
+
+
+def pooled_of(backbone: nn.Module, x: Tensor) -> Tensor:
+    """Compute pooled features (batch, channels): ``backbone.pooled`` if there is one, else the mean of the map."""
+    own = getattr(backbone, "pooled", None)
+    return cast(Tensor, own(x)) if callable(own) else map_of(backbone, x).mean((2, 3))
 
 
 def as_map(features: Tensor) -> Tensor:
@@ -155,92 +135,6 @@ def default_backbone(channels: int = 3, norm_type: NormType = "batch", flat: boo
     """Build EfficientNet-B0 with a bottleneck to 64 channels: 3136 flat features at 225×225 px."""
     net = ReshapeChannels(EfficientFeatures(norm_type=norm_type, channels=channels), flat=flat)
     return rebuildable(net, functools.partial(default_backbone, channels, norm_type, flat))
-
-
-def named_backbone(name: str, channels: int = 3) -> nn.Module:
-    """Build a randomly initialised backbone by name.
-
-    Args:
-        name: ``"small_resnet"``, an EfficientNet (``"efficientnet-b0"`` ...), a torchvision classification model
-            (``"resnet18"`` ...), or ``"timm:<name>"``, which requires the extra ``timm``.
-        channels: Number of image channels. The first convolution is adapted to it.
-
-    Raises:
-        ConfigurationError: If the name is unknown.
-
-    Examples:
-        >>> named_backbone("resnet18", channels=1)(torch.rand(2, 1, 64, 64)).shape
-        torch.Size([2, 512])
-    """
-    return rebuildable(_named_backbone(name, channels), functools.partial(named_backbone, name, channels))
-
-
-def _named_backbone(name: str, channels: int) -> nn.Module:
-    if name == "small_resnet":
-        return SmallResNet(channels)
-    if name.startswith("efficientnet-"):
-        features = EfficientFeatures(name, channels=channels)
-        return ReshapeChannels(features, in_channels=features.out_channels)
-    if name.startswith("timm:"):
-        return Trunk(_timm_backbone(name.removeprefix("timm:"), channels))
-    from torchvision import models
-
-    classifiers = models.list_models(module=models)
-    if name not in classifiers:
-        raise ConfigurationError(
-            "The backbone's name is unknown.",
-            expected="'small_resnet', 'efficientnet-b0', a torchvision classification model such as 'resnet18', "
-            "'timm:<name>', or an nn.Module",
-            received=f"backbone={name!r}",
-            fix=did_you_mean(name, ["small_resnet", *VALID_MODELS, *classifiers]),
-        )
-    net, prefix = _without_classifier(name)
-    adapt_stem(net, channels)
-    return Trunk(net, prefix)
-
-
-_NO_AUXILIARY = {"aux_logits": False, "init_weights": True}
-_AUXILIARY_OPTIONS = {"inception_v3": _NO_AUXILIARY, "googlenet": _NO_AUXILIARY}
-"""Options that disable the auxiliary classifiers of the models that have them."""
-
-
-def _without_classifier(name: str) -> tuple[nn.Module, str]:
-    """Return a torchvision model without its classifier, and the prefix of the names of its tensors."""
-    from torchvision import models
-
-    net = models.get_model(name, weights=None, **_AUXILIARY_OPTIONS.get(name, {}))
-    if name in _AUXILIARY_OPTIONS:
-        net.fc = nn.Identity()
-    elif name.startswith("swin"):  # returns a vector, as its feature maps are channels-last internally
-        net.head = nn.Identity()
-    elif isinstance(features_part := getattr(net, "features", None), nn.Module):
-        return features_part, "features."
-    elif hasattr(net, "fc"):  # ResNet and similar models: drop pooling and classifier
-        layers = ((key, child) for key, child in net.named_children() if key not in ("avgpool", "fc"))
-        net = nn.Sequential(OrderedDict(layers))  # keeps the names used in weights files
-    elif hasattr(net, "heads"):
-        net.heads = nn.Identity()
-    elif hasattr(net, "head"):
-        net.head = nn.Identity()
-    else:
-        raise ConfigurationError(
-            f"The classifier of {name!r} cannot be removed.", fix="Pass an nn.Module without the classifier."
-        )
-    return cast(nn.Module, net), ""
-
-
-def _timm_backbone(name: str, channels: int) -> nn.Module:
-    try:
-        timm = importlib.import_module("timm")
-    except ImportError as error:
-        raise ConfigurationError(
-            f"The backbone 'timm:{name}' needs timm.", fix='Install it: pip install "super-selfish[timm]".'
-        ) from error
-    try:
-        return cast(nn.Module, timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels))
-    except RuntimeError as error:
-        fix = did_you_mean(f"timm:{name}", [f"timm:{known}" for known in timm.list_models()])
-        raise ConfigurationError(f"timm cannot create {name!r}: {error}.", fix=fix) from error
 
 
 def channels_last_is_safe(network: nn.Module) -> bool:

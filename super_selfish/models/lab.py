@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from super_selfish.models.backbones import map_of
+from super_selfish.models.backbones import map_of, pooled_of
 
 TO_XYZ = (
     (0.412453 / 0.95047, 0.357580 / 0.95047, 0.180423 / 0.95047),
@@ -123,6 +123,10 @@ class RGBInput(nn.Module):
     def map(self, x: Tensor) -> Tensor:
         """Compute the backbone's feature map of RGB images in [0, 1]."""
         return map_of(self.backbone, normalised_lab(rgb_to_lab(x), self.scale))
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Compute the backbone's pooled features of RGB images in [0, 1]."""
+        return pooled_of(self.backbone, normalised_lab(rgb_to_lab(x), self.scale))
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the backbone's features of RGB images in [0, 1]."""

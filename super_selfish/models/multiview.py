@@ -7,7 +7,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from super_selfish.models.backbones import map_of
+from super_selfish.models.backbones import map_of, pooled_of
 from super_selfish.models.combined import CombinedNet, in_module_precision
 from super_selfish.models.shapes import expected_channels
 
@@ -51,6 +51,10 @@ class LabBranch(nn.Module):
         """Compute the feature map from normalised Lab, or from the channels of the view."""
         return map_of(self.network, self.inputs(x))
 
+    def pooled(self, x: Tensor) -> Tensor:
+        """Compute the pooled features from normalised Lab, or from the channels of the view."""
+        return pooled_of(self.network, self.inputs(x))
+
     def forward(self, x: Tensor) -> Tensor:
         """Compute the features from normalised Lab, or from the channels of the view."""
         return cast(Tensor, self.network(self.inputs(x)))
@@ -81,6 +85,10 @@ class BothViews(nn.Module):
         if maps[0].shape[2:] != maps[1].shape[2:]:
             maps = [feature_map.flatten(1)[:, :, None, None] for feature_map in maps]
         return torch.cat(maps, dim=1)
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Concatenate the pooled features."""
+        return torch.cat([pooled_of(backbone, x) for backbone in (self.first, self.second)], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Concatenate the features: a feature map if both are maps of the same size, otherwise a vector."""

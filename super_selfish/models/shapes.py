@@ -30,12 +30,15 @@ def feature_shape(backbone: nn.Module, channels: int, resolution: tuple[int, int
         with in_eval_mode(backbone), torch.no_grad():
             features = backbone(image)
     except Exception as error:  # custom networks may raise any exception
+        takes = expected_channels(backbone)
+        is_size = takes == channels  # the number of channels is right, so the size is not
         raise ConfigurationError(
             f"The backbone cannot take {description}: {type(error).__name__}: {error}.",
-            expected=f"a network for {channels} channels",
+            expected="a network for images of this size" if is_size else f"a network for {channels} channels",
             received=_input_description(backbone),
             fix=_dtype_fix(backbone)
-            or "Pass a backbone for these images, or set `channels=` and `resolution=` to the input that it expects.",
+            or f"Pass a backbone for these images, or set `{'resolution' if is_size else 'channels'}=` to the input that it "
+            "expects.",
         ) from error
     is_valid = isinstance(features, Tensor) and features.is_floating_point()
     if not is_valid or features.ndim not in (2, 4) or features.shape[0] != 1:

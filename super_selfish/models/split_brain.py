@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from super_selfish.errors import COUNT, ConfigurationError, check_argument
 from super_selfish.models.averages import copied
-from super_selfish.models.backbones import BackboneOutput, map_of
+from super_selfish.models.backbones import BackboneOutput, map_of, pooled_of
 from super_selfish.models.combined import in_eval_mode
 from super_selfish.models.decoders import HIDDEN, GroupedUpsampling, decoder_layers
 from super_selfish.models.efficient import EfficientFeatures, NormType, ReshapeChannels
@@ -140,6 +140,11 @@ class GroupedBackbone(nn.Module):
         """Concatenate the feature maps of the branches along the channels."""
         parts = zip(self.branches, self.inputs(x), strict=True)
         return torch.cat([map_of(branch, part) for branch, part in parts], dim=1)
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Concatenate the pooled features of the branches."""
+        parts = zip(self.branches, self.inputs(x), strict=True)
+        return torch.cat([pooled_of(branch, part) for branch, part in parts], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Concatenate the outputs of the branches (vectors or feature maps) along the channels."""

@@ -12,18 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from super_selfish.datasets.file_sources import report_left_out
-from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
+from super_selfish.datasets.preprocessing import DEFAULT_SIDE, ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.datasets.resized_cache import chosen_folder
 from super_selfish.datasets.sources import open_source
 from super_selfish.engine.core.starting_weights import StartingWeights, Weights
 from super_selfish.errors import ConfigurationError, UnreadableImage
 from super_selfish.images.image_files import MAX_PIXELS
-from super_selfish.models.backbones import BackboneOutput, default_backbone, named_backbone
+from super_selfish.models.backbones import BackboneOutput, default_backbone
 from super_selfish.models.combined import CombinedNet
 from super_selfish.models.decoders import Upsampling, decoder_layers
 from super_selfish.models.efficient import NormType
 from super_selfish.models.heads import Classification
 from super_selfish.models.initialization import fresh_copy
+from super_selfish.models.named.names import default_side, named_backbone
+from super_selfish.models.named.transformers_models import VisionModel, is_vision_model
 from super_selfish.models.shapes import check_decoded, check_outputs, expected_channels, feature_shape
 
 
@@ -31,8 +33,9 @@ class ImageOptions(TypedDict, total=False):
     """How images are read; keyword arguments of every constructor.
 
     Attributes:
-        resolution: Side in px, or (height, width). Images are resized to cover it and center-cropped. None: 225 for
-            files; the size of arrays, tensors and data sets whose images all have one size, but at least 32.
+        resolution: Side in px, or (height, width). Images are resized to cover it and center-cropped. None: the size
+            of arrays, tensors and data sets whose images all have one size, but at least 32; otherwise 225, or the size
+            that a transformer as ``backbone`` is made for.
         channels: Number of channels; None: that of the images if it is the same for all, else 3. Greyscale images are
             repeated, colour images averaged. Alpha is dropped, unless this number includes it: 4 for RGB images,
             whose fourth band may be stored as alpha.
@@ -114,8 +117,8 @@ class Setup:
         folder = chosen_folder(options.pop("cache", None))
         weights = StartingWeights(options.pop("weights")) if "weights" in options else None
         image_key = options.pop("image_key", None)
-        settled: dict[str, Any] = dict(options)
         backbone = given.get("backbone")
+        settled: dict[str, Any] = {**options, "default_side": default_side(backbone) or DEFAULT_SIDE}
         if dataset is None and settled.get("channels") is None and isinstance(backbone, nn.Module):
             settled["channels"] = expected_channels(backbone)
         source = None
@@ -163,9 +166,9 @@ class Setup:
         if given is None:
             found: nn.Module = default_backbone(channels, norm_type, flat)
         elif isinstance(given, str):
-            found = named_backbone(given, channels)
+            found = named_backbone(given, channels, self.preprocessing.resolution)
         elif isinstance(given, nn.Module):
-            found = given
+            found = VisionModel(given) if is_vision_model(given) else given
         else:
             raise ConfigurationError(
                 "`backbone` is no network.", expected="an nn.Module or a name", received=repr(given)
@@ -251,7 +254,7 @@ class Setup:
         given = self.given.get("backbone")
         if not isinstance(given, nn.Module):
             return self.backbone(norm_type)
-        twin = fresh_copy(given)
+        twin = fresh_copy(VisionModel(given) if is_vision_model(given) else given)
         return twin if self.weights is None else self.weights.into(twin)
 
     def autoencoder(
