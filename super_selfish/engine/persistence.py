@@ -71,6 +71,7 @@ class Persistence:
             "preprocessing": supervisor.preprocessing.as_json(),
             "classes": as_json(supervisor.model.classes),
             "feature_shape": as_json(supervisor.feature_shape),
+            "published_weights": published_record(supervisor),
             "training": {
                 "epochs": train_state.epoch,
                 "batch": train_state.batch,
@@ -169,7 +170,8 @@ class Persistence:
         if supervisor.dataset is not None:
             supervisor.is_same_dataset = stored.manifest.get("dataset") in (None, as_json(supervisor.fingerprint()))
         supervisor._run_id = str(stored.manifest.get("run") or supervisor._run_id)
-        supervisor._stored = {key: stored.manifest.get(key) for key in ("training", "versions", "columns", "sha256")}
+        kept = ("training", "versions", "columns", "sha256", "published_weights")
+        supervisor._stored = {key: stored.manifest.get(key) for key in kept}
 
     def _load_plain(self, stored: WeightsFile) -> None:
         """Load a plain ``state_dict``, which has no metadata."""
@@ -242,6 +244,13 @@ class Persistence:
                 f"`{stored.path}` was trained with other settings: {'; '.join(differing)}.",
                 fix="Build the supervisor with the settings of the file, or use super_selfish.load(name).",
             )
+
+
+def published_record(supervisor: SupervisorBase) -> dict[str, Any] | None:
+    """Name, source and licence of the published weights that a training started from; None: there are none."""
+    weights = supervisor._setup.weights
+    stored: dict[str, Any] | None = supervisor._stored.get("published_weights")
+    return stored if weights is None or stored is not None else weights.record
 
 
 def stored_arguments(algorithm: SupervisorBase | type[SupervisorBase], manifest: Mapping[str, Any]) -> Any:

@@ -37,8 +37,8 @@ def feature_shape(backbone: nn.Module, channels: int, resolution: tuple[int, int
             expected="a network for images of this size" if is_size else f"a network for {channels} channels",
             received=_input_description(backbone),
             fix=_dtype_fix(backbone)
-            or f"Pass a backbone for these images, or set `{'resolution' if is_size else 'channels'}=` to the input that it "
-            "expects.",
+            or f"Pass a backbone for these images, or set `{'resolution' if is_size else 'channels'}=` to the input "
+            "that it expects.",
         ) from error
     is_valid = isinstance(features, Tensor) and features.is_floating_point()
     if not is_valid or features.ndim not in (2, 4) or features.shape[0] != 1:

@@ -148,6 +148,8 @@ def settings(supervisor: Supervisor, config: Mapping[str, Any]) -> Table:
 def versions(supervisor: Supervisor, name: str) -> Table:
     """Versions of the libraries used for the training and for the report, run ID and weights file."""
     rows = [[f"trained with {key}", str(value)] for key, value in (supervisor.stored.get("versions") or {}).items()]
+    published = supervisor.stored.get("published_weights") or {}
+    rows += [[f"initial weights: {key}", str(published[key])] for key in ("name", "source", "licence") if published]
     rows += [
         ["report written by", f"super_selfish {__version__}"],
         ["run ID", str(supervisor.run_id)],

@@ -224,7 +224,8 @@ def linear_backbone(setup: Setup, channels: int, *, for_discriminator: bool = Fa
         return setup.another_backbone() if for_discriminator else setup.backbone()
     norm: NormType = "layer" if for_discriminator else "batch"  # the discriminator has no batch statistics
     trunk = EfficientFeatures(norm_type=norm, channels=setup.preprocessing.channels)
-    return ReshapeChannels(trunk, out_channels=channels, activation=nn.Identity)
+    made = ReshapeChannels(trunk, out_channels=channels, activation=nn.Identity)
+    return made if for_discriminator or setup.weights is None else setup.weights.into(made)
 
 
 def pair_discriminator(setup: Setup, code: Shape) -> nn.Module:

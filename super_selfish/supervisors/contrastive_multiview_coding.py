@@ -272,7 +272,7 @@ def encoders(setup: Setup, embedding_size: int, size: int | tuple[int, int] | No
     def encoder(view: Literal["l", "ab"], **given: Any) -> CombinedNet:
         own = {role: copied(net) if isinstance(net, nn.Module) else net for role, net in given.items()}
         bare = dataclasses.replace(setup, given=own, weights=None)
-        branch = LabBranch(bare.backbone("layer"), view)
+        branch = LabBranch(bare.backbone(setup.norm_of("layer")), view)
         if setup.weights is not None:
             part = "ab" if view == "ab" else ""
             setup.weights.into_parts(branch, {part: branch.network}, part)

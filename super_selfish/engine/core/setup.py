@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from super_selfish.datasets.file_sources import report_left_out
-from super_selfish.datasets.preprocessing import DEFAULT_SIDE, ImageDataset, Preprocessing, fit_preprocessing
+from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.datasets.resized_cache import chosen_folder
 from super_selfish.datasets.sources import open_source
-from super_selfish.engine.core.starting_weights import StartingWeights, Weights
+from super_selfish.engine.core.starting_weights import StartingWeights, Weights, expected_side, sides
 from super_selfish.errors import ConfigurationError, UnreadableImage
 from super_selfish.images.image_files import MAX_PIXELS
 from super_selfish.models.backbones import BackboneOutput, default_backbone
@@ -24,7 +24,7 @@ from super_selfish.models.decoders import Upsampling, decoder_layers
 from super_selfish.models.efficient import NormType
 from super_selfish.models.heads import Classification
 from super_selfish.models.initialization import fresh_copy
-from super_selfish.models.named.names import default_side, named_backbone
+from super_selfish.models.named.names import named_backbone
 from super_selfish.models.named.transformers_models import VisionModel, is_vision_model
 from super_selfish.models.shapes import check_decoded, check_outputs, expected_channels, feature_shape
 
@@ -35,7 +35,7 @@ class ImageOptions(TypedDict, total=False):
     Attributes:
         resolution: Side in px, or (height, width). Images are resized to cover it and center-cropped. None: the size
             of arrays, tensors and data sets whose images all have one size, but at least 32; otherwise 225, or the size
-            that a transformer as ``backbone`` is made for.
+            that published ``weights`` or a transformer as ``backbone`` are made for.
         channels: Number of channels; None: that of the images if it is the same for all, else 3. Greyscale images are
             repeated, colour images averaged. Alpha is dropped, unless this number includes it: 4 for RGB images,
             whose fourth band may be stored as alpha.
@@ -48,8 +48,10 @@ class ImageOptions(TypedDict, total=False):
         background: Colour that transparent images are blended with: one number, or red, green and blue, in [0, 1].
         cache: ``"resized"``: slow-to-decode files are decoded once and cached as resized 8-bit images in the user's
             cache folder; or the path of another folder. Not saved; does not affect results.
-        weights: Initial weights of the backbone: name of a training, weights file, ``state_dict()`` or network. Not
-            saved.
+        weights: Initial weights of the backbone: name of a training, weights file, ``state_dict()``, network; or
+            published weights of a backbone by name: ``"imagenet"``, ``"pretrained"`` (the default of its library), a
+            name of torchvision such as ``"IMAGENET1K_V2"``, or ``"timm:<name>.<tag>"``. Only published weights are
+            downloaded, if they are not cached. Their mean and standard deviation are used. Not saved.
         image_key: Position of the image in items that hold several: a key of a dictionary, or an index of a tuple. Not
             saved.
     """
@@ -115,10 +117,11 @@ class Setup:
         kept = {"normalize"}  # None, if it is passed, replaces the normalisation of `weights`
         options = cast(ImageOptions, {key: each for key, each in options.items() if each is not None or key in kept})
         folder = chosen_folder(options.pop("cache", None))
-        weights = StartingWeights(options.pop("weights")) if "weights" in options else None
-        image_key = options.pop("image_key", None)
         backbone = given.get("backbone")
-        settled: dict[str, Any] = {**options, "default_side": default_side(backbone) or DEFAULT_SIDE}
+        initial = options.pop("weights", None)
+        weights = None if initial is None else StartingWeights(initial, backbone, sides(options.get("resolution")))
+        image_key = options.pop("image_key", None)
+        settled: dict[str, Any] = {**options, "default_side": expected_side(backbone, weights)}
         if dataset is None and settled.get("channels") is None and isinstance(backbone, nn.Module):
             settled["channels"] = expected_channels(backbone)
         source = None
@@ -164,7 +167,7 @@ class Setup:
         given = self.given.get("backbone")
         channels = self.preprocessing.channels
         if given is None:
-            found: nn.Module = default_backbone(channels, norm_type, flat)
+            found: nn.Module = default_backbone(channels, self.norm_of(norm_type), flat)
         elif isinstance(given, str):
             found = named_backbone(given, channels, self.preprocessing.resolution)
         elif isinstance(given, nn.Module):
@@ -174,6 +177,10 @@ class Setup:
                 "`backbone` is no network.", expected="an nn.Module or a name", received=repr(given)
             )
         return found if self.weights is None else self.weights.into(found)
+
+    def norm_of(self, norm_type: NormType) -> NormType:
+        """The norm of the default backbone: ``norm_type``, unless published weights need batch norm."""
+        return norm_type if self.weights is None or self.weights.published is None else "batch"
 
     def head(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from super_selfish.datasets.preprocessing import Preprocessing
+from super_selfish.datasets.preprocessing import DEFAULT_SIDE, Preprocessing
 from super_selfish.errors import CheckpointMismatch, ConfigurationError
 from super_selfish.models.backbones import first_convolution
+from super_selfish.models.efficient import ReshapeChannels
+from super_selfish.models.named.names import default_side
+from super_selfish.storage.published import PublishedWeights, is_published_name, published_weights
 from super_selfish.storage.weights_file import read_newest, read_saved
 
 Weights = Mapping[str, Tensor] | nn.Module | str | os.PathLike[str]
@@ -22,22 +26,40 @@ _NESTED = ("state_dict", "model", "model_state_dict")
 _FILES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
 _SHOWN = 4
 
+logger = logging.getLogger("super_selfish")
+
 
 class StartingWeights:
     """Initial weights by name, and the preprocessing of their training if it is known.
 
     Args:
-        given: A network, a ``state_dict()``, a file (.safetensors, .pt, .pth, .ckpt), or the ``name`` of a training.
+        given: A network, a ``state_dict()``, a file (.safetensors, .pt, .pth, .ckpt), the ``name`` of a training, or
+            published weights, also by name, such as ``"imagenet"``.
+        backbone: The backbone that they are for, as passed to the constructor of a supervisor.
+        resolution: Height and width of the images in px, if it was passed.
+
+    Attributes:
+        published: Published weights; None if the weights are others.
+        record: Name, source and licence of the published weights that these are or were trained from; None: unknown.
 
     Raises:
         ConfigurationError: If it is none of these.
-        CheckpointError: If a file cannot be read.
+        CheckpointError: If a file cannot be read, or published weights cannot be downloaded.
     """
 
-    def __init__(self, given: Any) -> None:
+    def __init__(self, given: Any, backbone: object = None, resolution: tuple[int, int] | None = None) -> None:
         self.origin = str(given) if isinstance(given, str | os.PathLike) else type(given).__name__
         self.preprocessing: Preprocessing | None = None
-        if isinstance(given, nn.Module):
+        self.published: PublishedWeights | None = None
+        self.record: dict[str, Any] | None = None
+        if isinstance(given, PublishedWeights):
+            self.published = given
+        elif is_published_name(given):
+            self.published = published_weights(backbone, given, resolution)
+        if self.published is not None:
+            self.tensors, self.record = dict(self.published.tensors), self.published.as_json()
+            logger.warning(self.published.describe())
+        elif isinstance(given, nn.Module):
             self.tensors = dict(given.state_dict())
             stored = getattr(given, "preprocessing", None)
             self.preprocessing = stored if isinstance(stored, Preprocessing) else None
@@ -48,7 +70,7 @@ class StartingWeights:
         else:
             raise ConfigurationError(
                 "`weights` has an unsupported type.",
-                expected="the name of a training, a weights file, a state_dict(), or a network",
+                expected="the name of a training or of published weights, a weights file, a state_dict(), or a network",
                 received=repr(given)[:80],
             )
 
@@ -57,11 +79,15 @@ class StartingWeights:
             weights_file = read_newest(path)
             if weights_file.manifest:
                 self.preprocessing = Preprocessing.from_json(weights_file.manifest.get("preprocessing"))
+                self.record = weights_file.manifest.get("published_weights")
             return dict(weights_file.tensors)
         return tensors_of(read_saved(path))
 
     def scaled(self, preprocessing: Preprocessing) -> Preprocessing:
         """Return a preprocessing with the mean and standard deviation of the training of the weights."""
+        if self.published is not None:
+            mean, std = self.published.moments(preprocessing.channels)
+            return dataclasses.replace(preprocessing, mean=mean, std=std)
         stored = self.preprocessing
         if stored is None or stored.channels != preprocessing.channels:
             return preprocessing
@@ -80,6 +106,9 @@ class StartingWeights:
         Raises:
             CheckpointMismatch: If tensors are missing or have other shapes; the message names them.
         """
+        if self.published is not None and isinstance(network, ReshapeChannels):
+            self.into(network.backbone)  # the bottleneck is not part of the published network
+            return network
         own = network.state_dict()
         found = self._matched(own, part)
         stem = first_convolution(network)
@@ -138,6 +167,19 @@ class StartingWeights:
                 if found_rank > rank:
                     best, rank = found, found_rank
         return best
+
+
+def sides(resolution: Any) -> tuple[int, int] | None:
+    """Height and width of the argument ``resolution``; None if it was not passed or is invalid."""
+    pair = (resolution, resolution) if isinstance(resolution, int) else resolution
+    return (pair[0], pair[1]) if isinstance(pair, tuple | list) and len(pair) == 2 else None
+
+
+def expected_side(backbone: object, weights: StartingWeights | None) -> int:
+    """Side in px of images without a common size: that of published weights or a transformer by name, else 225."""
+    if weights is not None and weights.published is not None:
+        return weights.published.resolution[0]
+    return default_side(backbone) or DEFAULT_SIDE
 
 
 def tensors_of(content: Any) -> dict[str, Tensor]:
