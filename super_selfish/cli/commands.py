@@ -130,8 +130,9 @@ def evaluate(
     seeds: int = 3,
     num_workers: int = 0,
     backbone_from: str | None = None,
+    published: str | None = None,
 ) -> int:
-    """Evaluate trained features on labelled images, compared with an untrained network and raw pixels.
+    """Evaluate trained features on labelled images, compared with an untrained network, raw pixels, published weights.
 
     kNN and a linear probe on frozen features. Each image is read once; a probe takes seconds to a minute. The last
     lines are the verdicts: better than, no different from, or worse than, with 95 % intervals. All is saved in
@@ -145,11 +146,14 @@ def evaluate(
         seeds: Number of random splits and probes to average over.
         num_workers: Number of data-loading worker processes.
         backbone_from: Custom backbone that the training has: module:function, which returns a network.
+        published: Backbone whose published weights are compared as they are, such as resnet18; downloaded if they are
+            not cached. Default: the backbone of the training, if its published weights are cached.
     """
     from super_selfish.cli.backbone_from import with_backbone
     from super_selfish.cli.scores import scored, table
 
-    echo(table(scored(name, data, test, seeds, num_workers, **with_backbone(backbone_from, {}))))
+    given = with_backbone(backbone_from, {})
+    echo(table(scored(name, data, test, seeds, num_workers, published, **given)))
     return 0
 
 

@@ -16,13 +16,23 @@ from torch import nn
 from super_selfish.datasets.labels import matched, report_classes
 from super_selfish.datasets.sources import ImageSource, open_source
 from super_selfish.engine.core.base import SupervisorBase
+from super_selfish.engine.core.starting_weights import StartingWeights
 from super_selfish.errors import DataError, check_argument
 from super_selfish.evaluation import Score, extract_features, knn, linear_probe, quality, split
 from super_selfish.evaluation.baseline import MOST_IMAGES, adapt_batch_norm, is_degenerate, reduced, shared_images
 from super_selfish.evaluation.intervals import paired_difference
 from super_selfish.files import base_path, replacing, with_suffix
+from super_selfish.models.efficient import ReshapeChannels
 from super_selfish.models.initialization import initialised_copy
+from super_selfish.models.named import named_backbone
 from super_selfish.saved import load
+from super_selfish.storage.published import (
+    DEFAULT_BACKBONE,
+    PRETRAINED,
+    has_published_weights,
+    published_weights,
+)
+from super_selfish.supervisors import Supervisor
 
 SCORES = ".scores.json"
 COMPARED = {"untrained": "those of an untrained network", "pixels": "raw pixels"}
@@ -39,7 +49,15 @@ class Pixels(nn.Module):
         return reduced(x)
 
 
-def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int = 0, **given: Any) -> dict[str, Any]:
+def scored(
+    name: str,
+    data: str,
+    test: str | None,
+    seeds: int,
+    num_workers: int = 0,
+    published: str | None = None,
+    **given: Any,
+) -> dict[str, Any]:
     """Scores of a training, saved in ``<name>.scores.json``.
 
     Args:
@@ -48,11 +66,14 @@ def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int 
         test: Others to test on; None: ``data/test`` if there is ``data/train``, else half of the images.
         seeds: Number of random splits and probes, at least 1.
         num_workers: Number of data-loading worker processes.
+        published: Backbone by name whose published weights are scored as they are; None: the backbone of the training,
+            if its published weights are cached.
         **given: User-supplied networks, as for :func:`super_selfish.load`.
 
     Raises:
+        ConfigurationError: If there are no published weights of the backbone ``published``.
         DataError: If images have no labels.
-        CheckpointError: If there is no such training.
+        CheckpointError: If there is no such training, or published weights cannot be downloaded.
     """
     check_argument(seeds >= 1, "seeds", seeds, "at least 1")
     check_argument(num_workers >= 0, "num_workers", num_workers, "at least 0")
@@ -60,9 +81,10 @@ def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int 
     backbone = supervisor.get_backbone()
     torch.manual_seed(0)
     untrained, redrawn = untrained_backbone(supervisor)
-    pixels = Pixels()
-    for network in (untrained, pixels):
+    networks: dict[str, nn.Module] = {"trained": backbone, "untrained": untrained, "pixels": Pixels()}
+    for network in (untrained, networks["pixels"]):
         object.__setattr__(network, "preprocessing", supervisor.preprocessing)
+    networks |= published_backbone(supervisor, published)
     train, test = folders(data, test)
     most = supervisor.preprocessing.max_pixels
     source = open_source(train, max_pixels=most)
@@ -74,7 +96,7 @@ def scored(name: str, data: str, test: str | None, seeds: int, num_workers: int 
         notes.append(f"untrained: batch norm uses the statistics of up to {MOST_IMAGES} training images")
     rows: dict[str, Any] = {}
     hits: dict[str, dict[str, Rows]] = {}
-    for key, network in (("trained", backbone), ("untrained", untrained), ("pixels", pixels)):
+    for key, network in networks.items():
         x, y = labelled(network, source, train, num_workers)
         other = None if held_out is None else labelled(network, held_out, str(test), num_workers)
         if held_out is not None and other is not None and not rows:
@@ -104,6 +126,29 @@ def untrained_backbone(supervisor: SupervisorBase) -> tuple[nn.Module, list[str]
         network, redrawn = initialised_copy(supervisor.get_backbone())
         return network.eval(), redrawn
     return supervisor.rebuilt_for(supervisor.preprocessing).get_backbone(), []
+
+
+def published_backbone(supervisor: Supervisor, name: str | None) -> dict[str, nn.Module]:
+    """A backbone with its published weights, by its name in the table; empty if there are none to compare with.
+
+    Its images have the size of the training, and the mean and standard deviation that it expects.
+
+    Args:
+        supervisor: The training to compare with.
+        name: Name of the backbone; None: that of the training, if its published weights are cached.
+    """
+    chosen = supervisor.user_arguments.get("backbone") if name is None else name
+    settled = supervisor.preprocessing
+    if name is None and not has_published_weights(chosen):
+        return {}
+    found = published_weights(chosen, PRETRAINED, settled.resolution, fetch=name is not None)
+    if found is None:
+        return {}
+    weights = StartingWeights(found)
+    network = weights.into(named_backbone(chosen or DEFAULT_BACKBONE, settled.channels, settled.resolution))
+    network = network.backbone if isinstance(network, ReshapeChannels) else network  # the bottleneck is not published
+    object.__setattr__(network, "preprocessing", weights.scaled(settled))
+    return {f"published: {found.name}": network.eval()}
 
 
 def folders(data: str, test: str | None) -> tuple[str, str | None]:
@@ -189,11 +234,14 @@ def protocol(test: str | None, seeds: int) -> str:
 
 def table(found: dict[str, Any]) -> str:
     """The scores as text, and the verdicts."""
-    lines = [f"{'features':12}{'kNN accuracy':>16}{'linear probe accuracy':>24}{'effective rank':>18}"]
+    width = max(12, *(len(name) + 2 for name in found["scores"]))
+    lines = [f"{'features':{width}}{'kNN accuracy':>16}{'linear probe accuracy':>24}{'effective rank':>18}"]
     for name, row in found["scores"].items():
         near, probe = (f"{100 * row[key]['mean']:.1f} % ± {100 * row[key]['sd']:.1f}" for key in ("knn", "probe"))
         measured = row["quality"]
-        lines.append(f"{name:12}{near:>16}{probe:>24}{measured['effective_rank']:>11.1f} of {measured['dimensions']}")
+        lines.append(
+            f"{name:{width}}{near:>16}{probe:>24}{measured['effective_rank']:>11.1f} of {measured['dimensions']}"
+        )
     lines += ["", found["protocol"], *found.get("notes", [])]
     lines += [found["scores"]["trained"][key]["protocol"] for key in ("knn", "probe")]
     lines += ["", *(verdict["text"] for verdict in found["verdicts"])]

@@ -9,11 +9,14 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torchvision import models
 
 from super_selfish import load
 from super_selfish.cli import main
@@ -156,6 +159,29 @@ def test_scores_are_of_the_weights_they_were_measured_on(photos: Path) -> None:
     photos.rename("elsewhere")
     assert main(["report", "store/a"]) == 0
     assert "does not exist any more" in Path("store/a.html").read_text()
+
+
+def test_published_weights_are_a_row_if_asked_for_or_cached(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(url: str, *arguments: Any, **named: Any) -> None:
+        raise OSError("offline")
+
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+    how = [word.replace("small_resnet", "mobilenet_v3_small") for word in TRAIN]
+    assert main(["train", "rotate_net", str(photos), *how, "--quiet", "--name", "store/a"]) == 0
+    score = ["evaluate", "store/a", str(photos), "--seeds", "1"]
+    assert main(score) == 0
+    assert "published" not in capsys.readouterr().out
+    assert main([*score, "--published", "resnet18"]) == 2
+    assert "resnet18-f37072fd.pth" in capsys.readouterr().err
+    folder = tmp_path / "hub" / "checkpoints"
+    torch.save(models.mobilenet_v3_small().state_dict(), folder / "mobilenet_v3_small-047dcff4.pth")
+    assert main(score) == 0
+    assert "published: mobilenet_v3_small IMAGENET1K_V1" in capsys.readouterr().out
+    assert main(["report", "store/a"]) == 0
+    assert "published: mobilenet_v3_small" in Path("store/a.html").read_text()
 
 
 def test_damaged_weights_come_back_from_the_checkpoint(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
