@@ -19,22 +19,22 @@ from super_selfish.models.named.transformers_models import is_vision_model
 
 NO_AUXILIARY = {"aux_logits": False, "init_weights": False}
 SMALLEST: dict[type[nn.Module], tuple[str, int]] = {
-    models.AlexNet: ("alexnet", 64),
-    models.ConvNeXt: ("convnext_tiny", 40),
-    models.DenseNet: ("densenet121", 40),
-    models.EfficientNet: ("efficientnet_b0", 40),
-    models.GoogLeNet: ("googlenet", 40),
-    models.Inception3: ("inception_v3", 75),
+    models.AlexNet: ("alexnet", 128),
+    models.ConvNeXt: ("convnext_tiny", 64),
+    models.DenseNet: ("densenet121", 64),
+    models.EfficientNet: ("efficientnet_b0", 64),
+    models.GoogLeNet: ("googlenet", 64),
+    models.Inception3: ("inception_v3", 107),
     models.MNASNet: ("mnasnet0_5", 40),
     models.MaxVit: ("maxvit_t", 224),
-    models.MobileNetV2: ("mobilenet_v2", 40),
+    models.MobileNetV2: ("mobilenet_v2", 64),
     models.MobileNetV3: ("mobilenet_v3_small", 40),
-    models.RegNet: ("regnet_y_400mf", 40),
+    models.RegNet: ("regnet_y_400mf", 64),
     models.ResNet: ("resnet18", 40),
-    models.ShuffleNetV2: ("shufflenet_v2_x0_5", 40),
-    models.SqueezeNet: ("squeezenet1_1", 40),
+    models.ShuffleNetV2: ("shufflenet_v2_x0_5", 64),
+    models.SqueezeNet: ("squeezenet1_1", 64),
     models.SwinTransformer: ("swin_t", 40),
-    models.VGG: ("vgg11", 40),
+    models.VGG: ("vgg11", 64),
     models.VisionTransformer: ("vit_b_32", 224),
 }
 """The smallest model of each architecture of torchvision, and a side in px of images for it."""
@@ -75,14 +75,12 @@ def input_of_classifier(net: nn.Module, images: Tensor) -> Tensor:
 def test_features_equal_those_of_torchvision(architecture: type[nn.Module]) -> None:
     name, side = SMALLEST[architecture]
     net = built(name).eval()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):  # an untrained network in eval mode has outputs near zero
-            module.running_var.fill_(0.2)
     images = torch.rand(2, 3, side, side)
     expected = input_of_classifier(copy.deepcopy(net), images)
     trunk = without_classifier(copy.deepcopy(net)).eval()
-    assert expected.std() > 1e-4
-    assert torch.allclose(trunk(images), expected, atol=1e-5)
+    scale = expected.std()  # an untrained network in eval mode may have outputs near zero
+    assert scale > 0
+    assert torch.allclose(trunk(images) / scale, expected / scale, atol=1e-5)
     assert torch.equal(BackboneOutput(trunk, "pooled")(images), trunk(images))
     feature_map = trunk.map(images)
     assert feature_map.ndim == 4
@@ -134,10 +132,10 @@ def test_default_sides() -> None:
 
 
 def test_sizes_that_do_not_work_are_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"maxvit_t.*resolution=224, or a multiple"):
+    with pytest.raises(ConfigurationError, match=r"(?s)maxvit_t.*resolution=224, or a multiple"):
         named_backbone("maxvit_t", resolution=(64, 64))
     inception = without_classifier(built("inception_v3"))
-    with pytest.raises(ConfigurationError, match=r"Expected: a network for images of this size.*set `resolution=`"):
+    with pytest.raises(ConfigurationError, match=r"(?s)Expected: a network for images of this size.*set `resolution=`"):
         feature_shape(inception, 3, (32, 32))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 from pathlib import Path
@@ -35,7 +36,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise URLError("Network is unreachable")
 
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    if importlib.util.find_spec("huggingface_hub") is not None:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     hub_folder().mkdir(parents=True)
     return hub_folder()
 

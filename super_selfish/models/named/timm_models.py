@@ -10,7 +10,7 @@ from torch import Tensor
 
 from super_selfish.errors import ConfigurationError
 from super_selfish.models.backbones import as_map
-from super_selfish.models.named.trunks import Trunk, as_grid
+from super_selfish.models.named.trunks import Trunk, as_grid, padded_to_patches
 from super_selfish.suggestions import did_you_mean
 
 _ANY_SIZE: tuple[dict[str, Any], ...] = (
@@ -97,4 +97,7 @@ class TimmTrunk(Trunk):
         return cast(Tensor, self.net(self._laid_out(x))).flatten(1)
 
     def _laid_out(self, x: Tensor) -> Tensor:
+        patches = getattr(self.net, "patch_embed", None)
+        if hasattr(patches, "dynamic_img_pad"):  # else it is no grid of patches
+            x = padded_to_patches(x, patches.patch_size)
         return x.contiguous(memory_format=torch.channels_last)

@@ -42,7 +42,7 @@ def torchvision_backbone(name: str, channels: int = 3, resolution: tuple[int, in
         net = models.get_model(name, weights=None, **options)
     except ValueError as error:
         raise ConfigurationError(
-            f"The backbone {name!r} cannot be built for these images: {error}.",
+            f"The backbone {name!r} cannot be built for these images: {' '.join(str(error).split())}.",
             expected=f"resolution={default_side(name)}, or a multiple of it",
             received=f"resolution={resolution}",
         ) from error
@@ -63,7 +63,7 @@ def without_classifier(net: nn.Module) -> Trunk:
     """
     for architecture, trunk in _TRUNKS.items():
         if isinstance(net, architecture):
-            return trunk(net)
+            return cast(Trunk, trunk(net))
     features = getattr(net, "features", None)
     if isinstance(features, nn.Module):
         return Trunk(features, "features.", nn.ReLU() if isinstance(net, models.DenseNet) else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ class Trunk(nn.Module):
         prefix: Prefix of the names of its tensors in that library.
         last: Activation that follows the feature map in that library; it has no weights.
     """
+
+    net: Any  # its submodules are those of another library
 
     def __init__(self, net: nn.Module, prefix: str = "", last: nn.Module | None = None) -> None:
         super().__init__()
@@ -72,7 +74,7 @@ def resized_positions(positions: Tensor, grid: tuple[int, int], prefix: int) -> 
     side = math.isqrt(positions.shape[1] - prefix)
     if grid == (side, side):
         return positions
-    plane = positions[:, prefix:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    plane = positions[:, prefix:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
     resized = F.interpolate(plane, grid, mode="bicubic", antialias=True)
     return torch.cat([positions[:, :prefix], resized.flatten(2).transpose(1, 2)], dim=1)
 
@@ -92,4 +94,4 @@ def grid_of(count: int, height: int, width: int) -> tuple[int, int]:
 def as_grid(tokens: Tensor, height: int, width: int) -> Tensor:
     """Arrange patch tokens (batch, patches, channels) as a map (batch, channels, rows, columns)."""
     grid = grid_of(tokens.shape[1], height, width)
-    return cast(Tensor, tokens.transpose(1, 2).unflatten(2, grid))
+    return tokens.transpose(1, 2).reshape(len(tokens), tokens.shape[2], *grid)
