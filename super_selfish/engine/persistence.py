@@ -14,18 +14,13 @@ import torch
 from torch import Tensor
 
 from super_selfish.datasets.preprocessing import Preprocessing
+from super_selfish.engine.core import non_networks
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import columns_of
 from super_selfish.engine.core.deferred import DeferredState, copy_fitting
 from super_selfish.engine.core.followers import Followers
 from super_selfish.engine.core.identity import as_json, custom_names, describe
-from super_selfish.engine.core.non_networks import (
-    constants,
-    networks_of,
-    non_networks,
-    record_initial_state,
-    shared_tensors,
-)
+from super_selfish.engine.core.starting_weights import published_record
 from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, ConfigurationError
 from super_selfish.files import RETRAIN
 from super_selfish.loading.loader import TrainState
@@ -63,15 +58,15 @@ class Persistence:
             "class": type(supervisor).__qualname__,
             "arguments": as_json(supervisor.hyperparameters()),
             "names_outside_model": sorted(names_outside_model(supervisor)),
-            "non_networks": sorted(non_networks(supervisor)),
-            "constants": sorted(constants(supervisor)),
+            "non_networks": sorted(non_networks.non_networks(supervisor)),
+            "constants": sorted(non_networks.constants(supervisor)),
             "deferred_tensors": supervisor._deferred.created_tensors(supervisor),
             "networks": {key: describe(value) for key, value in supervisor.user_arguments.items()},
             **({} if origins is None else {"origins": origins}),
             "preprocessing": supervisor.preprocessing.as_json(),
             "classes": as_json(supervisor.model.classes),
             "feature_shape": as_json(supervisor.feature_shape),
-            "published_weights": published_record(supervisor),
+            "published_weights": published_record(supervisor._setup.weights, supervisor._stored),
             "training": {
                 "epochs": train_state.epoch,
                 "batch": train_state.batch,
@@ -116,7 +111,7 @@ class Persistence:
 
     def save(self, name: str | os.PathLike[str], *, keep: bool = False) -> Path:
         """Write the weights file. With ``keep``, an existing file is renamed to ``*.prev``."""
-        left_out = constants(self.supervisor) | shared_tensors(self.supervisor)
+        left_out = non_networks.constants(self.supervisor) | non_networks.shared_tensors(self.supervisor)
         tensors = {key: value for key, value in self.tensors().items() if key not in left_out}
         return write_weights(name, tensors, self.manifest(), keep=keep)
 
@@ -132,7 +127,7 @@ class Persistence:
             complete: Also load the whole state of criteria and metrics, and require that it fits.
         """
         supervisor = self.supervisor
-        record_initial_state(supervisor)
+        non_networks.record_initial_state(supervisor)
         before = supervisor.average, supervisor.model.classes, supervisor.dataset
         try:
             match_average(supervisor, stored)
@@ -177,7 +172,7 @@ class Persistence:
         """Load a plain ``state_dict``, which has no metadata."""
         supervisor = self.supervisor
         try:
-            tensors = networks_of(supervisor, private_names(supervisor, stored), {}, str(stored.path))
+            tensors = non_networks.networks_of(supervisor, private_names(supervisor, stored), {}, str(stored.path))
             load_exactly(supervisor, tensors, str(stored.path))
         except CheckpointMismatch as error:
             if stored.path.suffix != ".pt":
@@ -194,7 +189,7 @@ class Persistence:
         if isinstance(created, dict) and stored.manifest.get("class") in custom_names(type(supervisor)):
             tensors = pending.defer(supervisor, tensors, created)
         if not complete:
-            tensors = networks_of(supervisor, tensors, stored.manifest, str(stored.path))
+            tensors = non_networks.networks_of(supervisor, tensors, stored.manifest, str(stored.path))
         if target is supervisor:
             load_exactly(target, tensors, str(stored.path))
         else:
@@ -244,13 +239,6 @@ class Persistence:
                 f"`{stored.path}` was trained with other settings: {'; '.join(differing)}.",
                 fix="Build the supervisor with the settings of the file, or use super_selfish.load(name).",
             )
-
-
-def published_record(supervisor: SupervisorBase) -> dict[str, Any] | None:
-    """Name, source and licence of the published weights that a training started from; None: there are none."""
-    weights = supervisor._setup.weights
-    stored: dict[str, Any] | None = supervisor._stored.get("published_weights")
-    return stored if weights is None or stored is not None else weights.record
 
 
 def stored_arguments(algorithm: SupervisorBase | type[SupervisorBase], manifest: Mapping[str, Any]) -> Any:

@@ -34,11 +34,9 @@ class ImageOptions(TypedDict, total=False):
 
     Attributes:
         resolution: Side in px, or (height, width). Images are resized to cover it and center-cropped. None: the size
-            of arrays, tensors and data sets whose images all have one size, but at least 32; otherwise 225, or the size
-            that published ``weights`` or a transformer as ``backbone`` are made for.
+            of arrays and data sets of one size, but at least 32; else 225, or that of ``weights`` or a transformer.
         channels: Number of channels; None: that of the images if it is the same for all, else 3. Greyscale images are
-            repeated, colour images averaged. Alpha is dropped, unless this number includes it: 4 for RGB images,
-            whose fourth band may be stored as alpha.
+            repeated, colour images averaged. Alpha, or a fourth band, is dropped unless this number includes it.
         value_range: (low, high), mapped to 0 and 1 in images that are not uint8; ``"auto"``: estimated from a sample;
             ``"all"``: from all images.
         normalize: None, ``"dataset"``, ``"imagenet"`` or (mean, standard deviation) per channel on the scale [0, 1].
@@ -46,14 +44,12 @@ class ImageOptions(TypedDict, total=False):
         fill: Value of pixels that are declared to hold no data and of NaN, on the scale of the files. None: the lower
             end of the value range; NaN is an error.
         background: Colour that transparent images are blended with: one number, or red, green and blue, in [0, 1].
-        cache: ``"resized"``: slow-to-decode files are decoded once and cached as resized 8-bit images in the user's
-            cache folder; or the path of another folder. Not saved; does not affect results.
+        cache: ``"resized"``: slow-to-decode files are decoded once and cached, resized, in the user's cache folder; or
+            the path of another folder. Not saved; does not affect results.
         weights: Initial weights of the backbone: name of a training, weights file, ``state_dict()``, network; or
-            published weights of a backbone by name: ``"imagenet"``, ``"pretrained"`` (the default of its library), a
-            name of torchvision such as ``"IMAGENET1K_V2"``, or ``"timm:<name>.<tag>"``. Only published weights are
-            downloaded, if they are not cached. Their mean and standard deviation are used. Not saved.
-        image_key: Position of the image in items that hold several: a key of a dictionary, or an index of a tuple. Not
-            saved.
+            published ones, downloaded if they are not cached: ``"imagenet"``, ``"pretrained"``, a name of torchvision
+            such as ``"IMAGENET1K_V2"``, or ``"timm:<name>.<tag>"``. Not saved.
+        image_key: Key or index of the image in items that hold several. Not saved.
     """
 
     resolution: int | tuple[int, int] | None
@@ -274,8 +270,7 @@ class Setup:
 
         Args:
             outputs: Number of output channels of the decoder.
-            bottleneck: Takes the shape of the feature map; returns the module between backbone and decoder, and its
-                output shape.
+            bottleneck: From the shape of the feature map to the module before the decoder, and its output shape.
             output_activation: Last module of the decoder. None: no activation.
 
         Raises:
@@ -295,8 +290,7 @@ class Setup:
 
     def criterion(self, default: Callable[[], nn.Module]) -> Callable[..., Tensor]:
         """Return the passed loss, or a new default."""
-        given = self.given.get("loss")
-        return default() if given is None else given
+        return default() if (given := self.given.get("loss")) is None else given
 
 
 def with_passed_options(stored: Preprocessing, setup: Setup) -> Preprocessing:

@@ -220,3 +220,14 @@ def adapted(weight: Tensor, channels: int) -> Tensor:
     if there == channels:
         return weight
     return weight.mean(1, keepdim=True).repeat(1, channels, 1, 1) * (there / channels)
+
+
+def published_record(weights: StartingWeights | None, stored: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return name, source and licence of the published weights that a training started from; None: there are none.
+
+    Args:
+        weights: Initial weights of the backbone.
+        stored: Metadata of the weights file that was loaded.
+    """
+    record: dict[str, Any] | None = stored.get("published_weights")
+    return record if weights is None or record is not None else weights.record

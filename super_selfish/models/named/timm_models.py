@@ -98,6 +98,6 @@ class TimmTrunk(Trunk):
 
     def _laid_out(self, x: Tensor) -> Tensor:
         patches = getattr(self.net, "patch_embed", None)
-        if hasattr(patches, "dynamic_img_pad"):  # else it is no grid of patches
+        if patches is not None and hasattr(patches, "dynamic_img_pad"):  # else it is no grid of patches
             x = padded_to_patches(x, patches.patch_size)
         return x.contiguous(memory_format=torch.channels_last)
