@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,7 @@ def scored(
     most = supervisor.preprocessing.max_pixels
     source = open_source(train, max_pixels=most)
     held_out = None if test is None else matched(open_source(test, max_pixels=most), source)
-    notes = (
-        [f"untrained: {', '.join(redrawn)} drawn with the mean and deviation of the trained values"] if redrawn else []
-    )
-    if adapt_batch_norm(untrained, source):
-        notes.append(f"untrained: batch norm uses the statistics of up to {MOST_IMAGES} training images")
+    notes = notes_on_untrained(redrawn, adapt_batch_norm(untrained, source))
     rows: dict[str, Any] = {}
     hits: dict[str, dict[str, Rows]] = {}
     for key, network in networks.items():
@@ -104,7 +101,8 @@ def scored(
         rows[key], hits[key] = means(x, y, other, seeds)
         if is_degenerate(rows[key]["quality"]):
             notes.append(f"{key}: degenerate, as all images have nearly the same features")
-    notes += shared_images(x, None if other is None else other[0])
+        if key == "pixels":
+            notes += shared_images(x, None if other is None else other[0])
     found: dict[str, Any] = {
         "data": train,
         "test": test,
@@ -118,6 +116,16 @@ def scored(
     with replacing(with_suffix(base_path(name), SCORES)) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
+
+
+def notes_on_untrained(redrawn: Sequence[str], adapted: bool) -> list[str]:
+    """How the weights of the untrained network were drawn, and where its batch statistics come from."""
+    notes = []
+    if redrawn:
+        notes.append(f"untrained: {', '.join(redrawn)} drawn with the mean and deviation of the trained values")
+    if adapted:
+        notes.append(f"untrained: batch norm uses the statistics of up to {MOST_IMAGES} training images")
+    return notes
 
 
 def untrained_backbone(supervisor: SupervisorBase) -> tuple[nn.Module, list[str]]:

@@ -144,5 +144,5 @@ def _initialise_parametrized(module: nn.Module) -> set[nn.Module]:
         if key not in parametrizations:
             getattr(module, key).copy_(value)
         elif invertible:
-            setattr(module, key, value)
+            setattr(module, key, value.detach())
     return set(module.modules()) if invertible else {module}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import types
 import warnings
 from collections.abc import Callable
@@ -217,7 +218,7 @@ def test_a_schedule_of_exactly_the_length_works(images: Callable[..., Any], tiny
 
 
 def test_an_optimizer_factory_that_returns_none(images: Callable[..., Any], tiny_backbone: type) -> None:
-    with pytest.raises(ConfigurationError, match="`optimizer` returned None"):
+    with pytest.raises(ConfigurationError, match="`optimizer` does not create"):
         RotateNetSupervisor(images(8), backbone=tiny_backbone()).supervise(**RUN, optimizer=lambda weights, lr: None)
 
 
@@ -232,6 +233,11 @@ def test_batch_norm_of_one_value_is_an_error_or_works(
     assert supervisor.train_state.step in (0, len(supervisor.history) * 8 // how["batch_size"])
 
 
+def recomputed(layers: nn.Sequential, x: Tensor) -> Tensor:
+    """A forward pass that is assigned to an instance, of which copies of the network have their own."""
+    return checkpoint(functools.partial(nn.Sequential.forward, layers), x, use_reentrant=False)
+
+
 class Recomputed(nn.Module):
     """Recomputes its layers in the backward pass."""
 
@@ -240,8 +246,7 @@ class Recomputed(nn.Module):
         self.backbone = backbone
         self.mode = mode
         if mode == "assigned":
-            layers = backbone.layers.forward
-            backbone.layers.forward = types.MethodType(lambda _, x: checkpoint(layers, x, use_reentrant=False), None)
+            backbone.layers.forward = types.MethodType(recomputed, backbone.layers)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.mode in ("plain", "assigned") or not torch.is_grad_enabled():
@@ -254,7 +259,7 @@ def test_activation_checkpointing_gives_the_same_gradients(
     make: Callable[..., Any], images: Callable[..., Any], tiny_backbone: type
 ) -> None:
     found = {}
-    for mode in ("plain", "assigned", "torch", "reentrant"):
+    for mode in ("plain", "assigned", "torch"):
         gradients: list[Tensor] = []
 
         class Keep(Callback):

@@ -89,5 +89,5 @@ def test_files_of_2020_are_refused(content: str, make: Callable[..., Any], image
         lambda: super_selfish.load("store/base"),
         lambda: supervisor.model.load("store/base"),
     ):
-        with pytest.raises(CheckpointError, match="train again"):
+        with pytest.raises(CheckpointError, match="Train again"):
             read()

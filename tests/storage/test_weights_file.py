@@ -117,7 +117,7 @@ def test_plain_state_dict_is_read_without_executing_code() -> None:
 
 
 def test_error_for_a_missing_file_lists_available_names(stored: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"folder: x\."):
+    with pytest.raises(CheckpointError, match=r"Available: 'store/x'\."):
         read_weights("store/y")
     with pytest.raises(CheckpointError, match="no weights"):
         read_weights("elsewhere/y")

@@ -126,8 +126,8 @@ def test_custom_predictor() -> None:
         ({"epochs": 1.5}, "`epochs` is out of range"),
         ({"lr": 0}, "`lr` is out of range"),
         ({"lr": float("nan")}, "`lr` is out of range"),
-        ({"batch_size": 0}, "`batch_size` counts images"),
-        ({"num_workers": -1}, "`num_workers` counts"),
+        ({"batch_size": 0}, "`batch_size` is out of range"),
+        ({"num_workers": -1}, "`num_workers` is out of range"),
         ({"optimizer": "adamm"}, "Did you mean 'adam'?"),
         ({"lr_scheduler": 3}, "`lr_scheduler` must be a name or a factory. Expected: 'constant', 'cosine', or"),
         ({"name": ""}, "`name` is not the name of a file"),
@@ -189,6 +189,8 @@ def test_a_batch_that_does_not_fit_is_drawn_in_parts(
     sizes = []
 
     class Noted(RotateNetSupervisor):
+        decomposable = True  # the loss is that of RotateNet
+
         def _forward(self, data: Any) -> torch.Tensor:
             sizes.append(len(data[0]))
             return super()._forward(data)

@@ -36,7 +36,9 @@ def non_networks(supervisor: SupervisorBase) -> set[str]:
 
 
 def _is_of_library(module: nn.Module) -> bool:
-    return any(base.__module__.startswith("super_selfish.") for base in type(module).__mro__)
+    """Whether a module is of this library, or a container of such modules."""
+    parts = module.children() if isinstance(module, nn.ModuleList | nn.ModuleDict | nn.Sequential) else [module]
+    return any(base.__module__.startswith("super_selfish.") for part in parts for base in type(part).__mro__)
 
 
 def state_of_non_networks(supervisor: SupervisorBase) -> dict[str, Tensor]:

@@ -189,9 +189,9 @@ def _of_object(value: Any) -> Iterator[tuple[str, Any]]:
     if dataclasses.is_dataclass(value):
         yield from ((each.name, getattr(value, each.name)) for each in dataclasses.fields(value) if each.compare)
     elif isinstance(value, torch.optim.lr_scheduler.LRScheduler):
-        state = value.state_dict()
-        for name in sorted(state):
-            part = getattr(value, name, state[name])
+        for name, part in sorted(vars(value).items()):
+            if name == "optimizer":
+                continue
             if name[0] != "_" or (isinstance(part, list | tuple) and not name.endswith("last_lr")):
                 yield name, part
     elif isinstance(value, nn.Module):

@@ -22,9 +22,12 @@ def check_length(scheduler: Any, steps: int) -> None:
         ConfigurationError: If it raises an error in one of the steps.
     """
     try:
-        most = _most_steps(scheduler.state_dict()) if hasattr(scheduler, "state_dict") else math.inf
-        for factor in scheduler.lr_lambdas if isinstance(scheduler, LambdaLR) else ():
-            factor(steps)
+        most = math.inf
+        if isinstance(scheduler, LambdaLR):
+            for factor in scheduler.lr_lambdas:
+                factor(steps)
+        elif hasattr(scheduler, "state_dict"):
+            most = _most_steps(scheduler.state_dict())
     except (IndexError, KeyError, ValueError) as error:
         most, reason = steps - 1, f"{type(error).__name__}: {error}"
     else:
