@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,7 @@ def upright_images(count: int, height: int = 32, width: int = 32, channels: int 
 
 
 KINDS = ("rotate_net", "bi_gan", "momentum_contrast")  # one network, two players, state across steps
+ON_EACH_KIND = ("test_files.py", "test_resume.py")
 OF_THE_LOOP = (
     "test_attributes.py",
     "test_criteria.py",
@@ -76,11 +78,16 @@ OF_THE_LOOP_TOO = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What the loop promises is tried every day on one algorithm of each kind, on all by ``make check``."""
+    """What the loop promises is tried on all algorithms by ``make check``.
+
+    Every day, files and resuming are tried on one algorithm of each kind, and each other test on one of these three.
+    """
     for item in items:
         algorithm = getattr(item, "callspec", None) and item.callspec.params.get("algorithm")
-        of_the_loop = item.path.name in OF_THE_LOOP or getattr(item, "originalname", None) in OF_THE_LOOP_TOO
-        if algorithm and algorithm not in KINDS and of_the_loop:
+        name = getattr(item, "originalname", None) or ""
+        of_the_loop = item.path.name in OF_THE_LOOP or name in OF_THE_LOOP_TOO
+        chosen = KINDS if item.path.name in ON_EACH_KIND else (KINDS[zlib.crc32(name.encode()) % len(KINDS)],)
+        if algorithm and algorithm not in chosen and of_the_loop:
             item.add_marker(pytest.mark.slow)
 
 

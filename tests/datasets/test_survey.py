@@ -88,7 +88,7 @@ def test_unreadable_files_are_named_and_the_exit_status_says_so(folder: Path, ca
     assert "2 unreadable:" in told
     assert "01.jpg" in told
     assert "a web page" in told
-    assert 'on_error="skip"' in told
+    assert "--on-error skip" in told
 
 
 def test_files_that_were_turned_already(folder: Path) -> None:
