@@ -17,7 +17,7 @@ import super_selfish
 from super_selfish.cli.values import options
 from super_selfish.errors import ConfigurationError, UnknownArgument, check_choice, validate_arguments
 from super_selfish.models import CombinedNet
-from super_selfish.models.backbones import named_backbone
+from super_selfish.models.named import named_backbone
 from super_selfish.suggestions import did_you_mean
 from super_selfish.supervisors import LabelSupervisor, Supervisor, algorithm_names, all_supervisors
 from super_selfish.transformer import SelfSupervisedFeatures
@@ -148,12 +148,12 @@ def test_choices_of_training(argument: str, word: str, supervisor: Supervisor) -
 @pytest.mark.parametrize(
     ("arguments", "suggestion"),
     [
-        ({"precision": "fp61"}, "'16'"),
+        ({"precision": "fp61"}, "'fp16'"),
         ({"precision": 16}, "'16'"),
         ({"precision": "bfloat16"}, "'bf16'"),
         ({"sync_bn": "true"}, "True"),
-        ({"optimizer": "adma"}, "torch.optim.Adam"),
-        ({"lr_scheduler": "cosin"}, "Schedule"),
+        ({"optimizer": "adma"}, "'adam'"),
+        ({"lr_scheduler": "cosin"}, "'cosine'"),
     ],
 )
 def test_other_words_for_choices(arguments: dict[str, Any], suggestion: str, supervisor: Supervisor) -> None:

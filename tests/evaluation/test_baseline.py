@@ -13,8 +13,9 @@ from torch import nn
 from super_selfish.cli.scores import untrained_backbone
 from super_selfish.evaluation import extract_features, quality
 from super_selfish.evaluation.baseline import adapt_batch_norm, is_degenerate, shared_images
-from super_selfish.models.backbones import default_backbone, named_backbone
+from super_selfish.models.backbones import default_backbone
 from super_selfish.models.initialization import fresh_copy, initialised_copy
+from super_selfish.models.named import named_backbone
 from super_selfish.supervisors import Supervisor, all_supervisors
 
 

@@ -68,7 +68,7 @@ def test_channel_axes_give_the_channels_of_the_first_image(tmp_path: Path, kind:
         tmp_path / ("x.ome.tif" if kind == "ome" else "x.tif"), values, metadata={"axes": "TZCYX"}, **options
     )
     assert np.array_equal(np.moveaxis(read_image(path, max_pixels=600), -1, 0), values[0, 0])
-    assert image_files.contents(path).left_out == 20
+    assert image_files.contents(path).left_out == 5
 
 
 def test_further_pages_of_rgb(tmp_path: Path) -> None:
