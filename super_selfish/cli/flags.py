@@ -37,7 +37,7 @@ _PYTHON_ONLY = (
     ),
     (r"An nn\.Module or a name, of which", "Name such as resnet18, of which"),
     (r"; or a GroupedBackbone[^.]*", ""),
-    (r"weights file, state_dict\(\) or network", "or weights file"),
+    (r"weights file, state_dict\(\), network;", "or weights file;"),
     (r"Transform or callable that", "Augmentation that"),
     (r" An attribute [\w-]+ of loss takes precedence\.", ""),
     (r"(?<=augmentation)\. Initial weights are drawn by the constructor", " and initial weights"),
@@ -88,8 +88,8 @@ def on_command_line(text: str, name: str, default: Any) -> str:
         default: Default value; ``None`` is called the default, not a value.
 
     Examples:
-        >>> on_command_line("Name, weights file, state_dict() or network. None: random.", "weights", None)
-        'Name, or weights file. Default: random.'
+        >>> on_command_line("Name, weights file, state_dict(), network; or others. None: random.", "weights", None)
+        'Name, or weights file; or others. Default: random.'
     """
     for pattern, replacement in _PYTHON_ONLY:
         text = re.sub(pattern, replacement.replace("{flag}", name.replace("_", "-")), text)
