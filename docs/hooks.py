@@ -1,12 +1,27 @@
-"""Built into the site from the classes: the table of algorithms, and their pages in the navigation."""
+"""Built into the site: the table of algorithms, an API page for each algorithm, and the contributing guide."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from mkdocs.structure.files import File, Files
 
 from super_selfish.supervisors import all_supervisors
 
 MARKER = "<!-- algorithms -->"
+CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
+REFERENCE = """---
+search:
+  boost: 0.5
+---
+The algorithm: [{name}](../papers/{name}.md).
+
+::: super_selfish.supervisors.{class_name}
+    options:
+      heading_level: 1
+      show_root_full_path: false
+"""
 
 
 def table() -> str:
@@ -18,17 +33,30 @@ def table() -> str:
     for name, cls in all_supervisors().items():
         paper = "" if cls.paper is None else f"[{cls.paper.authors}, {cls.paper.year}]({cls.paper.link})"
         cost = "" if cls.relative_cost is None else f"{cls.relative_cost:g}"
-        cells = [f"[`{name}`](papers/{name}.md)", f"`{cls.__name__}`", cls.family or "", cls.learns_by, cls.use_when]
+        reference = f"[`{cls.__name__}`](api/{name}.md)"
+        cells = [f"[`{name}`](papers/{name}.md)", reference, cls.family or "", cls.learns_by, cls.use_when]
         rows.append(f"| {' | '.join([*cells, paper, cost])} |")
     return "\n".join(rows)
 
 
 def on_config(config: Any) -> Any:
-    """Add the page of each algorithm to the navigation."""
-    for entry in config["nav"]:
-        if "Algorithms" in entry:
-            entry["Algorithms"] += [f"papers/{name}.md" for name in all_supervisors()]
+    """Add the pages of each algorithm to the navigation."""
+    groups = {title: pages for entry in config["nav"] for title, pages in entry.items()}
+    groups["Algorithms"] += [f"papers/{name}.md" for name in all_supervisors()]
+    groups["API"] += [{cls.__name__: f"api/{name}.md"} for name, cls in all_supervisors().items()]
     return config
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pages that have no file in this folder."""
+    pages = {
+        f"api/{name}.md": REFERENCE.format(name=name, class_name=cls.__name__)
+        for name, cls in all_supervisors().items()
+    }
+    pages["contributing.md"] = CONTRIBUTING.read_text("utf-8").replace("](docs/", "](")
+    for path, content in pages.items():
+        files.append(File.generated(config, path, content=content))
+    return files
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

@@ -67,14 +67,23 @@ class Attributes(Stages):
     """Separates internal from user-defined attributes of a supervisor, and stores those that have state."""
 
     history = PublicAlias[list[dict[str, Any]]]("_history")
+    """One entry per epoch: epoch, loss, images_per_second, data_wait, and the columns of callbacks."""
     train_state = PublicAlias[TrainState]("_train_state")
+    """Training progress over all calls of ``supervise``: epoch, batch, step and samples."""
     skipped = PublicAlias[dict[int, str]]("_skipped")
+    """Unreadable images that were skipped, by index, with the reason."""
     forecast = PublicAlias[Any]("_forecast")
+    """Predicted time and memory of the last run with at least two steps; None before."""
     settings = PublicAlias[Settings | None]("_settings")
+    """Arguments of the last call of ``supervise``; None before."""
     run = PublicAlias[Any]("_run")
+    """The last run, as passed to callbacks; None before."""
     run_id = PublicAlias[str]("_run_id")
+    """Identifier of the training, kept when it is resumed."""
     stored = PublicAlias[dict[str, Any]]("_stored")
+    """What the loaded weights file says about its training."""
     tracked = PublicAlias[dict[str, Any]]("_tracked")
+    """State passed to :meth:`track`, by name."""
     _run: Any
     _tracked: dict[str, Any]
     _deferred: DeferredState
