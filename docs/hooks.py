@@ -13,14 +13,13 @@ MARKER = "<!-- algorithms -->"
 CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 REFERENCE = """---
 search:
-  boost: 0.5
+  boost: 0.3
 ---
 The algorithm: [{name}](../papers/{name}.md).
 
 ::: super_selfish.supervisors.{class_name}
     options:
       heading_level: 1
-      show_root_full_path: false
 """
 
 

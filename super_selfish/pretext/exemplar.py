@@ -110,7 +110,7 @@ class ExemplarDataset(PretextDataset):
     def sample(self, index: int, generator: KeyedGenerator) -> Sample:
         """A version of the image of class ``index``, and ``index``."""
         label = range(len(self))[index]
-        # Differs from the paper: versions are drawn anew each time, not once before training
+        # Differs from the paper: views are drawn again each time, not once before training
         transform = self.transforms[generator.integer(len(self.transforms))]
         return transform.augment(self.original(label), generator), label
 

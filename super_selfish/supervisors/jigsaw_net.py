@@ -24,8 +24,8 @@ from super_selfish.pretext.tiles import jigsaw_size
 from super_selfish.pretext.views import Views
 
 
-# Differs from the paper: 2 × 2 tiles and all their 24 orders
-# Differs from the paper: tables of orders come from groups, not from a search for large distances
+# Differs from the paper: 2 × 2 tiles and all their 24 permutations
+# Differs from the paper: permutation tables are groups, not found by a search for large distances
 # Differs from the paper: crops are enlarged to the tile again
 # Differs from the paper: tiles are normalised by channel, with a standard deviation of at least 1/255
 # Differs from the paper: channels are shifted and projected, and colours jittered
@@ -122,7 +122,7 @@ class JigsawNetSupervisor(Supervisor):
         pretext = setup.dataset(lambda opened: JigsawDataset(opened, transformations, **options))
         seen = jigsaw_size(setup.preprocessing.resolution, crops)
         super().__init__(
-            # Differs from the paper: one network sees the whole puzzle, instead of one each tile by itself.
+            # Differs from the paper: one network sees all tiles in one image, instead of each tile by itself.
             setup.head((1024, 1024), total_perms, norm_type="layer", size=seen, of_map=True),
             pretext,
             setup.criterion(nn.CrossEntropyLoss),

@@ -147,7 +147,7 @@ class PIRLSupervisor(BankSupervisor):
         own |= {"data_augmentation": data_augmentation, "loss": loss}
         own |= {"backbone": backbone, "predictor": predictor, "predictor_g": predictor_g}
         setup = Setup.of(dataset, images, **own)
-        # Differs from the paper: the puzzle is one image, instead of nine that the backbone sees one by one.
+        # Differs from the paper: the jigsaw is one image, instead of nine that the backbone sees one by one.
         model = setup.head((1024, 1024), embedding_size, norm_type="layer", size=view_size, centred=centred)
         common: dict[str, Any] = {"embedding_size": embedding_size, "n": n, "t": t, "memory_m": memory_m}
         common |= {

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = [pytest.mark.docs, pytest.mark.slow]
-FILE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)^```", re.DOTALL | re.MULTILINE)
+FILE = re.compile(r'^(`{3,})\w+ title="(\S+)"\n(.*?)^\1$', re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
@@ -21,12 +21,12 @@ def copy(root: Path, tmp_path: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__", ".venv", ".git", ".*_cache", "build", "store", "*.egg-info")
     shutil.copytree(root, tmp_path / "copy", ignore=ignored)
     added = FILE.findall((root / "docs/adding_an_algorithm.md").read_text("utf-8"))
-    assert [name for name, _ in added] == [
+    assert [name for _, name, _ in added] == [
         "super_selfish/supervisors/sim_clr.py",
         "tests/supervisors/test_sim_clr.py",
         "docs/papers/sim_clr.md",
     ]
-    for name, text in added:
+    for _, name, text in added:
         (tmp_path / "copy" / name).write_text(text, "utf-8")
     return tmp_path / "copy"
 
@@ -47,8 +47,7 @@ def test_the_walk(copy: Path) -> None:
     )
     assert "Chen, Kornblith" in run(copy, "-m", "super_selfish", "list")
     run(copy, "docs/draw_previews.py", "sim_clr")
-    said = run(copy, "-m", "pytest", "-q", "tests/supervisors/test_sim_clr.py")
-    assert "4 passed" in said
-    said = run(copy, "-m", "pytest", "-q", "-m", "not learn and not faults", "tests/contract", "-k", "sim_clr")
-    assert int(re.findall(r"(\d+) passed", said)[-1]) > 40
+    assert "4 passed" in run(copy, "-m", "pytest", "-q", "tests/supervisors/test_sim_clr.py")
+    output = run(copy, "-m", "pytest", "-q", "-m", "not learn and not faults", "tests/contract", "-k", "sim_clr")
+    assert int(re.findall(r"(\d+) passed", output)[-1]) > 40
     run(copy, "-m", "pytest", "-q", "tests/repository", "-m", "not docs and not slow")

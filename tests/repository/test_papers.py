@@ -15,13 +15,15 @@ from super_selfish.supervisors import all_supervisors
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "papers"
 SECTIONS = (
-    "What it learns from.",
-    "Loss.",
-    "How the loss behaves.",
-    "Parameters.",
-    "When to use it, and when not.",
-    "Training.",
-    "Departures from the paper.",
+    "What it learns",
+    "When to use it",
+    "Example",
+    "Results",
+    "Parameters",
+    "Loss",
+    "Expected loss curve",
+    "Training recipes",
+    "Departures from the paper",
 )
 PACKAGE = ROOT / "super_selfish"
 SHARED = [path for folder in ("pretext", "transforms") for path in sorted((PACKAGE / folder).glob("*.py"))]
@@ -34,44 +36,57 @@ def page(name: str) -> str:
 
 
 def section(name: str, title: str) -> str:
-    return page(name).split(f"**{title}**")[1].split("\n\n**")[0]
+    return page(name).split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 @ALL
 def test_the_form(name: str) -> None:
     text = page(name)
-    assert [title for title in SECTIONS if text.count(f"**{title}**") != 1] == []
+    titles = re.findall(r"^## (.*)", text, re.MULTILINE)
+    assert [title for title in titles if title in SECTIONS] == list(SECTIONS)
     assert f"(previews/{name}.png)" in text
     assert (PAGES / "previews" / f"{name}.png").is_file()
     assert "arxiv.org/abs/" in text or name == "denoise_net"
 
 
 @ALL
+def test_results_are_those_of_the_results_page(name: str) -> None:
+    rows = re.findall(r"^\| (.*?) \| (.*) \|$", section(name, "Results"), re.MULTILINE)[2:]
+    if not rows:
+        assert "Not measured." in section(name, "Results")
+        return
+    tables = re.split(r"^## ", (ROOT / "docs" / "learning.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for title, cells in rows:
+        (table,) = [text for text in tables if text.startswith(f"{title}\n")]
+        assert re.search(rf"^\| `{name}`[^|]*\| {re.escape(cells)} \|", table, re.MULTILINE), title
+
+
+@ALL
 def test_every_parameter_with_its_default(name: str) -> None:
-    told = section(name, "Parameters.")
+    text = section(name, "Parameters")
     for parameter in inspect.signature(all_supervisors()[name]).parameters.values():
         if parameter.name == "dataset" or parameter.name in ImageOptions.__annotations__:
             continue
-        assert re.search(rf"[`,(] ?{parameter.name}[`=]", told), parameter.name
-        for default in re.findall(rf"`{parameter.name}=([^`]+)`", told)[:1]:
+        assert re.search(rf"[`,(] ?{parameter.name}[`=]", text), parameter.name
+        for default in re.findall(rf"`{parameter.name}=([^`]+)`", text)[:1]:
             assert ast.literal_eval(default) == parameter.default, parameter.name
 
 
 @ALL
 def test_recipes_are_those_of_the_code(name: str) -> None:
-    told = " ".join(section(name, "Training.").split())
+    text = " ".join(section(name, "Training recipes").split())
     for recipe in ("paper", "auto"):
         found = all_supervisors()[name].training_recipe(recipe)
         assert found is not None
         optimizer, rest = found.describe().split("; ", 1)
-        assert f'`recipe="{recipe}"`: `{optimizer}`; {rest}.' in told
+        assert f'`recipe="{recipe}"`: `{optimizer}`; {rest}.' in text
 
 
 @ALL
 def test_the_settings_of_the_paper_fit_the_constructor(name: str) -> None:
-    told = " ".join(section(name, "Training.").split())
+    text = " ".join(section(name, "Training recipes").split())
     kind = all_supervisors()[name]
-    (call,) = re.findall(rf"Of the constructor, the paper has `({kind.__name__}\(images.*?\))`;", told)
+    (call,) = re.findall(rf"The paper's constructor arguments are `({kind.__name__}\(images.*?\))`;", text)
     parsed = ast.parse(call, mode="eval").body
     assert isinstance(parsed, ast.Call)
     inspect.signature(kind).bind(None, **{str(keyword.arg): None for keyword in parsed.keywords})
@@ -85,7 +100,7 @@ def departures_in(*files: Path) -> list[str]:
 
 def departures_on(name: str) -> list[str]:
     """The departures that a page names."""
-    bullets = re.findall(r"^- (.*(?:\n  .*)*)", section(name, "Departures from the paper."), re.MULTILINE)
+    bullets = re.findall(r"^- (.*(?:\n  .*)*)", section(name, "Departures from the paper"), re.MULTILINE)
     return [" ".join(bullet.split()).lower() for bullet in bullets]
 
 
