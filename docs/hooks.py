@@ -20,6 +20,7 @@ The algorithm: [{name}](../papers/{name}.md).
 ::: super_selfish.supervisors.{class_name}
     options:
       heading_level: 1
+      show_if_no_docstring: true
 """
 
 
