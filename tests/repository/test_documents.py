@@ -131,7 +131,7 @@ def test_mlflow_callback_of_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_blocks_are_found() -> None:
     text = "<!-- setup: a = 1 -->\n```python\nb = a\n```\n<!-- skip: why -->\n```python\n1 / 0\n```\n"
     text += "  ```python\n  c = b\n  ```\n"
-    text += "````markdown\n```python\n1 / 0\n```\n````\n```python title=\"a.py\"\n1 / 0\n```\n"
+    text += '````markdown\n```python\n1 / 0\n```\n````\n```python title="a.py"\n1 / 0\n```\n'
     assert [block.strip() for block in blocks(text)] == ["a = 1", "b = a", "c = b"]
     assert [block.count("\n", 0, len(block) - len(block.lstrip())) for block in blocks(text)] == [0, 2, 9]
 
