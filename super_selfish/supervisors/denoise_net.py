@@ -99,7 +99,7 @@ class DenoiseNetSupervisor(Supervisor):
     ) -> None:
         setup = Setup.of(dataset, images, backbone=backbone, predictor=predictor, loss=loss)
         super().__init__(
-            # Differs from the paper: convolutions, and a decoder with separate weights and no activation after the last layer
+            # Differs from the paper: convolutions, and a decoder with separate weights and a linear last layer
             setup.autoencoder(setup.preprocessing.channels),
             setup.dataset(lambda opened: DenoiseDataset(opened, p, noise=noise, patch=patch, sigma=sigma)),
             # Differs from the paper: squared error, not the cross entropy of pixels
