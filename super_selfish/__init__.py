@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from super_selfish.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from super_selfish.comparison.compare import compare as compare
     from super_selfish.models.combined import CombinedNet as CombinedNet
     from super_selfish.saved import load as load
     from super_selfish.storage.inspection import inspect as inspect
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "CombinedNet": "super_selfish.models.combined",
     "all_supervisors": "super_selfish.supervisors",
+    "compare": "super_selfish.comparison.compare",
     "inspect": "super_selfish.storage.inspection",
     "load": "super_selfish.saved",
 }

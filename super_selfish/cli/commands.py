@@ -8,6 +8,7 @@ from typing import Literal
 
 from cyclopts import App
 
+from super_selfish.cli.comparison import compare
 from super_selfish.cli.flags import command
 from super_selfish.cli.output import FOLDER, NAME, echo
 from super_selfish.errors import check_argument
@@ -16,7 +17,8 @@ from super_selfish.version import __version__
 DAMAGED = 1
 
 COMMANDS = (
-    *("demo", "list", "check", "preview", "train", "evaluate", "report", "extract", "predict", "export", "verify"),
+    *("demo", "list", "check", "compare", "preview", "train", "evaluate", "report", "extract", "predict", "export"),
+    "verify",
 )
 
 Format = Literal["safetensors", "torch", "onnx"]
@@ -272,7 +274,7 @@ def export(
     return 0
 
 
-FUNCTIONS = (demo, show_list, check, evaluate, report, extract, predict, export, verify)
+FUNCTIONS = (demo, show_list, check, compare, evaluate, report, extract, predict, export, verify)
 """The commands other than ``train`` and ``preview``."""
 
 

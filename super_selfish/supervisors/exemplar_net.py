@@ -79,6 +79,7 @@ class ExemplarNetSupervisor(Supervisor):
     learns_by = "classifying which image a random version is of"
     use_when = "there are some thousand images, and you know what features should ignore"
     needs = Needs(batch=2)
+    first_choice = True
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),
         # Dosovitskiy et al., section 3: SGD with momentum; the learning rate is reduced on plateaus

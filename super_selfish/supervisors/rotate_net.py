@@ -72,6 +72,7 @@ class RotateNetSupervisor(Supervisor):
     learns_by = "predicting the rotation angle of an image"
     use_when = "images have a canonical orientation; small budget, any batch size"
     needs = Needs(canonical_orientation=True)
+    first_choice = True
     recipes: ClassVar[Mapping[str, Recipe]] = {
         "auto": adamw_recipe(2e-3),
         # Gidaris et al., code for ImageNet: batch size 192, learning rate decays after 15, 30 and 45 of 50 epochs

@@ -22,7 +22,18 @@ ORDER = [
         "images",
     ],
     *["datasets", "transforms", "pretext", "loading", "evaluation", "drawing", "engine.optim", "engine.core"],
-    *["engine.loop", "engine.callbacks", "engine", "supervisors", "saved", "transformer", "export", "report", "cli"],
+    *[
+        "engine.loop",
+        "engine.callbacks",
+        "engine",
+        "supervisors",
+        "saved",
+        "transformer",
+        "export",
+        "report",
+        "comparison",
+        "cli",
+    ],
 ]
 """Left may not import right."""
 

@@ -79,6 +79,9 @@ class Facts(Placed):
     recipes: ClassVar[Mapping[str, Recipe]] = MappingProxyType({})
     """Training recipes by name: ``"auto"`` and ``"paper"``."""
 
+    first_choice: ClassVar[bool] = False
+    """Whether the algorithm is a good first choice with ``recipe="auto"`` where its requirements are met."""
+
     auto_gain: ClassVar[float | None] = None
     """Gain of ``recipe="auto"`` over the defaults in linear-probe accuracy, in percentage points, if above 3."""
 

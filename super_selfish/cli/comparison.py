@@ -1,0 +1,129 @@
+"""The command ``super-selfish compare``."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from super_selfish.cli.names import algorithm_name
+from super_selfish.cli.output import FOLDER, echo
+from super_selfish.errors import ConfigurationError, DataError
+
+if TYPE_CHECKING:
+    from super_selfish.comparison.result import Comparison
+    from super_selfish.datasets.image_source import ImageSource
+
+NOT_SHOWN = 1
+"""Exit status if no algorithm is shown to be better than features that need no training."""
+
+
+def compare(
+    data: str = FOLDER,
+    /,
+    *,
+    labelled: str | None = None,
+    budget: str = "30min",
+    groups: str | None = None,
+    algorithms: str | None = None,
+    backbone: str = "small_resnet",
+    resolution: int | None = None,
+    batch_size: int = 64,
+    name: str = "store/compare",
+    seed: int = 0,
+    device: str = "auto",
+    num_workers: int = 0,
+    resume: bool = True,
+) -> int:
+    """Compare all algorithms on your images within a time budget, and recommend one.
+
+    Prints a forecast, a line per run, and at the end the table and the verdict. Writes NAME.html, NAME.png and
+    NAME.json. The same command continues after it was stopped or killed. Exit status: 0 if an algorithm is recommended;
+    1 if all were excluded, or none is shown to be better than features that need no training.
+
+    Args:
+        data: Folder of images, or CSV file of paths. Class folders are not used as labels.
+        labelled: Labelled images that features are scored on: folder with one subfolder per class, or CSV file of paths
+            and classes; may be DATA. Default: no scores; the recommendation rests on what is applicable.
+        budget: Time for everything, such as 30min, 2h or 90s.
+        groups: Regular expression that finds the group of a labelled image in its path, such as "patient_[0-9]+". Images
+            of a group stay together in cross-validation.
+        algorithms: Names of the algorithms, separated by commas. Default: all.
+        backbone: Network of all trainings: small_resnet, efficientnet-b0, resnet18 or another classifier of
+            torchvision, or timm:NAME.
+        resolution: Side of the images in px. Default: that of the images, at most 64; lowered if the budget is short.
+        batch_size: Number of images per update.
+        name: Path of the output files, without suffix.
+        seed: Random seed.
+        device: Device: cpu, cuda, cuda:1 ...; auto: a GPU if available.
+        num_workers: Number of data-loading worker processes.
+        resume: Continue the comparison of this name. --no-resume: start over.
+    """
+    found = compared(
+        data,
+        labelled,
+        groups,
+        algorithms,
+        budget=budget,
+        backbone=backbone,
+        resolution=resolution,
+        batch_size=batch_size,
+        name=name,
+        seed=seed,
+        device=device,
+        num_workers=num_workers,
+        resume="auto" if resume else False,
+    )
+    echo(str(found))
+    echo(f"Written to {found.files[1]}.")
+    return 0 if found.is_shown_to_help else NOT_SHOWN
+
+
+def compared(data: str, labelled: str | None, groups: str | None, algorithms: str | None, **given: Any) -> Comparison:
+    """Compare algorithms; see ``super-selfish compare``.
+
+    Args:
+        data: Images for training.
+        labelled: Labelled images; None: there are none.
+        groups: Regular expression for the group of a labelled image in its path; None: no groups.
+        algorithms: Names, separated by commas; None: all.
+        **given: Arguments of :func:`super_selfish.compare`.
+    """
+    from super_selfish.comparison.compare import compare as run
+    from super_selfish.datasets.sources import open_source
+
+    names = None if algorithms is None else [algorithm_name(word.strip()) for word in algorithms.split(",")]
+    source = None if labelled is None else open_source(labelled)
+    found = None
+    if groups is not None:
+        if source is None:
+            raise ConfigurationError("`groups` are those of the labelled images.", fix="Pass `labelled`.")
+        found = groups_of(source, groups)
+    return run(open_source(data), source, groups=found, algorithms=names, **given)
+
+
+def groups_of(source: ImageSource, pattern: str) -> list[str]:
+    """Groups of images: what a regular expression finds in each path, or its first group if it has one.
+
+    Raises:
+        ConfigurationError: If the expression is invalid.
+        DataError: If nothing is found in a path.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ConfigurationError(
+            "`groups` is not a regular expression.",
+            expected='such as "patient_[0-9]+"',
+            received=f"{pattern!r}: {error}",
+        ) from error
+    found = []
+    for index in range(len(source)):
+        match = expression.search(source.name(index))
+        if match is None:
+            raise DataError(
+                "`groups` finds nothing in the path of an image.",
+                expected=f"a match of {pattern!r}",
+                received=source.name(index),
+            )
+        found.append(match[1] if expression.groups and match[1] is not None else match[0])
+    return found

@@ -1,0 +1,1 @@
+"""Comparison of algorithms on the user's own images within a time budget; see :func:`super_selfish.compare`."""

@@ -1,0 +1,226 @@
+"""Comparison of algorithms on the user's own images: :func:`compare`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+from super_selfish.comparison import page
+from super_selfish.comparison.budget import Algorithms, Budget, budget_seconds
+from super_selfish.comparison.images import Images, add_labelled, read_images
+from super_selfish.comparison.records import RunLog
+from super_selfish.comparison.result import Comparison
+from super_selfish.comparison.running import Running
+from super_selfish.datasets.preprocessing import Preprocessing, fit_preprocessing
+from super_selfish.datasets.sources import ImageSource, open_source
+from super_selfish.errors import (
+    CheckpointError,
+    ConfigurationError,
+    check_argument,
+    check_choice,
+    is_count,
+    validate_keywords,
+)
+from super_selfish.files import base_path, check_writable, with_suffix
+from super_selfish.models.backbones import named_backbone
+from super_selfish.suggestions import did_you_mean
+from super_selfish.supervisors import algorithm_names, all_supervisors
+from super_selfish.version import __version__
+
+LARGEST_SIDE = 64
+"""Side in px that larger images are reduced to, unless ``resolution`` is passed."""
+
+_READING = 0.1  # fraction of the budget for reading images
+
+
+@validate_keywords()
+def compare(
+    images: Any,
+    labelled: Any = None,
+    budget: str | float = "30min",
+    *,
+    groups: Sequence[Hashable] | None = None,
+    backbone: str | nn.Module = "small_resnet",
+    resolution: int | None = None,
+    batch_size: int = 64,
+    algorithms: Sequence[str] | None = None,
+    references: Mapping[str, nn.Module] | None = None,
+    name: str | os.PathLike[str] = "store/compare",
+    seed: int = 0,
+    device: str = "auto",
+    num_workers: int = 0,
+    resume: bool | Literal["auto"] = "auto",
+    verbose: bool = True,
+) -> Comparison:
+    """Compare all algorithms on your images within a time budget, and recommend one.
+
+    Stage 1 trains every applicable algorithm with the same small network for the same time. Stage 2 trains the best
+    four anew, 3.5 times as long: with one seed, or two from a budget of one hour. Features are scored on the labelled
+    images by kNN and ridge regression, in repeated stratified cross-validation. Without labels, there is no stage 2,
+    and the recommendation rests on what is applicable. Labels are never used for training.
+
+    Writes ``<name>.html``, ``<name>.png`` and ``<name>.json``, and ``<name>.runs.jsonl`` with a line per run, by which
+    the same call continues after an interruption. Neither weights nor features are kept.
+
+    Args:
+        images: Images for training: a folder, a data set, an array or a tensor. Their labels are not used. Up to
+            20,000 images are read, once, and held in memory.
+        labelled: Labelled images to score features on: a folder with a subfolder per class, a data set or (images,
+            labels). At least 20 images of two classes; up to 4,000 are used. May be the same images. None: no scores.
+        budget: Time for everything: seconds, or text such as ``"30min"`` or ``"2h"``; at least 10 s.
+        groups: Group of each labelled image, such as a patient (labelled,). Groups stay together in cross-validation,
+            as exact duplicates do.
+        backbone: Name of the network of all trainings, or a network, of which every training gets a copy.
+        resolution: Side of the images in px. None: that of the images, at most 64; lowered if the budget is short.
+        batch_size: Number of images per update; at most a quarter of the images is used.
+        algorithms: Names of the algorithms. None: all.
+        references: Networks whose features are scored as they are, by name, such as pretrained ones.
+        name: Path of the output files, without suffix.
+        seed: Random seed.
+        device: ``"cpu"``, ``"cuda"``, ...; ``"auto"``: a GPU if available.
+        num_workers: Number of data-loading worker processes.
+        resume: ``"auto"``: continue the comparison in ``<name>.runs.jsonl`` if there is one; True: it must exist;
+            False: start over, and keep the older file as ``*.prev``.
+        verbose: Print the forecast and a line per run to stderr.
+
+    Returns:
+        The result; ``print`` shows table and verdict.
+
+    Raises:
+        ConfigurationError: If an argument is invalid.
+        DataError: If there are too few images or labelled images.
+        CheckpointError: If files cannot be written, or there is nothing to resume.
+        CheckpointMismatch: If ``<name>.runs.jsonl`` belongs to other images or settings.
+
+    Examples:
+        >>> comparison = compare("photos/", labelled="labelled/", budget="30min")  # doctest: +SKIP
+        >>> comparison.recommended  # doctest: +SKIP
+        'rotate_net'
+    """
+    budget_left = Budget(budget_seconds(budget))
+    check_argument(resolution is None or is_count(resolution, 32), "resolution", resolution, "None, or at least 32 px")
+    check_argument(is_count(batch_size, 2), "batch_size", batch_size, "an integer of at least 2")
+    check_argument(is_count(seed, 0), "seed", seed, "an integer of at least 0")
+    check_argument(is_count(num_workers, 0), "num_workers", num_workers, "an integer of at least 0")
+    check_choice("resume", resume, (True, False, "auto"))
+    if groups is not None and labelled is None:
+        raise ConfigurationError("`groups` are those of the labelled images.", received="labelled=None")
+    chosen, base, on = chosen_algorithms(algorithms), base_path(name), torch_device(device)
+    check_writable(base)
+    source = open_source(images)
+    scored = None if labelled is None else open_source(labelled)
+    preprocessing = small_preprocessing(source, resolution)
+    if isinstance(backbone, str):
+        named_backbone(backbone, preprocessing.channels)  # an unknown name is an error before anything is written
+    settings = {
+        "images": source.fingerprint(),
+        "labelled": None if scored is None else scored.fingerprint(),
+        "groups": None if groups is None else hashlib.sha256(repr(list(groups)).encode()).hexdigest()[:16],
+        "backbone": backbone if isinstance(backbone, str) else type(backbone).__qualname__,
+        "references": sorted(references or {}),
+        "algorithms": sorted(chosen),
+        "budget": budget_left.seconds,
+        "resolution": resolution,
+        "batch_size": batch_size,
+        "seed": seed,
+        "version": __version__,
+    }
+    with locked(base):
+        log = RunLog(with_suffix(base, ".runs.jsonl"), settings, resume)
+        if log.rows:
+            budget_left = Budget(budget_left.seconds, log.rows[-1].used)
+        data = read(source, scored, preprocessing, groups, budget_left, log)
+        run = Running(log, budget_left, data, chosen, backbone, batch_size, on, num_workers, seed, verbose)
+        found = run.compare(references or {}, may_shrink=resolution is None)
+        page.write(found, base)
+    return found
+
+
+def chosen_algorithms(names: Sequence[str] | None) -> Algorithms:
+    """Algorithms by name, from names and aliases.
+
+    Raises:
+        ConfigurationError: If a name is unknown, or there are fewer than two.
+    """
+    known, spelled = all_supervisors(), algorithm_names()
+    if names is None:
+        return known
+    wanted = [names] if isinstance(names, str) else list(names)
+    for each in wanted:
+        if each not in spelled:
+            raise ConfigurationError(
+                f"There is no algorithm {each!r}.", expected=", ".join(known), fix=did_you_mean(each, spelled)
+            )
+    if len({spelled[each] for each in wanted}) < 2:
+        raise ConfigurationError("`algorithms` has fewer than two names.", received=f"algorithms={names!r}")
+    return {spelled[each]: known[spelled[each]] for each in wanted}
+
+
+def torch_device(name: str) -> torch.device:
+    """A device by name; ``"auto"``: a GPU if available.
+
+    Raises:
+        ConfigurationError: If it is unknown or not available.
+    """
+    try:
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ConfigurationError(
+            "The device is not available.",
+            expected='"auto", "cpu" or "cuda"',
+            received=f"device={name!r}",
+        ) from error
+    return device
+
+
+def small_preprocessing(source: ImageSource, resolution: int | None) -> Preprocessing:
+    """Preprocessing of the images at ``resolution``, or at their own side up to 64 px."""
+    fitted = fit_preprocessing(source, resolution=resolution, on_error="skip")
+    side = resolution or min(LARGEST_SIDE, *fitted.resolution)
+    return dataclasses.replace(fitted, resolution=(side, side))
+
+
+class locked:  # noqa: N801 - a context manager
+    """Context manager: refuse a second comparison under the same name."""
+
+    def __init__(self, base: Path) -> None:
+        self.lock, self.base = FileLock(base.with_name(f".{base.name}.compare.lock"), timeout=0), base
+
+    def __enter__(self) -> None:
+        try:
+            self.lock.acquire()
+        except Timeout:
+            raise CheckpointError(
+                f"Another process runs the comparison `{self.base}`.", fix="Wait for it, or pass another `name`."
+            ) from None
+
+    def __exit__(self, *error: object) -> None:
+        self.lock.release()
+
+
+def read(
+    source: ImageSource,
+    labelled: ImageSource | None,
+    preprocessing: Preprocessing,
+    groups: Sequence[Hashable] | None,
+    budget: Budget,
+    log: RunLog,
+) -> Images:
+    """Read the images; a resumed comparison reads the same ones again."""
+    begin, limit = budget.used, _READING * budget.seconds
+    sizes = (None, None) if log.plan is None else (log.plan["images"], log.plan["labelled"])
+    is_over: Callable[[], bool] = (lambda: budget.used - begin > limit) if log.plan is None else (lambda: False)
+    data = read_images(source, preprocessing, is_over, sizes[0])
+    if labelled is not None:
+        begin = budget.used
+        add_labelled(data, labelled, preprocessing, groups, is_over, sizes[1])
+    return data

@@ -1,0 +1,86 @@
+"""The figure and the HTML page of a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
+
+from super_selfish.comparison.records import REFERENCE
+from super_selfish.comparison.result import Comparison
+from super_selfish.drawing.figures import RIGHT, WRONG, DisplayableFigure, heading, heading_height, save
+from super_selfish.engine.callbacks.progress import duration
+from super_selfish.files import with_suffix, write_text
+from super_selfish.report.gallery import figure_uri
+
+TEMPLATE = Path(__file__).with_name("page.html")
+
+
+def figure(found: Comparison) -> Figure:
+    """Plot scores with 95 % intervals, scores of stage 1 and references; without labels, effective ranks.
+
+    Args:
+        found: The comparison.
+    """
+    labelled = bool(found.labelled)
+    first = {row.name: row for row in found.rows if row.stage == 1}
+    final = {each.name: each for each in found.standings}
+    references = [row for row in found.rows if row.stage == REFERENCE and row.score is not None]
+    names = [*final, *sorted(set(first) - set(final), key=lambda name: -(first[name].score or 0.0))]
+    rows = [*names, *(f"reference: {row.name}" for row in sorted(references, key=lambda row: -(row.score or 0.0)))]
+    title = "Comparison of algorithms"
+    subtitle = "Accuracy of frozen features in cross-validation" if labelled else "Effective rank: indication only"
+    size = (7.5, 1.0 + heading_height(title, subtitle) + 0.28 * len(rows))
+    plot = DisplayableFigure(figsize=size, layout="constrained")
+    axes = plot.subplots()
+    places = {name: -place for place, name in enumerate(rows)}
+    if labelled:
+        for name, each in final.items():
+            spread = [[100 * (each.score - each.low)], [100 * (each.high - each.score)]]
+            axes.errorbar([100 * each.score], [places[name]], xerr=spread, fmt="o", color=RIGHT, capsize=3)
+        scored = [(100 * row.score, places[name]) for name, row in first.items() if row.score is not None]
+        axes.plot(
+            *(zip(*scored, strict=True) if scored else ([], [])), "o", mfc="none", color="#777777", label="stage 1"
+        )
+        axes.plot([], [], "o-", color=RIGHT, label="last stage, with 95 % interval")
+        values = [(100 * (row.score or 0.0), places[f"reference: {row.name}"]) for row in references]
+        axes.plot(*(zip(*values, strict=True) if values else ([], [])), "s", color=WRONG, label="reference")
+        axes.legend(frameon=False, fontsize=9)
+        axes.set_xlabel("accuracy, %")
+    else:
+        ranks = [(row.quality.get("effective_rank", 0.0), places[name]) for name, row in first.items()]
+        axes.plot(*(zip(*ranks, strict=True) if ranks else ([], [])), "o", mfc="none", color="#777777")
+        axes.set_xlabel("effective rank")
+    axes.set_yticks(list(places.values()), list(places))
+    axes.grid(visible=True, axis="x", color="#E5E5E5")
+    axes.spines[["top", "right"]].set_visible(False)
+    heading(plot, title, subtitle)
+    return plot
+
+
+def write(found: Comparison, base: Path) -> list[Path]:
+    """Write ``<base>.png``, ``<base>.html`` and ``<base>.json``, and return their paths.
+
+    Raises:
+        CheckpointError: If they cannot be written.
+    """
+    plot = figure(found)
+    picture = save(plot, with_suffix(base, ".png"))
+    page, data = with_suffix(base, ".html"), with_suffix(base, ".json")
+    found.files = [picture, page, data, with_suffix(base, ".runs.jsonl")]
+    head, body = found.table()
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    content = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        title=f"Comparison: {base.name}",
+        verdict=found.verdict,
+        figure=figure_uri(plot),
+        head=head,
+        body=body,
+        excluded=sorted(found.excluded.items()),
+        notes=found.notes,
+        time=f"{duration(found.seconds)} of {duration(found.budget)}",
+    )
+    write_text(page, content)
+    write_text(data, found.to_json())
+    return found.files

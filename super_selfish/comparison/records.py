@@ -1,0 +1,143 @@
+"""Runs of a comparison, and the file with one JSON line per run, by which a comparison is resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from super_selfish.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch
+from super_selfish.files import append, keep_previous, write_text
+
+logger = logging.getLogger("super_selfish")
+
+REFERENCE = 0
+"""Stage of the references, which are not trained by the comparison."""
+
+
+@dataclass
+class Row:
+    """One run: a reference (stage 0), or the training of an algorithm in stage 1 or 2.
+
+    Attributes:
+        name: Name of the algorithm or the reference.
+        stage: 0, 1 or 2.
+        seed: Random seed.
+        problem: Why the features are not usable (such as ``"representation collapse"``); None: they are.
+        at_chance: Whether the pretext task was not solved better than by its trivial baseline; None: not measured.
+        pretext: Score of the pretext task on held-out images, as text.
+        knn: How often each labelled image was classified correctly by kNN (images,), in [0, 1]; None without labels.
+        ridge: The same by ridge regression.
+        quality: Label-free metrics of the features.
+        updates: Number of updates.
+        epochs: Number of epochs that were planned.
+        seconds: Duration of the run with its evaluation.
+        used: Seconds of the budget that were used at the end of the run.
+    """
+
+    name: str
+    stage: int
+    seed: int = 0
+    problem: str | None = None
+    at_chance: bool | None = None
+    pretext: str = ""
+    knn: list[float] | None = None
+    ridge: list[float] | None = None
+    quality: dict[str, Any] = field(default_factory=dict)
+    updates: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+    used: float = 0.0
+
+    @property
+    def correct(self) -> npt.NDArray[np.float64] | None:
+        """Mean of both methods for each labelled image (images,); None without labels."""
+        return None if self.knn is None or self.ridge is None else (np.array(self.knn) + np.array(self.ridge)) / 2
+
+    @property
+    def score(self) -> float | None:
+        """Mean accuracy of both methods, in [0, 1]; None without labels."""
+        return None if self.correct is None else float(self.correct.mean())
+
+
+class RunLog:
+    """The file ``<name>.runs.jsonl``: a line of settings, a line with the plan, and one line per run.
+
+    Args:
+        path: The file.
+        settings: What must not change when the comparison is resumed, as JSON.
+        resume: True, False or ``"auto"``; see :func:`super_selfish.compare`.
+
+    Attributes:
+        plan: The stored plan; None: not yet made.
+        rows: The stored runs.
+
+    Raises:
+        CheckpointError: If there is nothing to resume.
+        CheckpointMismatch: If the file belongs to other images or settings.
+        CheckpointCorrupt: If the file is damaged.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], resume: bool | str) -> None:
+        self.path = path
+        self.plan: dict[str, Any] | None = None
+        self.rows: list[Row] = []
+        if resume and path.is_file() and path.stat().st_size:
+            self._read(settings)
+            return
+        if resume is True:
+            raise CheckpointError(
+                f"There is no comparison `{path}` to resume.", fix='Pass resume="auto" to start over if there is none.'
+            )
+        keep_previous(path)
+        write_text(path, json.dumps({"settings": dict(settings)}) + "\n")
+
+    def set_plan(self, plan: Mapping[str, Any]) -> None:
+        """Store the plan."""
+        self.plan = dict(plan)
+        append(self.path, (json.dumps({"plan": self.plan}) + "\n").encode())
+
+    def add(self, row: Row) -> None:
+        """Store a run."""
+        self.rows.append(row)
+        append(self.path, (json.dumps({"run": dataclasses.asdict(row)}) + "\n").encode())
+
+    def find(self, stage: int, name: str, seed: int) -> Row | None:
+        """The stored run of an algorithm or a reference."""
+        return next((row for row in self.rows if (row.stage, row.name, row.seed) == (stage, name, seed)), None)
+
+    def _read(self, settings: Mapping[str, Any]) -> None:
+        content = self.path.read_bytes()
+        complete, _, torn = content.rpartition(b"\n")
+        if torn:  # the process was killed while it wrote the last line
+            logger.warning("The last line of `%s` is incomplete; its run is repeated.", self.path)
+        try:
+            head, *lines = [json.loads(line) for line in complete.splitlines()] or [{}]
+            stored = head["settings"]
+            for line in lines:
+                if "plan" in line:
+                    self.plan = line["plan"]
+                else:
+                    self.rows.append(Row(**line["run"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointCorrupt(
+                f"`{self.path}` is damaged.", fix="Pass resume=False to start over; the file is kept as *.prev."
+            ) from error
+        given = json.loads(json.dumps(dict(settings)))
+        differing = sorted(key for key in given.keys() | stored.keys() if given.get(key) != stored.get(key))
+        if differing:
+            raise CheckpointMismatch(
+                f"`{self.path}` records another comparison.",
+                expected=", ".join(f"{key}={stored.get(key)!r}" for key in differing),
+                received=", ".join(f"{key}={given.get(key)!r}" for key in differing),
+                fix="Pass another `name`, or resume=False to start over; the file is kept as *.prev.",
+            )
+        if torn:
+            write_text(self.path, complete.decode() + "\n")

@@ -1,0 +1,69 @@
+"""Features that need no training: pixels, principal components of pixels, and histograms of oriented gradients."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from super_selfish.evaluation.baseline import reduced
+
+COMPONENTS = 64
+_ANGLES = 9
+
+
+class Pixels(nn.Module):
+    """Images averaged to at most 16×16 px, as features."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (batch, C · 16 · 16)."""
+        return reduced(x)
+
+
+class PrincipalComponents(nn.Module):
+    """Whitened principal components of images averaged to at most 16×16 px.
+
+    Args:
+        images: Images (images, C, H, W) that the components are fitted to, at least two.
+    """
+
+    def __init__(self, images: Tensor) -> None:
+        super().__init__()
+        rows = reduced(images).double()
+        self.register_buffer("mean", rows.mean(0))
+        centred = rows - self.mean
+        values, vectors = torch.linalg.eigh(centred.T @ centred / len(rows))
+        kept = values > 1e-8 * values[-1].clamp_min(1e-12)
+        kept[: -min(COMPONENTS, len(rows) - 1)] = False
+        kept[-1] = True
+        self.register_buffer("basis", vectors[:, kept] / values[kept].clamp_min(1e-12).sqrt())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (batch, up to 64)."""
+        mean, basis = self.get_buffer("mean"), self.get_buffer("basis")
+        return ((reduced(x).double() - mean) @ basis).float()
+
+
+class OrientedGradients(nn.Module):
+    """Histograms of oriented gradients: 9 unsigned angles in 4×4 cells, normalised over blocks of 2×2 cells.
+
+    References:
+        Dalal and Triggs, "Histograms of oriented gradients for human detection", 2005. Differs from the paper: the
+        number of cells is fixed, so that features have 324 dimensions at every resolution; channels are averaged.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (batch, 324)."""
+        grey = F.pad(x.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+        across = grey[:, :, 1:-1, 2:] - grey[:, :, 1:-1, :-2]
+        down = grey[:, :, 2:, 1:-1] - grey[:, :, :-2, 1:-1]
+        size = (across.square() + down.square()).sqrt()
+        angle = torch.remainder(torch.atan2(down, across), math.pi) / math.pi * _ANGLES
+        bins = torch.arange(_ANGLES, device=x.device).view(1, -1, 1, 1)
+        distance = (angle - bins - 0.5).abs()
+        share = (1 - torch.minimum(distance, _ANGLES - distance)).clamp_min(0)  # linear between neighbouring bins
+        cells = F.adaptive_avg_pool2d(share * size, 4)
+        blocks = F.unfold(cells, 2)  # (batch, 9 · 4, 9)
+        return F.normalize(blocks, dim=1, eps=1e-6).flatten(1)
