@@ -45,8 +45,8 @@ def compare(
         labelled: Labelled images that features are scored on: folder with one subfolder per class, or CSV file of paths
             and classes; may be DATA. Default: no scores; the recommendation rests on what is applicable.
         budget: Time for everything, such as 30min, 2h or 90s.
-        groups: Regular expression that finds the group of a labelled image in its path, such as "patient_[0-9]+". Images
-            of a group stay together in cross-validation.
+        groups: Regular expression that finds the group of a labelled image in its path, such as "patient_[0-9]+".
+            Images of a group stay together in cross-validation.
         algorithms: Names of the algorithms, separated by commas. Default: all.
         backbone: Network of all trainings: small_resnet, efficientnet-b0, resnet18 or another classifier of
             torchvision, or timm:NAME.

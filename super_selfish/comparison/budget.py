@@ -157,7 +157,7 @@ def make_plan(
         side = max(MINIMUM_SIDE, side // 2)
         unit = step_seconds(side)
         notes.append(f"Resolution lowered to {side} px, for more updates within the budget.")
-    while min(updates().values()) < LEAST_UPDATES and (slowest := _droppable(names, algorithms)) is not None:
+    while (slowest := _droppable(names, algorithms)) is not None and updates()[slowest] < LEAST_UPDATES:
         names.remove(slowest)
         notes.append(f"{slowest} left out: fewer than {LEAST_UPDATES} updates within the budget.")
     found = updates()

@@ -77,8 +77,8 @@ class Images:
 
     def shrunk(self, side: int) -> Images:
         """The same images, averaged to a smaller side."""
-        parts = {name: shrink(getattr(self, name), side) for name in ("train", "held_out", "labelled")}
-        return dataclasses.replace(self, **parts)
+        train, held_out, labelled = (shrink(part, side) for part in (self.train, self.held_out, self.labelled))
+        return dataclasses.replace(self, train=train, held_out=held_out, labelled=labelled)
 
 
 def shrink(pixels: Pixels, side: int) -> Pixels:
@@ -112,7 +112,8 @@ def read_images(
     """
     images, notes = ImageDataset(source, preprocessing), []
     order = KeyedGenerator("compared images").permutation(len(images))[:MOST_IMAGES]
-    found, failures, size = [], 0, 0
+    found: list[Pixels] = []
+    failures = size = 0
     for index in order:
         if len(found) == count or size >= MOST_BYTES or (len(found) >= LEAST_IMAGES and is_over()):
             break
@@ -171,7 +172,9 @@ def add_labelled(
     dataset = ImageDataset(source, preprocessing)
     order = KeyedGenerator("labelled images").permutation(len(dataset))
     kept: list[int] = []
-    pixels, labels, failures, unlabelled = [], [], 0, 0
+    pixels: list[Pixels] = []
+    labels: list[int] = []
+    failures = unlabelled = 0
     for index in order:
         if len(labels) in (count, MOST_LABELLED) or (len(labels) >= LEAST_READ and is_over()):
             images.notes.append(f"A random sample of {len(labels):,} of {len(source):,} labelled images is used.")

@@ -32,8 +32,9 @@ class PrincipalComponents(nn.Module):
     def __init__(self, images: Tensor) -> None:
         super().__init__()
         rows = reduced(images).double()
-        self.register_buffer("mean", rows.mean(0))
-        centred = rows - self.mean
+        mean = rows.mean(0)
+        self.register_buffer("mean", mean)
+        centred = rows - mean
         values, vectors = torch.linalg.eigh(centred.T @ centred / len(rows))
         kept = values > 1e-8 * values[-1].clamp_min(1e-12)
         kept[: -min(COMPONENTS, len(rows) - 1)] = False

@@ -241,7 +241,7 @@ def mean(values: list[float] | None) -> float | None:
 def average(values: list[Any]) -> float:
     """Mean of the values that are known."""
     known = [value for value in values if value is not None]
-    return sum(known) / len(known)
+    return float(sum(known)) / len(known)
 
 
 def percent(value: float | None) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -83,7 +85,10 @@ class Running:
         if plan.seeds and rows:
             best = decisions.finalists(rows, self.algorithms)
             seeds = [self.seed + 1 + number for number in range(plan.seeds)]
-            self.stage(2, best, seeds, max(0.0, self.budget.left) / (len(best) * len(seeds)))
+            if "final_share" not in (self.log.plan or {}):
+                share = max(0.0, self.budget.left) / (len(best) * len(seeds))
+                self.log.set_plan({**(self.log.plan or {}), "final_share": share})
+            self.stage(2, best, seeds, (self.log.plan or {})["final_share"])
         return Comparison.of(
             self.log.rows,
             self.algorithms,
@@ -128,7 +133,7 @@ class Running:
         networks: dict[str, Callable[[], nn.Module]] = {UNTRAINED: self.network}
         if self.images.has_labels:
             networks |= {"pixels": Pixels, "principal components": self.components, "HOG": OrientedGradients}
-        networks |= {name: (lambda network=network: network) for name, network in given.items()}
+        networks |= {name: functools.partial(copy.deepcopy, network) for name, network in given.items()}
         for name, make in networks.items():
             if self.log.find(REFERENCE, name, 0) is None:
                 network = make()
@@ -139,7 +144,7 @@ class Running:
     def network(self) -> nn.Module:
         """The network without training."""
         if not isinstance(self.backbone, str):
-            return self.backbone
+            return copy.deepcopy(self.backbone)
         with keyed_randomness(self.seed, self.device):
             network = named_backbone(self.backbone, self.images.train.shape[3])
         object.__setattr__(network, "preprocessing", self.preprocessing)

@@ -142,11 +142,12 @@ class Trials:
 
     def supervisor(self, algorithm: type[Supervisor], pixels: Pixels, seed: int) -> Supervisor:
         """A supervisor with initial weights that depend on the seed."""
+        make: Any = algorithm  # the first argument of every algorithm is the images
         network = self.backbone if isinstance(self.backbone, str) else copy.deepcopy(self.backbone)
         with keyed_randomness(seed, self.device):
             side = pixels.shape[1]
             given: dict[str, Any] = {"backbone": network, "resolution": side, "channels": pixels.shape[3]}
-            made = algorithm(pixels, value_range=(0.0, 1.0), **given)  # type: ignore[call-arg]
+            made: Supervisor = make(pixels, value_range=(0.0, 1.0), **given)
         return made.to(self.device)
 
     def step_seconds(self, algorithm: type[Supervisor], pixels: Pixels, seconds: float) -> float:
@@ -168,27 +169,25 @@ class Trials:
         """Train an algorithm and evaluate its features within ``seconds``. The weights are not kept."""
         begin, row = self.now(), Row(name, stage, seed)
         try:
-            supervisor = self._train(row, algorithm, seed, seconds)
-            before = self.now()
-            if stage == 1:
-                score = supervisor.evaluate_pretext(self._held_out, count=len(self._held_out))
-                row.pretext, row.at_chance = str(score), is_at_chance(score, algorithm)
-            self._evaluate(row, supervisor.get_backbone())
-            self.evaluation_seconds = max(self.evaluation_seconds, self.now() - before)
+            self._train_and_evaluate(row, algorithm, seconds)
         except TooSlow:
             row.problem = "too slow: no update fits into the time of a run"
         except NonFiniteLoss:
             row.problem = "the loss became infinite or NaN"
         except SuperSelfishError as error:
             row.problem = f"failed: {error}"
-        supervisor = None  # type: ignore[assignment] - free its memory before the next run
-        gc.collect()
+        gc.collect()  # frees the memory of the supervisor before the next run
         row.seconds = self.now() - begin
         return row
 
-    @property
-    def _held_out(self) -> Pixels:
-        return self.images.held_out
+    def _train_and_evaluate(self, row: Row, algorithm: type[Supervisor], seconds: float) -> None:
+        supervisor = self._train(row, algorithm, row.seed, seconds)
+        begin, held_out = self.now(), self.images.held_out
+        if row.stage == 1:
+            score = supervisor.evaluate_pretext(held_out, count=len(held_out))
+            row.pretext, row.at_chance = str(score), is_at_chance(score, algorithm)
+        self._evaluate(row, supervisor.get_backbone())
+        self.evaluation_seconds = max(self.evaluation_seconds, self.now() - begin)
 
     def _train(self, row: Row, algorithm: type[Supervisor], seed: int, seconds: float) -> Supervisor:
         begin, pixels = self.now(), self.images.train

@@ -151,13 +151,13 @@ def principal_components(x: Rows, most: int = MOST_FEATURES) -> Rows:
     deviation[deviation <= 1e-6 * rows.abs().amax(0)] = torch.inf
     rows = (rows - rows.mean(0)) / deviation
     if x.shape[1] <= min(most, len(x)):
-        return rows.numpy()
+        return np.asarray(rows)
     if len(rows) < rows.shape[1]:
         values, vectors = torch.linalg.eigh((rows @ rows.T).double())
         kept = vectors[:, -most:] * values[-most:].clamp_min(0).sqrt()
-        return kept.float().numpy()
+        return np.asarray(kept.float())
     vectors = torch.linalg.eigh((rows.T @ rows).double()).eigenvectors[:, -most:].float()
-    return (rows @ vectors).numpy()
+    return np.asarray(rows @ vectors)
 
 
 def ridge_predict(x: Rows, labels: Integers, test_x: Rows, groups: Integers, seed: int) -> Integers:
