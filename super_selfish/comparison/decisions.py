@@ -59,19 +59,20 @@ def difference(samples: Numbers, first: int, second: int, value: float) -> Diffe
     return Difference(value, float(low), float(high))
 
 
-def dropped(rows: Sequence[Row], untrained: Row | None, groups: Integers) -> dict[str, str]:
+def dropped(rows: Sequence[Row], untrained: Row | None, groups: Integers, algorithms: Algorithms) -> dict[str, str]:
     """Algorithms of stage 1 that are dropped, with the reason.
 
     Dropped are features that collapsed, and trainings that failed or stayed at chance. With labels, one at chance stays
-    if its features are better than those of the untrained network.
+    if its features are better than those of the untrained network. If nothing else is left, the time was too short to
+    drop any at chance, except those that need a canonical orientation.
     """
-    reasons = {}
-    for row in rows:
-        if row.problem is not None:
-            reasons[row.name] = row.problem
-        elif row.at_chance and not is_better(row, untrained, groups):
-            reasons[row.name] = f"stayed at chance level: {row.pretext}"
-    return reasons
+    failed = {row.name: row.problem for row in rows if row.problem is not None}
+    usable = [row for row in rows if row.problem is None]
+    chance = [row for row in usable if row.at_chance and not is_better(row, untrained, groups)]
+    if len(chance) == len(usable):
+        oriented = [row for row in chance if algorithms[row.name].needs.canonical_orientation]
+        chance = oriented if len(oriented) < len(chance) else []
+    return failed | {row.name: f"stayed at chance level: {row.pretext}" for row in chance}
 
 
 def is_better(row: Row, other: Row | None, groups: Integers) -> bool:

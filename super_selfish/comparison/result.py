@@ -86,7 +86,7 @@ class Comparison:
         """
         first = [row for row in rows if row.stage == 1]
         untrained = next((row for row in rows if row.stage == REFERENCE and row.name == UNTRAINED), None)
-        excluded = excluded | decisions.dropped(first, untrained, groups)
+        excluded = excluded | decisions.dropped(first, untrained, groups, algorithms)
         final = [row for row in rows if row.stage == 2]
         failed = {row.name: row.problem for row in final if row.problem is not None}
         excluded |= {name: f"stage 2: {problem}" for name, problem in failed.items()}

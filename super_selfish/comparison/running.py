@@ -81,7 +81,11 @@ class Running:
             self.log.set_plan({**(self.log.plan or {}), "share": share})
             plan = self.stored_plan()
         first = self.stage(1, plan.algorithms, [self.seed], plan.share)
-        rows = [row for row in first if row.name not in decisions.dropped(first, self.untrained, self.groups)]
+        rows = [
+            row
+            for row in first
+            if row.name not in decisions.dropped(first, self.untrained, self.groups, self.algorithms)
+        ]
         if plan.seeds and rows:
             best = decisions.finalists(rows, self.algorithms)
             seeds = [self.seed + 1 + number for number in range(plan.seeds)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import logging
 import math
 import tempfile
 import time
@@ -29,6 +30,8 @@ from super_selfish.supervisors import Supervisor
 
 LEARNABLE = 0.05
 """How far the lower end of the 95 % interval of the accuracy must exceed chance level for rotations to be learnable."""
+
+logger = logging.getLogger("super_selfish")
 
 _TIMED_STEPS, _WARM_UP = 6, 2
 _MOST_TIMING = 0.15  # fraction of the time of a run that measuring the speed may take
@@ -109,6 +112,27 @@ def length(images: int, batch_size: int, updates: int) -> tuple[int, int]:
     return min(images, max(1, updates // epochs) * batch_size), epochs
 
 
+class Once(logging.Filter):
+    """Lets each message of the library pass once in a comparison, and none while speed is measured.
+
+    Attributes:
+        is_quiet: Whether no message passes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+        self.is_quiet = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a message passes."""
+        text = str(record.msg)
+        is_new = text not in self.seen
+        if not self.is_quiet:
+            self.seen.add(text)
+        return is_new and not self.is_quiet
+
+
 class Trials:
     """Trains algorithms on the same images with the same network, each for a given time.
 
@@ -139,6 +163,7 @@ class Trials:
         self.images, self.groups, self.backbone = images, groups, backbone
         self.batch_size, self.device, self.num_workers, self.now = batch_size, device, num_workers, now
         self.evaluation_seconds, self.repeats = 0.0, REPEATS
+        self._once = Once()
 
     def supervisor(self, algorithm: type[Supervisor], pixels: Pixels, seed: int) -> Supervisor:
         """A supervisor with initial weights that depend on the seed."""
@@ -155,7 +180,11 @@ class Trials:
         count = min(len(pixels), _TIMED_STEPS * self.batch_size)
         supervisor = self.supervisor(algorithm, pixels[:count], 0)
         deadline = Deadline(seconds, self.now, self.device, most_steps=_TIMED_STEPS)
-        self._supervise(supervisor, -(-_TIMED_STEPS * self.batch_size // count) + 1, 0, deadline)
+        self._once.is_quiet = True
+        try:
+            self._supervise(supervisor, -(-_TIMED_STEPS * self.batch_size // count) + 1, 0, deadline)
+        finally:
+            self._once.is_quiet = False
         return deadline.step_seconds
 
     def reference(self, name: str, network: nn.Module) -> Row:
@@ -205,19 +234,23 @@ class Trials:
         return supervisor
 
     def _supervise(self, supervisor: Supervisor, epochs: int, seed: int, deadline: Deadline) -> None:
-        with tempfile.TemporaryDirectory(prefix="super-selfish-compare-") as folder, contextlib.suppress(TimeUp):
-            supervisor.supervise(
-                recipe="auto",
-                epochs=epochs,
-                batch_size=self.batch_size,
-                num_workers=self.num_workers,
-                name=Path(folder, "run"),
-                seed=seed,
-                callbacks=[deadline],
-                watch=0,
-                checkpoint_every=0,
-                verbose=False,
-            )
+        logger.addFilter(self._once)
+        try:
+            with tempfile.TemporaryDirectory(prefix="super-selfish-compare-") as folder, contextlib.suppress(TimeUp):
+                supervisor.supervise(
+                    recipe="auto",
+                    epochs=epochs,
+                    batch_size=self.batch_size,
+                    num_workers=self.num_workers,
+                    name=Path(folder, "run"),
+                    seed=seed,
+                    callbacks=[deadline],
+                    watch=0,
+                    checkpoint_every=0,
+                    verbose=False,
+                )
+        finally:
+            logger.removeFilter(self._once)
 
     def _evaluate(self, row: Row, network: nn.Module) -> None:
         images = self.images

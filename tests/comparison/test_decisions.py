@@ -40,16 +40,23 @@ def test_collapsed_failed_and_chance_level_trainings_are_dropped() -> None:
         row("jigsaw_net", 0.5, at_chance=False),
         row("denoise_net", 0.5),
     ]
-    reasons = dropped(rows, row("untrained", 0.5, 0), GROUPS)
+    reasons = dropped(rows, row("untrained", 0.5, 0), GROUPS, ALGORITHMS)
     assert set(reasons) == {"byol", "bi_gan", "pirl"}
     assert "1 %" in reasons["pirl"]
 
 
 def test_a_training_at_chance_stays_if_its_features_are_better_than_untrained_ones() -> None:
-    rows = [row("pirl", 0.7, at_chance=True)]
-    assert dropped(rows, row("untrained", 0.5, 0), GROUPS) == {}
-    assert set(dropped(rows, row("untrained", 0.7, 0), GROUPS)) == {"pirl"}
-    assert set(dropped(rows, None, GROUPS)) == {"pirl"}
+    rows = [row("pirl", 0.7, at_chance=True), row("byol", 0.5)]
+    assert dropped(rows, row("untrained", 0.5, 0), GROUPS, ALGORITHMS) == {}
+    assert set(dropped(rows, row("untrained", 0.7, 0), GROUPS, ALGORITHMS)) == {"pirl"}
+    assert set(dropped(rows, None, GROUPS, ALGORITHMS)) == {"pirl"}
+
+
+def test_where_all_stayed_at_chance_the_time_was_too_short_to_drop_them() -> None:
+    rows = [row(name, 0.5, at_chance=True) for name in ("pirl", "exemplar_net", "rotate_net")]
+    failed = row("byol", 0.5, problem="representation collapse")
+    assert set(dropped([*rows, failed], None, GROUPS, ALGORITHMS)) == {"rotate_net", "byol"}
+    assert set(dropped([rows[2], failed], None, GROUPS, ALGORITHMS)) == {"byol"}
 
 
 def test_finalists_are_the_best_four() -> None:
