@@ -106,10 +106,7 @@ def compare(
         'rotate_net'
     """
     budget_left = Budget(budget_seconds(budget))
-    check_argument(resolution is None or is_count(resolution, 32), "resolution", resolution, "None, or at least 32 px")
-    check_argument(is_count(batch_size, 2), "batch_size", batch_size, "an integer of at least 2")
-    check_argument(is_count(seed, 0), "seed", seed, "an integer of at least 0")
-    check_argument(is_count(num_workers, 0), "num_workers", num_workers, "an integer of at least 0")
+    check_numbers(resolution, batch_size, seed, num_workers)
     check_choice("resume", resume, (True, False, "auto"))
     if groups is not None and labelled is None:
         raise ConfigurationError("`groups` are those of the labelled images.", received="labelled=None")
@@ -121,17 +118,10 @@ def compare(
     if isinstance(backbone, str):
         named_backbone(backbone, preprocessing.channels)  # an unknown name is an error before anything is written
     settings = {
-        "images": source.fingerprint(),
-        "labelled": None if scored is None else scored.fingerprint(),
-        "groups": None if groups is None else hashlib.sha256(repr(list(groups)).encode()).hexdigest()[:16],
-        "backbone": backbone if isinstance(backbone, str) else type(backbone).__qualname__,
+        **identity(source, scored, groups, backbone),
         "references": sorted(references or {}),
         "algorithms": sorted(chosen),
-        "budget": budget_left.seconds,
-        "resolution": resolution,
-        "batch_size": batch_size,
-        "seed": seed,
-        "version": __version__,
+        **{"budget": budget_left.seconds, "resolution": resolution, "batch_size": batch_size, "seed": seed},
     }
     with locked(base):
         log = RunLog(with_suffix(base, ".runs.jsonl"), settings, resume)
@@ -142,6 +132,31 @@ def compare(
         found = run.compare(references or {}, may_shrink=resolution is None)
         page.write(found, base)
     return found
+
+
+def check_numbers(resolution: object, batch_size: object, seed: object, num_workers: object) -> None:
+    """Check the numbers among the arguments.
+
+    Raises:
+        ConfigurationError: If one is out of range.
+    """
+    check_argument(resolution is None or is_count(resolution, 32), "resolution", resolution, "None, or at least 32 px")
+    check_argument(is_count(batch_size, 2), "batch_size", batch_size, "an integer of at least 2")
+    check_argument(is_count(seed, 0), "seed", seed, "an integer of at least 0")
+    check_argument(is_count(num_workers, 0), "num_workers", num_workers, "an integer of at least 0")
+
+
+def identity(
+    source: ImageSource, labelled: ImageSource | None, groups: Sequence[Hashable] | None, backbone: str | nn.Module
+) -> dict[str, Any]:
+    """What identifies images, groups, network and version of a comparison, as JSON."""
+    return {
+        "images": source.fingerprint(),
+        "labelled": None if labelled is None else labelled.fingerprint(),
+        "groups": None if groups is None else hashlib.sha256(repr(list(groups)).encode()).hexdigest()[:16],
+        "backbone": backbone if isinstance(backbone, str) else type(backbone).__qualname__,
+        "version": __version__,
+    }
 
 
 def chosen_algorithms(names: Sequence[str] | None) -> Algorithms:

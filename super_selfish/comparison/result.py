@@ -136,9 +136,9 @@ def best_reference(rows: list[Row], chosen: list[Row], groups: Integers) -> tupl
         return None
     best = max(scores.values(), key=lambda row: row.score or 0.0)
     own = [row.correct for row in chosen if row.correct is not None]
-    assert best.correct is not None  # it has a score
-    samples = decisions.bootstrap([np.stack(own), best.correct], groups)
-    value = sum(float(each.mean()) for each in own) / len(own) - float(best.correct.mean())
+    reference = np.zeros(0) if best.correct is None else best.correct
+    samples = decisions.bootstrap([np.stack(own), reference], groups)
+    value = sum(float(each.mean()) for each in own) / len(own) - float(reference.mean())
     return best.name, decisions.difference(samples, 0, 1, value)
 
 
