@@ -33,6 +33,8 @@ LEARNABLE = 0.05
 
 logger = logging.getLogger("super_selfish")
 
+_FOLDER = "super-selfish-compare-"  # prefix of the folders of single trainings
+
 _TIMED_STEPS, _WARM_UP = 6, 2
 _MOST_TIMING = 0.15  # fraction of the time of a run that measuring the speed may take
 _MARGIN = 0.95  # fraction of the remaining time that the schedule is planned for
@@ -128,6 +130,8 @@ class Once(logging.Filter):
         """Whether a message passes."""
         text = str(record.msg)
         is_new = text not in self.seen
+        if any(part in record.getMessage() for part in (_FOLDER, "checkpoint_every=0")):
+            return False  # about files of a single training, which are removed
         if not self.is_quiet:
             self.seen.add(text)
         return is_new and not self.is_quiet
@@ -236,7 +240,7 @@ class Trials:
     def _supervise(self, supervisor: Supervisor, epochs: int, seed: int, deadline: Deadline) -> None:
         logger.addFilter(self._once)
         try:
-            with tempfile.TemporaryDirectory(prefix="super-selfish-compare-") as folder, contextlib.suppress(TimeUp):
+            with tempfile.TemporaryDirectory(prefix=_FOLDER) as folder, contextlib.suppress(TimeUp):
                 supervisor.supervise(
                     recipe="auto",
                     epochs=epochs,

@@ -328,8 +328,9 @@ def test_command(writing: MadeUp, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "--groups" in capsys.readouterr().err
 
 
-def test_command_interrupted(made_up: MadeUp, tmp_path: Path) -> None:
+def test_command_interrupted(made_up: MadeUp, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made_up.failing = 3
     data = str(folder(tmp_path / "photos"))
     assert main(["compare", data]) == 130
     assert len(Path("store/compare.runs.jsonl").read_text().splitlines()) > 3
+    assert "4 runs are stored" in caplog.text

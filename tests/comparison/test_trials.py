@@ -138,7 +138,7 @@ def test_a_custom_network_is_copied_and_nothing_is_left_on_disk(
     assert row.updates > 0
     assert row.score is not None
     assert all(torch.equal(value, own.state_dict()[name]) for name, value in before.items())
-    assert not any((tmp_path / "temporary").iterdir())
+    assert not any((tmp_path / "temporary").glob("super-selfish-*"))
 
 
 @pytest.mark.slow
