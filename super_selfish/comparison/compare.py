@@ -31,7 +31,7 @@ from super_selfish.errors import (
     validate_keywords,
 )
 from super_selfish.files import base_path, check_writable, with_suffix
-from super_selfish.models.backbones import named_backbone
+from super_selfish.models.named import named_backbone
 from super_selfish.suggestions import did_you_mean
 from super_selfish.supervisors import algorithm_names, all_supervisors
 from super_selfish.version import __version__

@@ -27,7 +27,7 @@ from super_selfish.errors import ConfigurationError
 from super_selfish.evaluation.baseline import adapt_batch_norm
 from super_selfish.evaluation.features import as_network_input
 from super_selfish.evaluation.score import Integers
-from super_selfish.models.backbones import named_backbone
+from super_selfish.models.named import named_backbone
 from super_selfish.seeding import keyed_randomness
 
 _TIMING = 0.02  # fraction of the budget for a measurement of the speed
