@@ -144,9 +144,11 @@ EFFECTS: dict[str, Callable[[Run], Any]] = {
     "schedule": lambda run: "cosine" if run.group["lr"] < 0.01 * run.group["initial_lr"] else "constant",
     "resume": lambda run: run.trainer.checkpointer.start_epoch == 0 and not run.trainer.checkpointer.fresh,
     "evaluate": lambda run: "photos" if "knn" in run.history[-1] else None,
-    "wandb": lambda run: next((call[6:] for call in run.called if call.startswith("wandb ")), None),
+    "wandb": lambda run: next((call.split()[1] for call in run.called if call.startswith("WandbCallback ")), None),
     "backbone_from": lambda run: "networks:small" if type(run.supervisor.model.backbone).__name__ == "Small" else None,
-    "tensorboard": lambda run: "events" if any(Path("events").glob("*")) else None,
+    "tensorboard": lambda run: next(
+        (call.split()[1] for call in run.called if call.startswith("TensorBoardCallback ")), None
+    ),
     "processes": lambda run: next((int(call[6:]) for call in run.called if call.startswith("launch")), 1),
     "device": lambda run: str(run.supervisor.device),
     "config": lambda run: "store/many.config.json" if run.group["initial_lr"] == 0.02 else None,
@@ -260,7 +262,8 @@ def carry_out(run: Run, patch: pytest.MonkeyPatch) -> Run:
         own.setattr(Trainer, "__init__", keep_trainer)
         own.setattr(loader_module, "open_loader", keep_reading)
         own.setattr(nn.utils, "clip_grad_norm_", keep_norm)
-        own.setattr(algorithms, "WandbCallback", lambda project: run.called.append(f"wandb {project}") or Callback())
+        for tracker in ("WandbCallback", "TensorBoardCallback"):  # their packages are optional
+            own.setattr(algorithms, tracker, lambda to, name=tracker: run.called.append(f"{name} {to}") or Callback())
         own.setattr(algorithms, "launch", lambda _, count: run.called.append(f"launch{count}") or 0)
         for name in ("compiled", "global_norms", "slurm_job"):
             own.setattr(trainer_module, name, record(name))
