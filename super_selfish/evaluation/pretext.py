@@ -34,7 +34,7 @@ class PretextScore:
     Examples:
         >>> score = PretextScore("accuracy of rotation angles", 0.41, 0.25, "chance level", images=24, is_accuracy=True)
         >>> print(score)
-        accuracy of rotation angles: 41.0 % (95 % interval: 24.2 to 60.1 %; chance level: 25.0 %; 24 images)
+        accuracy of rotation angles: 41.0 % (95 % interval: 23.9 to 60.6 %; chance level: 25.0 %; 24 images)
         >>> score.better_than_trivial
         True
     """

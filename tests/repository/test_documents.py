@@ -166,7 +166,7 @@ def test_notebooks(notebook: str, run_python: Callable[..., subprocess.Completed
     run = run_python("-c", EXECUTE, str(ROOT / "examples" / notebook), timeout=900)
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("image/png") == 5
-    assert "stderr" not in run.stdout, "progress is displayed, not written to stderr"
+    assert run.stdout.count("'stderr'") <= 1, "only a warning of few images; progress is displayed"
     assert run.stdout.count('<progress value="') == 1
     assert run.stdout.count("<tr>") > 5, "a row for each epoch"
 

@@ -92,7 +92,7 @@ def is_mean(criterion: object) -> bool:
     Examples:
         >>> is_mean(nn.CrossEntropyLoss()), is_mean(nn.CrossEntropyLoss(reduction="sum"))
         (True, False)
-        >>> is_mean(lambda predictions, targets: predictions.sum())
+        >>> is_mean(sum)
         False
     """
     known = str(getattr(criterion, "__module__", "")).startswith(("torch.nn.", "super_selfish."))

@@ -84,7 +84,7 @@ def grid_of(count: int, height: int, width: int) -> tuple[int, int]:
 
     Examples:
         >>> grid_of(30, 96, 80), grid_of(225, 225, 225), grid_of(7, 32, 32)
-        ((6, 5), (15, 15), (1, 7))
+        ((6, 5), (15, 15), (7, 1))
     """
     rows = [row for row in range(1, count + 1) if count % row == 0]
     best = min(rows, key=lambda row: abs(math.log(row * row / count * width / height)))
