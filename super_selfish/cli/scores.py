@@ -20,7 +20,7 @@ from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.starting_weights import StartingWeights
 from super_selfish.errors import DataError, check_argument
 from super_selfish.evaluation import Score, extract_features, knn, linear_probe, quality, split
-from super_selfish.evaluation.baseline import MOST_IMAGES, adapt_batch_norm, is_degenerate, reduced, shared_images
+from super_selfish.evaluation.baseline import MOST_IMAGES, Pixels, adapt_batch_norm, is_degenerate, shared_images
 from super_selfish.evaluation.intervals import paired_difference
 from super_selfish.files import base_path, replacing, with_suffix
 from super_selfish.models.efficient import ReshapeChannels
@@ -40,14 +40,6 @@ COMPARED = {"untrained": "those of an untrained network", "pixels": "raw pixels"
 
 Rows = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
-
-
-class Pixels(nn.Module):
-    """Images averaged to at most 16×16, as features."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Features (batch, C · 16 · 16)."""
-        return reduced(x)
 
 
 def scored(

@@ -1,4 +1,4 @@
-"""Features that need no training: pixels, principal components of pixels, and histograms of oriented gradients."""
+"""Features that need no training: principal components of pixels, and histograms of oriented gradients."""
 
 from __future__ import annotations
 
@@ -12,14 +12,6 @@ from super_selfish.evaluation.baseline import reduced
 
 COMPONENTS = 64
 _ANGLES = 9
-
-
-class Pixels(nn.Module):
-    """Images averaged to at most 16×16 px, as features."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (batch, C · 16 · 16)."""
-        return reduced(x)
 
 
 class PrincipalComponents(nn.Module):

@@ -15,7 +15,7 @@ from super_selfish.comparison import decisions
 from super_selfish.comparison.budget import Algorithms, Budget, Plan, cost, make_plan, shares
 from super_selfish.comparison.images import Images, applicable, fingerprint, shrink
 from super_selfish.comparison.records import REFERENCE, Row, RunLog
-from super_selfish.comparison.references import OrientedGradients, Pixels, PrincipalComponents
+from super_selfish.comparison.references import OrientedGradients, PrincipalComponents
 from super_selfish.comparison.result import UNTRAINED, Comparison, percent
 from super_selfish.comparison.trials import Trials
 from super_selfish.comparison.validation import joint_groups, repeats_for
@@ -24,7 +24,7 @@ from super_selfish.datasets.sources import open_source
 from super_selfish.engine.callbacks.displays import print_line
 from super_selfish.engine.callbacks.progress import duration
 from super_selfish.errors import ConfigurationError
-from super_selfish.evaluation.baseline import adapt_batch_norm
+from super_selfish.evaluation.baseline import Pixels, adapt_batch_norm
 from super_selfish.evaluation.features import as_network_input
 from super_selfish.evaluation.score import Integers
 from super_selfish.models.named import named_backbone

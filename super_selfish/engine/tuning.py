@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from super_selfish.datasets.image_source import expectation_of_few
+from super_selfish.distributed.norms import BATCH_NORMS
 from super_selfish.engine.callbacks.displays import print_advice
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.settings import Settings
@@ -33,9 +34,7 @@ def chosen_lr(supervisor: SupervisorBase, lr: float | None) -> float:
         return lr
     layers = list(supervisor.model.backbone.modules())
     has_layer_norm = any(isinstance(layer, nn.LayerNorm | nn.GroupNorm) for layer in layers)
-    has_batch_norm = any(
-        isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm) for layer in layers
-    )
+    has_batch_norm = any(isinstance(layer, BATCH_NORMS) for layer in layers)
     return LAYER_NORM_LR if has_layer_norm and not has_batch_norm else DEFAULT_LR
 
 

@@ -103,6 +103,14 @@ def reduced(images: torch.Tensor) -> torch.Tensor:
     return nn.functional.adaptive_avg_pool2d(images, (height, width)).flatten(1)
 
 
+class Pixels(nn.Module):
+    """Images averaged to at most 16×16 px, as features."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features (batch, C · 16 · 16)."""
+        return reduced(x)
+
+
 def shared_images(x: Rows, test_x: Rows | None = None) -> list[str]:
     """Describe images that occur in both the training and the test set; empty if there are none.
 
