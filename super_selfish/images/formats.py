@@ -15,9 +15,10 @@ from PIL import BmpImagePlugin, WebPImagePlugin
 from super_selfish.errors import DataError
 from super_selfish.images.dicom import open_dicom
 from super_selfish.images.jpeg import open_jpeg
-from super_selfish.images.more_formats import open_avif, open_gif, open_heif, open_jpeg2000, open_pnm
+from super_selfish.images.more_formats import open_avif, open_gif, open_heif, open_jpeg2000
 from super_selfish.images.open_image import Cover, OpenImage, open_pillow
 from super_selfish.images.png import open_png
+from super_selfish.images.pnm import open_pnm
 from super_selfish.images.tiff import open_tiff
 
 HEAD = 132
@@ -26,6 +27,7 @@ HEAD = 132
 _BMP = rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"  # with the header size: text files can begin with BM too
 _AVIF = rb".{4}ftyp(?:avi[fs]|(?:mif1|msf1|miaf).{0,96}avi[fs])"
 _HEIF = rb".{4}ftyp(?:he[iv][cxms]|mif1|msf1)"
+_PNM = rb"P[1-6](?:\s|#[^\n]*\n)+(?:\d+\s|#[^\n]*\Z)"  # or a comment longer than these bytes
 _JPEG_2000 = rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n"
 
 
@@ -62,7 +64,7 @@ FORMATS = (
     Format("AVIF", (".avif",), _AVIF, open_avif),
     Format("HEIF", (".heic", ".heif", ".hif"), _HEIF, open_heif, package="pillow_heif", extra="heif"),
     Format("JPEG 2000", (".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"), _JPEG_2000, open_jpeg2000),
-    Format("PNM", (".ppm", ".pgm", ".pbm", ".pnm"), rb"P[1-6](?:\s|#[^\n]*\n)+\d+\s", open_pnm),
+    Format("PNM", (".ppm", ".pgm", ".pbm", ".pnm"), _PNM, open_pnm),
 )
 """All supported formats. Other formats have no decoder, so that no file can start another program."""
 

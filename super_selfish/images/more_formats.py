@@ -1,16 +1,15 @@
-"""Readers of GIF, AVIF, HEIF, JPEG 2000 and PNM files, which Pillow or a Pillow plugin decodes.
+"""Readers of GIF, AVIF, HEIF and JPEG 2000 files, which Pillow or a Pillow plugin decodes.
 
-AVIF and HEIF files are decoded to 8 bits regardless of their bit depth; JPEG 2000 and PNM files keep up to 16 bits.
+AVIF and HEIF files are decoded to 8 bits regardless of their bit depth; JPEG 2000 files keep up to 16 bits.
 """
 
 from __future__ import annotations
 
 import importlib
-import re
 from typing import BinaryIO
 
 import numpy as np
-from PIL import GifImagePlugin, Jpeg2KImagePlugin, PpmImagePlugin, features
+from PIL import GifImagePlugin, Jpeg2KImagePlugin, features
 
 from super_selfish.errors import DataError
 from super_selfish.images import functional
@@ -20,8 +19,6 @@ from super_selfish.images.open_image import Cover, OpenImage, open_pillow
 _SIZES = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream: the markers before sizes and bit depths
 _COMPONENTS, _DEPTHS = 40, 42  # offsets of the number of components and of their bit depths, in bytes from the marker
 _SEARCHED = 1 << 16  # number of leading bytes that are searched for the start of the codestream
-_PNM_HEADER = re.compile(rb"P([1-6])(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+(\d+)")
-_WHITE = 65535
 
 
 def open_gif(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
@@ -68,31 +65,18 @@ def open_jpeg2000(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
     deep = place >= 0 and max((depth & 0x7F for depth in depths), default=0) >= 8  # stored as bits - 1
     if deep and opened.alpha and opened.header.channels == 1:
         raise DataError("JPEG 2000 files of grey with alpha, of 16 bits, are not supported.", fix="Convert it to PNG.")
-    return _deep_colour(opened, stream, "JPEG 2000 file") if deep and opened.header.channels == 3 else opened
+    return _deep_colour(opened, stream) if deep and opened.header.channels == 3 else opened
 
 
-def open_pnm(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
-    """Open a PBM, PGM or PPM file; values of more than 8 bits are rescaled so that white is 65535."""
-    found = _PNM_HEADER.match(stream.read(_SEARCHED))
-    stream.seek(0)
-    opened = open_pillow(PpmImagePlugin.PpmImageFile(stream))
-    white = 1 if found is None or found[1] in b"14" else int(found[2])
-    if white <= 255:
-        return opened
-    if opened.header.channels == 3:
-        return _deep_colour(opened, stream, "PPM", white)
-    return opened._replace(header=opened.header._replace(dtype="uint16"))
-
-
-def _deep_colour(opened: OpenImage, stream: BinaryIO, kind: str, white: int = _WHITE) -> OpenImage:
+def _deep_colour(opened: OpenImage, stream: BinaryIO) -> OpenImage:
     """Return the same file with a decoder that keeps 16 bits."""
 
     def decode(alpha: bool = False) -> Image:
         stream.seek(0)
         image = functional.decode(stream.read(), colour=True, alpha=alpha)
         if image is None or image.shape[:2] != opened.header[:2] or image.dtype != np.uint16:
-            raise DataError(f"the {kind} is damaged.")
-        return image if white == _WHITE else np.rint(image * (_WHITE / white)).astype(np.uint16)
+            raise DataError("the JPEG 2000 file is damaged.")
+        return image
 
     with_alpha = (lambda: decode(alpha=True)) if opened.alpha else None
     header = opened.header._replace(dtype="uint16")

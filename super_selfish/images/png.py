@@ -7,6 +7,7 @@ import struct
 import zlib
 from typing import BinaryIO
 
+import numpy as np
 from PIL import PngImagePlugin
 
 from super_selfish.errors import DataError
@@ -17,7 +18,7 @@ from super_selfish.images.open_image import Cover, Header, OpenImage
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _DEPTH, _COLOUR_TYPE = 24, 25  # byte offsets in the file
-_COLOUR, _WITH_ALPHA = (2, 3, 6), (4, 6)
+_COLOUR, _WITH_ALPHA, _PALETTE = (2, 3, 6), (4, 6), 3
 
 
 def open_png(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
@@ -38,11 +39,14 @@ def open_png(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
         return apply_orientation(image, orientation)
 
     def decode_with_alpha() -> Image:
-        chunks = _chunks(stream, (b"tRNS",))
         if head[_COLOUR_TYPE] in _WITH_ALPHA:
-            image = functional.decode(chunks, colour, alpha=True)
-        else:  # transparent colours, which OpenCV supports only for palettes
-            image = from_pillow(PngImagePlugin.PngImageFile(io.BytesIO(chunks)), alpha=True)
+            image = functional.decode(_chunks(stream), colour, alpha=True)
+        elif head[_COLOUR_TYPE] == _PALETTE:
+            chunks = io.BytesIO(_chunks(stream, (b"tRNS",)))
+            image = from_pillow(PngImagePlugin.PngImageFile(chunks), alpha=True)
+        else:  # one transparent colour, which Pillow compares at 8 bits and OpenCV ignores
+            image = functional.decode(_chunks(stream), colour)
+            image = None if image is None else _with_transparent(image, file.info["transparency"], head[_DEPTH])
         if image is None or image.dtype.name != header.dtype:
             raise DataError("the PNG file is damaged, or its transparency cannot be read.")
         return apply_orientation(image, orientation)
@@ -50,6 +54,14 @@ def open_png(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
     if head[_COLOUR_TYPE] not in _WITH_ALPHA and "transparency" not in file.info:
         return OpenImage(header, orientation, 0, decode, left_out=left_out)
     return OpenImage(header, orientation, 1, decode, decode_with_alpha, left_out=left_out)
+
+
+def _with_transparent(image: Image, transparent: int | tuple[int, ...], depth: int) -> Image:
+    """Append an alpha channel: 0 where a pixel has the transparent colour, which is stored with ``depth`` bits."""
+    white = np.iinfo(image.dtype).max
+    colour = np.minimum(np.atleast_1d(transparent) * (white // ((1 << depth) - 1)), white)  # of 1 bit, Pillow gives 255
+    alpha = np.where((image == colour).all(axis=2, keepdims=True), 0, white)
+    return np.concatenate([image, alpha.astype(image.dtype)], axis=2)
 
 
 def _header(stream: BinaryIO) -> PngImagePlugin.PngImageFile:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -59,6 +61,34 @@ def test_a_transparent_colour(tmp_path: Path, colour: bool) -> None:
     kept = image_files.load(tmp_path / "x.png", alpha=AlphaRule(4 if colour else 2)).image
     expected = (values == (1, 2, 3)).all(axis=2) if colour else values == 2
     assert np.array_equal(kept[:, :, -1] == 0, expected)
+
+
+def png_of(depth: int, values: np.ndarray, transparent: tuple[int, ...]) -> bytes:
+    """An 8 px wide PNG of grey or RGB samples of ``depth`` bits, with one transparent colour."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, channels = values.shape
+    bits = np.unpackbits(values.astype(">u2").reshape(height, -1).view(np.uint8), axis=1)
+    rows = np.packbits(bits.reshape(height, -1, 16)[:, :, 16 - depth :].reshape(height, -1), axis=1)
+    head = struct.pack(">IIBBBBB", width, height, depth, 2 if channels == 3 else 0, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    colour = struct.pack(f">{channels}H", *transparent)
+    chunks = (b"IHDR", head), (b"tRNS", colour), (b"IDAT", data), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in chunks)
+
+
+@pytest.mark.parametrize(("depth", "channels"), [(1, 1), (2, 1), (4, 1), (8, 1), (8, 3), (16, 1), (16, 3)])
+def test_transparent_colours_are_compared_at_full_depth(tmp_path: Path, depth: int, channels: int) -> None:
+    values = RNG.integers(0, 1 << depth, (6, 8, channels), dtype=np.uint16)
+    values[0, 0] = values[-1, -1] ^ 1  # at 16 bits, differs in the lowest bit alone
+    (tmp_path / "x.png").write_bytes(png_of(depth, values, tuple(values[-1, -1])))
+    kept = image_files.load(tmp_path / "x.png", alpha=AlphaRule(channels + 1)).image
+    white = 65535 if depth == 16 else 255
+    assert np.array_equal(kept[:, :, :-1], values * (white // ((1 << depth) - 1)))
+    assert np.array_equal(kept[:, :, -1] == 0, (values == values[-1, -1]).all(axis=2))
+    assert kept[0, 0, -1] == white
 
 
 def test_images_in_memory_and_encoded_ones() -> None:

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile, features
 
 from super_selfish.datasets.sources import open_source
 from super_selfish.errors import DataError
-from super_selfish.images import formats
+from super_selfish.images import formats, image_files
 from super_selfish.images.formats import EXTENSIONS, FORMATS, Format
 from super_selfish.images.image_files import AlphaRule, read_header, read_image, read_orientation
 from super_selfish.images.open_image import Cover, Header, OpenImage
@@ -123,6 +123,51 @@ def test_white_of_deep_pnm_is_that_of_the_file(kind: bytes, tmp_path: Path) -> N
     values = np.array([0, 1000, 4095], ">u2").repeat(1 if kind == b"P5" else 3)
     (tmp_path / "x").write_bytes(kind + b"\n3 1\n4095\n" + values.tobytes())
     assert read_image(tmp_path / "x")[0, :, 0].tolist() == [0, round(1000 * 65535 / 4095), 65535]
+
+
+@pytest.mark.parametrize("kind", [2, 3, 5, 6])
+@pytest.mark.parametrize("white", [256, 1023, 4095, 65535])
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_deep_pnm_is_scaled_by_its_white(kind: int, white: int, end: bytes, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, white + 1, (4, 5, 3 if kind in (3, 6) else 1))
+    values[-1, -1, -1] = white
+    text = b"P%d # 65535\n5 4 # of 12 bits\n%d\n" % (kind, white)
+    rows = b" # a row\n".join(b" ".join(b"%d" % value for value in row.reshape(-1)) for row in values)
+    body = rows if kind < 4 else values.astype(">u2").tobytes()
+    (tmp_path / "x.ppm").write_bytes(text + body + end)
+    expected = np.rint(values * (65535 / white))
+    assert np.array_equal(read_image(tmp_path / "x.ppm"), expected)
+    assert read_header(tmp_path / "x.ppm") == (*expected.shape, "uint16")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"P5\n2 2\n4095\n" + b"\0" * 7,
+        b"P3\n1 1\n4095\n1 2",
+        b"P3\n1 1\n4095\n1 2 -3",
+        b"P2\n1 1\n4095\n4096",
+        b"P5\n1 1\n4095\n\xff\xff",
+        b"P5\n1 1\n70000\n\xff\xff",
+        b"P5\n1 0\n255\n",
+    ],
+)
+def test_damaged_pnm_is_an_error(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.pgm").write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.pgm.*(damaged|truncated)"):
+        read_image(tmp_path / "x.pgm")
+
+
+@pytest.mark.parametrize("head", [b"P4\n9 2\n", b"P5\n2 2\n1\n", b"P5\n2 2\n255\n", b"P5\n1 2\n4095\n"])
+def test_further_images_of_a_pnm_file_are_counted(head: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.pnm").write_bytes((head + b"\0\1\0\1") * 3)
+    assert image_files.contents(tmp_path / "x.pnm").left_out == 2
+    assert read_image(tmp_path / "x.pnm").shape[0] == 2
+
+
+def test_a_long_comment_of_a_pnm_file(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"P5\n# %b\n2 1\n255\n\1\2" % (b"x" * 500))
+    assert read_image(open_source(tmp_path).path(0))[0, :, 0].tolist() == [1, 2]
 
 
 HEIC = b"\0\0\0\x18ftypheic" + b"\0" * 99
