@@ -78,10 +78,10 @@ class FileSource(ImageSource):
         found = image_files.load(self.path(index), self.max_pixels, cover=self._cover, alpha=self._alpha)
         return self._loaded(index, found)
 
-    def examine(self, index: int) -> tuple[Loaded, list[str]]:
-        """Decode file ``index``, and collect the messages of the decoder; not thread-safe."""
+    def examine(self, index: int) -> tuple[Loaded, list[str], tuple[str, ...]]:
+        """Decode file ``index``, and collect the messages of the decoder and notes; not thread-safe."""
         found, messages = image_files.examine(self.path(index), self.max_pixels, self._cover, self._alpha)
-        return self._loaded(index, found._replace(notes=())), messages
+        return self._loaded(index, found._replace(notes=())), messages, found.notes
 
     def header(self, index: int) -> Header:
         """Return the shape and dtype of file ``index``, from its header."""

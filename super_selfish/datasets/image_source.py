@@ -132,9 +132,9 @@ class ImageSource(ABC):
         loaded = self.load(index)
         return loaded, loaded.label
 
-    def examine(self, index: int) -> tuple[Loaded, list[str]]:
-        """Return the result of :meth:`load`, and the messages of the decoder, which may report damage."""
-        return self.load(index), []
+    def examine(self, index: int) -> tuple[Loaded, list[str], tuple[str, ...]]:
+        """Return the result of :meth:`load`, messages of the decoder that may report damage, and notes."""
+        return self.load(index), [], ()
 
     def with_alpha(self, rule: AlphaRule) -> ImageSource:  # noqa: ARG002
         """Return the same images with another rule for alpha channels; the default implementation changes nothing."""

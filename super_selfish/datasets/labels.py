@@ -78,10 +78,10 @@ class RenumberedSource(ImageSource):
         label = as_label(target)
         return self._with_new_label(loaded), target if label is None else self._renumbered(label)
 
-    def examine(self, index: int) -> tuple[Loaded, list[str]]:
-        """Return the result of :meth:`load`, and the messages of the decoder."""
-        loaded, messages = self.source.examine(index)
-        return self._with_new_label(loaded), messages
+    def examine(self, index: int) -> tuple[Loaded, list[str], tuple[str, ...]]:
+        """Return the result of :meth:`load`, the messages of the decoder, and notes."""
+        loaded, *rest = self.source.examine(index)
+        return self._with_new_label(loaded), *rest
 
     def with_alpha(self, rule: AlphaRule) -> RenumberedSource:
         """Return the same images with another rule for alpha channels."""

@@ -42,6 +42,7 @@ from super_selfish.images.arrays import (
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import DROP_ALPHA, AlphaRule, Header
 from super_selfish.images.open_image import Mask
+from super_selfish.images.precision import precision_notes
 
 _TARGET_KEYS = (*LABEL_KEYS, "targets", "mask", "annotation")
 _SAMPLED = 64
@@ -95,7 +96,10 @@ class ArraySource(ImageSource):
         """Return a copy of image ``index``."""
         if not 0 <= index < len(self):
             raise IndexError(f"Index {index} is out of range for {len(self)} images.")
-        return canonical(self.array[index])
+        with precision_notes() as notes:
+            image = canonical(self.array[index])
+        self._warn_of(str(index), 0, False, 0, notes)
+        return image
 
     def load(self, index: int) -> Loaded:
         """Return a copy of image ``index``, with its label and mask."""
@@ -184,7 +188,9 @@ class DatasetSource(ImageSource):
 
     def _read(self, value: Any, index: int, label: int | None) -> Loaded:
         try:
-            image, missing = self._to_image(value, index)
+            with precision_notes() as notes:
+                image, missing = self._to_image(value, index)
+            self._warn_of(str(index), 0, False, 0, notes)
         except DataError as error:
             raise UnreadableImage(f"Item {index} of the data set: {error}") from error
         except Exception as error:  # lazily loaded PIL images can raise arbitrary exceptions here

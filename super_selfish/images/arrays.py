@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 
 from super_selfish.errors import DataError, validate_keywords
 from super_selfish.images.functional import Image
+from super_selfish.images.precision import to_float32
 
 MAX_CHANNELS = 64
 ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
@@ -76,10 +77,9 @@ def canonical_values(array: npt.NDArray[np.generic]) -> Image:
         return array.astype(np.uint16, copy=False)
     if kind in "iu":
         fits = array.size > 0 and int(array.min()) >= 0 and int(array.max()) <= 65535
-        return array.astype(np.uint16 if fits else np.float32)
+        return array.astype(np.uint16) if fits else to_float32(array)
     if kind == "f":
-        with np.errstate(over="ignore"):  # infinities raise an error later, where the file name is known
-            return array.astype(np.float32, copy=False)
+        return to_float32(array)
     raise DataError("Pixel values must be real numbers.", received=f"an array of dtype {array.dtype}")
 
 

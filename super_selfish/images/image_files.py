@@ -25,6 +25,7 @@ from super_selfish.images.decoder_messages import decoder_messages
 from super_selfish.images.formats import open_image
 from super_selfish.images.functional import Image
 from super_selfish.images.open_image import Header, Mask, OpenImage
+from super_selfish.images.precision import precision_notes
 
 __all__ = [
     "DROP_ALPHA",
@@ -217,11 +218,17 @@ def examine(
         decoded = _decoded(opened, alpha)
         if opened.verify is not None:
             opened.verify()
-    return decoded, [*decoded.notes, *messages]
+    return decoded, messages
 
 
 def _decoded(opened: OpenImage, alpha: AlphaRule) -> Decoded:
-    rest = (opened.left_out, opened.notes)
+    with precision_notes() as notes:
+        found = _pixels(opened, alpha)
+    return found._replace(notes=(*opened.notes, *notes))
+
+
+def _pixels(opened: OpenImage, alpha: AlphaRule) -> Decoded:
+    rest = (opened.left_out,)
     if opened.decode_with_alpha is not None and alpha.keeps(opened):
         return Decoded(opened.decode_with_alpha(), False, None, *rest)
     if opened.decode_with_alpha is not None and alpha.background is not None and alpha.blends(opened):

@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -118,3 +119,22 @@ def test_what_is_dropped_is_a_warning_that_names_the_way_out(tmp_path: Path, cap
     caplog.clear()
     assert source.with_alpha(AlphaRule(4)).read(0).shape == (48, 48, 4)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_colours_of_tiff_that_are_multiplied_by_alpha_are_divided(tmp_path: Path, dtype: Any, colours: int) -> None:
+    white = 1.0 if dtype == np.float32 else np.iinfo(dtype).max
+    values, opacity = RNG.random((20, 30, colours)), RNG.random((20, 30, 1)) * 0.9 + 0.1
+    stored = np.concatenate([values * opacity, opacity], axis=2) * white
+    stored = (stored if dtype == np.float32 else np.rint(stored)).astype(dtype)
+    photometric = "rgb" if colours == 3 else "minisblack"
+    options = {"photometric": photometric, "extrasamples": ["assocalpha"], "planarconfig": "contig", "metadata": None}
+    tifffile.imwrite(tmp_path / "x.tif", stored, **options)
+    found = image_files.load(tmp_path / "x.tif")
+    assert found.alpha
+    assert np.abs(found.image / white - values).max() < (0.06 if dtype == np.uint8 else 1e-3)
+    kept = image_files.load(tmp_path / "x.tif", alpha=AlphaRule(colours + 1)).image
+    assert np.array_equal(kept, np.concatenate([found.image, stored[:, :, colours:]], axis=2))
+    behind = image_files.load(tmp_path / "x.tif", alpha=AlphaRule(colours, (1.0,))).image
+    assert np.abs(behind / white - (values * opacity + 1 - opacity)).max() < (0.01 if dtype == np.uint8 else 1e-3)

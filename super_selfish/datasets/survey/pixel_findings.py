@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +22,7 @@ class PixelFindings:
 
     Attributes:
         damaged: Names and decoder messages of images that are damaged but can be read.
+        remarks: Names of files that are read with a loss or an assumption, and what it is.
         nodata: Names and fractions of pixels that are declared as no data.
         clipped: Names and fractions of values outside the automatic value range.
         value_range: Automatic value range of images that are not uint8; None: there are none, or they are in [0, 1].
@@ -32,6 +33,7 @@ class PixelFindings:
     """
 
     damaged: list[tuple[str, str]] = field(default_factory=list)
+    remarks: list[tuple[str, str]] = field(default_factory=list)
     nodata: list[tuple[str, float]] = field(default_factory=list)
     clipped: list[tuple[str, float]] = field(default_factory=list)
     value_range: tuple[float, float] | None = None
@@ -40,7 +42,7 @@ class PixelFindings:
     values: int = 0
     beyond: float = 0.0
 
-    def add(self, name: str, loaded: Loaded, messages: list[str]) -> Image:
+    def add(self, name: str, loaded: Loaded, messages: Sequence[str], notes: Sequence[str] = ()) -> Image:
         """Add the pixels of an image to the results.
 
         Returns:
@@ -54,6 +56,8 @@ class PixelFindings:
             raise UnreadableImage(f"Image `{printable(name)}`: pixel values are not finite.")
         if messages:
             self.damaged.append((name, "; ".join(dict.fromkeys(messages))))
+        if notes:
+            self.remarks.append((name, "; ".join(notes)))
         valid = image
         if missing is not None and missing.any():
             everywhere = np.broadcast_to(missing, image.shape)
@@ -98,6 +102,9 @@ class PixelFindings:
             share = self.beyond / max(1, self.values)
             yield f"{len(self.clipped)} with values outside the automatic range ({_percent(share)} of all values):"
             yield from _shown([f"{name}: {_percent(share)}" for name, share in self.clipped])
+        if self.remarks:
+            yield f"{len(self.remarks)} with remarks:"
+            yield from _shown([f"{name}: {remark}" for name, remark in self.remarks])
         if self.damaged:
             yield f"{len(self.damaged)} damaged, but readable:"
             yield from _shown([f"{name}: {reason}" for name, reason in self.damaged], most=len(self.damaged))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ORIENTATION, _NODATA = 274, 42113
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _INKS = 0, 1, 2, 3, 5
+_ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of alpha
 
 
 def tifffile_of(stream: BinaryIO) -> tifffile.TiffFile:
@@ -54,12 +55,16 @@ def decoded(stream: BinaryIO, alpha: bool = False) -> tuple[Image, Mask | None]:
             values = values[:, :, None]
         elif plan.pages is None:
             values = np.moveaxis(values, plan.channel_axis, -1)
+        premultiplied = _premultiplied(page)
+        opacity = None if premultiplied is None else values[:, :, premultiplied]
         if plan.kept is not None:
             others = [sample for sample in range(values.shape[2]) if sample not in plan.kept] if alpha else []
             values = values[:, :, plan.kept + others]
         missing = None
         if nodata is not None:
             missing = equal_to(values, nodata, colours=int(page.photometric) in (_RGB, _PALETTE, _INKS))
+        if opacity is not None:
+            values = _unmultiplied(values, opacity, page.samplesperpixel - len(page.extrasamples))
         orientation = _orientation(page)
         image = apply_orientation(canonical(_grey_or_rgb(values, page)), orientation)
         missing = None if missing is None else apply_orientation(missing, orientation)
@@ -151,6 +156,24 @@ def _grey_or_rgb(values: npt.NDArray[Any], page: Any) -> npt.NDArray[Any]:
             colours = (colours >> 8).astype(np.uint8)
         return np.asarray(colours[values[:, :, 0]])
     return _from_inks(values)
+
+
+def _premultiplied(page: Any) -> int | None:
+    """Return the place of the sample by which the others are multiplied (associated alpha); None if there is none."""
+    extra = [int(kind) for kind in page.extrasamples]
+    alone = extra.count(_ASSOCIATED) == 1 and _UNASSOCIATED not in extra
+    if not alone or "S" not in page.axes or int(page.photometric) not in (_BLACK_IS_ZERO, _RGB):
+        return None
+    return int(page.samplesperpixel) - len(extra) + extra.index(_ASSOCIATED)
+
+
+def _unmultiplied(values: npt.NDArray[Any], opacity: npt.NDArray[Any], colours: int) -> npt.NDArray[Any]:
+    """Divide the colours by alpha; where it is 0, they stay."""
+    white = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
+    divisor = np.where(opacity == 0, white, opacity)[:, :, None] / white
+    divided = np.minimum(values[:, :, :colours] / divisor, white)
+    divided = divided if values.dtype.kind == "f" else np.rint(divided)
+    return np.concatenate([divided.astype(values.dtype), values[:, :, colours:]], axis=2)
 
 
 def _from_inks(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

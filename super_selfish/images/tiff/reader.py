@@ -82,6 +82,8 @@ def pillow_suffices(tags: dict[int, Any], several_pages: bool) -> bool:
         return False
     if 0 in _numbers(tags.get(STRIP_BYTES), ()) + _numbers(tags.get(TILE_BYTES), ()):
         return False
+    if samples == 2 and 1 in _numbers(tags.get(EXTRA_SAMPLES), ()):  # grey multiplied by alpha
+        return False
     if samples > 1:
         return bits <= 8 and samples <= 4 and 0 not in _numbers(tags.get(EXTRA_SAMPLES), ())
     if bits > 8 and photometric == _WHITE_IS_ZERO:

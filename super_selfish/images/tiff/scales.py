@@ -11,6 +11,7 @@ import numpy as np
 from super_selfish.errors import DataError
 from super_selfish.images.functional import Image
 from super_selfish.images.open_image import Mask, OpenImage
+from super_selfish.images.precision import to_float32
 
 _NEUTRAL = {"scale": 1.0, "offset": 0.0}
 
@@ -38,8 +39,7 @@ def scaled(opened: OpenImage, metadata: object, is_grey_or_rgb: bool) -> OpenIma
 
     def apply(image: Image) -> Image:
         factors = np.array([bands.get(band, (1.0, 0.0)) for band in range(image.shape[2])])
-        scaled: Image = (image * factors[:, 0] + factors[:, 1]).astype(np.float32)
-        return scaled
+        return to_float32(image * factors[:, 0] + factors[:, 1])
 
     def apply_with_mask(decode: Callable[[], tuple[Image, Mask]]) -> tuple[Image, Mask]:
         image, missing = decode()
