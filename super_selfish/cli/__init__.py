@@ -62,7 +62,12 @@ class InFlags(logging.Filter):
         from super_selfish.cli.commands import arguments_of
         from super_selfish.cli.names import with_flags
 
-        return with_flags(text, arguments_of(self.argv))
+        advised = []
+        if self.argv[:1] == ["check"]:  # advises flags of train
+            from super_selfish.engine.core.setup import ImageOptions
+
+            advised = list(ImageOptions.__annotations__)
+        return with_flags(text, [*arguments_of(self.argv), *advised])
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the message of a record; none is left out."""

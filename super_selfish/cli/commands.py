@@ -101,7 +101,7 @@ def check(data: str = FOLDER, /, *, write: str | None = None, max_pixels: int = 
     check_argument(max_pixels >= 1, "max_pixels", max_pixels, "at least 1")
     target = None if write is None else check_table("write", write)
     found = survey(data, max_pixels=max_pixels)
-    echo(with_flags(str(found), [*ImageOptions.__annotations__, "on_error"]))
+    echo(with_flags(str(found), [*ImageOptions.__annotations__, "on_error", "recipe"]))
     if target is not None:
         echo(write_kept(found, data, target, max_pixels))
     return DAMAGED if found.unreadable else 0

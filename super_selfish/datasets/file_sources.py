@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from super_selfish.datasets.folder_cache import index_folder
-from super_selfish.datasets.folders import Groups, Paths, class_folders, describe_left_out, may_be_missed
+from super_selfish.datasets.folders import Groups, Paths, class_folders, describe_left_out, layout_of, may_be_missed
 from super_selfish.datasets.image_source import ImageSource, Loaded
 from super_selfish.distributed import rank
 from super_selfish.errors import DataError
@@ -187,8 +187,9 @@ def open_folder(root: str, max_pixels: int) -> FileSource:
             received=describe_left_out(index.others).rstrip(".") or "no files, or only hidden ones",
             fix="Pass the folder that contains your images, or convert them to one of these formats.",
         )
-    source = FileSource(root, index.images, max_pixels, class_folders(index.images))
-    source.left_out = index.others
+    layout = layout_of(index.images)
+    source = FileSource(root, layout.images, max_pixels, class_folders(layout.images))
+    source.left_out, source.remarks = index.others, layout.remarks
     return source
 
 
@@ -200,6 +201,19 @@ def report_left_out(source: ImageSource) -> None:
     _reported.add((source.root, text))
     level = logging.WARNING if may_be_missed(source.left_out) else logging.INFO
     logger.log(level, "`%s`: %s", printable(source.root), text)
+
+
+def report_remarks(source: ImageSource, data: str) -> None:
+    """Log the remarks on a source as warnings, once per process.
+
+    Args:
+        source: Opened images.
+        data: Path that they were opened from.
+    """
+    for remark in source.remarks if rank() == 0 else ():
+        if (data, remark) not in _reported:
+            _reported.add((data, remark))
+            logger.warning("`%s`: %s", printable(data), remark)
 
 
 def open_paths(paths: Sequence[str | os.PathLike[str]], max_pixels: int) -> FileSource:

@@ -25,8 +25,7 @@ OWN = "written by super-selfish"
 _ENDINGS = tuple(extension.encode() for extension in EXTENSIONS)
 _EXTENSION = re.compile(rb"\.[a-z][a-z0-9]{0,9}", re.IGNORECASE)  # others, such as .1 and .jpg_large, do not count
 _IGNORED = {  # folders of copies, thumbnails and deleted files that operating systems and NAS devices create
-    *(b"__MACOSX", b"@eaDir", b"@Recycle", b"#recycle", b"$RECYCLE.BIN"),
-    *(b"System Volume Information", b"lost+found"),
+    *(b"__MACOSX", b"@eaDir", b"@Recycle", b"#recycle", b"$RECYCLE.BIN", b"System Volume Information", b"lost+found"),
 }
 _CHECKPOINTS = b".ckpt"  # suffix of checkpoint folders
 _COMPANIONS = {  # extensions of files that are often stored with images, and are never images
@@ -215,6 +214,49 @@ def _is_file(entry: os.DirEntry[bytes]) -> bool:
         return entry.is_file()
     except OSError:
         return False
+
+
+_PARTS = {b"train", b"training", b"test", b"testing", b"val", b"valid", b"validation", b"dev", b"eval"}
+_MOST_BESIDE = 0.1  # fraction of images beside class folders, above which these are no classes
+
+
+class Layout(NamedTuple):
+    """Images of a folder without those beside its class folders, and what is doubtful about the class folders."""
+
+    images: Paths
+    remarks: tuple[str, ...] = ()
+
+
+def layout_of(paths: Paths) -> Layout:
+    """Leave out a few images beside class folders, which have no class; more of them make all images unlabelled.
+
+    Args:
+        paths: Relative paths, sorted bytewise.
+    """
+    folders, beside, position = [], [], 0
+    while position < len(paths) and b"/" in paths.blob:
+        folder, separator, _ = paths[position].partition(b"/")
+        (folders if separator else beside).append(folder)
+        position = _first_at_or_after(paths, folder + b"0", position) if separator else position + 1
+    if len(folders) < 2:
+        return Layout(paths)
+    listed, names, share = _some(folders), f"({len(beside)}: {_some(beside)})", len(beside) / len(paths)
+    if beside and (len(beside) == 1 or share <= _MOST_BESIDE):
+        paths = Paths.of([path for path in paths if b"/" in path])
+        return Layout(paths, (f"the images beside the class folders {listed} have no class and are left out {names}.",))
+    remark = ""
+    if not beside and {folder.lower() for folder in folders} <= _PARTS:
+        remark = (
+            f"the folders {listed} look like parts of a data set, but are read as classes. Pass one to use it alone."
+        )
+    elif 0 < share < 0.5:  # otherwise, these are clearly no class folders
+        remark = f"no image has a label: the folders {listed} are no classes, as images lie beside them {names}."
+    return Layout(paths, (remark,) if remark else ())
+
+
+def _some(names: list[bytes], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(f"`{printable(name)}`" for name in names[:most]) + more
 
 
 class Groups(NamedTuple):

@@ -64,6 +64,7 @@ class ImageSource(ABC):
         class_names: Class names by label, or None.
         thread_safe: Whether several threads may read at the same time; default: False.
         left_out: Counts of files below a folder that are not read, by extension, and of ignored folders.
+        remarks: What is doubtful about the images or labels; see :func:`report_remarks`.
         overrides_indexing: Whether a subclass overrides ``__getitem__``; its items are then used as images.
     """
 
@@ -71,6 +72,7 @@ class ImageSource(ABC):
     class_names: tuple[str, ...] | None = None
     thread_safe: bool = False
     left_out: Mapping[str, int] = MappingProxyType({})
+    remarks: tuple[str, ...] = ()
     overrides_indexing: bool = False
     _labels: npt.NDArray[np.int64] | None = None
     _warned: set[str] | None = None
@@ -166,8 +168,9 @@ class ImageSource(ABC):
         if alpha:
             self._warn_once(
                 "alpha",
-                "Image `%s` has an alpha channel, which is dropped; others may have one too. Pass channels=%d to keep "
-                "it as a channel (a fourth band is often stored as alpha), or background=1.0 to blend it with white.",
+                "Image `%s` has an alpha channel, which is dropped; others may have one too. Pass background=1.0 to blend "
+                "it with white, or, if all images have one, channels=%d to keep it as a channel (a fourth band is often "
+                "stored as alpha).",
                 name,
                 channels + 1,
             )

@@ -45,7 +45,7 @@ class RenumberedSource(ImageSource):
         self.class_names = class_names
         self.kind = source.kind
         self.thread_safe = source.thread_safe
-        self.left_out = source.left_out
+        self.left_out, self.remarks = source.left_out, source.remarks
 
     def __len__(self) -> int:
         """The number of images."""

@@ -33,16 +33,16 @@ from super_selfish.images.arrays import (
     blended,
     canonical,
     channels_last,
-    exif_orientation,
     from_pillow,
     has_alpha,
+    precision_notes,
     to_image,
     to_numpy,
 )
+from super_selfish.images.exif import exif_orientation
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import DROP_ALPHA, AlphaRule, Header
 from super_selfish.images.open_image import Mask
-from super_selfish.images.precision import precision_notes
 
 _TARGET_KEYS = (*LABEL_KEYS, "targets", "mask", "annotation")
 _SAMPLED = 64

@@ -14,7 +14,7 @@ import torch
 from PIL import Image as Pillow
 from torch.utils.data import DataLoader, IterableDataset
 
-from super_selfish.datasets.file_sources import FileSource, open_folder, open_paths
+from super_selfish.datasets.file_sources import FileSource, open_folder, open_paths, report_remarks
 from super_selfish.datasets.image_source import ImageSource
 from super_selfish.datasets.items import to_array_kind
 from super_selfish.datasets.memory_sources import ArraySource, DatasetSource, evenly_spaced
@@ -51,6 +51,8 @@ def open_source(
         DataError: If there are fewer than ``minimum`` images.
     """
     source = _open(data, max_pixels)
+    if isinstance(data, (str, os.PathLike)):
+        report_remarks(source, os.fspath(data))
     if image_key is not None:
         source = _with_image_key(source, image_key)
     if len(source) < max(1, minimum):

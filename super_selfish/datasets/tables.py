@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import collections
+import contextlib
 import csv
 import io
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,14 +50,18 @@ def open_table(table: Path, max_pixels: int) -> ImageSource:
     if not rows or path_column is None:
         raise DataError(f"`{printable(table)}` lists no images.")
     root = str(table.parent)
+    rows = _decoded(rows, path_column, label_column, table)
     paths = [_path(row, path_column, root) for row in rows]
     if "" in paths:
         raise DataError(f"Entry {paths.index('') + 1} of `{printable(table)}` has no path.")
     source = FileSource(root, Paths.of([_as_bytes(with_slashes(root, path)) for path in paths]), max_pixels)
     _check_some_exist(source, table)
-    if label_column is None:
-        return source
-    return source.with_labels(*number_labels([_cell(row, label_column) for row in rows]))
+    words = [""] * len(rows) if label_column is None else [_cell(row, label_column) for row in rows]
+    if label_column is not None:
+        labels, names = number_labels(words)
+        source = source.with_labels(labels, names)
+    source.remarks = tuple(_remarks(source, words))
+    return source
 
 
 def _as_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -81,10 +87,61 @@ def _text(table: Path) -> str:
     return content.decode("utf-8-sig", "surrogateescape")
 
 
+def _decoded(rows: list[list[str]], path_column: int, label_column: int | None, table: Path) -> list[list[str]]:
+    """Decode rows that are not UTF-8: as Windows-1252 if all files of these rows exist by these names.
+
+    Raises:
+        DataError: If paths or labels are not UTF-8, and no files confirm their bytes or Windows-1252.
+    """
+    cells = [(_cell(row, path_column), "" if label_column is None else _cell(row, label_column)) for row in rows]
+    odd = [path for path, _ in cells if _is_escaped(path)]
+    wrong = next((cell for pair in cells for cell in pair if _is_escaped(cell)), None)
+    if wrong is None or any(_exists(table, path) for path in odd):  # names of files of any bytes
+        return rows
+    with contextlib.suppress(UnicodeDecodeError):
+        western = [[_bytes(cell).decode("cp1252") for cell in row] for row in rows]
+        if odd and all(_exists(table, _bytes(path).decode("cp1252")) for path in odd):
+            return western
+    raise DataError(
+        f"The encoding of `{printable(table)}` is not UTF-8.",
+        received=f"the bytes {_bytes(wrong)!r}, perhaps in Windows-1252 or Latin-1",
+        fix='Save it as "CSV UTF-8", or convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD.csv > NEW.csv.',
+    )
+
+
+def _is_escaped(cell: str) -> bool:
+    return any("\udc80" <= letter <= "\udcff" for letter in cell)
+
+
+def _bytes(cell: str) -> bytes:
+    return cell.encode("utf-8", "surrogateescape")
+
+
+def _exists(table: Path, path: str) -> bool:
+    return os.path.exists(os.path.join(table.parent, with_slashes(str(table.parent), path)))  # noqa: PTH110, PTH118
+
+
+def _remarks(source: ImageSource, words: Sequence[str]) -> Iterator[str]:
+    """What is doubtful about the rows of a table: files that are listed twice, and numbers with leading zeros."""
+    names = collections.Counter(source.name(index) for index in range(len(source)))
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        more = f" and {len(twice) - 1} more" if len(twice) > 1 else ""
+        yield f"{printable(twice[0])}{more} is listed more than once; each row is an image of its own."
+    if source.class_names is None:
+        numbers: dict[int, set[str]] = {}
+        for word in {word for word in words if word.isdecimal()}:
+            numbers.setdefault(int(word), set()).add(word)
+        for number, forms in numbers.items():
+            if len(forms) > 1:
+                yield f"the labels {' and '.join(sorted(forms))} are read as the same class, {number}."
+
+
 def _rows(table: Path) -> list[list[str]]:
     try:
-        lines = _text(table).splitlines(keepends=True)
-        head = lines[0] if lines else ""
+        lines = io.StringIO(_text(table), newline="")  # other line separators of Unicode may be part of a name
+        head = lines.readline()
+        lines.seek(0)
         delimiter = max(",;\t", key=head.count)
         return [row for row in csv.reader(lines, delimiter=delimiter) if any(cell.strip() for cell in row)]
     except (OSError, csv.Error) as error:

@@ -6,7 +6,9 @@ not share memory with its input.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +16,18 @@ import torch
 from PIL import Image as Pillow
 
 from super_selfish.errors import DataError, validate_keywords
+from super_selfish.images.exif import exif_orientation
 from super_selfish.images.functional import Image
-from super_selfish.images.precision import to_float32
 
 MAX_CHANNELS = 64
 ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV"})
-_ORIENTATION = 0x0112
 GREY_MODES = frozenset({"1", "L", "LA", "La"})
+
+_EXACT = 1 << 24  # float32 represents all integers up to this value
+_LEVELS = 256  # number of distinct levels that floats keep without a note
+
+_notes: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 
 
 def channels_last(shape: Sequence[int], default_last: bool) -> bool:
@@ -58,6 +64,58 @@ def channels_last(shape: Sequence[int], default_last: bool) -> bool:
             f"{'end' if default_last else 'front'} (np.moveaxis, torch.movedim).",
         )
     return default_last if rank_first == rank_last else rank_last < rank_first
+
+
+@contextlib.contextmanager
+def precision_notes() -> Iterator[list[str]]:
+    """Collect the notes on precision that conversions within the block lose; they go into the list that is returned.
+
+    Examples:
+        >>> with precision_notes() as notes:
+        ...     values = to_float32(np.array([0, 2**24 + 1], np.uint32))
+        >>> notes[0][:52]
+        'values up to 1.67772e+07 are rounded to multiples of'
+    """
+    notes: list[str] = []
+    token = _notes.set(notes)
+    try:
+        yield notes
+    finally:
+        _notes.reset(token)
+
+
+def to_float32(values: npt.NDArray[np.generic]) -> Image:
+    """Convert real numbers to float32; a loss of precision that changes an image becomes a note."""
+    with np.errstate(over="ignore"):  # infinities raise an error later, where the file name is known
+        converted = values.astype(np.float32, copy=False)
+    notes = _notes.get()
+    if notes is not None and values.size and values.dtype.itemsize > 2 and values.dtype != np.float32:
+        step = _lost(values)
+        if step:
+            notes.append(
+                f"values up to {float(np.abs(converted).max()):g} are rounded to multiples of {step:g}, as they are "
+                "converted to float32; save them with an offset subtracted, or as float32 or uint16, to choose how"
+            )
+    return converted
+
+
+def _lost(values: npt.NDArray[np.generic]) -> float:
+    """Return the distance of neighbouring numbers in float32 if the conversion changes an image, else 0."""
+    low, high = float(values.min()), float(values.max())  # type: ignore[attr-defined]
+    top = max(abs(low), abs(high))
+    if not np.isfinite([low, high]).all() or top > float(np.finfo(np.float32).max):
+        return 0.0
+    step = float(np.spacing(np.float32(top)))
+    if values.dtype.kind == "f":
+        return step if 0 < high - low < _LEVELS * step else 0.0
+    return step if top > _EXACT and not _are_exact(values) else 0.0
+
+
+def _are_exact(integers: npt.NDArray[np.generic]) -> bool:
+    """Whether no integer has more significant bits than float32 stores."""
+    sizes = np.abs(integers).astype(np.uint64)  # type: ignore[arg-type]
+    lowest_bits = np.maximum(sizes & (~sizes + np.uint64(1)), np.uint64(1))
+    return bool((sizes // lowest_bits <= _EXACT).all())
 
 
 def canonical_values(array: npt.NDArray[np.generic]) -> Image:
@@ -166,15 +224,6 @@ def apply_orientation(image: Image, orientation: int) -> Image:
     if orientation in (3, 4, 7, 8):
         image = image[::-1]
     return image if image.flags.owndata and image.flags.c_contiguous else np.array(image, order="C")
-
-
-def exif_orientation(image: Pillow.Image) -> int:
-    """Return the EXIF orientation of a Pillow image, 1 to 8; 1 if it has none."""
-    try:  # the base class method: the PNG method decodes the whole image to find a late chunk
-        value = Pillow.Image.getexif(image).get(_ORIENTATION, 1)
-    except Exception:  # an image with damaged metadata can still be used
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def to_numpy(tensor: torch.Tensor) -> npt.NDArray[np.generic]:

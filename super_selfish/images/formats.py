@@ -15,10 +15,9 @@ from PIL import BmpImagePlugin, WebPImagePlugin
 from super_selfish.errors import DataError
 from super_selfish.images.dicom import open_dicom
 from super_selfish.images.jpeg import open_jpeg
-from super_selfish.images.more_formats import open_avif, open_gif, open_heif, open_jpeg2000
+from super_selfish.images.more_formats import open_avif, open_gif, open_heif, open_jpeg2000, open_pnm
 from super_selfish.images.open_image import Cover, OpenImage, open_pillow
 from super_selfish.images.png import open_png
-from super_selfish.images.pnm import open_pnm
 from super_selfish.images.tiff import open_tiff
 
 HEAD = 132

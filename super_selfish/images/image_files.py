@@ -20,12 +20,11 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from super_selfish.errors import DataError, UnreadableImage, validate_keywords
-from super_selfish.images.arrays import blended, to_image
+from super_selfish.images.arrays import blended, precision_notes, to_image
 from super_selfish.images.decoder_messages import decoder_messages
 from super_selfish.images.formats import open_image
 from super_selfish.images.functional import Image
 from super_selfish.images.open_image import Header, Mask, OpenImage
-from super_selfish.images.precision import precision_notes
 
 __all__ = [
     "DROP_ALPHA",
@@ -218,7 +217,7 @@ def examine(
         decoded = _decoded(opened, alpha)
         if opened.verify is not None:
             opened.verify()
-    return decoded, messages
+    return decoded, [message for message in messages if "orrupt EXIF data" not in message]  # which is a note
 
 
 def _decoded(opened: OpenImage, alpha: AlphaRule) -> Decoded:
@@ -275,7 +274,9 @@ def _reason(error: Exception) -> str:
 
 
 def _open(path: Any) -> BinaryIO:
-    mode = os.stat(path).st_mode  # noqa: PTH116  (paths may be bytes)
+    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114  (paths may be bytes)
+        raise DataError("it is a link to a file that does not exist.")
+    mode = os.stat(path).st_mode  # noqa: PTH116
     if not stat.S_ISREG(mode):  # opening a pipe would block indefinitely
         raise DataError("it is a folder." if stat.S_ISDIR(mode) else "it is not a regular file.")
     return open(path, "rb")  # noqa: PTH123

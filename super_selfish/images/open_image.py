@@ -14,10 +14,10 @@ from super_selfish.images.arrays import (
     COLOUR_MODES,
     GREY_MODES,
     apply_orientation,
-    exif_orientation,
     from_pillow,
     has_alpha,
 )
+from super_selfish.images.exif import exif_notes, exif_orientation
 from super_selfish.images.functional import Image
 
 _ONE_IMAGE = ("JPEG", "MPO", "TIFF")  # further images of MPO files are previews; TIFF pages are counted by kind
@@ -85,6 +85,7 @@ def open_pillow(file: ImageFile.ImageFile) -> OpenImage:
     grey = 1, {"F": "float32", "I": ""}.get(mode, "uint8" if mode in GREY_MODES else "uint16")
     header = Header(file.height, file.width, *((3, "uint8") if mode in COLOUR_MODES else grey))
     left_out = int(getattr(file, "n_frames", 1)) - 1 if file.format not in _ONE_IMAGE else 0
+    opened = OpenImage(header, orientation, 0, decode, left_out=left_out, notes=exif_notes(file))
     if not has_alpha(file):
-        return OpenImage(header, orientation, 0, decode, left_out=left_out)
-    return OpenImage(header, orientation, 1, decode, lambda: decode(alpha=True), left_out=left_out)
+        return opened
+    return opened._replace(alpha=1, decode_with_alpha=lambda: decode(alpha=True))

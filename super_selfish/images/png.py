@@ -12,7 +12,8 @@ from PIL import PngImagePlugin
 
 from super_selfish.errors import DataError
 from super_selfish.images import functional
-from super_selfish.images.arrays import apply_orientation, exif_orientation, from_pillow
+from super_selfish.images.arrays import apply_orientation, from_pillow
+from super_selfish.images.exif import exif_notes, exif_orientation
 from super_selfish.images.functional import Image
 from super_selfish.images.open_image import Cover, Header, OpenImage
 
@@ -27,7 +28,7 @@ def open_png(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
     file = _header(stream)
     if "exif" not in file.info and (late := _late_exif(stream)):
         file.info["exif"] = b"Exif\0\0" + late
-    orientation = exif_orientation(file)
+    orientation, notes = exif_orientation(file), exif_notes(file)
     colour = head[_COLOUR_TYPE] in _COLOUR
     header = Header(file.height, file.width, 3 if colour else 1, "uint16" if head[_DEPTH] == 16 else "uint8")
     left_out = int(getattr(file, "n_frames", 1)) - 1
@@ -52,8 +53,8 @@ def open_png(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
         return apply_orientation(image, orientation)
 
     if head[_COLOUR_TYPE] not in _WITH_ALPHA and "transparency" not in file.info:
-        return OpenImage(header, orientation, 0, decode, left_out=left_out)
-    return OpenImage(header, orientation, 1, decode, decode_with_alpha, left_out=left_out)
+        return OpenImage(header, orientation, 0, decode, left_out=left_out, notes=notes)
+    return OpenImage(header, orientation, 1, decode, decode_with_alpha, left_out=left_out, notes=notes)
 
 
 def _with_transparent(image: Image, transparent: int | tuple[int, ...], depth: int) -> Image:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from super_selfish.datasets import folder_cache, folders
-from super_selfish.datasets.folders import OWN, Paths, class_folders, describe_left_out, scan
+from super_selfish.datasets.folders import OWN, Paths, class_folders, describe_left_out, layout_of, scan
 from super_selfish.drawing.figures import save
 from super_selfish.drawing.visualize import visualize
 from super_selfish.errors import DataError
@@ -180,6 +180,17 @@ class TestClassFolders:
     @pytest.mark.parametrize("names", [("a/1.jpg", "a/2.jpg"), ("1.jpg", "2.jpg"), ("a/1.jpg", "b/1.jpg", "z.jpg")])
     def test_no_classes(self, names):
         assert self.groups(*names) is None
+
+
+@pytest.mark.parametrize(
+    ("beside", "inside", "left_out"), [(1, 2, True), (2, 17, False), (2, 18, True), (0, 5, True), (3, 0, False)]
+)
+def test_images_beside_class_folders(beside, inside, left_out):
+    names = [f"{place}.jpg" for place in range(beside)]
+    folders = [f"{'az'[place % 2]}/{place}.jpg" for place in range(inside)]
+    layout = layout_of(Paths.of(sorted(name.encode() for name in names + folders)))
+    assert sorted(layout.images) == sorted(name.encode() for name in folders + ([] if left_out else names))
+    assert bool(layout.remarks) == bool(beside and inside)
 
 
 class TestCache:

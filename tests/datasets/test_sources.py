@@ -138,6 +138,31 @@ class TestFolder:
                 open_source(folder).read(index)
 
 
+def test_a_few_images_beside_class_folders_are_left_out_by_name(folder, caplog):
+    before = open_source(folder)
+    assert not caplog.records
+    save(folder / "lone\u2028.png", 9)
+    for _ in range(2):
+        source = open_source(folder)
+        assert (source.class_names, labels(source)) == (before.class_names, labels(before))
+    (record,) = caplog.records
+    assert "lone\\u2028.png" in record.getMessage()
+
+
+def test_many_images_beside_folders_make_no_classes(folder, caplog):
+    for place in range(9):
+        save(folder / f"{place}.png", place)
+    assert set(labels(open_source(folder))) == {None}
+    assert "no image has a label" in caplog.text
+
+
+def test_folders_of_parts_are_reported(folder, caplog):
+    save(folder / "parts" / "train" / "cat" / "1.png", 1)
+    save(folder / "parts" / "Test" / "cat" / "1.png", 2)
+    assert open_source(folder / "parts").class_names == ("Test", "train")
+    assert "parts of a data set" in caplog.text
+
+
 class TestLists:
     def test_paths(self, folder):
         paths = [folder / "dog" / "1.png", str(folder / "cat" / "2.png")]
@@ -239,6 +264,36 @@ class TestTable:
         source = open_source(folder / "table.csv")
         assert values(source) == [5, 0]
         assert source.name(0) == name
+
+    def test_windows_1252_is_read_where_the_files_confirm_it(self, folder):
+        save(folder / "é" / "ñ€.png", 9)
+        (folder / "table.csv").write_bytes("path,label,by\né\\ñ€.png,chèvre,Zoë\ncat/1.png,cat,Al".encode("cp1252"))
+        source = open_source(folder / "table.csv")
+        assert (values(source), source.class_names) == ([9, 0], ("cat", "chèvre"))
+
+    @pytest.mark.parametrize("row", ["cat/1.png,été", "é.png,cat", "\x81é.png,cat"])
+    def test_another_encoding_is_named_with_the_way_out(self, folder, row):
+        (folder / "table.csv").write_bytes(f"path,label\n{row}\ndog/1.png,dog".encode("latin-1"))
+        with pytest.raises(DataError, match=r"table\.csv.*not UTF-8.*iconv"):
+            open_source(folder / "table.csv")
+
+    def test_another_encoding_of_columns_that_are_not_read(self, folder):
+        (folder / "table.csv").write_bytes("path,label,by\ncat/1.png,cat,José".encode("latin-1"))
+        assert open_source(folder / "table.csv").class_names == ("cat",)
+
+    @posix
+    @pytest.mark.parametrize("mark", ["\u2028", "\x85", "\x0c", "\x1c"])
+    def test_unusual_line_separators_are_part_of_a_name(self, folder, mark):
+        save(folder / f"a{mark}b.png", 9)
+        assert values(self.table(folder, f"path,label\na{mark}b.png,1\r\ncat/1.png,2")) == [9, 0]
+
+    def test_rows_of_one_file_and_zeros_before_numbers_are_reported(self, folder, caplog):
+        self.table(folder, "path,label\ncat/1.png,01\ncat/1.png,1\ndog/1.png,2\n")
+        assert "cat/1.png is listed more than once" in caplog.text
+        assert "01 and 1" in caplog.text
+        caplog.clear()
+        self.table(folder, "path,label\ncat/1.png,01\ndog/1.png,2\ncat/2.png,2.0\n")
+        assert not caplog.records
 
     @pytest.mark.parametrize(
         ("text", "match"),

@@ -368,3 +368,10 @@ def test_all_unreadable_files_are_listed(tmp_path: Path, capsys: Any) -> None:
     assert main(["check", str(tmp_path)]) == 1
     printed = capsys.readouterr().out
     assert all(f"{number}.png" in printed for number in range(14))
+
+
+def test_warnings_of_check_name_flags_of_training(folder: Path, capsys: Any, caplog: Any) -> None:
+    Image.new("RGBA", (60, 60), (9, 99, 9, 99)).save(folder / "alpha.png")
+    main(["check", str(folder)])
+    assert "--background" in caplog.text
+    assert "--recipe adapt" in capsys.readouterr().out

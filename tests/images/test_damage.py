@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from super_selfish.datasets.survey import survey
+from super_selfish.errors import DataError
 from super_selfish.images import image_files
 from super_selfish.images.decoder_messages import decoder_messages
 from super_selfish.images.image_files import read_image
@@ -97,3 +98,34 @@ def test_png_with_metadata_that_pillow_refuses(tmp_path: Path, kind: str) -> Non
     (tmp_path / "x.png").write_bytes(data)
     assert np.array_equal(read_image(tmp_path / "x.png"), values[::-1, ::-1])
     assert image_files.read_header(tmp_path / "x.png")[:2] == values.shape[:2]
+
+
+@pytest.mark.filterwarnings("ignore:.*orrupt EXIF data:UserWarning")  # as the library does, which pytest undoes
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize(
+    ("directory", "orientation", "is_damaged"),
+    [
+        (b"\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0", 6, False),
+        (b"\2\0\x12\1\3\0\1\0\0\0\6\0\0\0\x0f\1", 6, True),
+        (b"\2\0\x0f\1\2\0\xff\0\0\0\xff\0\0\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0", 6, True),
+        (b"\xff\xff\x12\1\3\0", 1, True),
+        (b"", 1, True),
+        (b"\0\0\0\0\0\0", 1, False),
+    ],
+)
+def test_damaged_exif_is_a_note_of_the_file(
+    tmp_path: Path, suffix: str, directory: bytes, orientation: int, is_damaged: bool
+) -> None:
+    path = tmp_path / f"x.{suffix}"
+    Image.new("RGB", (60, 40)).save(path, exif=b"Exif\0\0II*\0\x08\0\0\0" + directory)
+    decoded, messages = image_files.examine(path)
+    assert image_files.read_orientation(path) == orientation
+    assert decoded.image.shape[:2] == ((60, 40) if orientation == 6 else (40, 60))
+    assert any("EXIF" in note for note in decoded.notes) == is_damaged
+    assert not messages
+
+
+def test_links_to_nothing_are_named(tmp_path: Path) -> None:
+    (tmp_path / "x.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(DataError, match=r"x\.png.*link"):
+        image_files.read_image(tmp_path / "x.png")

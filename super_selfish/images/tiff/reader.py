@@ -16,7 +16,8 @@ import numpy.typing as npt
 from PIL import TiffImagePlugin
 
 from super_selfish.errors import DataError
-from super_selfish.images.arrays import apply_orientation, exif_orientation, from_pillow, has_alpha
+from super_selfish.images.arrays import apply_orientation, from_pillow, has_alpha
+from super_selfish.images.exif import exif_orientation
 from super_selfish.images.functional import Image
 from super_selfish.images.nodata import equal_to, gdal_nodata
 from super_selfish.images.open_image import Cover, Mask, OpenImage, open_pillow

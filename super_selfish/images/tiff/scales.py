@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from super_selfish.errors import DataError
+from super_selfish.images.arrays import to_float32
 from super_selfish.images.functional import Image
 from super_selfish.images.open_image import Mask, OpenImage
-from super_selfish.images.precision import to_float32
 
 _NEUTRAL = {"scale": 1.0, "offset": 0.0}
 
