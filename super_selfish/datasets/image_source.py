@@ -168,9 +168,9 @@ class ImageSource(ABC):
         if alpha:
             self._warn_once(
                 "alpha",
-                "Image `%s` has an alpha channel, which is dropped; others may have one too. Pass background=1.0 to blend "
-                "it with white, or, if all images have one, channels=%d to keep it as a channel (a fourth band is often "
-                "stored as alpha).",
+                "Image `%s` has an alpha channel, which is dropped; others may have one too. Pass background=1.0 to "
+                "blend it with white, or, if all images have one, channels=%d to keep it as a channel (a fourth band "
+                "is often stored as alpha).",
                 name,
                 channels + 1,
             )

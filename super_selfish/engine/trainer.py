@@ -263,7 +263,10 @@ class Trainer:
         if rank():
             return  # the first process writes
         if run.loader.skipped:
-            logger.warning("%d unreadable images were skipped: see `supervisor.skipped`.", len(run.loader.skipped))
+            logger.warning(
+                "%d unreadable images were skipped; they are named above, and in `supervisor.skipped`.",
+                len(run.loader.skipped),
+            )
         if run.steps == 0:
             logger.warning("There were no training steps, so no weights were saved to %s.", base)
             return

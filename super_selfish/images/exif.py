@@ -14,7 +14,10 @@ from PIL import Image as Pillow
 _ORIENTATION, _SHORT, _LONG = 0x0112, 3, 4
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # in bytes, by type of value
 
-warnings.filterwarnings("ignore", ".*orrupt EXIF data", UserWarning, r"PIL\.")
+MESSAGES = ".*orrupt EXIF data|Tag data larger than file|Metadata Warning"
+"""Regular expression of Pillow's messages about damaged metadata."""
+
+warnings.filterwarnings("ignore", MESSAGES, UserWarning, r"PIL\.")
 
 
 class Metadata(NamedTuple):
@@ -66,9 +69,11 @@ def exif_orientation(image: Pillow.Image) -> int:
 
 def exif_notes(image: Pillow.Image) -> tuple[str, ...]:
     """Return a note if the EXIF metadata of a Pillow image is damaged."""
-    if not _stored(image).damaged:
+    found = _stored(image)
+    if not found.damaged:
         return ()
-    return (f"its EXIF metadata is damaged; orientation {exif_orientation(image)} is applied",)
+    use = "ignored" if found.orientation is None else f"read up to its orientation, {found.orientation}"
+    return (f"its EXIF metadata is damaged, and is {use}",)
 
 
 def _stored(image: Pillow.Image) -> Metadata:

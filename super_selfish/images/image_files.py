@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
@@ -22,6 +23,7 @@ from typing import Any, BinaryIO, NamedTuple
 from super_selfish.errors import DataError, UnreadableImage, validate_keywords
 from super_selfish.images.arrays import blended, precision_notes, to_image
 from super_selfish.images.decoder_messages import decoder_messages
+from super_selfish.images.exif import MESSAGES
 from super_selfish.images.formats import open_image
 from super_selfish.images.functional import Image
 from super_selfish.images.open_image import Header, Mask, OpenImage
@@ -217,7 +219,7 @@ def examine(
         decoded = _decoded(opened, alpha)
         if opened.verify is not None:
             opened.verify()
-    return decoded, [message for message in messages if "orrupt EXIF data" not in message]  # which is a note
+    return decoded, [message for message in messages if not re.match(MESSAGES, message)]  # which become notes
 
 
 def _decoded(opened: OpenImage, alpha: AlphaRule) -> Decoded:

@@ -100,7 +100,9 @@ def test_png_with_metadata_that_pillow_refuses(tmp_path: Path, kind: str) -> Non
     assert image_files.read_header(tmp_path / "x.png")[:2] == values.shape[:2]
 
 
-@pytest.mark.filterwarnings("ignore:.*orrupt EXIF data:UserWarning")  # as the library does, which pytest undoes
+@pytest.mark.filterwarnings(
+    "ignore::UserWarning:PIL"
+)  # the library ignores messages about metadata, which pytest undoes
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
 @pytest.mark.parametrize(
     ("directory", "orientation", "is_damaged"),
