@@ -233,8 +233,9 @@ def layout_of(paths: Paths) -> Layout:
     Args:
         paths: Relative paths, sorted bytewise.
     """
-    folders, beside, position = [], [], 0
-    while position < len(paths) and b"/" in paths.blob:
+    folders, beside = list[bytes](), list[bytes]()
+    position = 0 if b"/" in paths.blob else len(paths)
+    while position < len(paths):
         folder, separator, _ = paths[position].partition(b"/")
         (folders if separator else beside).append(folder)
         position = _first_at_or_after(paths, folder + b"0", position) if separator else position + 1

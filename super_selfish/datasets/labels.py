@@ -80,8 +80,8 @@ class RenumberedSource(ImageSource):
 
     def examine(self, index: int) -> tuple[Loaded, list[str], tuple[str, ...]]:
         """Return the result of :meth:`load`, the messages of the decoder, and notes."""
-        loaded, *rest = self.source.examine(index)
-        return self._with_new_label(loaded), *rest
+        loaded, messages, notes = self.source.examine(index)
+        return self._with_new_label(loaded), messages, notes
 
     def with_alpha(self, rule: AlphaRule) -> RenumberedSource:
         """Return the same images with another rule for alpha channels."""

@@ -54,12 +54,10 @@ def open_table(table: Path, max_pixels: int) -> ImageSource:
     paths = [_path(row, path_column, root) for row in rows]
     if "" in paths:
         raise DataError(f"Entry {paths.index('') + 1} of `{printable(table)}` has no path.")
-    source = FileSource(root, Paths.of([_as_bytes(with_slashes(root, path)) for path in paths]), max_pixels)
-    _check_some_exist(source, table)
+    files = FileSource(root, Paths.of([_as_bytes(with_slashes(root, path)) for path in paths]), max_pixels)
+    _check_some_exist(files, table)
     words = [""] * len(rows) if label_column is None else [_cell(row, label_column) for row in rows]
-    if label_column is not None:
-        labels, names = number_labels(words)
-        source = source.with_labels(labels, names)
+    source = files if label_column is None else files.with_labels(*number_labels(words))
     source.remarks = tuple(_remarks(source, words))
     return source
 

@@ -101,7 +101,7 @@ def to_float32(values: npt.NDArray[np.generic]) -> Image:
 
 def _lost(values: npt.NDArray[np.generic]) -> float:
     """Return the distance of neighbouring numbers in float32 if the conversion changes an image, else 0."""
-    low, high = float(values.min()), float(values.max())  # type: ignore[attr-defined]
+    low, high = float(values.min()), float(values.max())
     top = max(abs(low), abs(high))
     if not np.isfinite([low, high]).all() or top > float(np.finfo(np.float32).max):
         return 0.0
@@ -113,7 +113,7 @@ def _lost(values: npt.NDArray[np.generic]) -> float:
 
 def _are_exact(integers: npt.NDArray[np.generic]) -> bool:
     """Whether no integer has more significant bits than float32 stores."""
-    sizes = np.abs(integers).astype(np.uint64)  # type: ignore[arg-type]
+    sizes = np.abs(integers).astype(np.uint64)
     lowest_bits = np.maximum(sizes & (~sizes + np.uint64(1)), np.uint64(1))
     return bool((sizes // lowest_bits <= _EXACT).all())
 

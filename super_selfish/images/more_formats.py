@@ -162,4 +162,5 @@ def _deep(stream: BinaryIO, layout: _Layout) -> Image:
     if samples.max() > layout.white:
         received = f"a value of {samples.max()} in a file with a largest value of {layout.white}"
         raise DataError("the PNM file is damaged.", received=received)
-    return np.rint(samples * (_WHITE / layout.white)).astype(np.uint16).reshape(layout.shape)
+    image: Image = np.rint(samples * (_WHITE / layout.white)).astype(np.uint16).reshape(layout.shape)
+    return image
