@@ -174,7 +174,9 @@ def _size_and_time(path: str) -> tuple[int, int]:
 
 
 def open_folder(root: str, max_pixels: int) -> FileSource:
-    """Open all images below a folder; its subfolders are classes if every image lies in one.
+    """Open all images below a folder; its subfolders are classes if almost every image lies in one.
+
+    A few images beside class folders are left out; see :func:`super_selfish.datasets.folders.layout_of`.
 
     Raises:
         DataError: If the folder contains no images.
