@@ -26,6 +26,7 @@ from super_selfish.errors import CheckpointCorrupt, CheckpointMismatch, validate
 from super_selfish.files import RETRAIN
 from super_selfish.models.backbones import Output
 from super_selfish.models.combined import CombinedNet
+from super_selfish.storage.former_backbones import stored_networks
 from super_selfish.storage.origins import build_layers
 from super_selfish.storage.weights_file import WeightsFile, read_newest
 from super_selfish.supervisors import Supervisor, all_supervisors
@@ -77,6 +78,8 @@ def restore(
             received=repr(manifest.get("supervisor")),
             fix=RETRAIN if stored.path.suffix == ".pt" else "Build the supervisor yourself and call its load(name).",
         )
+    manifest = {**manifest, "networks": stored_networks(manifest, uses_map=cls.uses_map)}
+    stored = dataclasses.replace(stored, manifest=manifest)
     supervisor = build(cls, stored, given)
     Persistence(supervisor).adopt(without_surplus(supervisor, stored))
     if manifest.get("class") not in (None, cls.__qualname__):

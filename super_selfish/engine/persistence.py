@@ -26,6 +26,7 @@ from super_selfish.files import RETRAIN
 from super_selfish.loading.loader import TrainState
 from super_selfish.models.averages import momentum_copy
 from super_selfish.models.combined import load_exactly, tensors_of
+from super_selfish.storage.former_backbones import check_backbones
 from super_selfish.storage.origins import origins_of
 from super_selfish.storage.weights_file import WeightsFile, read_newest, write_weights
 from super_selfish.version import __version__
@@ -214,6 +215,7 @@ class Persistence:
                 received=repr(manifest.get("supervisor")),
                 fix="Use super_selfish.load(name), which finds the right class.",
             )
+        check_backbones(supervisor.user_arguments, manifest, stored.path, uses_map=supervisor.uses_map)
         here = as_json(supervisor.hyperparameters())
         there = stored_arguments(supervisor, manifest)
         if not isinstance(there, dict):

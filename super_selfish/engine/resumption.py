@@ -32,6 +32,7 @@ from super_selfish.models.averages import MomentumSchedule
 from super_selfish.renamed import with_present_names
 from super_selfish.storage.checkpoint import StoredCheckpoint
 from super_selfish.storage.checkpoint_folder import CheckpointFolder
+from super_selfish.storage.former_backbones import check_backbones, stored_networks
 from super_selfish.storage.weights_file import weights_in
 
 logger = logging.getLogger("super_selfish")
@@ -163,15 +164,16 @@ class Resumption:
             for key in here
             if key not in _CHANGEABLE_SETTINGS and here[key] != there.get(key, _UNSTORED_SETTINGS.get(key))
         ]
-        networks = with_present_names(self.checkpoint.manifest.get("networks"))
+        manifest, uses_map = self.checkpoint.manifest, self.supervisor.uses_map
+        check_backbones(self.supervisor.user_arguments, manifest, self.checkpoint.path, uses_map=uses_map)
+        networks = with_present_names(stored_networks(manifest, uses_map=uses_map))
         differing += [
             f"{key} is {described!r} here and {networks[key]!r} in the checkpoint"
             for key, value in self.supervisor.user_arguments.items()
             if isinstance(networks, dict) and key in networks and (described := describe(value)) != networks[key]
         ]
-        if self.checkpoint.manifest.get("constants"):
-            tensors, manifest = self.checkpoint.read("model"), self.checkpoint.manifest
-            differing += differing_constants(self.supervisor, tensors, manifest)
+        if manifest.get("constants"):
+            differing += differing_constants(self.supervisor, self.checkpoint.read("model"), manifest)
         differing += self._changed(self.supervisor._constants)
         if differing:
             raise CheckpointMismatch(

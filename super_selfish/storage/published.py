@@ -22,7 +22,7 @@ from torchvision import models
 
 from super_selfish.errors import CheckpointError, CheckpointMismatch, ConfigurationError
 from super_selfish.models.named import timm_models, torchvision_models
-from super_selfish.models.named.names import TIMM
+from super_selfish.models.named.timm_models import TIMM
 from super_selfish.models.named.trunks import resized_positions
 from super_selfish.storage.weights_file import read_saved
 from super_selfish.suggestions import did_you_mean

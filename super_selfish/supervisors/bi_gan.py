@@ -83,6 +83,7 @@ class BiGanSupervisor(GanSupervisor):
 
     former_defaults: ClassVar[Mapping[str, Any]] = {"output_activation": None, "crop": None, "flip": 0.0}
     aliases = ("bigan",)
+    uses_map = True
     relative_cost = 5.1
     paper = Paper(
         "Donahue, Krähenbühl and Darrell",

@@ -85,6 +85,7 @@ class ContextNetSupervisor(GanSupervisor):
     renamed_arguments: ClassVar[Mapping[str, str]] = {"fill": "block_fill"}  # of 0.1.0
     former_defaults: ClassVar[Mapping[str, Any]] = {"output_activation": None, "crop": None, "flip": 0.0}
     aliases = ("context_encoder", "inpainting")
+    uses_map = True
     relative_cost = 3.6
     paper = Paper(
         "Pathak, Krähenbühl, Donahue, Darrell and Efros",

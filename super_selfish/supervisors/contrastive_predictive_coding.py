@@ -113,6 +113,7 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
     """
 
     aliases = ("cpc", "cpc_v2")
+    uses_map = True
     relative_cost = 4.3
     paper = Paper(
         "Hénaff et al.",

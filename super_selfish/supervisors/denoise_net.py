@@ -64,6 +64,7 @@ class DenoiseNetSupervisor(Supervisor):
     """
 
     aliases = ("denoise", "denoising", "denoising_autoencoder")
+    uses_map = True
     relative_cost = 2.0
     paper = Paper(
         "Vincent et al.",

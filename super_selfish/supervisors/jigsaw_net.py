@@ -75,6 +75,7 @@ class JigsawNetSupervisor(Supervisor):
     """
 
     aliases = ("jigsaw",)
+    uses_map = True
     relative_cost = 1.0
     paper = Paper(
         "Noroozi and Favaro",

@@ -89,6 +89,7 @@ class SplitBrainNetSupervisor(Supervisor):
 
     former_defaults: ClassVar[Mapping[str, Any]] = {"crop": None, "flip": 0.0}
     aliases = ("split_brain", "split_brain_autoencoder")
+    uses_map = True
     relative_cost = 2.2
     paper = Paper(
         "Zhang, Isola and Efros",

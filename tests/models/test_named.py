@@ -224,5 +224,25 @@ def test_real_models_of_transformers() -> None:
         assert feature_shape(BackboneOutput(backbone, "map"), 3, (96, 64)) == (*features, *grid)
 
 
+@torch.no_grad()
+def test_former_networks() -> None:
+    former, present = (named_backbone(name).eval() for name in ("0.1:densenet121", "densenet121"))
+    present.load_state_dict(former.state_dict())
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(present.map(images), former.map(images).relu())  # 0.1.0 left out the last activation
+    assert torch.equal(former(images), former.map(images).mean((2, 3)))
+    with pytest.raises(ConfigurationError, match=r"Leave out '0\.1:'"):
+        named_backbone("0.1:resnet18")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "channels"), [("convnext_tiny", 768), ("swin_t", 768), ("googlenet", 1024)])
+@torch.no_grad()
+def test_former_networks_take_any_number_of_channels(name: str, channels: int) -> None:
+    former = named_backbone(f"0.1:{name}", channels=2).eval()
+    assert former(torch.rand(1, 2, 64, 64)).shape == (1, channels)
+    assert former.map(torch.rand(1, 2, 64, 64)).shape[2:] == ((2, 2) if name == "convnext_tiny" else (1, 1))
+
+
 def test_trunks_are_found_by_name() -> None:
     assert isinstance(named_backbone("mobilenet_v3_small"), Trunk)

@@ -88,6 +88,9 @@ class Facts(Placed):
     network_arguments: ClassVar[tuple[str, ...]] = ("backbone", "predictor")
     """Constructor arguments that are networks. User-supplied ones are needed again to load a weights file."""
 
+    uses_map: ClassVar[bool] = False
+    """Whether the pretext task uses the feature map of the backbone, not its pooled features."""
+
     former_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     """Values that stand for constructor arguments missing in older weights files, by argument name."""
 

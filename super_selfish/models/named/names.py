@@ -12,9 +12,9 @@ from super_selfish.models.backbones import SmallResNet
 from super_selfish.models.efficient import EfficientFeatures, ReshapeChannels
 from super_selfish.models.initialization import rebuildable
 from super_selfish.models.named import timm_models, torchvision_models
+from super_selfish.models.named.former import FORMER, former_backbone
+from super_selfish.models.named.timm_models import TIMM
 from super_selfish.suggestions import did_you_mean
-
-TIMM = "timm:"
 
 
 def named_backbone(name: str, channels: int = 3, resolution: tuple[int, int] | None = None) -> nn.Module:
@@ -25,7 +25,8 @@ def named_backbone(name: str, channels: int = 3, resolution: tuple[int, int] | N
 
     Args:
         name: ``"small_resnet"``, an EfficientNet (``"efficientnet-b0"`` ...), a torchvision classification model
-            (``"resnet18"`` ...), or ``"timm:<name>"``, which requires the extra ``timm``.
+            (``"resnet18"`` ...), or ``"timm:<name>"``, which requires the extra ``timm``. ``"0.1:<name>"``:
+            the network that release 0.1.0 built by this name, for its trainings.
         channels: Number of image channels. The first convolution is adapted to it.
         resolution: Height and width of the images in px. Only the few models that work at one size are built for it.
 
@@ -47,6 +48,8 @@ def _named_backbone(name: str, channels: int, resolution: tuple[int, int] | None
     if name.startswith("efficientnet-"):
         features = EfficientFeatures(name, channels=channels)
         return ReshapeChannels(features, in_channels=features.out_channels)
+    if name.startswith(FORMER):
+        return former_backbone(name.removeprefix(FORMER), channels)
     if name.startswith(TIMM):
         return timm_models.timm_backbone(name.removeprefix(TIMM), channels, resolution)
     known = torchvision_models.model_names()

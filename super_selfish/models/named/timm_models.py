@@ -13,6 +13,9 @@ from super_selfish.models.backbones import as_map
 from super_selfish.models.named.trunks import Trunk, as_grid, padded_to_patches
 from super_selfish.suggestions import did_you_mean
 
+TIMM = "timm:"
+"""Prefix of the names of backbones."""
+
 _ANY_SIZE: tuple[dict[str, Any], ...] = (
     {"dynamic_img_size": True, "dynamic_img_pad": True},
     {"strict_img_size": False},

@@ -15,7 +15,7 @@ from super_selfish.models.named.trunks import Trunk, as_grid, padded_to_patches,
 
 _AFTER_THE_MAP = ("avgpool", "dropout", "fc")
 _NO_AUXILIARY = {"aux_logits": False, "init_weights": True}
-_OPTIONS = {"inception_v3": _NO_AUXILIARY, "googlenet": _NO_AUXILIARY}
+OPTIONS: dict[str, dict[str, bool]] = {"inception_v3": _NO_AUXILIARY, "googlenet": _NO_AUXILIARY}
 """Options that disable the auxiliary classifiers of the models that have them."""
 
 
@@ -35,7 +35,7 @@ def torchvision_backbone(name: str, channels: int = 3, resolution: tuple[int, in
     Raises:
         ConfigurationError: If the model cannot have this resolution.
     """
-    options: dict[str, Any] = dict(_OPTIONS.get(name, {}))
+    options: dict[str, Any] = dict(OPTIONS.get(name, {}))
     if name.startswith("maxvit") and resolution is not None:
         options["input_size"] = resolution
     try:
