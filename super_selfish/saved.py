@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
+from torch import nn
 
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.base import SupervisorBase
@@ -136,13 +137,12 @@ def restore_labelled(stored: WeightsFile, given: Mapping[str, Any]) -> LabelSupe
 
     Raises:
         CheckpointCorrupt: If the description is damaged.
+        CheckpointMismatch: If the backbone is a custom one and is not passed, or another one is passed.
     """
     origins, manifest = stored.manifest["origins"], stored.manifest
+    given = dict(given)
     try:
-        origin = origins["backbone"]
-        source = dataclasses.replace(stored, manifest=dict(origin))
-        output = cast(Output | None, origin["output"])
-        backbone = build(all_supervisors()[origin["supervisor"]], source, {}).get_backbone(output=output)
+        backbone = given.pop("backbone", None) or original_backbone(stored)
         model = CombinedNet(backbone, build_layers(origins["predictor"]), of_map=origins["of_map"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointCorrupt(f"`{stored.path}` is damaged: its networks cannot be built ({error}).") from error
@@ -155,6 +155,22 @@ def restore_labelled(stored: WeightsFile, given: Mapping[str, Any]) -> LabelSupe
     Persistence(supervisor).adopt(stored)
     object.__setattr__(backbone, "preprocessing", supervisor.preprocessing)  # used by `test` and `extract_features`
     return supervisor.eval()
+
+
+def original_backbone(stored: WeightsFile) -> nn.Module:
+    """Build the backbone of a classifier by the training that it was taken from.
+
+    Raises:
+        CheckpointMismatch: If it is a custom one.
+    """
+    origin = stored.manifest["origins"]["backbone"]
+    if origin is None:
+        raise CheckpointMismatch(
+            f"`{stored.path}` was trained with a custom backbone, which cannot be rebuilt automatically.",
+            fix="Pass it: super_selfish.load(name, backbone=...).",
+        )
+    source, output = dataclasses.replace(stored, manifest=dict(origin)), cast(Output | None, origin["output"])
+    return build(all_supervisors()[origin["supervisor"]], source, {}).get_backbone(output=output)
 
 
 def without_surplus(supervisor: SupervisorBase, stored: WeightsFile) -> WeightsFile:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 import typing
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -19,8 +18,10 @@ from super_selfish.cli.flags import command as flagged
 from super_selfish.cli.flags import documented, flag, flag_names, flags, plain_text
 from super_selfish.cli.names import with_flags
 from super_selfish.cli.output import FOLDER, echo
+from super_selfish.cli.shared_flags import DeviceFlag
 from super_selfish.distributed import world
 from super_selfish.distributed.launching import launch
+from super_selfish.distributed.placement import device_by_name
 from super_selfish.engine.callbacks.displays import rewrite
 from super_selfish.engine.callbacks.tensorboard import TensorBoardCallback
 from super_selfish.engine.callbacks.weights_and_biases import WandbCallback
@@ -32,7 +33,6 @@ from super_selfish.engine.optim.names import OptimizerName, ScheduleName
 from super_selfish.engine.tuning import DEFAULT_LR
 from super_selfish.errors import ConfigurationError
 from super_selfish.files import base_path, check_writable
-from super_selfish.suggestions import did_you_mean
 from super_selfish.supervisors import Supervisor, all_supervisors
 
 Algorithm = Any  # a class of this library, each with a signature of its own
@@ -123,7 +123,7 @@ def training_flags() -> list[inspect.Parameter]:
         ("wandb", str | None, None, "Project of Weights & Biases to log to (requires the extra wandb)."),
         ("backbone_from", str | None, None, BACKBONE_FROM),
         ("processes", int, 1, "Number of training processes on this machine; --batch-size is the total of all."),
-        ("device", str, "auto", "Device: cpu, cuda, cuda:1 ...; auto: a GPU if available."),
+        ("device", str, "auto", documented(DeviceFlag.__doc__)["device"]),
         ("config", str | None, None, CONFIG_HELP),
         ("quiet", bool, False, "Only show warnings."),
     ]
@@ -139,7 +139,7 @@ def run_training(algorithm: Algorithm, data: str | None, given: dict[str, Any], 
     arguments = merged(algorithm, data, given)
     training = arguments.training
     check_writable(base_path(training["name"]))
-    device = device_of(training["device"])
+    device = device_by_name(training["device"])
     torch.manual_seed(training["seed"])  # of the initial weights
     passed = {key: value for key, value in arguments.constructor.items() if key in arguments.explicit}
     supervisor = algorithm(arguments.data, **with_backbone(training["backbone_from"], passed))
@@ -176,37 +176,14 @@ def merged(algorithm: Algorithm, data: str | None, given: dict[str, Any]) -> Arg
     )
 
 
-def device_of(word: str) -> str:
-    """A device by its name; ``"auto"``: a GPU if there is one.
-
-    Raises:
-        ConfigurationError: If there is none of that name.
-    """
-    if word == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    known = re.fullmatch(r"cpu|cuda(:\d+)?|mps", word)
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if known is None or not there[word.partition(":")[0]]:
-        available = [name for name, is_there in there.items() if is_there]
-        meant = did_you_mean(word, there)
-        reason = "is unknown" if known is None else "is not available to torch on this machine"
-        raise ConfigurationError(
-            f"The device {reason}.",
-            expected=" or ".join([*available, "auto"]),
-            received=f"--device {word}",
-            fix=meant if known is None and meant and any(repr(name) in meant for name in available) else None,
-        )
-    return word
-
-
-def check_processes(arguments: Arguments, device: str, images: int) -> None:
+def check_processes(arguments: Arguments, device: torch.device, images: int) -> None:
     """Validate the arguments before several processes are started.
 
     Raises:
         ConfigurationError: If there cannot be so many, or a setting is out of range.
     """
     training = arguments.training
-    processes, most = training["processes"], torch.cuda.device_count() if device.startswith("cuda") else None
+    processes, most = training["processes"], torch.cuda.device_count() if device.type == "cuda" else None
     if processes < 1 or (most is not None and processes > most):
         raise ConfigurationError(
             "`processes` is out of range.",

@@ -9,8 +9,9 @@ from typing import Literal
 from cyclopts import App
 
 from super_selfish.cli.comparison import compare
-from super_selfish.cli.flags import command
+from super_selfish.cli.flags import command, command_flags
 from super_selfish.cli.output import FOLDER, NAME, echo
+from super_selfish.cli.shared_flags import BackboneFlag, NetworkFlags, ReadingFlags
 from super_selfish.errors import check_argument
 from super_selfish.version import __version__
 
@@ -22,7 +23,6 @@ COMMANDS = (
 )
 
 Format = Literal["safetensors", "torch", "onnx"]
-OnError = Literal["raise", "skip"]
 
 
 def application(argv: Sequence[str] = ()) -> App:
@@ -131,8 +131,8 @@ def evaluate(
     test: str | None = None,
     seeds: int = 3,
     num_workers: int = 0,
-    backbone_from: str | None = None,
     published: str | None = None,
+    network: NetworkFlags,
 ) -> int:
     """Evaluate trained features on labelled images, compared with an untrained network, raw pixels, published weights.
 
@@ -147,15 +147,15 @@ def evaluate(
         test: Other images to test on; default: half of the images of each class.
         seeds: Number of random splits and probes to average over.
         num_workers: Number of data-loading worker processes.
-        backbone_from: Custom backbone that the training has: module:function, which returns a network.
         published: Backbone whose published weights are compared as they are, such as resnet18; downloaded if they are
             not cached. Default: the backbone of the training, if its published weights are cached.
+        network: Flags of the network.
     """
-    from super_selfish.cli.backbone_from import with_backbone
     from super_selfish.cli.scores import scored, table
 
-    given = with_backbone(backbone_from, {})
-    echo(table(scored(name, data, test, seeds, num_workers, published, **given)))
+    check_argument(seeds >= 1, "seeds", seeds, "at least 1")
+    check_argument(num_workers >= 0, "num_workers", num_workers, "at least 0")
+    echo(table(scored(network.load(name), name, data, test, seeds, num_workers, published)))
     return 0
 
 
@@ -166,7 +166,7 @@ def report(
     *,
     output: str | None = None,
     images: int = 300,
-    backbone_from: str | None = None,
+    network: NetworkFlags,
 ) -> int:
     """Write a report of a training: one HTML file that needs no network access.
 
@@ -177,12 +177,13 @@ def report(
         data: Folder or CSV file of images for previews, neighbours and the map; default: the training images.
         output: Output file; default: NAME.html.
         images: Number of images on the map. Each adds about 2 kB to the file.
-        backbone_from: Custom backbone that the training has: module:function, which returns a network.
+        network: Flags of the network.
     """
     from super_selfish.cli.backbone_from import with_backbone
     from super_selfish.report.report import report as write
 
-    echo(f"Written to {write(name, data, output, count=images, **with_backbone(backbone_from, {}))}.")
+    given = with_backbone(network.backbone_from, {})
+    echo(f"Written to {write(name, data, output, count=images, device=network.device, **given)}.")
     return 0
 
 
@@ -192,10 +193,8 @@ def extract(
     /,
     *,
     output: str | None = None,
-    batch_size: int = 64,
-    num_workers: int = 0,
-    on_error: OnError = "raise",
-    device: str = "auto",
+    reading: ReadingFlags,
+    network: NetworkFlags,
 ) -> int:
     """Write the features of images to NAME.features.npy, and their paths and classes to NAME.features.csv.
 
@@ -206,14 +205,12 @@ def extract(
         name: Name of the training.
         data: Folder of images, or CSV file of paths.
         output: Path of the files without suffix; default: NAME.features.
-        batch_size: Number of images per batch.
-        num_workers: Number of data-loading worker processes.
-        on_error: Raise an error for unreadable images, or skip them; they have no row then.
-        device: Device: cpu, cuda, cuda:1 ...; auto: a GPU if available.
+        reading: Flags of the images.
+        network: Flags of the network.
     """
     from super_selfish.cli.lists import extract as run
 
-    echo(run(name, data, output, batch_size=batch_size, num_workers=num_workers, on_error=on_error, device=device))
+    echo(run(name, data, output, reading, network))
     return 0
 
 
@@ -223,27 +220,24 @@ def predict(
     /,
     *,
     output: str | None = None,
-    batch_size: int = 64,
-    num_workers: int = 0,
-    on_error: OnError = "raise",
-    device: str = "auto",
+    reading: ReadingFlags,
+    network: NetworkFlags,
 ) -> int:
     """Predict the classes of images with a network that LabelSupervisor has trained.
 
-    Writes NAME.predictions.csv: path, predicted class, its probability, and the probability of each class.
+    Writes NAME.predictions.csv: path, predicted class, its probability, and the probability of each class. Memory does
+    not grow with the number of images.
 
     Args:
         name: Name of the training.
         data: Folder of images, or CSV file of paths.
         output: Output file; default: NAME.predictions.csv.
-        batch_size: Number of images per batch.
-        num_workers: Number of data-loading worker processes.
-        on_error: Raise an error for unreadable images, or skip them; they have no line then.
-        device: Device: cpu, cuda, cuda:1 ...; auto: a GPU if available.
+        reading: Flags of the images.
+        network: Flags of the network.
     """
     from super_selfish.cli.lists import predict as run
 
-    echo(run(name, data, output, batch_size=batch_size, num_workers=num_workers, on_error=on_error, device=device))
+    echo(run(name, data, output, reading, network))
     return 0
 
 
@@ -254,7 +248,7 @@ def export(
     format: Format = "safetensors",
     output: str | None = None,
     resolution: int | None = None,
-    backbone_from: str | None = None,
+    backbone: BackboneFlag,
 ) -> int:
     """Export the backbone for other programs.
 
@@ -264,12 +258,12 @@ def export(
             images of any size, verified against torch in onnxruntime (requires the extra onnx).
         output: Output file; default: NAME_backbone and the suffix of the format.
         resolution: Side in px of the images that an ONNX file is verified with; default: that of the training.
-        backbone_from: Custom backbone that the training has: module:function, which returns a network.
+        backbone: Flag of the backbone.
     """
     from super_selfish.cli.backbone_from import with_backbone
     from super_selfish.export import export as write
 
-    given = with_backbone(backbone_from, {})
+    given = with_backbone(backbone.backbone_from, {})
     echo(f"Written to {write(name, format, path=output, resolution=resolution, **given)}.")
     return 0
 
@@ -289,8 +283,7 @@ def arguments_of(argv: Sequence[str]) -> list[str]:
         found += [] if algorithm is None else algorithms.constructor_flags(algorithm)
         return [flag.name for flag in found]
     named = [function for function in FUNCTIONS if function.__name__.removeprefix("show_") in argv[:1]]
-    parameters = [parameter for function in named for parameter in inspect.signature(function).parameters.values()]
-    return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+    return [each.name for function in named for each in command_flags(function)]
 
 
 def takes_data(argv: Sequence[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import re
@@ -163,19 +164,44 @@ def converter(annotation: Any) -> Callable[[Any, Sequence[Token]], Any]:
     return convert
 
 
-def command(function: Callable[..., int]) -> Callable[..., int]:
-    """A function whose keyword arguments are flags, parsed by their annotations."""
-    hints, texts = typing.get_type_hints(function), documented(function.__doc__)
-    signature = inspect.signature(function)
-    parameters = [
-        flag(name, hints[name], parameter.default, texts.get(name, ""))
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        else parameter.replace(annotation=hints[name])
-        for name, parameter in signature.parameters.items()
+def shared_flags(group: type[Any]) -> list[inspect.Parameter]:
+    """The flags of a group: the fields of a data class, described by its docstring and those of its bases."""
+    hints, texts = typing.get_type_hints(group), dict[str, str]()
+    for part in reversed(group.__mro__):
+        texts |= documented(part.__doc__)
+    return [
+        flag(field.name, hints[field.name], field.default, texts[field.name]) for field in dataclasses.fields(group)
     ]
+
+
+def command_flags(function: Callable[..., int]) -> list[inspect.Parameter]:
+    """The keyword arguments of a command as flags, parsed by their annotations; groups stand for their flags."""
+    hints, texts = typing.get_type_hints(function), documented(function.__doc__)
+    found: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if dataclasses.is_dataclass(hints[name]):
+            found += shared_flags(hints[name])
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            found.append(flag(name, hints[name], parameter.default, texts.get(name, "")))
+    return found
+
+
+def command(function: Callable[..., int]) -> Callable[..., int]:
+    """A function whose keyword arguments are flags. Flags of a group are passed to it as one object."""
+    hints, signature = typing.get_type_hints(function), inspect.signature(function)
+    groups = {name: hints[name] for name in signature.parameters if dataclasses.is_dataclass(hints[name])}
+    parameters = [
+        parameter.replace(annotation=hints[name])
+        for name, parameter in signature.parameters.items()
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+    ]
+    parameters += command_flags(function)
 
     @functools.wraps(function)
     def call(*positional: Any, **given: Any) -> int:
+        for name, group in groups.items():
+            fields = {field.name for field in dataclasses.fields(group)} & set(given)
+            given[name] = group(**{field: given.pop(field) for field in fields})
         return function(*positional, **given)
 
     call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import cast
 from tqdm import tqdm
 from typing_extensions import Self
 
-from super_selfish.cli.algorithms import device_of
+from super_selfish.cli.shared_flags import NetworkFlags, ReadingFlags
 from super_selfish.datasets.file_sources import FileSource
 from super_selfish.datasets.preprocessing import ImageDataset
 from super_selfish.datasets.sources import open_source
@@ -20,11 +21,11 @@ from super_selfish.datasets.survey import Survey
 from super_selfish.datasets.tables import TableRows, as_csv, write_table
 from super_selfish.engine.callbacks.progress import duration
 from super_selfish.engine.label import LabelSupervisor
-from super_selfish.errors import ConfigurationError, DataError, check_argument
+from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.evaluation.classification import classes_of, prediction_batches
 from super_selfish.evaluation.extraction import write_features
-from super_selfish.files import base_path, check_writable, with_suffix, write_with
+from super_selfish.files import base_path, check_writable, replacing, with_suffix
 from super_selfish.images.image_files import printable
-from super_selfish.saved import load
 
 LINE_SECONDS = 30.0
 
@@ -63,13 +64,11 @@ def write_kept(found: Survey, data: str, target: Path, max_pixels: int) -> str:
     return f"Written to {target}: {len(kept):,} of {found.images:,} images{left_out}. Every command takes it as DATA."
 
 
-def extract(
-    name: str, data: str, output: str | None, *, batch_size: int, num_workers: int, on_error: str, device: str
-) -> str:
+def extract(name: str, data: str, output: str | None, reading: ReadingFlags, network: NetworkFlags) -> str:
     """Write features and a table of the images, and describe both; see ``super-selfish extract``."""
-    check_counts(batch_size, num_workers)
+    reading.check()
     base = with_suffix(base_path(name), ".features") if output is None else base_path(output.removesuffix(".npy"))
-    supervisor = load(name).to(device_of(device))
+    supervisor = network.load(name)
     check_writable(base, "output")
     images = ImageDataset.from_(data, supervisor.preprocessing)
     with ImageProgress(len(images)) as progress:
@@ -78,10 +77,8 @@ def extract(
             images,
             base,
             weights=str(supervisor.stored.get("sha256")),
-            batch_size=batch_size,
-            num_workers=num_workers,
-            on_error=on_error,
             report=progress.show,
+            **dataclasses.asdict(reading),
         )
     skipped = f" {written.images - written.rows:,} images could not be read." if written.rows < written.images else ""
     return (
@@ -90,13 +87,11 @@ def extract(
     )
 
 
-def predict(
-    name: str, data: str, output: str | None, *, batch_size: int, num_workers: int, on_error: str, device: str
-) -> str:
-    """Write predicted classes of images, and describe them; see ``super-selfish predict``."""
-    check_counts(batch_size, num_workers)
+def predict(name: str, data: str, output: str | None, reading: ReadingFlags, network: NetworkFlags) -> str:
+    """Write predicted classes of images batch by batch, and describe them; see ``super-selfish predict``."""
+    reading.check()
     target = check_table("output", output or str(with_suffix(base_path(name), ".predictions.csv")))
-    supervisor = load(name)
+    supervisor = network.load(name)
     if not isinstance(supervisor, LabelSupervisor):
         raise ConfigurationError(
             f"`{name}` was trained without labels, so it predicts no classes.",
@@ -104,27 +99,24 @@ def predict(
             received=type(supervisor).__name__,
             fix="super-selfish extract writes its features.",
         )
-    supervisor.to(device_of(device))
     images = ImageDataset.from_(data, supervisor.preprocessing)
-    found = supervisor.predict(images, batch_size=batch_size, num_workers=num_workers, on_error=on_error)
-    lines = TableRows(cast(FileSource, images.source), target)
-    numbers = {images.name(index): index for index in range(len(images))}
-    rows: list[list[object]] = [["path", "predicted", "probability", *(f"p_{name}" for name in found.classes)]]
-    for image, label, probabilities in zip(found.names, found.labels, found.probabilities, strict=True):
-        numeric = [round(float(value), 6) for value in probabilities]
-        rows.append([lines.row(numbers[image])[0], label, max(numeric), *numeric])
-    write_with(target, lambda temporary: temporary.write_bytes(as_csv(rows)))
-    counts = Counter(found.labels)
+    classes = classes_of(supervisor.model)
+    lines, counts = TableRows(cast(FileSource, images.source), target), Counter[str]()
+    header = ["path", "predicted", "probability", *(f"p_{each}" for each in classes)]
+    with ImageProgress(len(images)) as progress, replacing(target) as temporary, temporary.open("wb") as file:
+        file.write(as_csv([header]))
+        progress.show(0)
+        for batch in prediction_batches(supervisor.model, images, **dataclasses.asdict(reading)):
+            labels = [classes[label] for label in batch.probabilities.argmax(1)]
+            numbers = [[round(float(value), 6) for value in row] for row in batch.probabilities]
+            rows = zip(batch.indices, labels, numbers, strict=True)
+            file.write(as_csv([lines.row(index)[0], label, max(row), *row] for index, label, row in rows))
+            counts.update(labels)
+            progress.show(batch.end)
     counted = ", ".join(f"{printable(label)} {count:,}" for label, count in counts.most_common())
-    skipped = len(images) - len(found.names)
+    skipped = len(images) - counts.total()
     left_out = f" {skipped:,} images could not be read." if skipped else ""
-    return f"{len(found.names):,} images: {counted}\nWritten to {target}.{left_out}"
-
-
-def check_counts(batch_size: int, num_workers: int) -> None:
-    """Check the numbers of images per batch and of workers."""
-    check_argument(batch_size >= 1, "batch_size", batch_size, "at least 1")
-    check_argument(num_workers >= 0, "num_workers", num_workers, "at least 0")
+    return f"{counts.total():,} images: {counted}\nWritten to {target}.{left_out}"
 
 
 class ImageProgress:

@@ -18,7 +18,7 @@ from super_selfish.datasets.labels import matched, report_classes
 from super_selfish.datasets.sources import ImageSource, open_source
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.starting_weights import StartingWeights
-from super_selfish.errors import DataError, check_argument
+from super_selfish.errors import DataError
 from super_selfish.evaluation import Score, extract_features, knn, linear_probe, quality, split
 from super_selfish.evaluation.baseline import MOST_IMAGES, Pixels, adapt_batch_norm, is_degenerate, shared_images
 from super_selfish.evaluation.intervals import paired_difference
@@ -26,7 +26,6 @@ from super_selfish.files import base_path, replacing, with_suffix
 from super_selfish.models.efficient import ReshapeChannels
 from super_selfish.models.initialization import initialised_copy
 from super_selfish.models.named import named_backbone
-from super_selfish.saved import load
 from super_selfish.storage.published import (
     DEFAULT_BACKBONE,
     PRETRAINED,
@@ -43,34 +42,31 @@ Numbers = npt.NDArray[np.int64]
 
 
 def scored(
+    supervisor: Supervisor,
     name: str,
     data: str,
     test: str | None,
     seeds: int,
     num_workers: int = 0,
     published: str | None = None,
-    **given: Any,
 ) -> dict[str, Any]:
     """Scores of a training, saved in ``<name>.scores.json``.
 
     Args:
-        name: Of the training.
+        supervisor: The training. All features are computed on its device.
+        name: Its name.
         data: Labelled images.
         test: Others to test on; None: ``data/test`` if there is ``data/train``, else half of the images.
         seeds: Number of random splits and probes, at least 1.
         num_workers: Number of data-loading worker processes.
         published: Backbone by name whose published weights are scored as they are; None: the backbone of the training,
             if its published weights are cached.
-        **given: User-supplied networks, as for :func:`super_selfish.load`.
 
     Raises:
         ConfigurationError: If there are no published weights of the backbone ``published``.
         DataError: If images have no labels.
-        CheckpointError: If there is no such training, or published weights cannot be downloaded.
+        CheckpointError: If published weights cannot be downloaded.
     """
-    check_argument(seeds >= 1, "seeds", seeds, "at least 1")
-    check_argument(num_workers >= 0, "num_workers", num_workers, "at least 0")
-    supervisor = load(name, **given)
     backbone = supervisor.get_backbone()
     torch.manual_seed(0)
     untrained, redrawn = untrained_backbone(supervisor)
@@ -78,6 +74,8 @@ def scored(
     for network in (untrained, networks["pixels"]):
         object.__setattr__(network, "preprocessing", supervisor.preprocessing)
     networks |= published_backbone(supervisor, published)
+    for network in networks.values():
+        network.to(supervisor.device)
     train, test = folders(data, test)
     most = supervisor.preprocessing.max_pixels
     source = open_source(train, max_pixels=most)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -9,6 +10,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from typing_extensions import Self
+
+from super_selfish.errors import ConfigurationError
+from super_selfish.suggestions import did_you_mean
 
 
 class Placed(nn.Module):
@@ -103,6 +107,32 @@ def available_gpu() -> torch.device | None:
     if dist.is_available() and dist.is_initialized() and dist.get_backend() == "gloo":
         return None
     return torch.device("cuda")
+
+
+def device_by_name(name: str) -> torch.device:
+    """The device of a name; ``"auto"``: a GPU if there is one.
+
+    Raises:
+        ConfigurationError: If the name is unknown, or torch has no such device on this machine.
+
+    Examples:
+        >>> device_by_name("cpu")
+        device(type='cpu')
+    """
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if name == "auto":
+        return torch.device("cuda" if counts["cuda"] else "cpu")
+    known = re.fullmatch(r"(cpu|cuda|mps)(?::(\d+))?", name)
+    if known is None or int(known[2] or 0) >= counts[known[1]]:
+        available = [kind for kind, count in counts.items() if count]
+        meant = did_you_mean(name, list(counts)) if known is None else None
+        raise ConfigurationError(
+            f"The device {'is unknown' if known is None else 'is not available to torch on this machine'}.",
+            expected=" or ".join([*available, "auto"]),
+            received=f"device={name!r}",
+            fix=meant if meant and any(repr(kind) in meant for kind in available) else None,
+        )
+    return torch.device(name)
 
 
 def device_for_training(module: nn.Module) -> torch.device | None:

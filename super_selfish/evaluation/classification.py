@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -133,6 +133,59 @@ class Predictions(NamedTuple):
     names: list[str]
 
 
+class PredictionBatch(NamedTuple):
+    """Predictions for consecutive images.
+
+    Attributes:
+        indices: Indices of the images; those of unreadable images are missing.
+        probabilities: Float32 (images, classes); each row sums to 1.
+        end: Index of the next image.
+    """
+
+    indices: list[int]
+    probabilities: npt.NDArray[np.float32]
+    end: int
+
+
+def classes_of(model: CombinedNet) -> tuple[str, ...]:
+    """The class names of a network by output.
+
+    Raises:
+        ConfigurationError: If it has none.
+    """
+    classes = class_names_of(model)
+    if classes is None:
+        raise ConfigurationError(
+            "The network has no class names, so its outputs cannot be read as classes.",
+            expected="a network that LabelSupervisor has trained with class ids, or model.classes = (name, ...)",
+            received="model.classes is None",
+        )
+    return classes
+
+
+def prediction_batches(model: CombinedNet, images: ImageDataset, **settings: Any) -> Iterator[PredictionBatch]:
+    """Iterate over the predicted probabilities of images, in order; arguments as for :func:`predict`.
+
+    Raises:
+        ConfigurationError: If the classes have no names, or the outputs are not one logit per class.
+        DataError: If an image cannot be read, or none can be.
+    """
+    classes, count = classes_of(model), 0
+    for batch in feature_batches(model, images, **settings):
+        logits = batch.features
+        if batch.indices and (logits.ndim != 2 or logits.shape[1] != len(classes)):
+            raise ConfigurationError(
+                "The outputs of the network are not one logit per class.",
+                expected=f"shape (images, {len(classes)})",
+                received=f"shape {tuple(logits.shape)}",
+            )
+        count += len(batch.indices)
+        if batch.indices:
+            yield PredictionBatch(batch.indices, logits.softmax(1).numpy(), batch.end)
+    if not count:
+        raise DataError("None of the images can be read.", received=f"{len(images)} unreadable images")
+
+
 def predict(model: CombinedNet, images: ImageDataset, **settings: Any) -> Predictions:
     """Predict the classes of images by the softmax of the outputs, in eval mode.
 
@@ -145,24 +198,8 @@ def predict(model: CombinedNet, images: ImageDataset, **settings: Any) -> Predic
         ConfigurationError: If the classes have no names, or the outputs are not one logit per class.
         DataError: If an image cannot be read, or none can be.
     """
-    classes = class_names_of(model)
-    if classes is None:
-        raise ConfigurationError(
-            "The network has no class names, so its outputs cannot be read as classes.",
-            expected="a network that LabelSupervisor has trained with class ids, or model.classes = (name, ...)",
-            received="model.classes is None",
-        )
-    batches = [batch for batch in feature_batches(model, images, **settings) if batch.indices]
-    if not batches:
-        raise DataError("None of the images can be read.", received=f"{len(images)} unreadable images")
-    logits = torch.cat([batch.features for batch in batches])
-    if logits.ndim != 2 or logits.shape[1] != len(classes):
-        raise ConfigurationError(
-            "The outputs of the network are not one logit per class.",
-            expected=f"shape (images, {len(classes)})",
-            received=f"shape {tuple(logits.shape)}",
-        )
-    probabilities = logits.softmax(1).numpy()
+    classes, batches = classes_of(model), list(prediction_batches(model, images, **settings))
+    probabilities = np.concatenate([batch.probabilities for batch in batches])
     names = [images.name(index) for batch in batches for index in batch.indices]
     return Predictions([classes[label] for label in probabilities.argmax(1)], probabilities, classes, names)
 

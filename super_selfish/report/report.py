@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from super_selfish.distributed.placement import device_by_name
 from super_selfish.drawing.figures import PALETTE
 from super_selfish.drawing.previews import preview_figure
 from super_selfish.engine import previews
@@ -22,13 +23,14 @@ from super_selfish.supervisors import Supervisor, all_supervisors
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
-@validate_keywords(["name", "data", "path", "count", *sorted(CONSTRUCTOR_ARGUMENTS)])
+@validate_keywords(["name", "data", "path", "count", "device", *sorted(CONSTRUCTOR_ARGUMENTS)])
 def report(
     name: str | os.PathLike[str],
     data: object = None,
     path: str | os.PathLike[str] | None = None,
     *,
     count: int = 300,
+    device: str = "cpu",
     **given: Any,
 ) -> Path:
     """Write a report: diagnostics, scores, training curves, pretext task, nearest neighbours, feature map and settings.
@@ -39,6 +41,7 @@ def report(
             None: the folder that was passed to ``super-selfish train``, if it still exists.
         path: Output file; None: ``<name>.html``.
         count: Largest number of images on the map, evenly spaced over the data set.
+        device: Device on which features and predictions are computed; ``"auto"``: a GPU if there is one.
         **given: User-supplied networks, as for :func:`super_selfish.load`.
 
     Returns:
@@ -46,12 +49,12 @@ def report(
 
     Raises:
         CheckpointError: If there is no training with this name, or the file cannot be written.
-        ConfigurationError: If ``count`` is out of range.
+        ConfigurationError: If ``count`` is out of range, or the device is not available.
         DataError: If the images cannot be read.
     """
     check_argument(is_count(count, 2), "images", count, "a number of images, at least 2")
-    base = base_path(name)
-    supervisor = restore(name, all_supervisors(), given)
+    base, on = base_path(name), device_by_name(device)
+    supervisor = restore(name, all_supervisors(), given).to(on)
     scores, config = (read_json(with_suffix(base, suffix)) for suffix in (".scores.json", ".config.json"))
     missing = "No images were given. To include them, run super-selfish report NAME DATA."
     if data is None and isinstance(data := config.get("data"), str) and not Path(data).exists():

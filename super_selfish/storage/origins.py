@@ -66,8 +66,15 @@ def set_origin(backbone: nn.Module, origin: dict[str, Any] | None) -> None:
 
 
 def origins_of(model: CombinedNet) -> dict[str, Any] | None:
-    """The description of a network whose backbone and head can be built again; None for others."""
+    """The description of a network whose head can be built again; None for others.
+
+    The backbone is None if it is a custom one, which has to be passed to load the network.
+    """
     backbone, predictor = getattr(model.backbone, "origin", None), describe_layers(model.predictor)
-    if type(model) is not CombinedNet or not isinstance(backbone, dict) or predictor is None:
+    if type(model) is not CombinedNet or predictor is None:
         return None
-    return {"backbone": backbone, "predictor": predictor, "of_map": model.of_map}
+    return {
+        "backbone": backbone if isinstance(backbone, dict) else None,
+        "predictor": predictor,
+        "of_map": model.of_map,
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
 
 from super_selfish import load
 from super_selfish.cli import main
 from super_selfish.cli.backbone_from import built, with_backbone
 from super_selfish.errors import ConfigurationError
+from super_selfish.models import CombinedNet
+from super_selfish.supervisors import LabelSupervisor
 
 NETWORKS = """
 from torch import nn
@@ -93,6 +97,22 @@ def test_evaluate_report_and_preview(photos: str, capsys: pytest.CaptureFixture[
     assert "of 32" in capsys.readouterr().out
     assert main(["report", "store/own", photos, "--images", "4", *OWN]) == 0
     assert main(["preview", "rotate_net", photos, "--trained", "store/own", "--resolution", "32", *OWN]) == 0
+
+
+def test_extract_and_predict(photos: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "rotate_net", photos, *SMALL, *OWN]) == 0
+    assert main(["extract", "store/own", photos, *OWN]) == 0
+    trained = load("store/own", backbone=built("shell_networks:small"))
+    assert np.allclose(np.load("store/own.features.npy"), trained.extract(photos)[0], atol=1e-5)
+    classifier = LabelSupervisor(CombinedNet(trained.get_backbone(), nn.Linear(32, 2)), photos)
+    classifier.supervise(epochs=1, batch_size=4, name="store/head", verbose=False)
+    assert main(["predict", "store/head", photos]) == 2
+    assert "Pass it: --backbone-from module:function." in capsys.readouterr().err
+    assert main(["predict", "store/head", photos, "--batch-size", "3", *OWN]) == 0
+    rows = list(csv.DictReader(Path("store/head.predictions.csv").read_text().splitlines()))
+    expected = classifier.predict(photos)
+    assert [row["predicted"] for row in rows] == expected.labels
+    assert [float(row["p_a"]) for row in rows] == pytest.approx(expected.probabilities[:, 0], abs=1e-5)
 
 
 def test_a_class_and_a_module_in_a_folder() -> None:

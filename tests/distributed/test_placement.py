@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from super_selfish.distributed.placement import available_gpu, device_for_training, training_device, was_placed
+from super_selfish.distributed.placement import (
+    available_gpu,
+    device_by_name,
+    device_for_training,
+    training_device,
+    was_placed,
+)
+from super_selfish.errors import ConfigurationError
 from super_selfish.models import CombinedNet
 
 CPU, GPU, OTHER, META = (torch.device(name) for name in ("cpu", "cuda:0", "cuda:1", "meta"))
@@ -97,6 +104,22 @@ def test_parts_are_moved_to_the_accelerator() -> None:
     assert device_for_training(small_net(backbone=nn.Linear(4, 3, device="meta"))) == META
     assert device_for_training(small_net(predictor=nn.Linear(3, 2, device="meta"))) == META
     assert device_for_training(small_net(backbone=nn.Linear(4, 3, device="meta"), predictor=nn.ReLU())) is None
+
+
+def test_device_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for name, expected in (("auto", "cuda"), ("cuda:1", "cuda:1"), ("cpu", "cpu"), ("cuda", "cuda")):
+        assert device_by_name(name) == torch.device(expected)
+    for name in ("cuda:2", "mps", "cpu:1"):
+        with pytest.raises(ConfigurationError, match="not available"):
+            device_by_name(name)
+    with pytest.raises(ConfigurationError, match=r"unknown\. Expected: cpu or cuda or auto\..*Did you mean 'cuda'"):
+        device_by_name("cuad")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert device_by_name("auto") == torch.device("cpu")
+    with pytest.raises(ConfigurationError, match="not available"):
+        device_by_name("cuda")
 
 
 def test_available_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import super_selfish
-from super_selfish.cli import main
+from super_selfish.cli import lists, main
+from super_selfish.datasets.tables import as_csv
 from super_selfish.errors import CheckpointError, ConfigurationError, DataError
 from super_selfish.evaluation import test as measure
 from super_selfish.models import CombinedNet, SmallResNet
@@ -188,6 +189,35 @@ def test_predict_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None
     numbers = [[float(row["p_bright"]), float(row["p_dark"])] for row in rows]
     assert np.array(numbers) == pytest.approx(found.probabilities, abs=1e-6)
     assert [float(row["probability"]) for row in rows] == [max(pair) for pair in numbers]
+
+
+def test_predictions_are_written_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor = trained_on_folders(nn.Linear(256, 2))
+    sizes = list[int]()
+    monkeypatch.setattr(lists, "as_csv", lambda rows: sizes.append(len(kept := list(rows))) or as_csv(kept))
+    assert main(["predict", "store/head", "photos", "--batch-size", "7"]) == 0
+    assert sizes == [1, 7, 7, 7, 3]
+    written = Path("store/head.predictions.csv").read_bytes()
+    first = sorted(Path("photos").rglob("*.*"))[-1]
+    first.write_bytes(b"damaged")
+    assert main(["predict", "store/head", "photos", "--batch-size", "7"]) == 2
+    assert Path("store/head.predictions.csv").read_bytes() == written  # replaced only when complete
+    assert main(["predict", "store/head", "photos", "--on-error", "skip"]) == 0
+    rows = list(csv.DictReader(Path("store/head.predictions.csv").read_text().splitlines()))
+    assert [row["predicted"] for row in rows] == supervisor.predict("photos", on_error="skip").labels
+    assert len(rows) == 23
+    assert not list(Path("store").glob("*.tmp"))
+
+
+def test_classifiers_with_a_custom_backbone_are_loaded_with_it() -> None:
+    supervisor = LabelSupervisor(CombinedNet(nn.Flatten(), nn.Linear(3 * 32 * 32, 2)), labelled())
+    supervisor.supervise(epochs=1, batch_size=8, name="store/own", **QUIET)
+    with pytest.raises(CheckpointError, match=r"Pass it: super_selfish\.load\(name, backbone="):
+        super_selfish.load("store/own")
+    loaded = super_selfish.load("store/own", backbone=nn.Flatten())
+    assert isinstance(loaded, LabelSupervisor)
+    images = labelled()[0]
+    assert loaded.predict(images).probabilities == pytest.approx(supervisor.predict(images).probabilities, abs=1e-6)
 
 
 def test_what_cannot_be_predicted() -> None:
