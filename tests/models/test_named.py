@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from types import SimpleNamespace
 from typing import Any
 
@@ -90,11 +91,9 @@ def test_features_equal_those_of_torchvision(architecture: type[nn.Module]) -> N
     assert all(torch.equal(value, plain[key]) for key, value in trunk.plain_names().items())
 
 
-@pytest.mark.slow
 def test_every_name_is_of_a_compared_architecture() -> None:
-    with torch.device("meta"):
-        found = {type(built(name)) for name in model_names()}
-    assert found == set(SMALLEST)
+    builders = [models.get_model_builder(name) for name in model_names()]
+    assert {inspect.signature(builder).return_annotation for builder in builders} == set(SMALLEST)
 
 
 @torch.no_grad()
