@@ -10,7 +10,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
@@ -22,6 +21,7 @@ from super_selfish.comparison.result import Comparison
 from super_selfish.comparison.running import Running
 from super_selfish.datasets.preprocessing import Preprocessing, fit_preprocessing
 from super_selfish.datasets.sources import ImageSource, open_source
+from super_selfish.distributed.placement import device_by_name
 from super_selfish.errors import (
     CheckpointError,
     ConfigurationError,
@@ -113,7 +113,7 @@ def compare(
     check_choice("resume", resume, (True, False, "auto"))
     if groups is not None and labelled is None:
         raise ConfigurationError("`groups` are those of the labelled images.", received="labelled=None")
-    chosen, base, on = chosen_algorithms(algorithms), base_path(name), torch_device(device)
+    chosen, base, on = chosen_algorithms(algorithms), base_path(name), device_by_name(device)
     check_writable(base)
     source = open_source(images)
     scored = None if labelled is None else open_source(labelled)
@@ -184,24 +184,6 @@ def chosen_algorithms(names: Sequence[str] | None) -> Algorithms:
     if len({spelled[each] for each in wanted}) < 2:
         raise ConfigurationError("`algorithms` has fewer than two names.", received=f"algorithms={names!r}")
     return {spelled[each]: known[spelled[each]] for each in wanted}
-
-
-def torch_device(name: str) -> torch.device:
-    """A device by name; ``"auto"``: a GPU if available.
-
-    Raises:
-        ConfigurationError: If it is unknown or not available.
-    """
-    try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ConfigurationError(
-            "The device is not available.",
-            expected='"auto", "cpu" or "cuda"',
-            received=f"device={name!r}",
-        ) from error
-    return device
 
 
 def small_preprocessing(source: ImageSource, resolution: int | None) -> Preprocessing:
