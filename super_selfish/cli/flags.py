@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import inspect
 import re
 import typing
@@ -138,6 +139,10 @@ class ValueType(NamedTuple):
     """The annotation that the values of a flag have, beside the type that help shows."""
 
     annotation: Any
+
+    def __get_pydantic_core_schema__(self, *_: Any) -> Any:
+        """Accept any value: if pydantic is imported, cyclopts checks parsed values by the type that help shows."""
+        return importlib.import_module("pydantic_core.core_schema").any_schema()
 
 
 def value_type(parameter: inspect.Parameter) -> Any:

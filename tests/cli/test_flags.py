@@ -92,6 +92,15 @@ def test_a_wrong_word_is_refused(flags: list[Flag]) -> None:
                 parse(value_type(flag), "no such word")
 
 
+@pytest.mark.parametrize("words", [["evaluate"], ["predict"], ["train", "rotate_net", "nowhere"]])
+def test_flags_without_a_value_when_pydantic_is_imported(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pydantic")
+    assert main(words) == 2
+    shown = capsys.readouterr().err
+    assert "store/base" in shown or "nowhere" in shown
+    assert "validation error" not in shown
+
+
 @pytest.mark.parametrize("index", range(4))
 def test_flags_reach_the_command_as_they_were_typed(name: str, index: int, monkeypatch: pytest.MonkeyPatch) -> None:
     received: list[tuple[str | None, dict[str, Any]]] = []
