@@ -9,8 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from super_selfish.datasets.image_source import ImageSource
+from super_selfish.datasets.preprocessed import LUMA
+from super_selfish.images import functional
 from super_selfish.images.functional import Image
 
+_THUMB = 16  # side of thumbnails, in px
 _BITS = 64
 _BAND = 16  # bits per band; similar hashes agree in at least one band
 _FEW_BITS = 3
@@ -45,23 +48,55 @@ def _are_equal(image: Image, other: Image) -> bool:
     return np.array_equal(image, other, equal_nan=image.dtype == np.float32)
 
 
+def thumbnail(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Grey thumbnail (16, 16) of an image (H, W, C) on the scale [0, 255]."""
+    grey = values @ LUMA if values.shape[2] == 3 else values.mean(axis=2)
+    return functional.resize(np.ascontiguousarray(grey[:, :, None]), _THUMB, _THUMB)[:, :, 0]
+
+
 def near_duplicates(thumbs: npt.NDArray[np.float32]) -> Iterator[tuple[int, int]]:
     """Iterate over pairs of similar thumbnails; each duplicate is paired with the first image of its group."""
-    small = thumbs.reshape(len(thumbs), 8, 2, 8, 2).mean((2, 4))
-    steps = (np.diff(np.concatenate([small, small[:, :, :1]], axis=2), axis=2) > 0).reshape(len(thumbs), _BITS)
-    bands = [steps[:, start : start + _BAND] for start in range(0, _BITS, _BAND)]
-    keys = [np.packbits(band, axis=1).view(np.uint16)[:, 0] for band in bands]
-    seen: list[dict[int, list[int]]] = [{} for _ in keys]
+    table = _Similar(thumbs)
     for index in range(len(thumbs)):
-        candidates = sorted(
-            {other for key, table in zip(keys, seen, strict=True) for other in table.get(int(key[index]), ())}
-        )
-        if candidates:
-            others = np.array(candidates)
-            near = (steps[others] != steps[index]).sum(axis=1) <= _FEW_BITS
-            similar = np.abs(thumbs[others] - thumbs[index]).mean((1, 2)) <= _MAX_DIFFERENCE
-            if (near & similar).any():
-                yield int(others[near & similar][0]), index
-                continue  # later images are compared only with the first of a group
-        for key, table in zip(keys, seen, strict=True):
+        first = table.first(index)
+        if first is None:
+            table.add(index)  # later images are compared only with the first of a group
+        else:
+            yield first, index
+
+
+def similar_to_any(thumbs: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Whether each of some thumbnails (images, 16, 16) is a near duplicate of any of ``others``: (images,)."""
+    table = _Similar(np.concatenate([others, thumbs]))
+    for index in range(len(others)):
+        table.add(index)
+    found = [table.first(index) is not None for index in range(len(others), len(others) + len(thumbs))]
+    return np.array(found, np.bool_)
+
+
+class _Similar:
+    """Finds thumbnails (images, 16, 16) that are similar to one of those that were added."""
+
+    def __init__(self, thumbs: npt.NDArray[np.float32]) -> None:
+        small = thumbs.reshape(len(thumbs), 8, 2, 8, 2).mean((2, 4))
+        steps = (np.diff(np.concatenate([small, small[:, :, :1]], axis=2), axis=2) > 0).reshape(len(thumbs), _BITS)
+        bands = [steps[:, start : start + _BAND] for start in range(0, _BITS, _BAND)]
+        self.thumbs, self.steps = thumbs, steps
+        self.keys = [np.packbits(band, axis=1).view(np.uint16)[:, 0] for band in bands]
+        self.seen: list[dict[int, list[int]]] = [{} for _ in bands]
+
+    def add(self, index: int) -> None:
+        """Add a thumbnail."""
+        for key, table in zip(self.keys, self.seen, strict=True):
             table.setdefault(int(key[index]), []).append(index)
+
+    def first(self, index: int) -> int | None:
+        """The first added thumbnail that is similar to thumbnail ``index``, or None."""
+        pairs = zip(self.keys, self.seen, strict=True)
+        candidates = sorted({other for key, table in pairs for other in table.get(int(key[index]), ())})
+        if not candidates:
+            return None
+        others = np.array(candidates)
+        near = (self.steps[others] != self.steps[index]).sum(axis=1) <= _FEW_BITS
+        similar = np.abs(self.thumbs[others] - self.thumbs[index]).mean((1, 2)) <= _MAX_DIFFERENCE
+        return int(others[near & similar][0]) if (near & similar).any() else None

@@ -11,17 +11,15 @@ import numpy.typing as npt
 
 from super_selfish.datasets.file_sources import FileSource
 from super_selfish.datasets.image_source import ImageSource
-from super_selfish.datasets.preprocessed import LUMA, MINIMUM_SIDE, Preprocessing, check_channels
+from super_selfish.datasets.preprocessed import MINIMUM_SIDE, Preprocessing, check_channels
 from super_selfish.datasets.preprocessing import fit_preprocessing
 from super_selfish.datasets.sources import open_source
-from super_selfish.datasets.survey.duplicates import Copies, near_duplicates
+from super_selfish.datasets.survey.duplicates import Copies, near_duplicates, thumbnail
 from super_selfish.datasets.survey.findings import DIM, Survey
 from super_selfish.errors import DataError, UnreadableImage
-from super_selfish.images import functional
 from super_selfish.images.functional import Image
 from super_selfish.images.image_files import MAX_PIXELS, printable, read_orientation
 
-_THUMB = 16  # side of the thumbnails for comparisons, in px
 _SEEN = 128  # minimum height and width at which images are decoded, in px
 _FLAT = 2  # maximum difference between the darkest and brightest pixel of a constant image, in levels of 255
 
@@ -54,7 +52,7 @@ def survey(data: object, *, max_pixels: int = MAX_PIXELS) -> Survey:
         if not _is_constant(image):
             original = copies.original(index, image)
             if original is None:
-                thumbs.append(_thumbnail(values))
+                thumbs.append(thumbnail(values))
                 places.append(index)
             else:
                 found.copies.append((source.name(original), name))
@@ -127,8 +125,3 @@ def _is_constant(image: Image) -> bool:
     """Whether an image has a single colour, apart from compression noise."""
     spread = image.max((0, 1)).astype(np.float64) - image.min((0, 1))
     return bool(spread.max() <= (_FLAT if image.dtype == np.uint8 else 0))
-
-
-def _thumbnail(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    grey = values @ LUMA if values.shape[2] == 3 else values.mean(axis=2)
-    return functional.resize(np.ascontiguousarray(grey[:, :, None]), _THUMB, _THUMB)[:, :, 0]
