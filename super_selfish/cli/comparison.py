@@ -25,6 +25,7 @@ def compare(
     budget: str = "30min",
     groups: str | None = None,
     algorithms: str | None = None,
+    weights: str | None = None,
     backbone: str = "small_resnet",
     resolution: int | None = None,
     batch_size: int = 64,
@@ -48,6 +49,8 @@ def compare(
         groups: Regular expression that finds the group of a labelled image in its path, such as "patient_[0-9]+".
             Images of a group stay together in cross-validation.
         algorithms: Names of the algorithms, separated by commas. Default: all.
+        weights: Published weights that are scored as they are, separated by commas: imagenet for those of
+            --backbone, or networks such as resnet18 or timm:NAME; downloaded if they are not there.
         backbone: Network of all trainings: small_resnet, efficientnet-b0, resnet18 or another classifier of
             torchvision, or timm:NAME.
         resolution: Side of the images in px. Default: that of the images, at most 64; lowered if the budget is short.
@@ -63,6 +66,7 @@ def compare(
         labelled,
         groups,
         algorithms,
+        weights=None if weights is None else [word.strip() for word in weights.split(",")],
         budget=budget,
         backbone=backbone,
         resolution=resolution,
@@ -108,6 +112,24 @@ def groups_of(source: ImageSource, pattern: str) -> list[str]:
         ConfigurationError: If the expression is invalid.
         DataError: If nothing is found in a path.
     """
+    found = []
+    for index, group in enumerate(known_groups_of(source, pattern)):
+        if group is None:
+            raise DataError(
+                "`groups` finds nothing in the path of an image.",
+                expected=f"a match of {pattern!r}",
+                received=source.name(index),
+            )
+        found.append(group)
+    return found
+
+
+def known_groups_of(source: ImageSource, pattern: str) -> list[str | None]:
+    """Like :func:`groups_of`, with None where nothing is found in a path.
+
+    Raises:
+        ConfigurationError: If the expression is invalid.
+    """
     try:
         expression = re.compile(pattern)
     except re.error as error:
@@ -116,14 +138,8 @@ def groups_of(source: ImageSource, pattern: str) -> list[str]:
             expected='such as "patient_[0-9]+"',
             received=f"{pattern!r}: {error}",
         ) from error
-    found = []
-    for index in range(len(source)):
-        match = expression.search(source.name(index))
-        if match is None:
-            raise DataError(
-                "`groups` finds nothing in the path of an image.",
-                expected=f"a match of {pattern!r}",
-                received=source.name(index),
-            )
-        found.append(match[1] if expression.groups and match[1] is not None else match[0])
-    return found
+    matches = (expression.search(source.name(index)) for index in range(len(source)))
+    return [
+        None if match is None else match[1] if expression.groups and match[1] is not None else match[0]
+        for match in matches
+    ]

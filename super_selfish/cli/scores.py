@@ -14,18 +14,16 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from super_selfish.comparison.published import as_published
 from super_selfish.datasets.labels import matched, report_classes
 from super_selfish.datasets.sources import ImageSource, open_source
 from super_selfish.engine.core.base import SupervisorBase
-from super_selfish.engine.core.starting_weights import StartingWeights
 from super_selfish.errors import DataError
 from super_selfish.evaluation import Score, extract_features, knn, linear_probe, quality, split
 from super_selfish.evaluation.baseline import MOST_IMAGES, Pixels, adapt_batch_norm, is_degenerate, shared_images
 from super_selfish.evaluation.intervals import paired_difference
 from super_selfish.files import base_path, replacing, with_suffix
-from super_selfish.models.efficient import ReshapeChannels
 from super_selfish.models.initialization import initialised_copy
-from super_selfish.models.named import named_backbone
 from super_selfish.storage.published import (
     DEFAULT_BACKBONE,
     PRETRAINED,
@@ -142,11 +140,7 @@ def published_backbone(supervisor: Supervisor, name: str | None) -> dict[str, nn
     found = published_weights(chosen, PRETRAINED, settled.resolution, fetch=name is not None)
     if found is None:
         return {}
-    weights = StartingWeights(found)
-    network = weights.into(named_backbone(chosen or DEFAULT_BACKBONE, settled.channels, settled.resolution))
-    network = network.backbone if isinstance(network, ReshapeChannels) else network  # the bottleneck is not published
-    object.__setattr__(network, "preprocessing", weights.scaled(settled))
-    return {f"published: {found.name}": network.eval()}
+    return {f"published: {found.name}": as_published(found, chosen or DEFAULT_BACKBONE, settled)}
 
 
 def folders(data: str, test: str | None) -> tuple[str, str | None]:

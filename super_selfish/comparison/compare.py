@@ -16,7 +16,8 @@ from torch import nn
 from super_selfish.comparison import page
 from super_selfish.comparison.budget import Algorithms, Budget, budget_seconds
 from super_selfish.comparison.images import Images, add_labelled, read_images
-from super_selfish.comparison.records import RunLog
+from super_selfish.comparison.published import published_references
+from super_selfish.comparison.records import Row, RunLog
 from super_selfish.comparison.result import Comparison
 from super_selfish.comparison.running import Running
 from super_selfish.datasets.preprocessing import Preprocessing, fit_preprocessing
@@ -56,6 +57,7 @@ def compare(
     batch_size: int = 64,
     algorithms: Sequence[str] | None = None,
     references: Mapping[str, nn.Module] | None = None,
+    weights: Sequence[str] | None = None,
     name: str | os.PathLike[str] = "store/compare",
     seed: int = 0,
     device: str = "auto",
@@ -86,6 +88,8 @@ def compare(
         batch_size: Number of images per update; at most a quarter of the images is used.
         algorithms: Names of the algorithms. None: all.
         references: Networks whose features are scored as they are, by name, such as pretrained ones.
+        weights: Published weights that are scored as they are: ``"imagenet"`` and other names of weights of `backbone`,
+            or a backbone with published weights, such as ``"resnet18"`` or ``"timm:resnet18.a1_in1k"``.
         name: Path of the output files, without suffix.
         seed: Random seed.
         device: ``"cpu"``, ``"cuda"``, ...; ``"auto"``: a GPU if available.
@@ -100,7 +104,7 @@ def compare(
     Raises:
         ConfigurationError: If an argument is invalid.
         DataError: If there are too few images or labelled images.
-        CheckpointError: If files cannot be written, or there is nothing to resume.
+        CheckpointError: If files cannot be written, weights cannot be downloaded, or there is nothing to resume.
         CheckpointMismatch: If ``<name>.runs.jsonl`` belongs to other images or settings.
 
     Examples:
@@ -111,8 +115,7 @@ def compare(
     budget_left = Budget(budget_seconds(budget))
     check_numbers(resolution, batch_size, seed, num_workers)
     check_choice("resume", resume, (True, False, "auto"))
-    if groups is not None and labelled is None:
-        raise ConfigurationError("`groups` are those of the labelled images.", received="labelled=None")
+    check_labelled(labelled, groups, weights)
     chosen, base, on = chosen_algorithms(algorithms), base_path(name), device_by_name(device)
     check_writable(base)
     source = open_source(images)
@@ -120,20 +123,21 @@ def compare(
     preprocessing = small_preprocessing(source, resolution)
     if isinstance(backbone, str):
         named_backbone(backbone, preprocessing.channels)  # an unknown name is an error before anything is written
+    published = published_references(weights or (), backbone)
     settings = {
         **identity(source, scored, groups, backbone),
-        "references": sorted(references or {}),
+        "references": sorted([*(references or {}), *published]),
         "algorithms": sorted(chosen),
         **{"budget": budget_left.seconds, "resolution": resolution, "batch_size": batch_size, "seed": seed},
     }
     with locked(base):
-        log = RunLog(with_suffix(base, ".runs.jsonl"), settings, resume)
+        log = RunLog(with_suffix(base, ".runs.jsonl"), settings, resume, Row)
         if log.rows:
             budget_left = Budget(budget_left.seconds, log.rows[-1].used)
         data = read(source, scored, preprocessing, groups, budget_left, log)
         run = Running(log, budget_left, data, chosen, backbone, batch_size, on, num_workers, seed, verbose)
         try:
-            found = run.compare(references or {}, may_shrink=resolution is None)
+            found = run.compare(references or {}, published, may_shrink=resolution is None)
         except (KeyboardInterrupt, SystemExit):
             logger.warning("Interrupted: %d runs are stored in `%s`. The same call continues.", len(log.rows), log.path)
             raise
@@ -151,6 +155,18 @@ def check_numbers(resolution: object, batch_size: object, seed: object, num_work
     check_argument(is_count(batch_size, 2), "batch_size", batch_size, "an integer of at least 2")
     check_argument(is_count(seed, 0), "seed", seed, "an integer of at least 0")
     check_argument(is_count(num_workers, 0), "num_workers", num_workers, "an integer of at least 0")
+
+
+def check_labelled(labelled: object, groups: object, weights: object) -> None:
+    """Check that there are labelled images if arguments need them.
+
+    Raises:
+        ConfigurationError: If there are none.
+    """
+    if groups is not None and labelled is None:
+        raise ConfigurationError("`groups` are those of the labelled images.", received="labelled=None")
+    if weights is not None and labelled is None:
+        raise ConfigurationError("Published weights are scored on labelled images.", fix="Pass `labelled`.")
 
 
 def identity(
@@ -194,17 +210,17 @@ def small_preprocessing(source: ImageSource, resolution: int | None) -> Preproce
 
 
 class locked:  # noqa: N801 - a context manager
-    """Context manager: refuse a second comparison under the same name."""
+    """Context manager: refuse a second comparison, or whatever ``what`` is, under the same name."""
 
-    def __init__(self, base: Path) -> None:
-        self.lock, self.base = FileLock(base.with_name(f".{base.name}.compare.lock"), timeout=0), base
+    def __init__(self, base: Path, what: str = "comparison") -> None:
+        self.lock, self.base, self.what = FileLock(base.with_name(f".{base.name}.{what}.lock"), timeout=0), base, what
 
     def __enter__(self) -> None:
         try:
             self.lock.acquire()
         except Timeout:
             raise CheckpointError(
-                f"Another process runs the comparison `{self.base}`.", fix="Wait for it, or pass another `name`."
+                f"Another process runs the {self.what} `{self.base}`.", fix="Wait for it, or pass another `name`."
             ) from None
 
     def __exit__(self, *error: object) -> None:
@@ -217,14 +233,17 @@ def read(
     preprocessing: Preprocessing,
     groups: Sequence[Hashable] | None,
     budget: Budget,
-    log: RunLog,
+    log: RunLog[Any],
+    *,
+    hold_out: bool = True,
+    is_optional: bool = True,
 ) -> Images:
     """Read the images; a resumed comparison reads the same ones again."""
     begin, limit = budget.used, _READING * budget.seconds
     sizes = (None, None) if log.plan is None else (log.plan["images"], log.plan["labelled"])
     is_over: Callable[[], bool] = (lambda: budget.used - begin > limit) if log.plan is None else (lambda: False)
-    data = read_images(source, preprocessing, is_over, sizes[0])
+    data = read_images(source, preprocessing, is_over, sizes[0], hold_out=hold_out)
     if labelled is not None:
         begin = budget.used
-        add_labelled(data, labelled, preprocessing, groups, is_over, sizes[1])
+        add_labelled(data, labelled, preprocessing, groups, is_over, sizes[1], is_optional=is_optional)
     return data

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from super_selfish.datasets.image_source import ImageSource
-from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing
+from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.errors import DataError
 from super_selfish.evaluation.score import Integers, as_groups
 from super_selfish.seeding import KeyedGenerator
@@ -40,6 +40,7 @@ class Images:
         duplicates: Number of images for training that are identical to others.
         is_colour: Whether images have three channels that are not all equal.
         notes: What was left out.
+        places: Index of each image for training in its source.
     """
 
     train: Pixels
@@ -50,6 +51,7 @@ class Images:
     duplicates: int = 0
     is_colour: bool = False
     notes: list[str] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
 
     @property
     def has_labels(self) -> bool:
@@ -60,6 +62,12 @@ class Images:
     def side(self) -> int:
         """Side of the images in px."""
         return int(self.train.shape[1])
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Preprocessing of the images in memory."""
+        channels = self.train.shape[3]
+        return fit_preprocessing(None, resolution=self.side, channels=channels, value_range=(0.0, 1.0))
 
     def unsuitable(self, algorithm: type[Supervisor], batch_size: int) -> str | None:
         """Why the images do not meet the requirements of an algorithm; None: they do.
@@ -97,7 +105,12 @@ def shrink(pixels: Pixels, side: int) -> Pixels:
 
 
 def read_images(
-    source: ImageSource, preprocessing: Preprocessing, is_over: Callable[[], bool], count: int | None = None
+    source: ImageSource,
+    preprocessing: Preprocessing,
+    is_over: Callable[[], bool],
+    count: int | None = None,
+    *,
+    hold_out: bool = True,
 ) -> Images:
     """Read up to 20,000 images, in random order, and hold some of them out.
 
@@ -106,6 +119,7 @@ def read_images(
         preprocessing: Their preprocessing.
         is_over: Whether the time for reading is over.
         count: Number of images to read; None: as many as time and memory allow.
+        hold_out: Whether to hold images out for the evaluation of pretext tasks.
 
     Raises:
         DataError: If fewer than 16 images can be read.
@@ -113,18 +127,20 @@ def read_images(
     images, notes = ImageDataset(source, preprocessing), []
     order = KeyedGenerator("compared images").permutation(len(images))[:MOST_IMAGES]
     found: list[Pixels] = []
+    places: list[int] = []
     failures = size = 0
     for index in order:
         if len(found) == count or size >= MOST_BYTES or (len(found) >= LEAST_IMAGES and is_over()):
             break
         try:
             found.append(images.read(index))
+            places.append(index)
             size += found[-1].nbytes
         except DataError:
             failures += 1
     if len(found) < LEAST_IMAGES:
         raise DataError(
-            "There are too few readable images to compare algorithms.",
+            "There are too few readable images for training.",
             expected=f"at least {LEAST_IMAGES}",
             received=f"{len(found)} of {len(source)}",
         )
@@ -133,7 +149,7 @@ def read_images(
     if len(found) + failures < len(source):
         notes.append(f"A random sample of {len(found):,} of {len(source):,} images is used.")
     pixels = np.stack(found)
-    held = min(MOST_HELD_OUT, len(pixels) // 5)
+    held = min(MOST_HELD_OUT, len(pixels) // 5) if hold_out else 0
     copies = len(pixels) - len({fingerprint(image) for image in pixels})
     if copies:
         notes.append(f"{copies:,} of {len(pixels):,} images are exact duplicates of others.")
@@ -144,6 +160,7 @@ def read_images(
         duplicates=copies,
         is_colour=colour,
         notes=notes,
+        places=places[held:],
     )
 
 
@@ -154,6 +171,8 @@ def add_labelled(
     groups: Sequence[Hashable] | None,
     is_over: Callable[[], bool],
     count: int | None = None,
+    *,
+    is_optional: bool = True,
 ) -> None:
     """Read up to 4,000 labelled images, in random order.
 
@@ -164,6 +183,7 @@ def add_labelled(
         groups: Group of each labelled image; None: images are independent.
         is_over: Whether the time for reading is over.
         count: Number of labelled images to read; None: as many as the time allows.
+        is_optional: Whether there is an answer without labelled images.
 
     Raises:
         DataError: If there are fewer than 20 labelled images or two classes, or not one group per image.
@@ -192,10 +212,10 @@ def add_labelled(
         labels.append(label)
     if len(labels) < LEAST_LABELLED or len(set(labels)) < 2:
         raise DataError(
-            "`labelled` has too few labelled images to compare algorithms.",
+            "`labelled` has too few labelled images.",
             expected=f"at least {LEAST_LABELLED} images of two classes, such as a folder with a subfolder per class",
             received=f"{len(labels)} labelled images of {len(set(labels))} classes",
-            fix="Omit `labelled` for an answer without labels.",
+            fix="Omit `labelled` for an answer without labels." if is_optional else None,
         )
     for count, what in ((failures, "cannot be read"), (unlabelled, "have no label")):
         if count:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
@@ -59,6 +60,17 @@ def figure(found: Comparison) -> Figure:
     return plot
 
 
+def rendered(**content: Any) -> str:
+    """The page, which needs no other files.
+
+    Args:
+        **content: ``title``, ``verdict``, ``figure`` as a URI, its ``alternative`` text, ``head`` and ``body`` of the
+            table, ``excluded`` pairs of name and reason, ``notes``, and the ``time`` that was used.
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**content)
+
+
 def write(found: Comparison, base: Path) -> list[Path]:
     """Write ``<base>.png``, ``<base>.html`` and ``<base>.json``, and return their paths.
 
@@ -70,11 +82,11 @@ def write(found: Comparison, base: Path) -> list[Path]:
     page, data = with_suffix(base, ".html"), with_suffix(base, ".json")
     found.files = [picture, page, data, with_suffix(base, ".runs.jsonl")]
     head, body = found.table()
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    content = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    content = rendered(
         title=f"Comparison: {base.name}",
         verdict=found.verdict,
         figure=figure_uri(plot),
+        alternative="Scores of the algorithms; the table has the same numbers",
         head=head,
         body=body,
         excluded=sorted(found.excluded.items()),

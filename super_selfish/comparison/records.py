@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -67,13 +66,18 @@ class Row:
         return None if self.correct is None else float(self.correct.mean())
 
 
-class RunLog:
+AnyRow = TypeVar("AnyRow")
+
+
+class RunLog(Generic[AnyRow]):
     """The file ``<name>.runs.jsonl``: a line of settings, a line with the plan, and one line per run.
 
     Args:
         path: The file.
-        settings: What must not change when the comparison is resumed, as JSON.
+        settings: What must not change when the runs are resumed, as JSON.
         resume: True, False or ``"auto"``; see :func:`super_selfish.compare`.
+        row: Dataclass of a run.
+        what: What the runs are of, in messages.
 
     Attributes:
         plan: The stored plan; None: not yet made.
@@ -85,16 +89,24 @@ class RunLog:
         CheckpointCorrupt: If the file is damaged.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], resume: bool | str) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        resume: bool | str,
+        row: Callable[..., AnyRow],
+        what: str = "comparison",
+    ) -> None:
+        self.path, self.what = path, what
         self.plan: dict[str, Any] | None = None
-        self.rows: list[Row] = []
+        self.rows: list[AnyRow] = []
+        self._row = row
         if resume and path.is_file() and path.stat().st_size:
             self._read(settings)
             return
         if resume is True:
             raise CheckpointError(
-                f"There is no comparison `{path}` to resume.", fix='Pass resume="auto" to start over if there is none.'
+                f"There is no {what} `{path}` to resume.", fix='Pass resume="auto" to start over if there is none.'
             )
         keep_previous(path)
         write_text(path, json.dumps({"settings": dict(settings)}) + "\n")
@@ -104,14 +116,14 @@ class RunLog:
         self.plan = dict(plan)
         append(self.path, (json.dumps({"plan": self.plan}) + "\n").encode())
 
-    def add(self, row: Row) -> None:
+    def add(self, row: AnyRow) -> None:
         """Store a run."""
         self.rows.append(row)
-        append(self.path, (json.dumps({"run": dataclasses.asdict(row)}) + "\n").encode())
+        append(self.path, (json.dumps({"run": vars(row)}) + "\n").encode())
 
-    def find(self, stage: int, name: str, seed: int) -> Row | None:
-        """The stored run of an algorithm or a reference."""
-        return next((row for row in self.rows if (row.stage, row.name, row.seed) == (stage, name, seed)), None)
+    def find(self, **wanted: Any) -> AnyRow | None:
+        """The stored run with these values, such as ``stage=1, name="byol", seed=0``."""
+        return next((row for row in self.rows if wanted.items() <= vars(row).items()), None)
 
     def _read(self, settings: Mapping[str, Any]) -> None:
         content = self.path.read_bytes()
@@ -125,7 +137,7 @@ class RunLog:
                 if "plan" in line:
                     self.plan = line["plan"]
                 else:
-                    self.rows.append(Row(**line["run"]))
+                    self.rows.append(self._row(**line["run"]))
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointCorrupt(
                 f"`{self.path}` is damaged.", fix="Pass resume=False to start over; the file is kept as *.prev."
@@ -134,7 +146,7 @@ class RunLog:
         differing = sorted(key for key in given.keys() | stored.keys() if given.get(key) != stored.get(key))
         if differing:
             raise CheckpointMismatch(
-                f"`{self.path}` records another comparison.",
+                f"`{self.path}` records another {self.what}.",
                 expected=", ".join(f"{key}={stored.get(key)!r}" for key in differing),
                 received=", ".join(f"{key}={given.get(key)!r}" for key in differing),
                 fix="Pass another `name`, or resume=False to start over; the file is kept as *.prev.",

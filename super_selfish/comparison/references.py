@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from super_selfish.evaluation.baseline import reduced
+from super_selfish.comparison.images import Images
+from super_selfish.datasets.sources import open_source
+from super_selfish.evaluation.baseline import adapt_batch_norm, reduced
+from super_selfish.seeding import keyed_randomness
 
 COMPONENTS = 64
 _ANGLES = 9
+
+
+def untrained_network(make: Callable[[], nn.Module], images: Images, seed: int, device: torch.device) -> nn.Module:
+    """A network without training, whose batch norm has the statistics of the images for training.
+
+    Args:
+        make: Builds the network, with random weights.
+        images: The images.
+        seed: Random seed of the weights.
+        device: Device of the random generators.
+    """
+    with keyed_randomness(seed, device):
+        network = make()
+    object.__setattr__(network, "preprocessing", images.preprocessing)
+    adapt_batch_norm(network, open_source(images.train))
+    return network
 
 
 class PrincipalComponents(nn.Module):

@@ -14,21 +14,20 @@ from torch import nn
 from super_selfish.comparison import decisions
 from super_selfish.comparison.budget import Algorithms, Budget, Plan, cost, make_plan, shares
 from super_selfish.comparison.images import Images, applicable, fingerprint, shrink
+from super_selfish.comparison.published import as_published
 from super_selfish.comparison.records import REFERENCE, Row, RunLog
-from super_selfish.comparison.references import OrientedGradients, PrincipalComponents
+from super_selfish.comparison.references import OrientedGradients, PrincipalComponents, untrained_network
 from super_selfish.comparison.result import UNTRAINED, Comparison, percent
 from super_selfish.comparison.trials import Trials
 from super_selfish.comparison.validation import joint_groups, repeats_for
-from super_selfish.datasets.preprocessing import Preprocessing, fit_preprocessing
-from super_selfish.datasets.sources import open_source
 from super_selfish.engine.callbacks.displays import print_line
 from super_selfish.engine.callbacks.progress import duration
 from super_selfish.errors import ConfigurationError
-from super_selfish.evaluation.baseline import Pixels, adapt_batch_norm
+from super_selfish.evaluation.baseline import Pixels
 from super_selfish.evaluation.features import as_network_input
 from super_selfish.evaluation.score import Integers
 from super_selfish.models.named import named_backbone
-from super_selfish.seeding import keyed_randomness
+from super_selfish.storage.published import PublishedWeights
 
 _TIMING = 0.02  # fraction of the budget for a measurement of the speed
 _LEAST_TIMING = 2.0  # seconds
@@ -40,7 +39,7 @@ class Running:
 
     def __init__(
         self,
-        log: RunLog,
+        log: RunLog[Row],
         budget: Budget,
         images: Images,
         algorithms: Algorithms,
@@ -62,7 +61,13 @@ class Running:
         self.trials = Trials(images, self.groups, backbone, self.batch_size, device, num_workers, budget.now)
         self.trials.repeats = repeats_for(len(images.labels), budget.seconds)
 
-    def compare(self, references: Mapping[str, nn.Module], *, may_shrink: bool) -> Comparison:
+    def compare(
+        self,
+        references: Mapping[str, nn.Module],
+        published: Mapping[str, tuple[str, PublishedWeights]],
+        *,
+        may_shrink: bool,
+    ) -> Comparison:
         """All runs and the result."""
         if not self.algorithms:
             raise ConfigurationError(
@@ -75,7 +80,7 @@ class Running:
         if plan.side < self.images.side:
             self.images = self.trials.images = self.images.shrunk(plan.side)
         self.print(plan.forecast(self.budget.seconds))
-        self.references(references)
+        self.references(references, published)
         if not any(row.stage for row in self.log.rows):  # from here on, the share is fixed
             share = max(0.0, self.budget.left) / shares(len(plan.algorithms), plan.seeds)
             self.log.set_plan({**(self.log.plan or {}), "share": share})
@@ -130,16 +135,18 @@ class Running:
     @property
     def untrained(self) -> Row | None:
         """The row of the untrained network."""
-        return self.log.find(REFERENCE, UNTRAINED, 0)
+        return self.log.find(stage=REFERENCE, name=UNTRAINED)
 
-    def references(self, given: Mapping[str, nn.Module]) -> None:
+    def references(self, given: Mapping[str, nn.Module], published: Mapping[str, tuple[str, PublishedWeights]]) -> None:
         """Score features that the comparison does not train; without labels, the untrained network alone."""
         networks: dict[str, Callable[[], nn.Module]] = {UNTRAINED: self.network}
         if self.images.has_labels:
             networks |= {"pixels": Pixels, "principal components": self.components, "HOG": OrientedGradients}
         networks |= {name: functools.partial(copy.deepcopy, network) for name, network in given.items()}
+        for name, (backbone, weights) in published.items():
+            networks[name] = functools.partial(as_published, weights, backbone, self.images.preprocessing)
         for name, make in networks.items():
-            if self.log.find(REFERENCE, name, 0) is None:
+            if self.log.find(stage=REFERENCE, name=name) is None:
                 network = make()
                 self.store(self.trials.reference(name, network), "reference")
         row = self.untrained
@@ -149,28 +156,19 @@ class Running:
         """The network without training."""
         if not isinstance(self.backbone, str):
             return copy.deepcopy(self.backbone)
-        with keyed_randomness(self.seed, self.device):
-            network = named_backbone(self.backbone, self.images.train.shape[3])
-        object.__setattr__(network, "preprocessing", self.preprocessing)
-        adapt_batch_norm(network, open_source(self.images.train))
-        return network
+        make = functools.partial(named_backbone, self.backbone, self.images.train.shape[3])
+        return untrained_network(make, self.images, self.seed, self.device)
 
     def components(self) -> nn.Module:
         """Principal components of the images for training."""
-        return PrincipalComponents(as_network_input(list(self.images.train[:2000]), self.preprocessing))
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """Preprocessing of the images in memory."""
-        side, channels = self.images.side, self.images.train.shape[3]
-        return fit_preprocessing(None, resolution=side, channels=channels, value_range=(0.0, 1.0))
+        return PrincipalComponents(as_network_input(list(self.images.train[:2000]), self.images.preprocessing))
 
     def stage(self, stage: int, names: Sequence[str], seeds: Sequence[int], share: float) -> list[Row]:
         """Train algorithms with every seed for a share each, while there is time."""
         rows = []
         for seed in seeds:
             for name in names:
-                row = self.log.find(stage, name, seed)
+                row = self.log.find(stage=stage, name=name, seed=seed)
                 seconds = min(share, self.budget.left)
                 if row is None and seconds < _LEAST_SHARE * share:
                     self.images.notes.append(f"No time was left for {name} in stage {stage}.")

@@ -11,13 +11,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from super_selfish.comparison.images import Images, Pixels
+from super_selfish.comparison.messages import FOLDER, Once
 from super_selfish.comparison.records import REFERENCE, Row
 from super_selfish.comparison.validation import REPEATS, cross_validated
 from super_selfish.engine.core.callback import Callback, RunView
@@ -33,7 +34,8 @@ LEARNABLE = 0.05
 
 logger = logging.getLogger("super_selfish")
 
-_FOLDER = "super-selfish-compare-"  # prefix of the folders of single trainings
+Recipes = Literal["auto", "adapt"]
+
 
 _TIMED_STEPS, _WARM_UP = 6, 2
 _MOST_TIMING = 0.15  # fraction of the time of a run that measuring the speed may take
@@ -114,27 +116,18 @@ def length(images: int, batch_size: int, updates: int) -> tuple[int, int]:
     return min(images, max(1, updates // epochs) * batch_size), epochs
 
 
-class Once(logging.Filter):
-    """Lets each message of the library pass once in a comparison, and none while speed is measured.
+class Training(NamedTuple):
+    """A training that is complete.
 
     Attributes:
-        is_quiet: Whether no message passes.
+        supervisor: The trained algorithm.
+        epochs: Number of epochs that were planned.
+        updates: Number of updates.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: set[str] = set()
-        self.is_quiet = False
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a message passes."""
-        text = str(record.msg)
-        is_new = text not in self.seen
-        if any(part in record.getMessage() for part in (_FOLDER, "checkpoint_every=0")):
-            return False  # about files of a single training, which are removed
-        if not self.is_quiet:
-            self.seen.add(text)
-        return is_new and not self.is_quiet
+    supervisor: Supervisor
+    epochs: int
+    updates: int
 
 
 class Trials:
@@ -169,13 +162,14 @@ class Trials:
         self.evaluation_seconds, self.repeats = 0.0, REPEATS
         self._once = Once()
 
-    def supervisor(self, algorithm: type[Supervisor], pixels: Pixels, seed: int) -> Supervisor:
-        """A supervisor with initial weights that depend on the seed."""
+    def supervisor(self, algorithm: type[Supervisor], pixels: Pixels, seed: int, weights: Any = None) -> Supervisor:
+        """A supervisor with initial weights that depend on the seed, or the backbone with ``weights``."""
         make: Any = algorithm  # the first argument of every algorithm is the images
         network = self.backbone if isinstance(self.backbone, str) else copy.deepcopy(self.backbone)
         with keyed_randomness(seed, self.device):
             side = pixels.shape[1]
             given: dict[str, Any] = {"backbone": network, "resolution": side, "channels": pixels.shape[3]}
+            given |= {} if weights is None else {"weights": weights}
             made: Supervisor = make(pixels, value_range=(0.0, 1.0), **given)
         return made.to(self.device)
 
@@ -214,7 +208,7 @@ class Trials:
         return row
 
     def _train_and_evaluate(self, row: Row, algorithm: type[Supervisor], seconds: float) -> None:
-        supervisor = self._train(row, algorithm, row.seed, seconds)
+        supervisor, row.epochs, row.updates = self.train(algorithm, row.seed, seconds - self.evaluation_seconds)
         begin, held_out = self.now(), self.images.held_out
         if row.stage == 1:
             score = supervisor.evaluate_pretext(held_out, count=len(held_out))
@@ -222,27 +216,33 @@ class Trials:
         self._evaluate(row, supervisor.get_backbone())
         self.evaluation_seconds = max(self.evaluation_seconds, self.now() - begin)
 
-    def _train(self, row: Row, algorithm: type[Supervisor], seed: int, seconds: float) -> Supervisor:
+    def train(self, algorithm: type[Supervisor], seed: int, seconds: float, weights: Any = None) -> Training:
+        """Train an algorithm for ``seconds``, with measuring its speed; from ``weights``, by ``recipe="adapt"``.
+
+        Raises:
+            TooSlow: If no update fits.
+            NonFiniteLoss: If the loss became infinite or NaN.
+        """
         begin, pixels = self.now(), self.images.train
         speed = self.step_seconds(algorithm, pixels, _MOST_TIMING * seconds)
-        left = seconds - self.evaluation_seconds - (self.now() - begin)
-        updates = int(_MARGIN * left / max(speed, 1e-6))
+        updates = int(_MARGIN * (seconds - (self.now() - begin)) / max(speed, 1e-6))
         if updates < 1:
             raise TooSlow
-        count, row.epochs = length(len(pixels), self.batch_size, updates)
+        count, epochs = length(len(pixels), self.batch_size, updates)
         chosen = np.sort(KeyedGenerator("subset", seed).permutation(len(pixels))[:count])
-        supervisor = self.supervisor(algorithm, pixels[chosen] if count < len(pixels) else pixels, seed)
-        deadline = Deadline(seconds - self.evaluation_seconds - (self.now() - begin), self.now, self.device)
-        self._supervise(supervisor, row.epochs, seed, deadline)
-        row.updates = len(deadline.times)
-        return supervisor
+        supervisor = self.supervisor(algorithm, pixels[chosen] if count < len(pixels) else pixels, seed, weights)
+        deadline = Deadline(seconds - (self.now() - begin), self.now, self.device)
+        self._supervise(supervisor, epochs, seed, deadline, "auto" if weights is None else "adapt")
+        return Training(supervisor, epochs, len(deadline.times))
 
-    def _supervise(self, supervisor: Supervisor, epochs: int, seed: int, deadline: Deadline) -> None:
+    def _supervise(
+        self, supervisor: Supervisor, epochs: int, seed: int, deadline: Deadline, recipe: Recipes = "auto"
+    ) -> None:
         logger.addFilter(self._once)
         try:
-            with tempfile.TemporaryDirectory(prefix=_FOLDER) as folder, contextlib.suppress(TimeUp):
+            with tempfile.TemporaryDirectory(prefix=FOLDER) as folder, contextlib.suppress(TimeUp):
                 supervisor.supervise(
-                    recipe="auto",
+                    recipe=recipe,
                     epochs=epochs,
                     batch_size=self.batch_size,
                     num_workers=self.num_workers,
