@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from super_selfish.models.combined import CombinedNet as CombinedNet
     from super_selfish.saved import load as load
     from super_selfish.storage.inspection import inspect as inspect
+    from super_selfish.studies.study import study as study
     from super_selfish.supervisors import *  # noqa: F403 - the names that dir() shows
 
 _MODULES = {
@@ -33,6 +34,7 @@ _MODULES = {
     "compare": "super_selfish.comparison.compare",
     "inspect": "super_selfish.storage.inspection",
     "load": "super_selfish.saved",
+    "study": "super_selfish.studies.study",
 }
 _SUPERVISORS = "super_selfish.supervisors"
 

@@ -12,14 +12,15 @@ from super_selfish.cli.comparison import compare
 from super_selfish.cli.flags import command, command_flags
 from super_selfish.cli.output import FOLDER, NAME, echo
 from super_selfish.cli.shared_flags import BackboneFlag, NetworkFlags, ReadingFlags
+from super_selfish.cli.studies import study
 from super_selfish.errors import check_argument
 from super_selfish.version import __version__
 
 DAMAGED = 1
 
 COMMANDS = (
-    *("demo", "list", "check", "compare", "preview", "train", "evaluate", "report", "extract", "predict", "export"),
-    "verify",
+    *("demo", "list", "check", "compare", "study", "preview", "train", "evaluate", "report", "extract", "predict"),
+    *("export", "verify"),
 )
 
 Format = Literal["safetensors", "torch", "onnx"]
@@ -268,7 +269,7 @@ def export(
     return 0
 
 
-FUNCTIONS = (demo, show_list, check, compare, evaluate, report, extract, predict, export, verify)
+FUNCTIONS = (demo, show_list, check, compare, study, evaluate, report, extract, predict, export, verify)
 """The commands other than ``train`` and ``preview``."""
 
 

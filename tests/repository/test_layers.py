@@ -32,6 +32,7 @@ ORDER = [
         "export",
         "report",
         "comparison",
+        "studies",
         "cli",
     ],
 ]

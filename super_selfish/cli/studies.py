@@ -1,0 +1,112 @@
+"""The command ``super-selfish study``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from super_selfish.cli.comparison import NOT_SHOWN, groups_of, known_groups_of
+from super_selfish.cli.names import algorithm_name
+from super_selfish.cli.output import FOLDER, echo
+from super_selfish.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from super_selfish.studies.result import Study
+
+
+def study(
+    data: str = FOLDER,
+    /,
+    *,
+    labelled: str | None = None,
+    budget: str = "30min",
+    algorithm: str = "rotate_net",
+    backbone: str = "small_resnet",
+    weights: str | None = None,
+    adapt: bool = False,
+    groups: str | None = None,
+    pretrain_on_test: bool = False,
+    resolution: int | None = None,
+    batch_size: int = 64,
+    name: str = "store/study",
+    seed: int = 0,
+    device: str = "auto",
+    num_workers: int = 0,
+    resume: bool = True,
+) -> int:
+    """Measure whether self-supervised pretraining helps on your images, within a time budget.
+
+    Compares the same network untrained, pretrained on the images, and with --weights, by linear probes with 1, 5, 20,
+    100 and all labels a class, and by fine-tuning. Prints the plan, a line per network, and at the end the table and
+    the verdict. Writes NAME.html, NAME.png and NAME.json. The same command continues after it was stopped or killed.
+    Exit status: 0 if pretraining is shown to help; 1 if not; 2 if an argument or the images are invalid.
+
+    Args:
+        data: Folder of images for pretraining, or CSV file of paths. Class folders are not used as labels.
+        labelled: Labelled images: folder with one subfolder per class, or CSV file of paths and classes; may be DATA.
+            Required.
+        budget: Time for everything, such as 30min, 2h or 90s.
+        algorithm: Name of the algorithm of pretraining, such as the one that super-selfish compare recommends.
+        backbone: Network of all arms: small_resnet, efficientnet-b0, resnet18 or another classifier of torchvision, or
+            timm:NAME.
+        weights: Published weights of the network that are scored as they are, such as imagenet; downloaded if they are
+            not there. Default: none.
+        adapt: Also pretrain from these weights.
+        groups: Regular expression that finds the group of an image in its path, such as "patient_[0-9]+". No group is
+            in both training and test, and groups of test images stay out of pretraining.
+        pretrain_on_test: Pretrain on the test images too, without their labels.
+        resolution: Side of the images in px. Default: that of the images, at most 64; lowered if the budget is short.
+        batch_size: Number of images per update.
+        name: Path of the output files, without suffix.
+        seed: Random seed.
+        device: Device: cpu, cuda, cuda:1 ...; auto: a GPU if available.
+        num_workers: Number of data-loading worker processes.
+        resume: Continue the study of this name. --no-resume: start over.
+    """
+    found = studied(
+        data,
+        labelled,
+        groups,
+        budget=budget,
+        algorithm=algorithm_name(algorithm),
+        backbone=backbone,
+        weights=weights,
+        adapt=adapt,
+        pretrain_on_test=pretrain_on_test,
+        resolution=resolution,
+        batch_size=batch_size,
+        name=name,
+        seed=seed,
+        device=device,
+        num_workers=num_workers,
+        resume="auto" if resume else False,
+    )
+    echo(str(found))
+    echo(f"Written to {found.files[1]}.")
+    return 0 if found.is_shown_to_help else NOT_SHOWN
+
+
+def studied(data: str, labelled: str | None, groups: str | None, **given: Any) -> Study:
+    """Study pretraining; see ``super-selfish study``.
+
+    Args:
+        data: Images for pretraining.
+        labelled: Labelled images.
+        groups: Regular expression for the group of an image in its path; None: no groups.
+        **given: Arguments of :func:`super_selfish.study`.
+
+    Raises:
+        ConfigurationError: If there are no labelled images.
+    """
+    from super_selfish.datasets.sources import open_source
+    from super_selfish.studies.study import study as run
+
+    if labelled is None:
+        raise ConfigurationError(
+            "A study needs labelled images.",
+            expected="--labelled with a folder that has one subfolder per class",
+            fix="Without labels, super-selfish compare answers which algorithm is applicable.",
+        )
+    source, scored = open_source(data), open_source(labelled)
+    if groups is not None:
+        given["groups"], given["image_groups"] = groups_of(scored, groups), known_groups_of(source, groups)
+    return run(source, scored, **given)
