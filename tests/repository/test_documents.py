@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 TRACKING = ROOT / "docs" / "tracking.md"
 DOCUMENTS = [
     file.relative_to(ROOT).as_posix()
-    for file in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+    for file in [ROOT / "README.md", ROOT / "AGENTS.md", *sorted(ROOT.glob("docs/**/*.md"))]
     if file != TRACKING
 ]
 PACKAGE = [file for file in sorted(ROOT.glob("super_selfish/**/*.py")) if file.stem != "__main__"]
@@ -57,9 +57,9 @@ def blocks(text: str) -> Iterator[str]:
 
 @pytest.fixture
 def _folder_of_photos(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the documents take for granted: a folder photos/ with two classes, and time (trainings are cut short)."""
-    for number in range(8):
-        place = Path("photos", "ab"[number % 2])
+    """Folders photos/ and labelled/ with two classes each, and trainings cut to one epoch."""
+    for number in range(16):
+        place = Path("photos" if number < 8 else "labelled", "ab"[number % 2])
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(number).integers(0, 256, (64, 64, 3), np.uint8)).save(
             place / f"{number}.png"
