@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ from mkdocs.structure.files import File, Files
 from super_selfish.supervisors import all_supervisors
 
 MARKER = "<!-- algorithms -->"
+ROLE = re.compile(r":(?:class|func|meth|attr|data|mod):<code>(~?)([\w.]+)</code>")
 CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 REFERENCE = """---
 search:
   boost: 0.3
 ---
-The algorithm: [{name}](../papers/{name}.md).
+What it learns, results and training recipes: [the page of the algorithm](../papers/{name}.md).
 
 ::: super_selfish.supervisors.{class_name}
     options:
@@ -62,3 +64,14 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put the table in its place."""
     return markdown.replace(MARKER, table())
+
+
+def link(role: re.Match[str]) -> str:
+    """HTML of a Sphinx role in a docstring: a link to the object if it has an entry, otherwise its name."""
+    name = role[2].rpartition(".")[2] if role[1] else role[2]
+    return f'<autoref identifier="{role[2]}" optional><code>{name}</code></autoref>'
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Turn Sphinx roles of docstrings into links."""
+    return ROLE.sub(link, html)

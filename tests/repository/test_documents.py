@@ -178,3 +178,8 @@ def test_the_site_builds(
     run = run_python("-m", "mkdocs", "build", "--strict", "-f", str(root / "mkdocs.yml"), "-d", str(tmp_path / "site"))
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "site" / "choose" / "index.html").is_file()
+    reference = (tmp_path / "site" / "api" / "rotate_net" / "index.html").read_text("utf-8")
+    assert re.search(
+        r'<a [^>]*href="[^"]*#super_selfish\.engine\.core\.setup\.ImageOptions"><code>ImageOptions', reference
+    )
+    assert re.search(r":(class|func|meth|attr|data|mod):<code", reference) is None
