@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib import pyplot
+from PIL import Image
 
 import super_selfish
 from super_selfish.cli.scores import untrained_backbone
@@ -24,27 +26,44 @@ OUTPUT = Path(__file__).parent / "figures" / "neighbours.png"
 QUERIES, NEIGHBOURS = 5, 5
 
 
+def square(image: np.ndarray) -> np.ndarray:
+    """The middle of an image."""
+    side = min(image.shape[:2])
+    top, left = ((length - side) // 2 for length in image.shape[:2])
+    return image[top : top + side, left : left + side]
+
+
 def main() -> None:
     """Search the images of the folder for each query, with the features of both networks."""
     name, folder = sys.argv[1:]
     supervisor, source = super_selfish.load(name), open_source(folder)
+    torch.manual_seed(0)
     untrained, _ = untrained_backbone(supervisor)
     adapt_batch_norm(untrained, source)
-    found = {}
-    for title, network in {
-        "untrained network": untrained,
-        "trained, without labels": supervisor.get_backbone(),
-    }.items():
+    networks = {"untrained network": untrained, "trained without labels": supervisor.get_backbone()}
+    found, shares = {}, []
+    for title, network in networks.items():
         features, labels = extract_features(network, folder)
+        nearest_of_all = nearest(features, features, k=NEIGHBOURS + 1)[:, 1:]  # the nearest is the query itself
         queries = [int(np.flatnonzero(labels == label)[3]) for label in np.unique(labels)[:QUERIES]]
-        found[title] = nearest(features[queries], features, k=NEIGHBOURS + 1)[:, 1:]  # the nearest is the query itself
-    images = [source.read(index) for index in range(len(source))]
+        found[title] = nearest_of_all[queries]
+        same = (np.asarray(labels)[nearest_of_all] == np.asarray(labels)[:, None]).mean()
+        shares.append(f"{title} {100 * same:.1f} %")
+    images = [square(source.read(index)) for index in range(len(source))]
     figure = neighbours(
-        [images[index] for index in queries], images, found, labels=labels, query_labels=labels[queries]
+        [images[index] for index in queries],
+        images,
+        found,
+        labels=labels,
+        query_labels=labels[queries],
+        title=f"Nearest neighbours among {len(images)} photographs that were not trained on",
+        subtitle=f"Of the same class among the {NEIGHBOURS} nearest of all: {', '.join(shares)}",
     )
     OUTPUT.parent.mkdir(exist_ok=True)
-    figure.savefig(OUTPUT, dpi=80, pil_kwargs={"optimize": True})
+    figure.savefig(OUTPUT, dpi=90)
     pyplot.close(figure)
+    with Image.open(OUTPUT) as drawn:
+        drawn.convert("RGB").quantize(256).save(OUTPUT, optimize=True)  # a third of the size
 
 
 if __name__ == "__main__":

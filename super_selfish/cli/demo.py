@@ -288,6 +288,6 @@ Written to {folder}:
   rotate_net.safetensors  the trained weights, described in rotate_net.json
   rotate_net.history.csv  one line per epoch: loss, speed
 
-Your own images, in a folder, with the default network:
+Your own images, in a folder:
   from super_selfish.supervisors import RotateNetSupervisor
-  RotateNetSupervisor("photos/").supervise(lr=1e-3, epochs=50, batch_size=64, name="store/base")"""
+  RotateNetSupervisor("photos/", backbone="resnet18").supervise(recipe="auto", epochs=50, name="store/base")"""
