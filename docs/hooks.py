@@ -61,8 +61,11 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the table in its place."""
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Put the table in its place, and link the page of an algorithm to the API page of its class."""
+    path = Path(page.file.src_uri)
+    if path.parent.name == "papers":
+        markdown = markdown.replace("](../api.md)", f"](../api/{path.name})")
     return markdown.replace(MARKER, table())
 
 
