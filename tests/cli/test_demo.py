@@ -29,7 +29,7 @@ def test_the_demo_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixt
         assert line.count("%") == 3
     assert max(map(len, lines)) <= 120
     assert "chance level: 25 %" in said
-    assert 'RotateNetSupervisor("photos/").supervise(' in said
+    assert 'RotateNetSupervisor("photos/", backbone="resnet18").supervise(' in said
     written = {file.name for file in folder.iterdir()} - {files.FIGURES}
     pictures = {"pretext.png", "loss.png", "neighbours.png", "map.png"}
     assert written == pictures | {"rotate_net.safetensors", "rotate_net.json", "rotate_net.history.csv"}
