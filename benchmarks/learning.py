@@ -3,17 +3,22 @@
 A row is an algorithm with one seed. The pretext task is evaluated on held-out images, beside a trivial baseline
 (`Supervisor.evaluate_pretext`). kNN (k = 20, t = .07) and a linear probe are fitted on all labelled
 training images and tested on the test images. Beside them stand pixels, principal components, histograms of gradients,
-each network before training, and the same network trained with labels for as many images. Rows are kept in
-build/learning; a run that was stopped goes on with those that are missing, or were made of other images, by other
-settings or another torch.
+a frozen network trained on ImageNet, each network before training (its batch norm with the statistics of 64 images),
+and the same network trained with labels, on random crops and flips, for three times as many images. Rows are appended
+to benchmarks/results; a run that was stopped goes on with those that are missing, or were made of other images, by
+other settings or another torch.
+
+With --validation, a fifth of the training images takes the place of the test images: settings are chosen there.
 
     python benchmarks/learning.py [--data cifar10_sub.npz] [--recipe auto] [--seeds 1] [--only pirl byol] [--table]
-                                  [--device cuda] [--one SEED]
+                                  [--validation] [--device cuda] [--one SEED]
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import copy
 import hashlib
 import json
 import math
@@ -28,22 +33,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from learning_floors import FLOORS
-from learning_images import coloured, digest, read
+from learning_floors import FLOORS, IMAGENET_PACKAGES
+from learning_images import coloured, digest, read, with_validation
 from learning_table import against, made_with, table
 from networks import SmallNet, scores
+from peers import run_with
 from torch import nn
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
 
 from super_selfish.data import CPCTransform, MoCoTransform, PIRLColours
 from super_selfish.engine.core.identity import describe
+from super_selfish.evaluation import Score
+from super_selfish.evaluation.baseline import adapt_batch_norm
 from super_selfish.losses import CPCLoss
 from super_selfish.models import Classification, CombinedNet, LayerNorm2d, Upsampling
-from super_selfish.renamed import STORED_NAMES
 from super_selfish.supervisors import LabelSupervisor, Supervisor, all_supervisors
 
 SHARED = Path(os.environ.get("SUPER_SELFISH_DATA", Path(__file__).parents[2] / "shared" / "data"))
-KEPT = Path("build", "learning")
+KEPT = Path(__file__).parent / "results"
 SUPERVISED = "supervised"
+PROTOCOL = 2  # of the scores: rows of another one are measured again
+CEILING_LENGTH = 3  # times as many images as the algorithms see
 OWN_CLASSES = 2000
 COLOURS = ("split_brain_net", "contrastive_multiview_coding")  # which need some
 
@@ -133,38 +144,72 @@ def trained(name: str, images: dict[str, np.ndarray], budget: Budget) -> dict[st
         own["n_classes"] = min(own["n_classes"], len(images["x_train"]))
     supervisor = all_supervisors()[name](images["x_train"], backbone=SmallNet(how.norm), **own)
     untrained = supervisor.evaluate_pretext(images["x_test"])
-    before = scores(supervisor.get_backbone(), images)
+    before = untrained_scores(supervisor, images)
     epochs, minutes = supervise(supervisor, how, budget)
     score, after = supervisor.evaluate_pretext(images["x_test"]), scores(supervisor.get_backbone(), images)
     losses = [entry["loss"] for entry in supervisor.history]
     row = {"metric": score.name, "baseline": score.baseline, "higher_is_better": score.higher_is_better}
     row |= {"value": score.value, "trivial": score.trivial, "untrained": untrained.value}
     row |= {"better_than_trivial": score.better_than_trivial, "epochs": epochs, "minutes": minutes}
-    row |= {"knn": after[0], "probe": after[1], "knn_before": before[0], "probe_before": before[1]}
-    return row | {"losses": losses, "finite": all(map(math.isfinite, losses))}
+    row |= {"losses": losses, "finite": all(map(math.isfinite, losses))}
+    return row | columns(after) | columns(before, "_before")
+
+
+def untrained_scores(supervisor: Supervisor, images: dict[str, np.ndarray]) -> tuple[Score, Score]:
+    """Scores of the backbone before training, its batch norm with the statistics of some images."""
+    backbone = copy.deepcopy(supervisor.get_backbone())
+    adapt_batch_norm(backbone, supervisor.dataset.images)
+    return scores(backbone, images)
+
+
+def columns(pair: tuple[Score, Score], suffix: str = "") -> dict[str, Any]:
+    """KNN and probe, and which test images they got right: one bit an image, in base64."""
+    row: dict[str, Any] = {}
+    for key, score in zip(("knn", "probe"), pair, strict=True):
+        bits = np.packbits(np.asarray(score.correct, bool)).tobytes()
+        row |= {key + suffix: round(float(score), 5), f"{key}{suffix}_correct": base64.b64encode(bits).decode()}
+    return row
+
+
+class Augmented(Dataset):  # type: ignore[type-arg]
+    """Labelled images, randomly cropped and flipped, as a user would train with them."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        self.images, self.labels = images, labels
+        self.view = v2.Compose([
+            v2.ToImage(),
+            v2.RandomResizedCrop(images.shape[1], (0.5, 1.0), antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.ToPILImage(),
+        ])  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.view(self.images[index]), int(self.labels[index])
 
 
 def labelled(images: dict[str, np.ndarray], seed: int) -> LabelSupervisor:
     """The network, not yet trained, that learns from labels."""
     torch.manual_seed(seed)
     net = CombinedNet(SmallNet(), Classification([256, int(images["y_train"].max()) + 1]))
-    return LabelSupervisor(net, (images["x_train"], images["y_train"]), finetune=True)
+    return LabelSupervisor(net, Augmented(images["x_train"], images["y_train"]), finetune=True)
 
 
 def ceiling(images: dict[str, np.ndarray], budget: Budget) -> dict[str, Any]:
     """The row of the network that is trained with labels."""
     supervisor = labelled(images, budget.seed)
-    before = scores(supervisor.get_backbone(), images)
-    epochs, minutes = supervise(supervisor, Training(), budget._replace(recipe="auto"))
+    before = untrained_scores(supervisor, images)
+    longer = budget._replace(recipe="auto", images=CEILING_LENGTH * budget.images)
+    epochs, minutes = supervise(supervisor, Training(), longer)
     after = scores(supervisor.get_backbone(), images)
-    row = {"epochs": epochs, "minutes": minutes, "knn": after[0], "probe": after[1]}
-    return row | {"knn_before": before[0], "probe_before": before[1]}
+    return {"epochs": epochs, "minutes": minutes} | columns(after) | columns(before, "_before")
 
 
 def floor(name: str, images: dict[str, np.ndarray]) -> dict[str, Any]:
     """The row of what needs no training."""
-    knn, probe = FLOORS[name](images)
-    return {"knn": knn, "probe": probe}
+    return columns(FLOORS[name](images))
 
 
 def class_of(name: str) -> type[Supervisor]:
@@ -185,15 +230,12 @@ def origin(name: str, images: dict[str, np.ndarray], seen: str, budget: Budget) 
         else repr(class_of(name).training_recipe(recipe, budget.images // len(images["x_train"])))
     )
     what = [seen, own, how.batch_size, how.norm.__qualname__, found, torch.__version__]
-    what += ["evaluate_pretext"] if name in TRAININGS else []  # rows of other metrics are measured again
-    text = json.dumps(what, default=str)
-    for old, new in STORED_NAMES.items():  # rows that were measured under the old names stay
-        text = text.replace(new, old)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    what += [PROTOCOL] if name not in FLOORS else []
+    return hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()[:12]
 
 
 def rows_of(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """Complete rows by name and seed; of two the later. Rows without a metric are of an earlier version."""
+    """Complete rows by name and seed; of two the later."""
     rows = {}
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -201,7 +243,7 @@ def rows_of(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
         except json.JSONDecodeError:
             continue
         rows[row["name"], row["seed"]] = row
-    return {key: row for key, row in rows.items() if key[0] not in TRAININGS or "metric" in row}
+    return rows
 
 
 def at_least_one(word: str) -> int:
@@ -220,6 +262,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="auto", choices=["auto", "paper", "plain"], help="%(default)s")
     parser.add_argument("--device", default="cpu", help="where networks are trained (%(default)s)")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
+    parser.add_argument("--validation", action="store_true", help="test on a fifth of the training images instead")
     parser.add_argument("--table", action="store_true", help="print the tables of what is there, and train nothing")
     options = parser.parse_args()
     file = Path(options.data) if Path(options.data).is_file() else SHARED / options.data
@@ -228,8 +271,11 @@ def main() -> None:
     if not file.is_file():
         print(f"Skipped: there is no {file}. Set SUPER_SELFISH_DATA to the folder that holds it, or pass --data.")
         return
-    path, auto = (KEPT / f"{file.stem}-{options.images}-{recipe}.jsonl" for recipe in (options.recipe, "auto"))
+    kind = "-validation" if options.validation else ""
+    path, auto = (KEPT / f"{file.stem}-{options.images}-{recipe}{kind}.jsonl" for recipe in (options.recipe, "auto"))
     if not options.table:
+        if "imagenet" in options.only:
+            run_with(*IMAGENET_PACKAGES)
         fill(path, file, options)
     rows = rows_of(path)
     how = "defaults" if options.recipe == "plain" else f'recipe="{options.recipe}"'
@@ -241,10 +287,11 @@ def main() -> None:
 
 def fill(path: Path, file: Path, options: argparse.Namespace) -> None:
     """Add the rows that are missing, those of the first seed first."""
-    images = read(file)
+    images = with_validation(read(file)) if options.validation else read(file)
     seen, has_colours = digest(images), coloured(images)
     recipe = None if options.recipe == "plain" else options.recipe
     machine = {"device": options.device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    size = {"test_images": len(images["x_test"])}
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.read_bytes().endswith(b"\n"):  # a line that was cut off
         path.write_bytes(path.read_bytes() + b"\n")
@@ -256,7 +303,7 @@ def fill(path: Path, file: Path, options: argparse.Namespace) -> None:
             if (known and known.get("made") == made) or (seed and name in FLOORS):
                 continue
             if name in COLOURS and not has_colours:
-                print(f"{name}: left out, for {file.name} has no colours.", file=sys.stderr, flush=True)
+                print(f"{name}: left out, because {file.name} has no colours.", file=sys.stderr, flush=True)
                 continue
             if known:
                 print(f"{name}, seed {seed}: its row is of other images or settings.", file=sys.stderr, flush=True)
@@ -267,7 +314,7 @@ def fill(path: Path, file: Path, options: argparse.Namespace) -> None:
             else:
                 row = trained(name, images, budget)
             with path.open("a") as lines:
-                lines.write(json.dumps({"name": name, "seed": seed, "made": made, **machine} | row) + "\n")
+                lines.write(json.dumps({"name": name, "seed": seed, "made": made, **machine, **size} | row) + "\n")
             print(f"{name}, seed {seed}: kNN {row['knn']:.3f}, probe {row['probe']:.3f}", file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Labelled images for the learning benchmark, from a file of somebody's own too."""
+"""Labelled images for the learning benchmark, from any file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import NoReturn
 
 import cv2
 import numpy as np
+
+from super_selfish.evaluation import split
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 LEAST = {"x_train": 256, "x_test": 250}
@@ -40,6 +42,13 @@ def read(file: Path) -> dict[str, np.ndarray]:
     if images["x_train"].shape[1:] != images["x_test"].shape[1:]:
         refuse(file, f"x_train is of {images['x_train'].shape[1]} px and x_test of {images['x_test'].shape[1]} px")
     return images
+
+
+def with_validation(images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A stratified fifth of the training images in place of the test images."""
+    train, test = split(images["y_train"], test=0.2, seed=0)
+    parts = {"train": train, "test": test}
+    return {f"{key}_{part}": images[f"{key}_train"][chosen] for part, chosen in parts.items() for key in "xy"}
 
 
 def refuse(file: Path, why: str) -> NoReturn:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from super_selfish.evaluation import extract_features, knn, linear_probe
+from super_selfish.evaluation import Score, extract_features, knn, linear_probe
 
 
 class SmallNet(nn.Module):
@@ -37,8 +37,8 @@ class SmallNet(nn.Module):
         return self.map(x).mean((2, 3))
 
 
-def scores(backbone: nn.Module, images: dict[str, np.ndarray]) -> tuple[float, float]:
+def scores(backbone: nn.Module, images: dict[str, np.ndarray]) -> tuple[Score, Score]:
     """KNN (k = 20, t = .07) and linear probe, fitted on the training images, on the test images."""
     x, y = extract_features(backbone, (images["x_train"], images["y_train"]))
     test_x, test_y = extract_features(backbone, (images["x_test"], images["y_test"]))
-    return float(knn(x, y, test_x, test_y, k=20, t=0.07)), float(linear_probe(x, y, test_x, test_y, seed=0))
+    return knn(x, y, test_x, test_y, k=20, t=0.07), linear_probe(x, y, test_x, test_y, seed=0)
