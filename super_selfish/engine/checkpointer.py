@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from super_selfish.engine.core.base import SupervisorBase
-from super_selfish.engine.core.callback import Callback, RunView
+from super_selfish.engine.core.callback import RunView
 from super_selfish.engine.core.settings import Settings, interval
 from super_selfish.engine.loop.monitored_loader import MonitoredLoader
+from super_selfish.engine.loop.restoration import StepWriter
 from super_selfish.engine.loop.run import Run
 from super_selfish.engine.optim.constants import constructed
 from super_selfish.engine.optim.optimizers import flat
@@ -44,7 +45,7 @@ class EpochLoader(MonitoredLoader):
         yield from super().__iter__()
 
 
-class Checkpointer(Callback):
+class Checkpointer(StepWriter):
     """Writes checkpoints to ``NAME.ckpt`` at the checkpoint interval, between two steps.
 
     Args:
@@ -137,9 +138,21 @@ class Checkpointer(Callback):
 
     def catch_up(self) -> None:
         """Write the checkpoint that was delayed until a custom ``_epochs`` begins the next pass."""
+        self.run.restoration.undo_restored()
         if self.waiting and self.run.loader.between_steps:
             self.write()
         self.waiting = False
+
+    def forget_after(self, step: int) -> None:
+        """Remove the checkpoints of this run after a step, because the later steps were undone.
+
+        Args:
+            step: ``train_state.step`` from which training continues.
+        """
+        self.waiting = False
+        if self.written > step:
+            self.folder.clean(after=step)
+            self.written, self.stored_step = step, next(iter(self.folder.steps()), None)
 
     def _due(self) -> bool:
         if self.steps:

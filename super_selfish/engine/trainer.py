@@ -215,6 +215,8 @@ class Trainer:
             supervisor._run = run
             undo.enter_context(observed(supervisor, run))
             keep_norms_frozen(supervisor)
+            supervisor.zero_grad(set_to_none=True)  # gradients and embeddings of batches before this run
+            supervisor._skip_update()
             supervisor.train()
             run.emit("on_train_begin")
             run.share_stop_request()

@@ -147,16 +147,19 @@ class CheckpointFolder:
             )
         return target
 
-    def clean(self) -> None:
+    def clean(self, after: int | None = None) -> None:
         """Complete interrupted replacements and remove temporary files of killed trainings, at the start of a training.
 
-        Files of running processes are not modified.
+        Files of running processes are not modified. Checkpoints of later steps than ``after`` are removed too.
 
         Raises:
             CheckpointError: If the folder cannot be modified.
         """
         try:
             self._finish_replacements()
+            for path in self.checkpoint_paths():
+                if after is not None and step_of(path) > after:
+                    path.rename(_scratch(self.path, "trash", path.name))
             _sweep(self.path)
         except OSError as error:
             raise CheckpointError(f"`{self.path}` cannot be cleaned up: {error.strerror or error}.") from error

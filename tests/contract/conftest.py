@@ -61,6 +61,7 @@ OF_THE_LOOP = (
     "test_resume_constants.py",
     "test_stages.py",
     "test_previews.py",
+    "test_undone_steps.py",
 )
 OF_THE_LOOP_TOO = (
     "test_epochs_count_over_life",

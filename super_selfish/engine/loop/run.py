@@ -20,6 +20,7 @@ from super_selfish.engine.loop.guard import Guard
 from super_selfish.engine.loop.losses import EpochLosses
 from super_selfish.engine.loop.plan import EndOfTraining, RunPlan
 from super_selfish.engine.loop.precision import Precision
+from super_selfish.engine.loop.restoration import Restoration, StepWriter
 from super_selfish.engine.loop.signals import Stop
 from super_selfish.engine.loop.updates import SpentGradients, TrainableParameters, UntrackedChange, Updates
 from super_selfish.engine.optim.optimizers import lay_out_gradients, refuse_closure, refuse_update_by_hand
@@ -58,7 +59,7 @@ class Run(RunPlan, RunNames):
         callbacks: Sequence[Callback],
         *,
         start_epoch: int,
-        checkpointer: Callback,
+        checkpointer: StepWriter,
         precision: Precision,
         guard: Guard,
         averaging: Callable[[], None] | None,
@@ -81,7 +82,8 @@ class Run(RunPlan, RunNames):
         self.stored = False
         self._spent = SpentGradients()
         events = (self._before_step, self._complete_update, lambda: loader.between_steps and not self.losses.seen)
-        self.updates = Updates(supervisor, optimizers, *events, self._spent)
+        self.restoration = Restoration(self, checkpointer)
+        self.updates = Updates(supervisor, optimizers, *events, self._spent, self.restoration.after_step)
         self._parameters = TrainableParameters(supervisor)
         self._untracked_change: UntrackedChange | None = None
         self._followers = Followers(supervisor)
@@ -143,6 +145,8 @@ class Run(RunPlan, RunNames):
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *given: Any) -> None:
         refuse_closure(*given)
+        if not self.updates.within_step:
+            self.restoration.before_step(optimizer)
         self.sync_processes(optimizer)
         lay_out_gradients(optimizer)
         if self.guard.passes(self, optimizer, self.losses.pending):
@@ -222,6 +226,7 @@ class Run(RunPlan, RunNames):
         self.updates.leave_steps()
         self._complete_open_update()
         self.close_boundary()
+        self.restoration.on_read()
 
     def begin_forward(self) -> None:
         """Called before ``_forward``: completes the last step in a loop that does not use our loader."""
@@ -236,6 +241,7 @@ class Run(RunPlan, RunNames):
             ConfigurationError: If the weights changed without an optimizer step.
             EndOfTraining: If a callback requested to stop after the epoch that has ended.
         """
+        self.restoration.undo_restored()
         self._check_untracked_change()
         self._spent.drop()
         if self.steps == 0:
@@ -249,6 +255,7 @@ class Run(RunPlan, RunNames):
     def finish(self) -> None:
         """Complete and report the last step, after the loop."""
         self._complete_open_update()
+        self.restoration.undo_restored(over=True)
         self._check_untracked_change(over=True)
         self.report()
 

@@ -72,9 +72,11 @@ class Updates:
         complete: Called when an update is complete.
         is_idle: Returns whether no batch was read or trained on since the last update.
         spent: Receives the parameters of each step.
+        after_step: Called after each step.
 
     Attributes:
         seen: Optimizers that have stepped and were not passed to the constructor.
+        known_ids: Identities of the parameters of the known optimizers, and of those that have stepped.
         is_open: Whether an optimizer has stepped since the last complete update.
     """
 
@@ -86,13 +88,15 @@ class Updates:
         complete: Callable[[], None],
         is_idle: Callable[[], bool],
         spent: SpentGradients,
+        after_step: Callable[[], None],
     ) -> None:
         self.module = module
         self.known = list(optimizers)
         self.seen: list[Optimizer] = []
         self.is_open = self._is_paused = self._is_changed = False
         self._before_step, self._complete, self._is_idle, self._spent = before_step, complete, is_idle, spent
-        self._known_ids = {id(weight) for each in optimizers for weight in parameters_of(each)}
+        self._after_step = after_step
+        self.known_ids = {id(weight) for each in optimizers for weight in parameters_of(each)}
         self._stepped: dict[int, Tensor] = {}
         self._within: list[Optimizer] = []
         self._reported: set[int] | None = None  # parameters named in a warning; None: before the first update
@@ -135,6 +139,15 @@ class Updates:
         self.is_open = False
         return stepped
 
+    def restore(self, seen: Iterable[Optimizer], known_ids: Iterable[int]) -> None:
+        """Forget optimizers whose steps were undone.
+
+        Args:
+            seen: The optimizers in :attr:`seen` before these steps.
+            known_ids: The :attr:`known_ids` before them.
+        """
+        self.seen, self.known_ids, self._outside = list(seen), set(known_ids), None
+
     def outside(self, parameters: Iterable[Tensor]) -> list[Tensor]:
         """Return parameters that are in no optimizer; logs each of those with gradients once.
 
@@ -144,7 +157,7 @@ class Updates:
             parameters: All parameters that require a gradient.
         """
         if self._outside is None:
-            own = self._known_ids | {
+            own = self.known_ids | {
                 id(weight) for each in _stored_optimizers(self.module) for weight in parameters_of(each)
             }
             self._outside = [weight for weight in parameters if id(weight) not in own]
@@ -183,8 +196,8 @@ class Updates:
         outermost = not self._within
         if outermost and any(id(weight) in self._stepped for weight in parameters_of(optimizer)):
             self._complete()
-        self._within.append(optimizer)
         self._before_step(optimizer, *given)
+        self._within.append(optimizer)
 
     def _after(self, optimizer: Optimizer, *_: Any) -> None:
         if self._is_paused or not self._within or not self._counts(optimizer):
@@ -192,11 +205,12 @@ class Updates:
         self._within.pop()
         if self._within:
             return  # called by the step of another optimizer
+        self._after_step()
         stepped = {id(weight): weight for weight in parameters_of(optimizer)}
         self._spent.add(stepped.values())
-        is_new = not self._known_ids.issuperset(stepped)
+        is_new = not self.known_ids.issuperset(stepped)
         if is_new:
-            self._known_ids |= stepped.keys()
+            self.known_ids |= stepped.keys()
             self._outside = None
         if not any(optimizer is each for each in (*self.known, *self.seen)):
             self.seen.append(optimizer)
@@ -204,7 +218,7 @@ class Updates:
             return  # belongs to the update that is already complete
         self._stepped |= stepped
         self.is_open = True
-        if self._known_ids <= self._stepped.keys():
+        if self.known_ids <= self._stepped.keys():
             self._complete()
 
 
