@@ -273,20 +273,6 @@ class Supervisor(Trained):
             for schedule in schedules:
                 schedule.step()
 
-    def stepped(self) -> None:
-        """Count an update of the weights that was made without ``step()`` of a torch optimizer.
-
-        Call it in a custom ``_epochs`` or ``_update``, once after each such update. Progress, moving averages, queues,
-        banks and checkpoints are updated. Steps of torch optimizers are counted anyway; after them, it has no effect.
-
-        Raises:
-            ConfigurationError: If no training is in progress, or among several processes.
-            NonFiniteLoss: If the loss is infinite or NaN.
-        """
-        if self._run is None:
-            raise ConfigurationError("`stepped()` works within `supervise()` only.")
-        self._run.stepped()
-
     @property
     def uses_default_update(self) -> bool:
         """Whether ``_update`` is not overridden."""

@@ -20,11 +20,11 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).parent))
-from worker import IMAGES, Losses, train
+from worker import IMAGES, Losses, heads, train
 
 from super_selfish.distributed import gather_with_gradient, join, own_part, world
 from super_selfish.models import SmallResNet
-from super_selfish.supervisors import RotateNetSupervisor
+from super_selfish.supervisors import RotateNetSupervisor, all_supervisors
 from super_selfish.training import Callback
 
 RANK = int(os.environ.get("RANK", 0))
@@ -209,6 +209,29 @@ def custom_loader(folder: Path) -> None:
     supervisor.supervise(epochs=1, batch_size=8, name=folder / "run", verbose=False)
 
 
+def by_hand(folder: Path, name: str, synchronises: str) -> None:
+    """Two epochs of updates by hand."""
+
+    class ByHand(all_supervisors()[name]):  # type: ignore[misc]
+        def _update(self, loss: Tensor, optimizer: Any, lr_scheduler: Any) -> None:
+            loss.backward()
+            if synchronises == "yes":
+                self.sync_gradients()
+            with torch.no_grad():
+                for weight in self.trainable_parameters():
+                    if weight.grad is not None:  # not linear: updates of single processes have another mean
+                        weight -= 0.01 * weight.grad / (1 + weight.grad.norm())
+            self.stepped()
+
+    torch.manual_seed(7)
+    own = {} if name == "jigsaw_net" else heads(name, "layer")
+    supervisor = ByHand(IMAGES, backbone=SmallResNet(width=4, norm_type="layer"), **own)
+    settings: dict[str, Any] = {"epochs": 2, "batch_size": 16, "watch": 0, "verbose": False}
+    supervisor.supervise(optimizer=torch.optim.SGD, name=folder / "run", **settings)
+    losses = [entry["loss"] for entry in supervisor.history]
+    torch.save({"state": supervisor.state_dict(), "losses": losses}, folder / f"hand-{world()}-{RANK}.pt")
+
+
 def part(folder: Path, name: str, of: str) -> None:
     """The first part, the second part or all of a training."""
     stop = [At(3, interrupt, 0)] if of == "first" else []
@@ -236,6 +259,7 @@ SCENARIOS: dict[str, Callable[..., object]] = {
     "gradient": lambda folder: torch.save(gradient(), folder / f"gradient-{RANK}.pt"),
     "full": full,
     "part": part,
+    "by_hand": by_hand,
 }
 
 

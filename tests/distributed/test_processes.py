@@ -80,6 +80,27 @@ def test_matches_a_single_process(results: Callable[[int, str], Path], name: str
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize("name", sorted(all_supervisors()))
+def test_updates_by_hand_match_a_single_process(start: Start, tmp_path: Path, name: str) -> None:
+    for world in (1, 2):
+        (tmp_path / str(world)).mkdir()
+        finished(start(world, HERE / "scenario.py", f"by_hand:{name}:yes", tmp_path / str(world)))
+    alone = torch.load(tmp_path / "1" / "hand-1-0.pt")
+    first, second = (torch.load(tmp_path / "2" / f"hand-2-{rank}.pt") for rank in (0, 1))
+    assert all(torch.equal(value, second["state"][key]) for key, value in first["state"].items())
+    assert difference(alone["state"], first["state"]) < 1e-4
+    assert first["losses"] == pytest.approx(alone["losses"], abs=1e-4)
+
+
+@pytest.mark.faults
+def test_updates_by_hand_from_own_gradients_are_refused(start: Start, tmp_path: Path) -> None:
+    processes = start(2, HERE / "scenario.py", "by_hand:rotate_net:no", tmp_path)
+    output = [process.communicate(timeout=120)[0] for process in processes]
+    assert all(process.returncode for process in processes)
+    assert all("sync_gradients" in text for text in output)
+
+
+@pytest.mark.faults
 @pytest.mark.promise(13)
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 4)])
 @pytest.mark.parametrize("name", ["momentum_contrast", "instance_discrimination"])

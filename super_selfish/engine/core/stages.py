@@ -18,6 +18,7 @@ from super_selfish.engine.core.identity import is_defined_with, is_mean
 from super_selfish.engine.core.returned import split_loss
 from super_selfish.engine.optim.optimizers import OptimizerFactory
 from super_selfish.engine.optim.schedules import SchedulerFactory
+from super_selfish.errors import ConfigurationError
 from super_selfish.evaluation.pretext import PretextScore, loss_score
 from super_selfish.loading.collate import Collate
 from super_selfish.loading.loader import TrainLoader
@@ -28,6 +29,7 @@ from super_selfish.renamed import SupervisorNames
 class Stages(SupervisorNames, Facts):
     """Interface of stages and hooks; :class:`~super_selfish.engine.supervisor.Supervisor` implements the stages."""
 
+    _run: Any  # the run in progress, or None
     _frozen_norms: tuple[nn.Module, ...] = ()  # batch norm that stays in eval mode in training
     _trained_norms: tuple[nn.Module, ...] | None = None  # batch norm without gradients that a run has trained
 
@@ -71,6 +73,35 @@ class Stages(SupervisorNames, Facts):
     @abstractmethod
     def accumulates(self) -> bool:
         """Whether the loop supports micro-batches; a custom ``_epochs`` or ``_update`` does not."""
+
+    def sync_gradients(self) -> None:
+        """Average the gradients over processes, for an update without ``step()`` of a torch optimizer.
+
+        Call it after ``backward()`` and before the gradients are used, on all processes. It has no effect in a single
+        process. ``step()`` of torch optimizers calls it anyway.
+
+        Raises:
+            ConfigurationError: If no training is in progress, or a parameter has a gradient on some processes only.
+        """
+        self._run_in_progress("sync_gradients()").sync_gradients()
+
+    def stepped(self) -> None:
+        """Count an update of the weights that was made without ``step()`` of a torch optimizer.
+
+        Call it in a custom ``_epochs`` or ``_update``, once after each such update. Progress, moving averages, queues,
+        banks and checkpoints are updated. Steps of torch optimizers are counted anyway; after them, it has no effect.
+        Among several processes, call :meth:`sync_gradients` before each update.
+
+        Raises:
+            ConfigurationError: If no training is in progress, or the gradients were not averaged over processes.
+            NonFiniteLoss: If the loss is infinite or NaN.
+        """
+        self._run_in_progress("stepped()").stepped()
+
+    def _run_in_progress(self, caller: str) -> Any:
+        if self._run is None:
+            raise ConfigurationError(f"`{caller}` works within `supervise()` only.")
+        return self._run
 
     pretext_chunk = 250  # maximum batch size of `evaluate_pretext`
 

@@ -26,16 +26,18 @@ class Exchange:
 
     Attributes:
         agreed: Whether all processes have received the request to stop.
+        was_requested: Whether :meth:`mean_of` was called for this step.
     """
 
     def __init__(self, supervisor: nn.Module) -> None:
-        self.agreed = False
+        self.agreed = self.was_requested = False
         self._exchanged: set[int] = set()
         self._names = {id(weight): name for name, weight in supervisor.named_parameters()}
 
     def begin(self) -> None:
         """Start the next step."""
         self._exchanged.clear()
+        self.was_requested = False
 
     def mean(self, optimizers: Sequence[torch.optim.Optimizer], losses: EpochLosses, stop: Stop) -> None:
         """Replace gradients and pending loss by their means over processes; no effect in a single process.
@@ -52,8 +54,34 @@ class Exchange:
             return
         parameters = [weight for each in optimizers for weight in parameters_of(each)]
         parameters = [weight for weight in parameters if id(weight) not in self._exchanged]
-        if not parameters:
-            return
+        if parameters:
+            self._mean(parameters, losses, stop)
+            self._exchanged |= set(map(id, parameters))
+
+    def mean_of(self, parameters: Sequence[Tensor], losses: EpochLosses, stop: Stop) -> None:
+        """Like :meth:`mean`, for parameters that are updated by hand. Later calls in this step average them again.
+
+        Raises:
+            ConfigurationError: If a parameter has a gradient on some ranks only.
+        """
+        self.was_requested = True
+        if world() > 1:
+            self._mean(parameters, losses, stop)
+
+    def refuse_local_update(self) -> None:
+        """Refuse an update by hand from the gradients of one process.
+
+        Raises:
+            ConfigurationError: If there are several processes and :meth:`mean_of` was not called for this step.
+        """
+        if world() > 1 and not self.was_requested:
+            raise ConfigurationError(
+                "Each process has updated its weights by hand from its own gradients, so the weights differ.",
+                expected="self.sync_gradients() after backward() and before each such update",
+                received=f"stepped() on {world()} processes, without sync_gradients()",
+            )
+
+    def _mean(self, parameters: Sequence[Tensor], losses: EpochLosses, stop: Stop) -> None:
         used = torch.tensor([float(weight.grad is not None) for weight in parameters])
         gradients = [_gradient(weight) for weight in parameters if weight.requires_grad]
         device = gradients[0].device if gradients else torch.device("cpu")
@@ -64,7 +92,6 @@ class Exchange:
         self._take(parameters, used.tolist())
         if pending is not None:
             losses.replace_pending(loss)
-        self._exchanged |= set(map(id, parameters))
         if float(asked) > 0:
             self.agreed = True
             stop.received = stop.received or Signals.SIGTERM

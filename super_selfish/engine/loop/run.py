@@ -1,7 +1,6 @@
-"""One training run: counting, checks and events around the stages.
+"""One training run: counting, checks and events around the stages, with custom ``_epochs`` and ``_update`` too.
 
-Hooks of the optimizers and the iterator of the loader drive it. It therefore works the same with a custom ``_epochs``
-or ``_update``.
+Hooks of the optimizers and the iterator of the loader drive it.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from super_selfish.engine.loop.precision import Precision
 from super_selfish.engine.loop.restoration import Restoration, StepWriter
 from super_selfish.engine.loop.signals import Stop
 from super_selfish.engine.loop.updates import SpentGradients, TrainableParameters, UntrackedChange, Updates
-from super_selfish.engine.optim.optimizers import lay_out_gradients, refuse_closure, refuse_update_by_hand
+from super_selfish.engine.optim.optimizers import lay_out_gradients, refuse_closure
 from super_selfish.loading.loader import TrainLoader, TrainState
 from super_selfish.renamed import RunNames
 
@@ -143,6 +142,10 @@ class Run(RunPlan, RunNames):
         """
         self._exchange.mean(optimizers or self.optimizers, self.losses, self.stop)
 
+    def sync_gradients(self) -> None:
+        """Average gradients over processes for an update by hand; see :meth:`Supervisor.sync_gradients`."""
+        self._exchange.mean_of(self._parameters.present, self.losses, self.stop)
+
     def _before_step(self, optimizer: torch.optim.Optimizer, *given: Any) -> None:
         refuse_closure(*given)
         if not self.updates.within_step:
@@ -172,10 +175,10 @@ class Run(RunPlan, RunNames):
 
     def stepped(self) -> None:
         """Count an update made without a torch optimizer; see :meth:`Supervisor.stepped`."""
-        refuse_update_by_hand()
         if self.updates.is_open:
             self._complete_update()
         elif self._by_hand or self.loader.in_batch or self.losses.seen or not self.steps:
+            self._exchange.refuse_local_update()
             self._by_hand = True
             self.guard.check_loss(self, self.losses.pending, made=True)
             self._was_made = True
@@ -201,9 +204,9 @@ class Run(RunPlan, RunNames):
         self.steps += 1
         self.clock.step()
         self._exchange.begin()
-        before = self.train_state.samples
+        self.clock.images -= self.train_state.samples
         self.epoch_ended = self.loader.commit() or self.epoch_ended
-        self.clock.images += self.train_state.samples - before
+        self.clock.images += self.train_state.samples
         self.losses.commit()
         if self._was_made:
             with torch.no_grad(), self.updates.paused():
@@ -211,20 +214,16 @@ class Run(RunPlan, RunNames):
                 if self.averaging is not None:
                     self.averaging()
                 self.guard.snapshot()
-        self._was_made = False
-        self._stepped = True
+        self._was_made, self._stepped = False, True
         if self._untracked_change is not None:
             self._untracked_change.forget()
         current().heartbeat(self.train_state.step)
 
-    def _complete_open_update(self) -> None:
-        if self.updates.is_open:
-            self._complete_update()
-
     def begin_read(self) -> None:
         """Called before a batch is read: completes the step on the previous batch."""
         self.updates.leave_steps()
-        self._complete_open_update()
+        if self.updates.is_open:
+            self._complete_update()
         self.close_boundary()
         self.restoration.on_read()
 
@@ -254,7 +253,8 @@ class Run(RunPlan, RunNames):
 
     def finish(self) -> None:
         """Complete and report the last step, after the loop."""
-        self._complete_open_update()
+        if self.updates.is_open:
+            self._complete_update()
         self.restoration.undo_restored(over=True)
         self._check_untracked_change(over=True)
         self.report()
@@ -279,6 +279,7 @@ class Run(RunPlan, RunNames):
 
     def close_pass(self) -> None:
         """End the epoch after a pass over the data, even if its last batches were not trained on."""
+        self.precision.close_pass()
         if self.loader.pass_ended:
             self.loader.pass_ended = False
             self.epoch_ended = True
