@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from super_selfish.distributed import world
 from super_selfish.distributed.tensors import largest
 from super_selfish.engine.loop.memory import TRANSIENT, available_bytes, micro_batches_that_fit
 from super_selfish.errors import ConfigurationError
 from super_selfish.loading.collate import Collate, batched_collate
+from super_selfish.pretext.base import PretextDataset, first_items
 
 logger = logging.getLogger("super_selfish")
 
@@ -102,5 +106,24 @@ def check_accumulate(wanted: int, *, custom: bool, decomposable: bool) -> None:
 
 
 def resolve_collate_fn(dataset: Any, collate_fn: Collate | None) -> Collate | None:
-    """Return a custom ``collate_fn``; None if the default of the data set is used."""
-    return None if collate_fn is batched_collate and getattr(dataset, "batched", False) else collate_fn
+    """Return a custom ``collate_fn``; None if the default of the data set is used.
+
+    ``batched_collate`` is the default of algorithms whose items are small batches. Custom data sets may have single
+    images as items, which are stacked.
+    """
+    if collate_fn is batched_collate and (isinstance(dataset, PretextDataset) or _has_single_images(dataset)):
+        return None
+    return collate_fn
+
+
+def _has_single_images(dataset: Any) -> bool:
+    sizes = {np.ndim(part) for item in first_items(dataset) for part in _leaves(item)}
+    return 3 in sizes and max(sizes) == 3
+
+
+def _leaves(item: Any) -> list[Any]:
+    """The arrays and tensors in nested tuples and dictionaries."""
+    parts = item.values() if isinstance(item, Mapping) else item if isinstance(item, tuple) else None
+    if parts is not None:
+        return [leaf for part in parts for leaf in _leaves(part)]
+    return [item] if isinstance(item, Tensor | np.ndarray) else []

@@ -75,15 +75,28 @@ class Batch:
 
 
 @validate_keywords()
-def batched_collate(items: Sequence[Sample]) -> tuple[Any, ...]:
+def batched_collate(items: Sequence[Sample | Mapping[str, Any]]) -> Any:
     """Concatenate samples, which are small batches themselves, along their first axis.
+
+    Samples are tuples or dictionaries of tensors. Numbers and strings, which belong to a whole sample, are collated as
+    by ``torch.utils.data.default_collate``.
 
     Examples:
         >>> x, y = batched_collate([(torch.zeros(4, 3, 8, 8), torch.arange(4))] * 2)
         >>> x.shape, y
         (torch.Size([8, 3, 8, 8]), tensor([0, 1, 2, 3, 0, 1, 2, 3]))
     """
-    return tuple(torch.cat([torch.as_tensor(part) for part in parts]) for parts in zip(*items, strict=True))
+    if isinstance(items[0], Mapping):
+        return {key: _joined([item[key] for item in items]) for key in items[0]}
+    return tuple(_joined(list(parts)) for parts in zip(*items, strict=True))
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Concatenate fields of samples that are small batches."""
+    if isinstance(parts[0], str | bytes):
+        return parts
+    tensors = [torch.as_tensor(part) for part in parts]
+    return torch.cat(tensors) if tensors[0].ndim else torch.stack(tensors)
 
 
 class Collator:
@@ -130,9 +143,7 @@ class Collator:
             return {key: self._join([part[key] for part in parts]) for key in parts[0]}
         if isinstance(parts[0], tuple):
             return tuple(self._join(list(each)) for each in zip(*parts, strict=True))
-        if self.batched:
-            return torch.cat([torch.as_tensor(part) for part in parts])
-        return default_collate(parts)
+        return _joined(parts) if self.batched else default_collate(parts)
 
 
 def image_fields(sample: Any) -> Any:

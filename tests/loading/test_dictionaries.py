@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from super_selfish.data import RotateDataset
 from super_selfish.models import CombinedNet
-from super_selfish.supervisors import Supervisor
+from super_selfish.supervisors import RotateNetSupervisor, Supervisor
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
 
@@ -53,3 +54,55 @@ def test_tuples_in_tuples_too() -> None:
     batch = seen(lambda index: ((PIXELS[index], index), {"name": str(index)}))
     assert batch[0][0].shape == (4, 3, 16, 16)
     assert batch[1]["name"] == ["0", "1", "2", "3"]
+
+
+def seen_by_rotate_net(dataset: Any) -> Any:
+    """The first batch of RotateNet, with its default collation, on another data set."""
+    batches: list[Any] = []
+
+    class Own(RotateNetSupervisor):
+        def _forward(self, data: Any) -> Tensor:
+            batches.append(data)
+            return sum(weight.square().sum() for weight in self.parameters())
+
+    supervisor = Own(PIXELS, backbone=nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten()))
+    supervisor.dataset = dataset
+    supervisor.supervise(epochs=1, batch_size=4, shuffle=False, verbose=False, watch=0, name="store/test")
+    return batches[0]
+
+
+class Named(RotateDataset):
+    form: Any = dict
+
+    def __getitem__(self, index: Any) -> Any:
+        images, ids = super().__getitem__(index)
+        return {"images": images, "ids": ids, "name": str(index)} if self.form is dict else (images, ids, str(index))
+
+
+class NamedTuples(Named):
+    form = tuple
+
+
+@pytest.mark.parametrize(("all_rotations", "images"), [(True, 16), (False, 4)])
+def test_overridden_items_of_a_small_batch(all_rotations: bool, images: int) -> None:
+    batch = seen_by_rotate_net(Named(PIXELS, r_all=all_rotations))
+    fields = seen_by_rotate_net(NamedTuples(PIXELS, r_all=all_rotations))
+    assert batch["images"].shape == (images, 3, 16, 16)
+    assert batch["ids"].shape == (images,)
+    assert batch["name"] == ["0", "1", "2", "3"]
+    assert all(torch.equal(batch[key], field) for key, field in zip(("images", "ids"), fields, strict=False))
+    assert list(fields[2]) == batch["name"]
+
+
+@pytest.mark.parametrize("form", [dict, lambda fields: tuple(fields.values())])
+def test_items_of_a_custom_data_set_with_the_collation_of_rotate_net(form: Any) -> None:
+    def batches(make: Any) -> list[Any]:
+        batch = seen_by_rotate_net([form(make(index)) for index in range(8)])
+        return list(batch.values() if isinstance(batch, dict) else batch)
+
+    images, numbers = batches(lambda index: {"view": PIXELS[index], "number": index})
+    assert torch.allclose(images, torch.from_numpy(PIXELS[:4]).permute(0, 3, 1, 2) / 255)
+    assert numbers.tolist() == [0, 1, 2, 3]
+    images, ids = batches(lambda index: {"view": torch.rand(2, 3, 8, 8), "ids": torch.arange(2)})
+    assert images.shape == (8, 3, 8, 8)
+    assert ids.tolist() == [0, 1] * 4
