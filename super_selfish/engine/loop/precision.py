@@ -41,6 +41,7 @@ class Precision:
     def __init__(self, kind: str, device: torch.device, *, custom_update: bool = False) -> None:
         self.dtype = PRECISIONS[kind]
         self.scaler = torch.amp.GradScaler(device.type) if self.dtype is torch.float16 else None
+        self._made = self._skipped = 0  # steps of the current pass over the data
         if self.dtype is torch.bfloat16 and device.type == "cuda" and not torch.cuda.is_bf16_supported():
             raise ConfigurationError(
                 "This GPU does not support bfloat16.",
@@ -100,6 +101,7 @@ class Precision:
             finally:
                 handle.remove()
         self.scaler.update()
+        self._made, self._skipped = self._made + bool(done), self._skipped + (not done)
         if not done:
             self._report_skipped_step(self.scaler.get_scale())
         return bool(done)
@@ -111,6 +113,18 @@ class Precision:
                 fix='The step was not made. Lower `lr`, set `clip_grad=1.0`, or train with precision="bf16".',
             )
         logger.info("Skipped a step whose gradients overflow float16. The loss scale is %g now.", scale)
+
+    def close_pass(self) -> None:
+        """Called after a pass over the data: log a warning if all its steps were skipped."""
+        if self.scaler is not None and self._skipped and not self._made:
+            logger.warning(
+                "All %d steps of an epoch were skipped, because their gradients overflow float16. They do not count: "
+                "neither the epoch nor the learning rate schedule advances. The loss scale is %g now. If this happens "
+                'again, lower `lr`, set `clip_grad=1.0`, or train with precision="bf16".',
+                self._skipped,
+                self.scaler.get_scale(),
+            )
+        self._made = self._skipped = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the loss scaler."""

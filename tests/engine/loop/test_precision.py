@@ -196,6 +196,38 @@ def test_the_schedule_follows_epochs_whose_last_step_is_skipped(bad: Any, moved:
     assert rates[0].last_epoch == moved
 
 
+@pytest.mark.parametrize("own_loop", [False, True])
+def test_an_epoch_whose_steps_all_overflow_is_reported_once_and_not_counted(
+    own_loop: bool, tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Overflows(RotateNetSupervisor):
+        calls = 0
+
+        def _forward(self, data: Any) -> Tensor:
+            self.calls += 1
+            return super()._forward(data) * (1e37 if self.calls <= 4 else 1.0)
+
+    class Loop(Overflows):
+        def _epochs(self, epochs: int, train_loader: Any, optimizer: Any, lr_scheduler: Any) -> None:
+            for _ in range(epochs):
+                for data in train_loader:
+                    self._update(self._forward(data), optimizer, lr_scheduler)
+
+    schedules: list[Any] = []
+
+    def schedule(optimizer: torch.optim.Optimizer) -> Any:
+        schedules.append(torch.optim.lr_scheduler.StepLR(optimizer, 100))
+        return schedules[0]
+
+    supervisor = (Loop if own_loop else Overflows)(IMAGES, backbone=SmallResNet(width=4))
+    settings = quiet(tmp_path) | {"batch_size": len(IMAGES) // 4, "epochs": 2, "lr_scheduler": schedule}
+    supervisor.supervise(precision="16", **settings)
+    assert (supervisor.train_state.epoch, supervisor.train_state.step, len(supervisor.history)) == (1, 4, 1)
+    assert schedules[0].last_epoch == 4
+    assert sum("All 4 steps of an epoch were skipped" in message for message in caplog.messages) == 1
+    assert not [message for message in caplog.messages if "optimizer step" in message]
+
+
 def test_a_run_in_float16_resumes_with_its_scale(tmp_path: Any) -> None:
     def run(epochs: int, resume: bool) -> Supervisor:
         torch.manual_seed(0)
