@@ -345,6 +345,26 @@ class TestParametersThatChange:
         assert not supervisor.left
         assert all(map(torch.equal, supervisor.frozen, supervisor.model.backbone.parameters()))
 
+    @pytest.mark.parametrize("order", ["before", "after"])
+    def test_unfrozen_parameters_of_a_second_optimizer_are_not_reported(
+        self, unfreezing: Any, train: Callable[..., Any], caplog: pytest.LogCaptureFixture, order: str
+    ) -> None:
+        class Own(unfreezing):
+            second: Any = None
+
+            def _update(self, loss: torch.Tensor, optimizer: Any, lr_scheduler: Any) -> None:
+                if self.second is None and next(self.model.backbone.parameters()).requires_grad:
+                    self.second = torch.optim.SGD(self.model.backbone.parameters(), lr=0.01)
+                loss.backward()
+                steps = [optimizer, self.second] if order == "after" else [self.second, optimizer]
+                for each in filter(None, steps):
+                    each.step()
+
+        supervisor = train(Own, epochs=3)
+        assert not [message for message in caplog.messages if "in no optimizer" in message]
+        assert supervisor.train_state.step == 6
+        assert not all(map(torch.equal, supervisor.frozen, supervisor.model.backbone.parameters()))
+
     def test_unfrozen_parameters_of_a_new_group_are_trained(
         self, unfreezing: Any, train: Callable[..., Any], caplog: pytest.LogCaptureFixture
     ) -> None:

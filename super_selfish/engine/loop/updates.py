@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from super_selfish.engine.optim.optimizers import parameters_of
+from super_selfish.engine.optim.optimizers import parameters_of, stored_optimizers
 from super_selfish.errors import ConfigurationError
 
 logger = logging.getLogger("super_selfish")
@@ -100,6 +100,7 @@ class Updates:
         self._stepped: dict[int, Tensor] = {}
         self._within: list[Optimizer] = []
         self._reported: set[int] | None = None  # parameters named in a warning; None: before the first update
+        self._unreported: set[int] = set()
         self._outside: list[Tensor] | None = None  # reset when another optimizer steps
         self._ignored: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._handles: list[Any] = []
@@ -111,6 +112,7 @@ class Updates:
 
     def detach(self) -> None:
         """Remove the hooks."""
+        self._report()
         while self._handles:
             self._handles.pop().remove()
 
@@ -149,7 +151,7 @@ class Updates:
         self.seen, self.known_ids, self._outside = list(seen), set(known_ids), None
 
     def outside(self, parameters: Iterable[Tensor]) -> list[Tensor]:
-        """Return parameters that are in no optimizer; logs each of those with gradients once.
+        """Return parameters that are in no optimizer; logs each of those with gradients once, at the next update.
 
         Gradients are looked at after the first update, and after :meth:`parameters_changed`.
 
@@ -158,20 +160,22 @@ class Updates:
         """
         if self._outside is None:
             own = self.known_ids | {
-                id(weight) for each in _stored_optimizers(self.module) for weight in parameters_of(each)
+                id(weight) for each in stored_optimizers(self.module) for weight in parameters_of(each)
             }
             self._outside = [weight for weight in parameters if id(weight) not in own]
+        self._report()  # an optimizer that stepped after the last update may have them
         if self._reported is None or self._is_changed:
-            self._is_changed = False
-            self._report({id(weight) for weight in self._outside if weight.grad is not None})
+            self._is_changed, self._reported = False, self._reported or set()
+            self._unreported = {id(weight) for weight in self._outside if weight.grad is not None}
         return self._outside
 
     def parameters_changed(self) -> None:
         """Look at all parameters again in the next update: some were frozen, unfrozen or added."""
         self._outside, self._is_changed = None, True
 
-    def _report(self, outside: set[int]) -> None:
-        outside, self._reported = outside - (self._reported or set()), outside | (self._reported or set())
+    def _report(self) -> None:
+        outside, self._unreported = self._unreported - self.known_ids - (self._reported or set()), set()
+        self._reported = None if self._reported is None else self._reported | outside
         names = [name for name, weight in self.module.named_parameters() if id(weight) in outside]
         if names:
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
@@ -287,12 +291,3 @@ class UntrackedChange:
                 received="an update by hand, or by other methods of the optimizer than step()",
                 fix="Call self.stepped() after each such update.",
             )
-
-
-def _stored_optimizers(module: nn.Module) -> list[Optimizer]:
-    """Return optimizers among the attributes of a module, including lists, tuples and dictionaries of optimizers."""
-    found: list[Any] = []
-    for value in vars(module).values():
-        inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
-        found += [each for each in inner if isinstance(each, Optimizer)]
-    return found

@@ -143,20 +143,6 @@ def refuse_closure(given: Sequence[Any] = (), named: Mapping[str, Any] | None = 
         )
 
 
-def refuse_update_by_hand() -> None:
-    """Refuse updates without ``optimizer.step()`` in several processes, whose gradients are exchanged before the step.
-
-    Raises:
-        ConfigurationError: If there are several processes.
-    """
-    if world() > 1:
-        raise ConfigurationError(
-            "Of several processes, gradients are exchanged before `optimizer.step()`.",
-            expected="a step of an optimizer of torch",
-            received="stepped()",
-        )
-
-
 _NEED_ARGUMENTS = {
     "optimizer": (torch.optim.LBFGS, "Override `_update`, which calls step()."),
     "lr_scheduler": (
@@ -212,3 +198,12 @@ def flat(value: Any) -> list[Any]:
 def parameters_of(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     """The parameters of all groups of an optimizer."""
     return [weight for group in optimizer.param_groups for weight in group["params"]]
+
+
+def stored_optimizers(module: torch.nn.Module) -> list[torch.optim.Optimizer]:
+    """Return optimizers among the attributes of a module, including lists, tuples and dictionaries of optimizers."""
+    found: list[Any] = []
+    for value in vars(module).values():
+        inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+        found += [each for each in inner if isinstance(each, torch.optim.Optimizer)]
+    return found
