@@ -13,6 +13,7 @@ from super_selfish.engine.core.setup import Setup
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import COUNT, ConfigurationError, Rule, is_number, validate_arguments
 from super_selfish.loading.collate import Collate
+from super_selfish.models.averages import FrozenTwin
 from super_selfish.models.combined import CombinedNet, in_eval_mode, in_lower_precision
 
 RULES = {
@@ -46,6 +47,8 @@ class GanSupervisor(Supervisor):
     References:
         Goodfellow et al., "Generative Adversarial Networks", 2014.
     """
+
+    _twin: FrozenTwin[nn.Module] | None = None  # of the discriminator
 
     @validate_arguments(RULES)
     def __init__(
@@ -115,13 +118,17 @@ class GanSupervisor(Supervisor):
 
     def discriminator_logits(self, *inputs: Tensor) -> Tensor:
         """Logits of the discriminator; gradients flow to the inputs only."""
+        return in_lower_precision(self.model.lowered_to, self._frozen_discriminator(), *inputs)
+
+    def _frozen_discriminator(self) -> Callable[..., Tensor]:
+        """Return the discriminator with weights that require no gradient."""
         discriminator = cast(nn.Module, self.discriminator)
+        if self._twin is None or self._twin.network is not discriminator or not self._twin.shares_weights():
+            self._twin = FrozenTwin(discriminator)
+        if self._twin.shares_weights() and not (self._settings is not None and self._settings.compile):
+            return cast(Callable[..., Tensor], self._twin.in_same_mode())
         frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
-
-        def call(*given: Tensor) -> Tensor:
-            return cast(Tensor, functional_call(discriminator, frozen, given))
-
-        return in_lower_precision(self.model.lowered_to, call, *inputs)
+        return lambda *given: cast(Tensor, functional_call(discriminator, frozen, given))
 
     def adversarial_loss(self, logits: Tensor, target: float) -> Tensor:
         """Adversarial criterion of logits and one target: 1 for real, 0 for fake."""

@@ -7,7 +7,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -36,15 +36,16 @@ def momentum_copy(network: Network) -> Network:
     return copied(network).requires_grad_(False)
 
 
-def copied(network: Network, *, shared: bool = False) -> Network:
+def copied(network: Network, *, shared: bool = False, memo: dict[int, Any] | None = None) -> Network:
     """Return a deep copy of a network, including networks with weight norm and TorchScript modules.
 
     Args:
         network: The network.
         shared: Share parameters and buffers with the network. Modes and hooks are those of the copy.
+        memo: Tensors of the copy by the identity of the network's tensors; they keep ``requires_grad``.
     """
     tensors = [*network.parameters(), *network.buffers()] if shared else []
-    memo: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
+    keeps, memo = memo is not None, {id(tensor): tensor for tensor in tensors} if memo is None else memo
     for module in network.modules():
         for value in (*vars(module).values(), *module.buffers(recurse=False)):
             if isinstance(value, Tensor) and not value.is_leaf:  # computed from parameters, such as by weight norm
@@ -52,9 +53,42 @@ def copied(network: Network, *, shared: bool = False) -> Network:
     with torch.no_grad():  # copies of TorchScript parameters would be part of the graph
         twin = copy.deepcopy(network, memo)
     for weight, other in zip(network.parameters(), twin.parameters(), strict=True):
-        if other.requires_grad != weight.requires_grad:
+        if other.requires_grad != weight.requires_grad and not keeps:
             other.requires_grad_(weight.requires_grad)
     return twin
+
+
+class FrozenTwin(Generic[Network]):
+    """A copy of a network that shares its weights and buffers and has no gradients of its own.
+
+    Layers that are recomputed in the backward pass (activation checkpointing) are those of the copy, so its gradients
+    stay apart from those of the network.
+
+    Args:
+        network: The network.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        memo: dict[int, Any] = {id(weight): weight.detach() for weight in network.parameters()}
+        self.twin = copied(network, memo=memo | {id(buffer): buffer for buffer in network.buffers()})
+
+    def shares_weights(self) -> bool:
+        """Whether each tensor of the copy is that of the network; not so after one of them was replaced."""
+        own, other = self.network.state_dict(), self.twin.state_dict()
+        tensors = [(value, other.get(key)) for key, value in own.items() if isinstance(value, Tensor)]
+        modules = [sum(1 for _ in net.modules()) for net in (self.network, self.twin)]
+        same_layout = modules[0] == modules[1] and own.keys() == other.keys()
+        return same_layout and all(
+            isinstance(mine, Tensor) and mine.data_ptr() == value.data_ptr() and mine.shape == value.shape
+            for value, mine in tensors
+        )
+
+    def in_same_mode(self) -> Network:
+        """Return the copy, each of its modules in the mode of the network's."""
+        for module, twin in zip(self.network.modules(), self.twin.modules(), strict=True):
+            twin.training = module.training
+        return self.twin
 
 
 @contextlib.contextmanager

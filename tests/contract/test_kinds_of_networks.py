@@ -16,9 +16,16 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler
 from torch.utils.checkpoint import checkpoint
 
+from super_selfish.engine.gan import GanSupervisor
 from super_selfish.errors import CheckpointMismatch, ConfigurationError
 from super_selfish.models import CombinedNet
-from super_selfish.supervisors import LabelSupervisor, MomentumContrastSupervisor, RotateNetSupervisor, Supervisor
+from super_selfish.supervisors import (
+    LabelSupervisor,
+    MomentumContrastSupervisor,
+    RotateNetSupervisor,
+    Supervisor,
+    all_supervisors,
+)
 from super_selfish.training import Callback
 
 RUN = {"epochs": 1, "batch_size": 4, "verbose": False, "name": "store/test", "watch": 0}
@@ -255,26 +262,58 @@ class Recomputed(nn.Module):
         return checkpoint(self.backbone, x.requires_grad_() if reentrant else x, use_reentrant=reentrant)
 
 
-def test_activation_checkpointing_gives_the_same_gradients(
-    make: Callable[..., Any], images: Callable[..., Any], tiny_backbone: type
-) -> None:
-    found = {}
-    for mode in ("plain", "assigned", "torch"):
-        gradients: list[Tensor] = []
+def recomputing(mode: str, network: nn.Module, *inputs: Tensor) -> Tensor:
+    """A forward pass of a network, recomputed in the backward pass."""
+    forward = functools.partial(type(network).forward, network)
+    if mode == "plain" or not torch.is_grad_enabled():
+        return forward(*inputs)
+    inputs = tuple(each if each.requires_grad else each.detach().requires_grad_() for each in inputs)
+    return checkpoint(forward, *inputs, use_reentrant=mode == "reentrant")
 
-        class Keep(Callback):
-            def on_train_begin(self, run: Any, kept: list[Tensor] = gradients) -> None:
-                def keep(optimizer: Any, *_: Any) -> None:
-                    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-                    kept.extend(weight.grad.clone() for weight in weights if weight.grad is not None)
 
-                run.optimizer.register_step_pre_hook(keep)
+def gradients_of(supervisor: Supervisor) -> list[Tensor]:
+    """The gradients of one step on eight images."""
+    gradients: list[Tensor] = []
 
-        torch.manual_seed(0)
-        backbone = Recomputed(tiny_backbone(), mode)
-        make(images(8), backbone=backbone).supervise(callbacks=[Keep()], **RUN | {"batch_size": 8})
-        found[mode] = gradients
+    class Keep(Callback):
+        def on_train_begin(self, run: Any) -> None:
+            def keep(optimizer: Any, *_: Any) -> None:
+                weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+                gradients.extend(weight.grad.clone() for weight in weights if weight.grad is not None)
+
+            run.optimizer.register_step_pre_hook(keep)
+
+    supervisor.supervise(callbacks=[Keep()], **RUN | {"batch_size": 8})
+    return gradients
+
+
+def assert_equal_gradients(found: dict[str, list[Tensor]]) -> None:
     for gradients in found.values():
         assert len(gradients) == len(found["plain"]) > 2
         for one, other in zip(gradients, found["plain"], strict=True):
             assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_activation_checkpointing_gives_the_same_gradients(
+    make: Callable[..., Any], images: Callable[..., Any], tiny_backbone: type
+) -> None:
+    found = {}
+    for mode in ("plain", "assigned", "torch", "reentrant"):
+        torch.manual_seed(0)
+        found[mode] = gradients_of(make(images(8), backbone=Recomputed(tiny_backbone(), mode)))
+    assert_equal_gradients(found)
+
+
+@pytest.mark.parametrize("name", [name for name, cls in all_supervisors().items() if issubclass(cls, GanSupervisor)])
+def test_activation_checkpointing_in_the_discriminator_gives_the_same_gradients(
+    images: Callable[..., Any], tiny_backbone: type, name: str
+) -> None:
+    found = {}
+    for mode in ("plain", "torch", "reentrant"):
+        torch.manual_seed(0)
+        supervisor = all_supervisors()[name](images(8), backbone=tiny_backbone())
+        part = supervisor.discriminator
+        part = part.backbone if isinstance(part, CombinedNet) else part
+        part.forward = types.MethodType(functools.partial(recomputing, mode), part)
+        found[mode] = gradients_of(supervisor)
+    assert_equal_gradients(found)
