@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.callback import RunView
+from super_selfish.engine.core.identity import as_json
 from super_selfish.engine.core.settings import Settings, interval
 from super_selfish.engine.loop.monitored_loader import MonitoredLoader
 from super_selfish.engine.loop.restoration import StepWriter
@@ -43,6 +45,31 @@ class EpochLoader(MonitoredLoader):
     def __iter__(self) -> Iterator[Any]:
         self._begin()
         yield from super().__iter__()
+
+
+class HistoryRecord:
+    """The history as JSON text. Only entries that have changed are encoded again, as a long training has many.
+
+    Attributes:
+        kinds: One entry for each set of columns.
+    """
+
+    def __init__(self) -> None:
+        self._entries: list[dict[str, Any]] = []
+        self._texts: list[str] = []
+        self.kinds: dict[tuple[str, ...], dict[str, Any]] = {}
+
+    def update(self, history: Sequence[Mapping[str, Any]]) -> torch.Tensor:
+        """Return the JSON text of a history as a tensor of bytes."""
+        pairs = zip(self._entries, history, strict=False)
+        same = next((number for number, (known, entry) in enumerate(pairs) if known != entry), None)
+        same = min(len(self._entries), len(history)) if same is None else same
+        del self._entries[same:], self._texts[same:]
+        for entry in history[same:]:
+            self._entries.append(dict(entry))
+            self._texts.append(json.dumps(as_json(dict(entry))))
+            self.kinds.setdefault(tuple(entry), dict(entry))
+        return torch.frombuffer(bytearray(f"[{', '.join(self._texts)}]".encode()), dtype=torch.uint8)
 
 
 class Checkpointer(StepWriter):
@@ -85,6 +112,7 @@ class Checkpointer(StepWriter):
         if self.fresh and self.wanted:
             supervisor._run_id = secrets.token_hex(8)
         self.tried = self.checked = self.waiting = self.reported = False
+        self.history = HistoryRecord()
 
     @property
     def wanted(self) -> bool:
@@ -164,9 +192,10 @@ class Checkpointer(StepWriter):
         if not self.wanted or self.written == self.run.train_state.step:
             return
         self._report_untracked()
-        run, manifest = self.run, Persistence(self.supervisor).manifest()
+        run, parts = self.run, self.parts()
+        manifest = Persistence(self.supervisor).manifest(history=list(self.history.kinds.values())) | {"history": []}
         try:
-            self.folder.write(run.train_state.step, self.parts(), manifest, self.settings.keep, fresh=self.fresh)
+            self.folder.write(run.train_state.step, parts, manifest, self.settings.keep, fresh=self.fresh)
         except CheckpointError as error:
             logger.warning("Training continues without a checkpoint of step %d. %s", run.train_state.step, error)
             return
@@ -208,5 +237,6 @@ class Checkpointer(StepWriter):
                 "skipped_updates": run.guard.skipped,
             },
             "tracked": {name: thing.state_dict() for name, thing in self.supervisor._tracked.items()},
+            "history": {"text": self.history.update(self.supervisor._history)},
             "images": {"keys": None if keys is None else torch.from_numpy(keys.copy())},
         }

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,9 @@ class Persistence:
         found = self.supervisor._deferred.pending | tensors_of(self.supervisor)
         return {key.removeprefix(_MODEL): value for key, value in found.items()}
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self, history: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
         """Return the metadata needed to rebuild the supervisor, and the record of its training."""
+        history = self.supervisor._history if history is None else history
         supervisor, train_state = self.supervisor, self.supervisor._train_state
         settings, origins = supervisor._settings, origins_of(supervisor.model) if supervisor.takes_model() else None
         return {
@@ -60,7 +61,7 @@ class Persistence:
             "arguments": as_json(supervisor.hyperparameters()),
             "names_outside_model": sorted(names_outside_model(supervisor)),
             "non_networks": sorted(non_networks.non_networks(supervisor)),
-            "constants": sorted(non_networks.constants(supervisor)),
+            "fixed_tensors": sorted(non_networks.fixed_tensors(supervisor)),
             "deferred_tensors": supervisor._deferred.created_tensors(supervisor),
             "networks": {key: describe(value) for key, value in supervisor.user_arguments.items()},
             **({} if origins is None else {"origins": origins}),
@@ -78,8 +79,8 @@ class Persistence:
             "run": supervisor._run_id,
             "dataset": supervisor.fingerprint(),
             "skipped": dict(list(supervisor._skipped.items())[:100]),
-            "history": as_json(supervisor._history),
-            "columns": as_json(columns_of(supervisor._history, supervisor._stored.get("columns"))),
+            "history": as_json(list(history)),
+            "columns": as_json(columns_of(history, supervisor._stored.get("columns"))),
             "versions": {
                 "super_selfish": __version__,
                 "torch": torch.__version__,
@@ -112,7 +113,7 @@ class Persistence:
 
     def save(self, name: str | os.PathLike[str], *, keep: bool = False) -> Path:
         """Write the weights file. With ``keep``, an existing file is renamed to ``*.prev``."""
-        left_out = non_networks.constants(self.supervisor) | non_networks.shared_tensors(self.supervisor)
+        left_out = non_networks.fixed_tensors(self.supervisor) | non_networks.shared_tensors(self.supervisor)
         tensors = {key: value for key, value in self.tensors().items() if key not in left_out}
         return write_weights(name, tensors, self.manifest(), keep=keep)
 

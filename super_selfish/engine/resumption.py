@@ -17,7 +17,7 @@ from super_selfish.distributed import world
 from super_selfish.distributed.tensors import gather_objects
 from super_selfish.engine.core.base import SupervisorBase
 from super_selfish.engine.core.identity import custom_names, describe
-from super_selfish.engine.core.non_networks import differing_constants
+from super_selfish.engine.core.non_networks import differing_constants, fixed_tensors_in
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.loading import check_shares
 from super_selfish.engine.loop.run import Run
@@ -172,7 +172,7 @@ class Resumption:
             for key, value in self.supervisor.user_arguments.items()
             if isinstance(networks, dict) and key in networks and (described := describe(value)) != networks[key]
         ]
-        if manifest.get("constants"):
+        if fixed_tensors_in(manifest):
             differing += differing_constants(self.supervisor, self.checkpoint.read("model"), manifest)
         differing += self._changed(self.supervisor._constants)
         if differing:

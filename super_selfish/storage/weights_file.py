@@ -102,8 +102,11 @@ def read_newest(name: str | os.PathLike[str]) -> WeightsFile:
 
 
 def weights_in(checkpoint: StoredCheckpoint) -> WeightsFile:
-    """The weights of a checkpoint."""
-    return WeightsFile(checkpoint.path, checkpoint.read("model"), checkpoint.manifest)
+    """The weights and the history of a checkpoint."""
+    manifest = checkpoint.manifest
+    if "history" in checkpoint.parts:  # earlier checkpoints have it in the manifest
+        manifest = {**manifest, "history": json.loads(bytes(checkpoint.read("history")["text"].numpy()))}
+    return WeightsFile(checkpoint.path, checkpoint.read("model"), manifest)
 
 
 def read_weights(name: str | os.PathLike[str]) -> WeightsFile:

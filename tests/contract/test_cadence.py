@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from super_selfish.engine.checkpointer import HistoryRecord
 from super_selfish.training import Callback, Probe
 
 RUN = {"epochs": 1, "batch_size": 4, "verbose": False, "watch": 0, "name": "run", "lr": 0.01}
@@ -64,3 +67,17 @@ def test_checkpoints_are_written_at_the_same_steps(every: int, make: Any, images
         make(images(8)).supervise(**{**run, "name": "parts"}, callbacks=[KillAfter(7)])
     make(images(8)).supervise(**{**run, "name": "parts"}, resume=True)
     assert written("parts") == written("whole")
+
+
+def test_the_cost_of_a_checkpoint_does_not_grow_with_the_history() -> None:
+    record = HistoryRecord()
+    history = [{"epoch": epoch, "loss": math.nan} for epoch in range(1000)]
+    assert json.loads(bytes(record.update(history).numpy()))[-1]["epoch"] == 999
+    texts = list(record._texts)
+    history.append({"epoch": 1000, "loss": 1.0, "knn": 0.5})
+    history[998]["loss"] = 2.0  # a callback changes an earlier row
+    found = json.loads(bytes(record.update(history).numpy()))
+    assert (len(found), found[998]["loss"], found[1000]["knn"]) == (1001, 2.0, 0.5)
+    assert all(one is other for one, other in zip(texts[:998], record._texts, strict=False))
+    assert list(record.kinds) == [("epoch", "loss"), ("epoch", "loss", "knn")]
+    assert len(json.loads(bytes(record.update(history[:3]).numpy()))) == 3

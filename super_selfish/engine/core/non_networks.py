@@ -53,13 +53,18 @@ def record_initial_state(supervisor: SupervisorBase) -> None:
         supervisor._initial_state = {key: _digest(value) for key, value in state_of_non_networks(supervisor).items()}
 
 
-def constants(supervisor: SupervisorBase) -> set[str]:
+def fixed_tensors(supervisor: SupervisorBase) -> set[str]:
     """Return the tensors of :func:`non_networks` that training has not changed and that no network has."""
     initial = supervisor._initial_state or {}
     unchanged = {
         key for key, value in state_of_non_networks(supervisor).items() if initial.get(key) in (None, _digest(value))
     }
     return unchanged - shared_tensors(supervisor)
+
+
+def fixed_tensors_in(manifest: Mapping[str, Any]) -> Any:
+    """Return the :func:`fixed_tensors` of a saved supervisor; None if the file has no record of them."""
+    return manifest.get("fixed_tensors", manifest.get("constants"))  # the name in earlier files
 
 
 def shared_tensors(supervisor: SupervisorBase) -> set[str]:
@@ -80,7 +85,7 @@ def networks_of(
         manifest: Manifest of the file.
         origin: Path of the file, for a warning about trained parameters of a criterion that are not loaded.
     """
-    listed, unchanged = manifest.get("non_networks"), manifest.get("constants")
+    listed, unchanged = manifest.get("non_networks"), fixed_tensors_in(manifest)
     names = set(listed) if isinstance(listed, list) else set(CRITERIA)
     stored = {key: value for key, value in tensors.items() if key.split(".")[0] in names}
     fixed = set(unchanged) if isinstance(unchanged, list) else set(stored)
@@ -102,7 +107,7 @@ def differing_constants(
     supervisor: SupervisorBase, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]
 ) -> list[str]:
     """Describe the constants of criteria and metrics that differ from those of a checkpoint."""
-    present, names = state_of_non_networks(supervisor), manifest.get("constants")
+    present, names = state_of_non_networks(supervisor), fixed_tensors_in(manifest)
     return [
         f"{key} is {_shown(present[key])} here and {_shown(tensors[key])} in the checkpoint"
         for key in (sorted(map(str, names)) if isinstance(names, list) else ())
