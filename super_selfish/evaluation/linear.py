@@ -71,7 +71,7 @@ def linear_probe(
         >>> x = [[0.0, 1.0], [0.1, 1.0], [1.0, 0.0], [0.9, 0.0]]
         >>> score = linear_probe(x, [5, 5, 7, 7], [[0.0, 0.9], [1.0, 0.2]], [5, 7], l2=0.1)
         >>> print(f"{score:.2f}", score.protocol.split(",")[0])
-        1.00 linear: L2-regularised logistic regression
+        1.00 linear: logistic regression with L2 penalty 0.1 (given)
 
     References:
         Zhang, Isola and Efros, "Colorful image colorization", 2016: frozen features as the test of a pretext task.
@@ -100,7 +100,7 @@ def linear_probe(
             l2, start, selection = _select_penalty(problem, groups, seed)
         predicted = _predict(test_rows, problem.solve(l2, start))
     protocol = (
-        f"linear: L2-regularised logistic regression, strength {l2:.3g} ({selection}), "
+        f"linear: logistic regression with L2 penalty {l2:.3g} ({selection}), "
         f"{len(train)} train / {len(test)} test images, {len(classes)} classes, {train.shape[1]} standardised features"
     )
     correct = classes[predicted] == truth

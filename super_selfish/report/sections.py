@@ -136,7 +136,11 @@ def settings(supervisor: Supervisor, config: Mapping[str, Any]) -> Table:
     """Arguments of the constructor, of ``supervise`` and of the command line."""
     named = {key: value for key, value in supervisor.user_arguments.items() if isinstance(value, str)}
     rows = list((supervisor.hyperparameters() | named).items())
-    trained = (supervisor.stored.get("training") or {}).get("settings") or {}
+    training = supervisor.stored.get("training") or {}
+    trained = dict(training.get("settings") or {})
+    used = training["samples"] / training["steps"] if training.get("steps") else trained.get("batch_size")
+    if used != trained.get("batch_size"):  # there are fewer images
+        trained["batch_size"] = f"{trained.get('batch_size')} (trained with {used:g} images per step)"
     rows += [(f"supervise: {key}", value) for key, value in trained.items()]
     rows += [(f"command line: {key}", config[key]) for key in ("data", "device") if key in config]
     return Table(

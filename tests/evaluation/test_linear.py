@@ -28,7 +28,7 @@ def clouds(count=300, dim=12, classes=3, seed=0, spread=1.5):
 
 
 def strength(score):
-    return float(re.search(r"strength (\S+)", score.protocol)[1])
+    return float(re.search(r"L2 penalty (\S+)", score.protocol)[1])
 
 
 @pytest.mark.parametrize(("count", "dim"), [(300, 12), (40, 60)])
@@ -148,7 +148,7 @@ def test_protocol_and_inference_mode():
     x, y = clouds()
     score = linear_probe(x, y, x[:7], y[:7], seed=4)
     assert re.fullmatch(
-        r"linear: L2-regularised logistic regression, strength \S+ \(selected on \d+ training images, seed 4\), "
+        r"linear: logistic regression with L2 penalty \S+ \(selected on \d+ training images, seed 4\), "
         r"300 train / 7 test images, 3 classes, 12 standardised features",
         score.protocol,
     )
