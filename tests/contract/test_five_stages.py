@@ -85,13 +85,12 @@ def with_all_stages(base: type) -> type:
 
         def _epochs(self, epochs: int, train_loader: Any, optimizer: Any, lr_scheduler: Any) -> None:
             for _ in range(epochs):
-                total = 0.0
                 for data in train_loader:
                     loss = self._forward(data)
                     self._update(loss, optimizer, lr_scheduler)
-                    total += loss.item()
-                lr_scheduler.step(total)
-                if self.stopping.see(total):
+                mean_loss = self.history[-1]["loss"]
+                lr_scheduler.step(mean_loss)
+                if self.stopping.see(mean_loss):
                     break
 
         def _forward(self, data: dict[str, Any]) -> Tensor:
@@ -108,10 +107,10 @@ def with_all_stages(base: type) -> type:
     return Own
 
 
-class Killed(Callback):
+class Interrupted(Callback):
     def on_step_end(self, run: Any) -> None:
-        if run.train_state.step == 5:  # the first of the third epoch
-            raise RuntimeError("killed")
+        if run.train_state.step == 5:  # Ctrl-C after the first of two batches of the third epoch
+            raise KeyboardInterrupt
 
 
 def test_all_five_stages(
@@ -133,8 +132,8 @@ def test_all_five_stages(
     assert not torch.equal(after["average_of_head.module.weight"], after["head.weight"])
     assert whole.train_state.epoch == len(whole.history) <= EPOCHS
 
-    with pytest.raises(RuntimeError, match="killed"):
-        make(images(8), cls=own).supervise(epochs=EPOCHS, callbacks=[Killed()], **QUIET)
+    with pytest.raises(KeyboardInterrupt):
+        make(images(8), cls=own).supervise(epochs=EPOCHS, callbacks=[Interrupted()], **QUIET)
     resumed = make(images(8), cls=own).supervise(epochs=EPOCHS, resume=True, **QUIET)
     assert resumed.train_state == whole.train_state
     assert all(torch.equal(value, after[key]) for key, value in weights(resumed).items())
