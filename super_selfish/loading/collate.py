@@ -86,8 +86,9 @@ def batched_collate(items: Sequence[Sample | Mapping[str, Any]]) -> Any:
         >>> x.shape, y
         (torch.Size([8, 3, 8, 8]), tensor([0, 1, 2, 3, 0, 1, 2, 3]))
     """
-    if isinstance(items[0], Mapping):
-        return {key: _joined([item[key] for item in items]) for key in items[0]}
+    samples: list[Any] = list(items)
+    if isinstance(samples[0], Mapping):
+        return {key: _joined([sample[key] for sample in samples]) for key in samples[0]}
     return tuple(_joined(list(parts)) for parts in zip(*items, strict=True))
 
 
