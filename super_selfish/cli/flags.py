@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import inspect
 import re
 import typing
@@ -140,9 +139,9 @@ class ValueType(NamedTuple):
 
     annotation: Any
 
-    def __get_pydantic_core_schema__(self, *_: Any) -> Any:
+    def __get_pydantic_core_schema__(self, _: Any, handler: Callable[[Any], Any]) -> Any:
         """Accept any value: if pydantic is imported, cyclopts checks parsed values by the type that help shows."""
-        return importlib.import_module("pydantic_core.core_schema").any_schema()
+        return handler(Any)
 
 
 def value_type(parameter: inspect.Parameter) -> Any:
