@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import sys
 import json
 import re
+import sys
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
