@@ -214,7 +214,7 @@ class Trainer:
             run.attach()
             supervisor._run = run
             undo.enter_context(observed(supervisor, run))
-            keep_norms_frozen(supervisor)
+            keep_norms_frozen(supervisor, self.settings.recipe)
             supervisor.zero_grad(set_to_none=True)  # gradients and embeddings of batches before this run
             supervisor._skip_update()
             supervisor.train()

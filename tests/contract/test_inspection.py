@@ -168,6 +168,21 @@ def test_frozen_batch_norm_stays_frozen(
     assert all(torch.equal(norm.running_mean, mean) for norm, mean in zip(own, before, strict=True))
 
 
+def test_adapting_keeps_the_statistics_of_batch_norm_and_trains_its_weights(
+    make: Callable[..., Any], images: Callable[..., Any], tiny_backbone: type
+) -> None:
+    supervisor = make(images(8), backbone=tiny_backbone(), weights=tiny_backbone())
+    norms = [norm for own in supervisor.backbones() for norm in own.modules() if isinstance(norm, nn.BatchNorm2d)]
+    assert norms
+    before = [(norm.running_mean.clone(), norm.weight.detach().clone()) for norm in norms]
+    supervisor.supervise(recipe="adapt", **RUN | {"epochs": 10})
+    for norm, (mean, weight) in zip(norms, before, strict=True):
+        assert torch.equal(norm.running_mean, mean)
+        assert not torch.equal(norm.weight, weight)
+    supervisor.supervise(recipe="auto", **RUN | {"epochs": 1})
+    assert not any(torch.equal(norm.running_mean, mean) for norm, (mean, _) in zip(norms, before, strict=True))
+
+
 @pytest.mark.parametrize("case", ["no gradients", "eval mode"])
 def test_batch_norm_that_is_not_frozen_is_trained_in_every_run(
     make: Callable[..., Any], images: Callable[..., Any], tiny_backbone: type, case: str

@@ -1,4 +1,4 @@
-"""Batch norm that the user has frozen: it stays in eval mode while the rest of the network is trained."""
+"""Batch norm that stays in eval mode while the rest of the network is trained."""
 
 from __future__ import annotations
 
@@ -23,18 +23,32 @@ def norms_without_gradients(supervisor: SupervisorBase) -> list[nn.Module]:
     ]
 
 
-def frozen_norms(supervisor: SupervisorBase, trained: tuple[nn.Module, ...]) -> tuple[nn.Module, ...]:
+def norms_of_backbones(supervisor: SupervisorBase) -> list[nn.Module]:
+    """Return the batch norms of the backbones that have running statistics."""
+    return [
+        module
+        for backbone in supervisor.backbones()
+        for module in backbone.modules()
+        if isinstance(module, BATCH_NORMS) and module.running_mean is not None
+    ]
+
+
+def frozen_norms(
+    supervisor: SupervisorBase, trained: tuple[nn.Module, ...], keep_backbone: bool = False
+) -> tuple[nn.Module, ...]:
     """Return the frozen batch norms: those without gradients that are in eval mode, and their moving averages.
 
     Args:
         supervisor: The supervisor, before it is set to training mode.
         trained: Batch norms whose statistics an earlier run has updated. Runs end in eval mode, so they are not frozen.
+        keep_backbone: All batch norms of the backbones are frozen too; their weights may have gradients.
     """
     found = [
         module
         for module in norms_without_gradients(supervisor)
         if not module.training and not any(module is other for other in trained)
     ]
+    found += norms_of_backbones(supervisor) if keep_backbone else []
     frozen = {id(module) for module in found}
     for name, network in supervisor._followers().items():
         twins = dict(getattr(supervisor, name).named_modules())
@@ -42,9 +56,14 @@ def frozen_norms(supervisor: SupervisorBase, trained: tuple[nn.Module, ...]) -> 
     return tuple(found)
 
 
-def keep_norms_frozen(supervisor: SupervisorBase) -> None:
-    """Keep batch norm frozen during a run that is in eval mode and has no gradients when the run begins."""
-    supervisor._frozen_norms = frozen_norms(supervisor, supervisor._trained_norms or ())
+def keep_norms_frozen(supervisor: SupervisorBase, recipe: str | None) -> None:
+    """Keep batch norm frozen during a run that is in eval mode and has no gradients when the run begins.
+
+    With ``recipe="adapt"``, batch norm of the backbones keeps the statistics of the trained weights, while its weights
+    are trained. Otherwise, those of augmented images would replace them within a few hundred steps, and the features
+    would be worse although the weights have hardly changed.
+    """
+    supervisor._frozen_norms = frozen_norms(supervisor, supervisor._trained_norms or (), recipe == "adapt")
     if supervisor._trained_norms is None:
         frozen = set(map(id, supervisor._frozen_norms))
         trained = [norm for norm in norms_without_gradients(supervisor) if id(norm) not in frozen]

@@ -1,7 +1,8 @@
 """Training recipes: optimizer, learning rate and schedule for an algorithm.
 
 Each algorithm class defines its recipes: ``"auto"``, from a search on small images, and ``"paper"``, the optimizer and
-schedule of the paper. ``"adapt"`` is ``"auto"`` at a fifth of the learning rate, with the backbone frozen at first.
+schedule of the paper. ``"adapt"`` is ``"auto"`` at a fifth of the learning rate, with the backbone frozen at first, and
+the statistics of its batch norm frozen throughout.
 """
 
 from __future__ import annotations
