@@ -117,8 +117,8 @@ def training_flags() -> list[inspect.Parameter]:
     extra: list[tuple[str, Any, Any, str]] = [
         ("optimizer", OptimizerName, "adam", "Optimizer."),
         ("schedule", ScheduleName, "constant", "Learning rate schedule."),
-        ("resume", bool, False, "Resume the training of this name if there is one, else start over."),
-        ("evaluate", str | None, None, "Folder with one subfolder per class, evaluated every ten epochs."),
+        ("resume", bool, False, "Resume the training of this name, or start a new one if there is none."),
+        ("evaluate", str | None, None, "Folder with one subfolder per class, to score features every ten epochs."),
         ("tensorboard", str | None, None, "Log folder for TensorBoard (requires the extra tensorboard)."),
         ("wandb", str | None, None, "Project of Weights & Biases to log to (requires the extra wandb)."),
         ("backbone_from", str | None, None, BACKBONE_FROM),

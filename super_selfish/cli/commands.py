@@ -135,17 +135,17 @@ def evaluate(
     published: str | None = None,
     network: NetworkFlags,
 ) -> int:
-    """Evaluate trained features on labelled images, compared with an untrained network, raw pixels, published weights.
+    """Evaluate trained features on labelled images against an untrained network, raw pixels and published weights.
 
-    kNN and a linear probe on frozen features. Each image is read once; a probe takes seconds to a minute. The last
-    lines are the verdicts: better than, no different from, or worse than, with 95 % intervals. All is saved in
-    NAME.scores.json, for the report.
+    By kNN and a linear probe on frozen features. Each image is read once; a probe takes seconds to a minute. The last
+    lines state whether the trained features are better than, no different from, or worse than those of the untrained
+    network and raw pixels, with 95 % intervals. All results are saved in NAME.scores.json, for the report.
 
     Args:
         name: Name of the training.
         data: Folder with one subfolder per class, or CSV file of paths and classes. The subfolders train and test are
             used if both exist.
-        test: Other images to test on; default: half of the images of each class.
+        test: Test images: folder or CSV file. Default: a random half of the images of each class.
         seeds: Number of random splits and probes to average over.
         num_workers: Number of data-loading worker processes.
         published: Backbone whose published weights are compared as they are, such as resnet18; downloaded if they are
@@ -169,7 +169,7 @@ def report(
     images: int = 300,
     network: NetworkFlags,
 ) -> int:
-    """Write a report of a training: one HTML file that needs no network access.
+    """Write a report of a training: one self-contained HTML file.
 
     Settings, training curves, diagnostics, the pretext task, nearest neighbours, a map of the features, scores.
 
@@ -199,8 +199,9 @@ def extract(
 ) -> int:
     """Write the features of images to NAME.features.npy, and their paths and classes to NAME.features.csv.
 
-    Row i of the array belongs to line i of the table, which every command takes as DATA. Memory does not grow with the
-    number of images. The same command continues after it was stopped or killed.
+    Row i of the array holds the features of the image in row i of the table (without its header). Every command accepts
+    the table as DATA. Memory does not grow with the number of images. The same command continues after it was stopped
+    or killed.
 
     Args:
         name: Name of the training.
@@ -224,10 +225,10 @@ def predict(
     reading: ReadingFlags,
     network: NetworkFlags,
 ) -> int:
-    """Predict the classes of images with a network that LabelSupervisor has trained.
+    """Predict the classes of images with a network that was trained with labels.
 
-    Writes NAME.predictions.csv: path, predicted class, its probability, and the probability of each class. Memory does
-    not grow with the number of images.
+    Such networks are trained in Python, with LabelSupervisor. Writes NAME.predictions.csv: path, predicted class, its
+    probability, and the probability of each class. Memory does not grow with the number of images.
 
     Args:
         name: Name of the training.

@@ -44,14 +44,14 @@ def compare(
     Args:
         data: Folder of images, or CSV file of paths. Class folders are not used as labels.
         labelled: Labelled images that features are scored on: folder with one subfolder per class, or CSV file of paths
-            and classes; may be DATA. Default: no scores; the recommendation rests on what is applicable.
-        budget: Time for everything, such as 30min, 2h or 90s.
+            and classes; may be DATA. Default: no scores, and a first choice among the applicable algorithms.
+        budget: Total time, such as 30min, 2h or 90s.
         groups: Regular expression that finds the group of a labelled image in its path, such as "patient_[0-9]+".
             Images of a group stay together in cross-validation.
         algorithms: Names of the algorithms, separated by commas. Default: all.
         weights: Published weights that are scored as they are, separated by commas: imagenet for those of
-            --backbone, or networks such as resnet18 or timm:NAME; downloaded if they are not there.
-        backbone: Network of all trainings: small_resnet, efficientnet-b0, resnet18 or another classifier of
+            --backbone, or networks such as resnet18 or timm:NAME; downloaded if they are not cached.
+        backbone: Network that every algorithm trains: small_resnet, efficientnet-b0, resnet18 or another classifier of
             torchvision, or timm:NAME.
         resolution: Side of the images in px. Default: that of the images, at most 64; lowered if the budget is short.
         batch_size: Number of images per update.

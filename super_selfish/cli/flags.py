@@ -41,7 +41,8 @@ _PYTHON_ONLY = (
     (r"weights file, state_dict\(\), network;", "or weights file;"),
     (r"Transform or callable that", "Augmentation that"),
     (r" An attribute [\w-]+ of loss takes precedence\.", ""),
-    (r"(?<=augmentation)\. Initial weights are drawn by the constructor", " and initial weights"),
+    (r" and augmentation\. Initial weights are drawn by the constructor", ", augmentation and initial weights"),
+    (r"the weights of model\b", "the weights of the network"),
     (r"(?<=on the scale \[0, 1\])\.", ', such as "(0.5,0.5,0.5),(0.2,0.2,0.2)".'),
     (r"added to history\b", "added to NAME.history.csv"),
     (r" for get_backbone\(averaged=True\)|, for get_backbone\(averaged=True\)", ""),
@@ -97,6 +98,7 @@ def on_command_line(text: str, name: str, default: Any) -> str:
     text = re.sub(r"(--[\w-]+) \(([^()]*)\)", lambda value: f"{value[1]} {value[2].replace(', ', ',')}", text)
     text = re.sub(r"(^|[.;] )None:", rf"\1{'Default' if default is None else NONE}:", text)
     text = re.sub(r"; Default:", "; default:", text)
+    text = re.sub(r"<(\w+)>", lambda placeholder: placeholder[1].upper(), text)  # help leaves out HTML tags
     return re.sub(r"\bNone\b", NONE, text)
 
 

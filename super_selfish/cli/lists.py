@@ -95,7 +95,7 @@ def predict(name: str, data: str, output: str | None, reading: ReadingFlags, net
     if not isinstance(supervisor, LabelSupervisor):
         raise ConfigurationError(
             f"`{name}` was trained without labels, so it predicts no classes.",
-            expected="a training of LabelSupervisor",
+            expected="a network trained with labels, by LabelSupervisor in Python",
             received=type(supervisor).__name__,
             fix="super-selfish extract writes its features.",
         )

@@ -18,7 +18,7 @@ class BackboneFlag:
     """The custom backbone of a training.
 
     Attributes:
-        backbone_from: Custom backbone that the training has: module:function, which returns a network.
+        backbone_from: Custom backbone of the training: module:function, a function that returns the network.
     """
 
     backbone_from: str | None = None
@@ -64,7 +64,7 @@ class ReadingFlags:
     Attributes:
         batch_size: Number of images per batch.
         num_workers: Number of data-loading worker processes.
-        on_error: Raise an error for unreadable images, or skip them; they have no row then.
+        on_error: raise: stop with an error at an unreadable image; skip: leave out such images, which have no row then.
     """
 
     batch_size: int = 64

@@ -35,8 +35,8 @@ def study(
 ) -> int:
     """Measure whether self-supervised pretraining helps on your images, within a time budget.
 
-    Compares the same network untrained, pretrained on the images, and with --weights, by linear probes with 1, 5, 20,
-    100 and all labels a class, and by fine-tuning. Prints the plan, a line per network, and at the end the table and
+    Compares the same network untrained, pretrained on the images and with --weights, by linear probes with 1, 5, 20,
+    100 and all labels per class, and by fine-tuning. Prints the plan, a line per network, and at the end the table and
     the verdict. Writes NAME.html, NAME.png and NAME.json. The same command continues after it was stopped or killed.
     Exit status: 0 if pretraining is shown to help; 1 if not; 2 if an argument or the images are invalid.
 
@@ -44,13 +44,13 @@ def study(
         data: Folder of images for pretraining, or CSV file of paths. Class folders are not used as labels.
         labelled: Labelled images: folder with one subfolder per class, or CSV file of paths and classes; may be DATA.
             Required.
-        budget: Time for everything, such as 30min, 2h or 90s.
-        algorithm: Name of the algorithm of pretraining, such as the one that super-selfish compare recommends.
-        backbone: Network of all arms: small_resnet, efficientnet-b0, resnet18 or another classifier of torchvision, or
+        budget: Total time, such as 30min, 2h or 90s.
+        algorithm: Pretraining algorithm, such as the one that super-selfish compare recommends.
+        backbone: Network to pretrain: small_resnet, efficientnet-b0, resnet18 or another classifier of torchvision, or
             timm:NAME.
-        weights: Published weights of the network that are scored as they are, such as imagenet; downloaded if they are
-            not there. Default: none.
-        adapt: Also pretrain from these weights.
+        weights: Published weights of the network to compare with as they are, such as imagenet; downloaded if they are
+            not cached. Default: none.
+        adapt: Also pretrain on the images starting from --weights.
         groups: Regular expression that finds the group of an image in its path, such as "patient_[0-9]+". No group is
             in both training and test, and groups of test images stay out of pretraining.
         pretrain_on_test: Pretrain on the test images too, without their labels.
@@ -104,7 +104,7 @@ def studied(data: str, labelled: str | None, groups: str | None, **given: Any) -
         raise ConfigurationError(
             "A study needs labelled images.",
             expected="--labelled with a folder that has one subfolder per class",
-            fix="Without labels, super-selfish compare answers which algorithm is applicable.",
+            fix="Without labels, super-selfish compare lists the applicable algorithms.",
         )
     source, scored = open_source(data), open_source(labelled)
     if groups is not None:

@@ -70,20 +70,20 @@ def compare(
     Stage 1 trains every applicable algorithm with the same small network for the same time. Stage 2 trains the best
     four anew, 3.5 times as long: with one seed, or two from a budget of one hour. Features are scored on the labelled
     images by kNN and ridge regression, in repeated stratified cross-validation. Without labels, there is no stage 2,
-    and the recommendation rests on what is applicable. Labels are never used for training.
+    and a first choice among the applicable algorithms is recommended. Labels are never used for training.
 
-    Writes ``<name>.html``, ``<name>.png`` and ``<name>.json``, and ``<name>.runs.jsonl`` with a line per run, by which
-    the same call continues after an interruption. Neither weights nor features are kept.
+    Writes ``<name>.html``, ``<name>.png`` and ``<name>.json``, and ``<name>.runs.jsonl`` with a line per run, from
+    which the same call continues after an interruption. Neither weights nor features are kept.
 
     Args:
         images: Images for training: a folder, a data set, an array or a tensor. Their labels are not used. Up to
             20,000 images are read, once, and held in memory.
         labelled: Labelled images to score features on: a folder with a subfolder per class, a data set or (images,
             labels). At least 20 images of two classes; up to 4,000 are used. May be the same images. None: no scores.
-        budget: Time for everything: seconds, or text such as ``"30min"`` or ``"2h"``; at least 10 s.
+        budget: Total time: seconds, or text such as ``"30min"`` or ``"2h"``; at least 10 s.
         groups: Group of each labelled image, such as a patient (labelled,). Groups stay together in cross-validation,
             as exact duplicates do.
-        backbone: Name of the network of all trainings, or a network, of which every training gets a copy.
+        backbone: Name of the network that every algorithm trains, or a network, of which each trains a copy.
         resolution: Side of the images in px. None: that of the images, at most 64; lowered if the budget is short.
         batch_size: Number of images per update; at most a quarter of the images is used.
         algorithms: Names of the algorithms. None: all.

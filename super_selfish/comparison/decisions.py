@@ -128,7 +128,7 @@ class Standing(NamedTuple):
         score: Mean accuracy of kNN and ridge regression over the seeds, in [0, 1].
         low: Lower end of the 95 % interval of the score.
         high: Upper end.
-        behind: Difference to the best algorithm.
+        behind: Score minus that of the best algorithm, at most 0.
         is_tied: Whether the difference to the best may be 0 by its 95 % interval.
         within: Probability of being within two points of the best of all.
     """

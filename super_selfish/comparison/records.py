@@ -77,7 +77,7 @@ class RunLog(Generic[AnyRow]):
         settings: What must not change when the runs are resumed, as JSON.
         resume: True, False or ``"auto"``; see :func:`super_selfish.compare`.
         row: Dataclass of a run.
-        what: What the runs are of, in messages.
+        what: Noun for the runs in messages, such as ``"comparison"``.
 
     Attributes:
         plan: The stored plan; None: not yet made.

@@ -30,9 +30,9 @@ class Comparison:
         standings: Results of the algorithms of the last stage, best first; empty without labels.
         ties: Names of the algorithms that are not shown to differ from the best.
         candidates: Names of the algorithms that were not excluded.
-        excluded: Reason by name of each algorithm that is not applicable, or was dropped after stage 1.
-        versus_reference: Name of the best reference, and the difference of the recommended algorithm to it; None
-            without labels.
+        excluded: Algorithms that are not applicable or were dropped after stage 1: the reasons by name.
+        versus_reference: Name of the best reference, and the accuracy of the recommended algorithm minus that of the
+            reference; None without labels.
         rows: All runs, with the references.
         labelled: Number of labelled images.
         notes: What was left out or reduced.

@@ -117,7 +117,7 @@ def length(images: int, batch_size: int, updates: int) -> tuple[int, int]:
 
 
 class Training(NamedTuple):
-    """A training that is complete.
+    """A completed training.
 
     Attributes:
         supervisor: The trained algorithm.

@@ -23,8 +23,8 @@ from super_selfish.pretext.base import LabelledDataset, PretextDataset, TargetDa
 class LabelSupervisor(Supervisor):
     """Train a network with labels; by default, only the predictor on a frozen backbone.
 
-    The frozen backbone runs in eval mode without gradients. Training changes neither its weights nor its batch
-    statistics and ``requires_grad`` flags.
+    The frozen backbone runs in eval mode without gradients. Training leaves its weights, batch norm
+    statistics and ``requires_grad`` flags unchanged.
 
     Args:
         model: A backbone followed by a predictor. ``model.classes`` is set to the class names. If it is already set,

@@ -116,7 +116,7 @@ class Supervisor(Trained):
             clip_grad: Maximum norm of the gradients; None: no clipping.
             recipe: Training recipe, which sets ``lr``, ``optimizer``, ``lr_scheduler``, ``clip_grad`` and ``polyak``
                 unless they are passed; with ``optimizer`` passed, ``lr`` is not set either. ``"auto"``: adapted to the
-                batch size and number of epochs; ``"paper"``: those of the paper; ``"adapt"``: fine-tune from
+                batch size and number of epochs; ``"paper"``: those of the paper; ``"adapt"``: continue from
                 ``weights=``, with the backbone frozen at first and its batch norm in eval mode throughout. See
                 :mod:`super_selfish.engine.optim.recipes`.
             polyak: Decay of an exponential moving average (EMA) of the weights of ``model``, in (0, 1), for

@@ -68,8 +68,8 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
     )
     if settings.recipe == "adapt" and not supervisor.takes_model() and not has_trained_weights:
         raise ConfigurationError(
-            'recipe="adapt" fine-tunes trained weights.',
-            expected=f"{type(supervisor).__name__}(images, weights=...), or pretrained=True",
+            'recipe="adapt" continues from trained weights.',
+            expected="`weights`, or pretrained=True",
             received="randomly initialised weights",
             fix='Pass `weights` to the constructor, or use recipe="auto".',
         )

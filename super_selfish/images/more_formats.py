@@ -73,7 +73,7 @@ def open_jpeg2000(stream: BinaryIO, cover: Cover) -> OpenImage:  # noqa: ARG001
     depths = head[place + _DEPTHS : place + _DEPTHS + 3 * int.from_bytes(samples, "big") : 3]
     deep = place >= 0 and max((depth & 0x7F for depth in depths), default=0) >= 8  # stored as bits - 1
     if deep and opened.alpha and opened.header.channels == 1:
-        raise DataError("JPEG 2000 files of grey with alpha, of 16 bits, are not supported.", fix="Convert it to PNG.")
+        raise DataError("16-bit JPEG 2000 files in grey with alpha are not supported.", fix="Convert the file to PNG.")
     return _deep_colour(opened, stream) if deep and opened.header.channels == 3 else opened
 
 

@@ -87,7 +87,7 @@ def scores(stored: Mapping[str, Any], supervisor: Supervisor) -> Scores:
         last = supervisor.history[-1] if supervisor.history else {}
         logged = [f"{column.title} {column.format(last[key])}" for key, column in Probe.columns.items() if key in last]
         if logged:
-            return Scores([f"After the last epoch: {', '.join(logged)}, measured by supervise(evaluate=...)."])
+            return Scores([f"After the last epoch: {', '.join(logged)}, measured during training."])
         return Scores(["Not evaluated. Run super-selfish evaluate NAME DATA, with one subfolder per class in DATA."])
     rows = []
     for name, row in stored["scores"].items():
@@ -133,7 +133,7 @@ def curve(measure: Column, points: list[tuple[int, float]], chance: float | None
 
 
 def settings(supervisor: Supervisor, config: Mapping[str, Any]) -> Table:
-    """Arguments of the constructor, of ``supervise`` and of the command line."""
+    """Arguments of the constructor, of ``supervise`` (training) and of the command line."""
     named = {key: value for key, value in supervisor.user_arguments.items() if isinstance(value, str)}
     rows = list((supervisor.hyperparameters() | named).items())
     training = supervisor.stored.get("training") or {}
@@ -141,7 +141,7 @@ def settings(supervisor: Supervisor, config: Mapping[str, Any]) -> Table:
     used = training["samples"] / training["steps"] if training.get("steps") else trained.get("batch_size")
     if used != trained.get("batch_size"):  # there are fewer images
         trained["batch_size"] = f"{trained.get('batch_size')} (trained with {used:g} images per step)"
-    rows += [(f"supervise: {key}", value) for key, value in trained.items()]
+    rows += [(f"training: {key}", value) for key, value in trained.items()]
     rows += [(f"command line: {key}", config[key]) for key in ("data", "device") if key in config]
     return Table(
         ["setting", "value"],

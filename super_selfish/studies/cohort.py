@@ -19,7 +19,7 @@ from super_selfish.seeding import KeyedGenerator
 TEST = 0.3
 """Fraction of the labelled images that are test images."""
 ALL = 0
-"""Number of labels a class that stands for all labels."""
+"""Number of labels per class that stands for all labels."""
 LEAST_TEST = 10
 UNKNOWN_GROUPS = (
     "Groups of the images for pretraining are unknown, so images of the groups of test images may be among them. Pass "
@@ -58,7 +58,7 @@ class Cohort:
         return int(self.groups.max()) + 1 < len(self.groups)
 
     def counts(self, counts: Sequence[int]) -> list[int]:
-        """The numbers of labels a class that most classes have, and all."""
+        """The numbers of labels per class that most classes have, and all."""
         sizes = np.bincount(self.labels[self.train])
         return [*(count for count in counts if count < np.median(sizes)), ALL]
 
@@ -66,7 +66,7 @@ class Cohort:
         """Indices of up to ``count`` training images of each class. Smaller counts are part of larger ones.
 
         Args:
-            count: Number of labels a class; :data:`ALL`: all.
+            count: Number of labels per class; :data:`ALL`: all.
             draw: Number of the draw.
         """
         if count == ALL:
@@ -79,7 +79,7 @@ class Cohort:
         return np.sort(np.concatenate(chosen))
 
     def labels_a_class(self, count: int) -> float:
-        """Mean number of labels a class of a draw."""
+        """Mean number of labels per class of a draw."""
         return len(self.drawn(count, 0)) / len(np.unique(self.labels[self.train]))
 
 

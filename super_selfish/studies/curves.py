@@ -17,8 +17,8 @@ class Curves:
     Args:
         rows: The runs.
         groups: Group of each test image (images,).
-        counts: Numbers of labels a class of the linear probe, ascending; 0, for all, is the last.
-        tuned: Numbers of labels a class of fine-tuning.
+        counts: Numbers of labels per class of the linear probe, ascending; 0, for all, is the last.
+        tuned: Numbers of labels per class of fine-tuning.
     """
 
     def __init__(self, rows: Sequence[StudyRow], groups: Integers, counts: Sequence[int], tuned: Sequence[int]) -> None:

@@ -85,7 +85,7 @@ class Lab:
         """Measured durations of the scores of an untrained network, from a sample of the images.
 
         Args:
-            counts: Numbers of labels a class, ascending.
+            counts: Numbers of labels per class, ascending.
             update: Seconds per update of pretraining.
             limit: Duration of a probe above which those with more labels are extrapolated, in seconds.
         """

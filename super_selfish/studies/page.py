@@ -21,7 +21,7 @@ _MARKS = {UNTRAINED: "s", PUBLISHED: "^", PRETRAINED: "o", ADAPTED: "D"}
 
 
 def figure(found: Study) -> Figure:
-    """Plot accuracy by labels a class: a line with its 95 % interval for each arm, fine-tuning dashed.
+    """Plot accuracy by labels per class: a line with its 95 % interval for each arm, fine-tuning dashed.
 
     Args:
         found: The study.
@@ -50,7 +50,7 @@ def figure(found: Study) -> Figure:
     shown = [f"all\n({found.labels[ALL]:.0f})" if count == ALL else str(count) for count in curves.counts]
     axes.set_xticks(ticks, shown)
     axes.minorticks_off()
-    axes.set_xlabel("labels a class")
+    axes.set_xlabel("labels per class")
     axes.set_ylabel("accuracy, %")
     axes.grid(visible=True, color="#E5E5E5")
     axes.spines[["top", "right"]].set_visible(False)
@@ -74,7 +74,7 @@ def write(found: Study, base: Path) -> list[Path]:
         title=f"Study: {base.name}",
         verdict=found.verdict,
         figure=figure_uri(plot),
-        alternative="Accuracy by number of labels a class; the table has the same numbers",
+        alternative="Accuracy by number of labels per class; the table has the same numbers",
         head=head,
         body=body,
         excluded=[],

@@ -11,7 +11,7 @@ from super_selfish.studies.cohort import ALL
 from super_selfish.studies.records import TRAINED, UNTRAINED
 
 COUNTS = (1, 5, 20, 100)
-"""Numbers of labels a class, besides all."""
+"""Numbers of labels per class, besides all."""
 DRAWS, SEEDS, TUNED_DRAWS = 5, 2, 2
 LEAST_UPDATES = 300
 """Number of updates of pretraining below which one seed is trained, then the resolution lowered."""
@@ -33,7 +33,7 @@ class Costs:
     Attributes:
         update: An update of pretraining.
         extract: Features of all labelled images.
-        probe: A linear probe by number of labels a class.
+        probe: A linear probe by number of labels per class.
         step: An update of fine-tuning.
     """
 
@@ -49,12 +49,12 @@ class StudyPlan:
 
     Attributes:
         side: Side of the images in px.
-        counts: Numbers of labels a class of the linear probe; 0: all.
+        counts: Numbers of labels per class of the linear probe; 0: all.
         draws: Number of draws of the labels; all labels are drawn once.
         seeds: Number of pretraining seeds.
         pretraining: Length of a pretraining in seconds.
         updates: Expected number of updates of a pretraining.
-        tuned: Numbers of labels a class of fine-tuning; empty: there is none.
+        tuned: Numbers of labels per class of fine-tuning; empty: there is none.
         tuned_draws: Number of their draws.
         tuned_arms: Arms that are fine-tuned. That of the untrained network is training from scratch.
         steps: Number of updates of a fine-tuning.
@@ -84,8 +84,8 @@ class StudyPlan:
             f"Study of {algorithm} within {duration(seconds)}, at {self.side} px. "
             f"Pretraining: {duration(self.pretraining)} each, about {self.updates:,} updates, {runs} of "
             f"{' and '.join(arm for arm in arms if arm in TRAINED)}.",
-            f"Linear probe: {shown_counts(self.counts)} labels a class, {plural(self.draws, 'draw')}.",
-            f"Fine-tuning: {shown_counts(self.tuned)} labels a class, {plural(self.tuned_draws, 'draw')}, "
+            f"Linear probe: {shown_counts(self.counts)} labels per class, {plural(self.draws, 'draw')}.",
+            f"Fine-tuning: {shown_counts(self.tuned)} labels per class, {plural(self.tuned_draws, 'draw')}, "
             f"{self.steps:,} updates each."
             if self.tuned
             else "No fine-tuning.",
@@ -104,12 +104,12 @@ def plural(count: int, noun: str) -> str:
 
 
 def shown_count(count: int) -> str:
-    """A number of labels a class as text."""
+    """A number of labels per class as text."""
     return "all" if count == ALL else str(count)
 
 
 def shown_counts(counts: Sequence[int]) -> str:
-    """Numbers of labels a class as text.
+    """Numbers of labels per class as text.
 
     Examples:
         >>> shown_counts([1, 5, 0])
@@ -153,7 +153,7 @@ def make_plan(
         left: Seconds that are left.
         side: Side of the images in px.
         arms: Names of the arms.
-        counts: Numbers of labels a class.
+        counts: Numbers of labels per class.
         notes: What was reduced before.
 
     Raises:
@@ -229,7 +229,7 @@ def left_out(
         said.append("Fine-tuning was left out, except for training from scratch with all labels.")
     elif len(tuned) < min(2, len(counts)) or tuned_draws < TUNED_DRAWS:
         said.append(
-            f"Fine-tuning with {shown_counts(tuned)} labels a class and {plural(tuned_draws, 'draw')} instead of two "
+            f"Fine-tuning with {shown_counts(tuned)} labels per class and {plural(tuned_draws, 'draw')} instead of two "
             f"numbers of labels and {TUNED_DRAWS} draws."
         )
     return said

@@ -35,10 +35,10 @@ class StudyRow:
         updates: Number of updates of the pretraining.
         epochs: Number of epochs that were planned.
         pretraining: Duration of the pretraining in seconds.
-        probe: Frozen linear probes: number of labels a class, number of the draw, and for each test image ``"1"`` if it
+        probe: Linear probes: number of labels per class, number of the draw, and for each test image ``"1"`` if it
             was classified correctly, ``"0"`` otherwise.
         tuned: Fine-tuned networks, in the same form.
-        rates: Learning rate of fine-tuning by number of labels a class, as text.
+        rates: Learning rate of fine-tuning by number of labels per class, as text.
         skipped: Number of planned scores for which there was no time.
         seconds: Duration of the run.
         used: Seconds of the budget that were used at its end.

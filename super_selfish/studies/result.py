@@ -29,11 +29,11 @@ class Study:
         algorithm: Name of the algorithm.
         trained: The arm with pretraining that the verdict is about: the better one of ``"pretrained"`` and
             ``"adapted"``; None if both failed.
-        gain: Mean difference of its linear probes to the untrained network, over all numbers of labels.
-        versus_published: The same difference to the published weights as they are; None without them.
-        labels: Mean number of labels a class by number of labels a class that was asked for; 0: all.
-        equivalent: Number of labels a class that the untrained network needs for the accuracy of the pretrained one, by
-            number of labels a class; infinite: more than all.
+        gain: Mean accuracy of its linear probes over all numbers of labels, minus that of the untrained network.
+        versus_published: The same, minus that of the published weights as they are; None without them.
+        labels: Mean number of training labels per class, by the nominal number; 0: all.
+        equivalent: Number of labels per class that the untrained network needs for the accuracy of the pretrained one,
+            by number of labels per class; infinite: more than all.
         left_out: Number of images that stayed out of pretraining, by reason.
         rows: All runs.
         curves: Scores of the arms.
@@ -70,7 +70,7 @@ class Study:
 
     @property
     def is_shown_to_help(self) -> bool:
-        """Whether pretraining is shown to be better than no training, and than published weights if there are any."""
+        """Whether pretraining is shown to be better than no training, and published weights do not suffice."""
         return self.outcome == "helped"
 
     @property
@@ -93,7 +93,7 @@ class Study:
 
         Args:
             curves: The scores.
-            labels: Mean number of labels a class of each draw.
+            labels: Mean number of labels per class of each draw.
             **facts: The other attributes.
         """
         arms = curves.arms()
@@ -138,7 +138,7 @@ class Study:
         return head, body
 
     def shown(self, count: int) -> str:
-        """Head of the column of a number of labels a class."""
+        """Head of the column of a number of labels per class."""
         return f"all ({self.labels[ALL]:.0f}) labels" if count == ALL else f"{count} label{'s' if count > 1 else ''}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -183,7 +183,7 @@ class Study:
         out = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items() if count)
         failed = [f"{SHOWN[row.arm]}, seed {row.seed}: {row.problem}." for row in self.rows if row.problem is not None]
         return [
-            "Accuracy of frozen linear probes with the 95 % interval, by labels a class, unless fine-tuned; "
+            "Accuracy with the 95 % interval by labels per class: linear probes on frozen features, unless fine-tuned; "
             f"{self.test:,} test images.",
             f"{self.images:,} images for pretraining. Left out: {out or 'none'}."
             if self.left_out
@@ -229,7 +229,7 @@ def gain(found: Estimate) -> str:
 
 
 def equivalence(labels: float) -> str:
-    """A number of labels a class as text.
+    """A number of labels per class as text.
 
     Examples:
         >>> equivalence(62.3), equivalence(1.44), equivalence(float("inf")), equivalence(0)

@@ -134,11 +134,11 @@ def student_quantile(freedom: float, level: float = LEVEL) -> float:
 
 
 def equivalent_labels(value: float, labels: Sequence[float], accuracies: Sequence[float]) -> float:
-    """Number of labels a class with which a curve reaches an accuracy, interpolated in the logarithm of the number.
+    """Number of labels per class with which a curve reaches an accuracy, interpolated in the logarithm of the number.
 
     Args:
         value: The accuracy.
-        labels: Numbers of labels a class of the curve, ascending.
+        labels: Numbers of labels per class of the curve, ascending.
         accuracies: Its accuracies; where they fall, the best so far is taken.
 
     Returns:

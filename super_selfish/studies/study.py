@@ -75,28 +75,30 @@ def study(
     """Measure whether self-supervised pretraining helps on your images, within a time budget.
 
     The labelled images are split into training and test images once. The same network is scored untrained, pretrained
-    on the images, and, with `weights`, with published weights as they are: by linear probes on frozen features with 1,
-    5, 20, 100 and all labels a class, and by fine-tuning with two of these. Fine-tuning of the untrained network is
-    supervised training from scratch. Test images, their near duplicates and their groups stay out of pretraining.
+    on the images and, if `weights` is passed, with these published weights as they are: by linear probes on frozen
+    features with 1, 5, 20, 100 and all labels per class, and by fine-tuning with two of these. Fine-tuning of the
+    untrained network is supervised training from scratch. Test images, their near duplicates and their groups stay out
+    of pretraining.
 
-    The budget decides on the number of seeds and draws, on fine-tuning, and on the length of pretraining; the plan is
-    logged before it starts. Writes ``<name>.html``, ``<name>.png`` and ``<name>.json``, and ``<name>.runs.jsonl`` with
-    a line per network, by which the same call continues after an interruption. Weights are not kept.
+    The budget determines the number of pretraining seeds and of random label subsets (draws), whether there is
+    fine-tuning, and the length of pretraining; the plan is logged before it starts. Writes ``<name>.html``,
+    ``<name>.png`` and ``<name>.json``, and ``<name>.runs.jsonl`` with a line per network, from which the same call
+    continues after an interruption. Weights are not kept.
 
     Args:
         images: Images for pretraining: a folder, a data set, an array or a tensor. Their labels are not used. Up to
             20,000 images are read, once, and held in memory.
         labelled: Labelled images: a folder with a subfolder per class, a data set or (images, labels). At least 34
             images of two classes; up to 4,000 are used. May be the same images.
-        budget: Time for everything: seconds, or text such as ``"30min"`` or ``"2h"``; at least 10 s.
-        algorithm: Name of the algorithm of pretraining, or the result of :func:`super_selfish.compare`, whose
+        budget: Total time: seconds, or text such as ``"30min"`` or ``"2h"``; at least 10 s.
+        algorithm: Name of the pretraining algorithm, or the result of :func:`super_selfish.compare`, whose
             recommendation is taken.
-        backbone: Name of the network, or a network, whose weights are drawn anew.
+        backbone: Name of the network, or a network, which is reinitialised.
         weights: Published weights of the backbone, such as ``"imagenet"``, which are scored as they are. None: none.
         adapt: Also pretrain on the images from `weights`, by ``recipe="adapt"``.
         groups: Group of each labelled image, such as a patient (labelled,). No group is in both training and test.
-        image_groups: Group of each image for pretraining, on the same scale, None where it is unknown (images,). None:
-            `groups` if `images` and `labelled` are the same.
+        image_groups: Group of each image for pretraining, named as in `groups`, and None where it is unknown (images,).
+            None: `groups` if `images` and `labelled` are the same.
         pretrain_on_test: Pretrain on the test images too, without their labels.
         resolution: Side of the images in px. None: that of the images, at most 64; lowered if the budget is short.
         batch_size: Number of images per update; at most a quarter of the images is used.

@@ -31,7 +31,7 @@ def headline(found: Study) -> str:
     if found.trained is None or gain is None:
         return ""
     name, over = SHOWN[found.trained], shown_counts(found.curves.counts)
-    mean = f"mean of linear probes over {over} labels a class"
+    mean = f"mean of linear probes over {over} labels per class"
     if found.outcome == "published weights suffice" and versus is not None:
         return (
             f"Published weights suffice: pretraining ({name}) is {versus.difference.verdict} the published weights as "
@@ -54,8 +54,8 @@ def needed(found: Study, gain: Estimate) -> str:
         return "The difference seen is 0.0 points, which no number of test images would show."
     if images is None:
         return (
-            "More test images alone would not show a difference of this size, as draws and seeds differ more than "
-            "that: pass a larger budget, for more of them."
+            "More test images alone would not show a difference of this size, as label draws and seeds differ more "
+            "than that: pass a larger budget, for more of them."
         )
     rounded = int(float(f"{images:.2g}"))
     return f"About {rounded:,} test images would show a difference of this size; {found.test:,} were used."
@@ -67,13 +67,13 @@ def labels_sentence(found: Study) -> str:
     count = counts[(len(counts) - 1) // 2]
     number = found.equivalent[count]
     own = f"all ({found.labels[ALL]:.0f})" if count == ALL else shown_count(count)
-    need = f"as much as {equivalence(number)}"
+    need = equivalence(number)
     if math.isinf(number):
         need = f"more than all {found.labels[ALL]:.0f}"
     elif not number:
-        need = f"less than {shown_count(counts[0])}"
-    plural = "" if own == "1" else "s"
-    return f"{own} label{plural} a class with pretraining do {need} without it (linear probe)."
+        need = f"fewer than {shown_count(counts[0])}"
+    labels, verb = ("label", "is") if own == "1" else ("labels", "are")
+    return f"{own} {labels} per class with pretraining {verb} worth {need} without it (linear probe)."
 
 
 def tuning_sentences(found: Study) -> list[str]:
@@ -83,7 +83,7 @@ def tuning_sentences(found: Study) -> list[str]:
         return []
     gain = found.curves.difference(found.trained, UNTRAINED, method=TUNED).difference
     over = shown_counts(found.curves.tuned)
-    out = [f"Fine-tuned with {over} labels a class, it is {gain.verdict} training from scratch ({gain})."]
+    out = [f"Fine-tuned with {over} labels per class, it is {gain.verdict} training from scratch ({gain})."]
     if PUBLISHED in arms:
         versus = found.curves.difference(found.trained, PUBLISHED, method=TUNED).difference
         out.append(f"Against published weights, fine-tuned: {versus.verdict} these ({versus}).")

@@ -77,7 +77,7 @@ class BYOLSupervisor(Supervisor):
             view, and the results are summed. None: :func:`~super_selfish.losses.regression_loss`.
         m_schedule: ``"cosine"`` increases the momentum to 1 over the training steps. None: constant momentum.
         hidden_size: Width of the hidden layers of the default projector and predictor.
-        views: Transform or callable that returns a view of an image, or a pair of these. None: the two views of
+        views: Transform or callable that returns a view of an image, or a pair: one each. None: the two views of
             :class:`BYOLTransform`.
         view_size: Size of the views in px: side of a square, or (height, width). None: the size of the images.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.

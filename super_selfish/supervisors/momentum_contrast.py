@@ -84,12 +84,12 @@ class MomentumContrastSupervisor(Supervisor):
         predictor: Head from features to embeddings. None: an MLP with layer norm that fits the backbone.
         loss: Criterion of (logits, index of the positive). None: cross entropy.
         queue_size: Length of the queue in images, instead of ``K``. 0: no queue; the keys of the batch are negatives.
-            A queue that is nearly as long as the data set contains keys of the query's own image: a warning.
+            A queue that is nearly as long as the data set contains keys of the query's own image, and is warned about.
         symmetric: Use each view as query and as key, sum both losses and enqueue both keys.
         bn_splits: Number of groups per batch for batch norm. With shuffled keys, the batch statistics of a query and
             its key differ (shuffling BN). ``"auto"``: if the networks have batch norm, groups of at most 32 images, and
-            at least two groups from four images on. With ``accumulate``, a batch is a micro-batch.
-        views: Transform or callable that returns a view of an image, or a pair of these. None: :class:`MoCoTransform`.
+            at least two groups from four images on. With gradient accumulation, a batch is a micro-batch.
+        views: Transform or callable that returns a view of an image, or a pair: one each. None: :class:`MoCoTransform`.
         view_size: Size of the views in px: side of a square, or (height, width). None: the size of the images.
         **images: See :class:`~super_selfish.engine.core.setup.ImageOptions`.
 

@@ -142,7 +142,7 @@ def test_adapt_holds_the_backbone_still_at_first() -> None:
     rotate(weights=small()).supervise(recipe="adapt", epochs=4, callbacks=[watch], **QUIET)
     same = [torch.equal(watch.weights[0], weight) for weight in watch.weights[1:]]
     assert same == [True] + [False] * 11  # a tenth of twelve updates
-    with pytest.raises(ConfigurationError, match="weights="):
+    with pytest.raises(ConfigurationError, match="Pass `weights`"):
         rotate().supervise(recipe="adapt", **QUIET)
 
 

@@ -39,7 +39,7 @@ def page() -> Path:
 def test_report_is_self_contained(page: Path) -> None:
     text = page.read_text()
     assert page == Path("store/base.html")
-    expected_texts = ("RotateNet: base", "Effective rank", "supervise: batch_size", "trained with torch")
+    expected_texts = ("RotateNet: base", "Effective rank", "training: batch_size", "trained with torch")
     for expected in (*expected_texts, "By which angle is the image rotated?", "on 12 images"):
         assert expected in text
     assert text.count('<li class="warn">') == 1, "the loss stays at the chance level"

@@ -183,7 +183,7 @@ def test_label_equivalence(made_up: MadeUp) -> None:
     assert found.curves.counts == [1, 5, 20, ALL]
     assert 15 < found.equivalent[5] < 30  # 5 labels with pretraining are as good as 20 without
     assert found.equivalent[ALL] == float("inf")
-    assert any("5 labels a class with pretraining do as much as" in line for line in found.verdict)
+    assert any("5 labels per class with pretraining are worth" in line for line in found.verdict)
     assert "more than all" in str(found)
 
 

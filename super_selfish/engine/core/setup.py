@@ -35,14 +35,14 @@ class ImageOptions(TypedDict, total=False):
     Attributes:
         resolution: Side in px, or (height, width). Images are resized to cover it and center-cropped. None: the size
             of arrays and data sets of one size, but at least 32; else 225, or that of ``weights`` or a transformer.
-        channels: Number of channels; None: that of the images if it is the same for all, else 3. Greyscale images are
-            repeated, colour images averaged. Alpha, or a fourth band, is dropped unless this number includes it.
+        channels: Number of channels; None: that of the images if it is the same for all, else 3. Grey is repeated in
+            all channels, colours are averaged. Alpha, or a fourth band, is dropped unless this number includes it.
         value_range: (low, high), mapped to 0 and 1 in images that are not uint8; ``"auto"``: estimated from a sample;
             ``"all"``: from all images.
         normalize: None, ``"dataset"``, ``"imagenet"`` or (mean, standard deviation) per channel on the scale [0, 1].
         max_pixels: Maximum number of pixels of an image; larger ones are refused before decoding.
-        fill: Value of pixels that are declared to hold no data and of NaN, on the scale of the files. None: the lower
-            end of the value range; NaN is an error.
+        fill: Value that replaces NaN and pixels that the file declares as nodata, on the scale of the files. None: the
+            lower end of the value range for nodata; NaN is an error.
         background: Colour that transparent images are blended with: one number, or red, green and blue, in [0, 1].
         cache: ``"resized"``: slow-to-decode files are decoded once and cached, resized, in the user's cache folder; or
             the path of another folder. Not saved; does not affect results.

@@ -25,14 +25,14 @@ def scaled(opened: OpenImage, metadata: object, is_grey_or_rgb: bool) -> OpenIma
         is_grey_or_rgb: Whether stored values are decoded as they are, which scaling requires.
 
     Raises:
-        DataError: If a scale or offset is not a usable number, or the values are colours of a palette or inks.
+        DataError: If a scale or offset is not a usable number, or the values are inverted, palette indices or inks.
     """
     bands = bands_of(metadata)
     if all((scale, offset) == (1.0, 0.0) for scale, offset in bands.values()):
         return opened
     if not is_grey_or_rgb:
         raise DataError(
-            "the file declares a scale for values that are inverted, or colours of a palette, or inks.",
+            "the file declares a scale, but its values are inverted, palette indices or inks such as CMYK.",
             received=f"scale and offset {next(iter(bands.values()))}",
             fix="Apply the scale, and save the values without it.",
         )
