@@ -64,7 +64,7 @@ class ReadingFlags:
     Attributes:
         batch_size: Number of images per batch.
         num_workers: Number of data-loading worker processes.
-        on_error: raise: stop with an error at an unreadable image; skip: leave out such images, which have no row then.
+        on_error: At an unreadable image, raise stops with an error, and skip leaves the image out; it has no row then.
     """
 
     batch_size: int = 64
