@@ -9,24 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stopping import RaiseAfter
 
 from super_selfish.engine.checkpointer import HistoryRecord
-from super_selfish.training import Callback, Probe
+from super_selfish.training import Probe
 
 RUN = {"epochs": 1, "batch_size": 4, "verbose": False, "watch": 0, "name": "run", "lr": 0.01}
 
 
 class Preempted(Exception):
     pass
-
-
-class KillAfter(Callback):
-    def __init__(self, step: int | None) -> None:
-        self.step = step
-
-    def on_step_end(self, run: Any) -> None:
-        if run.train_state.step == self.step:
-            raise Preempted
 
 
 @pytest.mark.parametrize("stops", [(2, 4, 6, 10), (3, 5, 9, 11)], ids=["at epoch ends", "in mid-epoch"])
@@ -38,7 +30,7 @@ def test_the_cadence_of_probes_continues_over_resumes(stops: tuple[int, ...], ma
         run = {**RUN, "name": name, "epochs": 6, "resume": "auto"}
         try:
             probe = Probe((images(8), labels), every=2, linear=False)
-            supervisor.supervise(**run, evaluate=probe, callbacks=[KillAfter(stop)])
+            supervisor.supervise(**run, evaluate=probe, callbacks=[RaiseAfter(stop, Preempted)])
         except Preempted:
             return None
         return [entry["epoch"] for entry in supervisor.history if "knn" in entry]
@@ -64,7 +56,7 @@ def test_checkpoints_are_written_at_the_same_steps(every: int, make: Any, images
     run = {**RUN, "epochs": 6, "checkpoint_every": every, "keep": 9}
     make(images(8)).supervise(**{**run, "name": "whole"})
     with pytest.raises(Preempted):
-        make(images(8)).supervise(**{**run, "name": "parts"}, callbacks=[KillAfter(7)])
+        make(images(8)).supervise(**{**run, "name": "parts"}, callbacks=[RaiseAfter(7, Preempted)])
     make(images(8)).supervise(**{**run, "name": "parts"}, resume=True)
     assert written("parts") == written("whole")
 

@@ -59,7 +59,8 @@ def weights(supervisor: Any) -> torch.Tensor:
 def assert_same_training(one: Any, other: Any) -> None:
     assert (one.train_state, one.history[-1]["epoch"]) == (other.train_state, other.history[-1]["epoch"])
     assert losses(one) == pytest.approx(losses(other), abs=1e-4, nan_ok=True)
-    assert torch.allclose(weights(one), weights(other), atol=1e-5)
+    # other roundings of an update grow in losses of normalised embeddings and in the variances of batch norm
+    assert torch.allclose(weights(one), weights(other), rtol=1e-4, atol=2e-4)
 
 
 class TestGradients:

@@ -9,24 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from stopping import RaiseAfter
 from torch import Tensor, nn
 
 import super_selfish
 from super_selfish.errors import CheckpointMismatch, ConfigurationError
 from super_selfish.storage.weights_file import read_weights
 from super_selfish.supervisors import all_supervisors
-from super_selfish.training import Callback
 
 QUIET = {"verbose": False, "watch": 0, "name": "store/test", "batch_size": 4}
-
-
-class StopAfter(Callback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, run: Any) -> None:
-        if run.train_state.step == self.step:
-            raise KeyboardInterrupt
 
 
 def with_everything(base: type) -> type:
@@ -95,7 +86,7 @@ def test_everything_made_in_stages_resumes_bit_for_bit(
 ) -> None:
     whole = make(images(8), cls=own).supervise(epochs=2, **QUIET | {"name": "store/whole"})
     with pytest.raises(KeyboardInterrupt):
-        make(images(8), cls=own).supervise(epochs=2, callbacks=[StopAfter(2)], **QUIET)
+        make(images(8), cls=own).supervise(epochs=2, callbacks=[RaiseAfter(2)], **QUIET)
     resumed = make(images(8), cls=own).supervise(epochs=2, resume=True, **QUIET)
     assert resumed.train_state.step == whole.train_state.step == 4
     assert float(whole.counts[0]) == 4

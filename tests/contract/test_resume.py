@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stopping import RaiseAfter
 from torch import Tensor
 from torch.optim.lr_scheduler import ConstantLR, ExponentialLR, OneCycleLR, StepLR
 from torchvision.transforms import v2
@@ -21,7 +22,6 @@ from super_selfish.data import MoCoTransform
 from super_selfish.engine.core.identity import describe
 from super_selfish.models import Classification, GroupedUpsampling, Upsampling
 from super_selfish.supervisors import Supervisor
-from super_selfish.training import Callback
 
 STEPS = 12  # 3 epochs of 4 batches
 RUN = {"epochs": 3, "batch_size": 5, "lr": 0.01, "verbose": False, "name": "store/test", "clip_grad": 5.0}
@@ -58,15 +58,6 @@ UNPLANNED = {"byol": {"m_schedule": None}}  # what does not depend on how many e
 
 class Killed(BaseException):
     """What nothing in the library catches, as nothing can catch SIGKILL."""
-
-
-class KillAfter(Callback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, run: Any) -> None:
-        if run.train_state.step == self.step:
-            raise Killed
 
 
 def killed(_data: Any) -> Tensor:
@@ -140,7 +131,7 @@ def test_killed_after_any_step(train: Callable[..., Any], workers: int) -> None:
     for step in range(1, STEPS) if workers == 0 else (3, 4, 6):
         shutil.rmtree("store/test.ckpt", ignore_errors=True)
         with pytest.raises(Killed):
-            train(checkpoint_every=1, callbacks=[KillAfter(step)])
+            train(checkpoint_every=1, callbacks=[RaiseAfter(step, Killed)])
         assert equal(straight, train(resume=True, checkpoint_every=1, num_workers=workers)) == []
 
 
@@ -150,7 +141,7 @@ def test_killed_again_and_again_between_checkpoints(train: Callable[..., Any]) -
     assert not Path("store/straight.ckpt").exists()
     for step in (3, 6, 9, 11):
         with pytest.raises(Killed):
-            train(checkpoint_every=2, resume="auto", callbacks=[KillAfter(step)])
+            train(checkpoint_every=2, resume="auto", callbacks=[RaiseAfter(step, Killed)])
     assert equal(straight, train(resume=True)) == []
     assert len(list(Path("store/test.ckpt").glob("step-*"))) == 2
 
@@ -159,7 +150,7 @@ def test_an_average_of_the_weights_is_continued(train: Callable[..., Any]) -> No
     straight = train(name="store/straight", polyak=0.9)
     assert any(key.startswith("supervisor.average.") for key in straight)
     with pytest.raises(Killed):
-        train(polyak=0.9, checkpoint_every=2, callbacks=[KillAfter(7)])
+        train(polyak=0.9, checkpoint_every=2, callbacks=[RaiseAfter(7, Killed)])
     assert equal(straight, train(polyak=0.9, resume=True)) == []
 
 
@@ -171,7 +162,7 @@ def test_each_epoch_is_stored_unless_told_otherwise(train: Callable[..., Any]) -
     ]
     shutil.rmtree("store")
     with pytest.raises(Killed):
-        train(callbacks=[KillAfter(7)])
+        train(callbacks=[RaiseAfter(7, Killed)])
     assert equal(straight, train(resume=True, keep=1)) == []
     assert len(list(Path("store/test.ckpt").glob("step-*"))) == 1
 
@@ -209,7 +200,7 @@ def test_what_shapes_the_result_has_to_be_the_same(
     train: Callable[..., Any], changed: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(Killed):
-        train(callbacks=[KillAfter(7)])
+        train(callbacks=[RaiseAfter(7, Killed)])
     before = sorted(Path("store").rglob("*"))
     with pytest.raises(OSError, match=message):
         train(resume=True, **changed)
@@ -221,7 +212,7 @@ def test_another_schedule_of_the_same_name_is_refused(train: Callable[..., Any])
         return lambda made: kind(made, 0.5)
 
     with pytest.raises(Killed):
-        train(lr_scheduler=of(ExponentialLR), callbacks=[KillAfter(7)])
+        train(lr_scheduler=of(ExponentialLR), callbacks=[RaiseAfter(7, Killed)])
     with pytest.raises(OSError, match=r"by another optimizer or schedule. Expected: AdamW with ExponentialLR"):
         train(resume=True, lr_scheduler=of(ConstantLR))
 
@@ -248,7 +239,7 @@ def test_memory_is_laid_out_as_before(make: Callable[..., Any], images: Callable
         supervisor = make(images(23), backbone="small_resnet")
         if step == 5:
             with pytest.raises(Killed):
-                supervisor.supervise(**run, callbacks=[KillAfter(step)])
+                supervisor.supervise(**run, callbacks=[RaiseAfter(step, Killed)])
             supervisor = make(images(23), backbone="small_resnet")
         states.append(supervisor.supervise(**run, resume="auto").state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
@@ -273,7 +264,7 @@ def test_other_views_and_criteria_are_told_apart(one: Any, other: Any) -> None:
 @pytest.mark.promise(31)
 def test_other_images_are_refused(make: Callable[..., Any], images: Callable[..., Any]) -> None:
     with pytest.raises(Killed):
-        make(images(23)).supervise(**RUN, callbacks=[KillAfter(7)])
+        make(images(23)).supervise(**RUN, callbacks=[RaiseAfter(7, Killed)])
     with pytest.raises(OSError, match="was trained on other images"):
         make(images(23, seed=5)).supervise(**RUN, resume=True)
 
@@ -290,7 +281,7 @@ def test_an_older_training_is_set_aside(
         assert 'resume="auto"' in caplog.text
     assert not Path("store/test.ckpt.prev").exists(), "set aside before there is a new one"
     with pytest.raises(Killed):
-        make(images(23)).supervise(**RUN, callbacks=[KillAfter(2)])
+        make(images(23)).supervise(**RUN, callbacks=[RaiseAfter(2, Killed)])
     assert [path.name for path in Path("store/test.ckpt").glob("step-*")] == ["step-000000000001"]
     assert len(list(Path("store/test.ckpt.prev").glob("step-*"))) == 2
     straight = make(images(23)).supervise(**{**RUN, "name": "store/straight"})
@@ -313,7 +304,7 @@ def test_one_supervisor_goes_on_in_its_own_folder(
 
 def test_weights_can_be_loaded_from_a_checkpoint(make: Callable[..., Any], images: Callable[..., Any]) -> None:
     with pytest.raises(Killed):
-        make(images(23)).supervise(**RUN, callbacks=[KillAfter(7)])
+        make(images(23)).supervise(**RUN, callbacks=[RaiseAfter(7, Killed)])
     loaded = make().load("store/test")
     assert loaded.train_state.step == 4
     assert len(loaded.history) == 1

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stopping import RaiseAfter
 
 from super_selfish import load
 from super_selfish.cli import main
-from super_selfish.training import Callback
 
 RUN = {"epochs": 2, "batch_size": 4, "watch": 0, "verbose": False, "checkpoint_every": 1}
 pytestmark = pytest.mark.slow
@@ -32,19 +32,13 @@ class Killed(BaseException):
     pass
 
 
-class KillAfter(Callback):
-    def on_step_end(self, run: Any) -> None:
-        if run.train_state.step == 3:
-            raise Killed
-
-
 @pytest.mark.usefixtures("_start_method")
 def test_workers_and_resume_give_the_same_training(
     make: Callable[..., Any], images: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     straight = make(images(8)).supervise(**RUN, name="straight")
     with pytest.raises(Killed):
-        make(images(8)).supervise(**RUN, name="parts", num_workers=1, callbacks=[KillAfter()])
+        make(images(8)).supervise(**RUN, name="parts", num_workers=1, callbacks=[RaiseAfter(3, Killed)])
     resumed = make(images(8)).supervise(**RUN, name="parts", num_workers=1, resume=True)
     assert all(torch.equal(value, resumed.state_dict()[key]) for key, value in straight.state_dict().items())
     assert "worker processes cannot be used" not in caplog.text
