@@ -20,7 +20,7 @@ from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.recipes import Recipe, adam, adamw_recipe
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import COUNT, Rule, check_argument, is_count, validate_arguments
-from super_selfish.evaluation.pretext import PretextScore
+from super_selfish.evaluation.pretext import PretextScore, loss_score
 from super_selfish.loading.collate import batched_collate
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.losses import CPCLoss
@@ -218,12 +218,12 @@ class ContrastivePredictiveCodingSupervisor(Supervisor):
         return CollapseRisk(likely, chance=(self.k - self.ignore) * math.log(candidates))
 
     def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:
-        score = super()._score_pretext(data, draw_again)
         if not isinstance(self.loss, CPCLoss):
-            return score
+            return super()._score_pretext(data, draw_again)
+        loss = ContrastivePredictiveCodingSupervisor._forward(self, data)  # without terms that a subclass adds
         candidates = len(data[0].flatten(0, -4)) if self.loss.N is None else 1 + self.loss.N
         chance = (self.k - self.ignore) * math.log(candidates)
-        return dataclasses.replace(score, name="cross entropy of predicted patches", trivial=chance)
+        return dataclasses.replace(loss_score(loss.item(), chance), name="cross entropy of predicted patches")
 
     def _preview(self, data: Sequence[Tensor]) -> Preview:
         patches = data[0].flatten(0, -4)

@@ -124,3 +124,19 @@ def test_a_network_of_nan_is_not_better(make: Callable[..., Any], images: Callab
         for parameter in supervisor.parameters():
             parameter.fill_(torch.nan)
     assert supervisor.evaluate_pretext(images(8, seed=1)).better_than_trivial is False
+
+
+def test_terms_that_a_subclass_adds_are_not_part_of_the_score(
+    make: Callable[..., Any], images: Callable[..., Any]
+) -> None:
+    supervisor = make(images(8))
+
+    class Own(type(supervisor)):  # type: ignore[misc]
+        def _forward(self, data: Any) -> Any:
+            loss = super()._forward(data)
+            return (loss[0] + 100, *loss[1:]) if isinstance(loss, tuple) else loss + 100
+
+    own = make(images(8), cls=Own)
+    own.load_state_dict(supervisor.state_dict())
+    score, plain = (each.evaluate_pretext(images(8, seed=1)) for each in (own, supervisor))
+    assert (score.value, score.trivial) == pytest.approx((plain.value, plain.trivial))
