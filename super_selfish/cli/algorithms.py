@@ -31,8 +31,9 @@ from super_selfish.engine.core.setup import IMAGE_DEFAULTS, ImageOptions
 from super_selfish.engine.loading import check_shares
 from super_selfish.engine.optim.names import OptimizerName, ScheduleName
 from super_selfish.engine.tuning import DEFAULT_LR
-from super_selfish.errors import ConfigurationError
+from super_selfish.errors import ConfigurationError, DataError
 from super_selfish.files import base_path, check_writable
+from super_selfish.saved import load
 from super_selfish.supervisors import Supervisor, all_supervisors
 
 Algorithm = Any  # a class of this library, each with a signature of its own
@@ -222,7 +223,13 @@ def preview_flags() -> list[inspect.Parameter]:
     return [
         flag("count", int, 6, "Number of images, evenly spaced over the data set.", "Preview"),
         flag("output", str | None, None, "Output file; default: store/preview/ALGORITHM.png.", "Preview"),
-        flag("trained", str | None, None, "Name of a training whose predictions are shown too.", "Preview"),
+        flag(
+            "trained",
+            str | None,
+            None,
+            "Name of a training, whose arguments are used and whose predictions are shown too.",
+            "Preview",
+        ),
         flag("backbone_from", str | None, None, BACKBONE_FROM, "Preview"),
     ]
 
@@ -233,24 +240,45 @@ def run_preview(algorithm: Algorithm, data: str | None, given: dict[str, Any]) -
     path = Path(how["output"] or Path("store", "preview", f"{algorithm.algorithm()}.png"))
     path.parent.mkdir(parents=True, exist_ok=True)
     given = with_backbone(how["backbone_from"], given)
-    if how["trained"] is None and given.get("backbone") is None:
-        given["backbone"] = "small_resnet"  # the figure is the same, and takes less time
-    supervisor = algorithm(FOLDER if data is None else data, **given)
+    images = FOLDER if data is None else data
     if how["trained"] is not None:
-        supervisor.load(how["trained"])
+        supervisor = trained_on(algorithm, how["trained"], images, given)
+    else:
+        # the figure of a small network is the same, and takes less time
+        supervisor = algorithm(images, **{"backbone": "small_resnet", **given})
     supervisor.preview(count=how["count"], path=path)
     echo(f"Written to {path}.")
     return 0
 
 
+def trained_on(algorithm: Algorithm, name: str, images: str, given: dict[str, Any]) -> Supervisor:
+    """A training, with its own arguments except those that were passed, on these images."""
+    supervisor = load(name, dataset=images, **given)
+    if type(supervisor) is not algorithm:
+        found = supervisor.algorithm()
+        raise ConfigurationError(
+            f"`{name}` is a training of another algorithm.",
+            expected=algorithm.algorithm(),
+            received=found,
+            fix=f"super-selfish preview {found} {images} --trained {name}",
+        )
+    return supervisor
+
+
 def preview_all(data: str = FOLDER, /, *, count: int = 6, resolution: int | tuple[int, int] | None = None) -> int:
-    """Plot the pretext tasks of all algorithms into store/preview.
+    """Plot the pretext tasks of all algorithms into store/preview; those that need colour are left out for grey images.
 
     Args:
         data: Folder of images, or CSV file of paths.
         count: Number of images.
         resolution: Side of the images in px, or height and width such as 96x128.
     """
+    given = {} if resolution is None else {"resolution": resolution}
     for algorithm in all_supervisors().values():
-        run_preview(algorithm, data, {"resolution": resolution, "count": count})
+        try:
+            run_preview(algorithm, data, {**given, "count": count})
+        except (ConfigurationError, DataError) as error:
+            if not algorithm.needs.rgb:
+                raise
+            echo(f"{algorithm.algorithm()} is left out. {error}")
     return 0

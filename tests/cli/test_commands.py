@@ -198,6 +198,29 @@ def test_damaged_weights_come_back_from_the_checkpoint(photos: Path, capsys: pyt
     assert main(["verify", "store/a"]) == 0
 
 
+@pytest.mark.slow
+def test_previews_of_grey_images_leave_out_algorithms_of_colours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("grey").mkdir()
+    for index in range(4):
+        pixels = np.random.default_rng(index).integers(0, 256, (40, 40), np.uint8)
+        Image.fromarray(pixels).save(f"grey/{index}.png")
+    assert main(["preview", "all", "grey", "--count", "2", "--resolution", "32"]) == 0
+    told = capsys.readouterr().out
+    for name, algorithm in all_supervisors().items():
+        assert (f"{name} is left out" in told) == algorithm.needs.rgb
+        assert Path(f"store/preview/{name}.png").exists() != algorithm.needs.rgb
+
+
+def test_a_preview_of_a_training_uses_its_arguments(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--resolution", "32", "--backbone", "small_resnet", "--epochs", "1", "--name", "store/seen"]
+    assert main(["train", "rotate_net", str(photos), *small]) == 0
+    assert main(["preview", "rotate_net", str(photos), "--trained", "store/seen", "--count", "2"]) == 0
+    assert main(["preview", "jigsaw_net", str(photos), "--trained", "store/seen"]) == 2
+    assert "super-selfish preview rotate_net" in capsys.readouterr().err
+
+
 def test_previews_need_no_training(photos: Path) -> None:
     assert main(["preview", "jigsaw_net", str(photos), "--count", "2", "--resolution", "32"]) == 0
     assert Path("store/preview/jigsaw_net.png").stat().st_size > 1000
