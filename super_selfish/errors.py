@@ -61,6 +61,20 @@ class UnreadableImage(DataError):
     """An image cannot be decoded: the file is damaged, missing, too large or not an image."""
 
 
+def unreadable(reason: str) -> UnreadableImage:
+    """The error for an image that was not to be skipped.
+
+    Args:
+        reason: Message of the error that was raised when it was read.
+
+    Examples:
+        >>> str(unreadable("`a.png` is empty."))
+        '`a.png` is empty. Repair or remove it, or pass on_error="skip" to skip such images.'
+    """
+    fix = None if "on_error" in reason else 'Repair or remove it, or pass on_error="skip" to skip such images.'
+    return UnreadableImage(reason, fix=fix)
+
+
 class TooManyBadImages(DataError):
     """With ``on_error="skip"``, more images were unreadable than may be replaced."""
 

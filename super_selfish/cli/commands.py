@@ -252,7 +252,7 @@ def export(
     resolution: int | None = None,
     backbone: BackboneFlag,
 ) -> int:
-    """Export the backbone for other programs.
+    """Export the backbone for other programs; the head of a classifier is not part of it.
 
     Args:
         name: Name of the training.

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from super_selfish.datasets.labels import report_classes, with_classes
 from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing, fit_preprocessing
 from super_selfish.datasets.sources import ImageSource, open_source
-from super_selfish.errors import DataError, UnreadableImage, validate_keywords
+from super_selfish.errors import DataError, unreadable, validate_keywords
 from super_selfish.images.buffers import Buffers
 from super_selfish.loading.collate import Batch, Collator, Item, to_device
 from super_selfish.models.combined import in_eval_mode
@@ -156,7 +156,7 @@ def feature_batches(
     buffers = Buffers()
     for number, batch in enumerate(loader, start=1):
         if batch.failures and on_error == "raise":
-            raise UnreadableImage(batch.failures[0][1])
+            raise unreadable(batch.failures[0][1])
         for index, reason in batch.failures:
             logger.warning("Skipped image %d: %s", index, reason)
         end = min(start + number * batch_size, len(images))

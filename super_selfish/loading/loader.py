@@ -17,7 +17,7 @@ import torch
 
 from super_selfish.datasets.image_source import most_skipped
 from super_selfish.distributed import current, own_part, world
-from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages, UnreadableImage, check_choice
+from super_selfish.errors import ConfigurationError, DataError, TooManyBadImages, check_choice, unreadable
 from super_selfish.loading.collate import Batch, Collate, Collator
 from super_selfish.loading.keyed import ImageRequest, KeyedDataset
 from super_selfish.loading.passes import Pass
@@ -267,7 +267,7 @@ class TrainLoader:
                 if batch.data is not None:
                     logger.warning("Image %d is skipped, another takes its place: %s", index, reason)
         if batch.data is None:
-            raise UnreadableImage(batch.failures[-1][1])
+            raise unreadable(batch.failures[-1][1])
         limit = most_skipped(len(self.dataset))
         if len(self.skipped) > limit:
             raise TooManyBadImages(
