@@ -48,8 +48,8 @@ def fit_preprocessing(
         value_range: (low, high), which are mapped to 0 and 1 if images are not uint8, or "auto" or "all". "auto":
             uint16 from 0 to the smallest full scale of 8, 10, 12, 14 or 16 bits that contains the sample; floats in
             [0, 1] are not changed; other floats from the 0.1 percentile, or 0 if that is positive, to the 99.9
-            percentile. "all": the same for all images instead of a sample, and floats from minimum to maximum. Pixels
-            declared as no data are ignored.
+            percentile. "all": from the minimum to the maximum of all images that are not uint8; all images are read
+            once. Pixels declared as no data are ignored.
         normalize: None, "dataset" (mean and std of up to 1,000 images), "imagenet" (those of ImageNet, for RGB images),
             or (mean, std) on the scale [0, 1].
         max_pixels: Maximum number of pixels of an image.

@@ -95,10 +95,10 @@ class Sample:
         return [deep[place] for place in evenly_spaced(len(deep), _VALUES)]
 
     def value_range(self, of_all: bool = False) -> tuple[float, float] | None:
-        """Return the values that are mapped to 0 and 1 if images are not uint8; None if they are in [0, 1].
+        """Return the values that are mapped to 0 and 1 if images are not uint8; None: floats in [0, 1].
 
         Args:
-            of_all: Use all values of all images.
+            of_all: From the minimum to the maximum of all images, instead of an estimate from a sample.
 
         Raises:
             DataError: If values are neither finite nor declared as no data, unless they are filled or skipped.
@@ -113,12 +113,12 @@ class Sample:
             values.append(_thinned(valid) if not of_all else valid.reshape(-1)[:1])
         if not values:
             return None
+        if of_all:
+            return (lowest, highest if highest > lowest else lowest + 1.0)
         if integers_only:
             return (0.0, next(scale for scale in _FULL_SCALES if scale >= highest))
         if all(part.dtype == np.float32 for part in values) and lowest >= 0 and highest <= 1:
             return None
-        if of_all:
-            return (lowest, highest if highest > lowest else lowest + 1.0)
         low, high = np.percentile(np.concatenate([part.astype(np.float64) for part in values]), [0.1, 99.9])
         low = min(0.0, float(low))
         return (low, float(high) if high > low else low + 1.0)

@@ -14,6 +14,7 @@ from super_selfish.images.functional import Image
 from super_selfish.images.image_files import printable
 
 _SHOWN = 5
+_SMALL_PART = 0.4  # fraction of the value range below which images have low contrast
 
 
 @dataclass
@@ -77,6 +78,16 @@ class PixelFindings:
             self.clipped.append((name, share))
 
     @property
+    def is_low_contrast(self) -> bool:
+        """Whether the values of all images use only a small part of the automatic value range."""
+        return bool(self.values) and 0 < self._used < _SMALL_PART
+
+    @property
+    def _used(self) -> float:
+        low, high = self.value_range or (0.0, 1.0)
+        return (self.highest - self.lowest) / (high - low)
+
+    @property
     def recommendations(self) -> list[str]:
         """Recommended settings and actions before training."""
         found = []
@@ -84,6 +95,13 @@ class PixelFindings:
             found.append("Inspect the damaged files, as the decoder replaced missing data. Replace or remove them.")
         if self.nodata:
             found.append("Missing pixels become black; set fill= to use another value, on the scale of the files.")
+        if self.is_low_contrast:
+            low, high = self.value_range or (0.0, 1.0)
+            found.append(
+                f"The values are within {self.lowest:g} to {self.highest:g}, {self._used:.0%} of the range {low:g} to "
+                f'{high:g} that is mapped to [0, 1]: set value_range="all" or '
+                f"value_range=({self.lowest:g}, {self.highest:g}) for full contrast."
+            )
         if self.clipped and self.value_range is not None:
             found.append(
                 f"Values outside {self.value_range[0]:g} to {self.value_range[1]:g} are clipped: set "

@@ -38,7 +38,7 @@ class ImageOptions(TypedDict, total=False):
         channels: Number of channels; None: that of the images if it is the same for all, else 3. Grey is repeated in
             all channels, colours are averaged. Alpha, or a fourth band, is dropped unless this number includes it.
         value_range: (low, high), mapped to 0 and 1 in images that are not uint8; ``"auto"``: estimated from a sample;
-            ``"all"``: from all images.
+            ``"all"``: minimum and maximum of all images.
         normalize: None, ``"dataset"``, ``"imagenet"`` or (mean, standard deviation) per channel on the scale [0, 1].
         max_pixels: Maximum number of pixels of an image; larger ones are refused before decoding.
         fill: Value that replaces NaN and pixels that the file declares as nodata, on the scale of the files. None: the
