@@ -24,6 +24,7 @@ COMMANDS = (
 )
 
 Format = Literal["safetensors", "torch", "onnx"]
+Near = Literal["auto", "keep", "drop"]
 
 
 def application(argv: Sequence[str] = ()) -> App:
@@ -81,7 +82,9 @@ def demo(*, folder: str = "store/demo", seconds: float | None = None, seed: int 
     return 0
 
 
-def check(data: str = FOLDER, /, *, write: str | None = None, max_pixels: int = 89_478_485) -> int:
+def check(
+    data: str = FOLDER, /, *, write: str | None = None, near_duplicates: Near = "auto", max_pixels: int = 89_478_485
+) -> int:
     """Check a data set before training.
 
     Reads every image once, by the rules of training. Reports corrupt, constant, tiny and duplicate images, files that
@@ -92,6 +95,7 @@ def check(data: str = FOLDER, /, *, write: str | None = None, max_pixels: int = 
         data: Folder of images, or CSV file of paths.
         write: CSV file to write, with the paths and classes of the images that should stay: readable, not constant or
             tiny, and one of each group of duplicates. Every command takes it as DATA.
+        near_duplicates: Near duplicates in that file: auto keeps them if they are more than 10 % of the images.
         max_pixels: Maximum number of pixels of an image; larger ones are refused.
     """
     from super_selfish.cli.lists import check_table, write_kept
@@ -102,7 +106,8 @@ def check(data: str = FOLDER, /, *, write: str | None = None, max_pixels: int = 
     check_argument(max_pixels >= 1, "max_pixels", max_pixels, "at least 1")
     target = None if write is None else check_table("write", write)
     found = survey(data, max_pixels=max_pixels)
-    echo(with_flags(str(found), [*ImageOptions.__annotations__, "on_error", "recipe"]))
+    found.near_duplicates, found.is_for_list = near_duplicates, target is not None
+    echo(with_flags(str(found), [*ImageOptions.__annotations__, "on_error", "recipe", "near_duplicates"]))
     if target is not None:
         echo(write_kept(found, data, target, max_pixels))
     return DAMAGED if found.unreadable else 0

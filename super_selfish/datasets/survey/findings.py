@@ -19,6 +19,10 @@ from super_selfish.images.image_files import printable
 DIM = 0.01
 """Fraction of the value range below which an image is dim."""
 
+MANY_DUPLICATES = 0.1
+"""Fraction of near duplicates above which they are doubtful, so that a list of the images to keep has them."""
+
+_FEW_DUPLICATES = 5  # so many are not doubtful in any data set
 _SHOWN = 5
 
 
@@ -36,6 +40,7 @@ class Survey:
         dim: 16-bit and float images that use less than 1 % of the value range that training maps to [0, 1].
         copies: Pairs that are equal in every pixel; each copy is paired with the first image of its group.
         duplicates: Pairs of near duplicates; each is paired with the first image of its group.
+        conflicts: The pairs of :attr:`copies` with different labels.
         turned_twice: Files with an EXIF orientation of 90° that are wider than high after it is applied. Their pixels
             were probably rotated already, so that rotation prediction would learn from wrong labels.
         sizes: Number of images by (height, width), with the EXIF orientation applied.
@@ -45,6 +50,9 @@ class Survey:
         skippable: Whether ``on_error="skip"`` can skip all unreadable images.
         removable: Indices of images by kind of problem: ``"unreadable"``, ``"exact copies"``, ``"near duplicates"``,
             ``"constant"`` and ``"tiny"``.
+        near_duplicates: Whether :attr:`removed` has near duplicates: ``"drop"``, ``"keep"``, or ``"auto"``: unless they
+            are more than 10 % of the images, as images of one kind can be similar without being duplicates.
+        is_for_list: Whether the results are for a list of the images to keep: then few images are counted in it.
         orientations: Number of files by EXIF orientation.
         mean: Mean per channel on the scale [0, 1]; empty if the number of channels differs.
         std: Standard deviation per channel, likewise.
@@ -59,6 +67,7 @@ class Survey:
     dim: list[str] = field(default_factory=list)
     copies: list[tuple[str, str]] = field(default_factory=list)
     duplicates: list[tuple[str, str]] = field(default_factory=list)
+    conflicts: list[tuple[str, str]] = field(default_factory=list)
     turned_twice: list[str] = field(default_factory=list)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     channels: Counter[int] = field(default_factory=Counter)
@@ -70,12 +79,28 @@ class Survey:
     preprocessing: Preprocessing = field(default_factory=lambda: fit_preprocessing(None))
     skippable: bool = True
     removable: dict[str, set[int]] = field(default_factory=dict)
+    near_duplicates: str = "auto"
+    is_for_list: bool = False
 
     @property
     def removed(self) -> dict[str, set[int]]:
-        """The part of ``removable`` to remove before training; constant and tiny images unless most images are."""
-        removed = {kind: found for kind, found in self.removable.items() if kind not in ("constant", "tiny")}
-        return self.removable if self._removes_poor else removed
+        """The part of ``removable`` to remove before training, each image once.
+
+        Constant and tiny images are not in it if most images are, nor are near duplicates that should be kept.
+        """
+        stays = set() if self._removes_poor else {"constant", "tiny"}
+        if self.near_duplicates == "keep" or (self.near_duplicates == "auto" and self.has_many_duplicates):
+            stays.add("near duplicates")
+        removed: dict[str, set[int]] = {}
+        for kind, places in self.removable.items():
+            if kind not in stays:
+                removed[kind] = places - set().union(*removed.values())
+        return removed
+
+    @property
+    def has_many_duplicates(self) -> bool:
+        """Whether there are more than 10 % near duplicates, and more than five."""
+        return len(self.duplicates) > max(_FEW_DUPLICATES, MANY_DUPLICATES * self.images)
 
     @property
     def kept(self) -> list[int]:
@@ -97,9 +122,12 @@ class Survey:
 
 
 def _on_count(found: Survey) -> Iterator[str]:
-    text = expectation_of_few(found.images - len(found.unreadable))
+    count = len(found.kept) if found.is_for_list else found.images - len(found.unreadable)
+    text = expectation_of_few(count)
     if text:
-        yield text
+        yield (
+            f"{count} of {found.images} images are kept. {text}" if found.is_for_list and count < found.images else text
+        )
 
 
 def _on_unreadable(found: Survey) -> Iterator[str]:
@@ -154,7 +182,7 @@ def _on_values(found: Survey) -> Iterator[str]:
             "Brightness or contrast of the images differs from that of photographs: set "
             'normalize="dataset" (not supported by algorithms that work in Lab).'
         )
-    if found.dim:
+    if found.dim and not found.pixels.is_low_contrast:
         low, high = found.preprocessing.value_range or (0.0, 1.0)
         yield (
             f"{len(found.dim)} images use less than {DIM:.0%} of the value range {low:g} to {high:g}. If these values "
@@ -168,6 +196,17 @@ def _on_repetition(found: Survey) -> Iterator[str]:
             "Copies and near duplicates become false negatives in contrastive learning, and can leak from the training "
             "to the test set: keep one of each (`super-selfish check DATA --write keep.csv` lists them), or split with "
             "`groups`."
+        )
+    if found.has_many_duplicates:
+        yield (
+            f"{len(found.duplicates)} of {found.images} images are near duplicates, which is more than "
+            f"{MANY_DUPLICATES:.0%}: look at some of the pairs above. If they are duplicates, leave them out with "
+            'near_duplicates="drop" and --write; otherwise --write keeps them.'
+        )
+    if found.conflicts:
+        yield (
+            f"{len(found.conflicts)} exact copies have labels that conflict: correct the label of one image of each "
+            "pair, or remove both. --write keeps the first."
         )
     if found.turned_twice:
         yield "Remove the EXIF orientation of files that are already rotated (exiftool -Orientation= FILES)."
@@ -210,6 +249,7 @@ def _lines(found: Survey) -> Iterator[str]:
         ("constant", found.constant),
         (f"with a side below {MINIMUM_SIDE} px", found.tiny),
         ("exact copies", [f"{b} of {a}" for a, b in found.copies]),
+        ("exact copies with labels that conflict", [f"{b} and {a}" for a, b in found.conflicts]),
         ("near duplicates", [f"{b} of {a}" for a, b in found.duplicates]),
         ("rotated already, but with an EXIF orientation that rotates them again", found.turned_twice),
     ]

@@ -57,6 +57,9 @@ def survey(data: object, *, max_pixels: int = MAX_PIXELS) -> Survey:
             else:
                 found.copies.append((source.name(original), name))
                 removable["exact copies"].add(index)
+                labels = {source.label(original), source.label(index)} - {None}
+                if len(labels) > 1:
+                    found.conflicts.append((source.name(original), name))
             if image.dtype != np.uint8 and np.ptp(values) < DIM * 255:
                 found.dim.append(name)
         else:
