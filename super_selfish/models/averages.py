@@ -37,7 +37,7 @@ def momentum_copy(network: Network) -> Network:
 
 
 def copied(network: Network, *, shared: bool = False, memo: dict[int, Any] | None = None) -> Network:
-    """Return a deep copy of a network, including networks with weight norm and TorchScript modules.
+    """Return a deep copy of a network, including networks with weight norm, lazy layers and TorchScript modules.
 
     Args:
         network: The network.
@@ -48,7 +48,9 @@ def copied(network: Network, *, shared: bool = False, memo: dict[int, Any] | Non
     keeps, memo = memo is not None, {id(tensor): tensor for tensor in tensors} if memo is None else memo
     for module in network.modules():
         for value in (*vars(module).values(), *module.buffers(recurse=False)):
-            if isinstance(value, Tensor) and not value.is_leaf:  # computed from parameters, such as by weight norm
+            if isinstance(value, nn.UninitializedBuffer):  # of a lazy layer, cannot be copied
+                memo.setdefault(id(value), nn.UninitializedBuffer(device=value.device, dtype=value.dtype))
+            elif isinstance(value, Tensor) and not value.is_leaf:  # computed from parameters, such as by weight norm
                 memo.setdefault(id(value), value.detach().clone())
     with torch.no_grad():  # copies of TorchScript parameters would be part of the graph
         twin = copy.deepcopy(network, memo)

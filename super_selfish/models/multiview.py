@@ -40,7 +40,7 @@ class LabBranch(nn.Module):
         self.seen = CHANNELS[view]
         stem = nn.Conv2d(self.seen.stop - self.seen.start, expected_channels(network) or 3, 1)
         reference = next(network.parameters(), None)
-        self.stem = stem if reference is None else stem.to(reference)
+        self.stem = stem if reference is None else stem.to(reference.device, reference.dtype)
         self.network = network
 
     def inputs(self, x: Tensor) -> Tensor:

@@ -129,7 +129,7 @@ class GroupedBackbone(nn.Module):
         for channels, network in zip(self.groups, branches, strict=True):
             stem = nn.Conv2d(channels, expected_channels(network) or 3, 1)
             reference = next(network.parameters(), None)
-            self.stems.append(stem if reference is None else stem.to(reference))
+            self.stems.append(stem if reference is None else stem.to(reference.device, reference.dtype))
         self.branches = nn.ModuleList(branches)
 
     def inputs(self, x: Tensor) -> list[Tensor]:
