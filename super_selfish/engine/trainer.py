@@ -178,7 +178,8 @@ class Trainer:
                 self._store()
                 processes.barrier()
                 if run.steps and self.settings.verbose:
-                    for text in diagnose(self.supervisor._history, self.supervisor._expected_loss()):
+                    expected, images = self.supervisor._expected_loss(), tuning.length(self.supervisor)
+                    for text in diagnose(self.supervisor._history, expected, images):
                         print_advice(text)
             except (KeyboardInterrupt, Preempted):
                 self._leave()

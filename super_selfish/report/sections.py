@@ -71,7 +71,8 @@ def diagnosis(supervisor: Supervisor, stored: Mapping[str, Any]) -> list[Diagnos
     """Verdicts of ``super-selfish evaluate`` for these weights, and diagnostics of the training and of its images."""
     compared = stored.get("verdicts", []) if stored.get("weights") == supervisor.stored.get("sha256") else []
     lines = [Diagnostic(verdict["text"], not verdict["better"]) for verdict in compared]
-    lines += diagnostics(supervisor.history, supervisor._expected_loss())
+    images = supervisor.train_state.samples // max(1, supervisor.train_state.epoch)
+    lines += diagnostics(supervisor.history, supervisor._expected_loss(), images)
     if supervisor.skipped:
         lines.append(Diagnostic(f"{len(supervisor.skipped)} images could not be read and were skipped.", True))
     return lines

@@ -267,7 +267,7 @@ class MomentumContrastSupervisor(Supervisor):
         return momentum_hint(self.m, updates)
 
     def _expected_loss(self) -> ExpectedLoss:
-        return ExpectedLoss(warm=5)
+        return ExpectedLoss(warm=5, equal=(1 + self.symmetric) * math.log(1 + len(self.queue)))
 
     def _score_pretext(self, data: Sequence[Tensor], draw_again: Callable[[], Any]) -> PretextScore:  # noqa: ARG002
         first, second = data[0], data[1]

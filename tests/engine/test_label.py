@@ -19,6 +19,7 @@ from super_selfish.datasets.tables import as_csv
 from super_selfish.errors import CheckpointError, ConfigurationError, DataError
 from super_selfish.evaluation import test as measure
 from super_selfish.models import CombinedNet, SmallResNet
+from super_selfish.report.sections import diagnosis
 from super_selfish.supervisors import LabelSupervisor, RotateNetSupervisor
 
 QUIET = {"verbose": False}
@@ -55,6 +56,18 @@ def test_finetuning_trains_everything() -> None:
     LabelSupervisor(model, labelled(), finetune=True).supervise(lr=0.01, epochs=8, batch_size=8, **QUIET)
     assert measure(model, labelled()) > 0.9
     assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def test_more_epochs_are_not_advised_on_few_images(capsys: pytest.CaptureFixture[str]) -> None:
+    model = RotateNetSupervisor(labelled()[0], backbone=net()).get_backbone()
+    supervisor = LabelSupervisor(model, labelled(), finetune=True)
+    supervisor.supervise(lr=0.01, epochs=8, batch_size=8, seed=0, name="store/few")
+    printed = capsys.readouterr().err
+    assert "Still improving" in printed
+    assert "only 32 images per epoch" in printed
+    assert "Train longer" not in printed
+    [found] = diagnosis(supervisor, {})
+    assert "only 32 images per epoch" in found.text
 
 
 def test_the_preprocessing_of_the_backbone_is_used() -> None:

@@ -129,6 +129,7 @@ def test_the_queue_takes_the_keys_of_each_batch_once_and_after_the_loss(accumula
 
 def test_symmetric_training_enqueues_both_views() -> None:
     supervisor = make(pictures(), queue_size=64, symmetric=True).supervise(epochs=1, batch_size=8, **QUIET)
+    assert supervisor._expected_loss().equal == pytest.approx(2 * math.log(65))  # one loss per view
     assert supervisor.queue.pointer.item() == 32
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from super_selfish.datasets.image_source import FEW
 from super_selfish.engine.core.expected_loss import CollapseRisk, ExpectedLoss
 from super_selfish.errors import validate_keywords
 
@@ -23,6 +24,8 @@ _RECENT = 0.2  # fraction of the epochs that count as recent
 _MIN_GAIN = 0.01
 _MUCH_WAITING = 0.3
 _RISEN = 1.1
+_SPREAD_OUT = 1.1
+_ABOVE_EQUAL = 1.05  # random embeddings may have a slightly higher loss than equal similarities
 
 
 class Diagnostic(NamedTuple):
@@ -38,7 +41,7 @@ class Diagnostic(NamedTuple):
 
 
 @validate_keywords()
-def diagnose(history: History, expected: ExpectedLoss | None = None) -> list[str]:
+def diagnose(history: History, expected: ExpectedLoss | None = None, images: int | None = None) -> list[str]:
     """Diagnose a training. Returns sentences, the most urgent first, and one sentence if there is no problem.
 
     Args:
@@ -46,23 +49,25 @@ def diagnose(history: History, expected: ExpectedLoss | None = None) -> list[str
             consistency, spread and collapsed.
         expected: Whether the loss of the algorithm decreases, and its value at chance level
             (:class:`~super_selfish.engine.core.expected_loss.ExpectedLoss`); None: it decreases, chance level unknown.
+        images: Number of images per epoch. More epochs are not advised for fewer than 200. None or 0: unknown.
 
     Examples:
         >>> losses = [1.39, 1.2, 1.0, 0.9, 0.8, 0.75, 0.7]
         >>> diagnose([{"epoch": n + 1, "loss": loss, "data_wait": 0.0} for n, loss in enumerate(losses)])
         ['Still improving: the loss fell by 12.5 % over the last 2 epochs. Train longer.']
     """
-    return [diagnostic.text for diagnostic in diagnostics(history, expected)]
+    return [diagnostic.text for diagnostic in diagnostics(history, expected, images)]
 
 
-def diagnostics(history: History, expected: ExpectedLoss | None = None) -> list[Diagnostic]:
+def diagnostics(history: History, expected: ExpectedLoss | None = None, images: int | None = None) -> list[Diagnostic]:
     """As :func:`diagnose`, with the information whether each sentence is a warning."""
     expected = ExpectedLoss() if expected is None else expected
     if not history:
         return [Diagnostic("No epoch was completed, so there is no verdict.", False)]
     problems = (_collapsed(history), _at_chance(history, expected), _diverging(history, expected))
     urgent = next((text for text in problems if text), None)
-    found = [Diagnostic(_progress(history, expected), False) if urgent is None else Diagnostic(urgent, True)]
+    fine = _spreading(history, expected) or _progress(history, expected, images)
+    found = [Diagnostic(fine, False) if urgent is None else Diagnostic(urgent, True)]
     waiting = _data_bound(history)
     return [*found, Diagnostic(waiting, True)] if waiting else found
 
@@ -113,18 +118,41 @@ def _at_chance(history: History, expected: ExpectedLoss) -> str | None:
 
 
 def _diverging(history: History, expected: ExpectedLoss) -> str | None:
+    lowest, last = _lowest_before_rise(history, expected), history[-1]
+    if lowest is None or _spreading(history, expected) is not None:
+        return None
+    return (
+        f"The learning rate is probably too high: the loss is {last['loss']:.3f}, up from {lowest['loss']:.3f} in "
+        f"epoch {lowest['epoch']}. Divide `lr` by three, or set clip_grad=1.0."
+    )
+
+
+def _lowest_before_rise(history: History, expected: ExpectedLoss) -> Mapping[str, Any] | None:
+    """The entry with the lowest loss if the loss has risen clearly since; None otherwise."""
     rows = history[expected.warm :]
     losses = [entry["loss"] for entry in rows]
     if not expected.falls or len(losses) < _MIN_EPOCHS or losses[-1] < _RISEN * min(losses) or losses[-1] <= losses[0]:
         return None
-    lowest = min(losses)
+    return rows[losses.index(min(losses))]
+
+
+def _spreading(history: History, expected: ExpectedLoss) -> str | None:
+    """A loss that rises towards its value for equal similarities while the embeddings spread: no sign of divergence."""
+    lowest, last = _lowest_before_rise(history, expected), history[-1]
+    limit = expected.chance if expected.equal is None else expected.equal
+    if lowest is None or limit is None or "spread" not in lowest or "spread" not in last:
+        return None
+    if last["loss"] > _ABOVE_EQUAL * limit or last["spread"] < _SPREAD_OUT * lowest["spread"]:
+        return None
     return (
-        f"The learning rate is probably too high: the loss is {losses[-1]:.3f}, up from {lowest:.3f} in epoch "
-        f"{rows[losses.index(lowest)]['epoch']}. Divide `lr` by three, or set clip_grad=1.0."
+        f"No verdict from the loss: it rose from {lowest['loss']:.3f} in epoch {lowest['epoch']} to "
+        f"{last['loss']:.3f}, towards its chance level of {limit:.3f}, while the spread of the embeddings rose from "
+        f"{lowest['spread']:.2f} to {last['spread']:.2f}. So negatives became harder, which is no sign of a learning "
+        "rate that is too high. Score the features: super-selfish evaluate."
     )
 
 
-def _progress(history: History, expected: ExpectedLoss) -> str:
+def _progress(history: History, expected: ExpectedLoss, images: int | None) -> str:
     """Whether training still improves: by the loss or, if the loss is not informative, by the consistency."""
     name, sign = ("loss", -1) if expected.falls else ("consistency", 1)
     rows = [entry for entry in (history[expected.warm - 1 :] if expected.falls else history) if name in entry]
@@ -141,12 +169,23 @@ def _progress(history: History, expected: ExpectedLoss) -> str:
     gain = (now - before) / max(abs(before), 1e-9)
     if gain > _MIN_GAIN:
         changed = f"{'fell' if expected.falls else 'rose'} by {100 * gain:.1f} %"
-        return f"Still improving: the {name} {changed} over the last {recent} epochs. Train longer."
+        improving = f"Still improving: the {name} {changed} over the last {recent} epochs."
+        return f"{improving} {_more_epochs(images)}"
     scale = max(abs(now), 1e-9)
     since = next(entry["epoch"] for entry, value in zip(rows, best, strict=True) if (now - value) / scale <= _MIN_GAIN)
     return (
         f"Plateau since epoch {since}: the {name} has changed by less than 1 %. More epochs at this learning rate "
         'bring little improvement. Decay `lr` (recipe="auto" does), or stop here and evaluate.'
+    )
+
+
+def _more_epochs(images: int | None) -> str:
+    """Whether more epochs are advised while the loss improves: not on very few images, which are memorised."""
+    if not images or images >= FEW:
+        return "Train longer."
+    return (
+        f"With only {images} images per epoch, that need not mean better features: longer training memorises the "
+        "images. Add images, and score the features on other images: super-selfish evaluate."
     )
 
 

@@ -16,6 +16,8 @@ class ExpectedLoss:
         chance: Loss at chance level; None if that is not constant.
         stuck: Why the loss may stay at chance level, and how to fix it.
         warm: Number of initial epochs in which the loss may increase.
+        equal: Loss if all similarities are equal, for algorithms whose loss may rise towards it while features improve,
+            because negatives become harder; None: it is the loss at chance level.
     """
 
     falls: bool = True
@@ -24,6 +26,7 @@ class ExpectedLoss:
         "Lower or raise `lr` by a factor of three; check with preview() whether the pretext task can be solved at all."
     )
     warm: int = 1
+    equal: float | None = None
 
 
 @dataclass(frozen=True)

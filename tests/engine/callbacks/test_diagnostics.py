@@ -89,3 +89,38 @@ def test_collapse_with_a_known_cause() -> None:
     risk = CollapseRisk("", "known", 6.2)
     assert has_collapsed(risk, [{"spread": 0.5, "loss": 6.0}], 1)
     assert not has_collapsed(risk, [{"spread": 0.5, "loss": 5.0}], 1)
+
+
+@pytest.mark.parametrize(("images", "advised"), [(None, True), (0, True), (200, True), (199, False), (3, False)])
+def test_more_epochs_are_not_advised_on_very_few_images(images: int | None, advised: bool) -> None:
+    [text] = diagnose(history(FALLING), None, images)
+    assert text.startswith("Still improving")
+    assert ("Train longer" in text) is advised
+    assert ("memorises" in text) is not advised
+
+
+RISING = [4.0, 2.5, 2.351, 2.5, 2.7, 2.896]
+
+
+@pytest.mark.parametrize(
+    ("spreads", "expected", "blamed"),
+    [
+        ((0.23, 0.50), ExpectedLoss(equal=2.9), False),
+        ((0.23, 0.50), ExpectedLoss(chance=3.0), False),
+        ((0.23, 0.50), ExpectedLoss(), True),  # unknown chance level
+        ((0.23, 0.50), ExpectedLoss(equal=2.4), True),  # worse than equal similarities
+        ((0.50, 0.23), ExpectedLoss(equal=2.9), True),
+        (None, ExpectedLoss(equal=2.9), True),
+    ],
+)
+def test_a_loss_that_rises_while_embeddings_spread_is_not_blamed_on_the_learning_rate(
+    spreads: tuple[float, float] | None, expected: ExpectedLoss, blamed: bool
+) -> None:
+    entries = history(RISING)
+    if spreads is not None:
+        for place, entry in enumerate(entries):
+            entry["spread"] = spreads[0] + (spreads[1] - spreads[0]) * max(0, place - 2) / 3
+    [found] = diagnostics(entries, expected)
+    assert ("learning rate is probably too high" in found.text) is blamed
+    assert found.is_warning is blamed
+    assert blamed or "0.23 to 0.50" in found.text
