@@ -39,7 +39,8 @@ def compare(
 
     Prints a forecast, a line per run, and at the end the table and the verdict. Writes NAME.html, NAME.png and
     NAME.json. The same command continues after it was stopped or killed. Exit status: 0 if an algorithm is recommended;
-    1 if all were excluded, or none is shown to be better than features that need no training.
+    1 if all were excluded, the budget was too small to judge any, or none is shown to be better than features that need
+    no training.
 
     Args:
         data: Folder of images, or CSV file of paths. Class folders are not used as labels.

@@ -6,8 +6,8 @@ import math
 import re
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 
 from super_selfish.datasets.preprocessed import MINIMUM_SIDE
 from super_selfish.engine.callbacks.progress import duration
@@ -18,7 +18,9 @@ FINALISTS = 4
 FINAL_LENGTH = 3.5
 """Length of a training of stage 2 in shares; a share is the length of a training of stage 1."""
 LEAST_UPDATES = 100
-"""Number of updates below which a training of stage 1 is too short to compare algorithms."""
+"""Number of updates below which a training is too short to judge an algorithm."""
+TIMED_STEPS = 6
+"""Number of updates by which the speed of an algorithm is measured."""
 TWO_SEEDS = 3600.0
 """Budget in seconds from which finalists are trained with two seeds."""
 
@@ -93,6 +95,8 @@ class Plan:
         seeds: Number of seeds of stage 2; 0: there is no stage 2.
         updates: Expected number of updates in stage 1 by algorithm.
         notes: What was reduced to fit the budget.
+        left_out: Expected number of updates of the algorithms that were left out, by name.
+        enough: Estimated budget in seconds in which every training makes enough updates; 0: this one does.
     """
 
     side: int
@@ -101,6 +105,8 @@ class Plan:
     seeds: int
     updates: Mapping[str, int]
     notes: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    enough: float = 0.0
 
     @property
     def finalists(self) -> int:
@@ -114,6 +120,11 @@ class Plan:
             f"Comparison of {len(self.algorithms)} algorithms within {duration(seconds)}, at {self.side} px. "
             f"Stage 1: {duration(self.share)} for each algorithm, about {low:,} to {high:,} updates. "
         )
+        if self.enough:
+            text += (
+                f"Fewer than {LEAST_UPDATES} updates are too few to judge an algorithm: a budget of about "
+                f"{duration(self.enough)} would be enough. "
+            )
         if not self.seeds:
             return f"{text}No stage 2, as it needs labels."
         runs = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
@@ -147,6 +158,7 @@ def make_plan(
     names = sorted(algorithms, key=lambda name: (not algorithms[name].first_choice, cost(algorithms[name]), name))
     seeds = (2 if seconds >= TWO_SEEDS else 1) if is_labelled else 0
     notes: list[str] = []
+    left_out: dict[str, int] = {}
     unit = step_seconds(side)
 
     def updates() -> dict[str, int]:
@@ -158,15 +170,42 @@ def make_plan(
         unit = step_seconds(side)
         notes.append(f"Resolution lowered to {side} px, for more updates within the budget.")
     while (slowest := _droppable(names, algorithms)) is not None and updates()[slowest] < LEAST_UPDATES:
+        left_out[slowest] = updates()[slowest]
         names.remove(slowest)
-        notes.append(f"{slowest} left out: fewer than {LEAST_UPDATES} updates within the budget.")
-    found = updates()
+    found, enough = updates(), 0.0
     if min(found.values()) < LEAST_UPDATES:
-        notes.append(
-            f"Only about {min(found.values())} to {max(found.values())} updates per training of stage 1: too few to "
-            "trust the order. Pass a larger `budget`."
-        )
-    return Plan(side, tuple(names), left / shares(len(names), seeds), seeds, found, tuple(notes))
+        run = LEAST_UPDATES * unit * max(cost(algorithms[name]) for name in names)
+        enough = sufficient_budget(run, kept(algorithms, names), seconds - left, is_labelled=is_labelled)
+    share = left / shares(len(names), seeds)
+    return Plan(side, tuple(names), share, seeds, found, tuple(notes), left_out, enough)
+
+
+def kept(algorithms: Algorithms, names: Collection[str]) -> int:
+    """Number of algorithms that are trained if the budget is enough for some of them: all that are as fast."""
+    slowest = max(cost(algorithms[name]) for name in names)
+    return sum(cost(each) <= slowest for each in algorithms.values())
+
+
+def sufficient_budget(run: float, algorithms: int, before: float, *, is_labelled: bool) -> float:
+    """Budget in seconds for trainings of stage 1 that take ``run`` seconds, rounded up.
+
+    Args:
+        run: Seconds of a training of stage 1.
+        algorithms: Number of algorithms of stage 1.
+        before: Seconds that are used before the first training.
+        is_labelled: Whether there is a stage 2.
+
+    Examples:
+        >>> sufficient_budget(60.0, 4, 20.0, is_labelled=False), sufficient_budget(60.0, 4, 20.0, is_labelled=True)
+        (300.0, 1200.0)
+    """
+    found = 0.0
+    for seeds in (1, 2) if is_labelled else (0,):
+        found = (before + shares(algorithms, seeds) * run) / (1 - _RESERVE)
+        if found < TWO_SEEDS:
+            break
+    unit = 30.0 if found < 600 else 60.0 if found < TWO_SEEDS else 600.0 if found < 6 * 3600 else 3600.0
+    return max(_LEAST_BUDGET, unit * math.ceil(found / unit))
 
 
 def shares(algorithms: int, seeds: int) -> float:

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from super_selfish.comparison.budget import FINALISTS, Algorithms, cost
-from super_selfish.comparison.records import Row
+from super_selfish.comparison.records import COLLAPSE, Row
+from super_selfish.comparison.sufficiency import is_judged
 from super_selfish.evaluation.intervals import Difference
 from super_selfish.evaluation.score import Integers
 from super_selfish.seeding import make_key
@@ -62,17 +63,37 @@ def difference(samples: Numbers, first: int, second: int, value: float) -> Diffe
 def dropped(rows: Sequence[Row], untrained: Row | None, groups: Integers, algorithms: Algorithms) -> dict[str, str]:
     """Algorithms of stage 1 that are dropped, with the reason.
 
-    Dropped are features that collapsed, and trainings that failed or stayed at chance. With labels, one at chance stays
-    if its features are better than those of the untrained network. If nothing else is left, the time was too short to
-    drop any at chance, except those that need a canonical orientation.
+    Dropped are trainings that failed, and those that made enough updates to be judged and whose features collapsed, or
+    that stayed at chance. With labels, these stay if their features are better than those of the untrained network. If
+    nothing else is left, none at chance is dropped, except those that need a canonical orientation.
     """
-    failed = {row.name: row.problem for row in rows if row.problem is not None}
-    usable = [row for row in rows if row.problem is None]
-    chance = [row for row in usable if row.at_chance and not is_better(row, untrained, groups)]
+    found = unusable(rows, untrained, groups)
+    usable = [row for row in rows if row.name not in found]
+    judged = [row for row in usable if row.at_chance and is_judged(row)]
+    chance = [row for row in judged if not is_better(row, untrained, groups)]
     if len(chance) == len(usable):
         oriented = [row for row in chance if algorithms[row.name].needs.canonical_orientation]
         chance = oriented if len(oriented) < len(chance) else []
-    return failed | {row.name: f"stayed at chance level: {row.pretext}" for row in chance}
+    return found | {row.name: f"at chance level after {row.updates:,} updates: {row.pretext}" for row in chance}
+
+
+def unusable(rows: Sequence[Row], untrained: Row | None, groups: Integers) -> dict[str, str]:
+    """Algorithms whose training failed or whose features collapsed, with the reason.
+
+    A collapse counts if there were enough updates to judge it, and if the features are not better than those of the
+    untrained network.
+    """
+    found = {row.name: row.problem for row in rows if row.problem not in (None, COLLAPSE)}
+    for row in rows:
+        if row.problem == COLLAPSE and is_judged(row) and not is_better(row, untrained, groups):
+            found.setdefault(row.name, f"{COLLAPSE} after {row.updates:,} updates")
+    return {name: str(reason) for name, reason in found.items()}
+
+
+def suitable(rows: Sequence[Row], candidates: Sequence[str]) -> list[str]:
+    """Candidates whose runs made enough updates, and neither collapsed nor stayed at chance level."""
+    good = [row for row in rows if is_judged(row) and row.problem is None and not row.at_chance]
+    return [row.name for row in good if row.name in candidates]
 
 
 def is_better(row: Row, other: Row | None, groups: Integers) -> bool:

@@ -19,6 +19,10 @@ logger = logging.getLogger("super_selfish")
 
 REFERENCE = 0
 """Stage of the references, which are not trained by the comparison."""
+COLLAPSE = "representation collapse"
+"""Problem of a run whose features are nearly the same for all images."""
+TOO_SLOW = "too slow: no update fits into the time of a run"
+"""Problem of a run without time for an update."""
 
 
 @dataclass
@@ -39,6 +43,7 @@ class Row:
         epochs: Number of epochs that were planned.
         seconds: Duration of the run with its evaluation.
         used: Seconds of the budget that were used at the end of the run.
+        step_seconds: Measured seconds per update; None: no update was made.
     """
 
     name: str
@@ -54,6 +59,7 @@ class Row:
     epochs: int = 0
     seconds: float = 0.0
     used: float = 0.0
+    step_seconds: float | None = None
 
     @property
     def correct(self) -> npt.NDArray[np.float64] | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from super_selfish.comparison import decisions
+from super_selfish.comparison import decisions, sufficiency
 from super_selfish.comparison.budget import Algorithms
 from super_selfish.comparison.decisions import Standing
 from super_selfish.comparison.records import REFERENCE, Row
@@ -26,7 +26,8 @@ class Comparison:
     """Result of :func:`super_selfish.compare`. ``print`` shows the table and the verdict.
 
     Attributes:
-        recommended: Name of the recommended algorithm; None: none could be trained.
+        recommended: Name of the recommended algorithm; None: all were excluded, or no run
+            shows that one is suitable.
         standings: Results of the algorithms of the last stage, best first; empty without labels.
         ties: Names of the algorithms that are not shown to differ from the best.
         candidates: Names of the algorithms that were not excluded.
@@ -88,12 +89,14 @@ class Comparison:
         untrained = next((row for row in rows if row.stage == REFERENCE and row.name == UNTRAINED), None)
         excluded = excluded | decisions.dropped(first, untrained, groups, algorithms)
         final = [row for row in rows if row.stage == 2]
-        failed = {row.name: row.problem for row in final if row.problem is not None}
+        failed = decisions.unusable(final, untrained, groups)
         excluded |= {name: f"stage 2: {problem}" for name, problem in failed.items()}
         candidates = [row.name for row in first if row.name not in excluded]
         last = [row for row in final or first if row.name in candidates]
-        found = decisions.standings(last, groups) if len(groups) else []
-        chosen = decisions.recommended(found, algorithms) if found else decisions.rule(candidates, algorithms)
+        found = decisions.standings(last, groups)
+        chosen = decisions.recommended(found, algorithms)
+        if not len(groups):
+            chosen = decisions.rule(decisions.suitable(first, candidates), algorithms)
         result = cls(chosen, found, candidates, excluded, None, rows, len(groups), **facts)
         if chosen is not None and found:
             result.versus_reference = best_reference(rows, [row for row in last if row.name == chosen], groups)
@@ -145,13 +148,13 @@ def best_reference(rows: list[Row], chosen: list[Row], groups: Integers) -> tupl
 def verdict(found: Comparison, algorithms: Algorithms) -> list[str]:
     """Sentences: the recommendation and its reason, what is not known, and what to do next."""
     if found.recommended is None:
-        return ["No algorithm can be recommended: all were excluded. Pass a larger budget, or more images."]
+        return sufficiency.no_recommendation(found.rows, algorithms, found.candidates, is_labelled=bool(found.labelled))
     if not found.standings:
         return without_labels(found, algorithms)
-    return with_labels(found)
+    return with_labels(found, algorithms)
 
 
-def with_labels(found: Comparison) -> list[str]:
+def with_labels(found: Comparison, algorithms: Algorithms) -> list[str]:
     """The verdict from scores."""
     best, name = found.standings[0], str(found.recommended)
     others = [each for each in found.ties if each != name]
@@ -184,6 +187,7 @@ def with_labels(found: Comparison) -> list[str]:
         needed = decisions.images_to_decide(pair[0], pair[1])
         more = f"about {needed:,} labelled images would decide a difference of 2 points; {found.labelled:,} were used"
         lines.append(f"To separate {name} from {others[0]}, {more}.")
+    lines += sufficiency.short_runs(found.rows, algorithms, [each.name for each in found.standings], is_labelled=True)
     if len({row.seed for row in found.rows if row.stage == 2}) < 2:
         lines.append("One seed per finalist: the intervals do not cover the randomness of trainings.")
     lines.append(
@@ -195,14 +199,16 @@ def with_labels(found: Comparison) -> list[str]:
 def without_labels(found: Comparison, algorithms: Algorithms) -> list[str]:
     """The verdict from applicability alone."""
     name = str(found.recommended)
-    oriented = algorithms[name].needs.canonical_orientation
-    why = "rotation angles were learnable" if oriented else "it needs no canonical orientation"
+    own = next(row for row in found.rows if row.stage == 1 and row.name == name)
+    why = "its features did not collapse" if own.at_chance is None else "its pretext task was learned"
+    reason = "a good first choice on other images" if algorithms[name].first_choice else "the cheapest such candidate"
     needs = ", ".join(
         f"±{1.96 * error:.1f} points with {images:,}" for images, error in decisions.label_needs().items()
     )
     return [
         f"Without labels, no number shows which algorithm is best. Candidates: {', '.join(found.candidates)}.",
-        f"Start with {name}: {why}, and it is a good first choice on other images.",
+        f"Start with {name}: {why} in {own.updates:,} updates ({own.pretext}), and it is {reason}.",
+        *sufficiency.short_runs(found.rows, algorithms, found.candidates, is_labelled=False),
         "Effective rank and pretext scores are an indication only: they do not compare different algorithms.",
         f"Labelled images would decide. A difference of two that disagree on 15 % of images is known to {needs}.",
         "Pass them as `labelled`: a folder with one subfolder per class.",

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from super_selfish.comparison import decisions
-from super_selfish.comparison.budget import Algorithms, Budget, Plan, cost, make_plan, shares
+from super_selfish.comparison.budget import LEAST_UPDATES, Algorithms, Budget, Plan, cost, make_plan, shares
 from super_selfish.comparison.images import Images, applicable, fingerprint, shrink
 from super_selfish.comparison.published import as_published
 from super_selfish.comparison.records import REFERENCE, Row, RunLog
@@ -102,7 +102,7 @@ class Running:
             self.log.rows,
             self.algorithms,
             self.groups,
-            self.excluded | {name: "not enough time" for name in self.algorithms if name not in plan.algorithms},
+            self.excluded | {name: too_slow(updates) for name, updates in plan.left_out.items()},
             notes=[*self.images.notes, *plan.notes],
             seconds=self.budget.used,
             budget=self.budget.seconds,
@@ -183,7 +183,8 @@ class Running:
         """Store a run, and print it."""
         row.used = self.budget.used
         self.log.add(row)
-        shown = row.problem or " ".join(part for part in (percent(row.score), row.pretext) if part)
+        shown = " ".join(part for part in (row.problem and f"{row.problem};", percent(row.score), row.pretext) if part)
+        shown = shown.removesuffix(";")
         trained = f" {row.updates:,} updates," if row.updates else ""
         left = duration(max(0.0, self.budget.seconds - self.budget.used))
         self.print(f"{what}: {row.name}:{trained} {duration(row.seconds)}: {shown} ({left} left)")
@@ -192,3 +193,8 @@ class Running:
         """Print a line to stderr."""
         if self.verbose:
             print_line(text)
+
+
+def too_slow(updates: int) -> str:
+    """Why an algorithm is left out that would make so few updates."""
+    return f"not enough time: about {updates:,} update{'' if updates == 1 else 's'}, fewer than {LEAST_UPDATES}"

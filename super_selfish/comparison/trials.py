@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from super_selfish.comparison.budget import TIMED_STEPS
 from super_selfish.comparison.images import Images, Pixels
 from super_selfish.comparison.messages import FOLDER, Once
-from super_selfish.comparison.records import REFERENCE, Row
+from super_selfish.comparison.records import COLLAPSE, REFERENCE, TOO_SLOW, Row
 from super_selfish.comparison.validation import REPEATS, cross_validated
 from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.errors import NonFiniteLoss, SuperSelfishError
@@ -37,7 +38,7 @@ logger = logging.getLogger("super_selfish")
 Recipes = Literal["auto", "adapt"]
 
 
-_TIMED_STEPS, _WARM_UP = 6, 2
+_WARM_UP = 2  # updates
 _MOST_TIMING = 0.15  # fraction of the time of a run that measuring the speed may take
 _MARGIN = 0.95  # fraction of the remaining time that the schedule is planned for
 _WHOLE_EPOCHS = 5  # number of epochs from which a fraction of an epoch is left out
@@ -48,7 +49,15 @@ class TimeUp(Exception):
 
 
 class TooSlow(Exception):
-    """An algorithm cannot make an update in the time of a run."""
+    """An algorithm cannot make an update in the time of a run.
+
+    Args:
+        step_seconds: Measured seconds per update; infinite if none was made.
+    """
+
+    def __init__(self, step_seconds: float) -> None:
+        super().__init__(f"{step_seconds:.3g} s per update")
+        self.step_seconds = step_seconds
 
 
 class Deadline(Callback):
@@ -123,11 +132,13 @@ class Training(NamedTuple):
         supervisor: The trained algorithm.
         epochs: Number of epochs that were planned.
         updates: Number of updates.
+        step_seconds: Measured seconds per update.
     """
 
     supervisor: Supervisor
     epochs: int
     updates: int
+    step_seconds: float
 
 
 class Trials:
@@ -175,12 +186,12 @@ class Trials:
 
     def step_seconds(self, algorithm: type[Supervisor], pixels: Pixels, seconds: float) -> float:
         """Measured seconds per update of an algorithm, from a few updates; infinite if it cannot be trained."""
-        count = min(len(pixels), _TIMED_STEPS * self.batch_size)
+        count = min(len(pixels), TIMED_STEPS * self.batch_size)
         supervisor = self.supervisor(algorithm, pixels[:count], 0)
-        deadline = Deadline(seconds, self.now, self.device, most_steps=_TIMED_STEPS)
+        deadline = Deadline(seconds, self.now, self.device, most_steps=TIMED_STEPS)
         self._once.is_quiet = True
         try:
-            self._supervise(supervisor, -(-_TIMED_STEPS * self.batch_size // count) + 1, 0, deadline)
+            self._supervise(supervisor, -(-TIMED_STEPS * self.batch_size // count) + 1, 0, deadline)
         finally:
             self._once.is_quiet = False
         return deadline.step_seconds
@@ -197,8 +208,9 @@ class Trials:
         begin, row = self.now(), Row(name, stage, seed)
         try:
             self._train_and_evaluate(row, algorithm, seconds)
-        except TooSlow:
-            row.problem = "too slow: no update fits into the time of a run"
+        except TooSlow as error:
+            row.problem = TOO_SLOW
+            row.step_seconds = error.step_seconds if math.isfinite(error.step_seconds) else None
         except NonFiniteLoss:
             row.problem = "the loss became infinite or NaN"
         except SuperSelfishError as error:
@@ -208,7 +220,8 @@ class Trials:
         return row
 
     def _train_and_evaluate(self, row: Row, algorithm: type[Supervisor], seconds: float) -> None:
-        supervisor, row.epochs, row.updates = self.train(algorithm, row.seed, seconds - self.evaluation_seconds)
+        trained = self.train(algorithm, row.seed, seconds - self.evaluation_seconds)
+        supervisor, row.epochs, row.updates, row.step_seconds = trained
         begin, held_out = self.now(), self.images.held_out
         if row.stage == 1:
             score = supervisor.evaluate_pretext(held_out, count=len(held_out))
@@ -227,13 +240,13 @@ class Trials:
         speed = self.step_seconds(algorithm, pixels, _MOST_TIMING * seconds)
         updates = int(_MARGIN * (seconds - (self.now() - begin)) / max(speed, 1e-6))
         if updates < 1:
-            raise TooSlow
+            raise TooSlow(speed)
         count, epochs = length(len(pixels), self.batch_size, updates)
         chosen = np.sort(KeyedGenerator("subset", seed).permutation(len(pixels))[:count])
         supervisor = self.supervisor(algorithm, pixels[chosen] if count < len(pixels) else pixels, seed, weights)
         deadline = Deadline(seconds - (self.now() - begin), self.now, self.device)
         self._supervise(supervisor, epochs, seed, deadline, "auto" if weights is None else "adapt")
-        return Training(supervisor, epochs, len(deadline.times))
+        return Training(supervisor, epochs, len(deadline.times), deadline.step_seconds if deadline.times else speed)
 
     def _supervise(
         self, supervisor: Supervisor, epochs: int, seed: int, deadline: Deadline, recipe: Recipes = "auto"
@@ -263,7 +276,7 @@ class Trials:
         measured = quality(x)
         row.quality = measured.as_dict()
         if is_degenerate(row.quality):
-            row.problem = "representation collapse"
+            row.problem = COLLAPSE
         if images.has_labels:
             found = cross_validated(x, images.labels, self.groups, self.repeats)
             row.knn, row.ridge = found.knn.tolist(), found.ridge.tolist()

@@ -170,7 +170,7 @@ class Lab:
         is_adapted = row.arm == ADAPTED
         self.trials.backbone = self.backbone if is_adapted else self.scratch(row.seed)
         weights = self.weights if is_adapted else None
-        supervisor, row.epochs, row.updates = self.trials.train(self.algorithm, row.seed, seconds, weights)
+        supervisor, row.epochs, row.updates, _ = self.trials.train(self.algorithm, row.seed, seconds, weights)
         row.pretraining = self.now() - begin
         return supervisor.get_backbone()
 

@@ -62,7 +62,8 @@ def test_a_slower_machine_leaves_out_the_slowest_algorithms() -> None:
     found = plan(0.3, may_shrink=False)
     left_out = set(algorithms) - set(found.algorithms)
     assert left_out
-    assert all(any(name in note for note in found.notes) for name in left_out)
+    assert set(found.left_out) == left_out
+    assert all(0 < count < LEAST_UPDATES for count in found.left_out.values())
     assert "bi_gan" in left_out  # the most expensive
     assert all(count >= LEAST_UPDATES for name, count in found.updates.items() if not algorithms[name].first_choice)
     assert len(found.algorithms) > 4
@@ -74,7 +75,19 @@ def test_four_algorithms_two_families_and_first_choices_stay_on_any_machine() ->
     assert len(found.algorithms) == 4
     assert len({algorithms[name].family for name in found.algorithms}) > 1
     assert {name for name, algorithm in algorithms.items() if algorithm.first_choice} <= set(found.algorithms)
-    assert "too few to trust" in found.notes[-1]
+    assert found.enough > 1800
+    assert "too few to judge" in found.forecast(1800)
+    assert set(found.left_out) == set(algorithms) - set(found.algorithms)
+
+
+@pytest.mark.parametrize("is_labelled", [True, False])
+@pytest.mark.parametrize("step", [2.0, 5.0, 40.0])
+def test_the_estimated_budget_is_enough(step: float, is_labelled: bool) -> None:
+    short = plan(step, 120.0, is_labelled=is_labelled)
+    found = plan(step, short.enough, is_labelled=is_labelled)
+    assert short.enough > 120
+    assert found.enough == 0.0 or found.side > short.side
+    assert min(plan(step, short.enough, 32, is_labelled=is_labelled).updates.values()) >= LEAST_UPDATES
 
 
 def test_first_choices_are_trained_first() -> None:

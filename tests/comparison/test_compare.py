@@ -33,6 +33,7 @@ class MadeUp:
         failing: Raise KeyboardInterrupt in this training, counted from 0.
         problems: Problems by name of the algorithm.
         step: Seconds per update.
+        updates: Number of updates of each training.
     """
 
     def __init__(self) -> None:
@@ -42,6 +43,7 @@ class MadeUp:
         self.problems: dict[str, str] = {}
         self.at_chance: set[str] = set()
         self.step = 0.001
+        self.updates = 100
 
     def now(self) -> float:
         return self.time
@@ -65,7 +67,8 @@ class MadeUp:
             raise KeyboardInterrupt
         self.trained.append((stage, name, seed, seconds))
         self.time += seconds
-        row = Row(name, stage, seed, updates=100, seconds=seconds, pretext="accuracy: 40 %")
+        row = Row(name, stage, seed, updates=self.updates, seconds=seconds, pretext="accuracy: 40 %")
+        row.step_seconds = seconds / self.updates
         row.problem, row.at_chance = self.problems.get(name), name in self.at_chance
         return self.scored(row, SCORES.get(name, 0.52))
 
@@ -149,10 +152,10 @@ def test_nothing_better_than_the_references_is_reported(made_up: MadeUp, monkeyp
 
 
 def test_dropped_algorithms_are_no_finalists(made_up: MadeUp) -> None:
-    made_up.problems = {"byol": "representation collapse"}
+    made_up.problems = {"byol": "failed: no memory", "denoise_net": "representation collapse"}
     made_up.at_chance = {"pirl"}  # but better than untrained
     found = super_selfish.compare(IMAGES, LABELLED)
-    assert found.excluded["byol"] == "representation collapse"
+    assert found.excluded["byol"] == "failed: no memory"
     assert found.recommended == "rotate_net"
     assert "pirl" in found.candidates
 
@@ -175,6 +178,72 @@ def test_without_labels_rotations_that_are_not_learnable_exclude_rotate_net(made
     found = super_selfish.compare(IMAGES)
     assert found.recommended == "exemplar_net"
     assert "chance" in found.excluded["rotate_net"]
+
+
+def test_without_labels_nothing_is_recommended_from_few_updates(made_up: MadeUp) -> None:
+    made_up.updates, made_up.at_chance = 20, {"rotate_net", "exemplar_net"}
+    made_up.problems = {"jigsaw_net": "representation collapse"}
+    found = super_selfish.compare(IMAGES, budget="2min")
+    assert found.recommended is None
+    assert not found.is_shown_to_help
+    assert not {"rotate_net", "exemplar_net", "jigsaw_net"} & set(found.excluded)
+    assert "too small to judge any algorithm on this machine (20 updates within" in found.verdict[0]
+    assert "a `budget` of about 12 min would be enough" in found.verdict[1]
+
+
+def test_without_labels_nothing_is_recommended_if_all_stayed_at_chance(made_up: MadeUp) -> None:
+    made_up.at_chance = set(all_supervisors())
+    found = super_selfish.compare(IMAGES)
+    assert found.recommended is None
+    assert "chance level" in found.verdict[0]
+
+
+def test_without_labels_short_runs_are_named_next_to_judged_ones(
+    made_up: MadeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = made_up.run
+
+    def uneven(name: str, *given: Any) -> Row:
+        made_up.updates = 400 if name == "denoise_net" else 30
+        return run(name, *given)
+
+    monkeypatch.setattr(made_up, "run", uneven)
+    found = super_selfish.compare(IMAGES, algorithms=["denoise_net", "exemplar_net"])
+    assert found.recommended == "denoise_net"
+    text = " ".join(found.verdict)
+    assert "not judged: exemplar_net (30)" in text
+    assert "400 updates" in text
+    assert "first choice" not in text
+
+
+def test_with_labels_few_updates_drop_nothing_and_the_budget_is_used(made_up: MadeUp) -> None:
+    made_up.updates, made_up.problems = 10, dict.fromkeys(all_supervisors(), "representation collapse")
+    made_up.at_chance = set(all_supervisors())
+    found = super_selfish.compare(IMAGES, LABELLED, "2min")
+    assert {stage for stage, *_ in made_up.trained} == {1, 2}
+    assert 0.9 * 120 < made_up.time <= 120
+    assert found.excluded == {}
+    assert found.recommended == "byol"
+    assert any("order is uncertain" in line and "would be enough" in line for line in found.verdict)
+
+
+def test_with_labels_the_verdict_is_true_if_all_are_dropped(made_up: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.comparison.test_compare.SCORES", dict.fromkeys(all_supervisors(), 0.4))
+    made_up.problems = dict.fromkeys(all_supervisors(), "representation collapse")
+    found = super_selfish.compare(IMAGES, LABELLED)
+    assert found.recommended is None
+    assert "The rest of the budget was not used" in found.verdict[0]
+    assert "budget`" not in " ".join(found.verdict)
+    assert found.excluded["byol"] == "representation collapse after 100 updates"
+
+
+def test_a_slow_machine_reports_the_same_numbers_everywhere(made_up: MadeUp) -> None:
+    made_up.step, made_up.updates = 1.0, 20
+    found = super_selfish.compare(IMAGES, budget="2min")
+    assert len(found.rows) == 5  # four algorithms and the untrained network
+    assert len(found.excluded) == len(all_supervisors()) - 4
+    assert all("not enough time: about" in reason for reason in found.excluded.values())
+    assert not any("left out" in note for note in found.notes)
 
 
 def test_labels_of_the_training_images_are_not_used(made_up: MadeUp) -> None:

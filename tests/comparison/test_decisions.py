@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from super_selfish.comparison.budget import LEAST_UPDATES
 from super_selfish.comparison.decisions import (
     bootstrap,
     dropped,
@@ -15,8 +16,10 @@ from super_selfish.comparison.decisions import (
     recommended,
     rule,
     standings,
+    suitable,
+    unusable,
 )
-from super_selfish.comparison.records import Row
+from super_selfish.comparison.records import COLLAPSE, Row
 from super_selfish.comparison.trials import is_at_chance
 from super_selfish.evaluation import PretextScore
 from super_selfish.supervisors import all_supervisors
@@ -29,12 +32,12 @@ GROUPS = np.arange(IMAGES)
 def row(name: str, score: float, stage: int = 1, seed: int = 0, shift: int = 0, **changed: Any) -> Row:
     """A row with a share ``score`` of correct images, which begin at ``shift``."""
     correct = (np.roll(np.arange(IMAGES), shift) < score * IMAGES).astype(float).tolist()
-    return Row(name, stage, seed, knn=correct, ridge=correct, **changed)
+    return Row(name, stage, seed, knn=correct, ridge=correct, **{"updates": LEAST_UPDATES, **changed})
 
 
 def test_collapsed_failed_and_chance_level_trainings_are_dropped() -> None:
     rows = [
-        row("byol", 0.9, problem="representation collapse"),
+        row("byol", 0.5, problem="representation collapse"),
         row("bi_gan", 0.9, problem="failed: no memory"),
         row("pirl", 0.5, at_chance=True, pretext="accuracy: 1 %"),
         row("jigsaw_net", 0.5, at_chance=False),
@@ -50,6 +53,26 @@ def test_a_training_at_chance_stays_if_its_features_are_better_than_untrained_on
     assert dropped(rows, row("untrained", 0.5, 0), GROUPS, ALGORITHMS) == {}
     assert set(dropped(rows, row("untrained", 0.7, 0), GROUPS, ALGORITHMS)) == {"pirl"}
     assert set(dropped(rows, None, GROUPS, ALGORITHMS)) == {"pirl"}
+
+
+def test_a_collapse_counts_only_if_the_features_are_not_better_than_untrained_ones() -> None:
+    rows = [row("pirl", 0.7, problem=COLLAPSE), row("byol", 0.5)]
+    assert unusable(rows, row("untrained", 0.5, 0), GROUPS) == {}
+    assert unusable(rows, row("untrained", 0.7, 0), GROUPS) == {"pirl": "representation collapse after 100 updates"}
+
+
+def test_runs_with_few_updates_are_neither_dropped_nor_suitable() -> None:
+    few = {"updates": LEAST_UPDATES - 1}
+    rows = [
+        row("pirl", 0.5, problem=COLLAPSE, **few),
+        row("rotate_net", 0.5, at_chance=True, **few),
+        row("bi_gan", 0.5, problem="failed: no memory", **few),
+        row("jigsaw_net", 0.5, at_chance=False),
+        row("exemplar_net", 0.5, at_chance=True),
+    ]
+    assert dropped(rows[:4], None, GROUPS, ALGORITHMS) == {"bi_gan": "failed: no memory"}
+    assert set(dropped(rows, None, GROUPS, ALGORITHMS)) == {"bi_gan", "exemplar_net"}
+    assert suitable(rows, [each.name for each in rows]) == ["jigsaw_net"]
 
 
 def test_where_all_stayed_at_chance_the_time_was_too_short_to_drop_them() -> None:

@@ -71,6 +71,8 @@ def test_a_training_ends_at_its_deadline() -> None:
     row = found.run("rotate_net", RotateNetSupervisor, 1, 0, 60.0)
     assert row.problem is None
     assert row.updates >= 1
+    assert row.step_seconds is not None
+    assert 1.0 <= row.step_seconds < 1.5  # the clock is read once per update, and once more per epoch
     assert row.seconds <= 66
 
 
@@ -85,6 +87,8 @@ def test_an_algorithm_without_time_for_an_update_is_reported() -> None:
     row = trials(Clock(10.0)).run("rotate_net", RotateNetSupervisor, 1, 0, 20.0)
     assert row.problem is not None
     assert "too slow" in row.problem
+    assert row.step_seconds is not None  # one update was made to measure the speed
+    assert row.step_seconds == 10.0
 
 
 def test_a_diverging_training_is_reported() -> None:
