@@ -123,7 +123,7 @@ def test_signal_to_the_command_stops_all_processes(run: Run, number: signal.Sign
     assert process.returncode == 143, output
     assert session_of(process) == []
     step = newest_step("store/a")
-    assert f"Stopped by SIGTERM after step {step}." in output
+    assert f"Stopped by SIGTERM after step {step} of 2000." in output
     again = run([*COMMAND, "--epochs", str(step // 2 + 2), "--resume", "--name", "store/a"])
     assert again.communicate(timeout=120)[0].count("Stored in") == 1
     assert again.returncode == 0

@@ -69,13 +69,14 @@ def difference(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 @pytest.mark.parametrize("name", NAMES)
 def test_matches_a_single_process(results: Callable[[int, str], Path], name: str, norm: str, world: int) -> None:
-    """Losses and weights are within 1e-5 of a single process, and identical on all ranks."""
+    """Losses and weights are those of a single process but for rounding, and identical on all ranks."""
     alone = torch.load(results(1, norm) / f"{name}-{norm}-0.pt")
     ranks = [torch.load(results(world, norm) / f"{name}-{norm}-{rank}.pt") for rank in range(world)]
     for other in ranks[1:]:
         assert all(torch.equal(value, other["state"][key]) for key, value in ranks[0]["state"].items())
-    assert difference(alone["state"], ranks[0]["state"]) < 1e-5
-    assert ranks[0]["losses"] == pytest.approx(alone["losses"], abs=1e-5)
+    tolerance = 1e-5 if norm == "batch" else 5e-5  # float64 and float32
+    assert difference(alone["state"], ranks[0]["state"]) < tolerance
+    assert ranks[0]["losses"] == pytest.approx(alone["losses"], abs=tolerance)
     assert len(alone["losses"]) == 4
 
 

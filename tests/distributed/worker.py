@@ -51,7 +51,10 @@ def heads(name: str, norm: str, shuffled: bool = False) -> dict[str, Any]:
 
 
 def in_double() -> None:
-    """Convert batches to float64: with batch norm, rounding errors of float32 grow to 1e-4 within a few steps."""
+    """Convert batches to float64: with batch norm, rounding errors of float32 grow to 1e-4 within a few steps.
+
+    The library refuses networks in float64 before training, so they are converted after its checks.
+    """
     torch.set_default_dtype(torch.float64)
     original = base.to_device
 
@@ -65,10 +68,13 @@ def in_double() -> None:
 
 
 class Losses(Callback):
-    """Records the mean loss after each step of an epoch."""
+    """Records the mean loss after each step of an epoch, in float64 if that is the default."""
 
     def __init__(self) -> None:
         self.values: list[float] = []
+
+    def on_train_begin(self, run: Any) -> None:
+        run.supervisor.to(torch.get_default_dtype())
 
     def on_step_end(self, run: Any) -> None:
         self.values.append(run.mean_loss())
@@ -79,10 +85,11 @@ def train(name: str, norm: str, folder: Path, epochs: int = 2, **keywords: Any) 
     torch.manual_seed(7)
     label, shuffled = name, name == SHUFFLED
     name = "momentum_contrast" if shuffled else name
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)  # the constructor calls the networks with float32 images
     own = {} if name == "jigsaw_net" else heads(name, norm, shuffled)
     supervisor = all_supervisors()[name](IMAGES, backbone=SmallResNet(width=4, norm_type=norm), **own).to(DEVICE)
-    if norm == "batch":
-        supervisor.double()
+    torch.set_default_dtype(default)
     losses = Losses()
     settings: dict[str, Any] = {"lr": 0.005, "optimizer": torch.optim.SGD, "batch_size": 16, "clip_grad": 1.0}
     supervisor.supervise(
