@@ -17,7 +17,7 @@ def check_main_guard() -> None:
     Raises:
         ConfigurationError: If it is a data-loading worker, or another process that is still importing the script.
     """
-    script = sys.modules.get("__mp_main__")  # becomes __main__ when it has been imported
-    is_importing = multiprocessing.parent_process() is not None and script not in (None, sys.modules.get("__main__"))
+    script = sys.modules.get("__mp_main__")  # in such a process; becomes __main__ when it has been imported
+    is_importing = getattr(script, "__name__", None) == "__mp_main__" and script is not sys.modules.get("__main__")
     if is_importing or multiprocessing.current_process().name == WORKER_NAME:
         raise ConfigurationError("A worker process imported the script and started a training.", fix=MAIN_GUARD)

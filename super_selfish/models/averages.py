@@ -17,6 +17,8 @@ from super_selfish.renamed import old_names
 
 Network = TypeVar("Network", bound=nn.Module)
 
+_UNINITIALIZED: Any = nn.UninitializedBuffer  # its annotations lack the device
+
 
 @dataclass
 class Recorded:
@@ -49,7 +51,7 @@ def copied(network: Network, *, shared: bool = False, memo: dict[int, Any] | Non
     for module in network.modules():
         for value in (*vars(module).values(), *module.buffers(recurse=False)):
             if isinstance(value, nn.UninitializedBuffer):  # of a lazy layer, cannot be copied
-                memo.setdefault(id(value), nn.UninitializedBuffer(device=value.device, dtype=value.dtype))
+                memo.setdefault(id(value), _UNINITIALIZED(device=value.device, dtype=value.dtype))
             elif isinstance(value, Tensor) and not value.is_leaf:  # computed from parameters, such as by weight norm
                 memo.setdefault(id(value), value.detach().clone())
     with torch.no_grad():  # copies of TorchScript parameters would be part of the graph

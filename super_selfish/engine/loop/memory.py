@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from super_selfish.engine.loop.run import Run
-from super_selfish.errors import OutOfMemory
+from super_selfish.errors import OutOfMemory, SuperSelfishError
 from super_selfish.models.combined import in_eval_mode
 
 logger = logging.getLogger("super_selfish")
@@ -153,7 +153,7 @@ def explained_memory_errors(
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, OutOfMemory) or not is_out_of_memory(error):
+        if isinstance(error, SuperSelfishError) or not is_out_of_memory(error):
             raise
         size, micro_batches = run.loader.batch_size, run.loader.micro_batches
         fix = f"Lower `batch_size` (now {size}) or `resolution` (now {resolution})"
