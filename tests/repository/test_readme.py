@@ -60,7 +60,9 @@ def results(root: Path, title: str) -> dict[str, str]:
 def test_gains_in_the_readme_are_those_of_the_results(root: Path) -> None:
     expected = [results(root, title) for title in SETS]
     text = (root / "README.md").read_text("utf-8")
-    for name, algorithm in all_supervisors().items():
+    measured = {name: algorithm for name, algorithm in all_supervisors().items() if name in expected[0]}
+    assert len(measured) == len(expected[0]) >= 13
+    for name, algorithm in measured.items():
         row = re.search(rf"^\| \[`{algorithm.__name__}`\]\(docs/papers/{name}\.md\) \|.*\|$", text, re.MULTILINE)
         assert row is not None, name
         family, _, *gains = (cell.strip() for cell in row[0].split("|")[2:-1])
