@@ -29,8 +29,8 @@ def as_former(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write manifests as 0.1.0 did: backbones without the prefix, and no record of published weights."""
     present = Persistence.manifest
 
-    def former(persistence: Persistence) -> dict[str, Any]:
-        manifest = {key: value for key, value in present(persistence).items() if key != "published_weights"}
+    def former(persistence: Persistence, **options: Any) -> dict[str, Any]:
+        manifest = {key: value for key, value in present(persistence, **options).items() if key != "published_weights"}
         networks = {key: value and value.removeprefix("0.1:") for key, value in manifest["networks"].items()}
         return {**manifest, "networks": networks}
 
