@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
@@ -16,6 +16,21 @@ from super_selfish.files import with_suffix, write_text
 from super_selfish.report.gallery import figure_uri
 
 TEMPLATE = Path(__file__).with_name("page.html")
+
+
+class Result(Protocol):
+    """What the page of a comparison or a study shows."""
+
+    verdict: list[str]
+    seconds: float
+    budget: float
+    files: list[Path]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Head and rows of the table."""
+
+    def to_json(self) -> str:
+        """The result as JSON."""
 
 
 def figure(found: Comparison) -> Figure:
@@ -77,22 +92,32 @@ def write(found: Comparison, base: Path) -> list[Path]:
     Raises:
         CheckpointError: If they cannot be written.
     """
-    plot = figure(found)
-    picture = save(plot, with_suffix(base, ".png"))
-    page, data = with_suffix(base, ".html"), with_suffix(base, ".json")
-    found.files = [picture, page, data, with_suffix(base, ".runs.jsonl")]
-    head, body = found.table()
-    content = rendered(
+    return write_files(
+        found,
+        base,
+        figure(found),
         title=f"Comparison: {base.name}",
-        verdict=found.verdict,
-        figure=figure_uri(plot),
         alternative="Scores of the algorithms; the table has the same numbers",
-        head=head,
-        body=body,
         excluded=sorted(found.excluded.items()),
         notes=found.notes,
-        time=f"{duration(found.seconds)} of {duration(found.budget)}",
     )
-    write_text(page, content)
+
+
+def write_files(found: Result, base: Path, plot: Figure, **content: Any) -> list[Path]:
+    """Write figure, page and JSON of a result, and set ``found.files``.
+
+    Args:
+        found: The result.
+        base: Path of the files, without suffix.
+        plot: The figure.
+        **content: ``title``, ``alternative``, ``excluded`` and ``notes`` of the page; see :func:`rendered`.
+    """
+    picture, page, data = (with_suffix(base, suffix) for suffix in (".png", ".html", ".json"))
+    found.files = [picture, page, data, with_suffix(base, ".runs.jsonl")]
+    save(plot, picture)
+    head, body = found.table()
+    time = f"{duration(found.seconds)} of {duration(found.budget)}"
+    shown = rendered(verdict=found.verdict, figure=figure_uri(plot), head=head, body=body, time=time, **content)
+    write_text(page, shown)
     write_text(data, found.to_json())
     return found.files

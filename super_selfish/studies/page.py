@@ -7,11 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from super_selfish.comparison.page import rendered
-from super_selfish.drawing.figures import DisplayableFigure, heading, heading_height, save
-from super_selfish.engine.callbacks.progress import duration
-from super_selfish.files import with_suffix, write_text
-from super_selfish.report.gallery import figure_uri
+from super_selfish.comparison.page import write_files
+from super_selfish.drawing.figures import DisplayableFigure, heading, heading_height
 from super_selfish.studies.cohort import ALL
 from super_selfish.studies.records import ADAPTED, PRETRAINED, PROBE, PUBLISHED, SHOWN, TUNED, UNTRAINED
 from super_selfish.studies.result import Study, tuned_name
@@ -65,22 +62,12 @@ def write(found: Study, base: Path) -> list[Path]:
     Raises:
         CheckpointError: If they cannot be written.
     """
-    plot = figure(found)
-    picture, page, data = (with_suffix(base, suffix) for suffix in (".png", ".html", ".json"))
-    found.files = [picture, page, data, with_suffix(base, ".runs.jsonl")]
-    save(plot, picture)
-    head, body = found.table()
-    content = rendered(
+    return write_files(
+        found,
+        base,
+        figure(found),
         title=f"Study: {base.name}",
-        verdict=found.verdict,
-        figure=figure_uri(plot),
         alternative="Accuracy by number of labels per class; the table has the same numbers",
-        head=head,
-        body=body,
         excluded=[],
         notes=[*found.conditions(), *(f"{SHOWN[arm]}: {hours:.3f} hours" for arm, hours in found.hours.items())],
-        time=f"{duration(found.seconds)} of {duration(found.budget)}",
     )
-    write_text(page, content)
-    write_text(data, found.to_json())
-    return found.files
