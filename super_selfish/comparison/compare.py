@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import logging
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -36,8 +35,6 @@ from super_selfish.models.named import named_backbone
 from super_selfish.suggestions import did_you_mean
 from super_selfish.supervisors import algorithm_names, all_supervisors
 from super_selfish.version import __version__
-
-logger = logging.getLogger("super_selfish")
 
 LARGEST_SIDE = 64
 """Side in px that larger images are reduced to, unless ``resolution`` is passed."""
@@ -136,11 +133,8 @@ def compare(
             budget_left = Budget(budget_left.seconds, log.rows[-1].used)
         data = read(source, scored, preprocessing, groups, budget_left, log)
         run = Running(log, budget_left, data, chosen, backbone, batch_size, on, num_workers, seed, verbose)
-        try:
+        with log.interruptions():
             found = run.compare(references or {}, published, may_shrink=resolution is None)
-        except (KeyboardInterrupt, SystemExit):
-            logger.warning("Interrupted: %d runs are stored in `%s`. The same call continues.", len(log.rows), log.path)
-            raise
         page.write(found, base)
     return found
 

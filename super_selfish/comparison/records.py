@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -116,6 +117,17 @@ class RunLog(Generic[AnyRow]):
             )
         keep_previous(path)
         write_text(path, json.dumps({"settings": dict(settings)}) + "\n")
+
+    @contextmanager
+    def interruptions(self) -> Iterator[None]:
+        """Context manager: log what is stored when the runs are interrupted."""
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            logger.warning(
+                "Interrupted: %d runs are stored in `%s`. The same call continues.", len(self.rows), self.path
+            )
+            raise
 
     def set_plan(self, plan: Mapping[str, Any]) -> None:
         """Store the plan."""

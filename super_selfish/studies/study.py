@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -44,8 +43,6 @@ from super_selfish.studies.records import StudyRow
 from super_selfish.studies.result import Study
 from super_selfish.studies.running import StudyRuns, sizes
 from super_selfish.studies.verdict import verdict
-
-logger = logging.getLogger("super_selfish")
 
 STUDY = "study"
 
@@ -147,7 +144,7 @@ def study(
         cohort = make_cohort(data, given_groups, pretrain_on_test=pretrain_on_test)
         lab = Lab(cohort, chosen[1], backbone, weights, size, on, num_workers, budget_left.now)
         runs = StudyRuns(log, budget_left, cohort, lab, arms_of(weights, adapt), seed, verbose)
-        with said_how_to_continue(log):
+        with log.interruptions():
             plan = runs.run(chosen[0], read_sizes, may_shrink=resolution is None)
         found = result(cohort, log, plan, chosen[0], str(on), [*data.notes, *plan.notes, *runs.notes], budget_left)
         page.write(found, base)
@@ -181,16 +178,6 @@ def result(
     )
     found.verdict = verdict(found)
     return found
-
-
-@contextmanager
-def said_how_to_continue(log: RunLog[StudyRow]) -> Iterator[None]:
-    """Context manager: log what is stored when the study is interrupted."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        logger.warning("Interrupted: %d runs are stored in `%s`. The same call continues.", len(log.rows), log.path)
-        raise
 
 
 @contextmanager
