@@ -98,6 +98,12 @@ def algorithm(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def base(algorithm: str) -> type[Supervisor]:
+    """The class of the algorithm, for subclasses."""
+    return all_supervisors()[algorithm]
+
+
+@pytest.fixture
 def colour_only(algorithm: str) -> bool:
     """Whether the algorithm refuses images that are not RGB, and a normalisation, because it works in Lab."""
     return all_supervisors()[algorithm].needs.rgb

@@ -19,11 +19,6 @@ QUIET: dict[str, Any] = {"verbose": False, "watch": 0, "name": "store/test"}
 
 
 @pytest.fixture
-def base(algorithm: str) -> Any:
-    return all_supervisors()[algorithm]
-
-
-@pytest.fixture
 def train(make: Callable[..., Any], images: Callable[..., Any]) -> Callable[..., Any]:
     """Train a class on eight images, two epochs of two batches."""
 

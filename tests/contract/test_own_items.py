@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from super_selfish.errors import ConfigurationError
-from super_selfish.supervisors import all_supervisors
 
 QUIET = {"verbose": False, "watch": 0, "name": "store/test", "batch_size": 4, "epochs": 2}
 
@@ -48,11 +47,6 @@ def with_loader(base: type, make_loader: Callable[[], Any]) -> type:
             return make_loader(), optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer)
 
     return Own
-
-
-@pytest.fixture
-def base(algorithm: str) -> type:
-    return all_supervisors()[algorithm]
 
 
 def loss_of(supervisor: Any, images: Tensor) -> Tensor:

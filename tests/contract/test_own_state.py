@@ -160,11 +160,6 @@ def with_head(base: type) -> type:
     return Deeper
 
 
-@pytest.fixture
-def base(algorithm: str) -> type:
-    return all_supervisors()[algorithm]
-
-
 def test_a_subclass_with_a_head_loads_as_its_base(
     base: type, tiny_backbone: type, make: Callable[..., Any], images: Callable[..., Any], caplog: Any
 ) -> None:

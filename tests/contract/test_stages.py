@@ -9,14 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from super_selfish.supervisors import all_supervisors
-
 QUIET = {"verbose": False, "name": "store/test"}
-
-
-@pytest.fixture
-def base(algorithm: str) -> type:
-    return all_supervisors()[algorithm]
 
 
 def check(supervisor: Any, steps: int = 4) -> None:

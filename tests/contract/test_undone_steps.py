@@ -12,15 +12,10 @@ import pytest
 import torch
 
 from super_selfish.storage.checkpoint_folder import CheckpointFolder
-from super_selfish.supervisors import Supervisor, all_supervisors
+from super_selfish.supervisors import Supervisor
 from super_selfish.training import Callback
 
 RUN: dict[str, Any] = {"epochs": 2, "batch_size": 4, "lr": 0.01, "verbose": False, "watch": 0, "name": "store/test"}
-
-
-@pytest.fixture
-def base(algorithm: str) -> Any:
-    return all_supervisors()[algorithm]
 
 
 @pytest.fixture
