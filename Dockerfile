@@ -8,10 +8,10 @@ RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --no-compile .
 
 FROM python:3.12-slim
-RUN useradd --create-home --uid 1000 selfish && mkdir /work && chown selfish /work
+RUN useradd --create-home --uid 1000 selfish
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH
 USER selfish
-WORKDIR /work
+WORKDIR /home/selfish
 ENTRYPOINT ["super-selfish"]
 CMD ["--help"]
