@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from super_selfish.cli.names import algorithm_name
 from super_selfish.cli.output import FOLDER, echo
+from super_selfish.cli.shared_flags import TrialFlags
 from super_selfish.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
@@ -27,13 +28,9 @@ def compare(
     algorithms: str | None = None,
     weights: str | None = None,
     backbone: str = "small_resnet",
-    resolution: int | None = None,
-    batch_size: int = 64,
     name: str = "store/compare",
-    seed: int = 0,
-    device: str = "auto",
-    num_workers: int = 0,
     resume: bool = True,
+    trials: TrialFlags,
 ) -> int:
     """Compare all algorithms on your images within a time budget, and recommend one.
 
@@ -54,13 +51,9 @@ def compare(
             --backbone, or networks such as resnet18 or timm:NAME; downloaded if they are not cached.
         backbone: Network that every algorithm trains: small_resnet, efficientnet-b0, resnet18 or another classifier of
             torchvision, or timm:NAME.
-        resolution: Side of the images in px. Default: that of the images, at most 64; lowered if the budget is short.
-        batch_size: Number of images per update.
         name: Path of the output files, without suffix.
-        seed: Random seed.
-        device: Device: cpu, cuda, cuda:1 ...; auto: a GPU if available.
-        num_workers: Number of data-loading worker processes.
         resume: Continue the comparison of this name. --no-resume: start over.
+        trials: Flags of the trainings.
     """
     found = compared(
         data,
@@ -70,13 +63,9 @@ def compare(
         weights=None if weights is None else [word.strip() for word in weights.split(",")],
         budget=budget,
         backbone=backbone,
-        resolution=resolution,
-        batch_size=batch_size,
         name=name,
-        seed=seed,
-        device=device,
-        num_workers=num_workers,
         resume="auto" if resume else False,
+        **vars(trials),
     )
     echo(str(found))
     echo(f"Written to {found.files[1]}.")

@@ -58,6 +58,23 @@ class NetworkFlags(DeviceFlag, BackboneFlag):
 
 
 @dataclass(frozen=True)
+class TrialFlags(DeviceFlag):
+    """How the short trainings of a comparison or a study are made.
+
+    Attributes:
+        resolution: Side of the images in px. Default: that of the images, at most 64; lowered if the budget is short.
+        batch_size: Number of images per update.
+        seed: Random seed.
+        num_workers: Number of data-loading worker processes.
+    """
+
+    resolution: int | None = None
+    batch_size: int = 64
+    seed: int = 0
+    num_workers: int = 0
+
+
+@dataclass(frozen=True)
 class ReadingFlags:
     """How images are read.
 

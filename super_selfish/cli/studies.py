@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from super_selfish.cli.comparison import NOT_SHOWN, groups_of, known_groups_of
 from super_selfish.cli.names import algorithm_name
 from super_selfish.cli.output import FOLDER, echo
+from super_selfish.cli.shared_flags import TrialFlags
 from super_selfish.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,13 +26,9 @@ def study(
     adapt: bool = False,
     groups: str | None = None,
     pretrain_on_test: bool = False,
-    resolution: int | None = None,
-    batch_size: int = 64,
     name: str = "store/study",
-    seed: int = 0,
-    device: str = "auto",
-    num_workers: int = 0,
     resume: bool = True,
+    trials: TrialFlags,
 ) -> int:
     """Measure whether self-supervised pretraining helps on your images, within a time budget.
 
@@ -54,13 +51,9 @@ def study(
         groups: Regular expression that finds the group of an image in its path, such as "patient_[0-9]+". No group is
             in both training and test, and groups of test images stay out of pretraining.
         pretrain_on_test: Pretrain on the test images too, without their labels.
-        resolution: Side of the images in px. Default: that of the images, at most 64; lowered if the budget is short.
-        batch_size: Number of images per update.
         name: Path of the output files, without suffix.
-        seed: Random seed.
-        device: Device: cpu, cuda, cuda:1 ...; auto: a GPU if available.
-        num_workers: Number of data-loading worker processes.
         resume: Continue the study of this name. --no-resume: start over.
+        trials: Flags of the trainings.
     """
     found = studied(
         data,
@@ -72,13 +65,9 @@ def study(
         weights=weights,
         adapt=adapt,
         pretrain_on_test=pretrain_on_test,
-        resolution=resolution,
-        batch_size=batch_size,
         name=name,
-        seed=seed,
-        device=device,
-        num_workers=num_workers,
         resume="auto" if resume else False,
+        **vars(trials),
     )
     echo(str(found))
     echo(f"Written to {found.files[1]}.")
