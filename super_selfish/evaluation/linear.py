@@ -154,7 +154,8 @@ def _rotated(train: torch.Tensor, test: torch.Tensor) -> tuple[torch.Tensor, tor
         train, test = train @ basis, test @ basis
     if train.shape[1] > _MAX_DECOMPOSED:
         return train, test
-    basis = torch.linalg.eigh(train.T @ train).eigenvectors
+    # in float32, LAPACK does not converge for some features of low rank with constant columns
+    basis = torch.linalg.eigh((train.T @ train).double()).eigenvectors.float()
     return train @ basis, test @ basis
 
 

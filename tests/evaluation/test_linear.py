@@ -110,6 +110,17 @@ def test_constant_and_badly_scaled_features_survive():
     assert linear_probe(spoiled(x, 7.3), y, spoiled(test_x, 1e9), test_y, l2=0.01) == pytest.approx(plain, abs=0.01)
 
 
+@pytest.mark.parametrize("seed", [3, 13, 48, 81, 102, 184])
+def test_features_of_low_rank_with_dead_channels_are_fitted(seed):  # LAPACK does not converge for them in float32
+    random = np.random.default_rng(seed)
+    rank = int(random.integers(3, 60))
+    features = np.maximum(random.normal(size=(500, rank)) @ random.normal(size=(rank, 256)), 0)
+    alive = random.random(64) < random.choice([0.3, 0.6])
+    x = (features * np.repeat(alive, 4)).astype(np.float32)
+    y = (x.sum(1) > np.median(x.sum(1))).astype(np.int64)
+    assert linear_probe(x[:400], y[:400], x[400:], y[400:], l2=0.01) > 0.7
+
+
 @pytest.mark.parametrize("shots", [1, 2, 3, 10])
 def test_few_labels_of_each_class(shots):
     y = np.repeat([3, -9, 40], shots)
