@@ -6,10 +6,8 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from torch import nn
 
 from super_selfish.comparison import page
@@ -19,11 +17,11 @@ from super_selfish.comparison.published import published_references
 from super_selfish.comparison.records import Row, RunLog
 from super_selfish.comparison.result import Comparison
 from super_selfish.comparison.running import Running
+from super_selfish.comparison.session import locked, stopped_by_signals
 from super_selfish.datasets.preprocessing import Preprocessing, fit_preprocessing
 from super_selfish.datasets.sources import ImageSource, open_source
 from super_selfish.distributed.placement import device_by_name
 from super_selfish.errors import (
-    CheckpointError,
     ConfigurationError,
     check_argument,
     check_choice,
@@ -127,7 +125,7 @@ def compare(
         "algorithms": sorted(chosen),
         **{"budget": budget_left.seconds, "resolution": resolution, "batch_size": batch_size, "seed": seed},
     }
-    with locked(base):
+    with locked(base), stopped_by_signals():
         log = RunLog(with_suffix(base, ".runs.jsonl"), settings, resume, Row)
         if log.rows:
             budget_left = Budget(budget_left.seconds, log.rows[-1].used)
@@ -201,24 +199,6 @@ def small_preprocessing(source: ImageSource, resolution: int | None) -> Preproce
     fitted = fit_preprocessing(source, resolution=resolution, on_error="skip")
     side = resolution or min(LARGEST_SIDE, *fitted.resolution)
     return dataclasses.replace(fitted, resolution=(side, side))
-
-
-class locked:  # noqa: N801 - a context manager
-    """Context manager: refuse a second comparison, or whatever ``what`` is, under the same name."""
-
-    def __init__(self, base: Path, what: str = "comparison") -> None:
-        self.lock, self.base, self.what = FileLock(base.with_name(f".{base.name}.{what}.lock"), timeout=0), base, what
-
-    def __enter__(self) -> None:
-        try:
-            self.lock.acquire()
-        except Timeout:
-            raise CheckpointError(
-                f"Another process runs the {self.what} `{self.base}`.", fix="Wait for it, or pass another `name`."
-            ) from None
-
-    def __exit__(self, *error: object) -> None:
-        self.lock.release()
 
 
 def read(

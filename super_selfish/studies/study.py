@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Sequence
 from typing import Any, Literal
 
 from torch import nn
 
 from super_selfish.comparison.budget import Budget, budget_seconds
-from super_selfish.comparison.compare import (
-    check_numbers,
-    identity,
-    locked,
-    read,
-    small_preprocessing,
-)
+from super_selfish.comparison.compare import check_numbers, identity, read, small_preprocessing
 from super_selfish.comparison.records import RunLog
 from super_selfish.comparison.result import Comparison
+from super_selfish.comparison.session import locked, stopped_by_signals
 from super_selfish.datasets.sources import open_source
 from super_selfish.distributed.placement import device_by_name
 from super_selfish.errors import check_choice, validate_keywords
@@ -178,20 +170,3 @@ def result(
     )
     found.verdict = verdict(found)
     return found
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """Context manager: SIGTERM exits with status 143 between trainings too, which handle it themselves."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:  # noqa: ARG001 - signature of signal handlers
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

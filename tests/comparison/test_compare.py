@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -370,6 +371,17 @@ def test_a_second_process_is_refused(made_up: MadeUp) -> None:
     held = compare_module.locked(Path("store/compare"))
     with held, pytest.raises(CheckpointError, match="Another process"):
         super_selfish.compare(IMAGES, LABELLED)
+
+
+def test_sigterm_exits_with_143_and_keeps_the_runs(made_up: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as stopping:
+        stopping.setattr(made_up, "run", lambda *_: signal.raise_signal(signal.SIGTERM))
+        before = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(SystemExit) as stopped:
+            super_selfish.compare(IMAGES, LABELLED)
+    assert stopped.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+    super_selfish.compare(IMAGES, LABELLED, resume=True)
 
 
 def folder(path: Path) -> Path:
