@@ -6,6 +6,9 @@ then the timed ones, and stops in the middle of an epoch, so that reading ahead 
 
     python benchmarks/end_to_end.py [--rounds 3] [--sizes 32 96 224] [--workers 0] [--steps N] [--batch N]
 
+lightly's heads are passed as the ``nn.Sequential`` in them: modules of other classes are called on one group after the
+other, because their code may recompute layers, which costs time at 32 px.
+
 As it comes, our MoCo v2 normalises in groups of 32 images at most, which lightly's loop does not do and which costs
 time: ``--algorithms "MoCo v2, one group"`` leaves it out. ``--profile [SIZE]`` tells where the time of a MoCo v2 step
 goes, on one core.
@@ -92,8 +95,8 @@ def our_supervisor(algorithm: str, images: np.ndarray, size: int) -> Supervisor:
     shared: dict[str, Any] = {"backbone": "resnet18", "view_size": size, "m": M, "normalize": (MEAN, STD)}
     if algorithm != "BYOL":
         shared |= {"t": T, "queue_size": QUEUE, "bn_splits": 1 if algorithm == ONE_GROUP else "auto"}
-        return MomentumContrastSupervisor(images, predictor=moco_head(512), **shared)
-    heads = nn.Sequential(*byol_heads(512))
+        return MomentumContrastSupervisor(images, predictor=moco_head(512).layers, **shared)
+    heads = nn.Sequential(*(head.layers for head in byol_heads(512)))
     return BYOLSupervisor(images, predictor=heads, embedding_size=256, **shared)
 
 

@@ -64,9 +64,9 @@ GOALS = [
     ],
     Goal("CPC recipe with elastic, 225 px, 49 patches", "the same in torchvision v2", "recipes", "CPC", LEAST, 10),
     *[
-        Goal(f"{name} end to end, {size} px, images a second", "lightly", "end_to_end", f"{name} {size} px", LEAST, 1.3)
+        Goal(f"{name} end to end, {size} px, images/s", "lightly", "end_to_end", f"{name} {size} px", LEAST, goal)
         for name in RECIPES
-        for size in (32, 96, 224)
+        for size, goal in ((32, 1.3), (96, 1.1), (224, 1.1))  # of the larger, the network is nearly the whole step
     ],
     *[
         Goal(f"default backbone{kind}, {size} px, speed", "fastest other", "backbones", f"{name} {size} px", sign, goal)
