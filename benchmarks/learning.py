@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -36,7 +37,7 @@ import torch
 from learning_floors import FLOORS, IMAGENET_PACKAGES
 from learning_images import coloured, digest, read, with_validation
 from learning_table import against, made_with, table
-from networks import SmallNet, scores
+from networks import SmallNet, map_probe, scores
 from peers import run_with
 from torch import nn
 from torch.utils.data import Dataset
@@ -53,18 +54,18 @@ from super_selfish.supervisors import LabelSupervisor, Supervisor, all_superviso
 SHARED = Path(os.environ.get("SUPER_SELFISH_DATA", Path(__file__).parents[2] / "shared" / "data"))
 KEPT = Path(__file__).parent / "results"
 SUPERVISED = "supervised"
-PROTOCOL = 2  # of the scores: rows of another one are measured again
+PROTOCOL = 3  # of the scores: rows of another one are measured again
 CEILING_LENGTH = 3  # times as many images as the algorithms see
 OWN_CLASSES = 2000
 COLOURS = ("split_brain_net", "contrastive_multiview_coding")  # which need some
 
 
 class Training(NamedTuple):
-    """How one algorithm is trained here: ``arguments`` of the side of the images in px, and what ``supervise`` gets."""
+    """How one algorithm is trained here: ``arguments`` of the side of the images in px, batch size and network."""
 
     arguments: Callable[[int], Mapping[str, Any]] = lambda _: MappingProxyType({})
     batch_size: int = 64
-    norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+    network: Callable[[], SmallNet] = SmallNet
 
 
 class Budget(NamedTuple):
@@ -105,7 +106,7 @@ TRAININGS = {
     "bi_gan": Training(lambda _: {"rec_weight": 10.0, "d_lr": 1e-4}),
     "instance_discrimination": Training(lambda _: {**BANK, "views": SHARP, "predictor": centred()}, batch_size=32),
     # batch norm would let patches tell of each other
-    "contrastive_predictive_coding": Training(patches, batch_size=32, norm=LayerNorm2d),
+    "contrastive_predictive_coding": Training(patches, batch_size=32, network=partial(SmallNet, LayerNorm2d)),
     "momentum_contrast": Training(lambda _: {"queue_size": 2048, "m": 0.99, "views": SHARP}),
     "contrastive_multiview_coding": Training(lambda _: {**BANK, "memory_m": 1.0, "predictor": centred()}),
     "byol": Training(lambda _: {"m": 0.97, "hidden_size": 512, "views": (SHARP, SHARP)}, batch_size=32),
@@ -142,11 +143,11 @@ def trained(name: str, images: dict[str, np.ndarray], budget: Budget) -> dict[st
     own = dict(how.arguments(images["x_train"].shape[1]))
     if "n_classes" in own:
         own["n_classes"] = min(own["n_classes"], len(images["x_train"]))
-    supervisor = all_supervisors()[name](images["x_train"], backbone=SmallNet(how.norm), **own)
+    supervisor = all_supervisors()[name](images["x_train"], backbone=how.network(), **own)
     untrained = supervisor.evaluate_pretext(images["x_test"])
     before = untrained_scores(supervisor, images)
     epochs, minutes = supervise(supervisor, how, budget)
-    score, after = supervisor.evaluate_pretext(images["x_test"]), scores(supervisor.get_backbone(), images)
+    score, after = supervisor.evaluate_pretext(images["x_test"]), measured(supervisor.get_backbone(), images)
     losses = [entry["loss"] for entry in supervisor.history]
     row = {"metric": score.name, "baseline": score.baseline, "higher_is_better": score.higher_is_better}
     row |= {"value": score.value, "trivial": score.trivial, "untrained": untrained.value}
@@ -155,17 +156,26 @@ def trained(name: str, images: dict[str, np.ndarray], budget: Budget) -> dict[st
     return row | columns(after) | columns(before, "_before")
 
 
-def untrained_scores(supervisor: Supervisor, images: dict[str, np.ndarray]) -> tuple[Score, Score]:
+def untrained_scores(supervisor: Supervisor, images: dict[str, np.ndarray]) -> dict[str, Score]:
     """Scores of the backbone before training, its batch norm with the statistics of some images."""
     backbone = copy.deepcopy(supervisor.get_backbone())
     adapt_batch_norm(backbone, supervisor.dataset.images)
-    return scores(backbone, images)
+    return measured(backbone, images)
 
 
-def columns(pair: tuple[Score, Score], suffix: str = "") -> dict[str, Any]:
-    """KNN and probe, and which test images they got right: one bit an image, in base64."""
+def measured(backbone: nn.Module, images: dict[str, np.ndarray]) -> dict[str, Score]:
+    """KNN and probe of the pooled features, and a probe of the map, averaged to 2×2 positions."""
+    return named(scores(backbone, images)) | {"map_probe": map_probe(backbone, images)}
+
+
+def named(pair: tuple[Score, Score]) -> dict[str, Score]:
+    return dict(zip(("knn", "probe"), pair, strict=True))
+
+
+def columns(found: Mapping[str, Score], suffix: str = "") -> dict[str, Any]:
+    """Scores, and which test images they got right: one bit an image, in base64."""
     row: dict[str, Any] = {}
-    for key, score in zip(("knn", "probe"), pair, strict=True):
+    for key, score in found.items():
         bits = np.packbits(np.asarray(score.correct, bool)).tobytes()
         row |= {key + suffix: round(float(score), 5), f"{key}{suffix}_correct": base64.b64encode(bits).decode()}
     return row
@@ -203,13 +213,13 @@ def ceiling(images: dict[str, np.ndarray], budget: Budget) -> dict[str, Any]:
     before = untrained_scores(supervisor, images)
     longer = budget._replace(recipe="auto", images=CEILING_LENGTH * budget.images)
     epochs, minutes = supervise(supervisor, Training(), longer)
-    after = scores(supervisor.get_backbone(), images)
+    after = measured(supervisor.get_backbone(), images)
     return {"epochs": epochs, "minutes": minutes} | columns(after) | columns(before, "_before")
 
 
 def floor(name: str, images: dict[str, np.ndarray]) -> dict[str, Any]:
     """The row of what needs no training."""
-    return columns(FLOORS[name](images))
+    return columns(named(FLOORS[name](images)))
 
 
 def class_of(name: str) -> type[Supervisor]:
@@ -229,7 +239,7 @@ def origin(name: str, images: dict[str, np.ndarray], seen: str, budget: Budget) 
         if recipe is None
         else repr(class_of(name).training_recipe(recipe, budget.images // len(images["x_train"])))
     )
-    what = [seen, own, how.batch_size, how.norm.__qualname__, found, torch.__version__]
+    what = [seen, own, how.batch_size, describe(how.network), found, torch.__version__]
     what += [PROTOCOL] if name not in FLOORS else []
     return hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()[:12]
 

@@ -38,7 +38,7 @@ def row(name: str, images: dict[str, np.ndarray], weights: SmallNet, budget: Bud
     for recipe in ("adapt", "auto"):
         torch.manual_seed(budget.seed)
         more: dict[str, Any] = {"weights": weights} if recipe == "adapt" else {}
-        supervisor = all_supervisors()[name](images["x_train"], backbone=SmallNet(how.norm), **own, **more)
+        supervisor = all_supervisors()[name](images["x_train"], backbone=how.network(), **own, **more)
         supervise(supervisor, how, budget._replace(recipe=recipe))
         found.append(scores(supervisor.get_backbone(), images))
     return found

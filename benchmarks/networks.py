@@ -7,8 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from super_selfish.evaluation import Score, extract_features, knn, linear_probe
+from super_selfish.models import BackboneOutput
 
 
 class SmallNet(nn.Module):
@@ -37,8 +39,30 @@ class SmallNet(nn.Module):
         return self.map(x).mean((2, 3))
 
 
+class Positions(nn.Module):
+    """The map of a backbone, averaged to 2×2 positions: (batch, 4 · channels)."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.map = BackboneOutput(backbone, "map")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(self.map(x), 2).flatten(1)
+
+
 def scores(backbone: nn.Module, images: dict[str, np.ndarray]) -> tuple[Score, Score]:
-    """KNN (k = 20, t = .07) and linear probe, fitted on the training images, on the test images."""
-    x, y = extract_features(backbone, (images["x_train"], images["y_train"]))
-    test_x, test_y = extract_features(backbone, (images["x_test"], images["y_test"]))
-    return knn(x, y, test_x, test_y, k=20, t=0.07), linear_probe(x, y, test_x, test_y, seed=0)
+    """KNN (k = 20, t = .07) and linear probe of pooled features, fitted on the training images, on the test images."""
+    pooled = BackboneOutput(backbone, "pooled")
+    train, test = (features_of(pooled, images, part) for part in ("train", "test"))
+    return knn(*train, *test, k=20, t=0.07), linear_probe(*train, *test, seed=0)
+
+
+def map_probe(backbone: nn.Module, images: dict[str, np.ndarray]) -> Score:
+    """Linear probe of the map, averaged to 2×2 positions."""
+    train, test = (features_of(Positions(backbone), images, part) for part in ("train", "test"))
+    return linear_probe(*train, *test, seed=0)
+
+
+def features_of(backbone: nn.Module, images: dict[str, np.ndarray], part: str) -> tuple[Tensor, Tensor]:
+    """Features and labels of the training or test images."""
+    return extract_features(backbone, (images[f"x_{part}"], images[f"y_{part}"]))
