@@ -102,8 +102,8 @@ TRAININGS = {
     "jigsaw_net": Training(),
     "denoise_net": Training(lambda _: {"predictor": decoder()}),
     "context_net": Training(lambda _: {"predictor": decoder()}),
-    "split_brain_net": Training(lambda _: {"crop": (0.3, 1.0), "flip": 0.5}),
-    "bi_gan": Training(lambda _: {"rec_weight": 10.0, "d_lr": 1e-4}),
+    "split_brain_net": Training(),
+    "bi_gan": Training(),
     "instance_discrimination": Training(lambda _: {**BANK, "views": SHARP, "predictor": centred()}, batch_size=32),
     # batch norm would let patches tell of each other
     "contrastive_predictive_coding": Training(patches, batch_size=32, network=partial(SmallNet, LayerNorm2d)),
