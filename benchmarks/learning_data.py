@@ -95,6 +95,8 @@ def main() -> None:
     if options.source in KINDS:
         train, test, classes = from_torchvision(options.source, options.root)
     else:
+        if missing := [each for each in [Path(options.source), *(options.test or [])] if not each.is_dir()]:
+            parser.error(f"there is no folder {missing[0]}; expected: {', '.join(KINDS)} or a folder of class folders")
         train, names, classes = from_folder(Path(options.source), options.side, options.grey)
         if options.test:
             found = [from_folder(each, options.side, options.grey) for each in options.test]
