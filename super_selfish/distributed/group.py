@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import logging
@@ -52,6 +53,7 @@ class Group:
     step: int = 0
     _initialized_here: bool = False  # if not, the timeout is up to the user
     _timeout: float = _STARTUP_SECONDS
+    _lost: bool = False  # another process terminated or does not respond
 
     @property
     def is_first(self) -> bool:
@@ -91,7 +93,13 @@ class Group:
                 raise
             raise self._process_lost(error) from error
 
+    def leave(self) -> None:
+        """Destroy the process group; otherwise, threads of its backend may abort the interpreter when it exits."""
+        if dist.is_initialized() and not self._lost:  # without the others, it might wait for them
+            dist.destroy_process_group()
+
     def _process_lost(self, error: BaseException) -> ProcessLost:
+        self._lost = True
         unresponsive: list[int] | None = None
 
         def probe() -> None:
@@ -231,6 +239,7 @@ def join(on_gpu: bool) -> Group:
             fix=f"Start all {size} processes, on machines that can connect to each other.",
         ) from error
     _group = Group(number, size, local, backend, _initialized_here=True)
+    atexit.register(_group.leave)
     if number:
         logger.setLevel(max(logger.getEffectiveLevel(), logging.ERROR))
     return _group

@@ -143,3 +143,27 @@ def test_signal_to_torchrun_stops_all_processes(run: Run, number: signal.Signals
     assert session_of(process) == []
     assert (tmp_path / "step-0").read_text() == (tmp_path / "step-1").read_text(), output
     assert newest_step(str(tmp_path / "rotate_net-layer")) == int((tmp_path / "step-0").read_text())
+
+
+SCRIPT = """
+import os
+import numpy as np
+from super_selfish.supervisors import MomentumContrastSupervisor
+
+open(f"started-{os.environ['RANK']}", "a").write("1")
+images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), np.uint8)
+supervisor = MomentumContrastSupervisor(images, backbone="small_resnet", queue_size=32, m=0.9)
+supervisor.supervise(epochs=1, batch_size=16, name="run", verbose=False)
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.promise(21)
+@pytest.mark.parametrize("launch", range(3))
+def test_processes_that_are_done_exit_without_a_restart(run: Run, launch: int) -> None:
+    Path("script.py").write_text(SCRIPT)
+    process = run([*TORCHRUN, "script.py"])
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    assert "terminate called" not in output
+    assert [Path(f"started-{rank}").read_text() for rank in range(2)] == ["1", "1"]
