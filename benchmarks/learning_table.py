@@ -51,7 +51,17 @@ def table(rows: Rows, algorithms: Sequence[str]) -> str:
     lines += ["", f"| {' | '.join(ALGORITHM_COLUMNS)} |", "|---" * len(ALGORITHM_COLUMNS) + "|"]
     top = statistics.mean(row["probe"] for row in of(rows, "supervised")) if "supervised" in names else None
     lines += [line(name, of(rows, name), top) for name in algorithms if name in names]
-    return "\n".join([*lines, "", verdict(rows, algorithms)])
+    return "\n".join([*lines, "", verdict(rows, algorithms), "", map_table(rows, [*algorithms, "supervised"])])
+
+
+def map_table(rows: Rows, names: Sequence[str]) -> str:
+    """Probes of the feature map, averaged to 2×2 positions."""
+    lines = ["| | linear probe of the map | gain |", "|---|---|---|"]
+    for name in names:
+        if own := of(rows, name):
+            scores = f"{spread(own, 'map_probe_before')} → {spread(own, 'map_probe')}"
+            lines.append(f"| {NAMES.get(name, f'`{name}`')} | {scores} | {gain_of(own, 'map_probe')} |")
+    return "\n".join(lines)
 
 
 def gain_of(rows: Sequence[Row], key: str) -> Gain:
