@@ -161,7 +161,7 @@ def labelled(network: nn.Module, source: ImageSource, data: str, num_workers: in
     if y is None or len(np.unique(y)) < 2:
         raise DataError(
             "Scores need labels.",
-            expected="a folder with a subfolder for each of several classes",
+            expected="a folder with a subfolder for each of several classes, or a table with a label for every image",
             received=repr(data),
         )
     return x, y

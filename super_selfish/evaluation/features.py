@@ -70,7 +70,8 @@ def extract_features(
             classes are numbered after these, and logged. None: the numbering of the data.
 
     Returns:
-        Float32 features (N, D), where feature maps are average-pooled, and integer labels (N,) or None.
+        Float32 features (N, D), where feature maps are average-pooled, and integer labels (N,), or None
+        if an image has none.
 
     Raises:
         DataError: If an image cannot be read, or no image is of a class in ``classes``.
@@ -111,7 +112,16 @@ def extract_named(
         )
     labels = [label for batch in batches for label in batch.labels]
     names = [images.name(index) for batch in batches for index in batch.indices]
-    return torch.cat(features).numpy(), None if None in labels else np.array(labels, np.int64), names
+    if None not in labels:
+        return torch.cat(features).numpy(), np.array(labels, np.int64), names
+    if (missing := labels.count(None)) < len(labels):
+        logger.warning(
+            "%d of %d images have no label, such as %s. No labels are used. Leave these images out to use the others.",
+            missing,
+            len(labels),
+            names[labels.index(None)],
+        )
+    return torch.cat(features).numpy(), None, names
 
 
 class FeatureBatch(NamedTuple):

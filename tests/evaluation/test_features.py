@@ -105,3 +105,15 @@ def test_images_in_memory_equal_their_files() -> None:
     picture.save("one.png", exif=exif)
     supervisor = RotateNetSupervisor(pictures(), backbone=SmallResNet(width=4))
     assert torch.equal(supervisor.preprocess("one.png"), supervisor.preprocess(Image.open("one.png")))
+
+
+def test_images_without_a_label_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(4):
+        Image.fromarray(np.full((32, 32, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
+    rows = ["path,label", "0.png,cat", "1.png,", "2.png,dog", "3.png,cat"]
+    (tmp_path / "some.csv").write_text("\n".join(rows))
+    (tmp_path / "none.csv").write_text("\n".join(row.partition(",")[0] for row in rows))
+    assert extract_features(nn.Flatten(), tmp_path / "none.csv")[1] is None
+    assert caplog.text == ""
+    assert extract_features(nn.Flatten(), tmp_path / "some.csv")[1] is None
+    assert "1 of 4 images have no label, such as 1.png" in caplog.text
