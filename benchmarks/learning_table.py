@@ -21,8 +21,8 @@ NAMES = {
     "supervised": "the same network, trained with labels",
 }
 ALGORITHM_COLUMNS = (
-    "", "held-out pretext task", "trivial baseline", "untrained → trained", "kNN", "linear probe", "gain of kNN",
-    "gain of the probe", "fraction of the gap", "epochs", "minutes", "seeds",
+    "", "held-out pretext task", "trivial baseline", "untrained → trained", "kNN", "linear probe", "gain of the probe",
+    "gain of kNN", "fraction of the gap", "epochs", "minutes", "seeds",
 )  # fmt: skip
 
 
@@ -42,16 +42,25 @@ class Gain(NamedTuple):
 
 
 def table(rows: Rows, algorithms: Sequence[str]) -> str:
-    """Floors and ceiling, and what the algorithms learned between them."""
-    names = list(dict.fromkeys(name for name, _ in rows))
-    lines = ["| without self-supervision | kNN | linear probe |", "|---|---|---|"]
-    for name in (name for name in NAMES if name in names):
-        own = of(rows, name)
-        lines.append(f"| {NAMES[name]} | {spread(own, 'knn')} | {spread(own, 'probe')} |")
-    lines += ["", f"| {' | '.join(ALGORITHM_COLUMNS)} |", "|---" * len(ALGORITHM_COLUMNS) + "|"]
-    top = statistics.mean(row["probe"] for row in of(rows, "supervised")) if "supervised" in names else None
-    lines += [line(name, of(rows, name), top) for name in algorithms if name in names]
-    return "\n".join([*lines, "", verdict(rows, algorithms), "", map_table(rows, [*algorithms, "supervised"])])
+    """Floors and ceiling, what the algorithms learned between them, and probes of their feature maps."""
+    parts = [floor_table(rows), algorithm_table(rows, algorithms), verdict(rows, algorithms)]
+    return "\n\n".join([*parts, map_table(rows, [*algorithms, "supervised"])])
+
+
+def floor_table(rows: Rows) -> str:
+    """Features that need no training on the images, and those of the network that was trained with labels."""
+    lines = ["| | kNN | linear probe |", "|---|---|---|"]
+    for name in NAMES:
+        if own := of(rows, name):
+            lines.append(f"| {NAMES[name]} | {spread(own, 'knn')} | {spread(own, 'probe')} |")
+    return "\n".join(lines)
+
+
+def algorithm_table(rows: Rows, algorithms: Sequence[str]) -> str:
+    """What the algorithms learned."""
+    top = statistics.mean(row["probe"] for row in own) if (own := of(rows, "supervised")) else None
+    lines = [f"| {' | '.join(ALGORITHM_COLUMNS)} |", "|---" * len(ALGORITHM_COLUMNS) + "|"]
+    return "\n".join([*lines, *(line(name, own, top) for name in algorithms if (own := of(rows, name)))])
 
 
 def map_table(rows: Rows, names: Sequence[str]) -> str:
@@ -131,7 +140,7 @@ def line(name: str, rows: Sequence[Row], top: float | None) -> str:
     parts = [f"`{name}`", rows[0]["metric"], f"{spread(rows, 'trivial')} ({rows[0]['baseline']})"]
     parts.append(f"{spread(rows, 'untrained')} → {spread(rows, 'value')}")
     parts += [f"{spread(rows, key + '_before')} → {spread(rows, key)}" for key in gains]
-    parts += [*map(str, gains.values()), fraction, str(rows[0]["epochs"])]
+    parts += [str(gains["probe"]), str(gains["knn"]), fraction, str(rows[0]["epochs"])]
     minutes = f"{statistics.mean(row['minutes'] for row in rows):.1f}"
     return f"| {' | '.join([*parts, minutes, str(len(rows))])} |"
 
