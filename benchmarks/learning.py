@@ -103,7 +103,7 @@ TRAININGS = {
     "denoise_net": Training(lambda _: {"predictor": decoder()}),
     "context_net": Training(lambda _: {"predictor": decoder()}),
     "split_brain_net": Training(),
-    "bi_gan": Training(lambda _: {"d_lr": 1e-4}),  # a tenth of the other rate: at one rate, the discriminator wins
+    "bi_gan": Training(),
     "instance_discrimination": Training(lambda _: {**BANK, "views": SHARP, "predictor": centred()}, batch_size=32),
     # batch norm would let patches tell of each other
     "contrastive_predictive_coding": Training(patches, batch_size=32, network=partial(SmallNet, LayerNorm2d)),

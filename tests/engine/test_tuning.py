@@ -25,6 +25,7 @@ from super_selfish.engine.tuning import chosen_lr
 from super_selfish.errors import CheckpointError, CheckpointMismatch, ConfigurationError
 from super_selfish.models import CombinedNet, SmallResNet
 from super_selfish.supervisors import (
+    BiGanSupervisor,
     BYOLSupervisor,
     ContextNetSupervisor,
     ContrastiveMultiviewCodingSupervisor,
@@ -135,6 +136,14 @@ def test_the_discriminator_of_a_paper_is_slower() -> None:
     supervisor = ContextNetSupervisor(IMAGES, backbone=small(), adversarial=True)
     supervisor.supervise(recipe="paper", epochs=1, callbacks=[watch], **QUIET)
     assert {group["lr"] for group in watch.optimizer.param_groups} == {2e-3, 2e-4}
+
+
+@pytest.mark.parametrize(("d_lr", "rate"), [(None, 1e-4), (3e-4, 3e-4)])
+def test_the_discriminator_of_bi_gan_is_slower_by_recipe_auto(d_lr: float | None, rate: float) -> None:
+    watch = Watch()
+    supervisor = BiGanSupervisor(IMAGES, backbone=small(), d_lr=d_lr)
+    supervisor.supervise(recipe="auto", lr=1e-3, epochs=1, callbacks=[watch], **QUIET)
+    assert {group["initial_lr"] for group in watch.optimizer.param_groups} == {1e-3, rate}
 
 
 def test_adapt_holds_the_backbone_still_at_first() -> None:

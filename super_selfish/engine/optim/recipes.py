@@ -66,12 +66,17 @@ class Recipe:
 
 
 def adamw_recipe(
-    lr: float, images: int = 64, *, betas: tuple[float, float] = (0.9, 0.999), clip_grad: float | None = None
+    lr: float,
+    images: int = 64,
+    *,
+    betas: tuple[float, float] = (0.9, 0.999),
+    clip_grad: float | None = None,
+    judged: float = 1.0,
 ) -> Recipe:
     """AdamW with warm-up and cosine decay, as in most ``"auto"`` recipes; ``lr`` is for batches of ``images``."""
     optimizer = functools.partial(torch.optim.AdamW, betas=betas, weight_decay=1e-4)
     schedule = Schedule("cosine", warm_up=0.2, most_epochs=10)
-    return Recipe(optimizer, lr, images, power=0.5, schedule=schedule, clip_grad=clip_grad)
+    return Recipe(optimizer, lr, images, power=0.5, schedule=schedule, clip_grad=clip_grad, judged=judged)
 
 
 def lars_recipe(lr: float, weight_decay: float) -> Recipe:
