@@ -50,9 +50,10 @@ def test_readme_is_short(root: Path) -> None:
 
 
 def results(root: Path, title: str) -> dict[str, str]:
-    """Gain of the linear probe by algorithm, from a table of the results page."""
-    text = (root / "docs" / "learning.md").read_text("utf-8").split(f"\n## {title}\n")[1].split("\n## ")[0]
-    header, _, *rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    """Gain of the linear probe by algorithm, from the first table of a section of the results page."""
+    text = (root / "docs" / "learning.md").read_text("utf-8").split(f"\n## {title}\n")[1]
+    table = text[text.index("\n|") + 1 :].partition("\n\n")[0]
+    header, _, *rows = [line.strip("| ").split(" | ") for line in table.splitlines()]
     column = header.index("gain of the probe") - len(header)
     return {re.findall(r"`(\w+)`", row[0])[0]: row[column].replace("**", "") for row in rows}
 
