@@ -162,7 +162,8 @@ def _progress(history: History, expected: ExpectedLoss, images: int | None) -> s
             return (
                 "No verdict: the loss of this algorithm does not measure feature quality. Pass watch=64, for example."
             )
-        return f"At least {least} epochs are needed for a verdict; {len(history)} were run."
+        were = "was" if len(history) == 1 else "were"
+        return f"At least {least} epochs are needed for a verdict; {len(history)} {were} run."
     best = [max(sign * entry[name] for entry in rows[: end + 1]) for end in range(len(rows))]
     recent = max(2, round(_RECENT * len(rows)))
     before, now = best[max(0, len(best) - 1 - recent)], best[-1]
