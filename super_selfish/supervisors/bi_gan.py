@@ -58,8 +58,8 @@ class BiGanSupervisor(GanSupervisor):
         loss: Adversarial criterion of (logits, 0 or 1). None: binary cross entropy with logits.
         fake_loss: Criterion of (G(E(x)), x), weighted by ``rec_weight``. None: mean squared error.
         rec_weight: Weight of the reconstruction loss; 0 in the paper.
-        d_lr: Learning rate of the discriminator. None: the learning rate of the other networks, or a fifth of it with
-            ``supervise(recipe="auto")``.
+        d_lr: Learning rate of the discriminator. None: the learning rate of the other networks, or a twentieth of it
+            with ``supervise(recipe="auto")``.
         d_steps: Number of discriminator updates per generator update.
         output_activation: Activation of the generator: ``"sigmoid"``, scaled to the range of the normalised images, or
             None. A user-supplied ``predictor`` has its own.
@@ -98,7 +98,7 @@ class BiGanSupervisor(GanSupervisor):
     needs = Needs(batch=2)
     network_arguments = ("backbone", "predictor", "discriminator")
     recipes: ClassVar[Mapping[str, Recipe]] = {
-        "auto": adamw_recipe(5e-4, betas=(0.5, 0.999), judged=0.2),  # at one rate, the discriminator gets ahead
+        "auto": adamw_recipe(1e-3, betas=(0.5, 0.999), judged=0.05),  # above a tenth, the discriminator may win
         # Donahue et al., appendix C: rate falling exponentially over the second half
         "paper": Recipe(adam((0.5, 0.999), 2.5e-5), 2e-4, schedule=Schedule("exponential", begin=0.5, end=0.01)),
     }
