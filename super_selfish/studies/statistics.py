@@ -70,7 +70,7 @@ def estimate(first: Sequence[Numbers], second: Sequence[Numbers] | None, groups:
     draws = sum(sign * _draws(arm) for sign, arm in zip(signs, arms, strict=False))
     value = float(np.mean(images))
     parts = [_of_images(np.asarray(images), groups)]
-    rest = [_of_replicates(np.asarray(draws)), *(_of_replicates(_mean(arm, (1, 2))) for arm in arms)]
+    rest = [_of_replicates(np.asarray(draws)), *(_of_replicates(_seeds(arm)) for arm in arms)]
     parts += [part for part in rest if part is not None]
     total = sum(variance for variance, _ in parts)
     weights = sum(variance**2 / freedom for variance, freedom in parts)
@@ -85,6 +85,12 @@ def _mean(arm: Sequence[Numbers], axes: tuple[int, int]) -> Numbers:
     """Mean over numbers of labels, and over two of the axes seeds, draws, images."""
     found: Numbers = np.mean([each.mean(axes) for each in arm], axis=0)
     return found
+
+
+def _seeds(arm: Sequence[Numbers]) -> Numbers:
+    """Mean of each seed over numbers of labels; for some of these, there may have been no time with the last seeds."""
+    least = min(len(each) for each in arm)
+    return _mean([each[:least] for each in arm], (1, 2))
 
 
 def _draws(arm: Sequence[Numbers]) -> Numbers:

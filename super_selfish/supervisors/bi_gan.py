@@ -59,7 +59,7 @@ class BiGanSupervisor(GanSupervisor):
         fake_loss: Criterion of (G(E(x)), x), weighted by ``rec_weight``. None: mean squared error.
         rec_weight: Weight of the reconstruction loss; 0 in the paper.
         d_lr: Learning rate of the discriminator. None: the learning rate of the other networks, or a twentieth of it
-            with ``supervise(recipe="auto")``.
+            with the recipe ``"auto"``.
         d_steps: Number of discriminator updates per generator update.
         output_activation: Activation of the generator: ``"sigmoid"``, scaled to the range of the normalised images, or
             None. A user-supplied ``predictor`` has its own.

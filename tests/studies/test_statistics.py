@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from super_selfish.studies.curves import Curves
+from super_selfish.studies.records import PRETRAINED, TUNED, UNTRAINED, StudyRow
 from super_selfish.studies.statistics import equivalent_labels, estimate, student_quantile
 
 IMAGES = 200
@@ -61,6 +63,22 @@ def test_variance_by_seeds_widens_the_interval() -> None:
     apart = estimate([arm], [np.stack([arm[0], arm[0]])], np.arange(100))
     assert apart.difference.high - apart.difference.low > 5 * (alike.difference.high - alike.difference.low)
     assert apart.freedom < 2
+
+
+@pytest.mark.parametrize("scored", [(True, True), (True, False), (False, True)])
+def test_scores_for_which_there_was_no_time_are_left_out(scored: tuple[bool, bool]) -> None:
+    rows = []
+    for arm, hits in ((UNTRAINED, 0), (PRETRAINED, 1)):
+        for seed in range(2):
+            row = StudyRow(arm, seed)
+            row.add(TUNED, 5, 0, np.arange(24) % 2 < hits + 1)
+            if scored[seed] or arm == UNTRAINED:
+                row.add(TUNED, 20, 0, np.arange(24) % 2 < hits + 1)
+            rows.append(row)
+    curves = Curves(rows, np.arange(24), [], [5, 20])
+    found = curves.difference(PRETRAINED, UNTRAINED, method=TUNED).difference
+    assert found.value == pytest.approx(0.5)
+    assert found.low < 0.5 < found.high
 
 
 def test_images_of_a_group_are_not_independent() -> None:
