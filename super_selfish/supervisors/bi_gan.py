@@ -98,7 +98,7 @@ class BiGanSupervisor(GanSupervisor):
     needs = Needs(batch=2)
     network_arguments = ("backbone", "predictor", "discriminator")
     recipes: ClassVar[Mapping[str, Recipe]] = {
-        "auto": adamw_recipe(1e-3, betas=(0.5, 0.999), judged=0.05),  # above a tenth, the discriminator may win
+        "auto": adamw_recipe(1e-3, betas=(0.5, 0.999), judged=0.05),  # at a tenth, the discriminator may win
         # Donahue et al., appendix C: rate falling exponentially over the second half
         "paper": Recipe(adam((0.5, 0.999), 2.5e-5), 2e-4, schedule=Schedule("exponential", begin=0.5, end=0.01)),
     }
