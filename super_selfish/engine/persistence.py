@@ -217,14 +217,14 @@ class Persistence:
                 fix="Use super_selfish.load(name), which finds the right class.",
             )
         check_backbones(supervisor.user_arguments, manifest, stored.path, uses_map=supervisor.uses_map)
-        here = as_json(supervisor.hyperparameters())
-        there = stored_arguments(supervisor, manifest)
+        here, there = as_json(supervisor.hyperparameters()), stored_arguments(supervisor, manifest)
         if not isinstance(there, dict):
             raise CheckpointCorrupt(f"`{stored.path}` is damaged: its manifest has no arguments.")
         options: dict[str, Any] = dict(supervisor.image_options)
+        known = [key for key in here if key in there or key not in supervisor.own_arguments]  # 0.1.0 has no own ones
         differing = [
             f"{key} is {here[key]!r} here and {there.get(key)!r} in the file"
-            for key in here
+            for key in known
             if key not in options and here[key] != there.get(key)
         ]
         preprocessing = manifest.get("preprocessing") or {}

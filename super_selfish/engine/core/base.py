@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import os
 import secrets
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from super_selfish.datasets.preprocessing import ImageDataset, Preprocessing
+from super_selfish.engine.core import identity
 from super_selfish.engine.core.attributes import Attributes, check_network
 from super_selfish.engine.core.deferred import DeferredState
-from super_selfish.engine.core.identity import algorithm_name, full_signature, library_class
 from super_selfish.engine.core.settings import Settings
 from super_selfish.engine.core.setup import ImageOptions, Setup
 from super_selfish.engine.optim.constants import constants_by_argument
@@ -48,15 +50,18 @@ class SupervisorBase(Attributes):
     calls_parts = False  # whether _forward calls submodules instead of the whole networks
     _in_callback = False  # whether a callback of a run is being called
     _initial_state: dict[str, str] | None = None  # hashes of criteria and metrics before training
+    own_arguments: Mapping[str, Any] = MappingProxyType({})  # plain constructor arguments of user-defined classes
     is_same_dataset = True  # whether per-image state (bank entries) belongs to the present data set
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        signature = full_signature(cls)
+        signature = identity.full_signature(cls)
         cls.__signature__ = signature  # type: ignore[attr-defined]  # shown by help() and used for command-line flags
         takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in signature.parameters.values())
-        if "__init__" in vars(cls) and not takes_all:
-            cls.__init__ = validate_keywords(signature.parameters)(cls.__init__)  # type: ignore[method-assign]
+        if "__init__" in vars(cls):
+            constructor = identity.recorded(cls.__init__)
+            checked = constructor if takes_all else validate_keywords(signature.parameters)(constructor)
+            cls.__init__ = checked  # type: ignore[method-assign]
 
     @validate_keywords()
     def __init__(
@@ -70,6 +75,8 @@ class SupervisorBase(Attributes):
     ) -> None:
         check_network(model)
         usable = loss is None or (callable(loss) and not isinstance(loss, type))
+        is_path = setup is None and isinstance(dataset, str | os.PathLike)
+        check_argument(not is_path, "dataset", dataset, "a map-style data set, or `setup=Setup.of(...)` for a folder")
         check_argument(usable, "loss", loss, "None, a criterion such as nn.CrossEntropyLoss(), or a function")
         super().__init__()
         self.model = model
@@ -219,12 +226,12 @@ class SupervisorBase(Attributes):
 
     def rebuilt_for(self, stored: Preprocessing) -> SupervisorBase:
         """Build a supervisor with the same arguments for another resolution and number of channels."""
-        arguments: dict[str, Any] = {
-            key: value for key, value in self.hyperparameters().items() if key not in self.image_options
+        arguments = {
+            key: value for key, value in identity.library_arguments(self).items() if key not in self.image_options
         }
         arguments |= {"resolution": stored.resolution, "channels": stored.channels, **self.user_arguments}
         with torch.random.fork_rng(devices=[]):
-            twin: SupervisorBase = library_class(type(self))(**arguments)
+            twin: SupervisorBase = identity.library_class(type(self))(**arguments)
         return twin.to(self.device)
 
     # Description
@@ -232,30 +239,23 @@ class SupervisorBase(Attributes):
     @classmethod
     def algorithm(cls) -> str:
         """The algorithm's name, such as ``rotate_net``: the class name in snake case without "Supervisor"."""
-        return algorithm_name(cls)
+        return identity.algorithm_name(cls)
 
     @classmethod
     def takes_model(cls) -> bool:
         """Whether the constructor takes complete networks instead of building them to match the images."""
-        return "model" in inspect.signature(library_class(cls).__init__).parameters
+        return "model" in inspect.signature(identity.library_class(cls).__init__).parameters
 
     def hyperparameters(self) -> dict[str, Any]:
         """Constructor arguments with plain values, by name, and the image options that were passed."""
-        skipped = {"self", "dataset", "collate_fn", "setup", "model", "discriminator", "loss", "fake_loss"}
-        signature = inspect.signature(library_class(type(self)).__init__)
-        plain = {
-            name: getattr(self, name)
-            for name, parameter in signature.parameters.items()
-            if name not in skipped | set(self.user_arguments) and parameter.kind is not inspect.Parameter.VAR_KEYWORD
-        }
-        return plain | dict(self.image_options.items())
+        return identity.library_arguments(self) | identity.own_arguments(self) | dict(self.image_options.items())
 
     def __repr__(self) -> str:
         given = {key: value for key, value in self.user_arguments.items() if value is not None}
         named = {key: value if isinstance(value, str) else type(value).__name__ for key, value in given.items()}
         arguments = ", ".join(f"{key}={value!r}" for key, value in (self.hyperparameters() | named).items())
         if self.dataset is not None and self.image_dataset is None:
-            return f"{type(self).__name__}({arguments}) on a {type(self.dataset).__name__}"
+            return f"{type(self).__name__}({arguments}) on {type(self.dataset).__name__}"
         images = "no images" if self.dataset is None else f"{len(self.dataset)} images"
         return f"{type(self).__name__}({arguments}) on {images}, {self.preprocessing.describe()}"
 
@@ -272,7 +272,7 @@ class SupervisorBase(Attributes):
     @property
     def forwards_as_planned(self) -> bool:
         """Whether ``_forward`` is not overridden, so that items have the structure that the library expects."""
-        return type(self)._forward is library_class(type(self))._forward and "_forward" not in vars(self)
+        return type(self)._forward is identity.library_class(type(self))._forward and "_forward" not in vars(self)
 
     def backbones(self) -> list[nn.Module]:
         """The trained backbones: one, unless each view has its own encoder."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -46,6 +49,51 @@ def full_signature(cls: type[nn.Module]) -> inspect.Signature:
         else:
             parameters.append(parameter)
     return inspect.Signature(parameters)
+
+
+def recorded(constructor: Callable[..., None]) -> Callable[..., None]:
+    """Decorate the constructor of a user-defined class so that its plain arguments are kept in ``own_arguments``."""
+    if constructor.__module__.startswith(_PACKAGE):
+        return constructor
+    signature = inspect.signature(constructor)
+    flexible = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+    @functools.wraps(constructor)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
+        constructor(self, *args, **kwargs)
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        _, *names = (name for name, each in signature.parameters.items() if each.kind not in flexible)
+        found = {name: bound.arguments[name] for name in names if is_plain(bound.arguments[name])}
+        self.own_arguments = {**self.own_arguments, **found}
+
+    return wrapped
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value can be stored as JSON and is no path of a file or folder, which may be moved."""
+    if isinstance(value, tuple | list):
+        return all(map(is_plain, value))
+    if isinstance(value, str):
+        return not os.path.exists(value)  # noqa: PTH110 - text may be too long for a path
+    return value is None or isinstance(value, bool | int | float)
+
+
+def own_arguments(supervisor: Any) -> dict[str, Any]:
+    """Return the plain values of the constructor arguments that only user-defined classes have, by name."""
+    known = {*inspect.signature(library_class(type(supervisor)).__init__).parameters, *ImageOptions.__annotations__}
+    known |= set(supervisor.user_arguments)
+    return {name: value for name, value in supervisor.own_arguments.items() if name not in known}
+
+
+def library_arguments(supervisor: Any) -> dict[str, Any]:
+    """Return the plain values of the constructor arguments that the class of the library has, by name."""
+    skipped = {"self", "dataset", "collate_fn", "setup", "model", "discriminator", "loss", "fake_loss"}
+    return {
+        name: getattr(supervisor, name)
+        for name, parameter in inspect.signature(library_class(type(supervisor)).__init__).parameters.items()
+        if name not in skipped | set(supervisor.user_arguments) and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
 
 
 def describe(value: Any) -> Any:
