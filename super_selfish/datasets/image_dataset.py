@@ -20,6 +20,7 @@ from super_selfish.images.functional import Image
 from super_selfish.images.image_files import Header, printable
 
 _CLIPPED_BY_PERCENTILES = 0.01  # fraction of float values; their range excludes 0.2 % of the sample by design
+_OUTSIDE_UNIT = 0.01  # fraction of values that resampling may move out of [0, 1]
 
 logger = logging.getLogger("super_selfish")
 
@@ -137,9 +138,22 @@ class ImageDataset(ImageSource):
             raise type(error)(f"Image `{printable(self.source.name(index))}`: {error}") from error
         if self.sampled_range and loaded.image.dtype != np.uint8:
             self._warn_of_clipping(loaded, index)
+        elif self.preprocessing.value_range is None and loaded.image.dtype == np.float32:
+            self._warn_of_scale(loaded, index)
         if self._cache is not None:
             self._cache.put(index, made)
         return made
+
+    def _warn_of_scale(self, loaded: Loaded, index: int) -> None:
+        fraction = self.preprocessing.clipped(loaded.image, loaded.missing)
+        if fraction > _OUTSIDE_UNIT:
+            self._warn_once(
+                "scale",
+                "%.2g %% of the values of image `%s` are outside the range 0 to 1 that is expected of floats here, and "
+                "are clipped. Pass 8-bit values as uint8, or divide them by 255.",
+                100 * fraction,
+                printable(self.source.name(index)),
+            )
 
     def _warn_of_clipping(self, loaded: Loaded, index: int) -> None:
         fraction = self.preprocessing.clipped(loaded.image, loaded.missing)
