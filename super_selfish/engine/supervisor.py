@@ -13,6 +13,7 @@ from typing_extensions import Self
 from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.returned import split_loss
 from super_selfish.engine.core.settings import Settings, records_explicit_arguments
+from super_selfish.engine.core.stages import warn_of_misspelt
 from super_selfish.engine.loading import check_accumulate, micro_batches, resolve_collate_fn
 from super_selfish.engine.loop.memory import bytes_per_image
 from super_selfish.engine.optim.names import OptimizerName, PrecisionName, ScheduleName
@@ -170,6 +171,7 @@ class Supervisor(Trained):
             *(on_nonfinite, nonfinite_limit, worker_timeout, resume, checkpoint_every, keep, allow_dataset_change),
             *(requeue, compile, sync_bn, verbose, self.explicit_arguments),
         )
+        warn_of_misspelt(self, settings.callbacks)
         Trainer(self, settings).train()
         return self
 

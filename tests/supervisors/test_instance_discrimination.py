@@ -16,6 +16,7 @@ from torch.utils.data import Subset
 
 import super_selfish
 from super_selfish.data import AugmentationDataset, AugmentationIndexedDataset, MoCoTransform
+from super_selfish.errors import ConfigurationError
 from super_selfish.supervisors import InstanceDiscriminationSupervisor
 
 RUN: dict[str, Any] = {"epochs": 1, "batch_size": 8, "name": "store/test", "verbose": False}
@@ -161,7 +162,8 @@ def test_a_bank_that_begins_with_what_the_network_gives() -> None:
         views=MoCoTransform(scale=(1, 1), ratio=(1, 1), flip=0, jitter_p=0, grey=0, blur=0),
     )
     object.__setattr__(supervisor, "_epochs", lambda *_: None)
-    supervisor.supervise(**RUN)
+    with pytest.raises(ConfigurationError, match="no step of an optimizer"):  # the bank is filled before the epochs
+        supervisor.supervise(**RUN)
     embeddings = F.normalize(supervisor.model(supervisor.preprocess(pictures())))
     assert torch.allclose(supervisor.memory.memory, embeddings, atol=1e-5)
 

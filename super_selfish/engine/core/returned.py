@@ -27,19 +27,34 @@ def split_loss(result: Any) -> tuple[Any, Mapping[str, Any]]:
     return result, {}
 
 
-def check_loss(loss: Any) -> None:
+def check_loss(loss: Any, result: Any = None) -> None:
     """Check that a loss is differentiable.
+
+    Args:
+        loss: The loss, as :func:`split_loss` returns it.
+        result: What ``_forward`` returned.
 
     Raises:
         ConfigurationError: If it is not a scalar tensor that requires a gradient.
     """
     if isinstance(loss, Tensor) and loss.ndim == 0 and loss.requires_grad:
         return
-    received = f"{len(loss)} values" if isinstance(loss, tuple | list) else type(loss).__name__
+    received, fix = type(loss).__name__, None
     if isinstance(loss, Tensor):
         received = f"a tensor of shape {tuple(loss.shape)}, requires_grad={loss.requires_grad}"
+        fix = "Remove `.detach()`, `.item()` and `torch.no_grad()` between the networks and the loss."
+        if loss.ndim:
+            fix = "Take the mean over the batch: loss.mean()."
+    elif isinstance(result, Mapping):
+        received = f'a dictionary without "loss", with {", ".join(map(repr, result)) or "nothing"}'
+    elif isinstance(result, tuple | list):
+        received = f"({', '.join(type(part).__name__ for part in result)})"
+        fix = "Return the loss first, then a dictionary of numbers."
+    elif loss is None:
+        fix = "End `_forward` with `return loss`."
     raise ConfigurationError(
         "`_forward` must return the loss.",
         expected='a scalar tensor with a gradient, (loss, logs), or a dictionary with "loss"',
         received=received,
+        fix=fix,
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -12,9 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from super_selfish.engine.core.callback import Callback
 from super_selfish.engine.core.expected_loss import CollapseRisk, ExpectedLoss
 from super_selfish.engine.core.facts import Facts
-from super_selfish.engine.core.identity import is_defined_with, is_mean
+from super_selfish.engine.core.identity import is_defined_with, is_mean, library_class
 from super_selfish.engine.core.returned import split_loss
 from super_selfish.engine.optim.optimizers import OptimizerFactory
 from super_selfish.engine.optim.schedules import SchedulerFactory
@@ -24,6 +28,10 @@ from super_selfish.loading.collate import Collate
 from super_selfish.loading.loader import TrainLoader
 from super_selfish.pretext.preview import Preview, inputs_only
 from super_selfish.renamed import SupervisorNames
+
+logger = logging.getLogger("super_selfish")
+
+_SIMILAR = 0.8  # of names, from 0 to 1
 
 
 class Stages(SupervisorNames, Facts):
@@ -184,3 +192,37 @@ class Stages(SupervisorNames, Facts):
     def _exhibit(self, data: Any) -> Preview:
         """Former name of :meth:`_preview` (0.1.0), for subclasses that define it."""
         return inputs_only(type(self).__name__, data)
+
+
+def warn_of_misspelt(supervisor: Any, callbacks: Iterable[Any]) -> None:
+    """Log a warning for each method of user-defined classes whose name is almost that of a stage, hook or event."""
+    library = library_class(type(supervisor))
+    stages = [name for name in vars(Stages) if name.startswith("_") and isinstance(vars(Stages)[name], FunctionType)]
+    stages = [name for name in stages if not name.startswith("__")]
+    own = own_methods(type(supervisor), library)
+    for name in own:
+        if name == "forward" and "_forward" not in own:
+            _warn(supervisor, name, "_forward")
+        elif name.startswith("_") and not hasattr(library, name):
+            _warn_if_similar(supervisor, name, [stage for stage in stages if stage not in own])
+    events = [name for name in vars(Callback) if name.startswith("on_")]
+    for callback in callbacks:
+        own = own_methods(type(callback), Callback)
+        for name in own:
+            if name.startswith("on_") and name not in events:
+                _warn_if_similar(callback, name, events, similar=0.5)
+
+
+def own_methods(cls: type, library: type) -> set[str]:
+    """Return the names of the methods that user-defined classes between ``cls`` and ``library`` define."""
+    bases = [base for base in cls.__mro__ if base is not library and not issubclass(library, base)]
+    return {name for base in bases for name, value in vars(base).items() if isinstance(value, FunctionType)}
+
+
+def _warn_if_similar(thing: Any, name: str, known: list[str], similar: float = _SIMILAR) -> None:
+    if found := difflib.get_close_matches(name, known, 1, similar):
+        _warn(thing, name, found[0])
+
+
+def _warn(thing: Any, name: str, known: str) -> None:
+    logger.warning("`%s.%s` is not called in training. Did you mean `%s`?", type(thing).__name__, name, known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from super_selfish.distributed.tensors import gather_objects
 from super_selfish.engine.core.callback import RunView
 from super_selfish.engine.optim.optimizers import parameters_of
-from super_selfish.errors import NonFiniteLoss
+from super_selfish.errors import ConfigurationError, NonFiniteLoss
 
 logger = logging.getLogger("super_selfish")
 
@@ -66,8 +66,11 @@ class Guard:
             loss: The loss of the batch; None: unknown.
 
         Raises:
+            ConfigurationError: If the first loss gave no parameter a gradient.
             NonFiniteLoss: If a value is not finite and the policy is ``"raise"``, or too many steps were skipped.
         """
+        if run.steps == 0 and loss is not None:
+            check_dependence(run.supervisor.parameters())
         if self.policy == "ignore" or _is_finite(optimizer, loss):
             return True
         self._handle_nonfinite(run)
@@ -110,6 +113,21 @@ class Guard:
                 fix=f"{run.weights_state()} {remedy} Or raise `nonfinite_limit`.",
             )
         logger.warning("%s: the update is skipped (%d of at most %d). %s.", where, self.skipped, self.limit, images)
+
+
+def check_dependence(parameters: Iterable[nn.Parameter]) -> None:
+    """Check that the loss depends on the weights: that a parameter has a gradient.
+
+    Raises:
+        ConfigurationError: If none has one.
+    """
+    if all(weight.grad is None for weight in parameters):
+        raise ConfigurationError(
+            "The loss does not depend on the weights: no parameter has a gradient.",
+            expected="a loss that is computed from the outputs of the networks",
+            received="a loss without a path to the parameters, or gradients that were cleared before the step",
+            fix="Remove `.detach()`, `.item()`, `torch.tensor(...)` and `torch.no_grad()` between networks and loss.",
+        )
 
 
 def _is_finite(optimizer: torch.optim.Optimizer, loss: Tensor | None) -> bool:

@@ -83,7 +83,7 @@ class EpochLosses:
             remove_appended(appended)
             return
         loss, logs = split_loss(result)
-        check_loss(loss)
+        check_loss(loss, result)
         self._has_recorded = True
         rank = _FORWARD if training else 0
         observed = _Observed(loss.detach().float() * share, share, _numbers(logs), rank, appended)

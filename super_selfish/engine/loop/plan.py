@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from super_selfish.distributed.tensors import gather_objects
 from super_selfish.engine.core.clock import Clock
+from super_selfish.errors import ConfigurationError
 from super_selfish.loading.loader import TrainLoader
 
 
@@ -21,6 +22,7 @@ class RunPlan:
 
     Attributes:
         steps: Number of steps in this call so far.
+        discarded_steps: Number of steps that were skipped because of infinite values.
         finished_epochs: Number of epochs completed in this call.
         clock: Durations of steps and epochs.
         stop_reason: Why the training ends early, on which all processes agree; None: it does not.
@@ -30,12 +32,13 @@ class RunPlan:
         self.loader = loader
         self.epochs = epochs
         self.resumed_epochs = resumed_epochs
-        self.steps = 0
+        self.steps = self.discarded_steps = 0
         self.finished_epochs = 0
         self.clock = Clock()
         self.stop_reason: str | None = None
         self._requested: str | None = None
         self._begun_at = loader.train_state.batch
+        self._passes = 0
 
     @property
     def resumed_steps(self) -> int:
@@ -50,6 +53,31 @@ class RunPlan:
     def seconds_left(self) -> float:
         """Estimated remaining time in seconds, at the average speed so far."""
         return self.clock.seconds_per_step * max(0, self.planned_steps - self.steps)
+
+    def count_pass(self) -> None:
+        """Count a pass over the data.
+
+        Raises:
+            ConfigurationError: If there was no step in two of them; after one, a step for all batches may follow.
+        """
+        self._passes += 1
+        if self._passes > 1:
+            self.check_trained()
+
+    def check_trained(self) -> None:
+        """Check that there was a step, unless none was planned or all were skipped.
+
+        Raises:
+            ConfigurationError: If there was none.
+        """
+        if self.steps or self.discarded_steps or not self.epochs or self.stop_reason:
+            return
+        raise ConfigurationError(
+            "The training made no step of an optimizer, so nothing was trained or saved.",
+            expected="loss.backward() and optimizer.step() for each batch, in `_update` or `_epochs`",
+            received=f"passes over the data: {self._passes}, steps: 0",
+            fix="If an overridden stage updates the weights by hand, call self.stepped() after each update.",
+        )
 
     def request_stop(self, reason: str) -> None:
         """End the training after this epoch as if it were complete; ``reason`` is printed."""

@@ -69,16 +69,13 @@ class Run(RunPlan, RunNames):
         self.optimizers = tuple(optimizers)
         self.start_epoch = start_epoch
         self.callbacks, self.checkpointer = tuple(callbacks), checkpointer
-        self.precision = precision
-        self.guard = guard
-        self.stop = Stop()
+        self.precision, self.guard, self.stop = precision, guard, Stop()
         self.averaging = averaging
         self.losses = EpochLosses()
         self._stepped = self._was_made = self._by_hand = False
         self._exchange = Exchange(supervisor)
         self._begun_callbacks: list[Callback] = []
-        self.epoch_ended = False
-        self.stored = False
+        self.epoch_ended = self.stored = False
         self._spent = SpentGradients()
         events = (self._before_step, self._complete_update, lambda: loader.between_steps and not self.losses.seen)
         self.restoration = Restoration(self, checkpointer)
@@ -168,6 +165,7 @@ class Run(RunPlan, RunNames):
 
     def discard_update(self) -> None:
         """Discard the state of a skipped step."""
+        self.discarded_steps += 1
         self.guard.restore()
         self._exchange.begin()
         self.losses.discard()
@@ -257,6 +255,7 @@ class Run(RunPlan, RunNames):
             self._complete_update()
         self.restoration.undo_restored(over=True)
         self._check_untracked_change(over=True)
+        self.check_trained()
         self.report()
 
     def _check_untracked_change(self, *, over: bool = False) -> None:
@@ -280,6 +279,7 @@ class Run(RunPlan, RunNames):
     def close_pass(self) -> None:
         """End the epoch after a pass over the data, even if its last batches were not trained on."""
         self.precision.close_pass()
+        self.count_pass()
         if self.loader.pass_ended:
             self.loader.pass_ended = False
             self.epoch_ended = True
