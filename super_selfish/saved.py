@@ -68,9 +68,12 @@ def restore(
     if manifest.get("supervisor") == "label" and isinstance(manifest.get("origins"), dict):
         return cast(AnySupervisor, restore_labelled(stored, given))
     if manifest.get("supervisor") in ("label", "supervisor"):
+        own = manifest.get("class") or "Supervisor"
+        what = "user-supplied networks" if own in ("Supervisor", "LabelSupervisor") else f"the custom class {own}"
         raise CheckpointMismatch(
-            f"`{stored.path}` holds user-supplied networks, which cannot be rebuilt automatically.",
-            fix="Build them: LabelSupervisor(CombinedNet(backbone, head)).load(name).",
+            f"`{stored.path}` holds {what}, which cannot be rebuilt automatically.",
+            fix=f"Build it in Python and load the weights: {own}(...).load(name). Features of its "
+            "get_backbone() are scored by knn and linear_probe in super_selfish.evaluation.",
         )
     if cls is None:
         raise CheckpointMismatch(
