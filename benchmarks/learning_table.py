@@ -20,10 +20,10 @@ NAMES = {
     "imagenet": "EfficientNet-Lite0 trained on ImageNet, frozen, at 128 px",
     "supervised": "the same network, trained with labels",
 }
-ALGORITHM_COLUMNS = (
-    "", "held-out pretext task", "trivial baseline", "untrained → trained", "kNN", "linear probe", "gain of the probe",
-    "gain of kNN", "fraction of the gap", "epochs", "minutes", "seeds",
+GAIN_COLUMNS = (
+    "", "gain of the probe", "gain of kNN", "gain on the map", "linear probe", "kNN", "fraction of the gap", "seeds",
 )  # fmt: skip
+PRETEXT_COLUMNS = ("", "held-out pretext task", "trivial baseline", "untrained → trained", "epochs", "minutes")
 
 
 class Gain(NamedTuple):
@@ -42,9 +42,9 @@ class Gain(NamedTuple):
 
 
 def table(rows: Rows, algorithms: Sequence[str]) -> str:
-    """Floors and ceiling, what the algorithms learned between them, and probes of their feature maps."""
-    parts = [floor_table(rows), algorithm_table(rows, algorithms), verdict(rows, algorithms)]
-    return "\n\n".join([*parts, map_table(rows, [*algorithms, "supervised"])])
+    """What the algorithms learned, their pretext tasks, and the floors and the ceiling beside them."""
+    parts = [gain_table(rows, algorithms), verdict(rows, algorithms), pretext_table(rows, algorithms)]
+    return "\n\n".join([*parts, floor_table(rows)])
 
 
 def floor_table(rows: Rows) -> str:
@@ -56,21 +56,46 @@ def floor_table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-def algorithm_table(rows: Rows, algorithms: Sequence[str]) -> str:
-    """What the algorithms learned."""
+def gain_table(rows: Rows, algorithms: Sequence[str]) -> str:
+    """What features gained: kNN, a probe of pooled features, and one of the feature map averaged to 2×2 positions."""
     top = statistics.mean(row["probe"] for row in own) if (own := of(rows, "supervised")) else None
-    lines = [f"| {' | '.join(ALGORITHM_COLUMNS)} |", "|---" * len(ALGORITHM_COLUMNS) + "|"]
-    return "\n".join([*lines, *(line(name, own, top) for name in algorithms if (own := of(rows, name)))])
-
-
-def map_table(rows: Rows, names: Sequence[str]) -> str:
-    """Probes of the feature map, averaged to 2×2 positions."""
-    lines = ["| | linear probe of the map | gain |", "|---|---|---|"]
-    for name in names:
+    lines = [f"| {' | '.join(GAIN_COLUMNS)} |", "|---" * len(GAIN_COLUMNS) + "|"]
+    for name in algorithms:
         if own := of(rows, name):
-            scores = f"{spread(own, 'map_probe_before')} → {spread(own, 'map_probe')}"
-            lines.append(f"| {NAMES.get(name, f'`{name}`')} | {scores} | {gain_of(own, 'map_probe')} |")
+            gains = [gain_of(own, key) for key in ("probe", "knn", "map_probe")]
+            cells = [f"`{name}`", *map(str, gains), *(pair(own, key) for key in ("probe", "knn"))]
+            lines.append(f"| {' | '.join([*cells, fraction(own, top), str(len(own))])} |")
     return "\n".join(lines)
+
+
+def pretext_table(rows: Rows, algorithms: Sequence[str]) -> str:
+    """The pretext task of each algorithm on held-out images."""
+    lines = [f"| {' | '.join(PRETEXT_COLUMNS)} |", "|---" * len(PRETEXT_COLUMNS) + "|"]
+    for name in algorithms:
+        if own := of(rows, name):
+            minutes = f"{statistics.mean(row['minutes'] for row in own):.1f}"
+            cells = [f"`{name}`", *pretext_cells(own), str(own[0]["epochs"]), minutes]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def pretext_cells(rows: Sequence[Row]) -> list[str]:
+    """The pretext task, its trivial baseline, and its score before and after training."""
+    trivial = f"{spread(rows, 'trivial')} ({rows[0]['baseline']})"
+    return [rows[0]["metric"], trivial, f"{spread(rows, 'untrained')} → {spread(rows, 'value')}"]
+
+
+def pair(rows: Sequence[Row], key: str) -> str:
+    """A score before and after training."""
+    return f"{spread(rows, f'{key}_before')} → {spread(rows, key)}"
+
+
+def fraction(rows: Sequence[Row], top: float | None) -> str:
+    """The gain of the probe as a part of what training with labels gains."""
+    before = statistics.mean(row["probe_before"] for row in rows)
+    if top is None or top <= before + LEAST_GAP:
+        return ""
+    return f"{gain_of(rows, 'probe').value / (top - before):.0f} %"
 
 
 def gain_of(rows: Sequence[Row], key: str) -> Gain:
@@ -101,9 +126,9 @@ def against(plain: Rows, auto: Rows, algorithms: Sequence[str]) -> str:
         seeds = [seed for own, seed in sorted(plain) if own == name and (name, seed) in auto]
         if not seeds:
             continue
-        pair = [[rows[name, seed] for seed in seeds] for rows in (plain, auto)]
-        ahead = [100 * (better["probe"] - row["probe"]) for row, better in zip(*pair, strict=True)]
-        parts = [spread(rows, key) for rows in pair for key in ("knn", "probe")]
+        both = [[rows[name, seed] for seed in seeds] for rows in (plain, auto)]
+        ahead = [100 * (better["probe"] - row["probe"]) for row, better in zip(*both, strict=True)]
+        parts = [spread(rows, key) for rows in both for key in ("knn", "probe")]
         lines.append(f"| `{name}` | {' | '.join(parts)} | **{statistics.mean(ahead):+.1f}** | {len(seeds)} |")
     return "\n".join(lines)
 
@@ -130,19 +155,6 @@ def spread(rows: Sequence[Row], key: str) -> str:
 def number(value: float) -> str:
     """Three decimals, without a leading zero."""
     return f"{value:.3f}".removeprefix("0")
-
-
-def line(name: str, rows: Sequence[Row], top: float | None) -> str:
-    """A line of the table."""
-    gains = {key: gain_of(rows, key) for key in ("knn", "probe")}
-    before = statistics.mean(row["probe_before"] for row in rows)
-    fraction = f"{gains['probe'].value / (top - before):.0f} %" if top and top > before + LEAST_GAP else ""
-    parts = [f"`{name}`", rows[0]["metric"], f"{spread(rows, 'trivial')} ({rows[0]['baseline']})"]
-    parts.append(f"{spread(rows, 'untrained')} → {spread(rows, 'value')}")
-    parts += [f"{spread(rows, key + '_before')} → {spread(rows, key)}" for key in gains]
-    parts += [str(gains["probe"]), str(gains["knn"]), fraction, str(rows[0]["epochs"])]
-    minutes = f"{statistics.mean(row['minutes'] for row in rows):.1f}"
-    return f"| {' | '.join([*parts, minutes, str(len(rows))])} |"
 
 
 def verdict(rows: Rows, algorithms: Sequence[str]) -> str:

@@ -57,8 +57,9 @@ def test_results_are_those_of_the_results_page(name: str) -> None:
         return
     tables = re.split(r"^## ", (ROOT / "docs" / "learning.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     for title, cells in rows:
-        (table,) = [text for text in tables if text.startswith(f"{title}\n")]
-        assert re.search(rf"^\| `{name}`[^|]*\| {re.escape(cells)} \|", table, re.MULTILINE), title
+        (text,) = [text for text in tables if text.startswith(f"{title}\n")]
+        lines = re.findall(rf"^\| `{name}`[^|]*\| (.*) \|$", text, re.MULTILINE)
+        assert set(cells.split(" | ")) <= {cell for line in lines for cell in line.split(" | ")}, title
 
 
 @ALL

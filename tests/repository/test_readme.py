@@ -11,7 +11,7 @@ import super_selfish
 from super_selfish.supervisors import all_supervisors
 
 FRONT_PAGES = ("README.md", "AGENTS.md", "llms.txt", "CONTRIBUTING.md", "CHANGELOG.md")
-SETS = ("32 px, ten classes of objects", "48 px, ten classes of clothing")
+SETS = ("32 px, ten classes of objects",)
 
 
 def anchors(page: Path) -> set[str]:
