@@ -63,22 +63,29 @@ class PretextScore:
     @property
     def context(self) -> str:
         """What to compare the value with: its interval, the trivial baseline, the direction of other metrics."""
-        parts = [] if self.interval is None else ["95 % interval: {:.1f} to {:.1f} %".format(*percent(self.interval))]
+        parts = [] if self.interval is None else ["95 % interval: {} to {} %".format(*map(percent, self.interval))]
         trivial = "no trivial baseline" if self.trivial is None else f"{self.baseline}: {self.format(self.trivial)}"
         direction = "higher is better" if self.higher_is_better else "lower is better"
         return "; ".join([*parts, trivial, *([] if self.is_accuracy else [direction])])
 
     def format(self, value: float) -> str:
         """A value of the metric as text."""
-        return f"{100 * value:.1f} %" if self.is_accuracy else f"{value:.3f}"
+        return f"{percent(value)} %" if self.is_accuracy else f"{value:.3f}"
 
     def __str__(self) -> str:
         return f"{self.name}: {self.format(self.value)} ({self.context}; {self.images:,} images)"
 
 
-def percent(shares: Sequence[float]) -> list[float]:
-    """Fractions in percent."""
-    return [100 * share for share in shares]
+def percent(fraction: float) -> str:
+    """A fraction in percent: with one decimal place, or with more if it is positive and below 0.1 %.
+
+    Examples:
+        >>> percent(0.25), percent(1 / 3000), percent(0.0)
+        ('25.0', '0.03', '0.0')
+    """
+    value = 100 * fraction
+    digits = math.ceil(-math.log10(value)) if 1e-4 <= value < 0.1 else 1
+    return f"{value:.{digits}f}"
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -138,7 +138,7 @@ class ExemplarNetSupervisor(Supervisor):
         Raises:
             ConfigurationError: If the numbers differ.
         """
-        (outputs,) = output_shape(self.model.predictor, self.feature_shape or ())
+        outputs = self._count_logits()
         if outputs != len(dataset):
             raise ConfigurationError(
                 "The number of images differs from the number of classes of the head.",
@@ -155,7 +155,19 @@ class ExemplarNetSupervisor(Supervisor):
 
     def _expected_loss(self) -> ExpectedLoss:
         stuck = "Each class has one sample per epoch, so more epochs may help; or lower `n_classes`."
-        return ExpectedLoss(chance=math.log(max(2, min(self.n_classes, len(self.dataset or ())))), stuck=stuck)
+        classes = self._count_classes()
+        return ExpectedLoss(chance=None if classes is None else math.log(max(2, classes)), stuck=stuck)
+
+    def _count_classes(self) -> int | None:
+        """Number of classes: one per image, or one per output of the head without images; None if unknown."""
+        if self.dataset is not None:
+            return min(self.n_classes, len(self.dataset))
+        return None if self.feature_shape is None else self._count_logits()
+
+    def _count_logits(self) -> int:
+        """Number of outputs of the head."""
+        (outputs,) = output_shape(self.model.predictor, self.feature_shape or ())
+        return outputs
 
     def _pretext_dataset(self, images: Any) -> Any:
         dataset = super()._pretext_dataset(images if self.dataset is None else None)

@@ -51,6 +51,11 @@ def test_accuracies_are_printed_in_percent_with_their_interval() -> None:
     assert PretextScore("accuracy", math.nan, 0.25, "chance level", images=4, is_accuracy=True).interval is None
 
 
+def test_small_chance_levels_are_printed_with_more_digits() -> None:
+    score = PretextScore("accuracy", 0.0, 1 / 3000, "chance level", images=256, is_accuracy=True)
+    assert "accuracy: 0.0 % (95 % interval: 0.0 to 1.5 %; chance level: 0.03 %; 256 images)" in str(score)
+
+
 def test_accuracy() -> None:
     logits = torch.tensor([[2.0, 1.0], [0.0, 3.0], [5.0, 1.0], [0.0, 1.0]])
     assert accuracy(logits, torch.tensor([0, 1, 1, 1])) == 0.75

@@ -16,9 +16,9 @@ from PIL import Image
 from super_selfish import load
 from super_selfish.errors import CheckpointError
 from super_selfish.report.gallery import Gallery
-from super_selfish.report.sections import curve
+from super_selfish.report.sections import curve, curves
 from super_selfish.reports import report
-from super_selfish.supervisors import RotateNetSupervisor
+from super_selfish.supervisors import ExemplarNetSupervisor, RotateNetSupervisor, all_supervisors
 from super_selfish.training import Column
 
 
@@ -75,6 +75,29 @@ def test_file_and_class_names_are_escaped() -> None:
 def test_unknown_name_raises() -> None:
     with pytest.raises(CheckpointError, match="store/none"):
         report("store/none")
+
+
+@pytest.mark.parametrize("algorithm", all_supervisors())
+def test_chance_level_without_images_is_that_of_the_training(algorithm: str) -> None:
+    algorithm_class = all_supervisors()[algorithm]
+    side = max(32, algorithm_class.needs.side)
+    images = np.random.default_rng(0).integers(0, 256, (6, side, side, 3), np.uint8)
+    supervisor = algorithm_class(images, backbone="small_resnet")
+    supervisor.supervise(epochs=1, batch_size=3, watch=0, checkpoint_every=0, verbose=False)
+    loaded, expected = load("store/base"), supervisor._expected_loss()
+    assert loaded._expected_loss() == expected
+    (loss,) = [curve for curve in curves(loaded) if curve.measure.title == "Loss"]
+    shown = None if expected.chance is None else f"{expected.chance:.4g}"
+    assert (None if loss.chance is None else loss.chance[1]) == shown
+
+
+def test_diagnosis_without_images_has_the_chance_level_of_the_training() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+    supervisor = ExemplarNetSupervisor(images, backbone="small_resnet")
+    supervisor.supervise(epochs=3, batch_size=3, lr=1e-9, watch=0, verbose=False)
+    text = report("store/base").read_text()
+    assert "the loss at chance level is 1.792" in text
+    assert "dashed: chance level, 1.792" in text
 
 
 def test_scores_of_other_weights_are_not_shown(page: Path) -> None:
