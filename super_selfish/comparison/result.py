@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from super_selfish.comparison import decisions, sufficiency
+from super_selfish.comparison import decisions
 from super_selfish.comparison.budget import Algorithms
 from super_selfish.comparison.decisions import Standing
 from super_selfish.comparison.records import REFERENCE, Row
@@ -100,7 +100,6 @@ class Comparison:
         result = cls(chosen, found, candidates, excluded, None, rows, len(groups), **facts)
         if chosen is not None and found:
             result.versus_reference = best_reference(rows, [row for row in last if row.name == chosen], groups)
-        result.verdict = verdict(result, algorithms)
         return result
 
     def table(self) -> tuple[list[str], list[list[str]]]:
@@ -143,76 +142,6 @@ def best_reference(rows: list[Row], chosen: list[Row], groups: Integers) -> tupl
     samples = decisions.bootstrap([np.stack(own), reference], groups)
     value = sum(float(each.mean()) for each in own) / len(own) - float(reference.mean())
     return best.name, decisions.difference(samples, 0, 1, value)
-
-
-def verdict(found: Comparison, algorithms: Algorithms) -> list[str]:
-    """Sentences: the recommendation and its reason, what is not known, and what to do next."""
-    if found.recommended is None:
-        return sufficiency.no_recommendation(found.rows, algorithms, found.candidates, is_labelled=bool(found.labelled))
-    if not found.standings:
-        return without_labels(found, algorithms)
-    return with_labels(found, algorithms)
-
-
-def with_labels(found: Comparison, algorithms: Algorithms) -> list[str]:
-    """The verdict from scores."""
-    best, name = found.standings[0], str(found.recommended)
-    others = [each for each in found.ties if each != name]
-    if others:
-        why = (
-            f"It is not shown to differ from {', '.join(others)}, and is the cheapest at most 2 points behind the best."
-        )
-    elif len(found.standings) > 1:
-        why = "It is better than all other finalists."
-    else:
-        why = "No other algorithm was left to compare with."
-    own = next(each for each in found.standings if each.name == name)
-    lines = [
-        f"Recommended: {name}. {why} Its probability of being within 2 percentage points of the best finalist is "
-        f"{100 * own.within:.0f} %.",
-    ]
-    if name != best.name:
-        lines.append(f"The best score is that of {best.name}; {name} differs by {own.behind}.")
-    if found.versus_reference is not None:
-        reference, gap = found.versus_reference
-        lines.append(f"{name} is {gap.verdict} the best reference, {reference} ({gap}).")
-        if gap.low <= 0:
-            lines.append(f"So it is not shown that training helps on these images: {reference} may do as well.")
-    if others:
-        tied = [row for row in found.rows if row.stage == max(row.stage for row in found.rows)]
-        pair = [
-            next(row.correct for row in tied if row.name == each and row.correct is not None)
-            for each in [name, others[0]]
-        ]
-        needed = decisions.images_to_decide(pair[0], pair[1])
-        more = f"about {needed:,} labelled images would decide a difference of 2 points; {found.labelled:,} were used"
-        lines.append(f"To separate {name} from {others[0]}, {more}.")
-    lines += sufficiency.short_runs(found.rows, algorithms, [each.name for each in found.standings], is_labelled=True)
-    if len({row.seed for row in found.rows if row.stage == 2}) < 2:
-        lines.append("One seed per finalist: the intervals do not cover the randomness of trainings.")
-    lines.append(
-        "Scores are of frozen features after short trainings; longer ones, or fine-tuning, may rank differently."
-    )
-    return lines
-
-
-def without_labels(found: Comparison, algorithms: Algorithms) -> list[str]:
-    """The verdict from applicability alone."""
-    name = str(found.recommended)
-    own = next(row for row in found.rows if row.stage == 1 and row.name == name)
-    why = "its features did not collapse" if own.at_chance is None else "its pretext task was learned"
-    reason = "a good first choice on other images" if algorithms[name].first_choice else "the cheapest such candidate"
-    needs = ", ".join(
-        f"±{1.96 * error:.1f} points with {images:,}" for images, error in decisions.label_needs().items()
-    )
-    return [
-        f"Without labels, no number shows which algorithm is best. Candidates: {', '.join(found.candidates)}.",
-        f"Start with {name}: {why} in {own.updates:,} updates ({own.pretext}), and it is {reason}.",
-        *sufficiency.short_runs(found.rows, algorithms, found.candidates, is_labelled=False),
-        "Effective rank and pretext scores are an indication only: they do not compare different algorithms.",
-        f"Labelled images would decide. A difference of two that disagree on 15 % of images is known to {needs}.",
-        "Pass them as `labelled`: a folder with one subfolder per class.",
-    ]
 
 
 def scored_table(found: Comparison) -> tuple[list[str], list[list[str]]]:

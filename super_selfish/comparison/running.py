@@ -20,6 +20,7 @@ from super_selfish.comparison.references import OrientedGradients, PrincipalComp
 from super_selfish.comparison.result import UNTRAINED, Comparison, percent
 from super_selfish.comparison.trials import Trials
 from super_selfish.comparison.validation import joint_groups, repeats_for
+from super_selfish.comparison.verdict import verdict
 from super_selfish.engine.callbacks.displays import print_line
 from super_selfish.engine.callbacks.progress import duration
 from super_selfish.errors import ConfigurationError
@@ -98,7 +99,7 @@ class Running:
                 share = max(0.0, self.budget.left) / (len(best) * len(seeds))
                 self.log.set_plan({**(self.log.plan or {}), "final_share": share})
             self.stage(2, best, seeds, (self.log.plan or {})["final_share"])
-        return Comparison.of(
+        found = Comparison.of(
             self.log.rows,
             self.algorithms,
             self.groups,
@@ -107,6 +108,8 @@ class Running:
             seconds=self.budget.used,
             budget=self.budget.seconds,
         )
+        found.verdict = verdict(found, self.algorithms)
+        return found
 
     def stored_plan(self) -> Plan:
         """The plan in the file."""

@@ -1,7 +1,8 @@
-"""What surrounds a comparison or a study: a lock on its name, and SIGTERM between trainings."""
+"""What surrounds a comparison or a study: a lock on its name, SIGTERM between trainings, and their log messages."""
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from super_selfish.errors import CheckpointError
+
+FOLDER = "super-selfish-compare-"
+"""Prefix of the folders of single trainings, which are removed."""
 
 
 class locked:  # noqa: N801 - a context manager
@@ -46,3 +50,26 @@ def stopped_by_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class Once(logging.Filter):
+    """Lets each message of the library pass once in a comparison, and none while speed is measured.
+
+    Attributes:
+        is_quiet: Whether no message passes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+        self.is_quiet = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a message passes."""
+        text = str(record.msg)
+        is_new = text not in self.seen
+        if any(part in record.getMessage() for part in (FOLDER, "checkpoint_every=0")):
+            return False  # about files of a single training, which are removed
+        if not self.is_quiet:
+            self.seen.add(text)
+        return is_new and not self.is_quiet

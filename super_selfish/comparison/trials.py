@@ -19,8 +19,8 @@ from torch import nn
 
 from super_selfish.comparison.budget import TIMED_STEPS
 from super_selfish.comparison.images import Images, Pixels
-from super_selfish.comparison.messages import FOLDER, Once
 from super_selfish.comparison.records import COLLAPSE, REFERENCE, TOO_SLOW, Row
+from super_selfish.comparison.session import FOLDER, Once
 from super_selfish.comparison.validation import REPEATS, cross_validated
 from super_selfish.engine.core.callback import Callback, RunView
 from super_selfish.errors import NonFiniteLoss, SuperSelfishError

@@ -15,7 +15,7 @@ from torch import nn
 
 import super_selfish
 from super_selfish.comparison.images import Images
-from super_selfish.comparison.messages import Once
+from super_selfish.comparison.session import Once
 from super_selfish.comparison.trials import Deadline, Trials, length
 from super_selfish.supervisors import RotateNetSupervisor, all_supervisors
 
