@@ -105,6 +105,29 @@ def is_better(row: Row, other: Row | None, groups: Integers) -> bool:
     return difference(samples, 0, 1, value).low > 0
 
 
+def is_shown(rows: Sequence[Row], name: str, untrained: Row | None, groups: Integers) -> bool:
+    """Whether runs with labels suffice to recommend an algorithm.
+
+    They do if it made enough updates to be judged, or if any of the algorithms is better than the untrained network.
+
+    Args:
+        rows: Rows of the last stage.
+        name: The algorithm.
+        untrained: The row of the untrained network.
+        groups: Group of each labelled image (images,).
+    """
+    if all(is_judged(row) for row in rows if row.name == name):
+        return True
+    seeds: dict[str, list[Numbers]] = {}
+    for row in rows:
+        if row.correct is not None:
+            seeds.setdefault(row.name, []).append(row.correct)
+    if untrained is None or untrained.correct is None:
+        return False
+    samples = bootstrap([*map(np.stack, seeds.values()), untrained.correct], groups, 500)
+    return any(difference(samples, place, -1, 0.0).low > 0 for place in range(len(seeds)))
+
+
 def finalists(rows: Sequence[Row], algorithms: Algorithms, count: int = FINALISTS) -> list[str]:
     """The algorithms with the best scores of stage 1, of at least two families, and one of the first choices.
 

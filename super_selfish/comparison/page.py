@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from super_selfish.comparison.records import REFERENCE
 from super_selfish.comparison.result import Comparison
+from super_selfish.comparison.verdict import headline
 from super_selfish.drawing.figures import RIGHT, WRONG, DisplayableFigure, heading, heading_height, save
 from super_selfish.engine.callbacks.progress import duration
 from super_selfish.files import with_suffix, write_text
@@ -45,8 +46,10 @@ def figure(found: Comparison) -> Figure:
     references = [row for row in found.rows if row.stage == REFERENCE and row.score is not None]
     names = [*final, *sorted(set(first) - set(final), key=lambda name: -(first[name].score or 0.0))]
     rows = [*names, *(f"reference: {row.name}" for row in sorted(references, key=lambda row: -(row.score or 0.0)))]
-    title = "Comparison of algorithms"
-    subtitle = "Accuracy of frozen features in cross-validation" if labelled else "Effective rank: indication only"
+    title = headline(found)
+    subtitle = "Comparison of algorithms: accuracy of frozen features in cross-validation"
+    if not labelled:
+        subtitle = "Comparison of algorithms: effective rank, an indication only"
     size = (7.5, 1.0 + heading_height(title, subtitle) + 0.28 * len(rows))
     plot = DisplayableFigure(figsize=size, layout="constrained")
     axes = plot.subplots()

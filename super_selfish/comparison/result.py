@@ -26,14 +26,15 @@ class Comparison:
     """Result of :func:`super_selfish.compare`. ``print`` shows the table and the verdict.
 
     Attributes:
-        recommended: Name of the recommended algorithm; None: all were excluded, or no run
-            shows that one is suitable.
+        recommended: Name of the recommended algorithm; None: all were excluded, or the budget was too small. With
+            labels, it is too small if no algorithm is better than the untrained network after so few updates; without
+            labels, if no run shows that an algorithm is suitable.
         standings: Results of the algorithms of the last stage, best first; empty without labels.
         ties: Names of the algorithms that are not shown to differ from the best.
         candidates: Names of the algorithms that were not excluded.
         excluded: Algorithms that are not applicable or were dropped after stage 1: the reasons by name.
-        versus_reference: Name of the best reference, and the accuracy of the recommended algorithm minus that of the
-            reference; None without labels.
+        versus_reference: Name of the best reference, and the accuracy of the recommended algorithm, or of the best one
+            if none is recommended, minus that of the reference; None without labels.
         rows: All runs, with the references.
         labelled: Number of labelled images.
         notes: What was left out or reduced.
@@ -99,6 +100,8 @@ class Comparison:
             chosen = decisions.rule(decisions.suitable(first, candidates), algorithms)
         result = cls(chosen, found, candidates, excluded, None, rows, len(groups), **facts)
         if chosen is not None and found:
+            if not decisions.is_shown(last, chosen, untrained, groups):
+                chosen, result.recommended = found[0].name, None
             result.versus_reference = best_reference(rows, [row for row in last if row.name == chosen], groups)
         return result
 
@@ -156,7 +159,7 @@ def scored_table(found: Comparison) -> tuple[list[str], list[list[str]]]:
         interval = f"{100 * each.low:.1f} to {100 * each.high:.1f}"
         tie = " (tie)" if each.is_tied and len(found.ties) > 1 else ""
         counts = f"{round(average([row.updates for row in last])):,}"
-        within = f"{100 * each.within:.0f} %"
+        within = f"{100 * each.within:.0f} %" if all(decisions.is_judged(row) for row in last) else "–"
         body.append([each.name + tie, percent(each.score), interval, within, near, ridge, percent(first), counts])
     others = [row for row in found.rows if row.stage == 1 and row.name not in finals]
     for row in sorted(others, key=lambda row: -(row.score or 0.0)):

@@ -8,6 +8,11 @@ from super_selfish.comparison.budget import LEAST_UPDATES, TIMED_STEPS, Algorith
 from super_selfish.comparison.records import TOO_SLOW, Row
 from super_selfish.engine.callbacks.progress import duration
 
+TOO_SMALL = "No recommendation: the budget is too small"
+ALL_EXCLUDED = "No recommendation: all algorithms were excluded"
+AT_CHANCE = "No recommendation: no pretext task was learned"
+"""Beginnings of a verdict without a recommendation."""
+
 _MARGIN = 1.1  # the speed differs between runs
 
 
@@ -81,7 +86,7 @@ def short_runs(rows: Sequence[Row], algorithms: Algorithms, names: Sequence[str]
 def no_recommendation(
     rows: Sequence[Row], algorithms: Algorithms, candidates: Sequence[str], *, is_labelled: bool
 ) -> list[str]:
-    """The verdict if no algorithm is recommended: the budget was too small, or what the runs showed.
+    """The verdict if no algorithm is recommended: the budget is too small, or what the runs showed.
 
     Args:
         rows: All runs.
@@ -89,21 +94,20 @@ def no_recommendation(
         candidates: Names of the algorithms that were not excluded.
         is_labelled: Whether there is a stage 2.
     """
-    text = "No algorithm can be recommended"
-    first = [row for row in rows if row.stage == 1]
-    short = [row for row in first if not is_judged(row) and (row.name in candidates or row.problem == TOO_SLOW)]
+    last = max((row.stage for row in rows), default=0)
+    runs = [row for row in rows if row.stage == last and row.stage]
+    short = [row for row in runs if not is_judged(row) and (row.name in candidates or row.problem == TOO_SLOW)]
     if short:
-        which = "any algorithm" if len(short) == len(first) else ", ".join(row.name for row in short)
+        which = "any algorithm" if len(short) == len(runs) else ", ".join(dict.fromkeys(row.name for row in short))
         made = f"{updates_of(short)} within {duration(max(row.seconds for row in short))} each"
         return [
-            f"{text}: the budget was too small to judge {which} on this machine ({made}; fewer than {LEAST_UPDATES} "
-            "are too few).",
+            f"{TOO_SMALL} to judge {which} on this machine ({made}; fewer than {LEAST_UPDATES} are too few).",
             advice(rows, algorithms, is_labelled=is_labelled),
         ]
     if not candidates:
         rest = " The rest of the budget was not used, as none was left for stage 2." if is_labelled else ""
-        return [f"{text}: all were excluded, for the reasons above.{rest} Pass more images, or other algorithms."]
+        return [f"{ALL_EXCLUDED}, for the reasons above.{rest} Pass more images, or other algorithms."]
     return [
-        f"{text}: none of {', '.join(candidates)} was better than chance level on its pretext task.",
+        f"{AT_CHANCE}: none of {', '.join(candidates)} was better than chance level on its pretext task.",
         "Pass labelled images as `labelled` to score the features, a larger `budget`, or more images.",
     ]

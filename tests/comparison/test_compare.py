@@ -147,7 +147,9 @@ def test_nothing_better_than_the_references_is_reported(made_up: MadeUp, monkeyp
     )
     found = super_selfish.compare(IMAGES, LABELLED)
     assert not found.is_shown_to_help
-    assert any("not shown that training helps" in line for line in found.verdict)
+    assert found.recommended is not None
+    assert found.verdict[0].startswith("Training is not shown to help on these images. ")
+    assert not any("Recommended:" in line for line in found.verdict)
     assert len(found.ties) == 4
     assert any("labelled images would decide" in line for line in found.verdict)
 
@@ -228,6 +230,38 @@ def test_with_labels_few_updates_drop_nothing_and_the_budget_is_used(made_up: Ma
     assert any("order is uncertain" in line and "would be enough" in line for line in found.verdict)
 
 
+def test_with_labels_nothing_is_recommended_from_few_updates_that_beat_nothing(
+    writing: MadeUp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tests.comparison.test_compare.SCORES", {"byol": 0.5, "rotate_net": 0.49})
+    writing.updates, scored = 28, writing.scored
+    monkeypatch.setattr(writing, "scored", lambda row, score: scored(row, min(score, 0.5)))
+    found = super_selfish.compare(IMAGES, LABELLED, "3min")
+    assert found.recommended is None
+    assert not found.is_shown_to_help
+    first = "No recommendation: the budget is too small to judge any algorithm on this machine (28 updates within"
+    assert found.verdict[0].startswith(first)
+    assert "No algorithm is better than the untrained network." in found.verdict[1]
+    assert "would be enough" in found.verdict[2]
+    text = str(found)
+    assert first in text
+    assert "Recommended" not in text
+    assert "100 %" not in text, "probabilities from so few updates are noise"
+    stored = json.loads(Path("store/compare.json").read_text())
+    assert stored["recommended"] is None
+    assert stored["verdict"] == found.verdict
+    html = Path("store/compare.html").read_text()
+    assert html.index("No recommendation") < html.index("<h2>")
+    assert page.figure(found).texts[0].get_text() == "No recommendation: the budget is too small"
+
+
+def test_title_of_the_figure_is_the_verdict(made_up: MadeUp) -> None:
+    found = super_selfish.compare(IMAGES, LABELLED)
+    assert page.figure(found).texts[0].get_text() == "Recommended: byol"
+    found = super_selfish.compare(IMAGES, name="store/other")
+    assert page.figure(found).texts[0].get_text() == "First choice without labels: rotate_net"
+
+
 def test_with_labels_the_verdict_is_true_if_all_are_dropped(made_up: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.comparison.test_compare.SCORES", dict.fromkeys(all_supervisors(), 0.4))
     made_up.problems = dict.fromkeys(all_supervisors(), "representation collapse")
@@ -256,7 +290,7 @@ def test_nothing_is_recommended_if_all_fail(made_up: MadeUp) -> None:
     found = super_selfish.compare(IMAGES, LABELLED)
     assert found.recommended is None
     assert not found.is_shown_to_help
-    assert "all were excluded" in str(found)
+    assert "No recommendation: all algorithms were excluded" in str(found)
 
 
 @pytest.mark.parametrize("failing", [0, 5, 14])
