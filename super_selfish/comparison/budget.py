@@ -24,6 +24,11 @@ TIMED_STEPS = 6
 TWO_SEEDS = 3600.0
 """Budget in seconds from which finalists are trained with two seeds."""
 
+MOST_TIMING = 0.15
+"""Fraction of the time of a run that measuring the speed may take."""
+SLACK = 1.1
+"""Factor by which runs may take longer than measured, as speeds differ between runs."""
+
 _LEAST_BUDGET = 10.0
 _RESERVE = 0.04  # fraction of the budget for the statistics and the page
 _UNITS = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -140,6 +145,8 @@ def make_plan(
     *,
     is_labelled: bool,
     may_shrink: bool,
+    evaluation: float = 0.0,
+    references: int = 0,
 ) -> Plan:
     """Divide the time that is left. Where trainings of stage 1 would be too short, reduce what is trained.
 
@@ -154,6 +161,8 @@ def make_plan(
         step_seconds: Function from a side to the seconds of an update of an algorithm with a relative cost of 1.
         is_labelled: Whether there are labels, so that there is a stage 2.
         may_shrink: Whether the resolution may be lowered.
+        evaluation: Duration of an evaluation in updates of an algorithm with a relative cost of 1.
+        references: Number of references, each of which takes an evaluation.
     """
     names = sorted(algorithms, key=lambda name: (not algorithms[name].first_choice, cost(algorithms[name]), name))
     seeds = (2 if seconds >= TWO_SEEDS else 1) if is_labelled else 0
@@ -162,8 +171,8 @@ def make_plan(
     unit = step_seconds(side)
 
     def updates() -> dict[str, int]:
-        share = left / shares(len(names), seeds)
-        return {name: max(1, int(share / (unit * cost(algorithms[name])))) for name in names}
+        share = (left - references * evaluation * unit) / shares(len(names), seeds)
+        return {name: updates_within(share, unit * cost(algorithms[name]), evaluation * unit) for name in names}
 
     while may_shrink and side > MINIMUM_SIDE and statistics.median(updates().values()) < LEAST_UPDATES:
         side = max(MINIMUM_SIDE, side // 2)
@@ -174,10 +183,44 @@ def make_plan(
         names.remove(slowest)
     found, enough = updates(), 0.0
     if min(found.values()) < LEAST_UPDATES:
-        run = LEAST_UPDATES * unit * max(cost(algorithms[name]) for name in names)
-        enough = sufficient_budget(run, kept(algorithms, names), seconds - left, is_labelled=is_labelled)
+        run = run_seconds(unit * max(cost(algorithms[name]) for name in names), evaluation * unit)
+        before = seconds - left + references * evaluation * unit
+        enough = sufficient_budget(run, kept(algorithms, names), before, is_labelled=is_labelled)
+        if left_out:
+            notes.append(kept_anyway(names, algorithms))
     share = left / shares(len(names), seeds)
     return Plan(side, tuple(names), share, seeds, found, tuple(notes), left_out, enough)
+
+
+def run_seconds(step: float, evaluation: float) -> float:
+    """Seconds of a run of stage 1 that makes enough updates, with measuring its speed and its evaluation.
+
+    Args:
+        step: Seconds per update.
+        evaluation: Seconds of the evaluation.
+
+    Examples:
+        >>> round(run_seconds(1.0, 10.0)), updates_within(run_seconds(1.0, 10.0), 1.0, 10.0)
+        (128, 100)
+    """
+    return SLACK * ((LEAST_UPDATES + TIMED_STEPS) * step + evaluation)
+
+
+def updates_within(share: float, step: float, evaluation: float) -> int:
+    """Number of updates of a run that takes ``share`` seconds, the inverse of :func:`run_seconds`."""
+    rest = max(0.0, share / SLACK - evaluation)
+    return int((rest - min(TIMED_STEPS * step, MOST_TIMING * rest)) / step + 1e-6)
+
+
+def kept_anyway(names: Collection[str], algorithms: Algorithms) -> str:
+    """Why algorithms are trained although they make few updates, too."""
+    first = [name for name in names if algorithms[name].first_choice]
+    others = [name for name in names if not algorithms[name].first_choice]
+    which = " and ".join(part for part in (f"the first choices ({', '.join(first)})", ", ".join(others)) if part)
+    return (
+        f"{FINALISTS} algorithms of two families are trained in any case, even if they make fewer than {LEAST_UPDATES} "
+        f"updates: {which}, the fastest of the others."
+    )
 
 
 def kept(algorithms: Algorithms, names: Collection[str]) -> int:

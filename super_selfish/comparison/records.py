@@ -22,7 +22,7 @@ REFERENCE = 0
 """Stage of the references, which are not trained by the comparison."""
 COLLAPSE = "representation collapse"
 """Problem of a run whose features are nearly the same for all images."""
-TOO_SLOW = "too slow: no update fits into the time of a run"
+TOO_SLOW = "too slow: no update fits into the time of a run beside measuring its speed and its evaluation"
 """Problem of a run without time for an update."""
 
 

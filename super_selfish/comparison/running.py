@@ -18,7 +18,7 @@ from super_selfish.comparison.published import as_published
 from super_selfish.comparison.records import REFERENCE, Row, RunLog
 from super_selfish.comparison.references import OrientedGradients, PrincipalComponents, untrained_network
 from super_selfish.comparison.result import UNTRAINED, Comparison, percent
-from super_selfish.comparison.trials import Trials
+from super_selfish.comparison.trials import EVALUATED, Trials
 from super_selfish.comparison.validation import joint_groups, repeats_for
 from super_selfish.comparison.verdict import verdict
 from super_selfish.engine.callbacks.displays import print_line
@@ -29,9 +29,12 @@ from super_selfish.evaluation.features import as_network_input
 from super_selfish.evaluation.score import Integers
 from super_selfish.models.named import named_backbone
 from super_selfish.storage.published import PublishedWeights
+from super_selfish.supervisors import Supervisor
 
 _TIMING = 0.02  # fraction of the budget for a measurement of the speed
 _LEAST_TIMING = 2.0  # seconds
+_FORWARD = 0.4  # duration of the features of a batch, in updates of an algorithm with a relative cost of 1
+_REFERENCES = 4  # number of references with labels, apart from the user's
 _LEAST_SHARE = 0.3  # a training is left out if less than this fraction of its time is left
 
 
@@ -117,23 +120,37 @@ class Running:
         return Plan(**{key: value for key, value in (self.log.plan or {}).items() if key in fields})
 
     def plan(self, may_shrink: bool) -> Plan:
-        """Measure the speed of the cheapest algorithm, and divide the budget."""
-        cheapest = min(self.algorithms.values(), key=cost)
+        """Measure the speed of one algorithm, and divide the budget."""
+        measured = self.yardstick
         pixels, limit = self.images.train[: 8 * self.batch_size], max(_LEAST_TIMING, _TIMING * self.budget.seconds)
 
         def step_seconds(side: int) -> float:
             small = shrink(pixels, side) if side < self.images.side else pixels
-            return self.trials.step_seconds(cheapest, small, limit) / cost(cheapest)
+            return self.trials.step_seconds(measured, small, limit) / cost(measured)
 
+        images = self.images
+        evaluated = len(images.held_out) + (len(images.labels) or min(EVALUATED, len(images.train)))
         return make_plan(
             self.algorithms,
             self.budget.seconds,
             self.budget.left,
-            self.images.side,
+            images.side,
             step_seconds,
-            is_labelled=self.images.has_labels,
+            is_labelled=images.has_labels,
             may_shrink=may_shrink,
+            evaluation=_FORWARD * evaluated / self.batch_size,
+            references=_REFERENCES if images.has_labels else 1,
         )
+
+    @property
+    def yardstick(self) -> type[Supervisor]:
+        """The algorithm whose speed stands for all: the slowest first choice, which is never left out.
+
+        The cheapest one would not do: on a CPU, its updates consist of augmentations for the most part, and relative
+        costs of networks do not apply to these.
+        """
+        first = [algorithm for algorithm in self.algorithms.values() if algorithm.first_choice]
+        return max(first, key=cost) if first else min(self.algorithms.values(), key=cost)
 
     @property
     def untrained(self) -> Row | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from super_selfish.comparison.budget import LEAST_UPDATES, TIMED_STEPS, Algorithms, kept, sufficient_budget
+from super_selfish.comparison.budget import LEAST_UPDATES, TIMED_STEPS, Algorithms, kept, run_seconds, sufficient_budget
 from super_selfish.comparison.records import TOO_SLOW, Row
 from super_selfish.engine.callbacks.progress import duration
 
@@ -12,8 +12,6 @@ TOO_SMALL = "No recommendation: the budget is too small"
 ALL_EXCLUDED = "No recommendation: all algorithms were excluded"
 AT_CHANCE = "No recommendation: no pretext task was learned"
 """Beginnings of a verdict without a recommendation."""
-
-_MARGIN = 1.1  # the speed differs between runs
 
 
 def is_judged(row: Row) -> bool:
@@ -49,11 +47,15 @@ def enough_for(rows: Sequence[Row], algorithms: Algorithms, *, is_labelled: bool
     timed = [row for row in first if row.step_seconds is not None]
     if not timed:
         return None
-    run = max(row.seconds + (LEAST_UPDATES + TIMED_STEPS - row.updates) * (row.step_seconds or 0.0) for row in timed)
+    run = max(run_seconds(row.step_seconds or 0.0, evaluation_of(row)) for row in timed)
     before = first[0].used - first[0].seconds
-    return sufficient_budget(
-        _MARGIN * run, kept(algorithms, {row.name for row in first}), max(0.0, before), is_labelled=is_labelled
-    )
+    count = kept(algorithms, {row.name for row in first})
+    return sufficient_budget(run, count, max(0.0, before), is_labelled=is_labelled)
+
+
+def evaluation_of(row: Row) -> float:
+    """Seconds of a run that were neither updates nor the measurement of their speed."""
+    return max(0.0, row.seconds - (row.updates + TIMED_STEPS) * (row.step_seconds or 0.0))
 
 
 def advice(rows: Sequence[Row], algorithms: Algorithms, *, is_labelled: bool) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from super_selfish.comparison.budget import TIMED_STEPS
+from super_selfish.comparison.budget import MOST_TIMING, TIMED_STEPS
 from super_selfish.comparison.images import Images, Pixels
 from super_selfish.comparison.records import COLLAPSE, REFERENCE, TOO_SLOW, Row
 from super_selfish.comparison.session import FOLDER, Once
@@ -30,6 +30,8 @@ from super_selfish.evaluation.score import Integers
 from super_selfish.seeding import KeyedGenerator, keyed_randomness
 from super_selfish.supervisors import Supervisor
 
+EVALUATED = 1000
+"""Number of images whose features are measured without labels."""
 LEARNABLE = 0.05
 """How far the lower end of the 95 % interval of the accuracy must exceed chance level for rotations to be learnable."""
 
@@ -37,9 +39,7 @@ logger = logging.getLogger("super_selfish")
 
 Recipes = Literal["auto", "adapt"]
 
-
 _WARM_UP = 2  # updates
-_MOST_TIMING = 0.15  # fraction of the time of a run that measuring the speed may take
 _MARGIN = 0.95  # fraction of the remaining time that the schedule is planned for
 _WHOLE_EPOCHS = 5  # number of epochs from which a fraction of an epoch is left out
 
@@ -237,7 +237,7 @@ class Trials:
             NonFiniteLoss: If the loss became infinite or NaN.
         """
         begin, pixels = self.now(), self.images.train
-        speed = self.step_seconds(algorithm, pixels, _MOST_TIMING * seconds)
+        speed = self.step_seconds(algorithm, pixels, MOST_TIMING * seconds)
         updates = int(_MARGIN * (seconds - (self.now() - begin)) / max(speed, 1e-6))
         if updates < 1:
             raise TooSlow(speed)
@@ -271,7 +271,7 @@ class Trials:
 
     def _evaluate(self, row: Row, network: nn.Module) -> None:
         images = self.images
-        pixels = images.labelled if images.has_labels else images.train[:1000]
+        pixels = images.labelled if images.has_labels else images.train[:EVALUATED]
         x, _ = extract_features(network, pixels)
         measured = quality(x)
         row.quality = measured.as_dict()

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from super_selfish.comparison.budget import LEAST_UPDATES, Budget, Plan, budget_seconds, make_plan
+from super_selfish.comparison.budget import LEAST_UPDATES, TIMED_STEPS, Budget, Plan, budget_seconds, cost, make_plan
+from super_selfish.comparison.records import Row
+from super_selfish.comparison.sufficiency import enough_for
 from super_selfish.errors import ConfigurationError
 from super_selfish.supervisors import all_supervisors
 
@@ -88,6 +90,36 @@ def test_the_estimated_budget_is_enough(step: float, is_labelled: bool) -> None:
     assert short.enough > 120
     assert found.enough == 0.0 or found.side > short.side
     assert min(plan(step, short.enough, 32, is_labelled=is_labelled).updates.values()) >= LEAST_UPDATES
+
+
+@pytest.mark.parametrize("is_labelled", [True, False])
+@pytest.mark.parametrize("step", [2.0, 5.0, 40.0])
+def test_forecast_and_measured_speed_give_the_same_budget(step: float, is_labelled: bool) -> None:
+    algorithms, evaluation = all_supervisors(), 8.0
+    forecast = plan(step, 120.0, 32, is_labelled=is_labelled, evaluation=evaluation, references=1)
+    unit, rows, used = step / 4, [], 0.0
+    for name in ("untrained", *forecast.algorithms):
+        row = Row(name, int(name != "untrained"), seconds=evaluation * unit)
+        if row.stage:
+            row.step_seconds, row.updates = unit * cost(algorithms[name]), 7
+            row.seconds += (7 + TIMED_STEPS) * row.step_seconds
+        used += row.seconds
+        row.used = used
+        rows.append(row)
+    assert forecast.enough == enough_for(rows, algorithms, is_labelled=is_labelled)
+
+
+def test_expected_updates_leave_time_for_the_evaluation() -> None:
+    plain, evaluated = plan(0.05), plan(0.05, evaluation=40.0)
+    assert all(evaluated.updates[name] < count for name, count in plain.updates.items())
+
+
+def test_algorithms_that_stay_on_a_slow_machine_are_explained() -> None:
+    found = plan(10.0)
+    assert max(found.updates.values()) < LEAST_UPDATES
+    assert "4 algorithms of two families are trained in any case" in found.notes[-1]
+    assert all(name in found.notes[-1] for name in found.algorithms)
+    assert not any("in any case" in note for note in plan(0.01).notes)
 
 
 def test_first_choices_are_trained_first() -> None:

@@ -281,6 +281,17 @@ def test_a_slow_machine_reports_the_same_numbers_everywhere(made_up: MadeUp) -> 
     assert not any("left out" in note for note in found.notes)
 
 
+def test_speed_is_measured_of_the_slowest_algorithm_that_is_never_left_out(
+    made_up: MadeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured, step_seconds = [], made_up.step_seconds
+    monkeypatch.setattr(
+        made_up, "step_seconds", lambda kind, *given: measured.append(kind) or step_seconds(kind, *given)
+    )
+    super_selfish.compare(IMAGES, algorithms=["bi_gan", "exemplar_net", "rotate_net", "byol"])
+    assert measured == [all_supervisors()["rotate_net"]]
+
+
 def test_labels_of_the_training_images_are_not_used(made_up: MadeUp) -> None:
     assert super_selfish.compare(LABELLED).labelled == 0
 
