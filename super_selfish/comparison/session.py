@@ -68,8 +68,8 @@ class Once(logging.Filter):
         """Whether a message passes."""
         text = str(record.msg)
         is_new = text not in self.seen
-        if any(part in record.getMessage() for part in (FOLDER, "checkpoint_every=0")):
-            return False  # about files of a single training, which are removed
+        if any(part in record.getMessage() for part in (FOLDER, "checkpoint_every=0", "very few for self-supervised")):
+            return False  # about files of a single training, which are removed, or its subset of the images
         if not self.is_quiet:
             self.seen.add(text)
         return is_new and not self.is_quiet

@@ -17,6 +17,7 @@ import super_selfish
 from super_selfish.comparison.images import Images
 from super_selfish.comparison.session import Once
 from super_selfish.comparison.trials import Deadline, Trials, length
+from super_selfish.datasets.image_source import expectation_of_few
 from super_selfish.supervisors import RotateNetSupervisor, all_supervisors
 
 COUNT = 40
@@ -122,6 +123,11 @@ def test_messages_pass_once_and_not_while_speed_is_measured() -> None:
     found.is_quiet = False
     assert found.filter(record)
     assert not found.filter(record)
+
+
+def test_remedies_for_few_images_are_not_logged_for_a_subset() -> None:
+    record = logging.LogRecord("super_selfish", logging.WARNING, "", 0, expectation_of_few(192), None, None)
+    assert not Once().filter(record)
 
 
 def test_the_same_seed_starts_from_the_same_weights_and_others_do_not() -> None:
