@@ -28,6 +28,7 @@ from super_selfish.errors import (
     is_count,
     validate_keywords,
 )
+from super_selfish.evaluation.score import as_groups
 from super_selfish.files import base_path, check_writable, with_suffix
 from super_selfish.models.named import named_backbone
 from super_selfish.suggestions import did_you_mean
@@ -76,8 +77,9 @@ def compare(
         labelled: Labelled images to score features on: a folder with a subfolder per class, a data set or (images,
             labels). At least 20 images of two classes; up to 4,000 are used. May be the same images. None: no scores.
         budget: Total time: seconds, or text such as ``"30min"`` or ``"2h"``; at least 10 s.
-        groups: Group of each labelled image, such as a patient (labelled,). Groups stay together in cross-validation,
-            as exact duplicates do.
+        groups: Group of each labelled image, such as a patient (labelled,), in the order of the images: that of
+            ``open_source(labelled)``, sorted by path for a folder. Groups stay together in cross-validation, as exact
+            duplicates do.
         backbone: Name of the network that every algorithm trains, or a network, of which each trains a copy.
         resolution: Side of the images in px. None: that of the images, at most 64; lowered if the budget is short.
         batch_size: Number of images per update; at most a quarter of the images is used.
@@ -115,6 +117,7 @@ def compare(
     check_writable(base)
     source = open_source(images)
     scored = None if labelled is None else open_source(labelled)
+    groups = None if groups is None or scored is None else as_groups(groups, len(scored))
     preprocessing = small_preprocessing(source, resolution)
     if isinstance(backbone, str):
         named_backbone(backbone, preprocessing.channels)  # an unknown name is an error before anything is written

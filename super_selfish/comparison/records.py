@@ -107,7 +107,7 @@ class RunLog(Generic[AnyRow]):
         self.path, self.what = path, what
         self.plan: dict[str, Any] | None = None
         self.rows: list[AnyRow] = []
-        self._row = row
+        self._row, self._head = row, ""
         if resume and path.is_file() and path.stat().st_size:
             self._read(settings)
             return
@@ -115,8 +115,7 @@ class RunLog(Generic[AnyRow]):
             raise CheckpointError(
                 f"There is no {what} `{path}` to resume.", fix='Pass resume="auto" to start over if there is none.'
             )
-        keep_previous(path)
-        write_text(path, json.dumps({"settings": dict(settings)}) + "\n")
+        self._head = json.dumps({"settings": dict(settings)}) + "\n"
 
     @contextmanager
     def interruptions(self) -> Iterator[None]:
@@ -132,12 +131,20 @@ class RunLog(Generic[AnyRow]):
     def set_plan(self, plan: Mapping[str, Any]) -> None:
         """Store the plan."""
         self.plan = dict(plan)
-        append(self.path, (json.dumps({"plan": self.plan}) + "\n").encode())
+        self._append({"plan": self.plan})
 
     def add(self, row: AnyRow) -> None:
         """Store a run."""
         self.rows.append(row)
-        append(self.path, (json.dumps({"run": vars(row)}) + "\n").encode())
+        self._append({"run": vars(row)})
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        """Append a line. A new file begins with the first one, so that invalid arguments and images leave none."""
+        if self._head:
+            keep_previous(self.path)
+            write_text(self.path, self._head)
+            self._head = ""
+        append(self.path, (json.dumps(line) + "\n").encode())
 
     def find(self, **wanted: Any) -> AnyRow | None:
         """The stored run with these values, such as ``stage=1, name="byol", seed=0``."""

@@ -19,7 +19,7 @@ from super_selfish.comparison.records import REFERENCE, Row, RunLog
 from super_selfish.comparison.references import OrientedGradients, PrincipalComponents, untrained_network
 from super_selfish.comparison.result import UNTRAINED, Comparison, percent
 from super_selfish.comparison.trials import EVALUATED, Trials
-from super_selfish.comparison.validation import joint_groups, repeats_for
+from super_selfish.comparison.validation import folds, joint_groups, repeats_for
 from super_selfish.comparison.verdict import verdict
 from super_selfish.engine.callbacks.displays import print_line
 from super_selfish.engine.callbacks.progress import duration
@@ -61,6 +61,7 @@ class Running:
         self.groups: Integers = np.zeros(0, np.int64)
         if images.has_labels:
             self.groups = joint_groups(len(images.labels), [fingerprint(one) for one in images.labelled], images.groups)
+            folds(images.labels, self.groups, 0)  # raises if there is one group
         self.algorithms, self.excluded = applicable(algorithms, images, self.batch_size)
         self.trials = Trials(images, self.groups, backbone, self.batch_size, device, num_workers, budget.now)
         self.trials.repeats = repeats_for(len(images.labels), budget.seconds)

@@ -181,12 +181,21 @@ def as_groups(groups: Groups, count: int, name: str = "groups") -> list[Hashable
         name: Name of the argument in error messages.
 
     Raises:
+        ConfigurationError: If they are a string, which is no sequence of groups.
         DataError: If a group is missing (None or NaN), or there is not one group per image.
 
     Examples:
         >>> as_groups(["ann", "bob", "ann"], 3)
         ['ann', 'bob', 'ann']
     """
+    if isinstance(groups, str | bytes):
+        raise ConfigurationError(
+            f"`{name}` must have one value per image, in the order of the images.",
+            expected=f"a sequence of {count} values, such as patients",
+            received=f"the string {groups!r}",
+            fix="A regular expression is for the command line. In Python, pass its match in each path: "
+            f"{name}=[re.search(pattern, path)[0] for path in paths].",
+        )
     values: list[Hashable] = list(groups.tolist() if isinstance(groups, np.ndarray | torch.Tensor) else groups)
     if len(values) != count:
         raise DataError(

@@ -13,6 +13,7 @@ from super_selfish.datasets.image_source import ImageSource
 from super_selfish.datasets.preprocessing import Preprocessing
 from super_selfish.engine.core.starting_weights import StartingWeights
 from super_selfish.errors import ConfigurationError, DataError, check_argument
+from super_selfish.evaluation.score import as_groups
 from super_selfish.models.named import named_backbone
 from super_selfish.studies.records import ADAPTED, PRETRAINED, PUBLISHED, UNTRAINED
 from super_selfish.suggestions import did_you_mean
@@ -97,8 +98,13 @@ def groups_of_images(
     """Group of each image for pretraining; None: none is known.
 
     Raises:
-        ConfigurationError: If there are no groups of the labelled images, or not one per image.
+        ConfigurationError: If groups are a string, there are none of the labelled images, or not one per image.
+        DataError: If there is not one group per labelled image.
     """
+    if groups is not None:
+        groups = as_groups(groups, len(labelled))
+    if isinstance(image_groups, str | bytes):
+        as_groups(image_groups, len(source), "image_groups")  # raises
     if image_groups is None:
         is_same = groups is not None and source.fingerprint() == labelled.fingerprint()
         return list(groups or ()) if is_same else None

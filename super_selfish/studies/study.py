@@ -85,7 +85,8 @@ def study(
         backbone: Name of the network, or a network, which is reinitialised.
         weights: Published weights of the backbone, such as ``"imagenet"``, which are scored as they are. None: none.
         adapt: Also pretrain on the images from `weights`, by ``recipe="adapt"``.
-        groups: Group of each labelled image, such as a patient (labelled,). No group is in both training and test.
+        groups: Group of each labelled image, such as a patient (labelled,), in the order of the images: that of
+            ``open_source(labelled)``, sorted by path for a folder. No group is in both training and test.
         image_groups: Group of each image for pretraining, named as in `groups`, and None where it is unknown (images,).
             None: `groups` if `images` and `labelled` are the same.
         pretrain_on_test: Pretrain on the test images too, without their labels.

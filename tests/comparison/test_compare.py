@@ -409,6 +409,21 @@ def test_groups_and_duplicates_are_kept_together(made_up: MadeUp) -> None:
     assert len(set(made_up.groups.tolist())) == 30
 
 
+@pytest.mark.parametrize("groups", ["patient[0-9]+", ["one"] * COUNT, list(range(7)), [None] * COUNT])
+def test_invalid_groups_leave_no_file(made_up: MadeUp, groups: Any) -> None:
+    with pytest.raises((ConfigurationError, DataError)) as refused:
+        super_selfish.compare(IMAGES, LABELLED, groups=groups)
+    assert isinstance(groups, list) or "regular expression is for the command line" in str(refused.value)
+    assert not Path("store/compare.runs.jsonl").exists()
+    super_selfish.compare(IMAGES, LABELLED, groups=list(range(COUNT)), algorithms=["moco", "rotation"])
+
+
+def test_too_few_labelled_images_leave_no_file(made_up: MadeUp) -> None:
+    with pytest.raises(DataError):
+        super_selfish.compare(IMAGES, (IMAGES[:8], np.arange(8) % 2))
+    assert not Path("store/compare.runs.jsonl").exists()
+
+
 def test_a_second_process_is_refused(made_up: MadeUp) -> None:
     with compare_module.locked(Path("store/compare")):
         pass

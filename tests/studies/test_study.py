@@ -315,6 +315,8 @@ def test_written_files(writing: MadeUp) -> None:
         ({"resume": "maybe"}, ConfigurationError),
         ({"image_groups": [1]}, ConfigurationError),
         ({"groups": [1, 2]}, DataError),
+        ({"groups": "patient_[0-9]+"}, ConfigurationError),
+        ({"groups": list(range(COUNT)), "image_groups": "patient_[0-9]+"}, ConfigurationError),
         ({"labelled": None}, ConfigurationError),
         ({"labelled": IMAGES}, DataError),
         ({"labelled": (IMAGES[:30], LABELS[:30])}, ConfigurationError),
@@ -325,6 +327,7 @@ def test_invalid_arguments_are_refused_before_training(made_up: MadeUp, changed:
     with pytest.raises(error):
         super_selfish.study(**{"images": IMAGES, "labelled": LABELLED, **changed})
     assert made_up.made == []
+    assert not Path("store/study.runs.jsonl").exists()
 
 
 def test_groups_of_the_same_images_are_known(made_up: MadeUp) -> None:
