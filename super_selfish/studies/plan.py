@@ -90,7 +90,8 @@ class StudyPlan:
             if self.tuned
             else "No fine-tuning.",
         ]
-        return " ".join([*lines, *self.notes])
+        few = f"So few updates of pretraining (below {LEAST_UPDATES}) are too few to judge it. Pass a larger `budget`."
+        return " ".join([*lines, *self.notes, *([few] if self.updates < LEAST_UPDATES else [])])
 
 
 def plural(count: int, noun: str) -> str:
@@ -183,8 +184,6 @@ def make_plan(
             fix="Pass a larger `budget`, a smaller `resolution`, or a smaller `backbone`.",
         )
     said += left_out(seeds, draws, tuned, tuned_draws, tuned_arms, arms, counts)
-    if updates < LEAST_UPDATES:
-        said.append(f"Only about {updates:,} updates of pretraining: too few to expect much. Pass a larger `budget`.")
     plain = (tuple(counts), draws, seeds, pretraining, updates, tuned, tuned_draws, tuned_arms, steps, first, again)
     return StudyPlan(side, *plain, tuple(said))
 

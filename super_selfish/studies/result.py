@@ -12,11 +12,13 @@ from typing import Any, Literal
 from super_selfish.engine.callbacks.progress import duration
 from super_selfish.studies.cohort import ALL
 from super_selfish.studies.curves import Curves
-from super_selfish.studies.plan import StudyPlan
+from super_selfish.studies.plan import LEAST_UPDATES, StudyPlan
 from super_selfish.studies.records import ADAPTED, PRETRAINED, PUBLISHED, SHOWN, TRAINED, TUNED, UNTRAINED, StudyRow
 from super_selfish.studies.statistics import Estimate, equivalent_labels
 
-Outcome = Literal["helped", "no difference shown", "harmed", "published weights suffice", "failed"]
+Outcome = Literal[
+    "helped", "no difference shown", "harmed", "too short to judge", "published weights suffice", "failed"
+]
 
 
 @dataclass
@@ -24,8 +26,9 @@ class Study:
     """Result of :func:`super_selfish.study`. ``print`` shows the table and the verdict.
 
     Attributes:
-        outcome: ``"helped"``, ``"no difference shown"``, ``"harmed"``, ``"published weights suffice"``, or ``"failed"``
-            if no pretraining was completed.
+        outcome: ``"helped"``, ``"no difference shown"``, ``"harmed"``, ``"too short to judge"`` in place of these two
+            if pretraining made fewer than 300 updates, ``"published weights suffice"``, or ``"failed"`` if no
+            pretraining was completed.
         algorithm: Name of the algorithm.
         trained: The arm with pretraining that the verdict is about: the better one of ``"pretrained"`` and
             ``"adapted"``; None if both failed.
@@ -74,6 +77,17 @@ class Study:
         return self.outcome == "helped"
 
     @property
+    def updates(self) -> tuple[int, int]:
+        """Smallest and largest number of updates of the pretrainings that the verdict is about."""
+        made = [row.updates for row in self.rows if row.arm == self.trained] or [0]
+        return min(made), max(made)
+
+    @property
+    def is_too_short(self) -> bool:
+        """Whether a pretraining made too few updates to judge it."""
+        return self.updates[0] < LEAST_UPDATES
+
+    @property
     def gain_is_shown(self) -> bool:
         """Whether the interval of the gain excludes 0; otherwise, label equivalence is a matter of chance."""
         return self.gain is not None and not self.gain.difference.low <= 0 <= self.gain.difference.high
@@ -107,6 +121,8 @@ class Study:
             found.versus_published = curves.difference(trained, PUBLISHED)
             published = curves.difference(PUBLISHED, UNTRAINED)
         found.outcome = outcome(found.gain, found.versus_published, published)
+        if found.outcome in ("harmed", "no difference shown") and found.is_too_short:
+            found.outcome = "too short to judge"
         places = [labels[count] for count in curves.counts]
         untrained = [float(curves.correct(UNTRAINED, count).mean()) for count in curves.counts]
         for count in curves.counts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from super_selfish.studies.cohort import ALL
-from super_selfish.studies.plan import shown_count, shown_counts
+from super_selfish.studies.plan import LEAST_UPDATES, plural, shown_count, shown_counts
 from super_selfish.studies.records import PUBLISHED, SHOWN, TUNED, UNTRAINED
 from super_selfish.studies.result import Study, equivalence
 from super_selfish.studies.statistics import Estimate
@@ -16,7 +16,7 @@ def verdict(found: Study) -> list[str]:
     if found.trained is None or found.gain is None:
         return ["No pretraining was completed, so there is no verdict. Pass a larger budget, or another algorithm."]
     sentences = [headline(found), *tuning_sentences(found), cost_sentence(found)]
-    if found.outcome in ("helped", "harmed"):
+    if found.gain_is_shown and found.outcome in ("helped", "harmed"):
         sentences.insert(1, labels_sentence(found))
     if found.plan.seeds < 2:
         sentences.append("One pretraining seed: the intervals do not cover the randomness of pretraining.")
@@ -44,7 +44,17 @@ def headline(found: Study) -> str:
         return f"Pretraining helped: {compared}{more}."
     if found.outcome == "harmed":
         return f"Pretraining harmed: {compared}."
+    if found.outcome == "too short to judge":
+        return f"Pretraining was too short to judge: it made {shown_updates(found)}, fewer than {LEAST_UPDATES}. " + (
+            f"So far, {compared}. Pass a larger `budget`."
+        )
     return f"No difference shown: {compared}. {needed(found, gain)}"
+
+
+def shown_updates(found: Study) -> str:
+    """The numbers of updates that were made, as text."""
+    low, high = found.updates
+    return plural(high, "update") if low == high else f"{low:,} to {high:,} updates"
 
 
 def needed(found: Study, gain: Estimate) -> str:
@@ -67,13 +77,16 @@ def labels_sentence(found: Study) -> str:
     count = counts[(len(counts) - 1) // 2]
     number = found.equivalent[count]
     own = f"all ({found.labels[ALL]:.0f})" if count == ALL else shown_count(count)
-    need = equivalence(number)
+    need = f"about {equivalence(number)}"
     if math.isinf(number):
         need = f"more than all {found.labels[ALL]:.0f}"
     elif not number:
         need = f"fewer than {shown_count(counts[0])}"
-    labels, verb = ("label", "is") if own == "1" else ("labels", "are")
-    return f"{own} {labels} per class with pretraining {verb} worth {need} without it (linear probe)."
+    labels = "label" if own == "1" else "labels"
+    return (
+        f"With {own} {labels} per class, the pretrained network is as accurate as the untrained network with {need} "
+        "labels per class (linear probe)."
+    )
 
 
 def tuning_sentences(found: Study) -> list[str]:
