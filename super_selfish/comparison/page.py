@@ -43,8 +43,9 @@ def figure(found: Comparison) -> Figure:
     labelled = bool(found.labelled)
     first = {row.name: row for row in found.rows if row.stage == 1}
     final = {each.name: each for each in found.standings}
-    references = [row for row in found.rows if row.stage == REFERENCE and row.score is not None]
-    names = [*final, *sorted(set(first) - set(final), key=lambda name: -(first[name].score or 0.0))]
+    references = [row for row in found.rows if row.stage == REFERENCE and (row.score is not None or row.quality)]
+    others = [name for name, row in first.items() if name not in final and (labelled or row.quality)]
+    names = [*final, *sorted(others, key=lambda name: -(first[name].score or 0.0))]
     rows = [*names, *(f"reference: {row.name}" for row in sorted(references, key=lambda row: -(row.score or 0.0)))]
     title = headline(found)
     subtitle = "Comparison of algorithms: accuracy of frozen features in cross-validation"
@@ -68,8 +69,11 @@ def figure(found: Comparison) -> Figure:
         axes.legend(frameon=False, fontsize=9)
         axes.set_xlabel("accuracy, %")
     else:
-        ranks = [(row.quality.get("effective_rank", 0.0), places[name]) for name, row in first.items()]
-        axes.plot(*(zip(*ranks, strict=True) if ranks else ([], [])), "o", mfc="none", color="#777777")
+        ranks = [(first[name].quality["effective_rank"], places[name]) for name in names]
+        axes.plot(*(zip(*ranks, strict=True) if ranks else ([], [])), "o", mfc="none", color="#777777", label="stage 1")
+        values = [(row.quality["effective_rank"], places[f"reference: {row.name}"]) for row in references]
+        axes.plot(*(zip(*values, strict=True) if values else ([], [])), "s", color=WRONG, label="reference")
+        axes.legend(frameon=False, fontsize=9)
         axes.set_xlabel("effective rank")
     axes.set_yticks(list(places.values()), list(places))
     axes.grid(visible=True, axis="x", color="#E5E5E5")

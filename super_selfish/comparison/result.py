@@ -110,8 +110,10 @@ class Comparison:
         if self.labelled:
             return scored_table(self)
         head = ["name", "updates", "effective rank", "pretext task on held-out images"]
-        body = [row for row in self.rows if row.stage == 1]
-        return head, [[row.name, f"{row.updates:,}", rank(row), row.pretext or (row.problem or "")] for row in body]
+        trained = [row for row in self.rows if row.stage == 1]
+        body = [[row.name, f"{row.updates:,}", rank(row), row.pretext or (row.problem or "")] for row in trained]
+        references = [row for row in self.rows if row.stage == REFERENCE]
+        return head, [*body, *([f"reference: {row.name}", "–", rank(row), "–"] for row in references)]
 
     def as_dict(self) -> dict[str, Any]:
         """The result without the results of single images, as JSON."""
@@ -188,6 +190,6 @@ def percent(value: float | None) -> str:
 
 
 def rank(row: Row) -> str:
-    """The effective rank of a row."""
+    """The effective rank of a row; a dash if it has no features."""
     found = row.quality
-    return f"{found['effective_rank']:.1f} of {found['dimensions']}" if found else ""
+    return f"{found['effective_rank']:.1f} of {found['dimensions']}" if found else "–"

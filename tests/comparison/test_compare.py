@@ -255,6 +255,23 @@ def test_with_labels_nothing_is_recommended_from_few_updates_that_beat_nothing(
     assert page.figure(found).texts[0].get_text() == "No recommendation: the budget is too small"
 
 
+def test_without_labels_runs_without_features_have_no_rank(made_up: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored = made_up.scored
+
+    def without(row: Row, score: float) -> Row:
+        found = scored(row, score)
+        found.quality = {} if row.name == "rotate_net" else found.quality
+        return found
+
+    monkeypatch.setattr(made_up, "scored", without)
+    found = super_selfish.compare(IMAGES, algorithms=["rotation", "exemplar"])
+    body = {row[0]: row for row in found.table()[1]}
+    assert body["rotate_net"][2] == "–"
+    assert body["reference: untrained"][2] == "12.0 of 256"
+    names = [label.get_text() for label in page.figure(found).axes[0].get_yticklabels()]
+    assert names == ["exemplar_net", "reference: untrained"]
+
+
 def test_title_of_the_figure_is_the_verdict(made_up: MadeUp) -> None:
     found = super_selfish.compare(IMAGES, LABELLED)
     assert page.figure(found).texts[0].get_text() == "Recommended: byol"
