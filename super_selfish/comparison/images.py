@@ -69,6 +69,14 @@ class Images:
         channels = self.train.shape[3]
         return fit_preprocessing(None, resolution=self.side, channels=channels, value_range=(0.0, 1.0))
 
+    def describe_labelled(self) -> str:
+        """Numbers of labelled images, groups and classes, as a sentence."""
+        if not self.has_labels:
+            return "No labelled images."
+        groups = "" if self.groups is None else f" of {len(set(self.groups)):,} groups"
+        independent = "; no groups: every image is regarded as independent" if self.groups is None else ""
+        return f"{len(self.labels):,} labelled images{groups}, {len(np.unique(self.labels)):,} classes{independent}."
+
     def unsuitable(self, algorithm: type[Supervisor], batch_size: int) -> str | None:
         """Why the images do not meet the requirements of an algorithm; None: they do.
 

@@ -106,7 +106,7 @@ def write(found: Comparison, base: Path) -> list[Path]:
         title=f"Comparison: {base.name}",
         alternative="Scores of the algorithms; the table has the same numbers",
         excluded=sorted(found.excluded.items()),
-        notes=found.notes,
+        notes=[*found.conditions, *found.notes],
     )
 
 

@@ -14,6 +14,7 @@ from super_selfish.comparison import decisions
 from super_selfish.comparison.budget import Algorithms
 from super_selfish.comparison.decisions import Standing
 from super_selfish.comparison.records import REFERENCE, Row
+from super_selfish.comparison.sufficiency import is_judged
 from super_selfish.engine.callbacks.progress import duration
 from super_selfish.evaluation.intervals import Difference
 from super_selfish.evaluation.score import Integers
@@ -38,6 +39,7 @@ class Comparison:
         rows: All runs, with the references.
         labelled: Number of labelled images.
         notes: What was left out or reduced.
+        conditions: Images, labels and groups, and the settings of all trainings, as sentences.
         seconds: Time used, in seconds.
         budget: The budget in seconds.
         files: Paths of the written files.
@@ -53,6 +55,7 @@ class Comparison:
     notes: list[str]
     seconds: float
     budget: float
+    conditions: list[str] = field(default_factory=list)
     verdict: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
 
@@ -84,7 +87,7 @@ class Comparison:
             algorithms: The algorithms of stage 1 by name.
             groups: Group of each labelled image (images,); empty without labels.
             excluded: Algorithms that are not applicable, with the reason.
-            **facts: ``notes``, ``seconds`` and ``budget``.
+            **facts: ``notes``, ``conditions``, ``seconds`` and ``budget``.
         """
         first = [row for row in rows if row.stage == 1]
         untrained = next((row for row in rows if row.stage == REFERENCE and row.name == UNTRAINED), None)
@@ -133,7 +136,9 @@ class Comparison:
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *body]]
         out = [f"Excluded: {name}: {reason}" for name, reason in sorted(self.excluded.items())]
         used = f"{duration(self.seconds)} of {duration(self.budget)} used."
-        return "\n".join([*(line.rstrip() for line in lines), "", *out, *self.notes, used, "", *self.verdict])
+        return "\n".join(
+            [*(line.rstrip() for line in lines), "", *out, *self.conditions, *self.notes, used, "", *self.verdict]
+        )
 
 
 def best_reference(rows: list[Row], chosen: list[Row], groups: Integers) -> tuple[str, Difference] | None:
@@ -161,7 +166,7 @@ def scored_table(found: Comparison) -> tuple[list[str], list[list[str]]]:
         interval = f"{100 * each.low:.1f} to {100 * each.high:.1f}"
         tie = " (tie)" if each.is_tied and len(found.ties) > 1 else ""
         counts = f"{round(average([row.updates for row in last])):,}"
-        within = f"{100 * each.within:.0f} %" if all(decisions.is_judged(row) for row in last) else "–"
+        within = f"{100 * each.within:.0f} %" if all(is_judged(row) for row in last) else "–"
         body.append([each.name + tie, percent(each.score), interval, within, near, ridge, percent(first), counts])
     others = [row for row in found.rows if row.stage == 1 and row.name not in finals]
     for row in sorted(others, key=lambda row: -(row.score or 0.0)):

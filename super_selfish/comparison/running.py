@@ -30,6 +30,7 @@ from super_selfish.evaluation.score import Integers
 from super_selfish.models.named import named_backbone
 from super_selfish.storage.published import PublishedWeights
 from super_selfish.supervisors import Supervisor
+from super_selfish.version import __version__
 
 _TIMING = 0.02  # fraction of the budget for a measurement of the speed
 _LEAST_TIMING = 2.0  # seconds
@@ -109,11 +110,24 @@ class Running:
             self.groups,
             self.excluded | {name: too_slow(updates) for name, updates in plan.left_out.items()},
             notes=[*self.images.notes, *plan.notes],
+            conditions=self.conditions(),
             seconds=self.budget.used,
             budget=self.budget.seconds,
         )
         found.verdict = verdict(found, self.algorithms)
         return found
+
+    def conditions(self) -> list[str]:
+        """Images, labels and groups, and the settings of all trainings."""
+        images = self.images
+        backbone = self.backbone if isinstance(self.backbone, str) else type(self.backbone).__name__
+        return [
+            f"{len(images.train):,} images for training, and {len(images.held_out):,} for the pretext tasks on held-out "
+            "images.",
+            images.describe_labelled(),
+            f"Budget {duration(self.budget.seconds)}, {images.side} px, {images.train.shape[3]} channels, batch size "
+            f"{self.batch_size}, seed {self.seed}, {backbone}, {self.device}, super_selfish {__version__}.",
+        ]
 
     def stored_plan(self) -> Plan:
         """The plan in the file."""

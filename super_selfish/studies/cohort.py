@@ -22,8 +22,8 @@ ALL = 0
 """Number of labels per class that stands for all labels."""
 LEAST_TEST = 10
 UNKNOWN_GROUPS = (
-    "Groups of the images for pretraining are unknown, so images of the groups of test images may be among them. Pass "
-    "`image_groups`."
+    "{} images for pretraining have no known group, so images of the groups of test images could not be looked for among "
+    "them."
 )
 
 Flags = npt.NDArray[np.bool_]
@@ -107,8 +107,11 @@ def make_cohort(images: Images, image_groups: Sequence[Hashable] | None, *, pret
         )
     found = Cohort(images, groups, train, test)
     if not pretrain_on_test:
-        if images.groups is not None and image_groups is None:
-            images.notes.append(UNKNOWN_GROUPS)
+        if images.groups is not None:
+            known = 0 if image_groups is None else sum(image_groups[place] is not None for place in images.places)
+            if known < len(images.train):
+                which = f"{len(images.train) - known:,} of {len(images.train):,}" if known else "The"
+                images.notes.append(UNKNOWN_GROUPS.format(which))
         leave_out_test_images(found, image_groups)
     return found
 

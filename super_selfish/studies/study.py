@@ -35,6 +35,7 @@ from super_selfish.studies.records import StudyRow
 from super_selfish.studies.result import Study
 from super_selfish.studies.running import StudyRuns, sizes
 from super_selfish.studies.verdict import verdict
+from super_selfish.version import __version__
 
 STUDY = "study"
 
@@ -139,7 +140,10 @@ def study(
         runs = StudyRuns(log, budget_left, cohort, lab, arms_of(weights, adapt), seed, verbose)
         with log.interruptions():
             plan = runs.run(chosen[0], read_sizes, may_shrink=resolution is None)
-        found = result(cohort, log, plan, chosen[0], str(on), [*data.notes, *plan.notes, *runs.notes], budget_left)
+        side, channels = cohort.images.train.shape[2:]
+        used = f"{side} px, {channels} channels, batch size {size}, seed {seed}, super_selfish {__version__}."
+        notes = [data.describe_labelled(), used, *data.notes, *plan.notes, *runs.notes]
+        found = result(cohort, log, plan, chosen[0], str(on), notes, budget_left)
         page.write(found, base)
     return found
 

@@ -426,6 +426,18 @@ def test_groups_and_duplicates_are_kept_together(made_up: MadeUp) -> None:
     assert len(set(made_up.groups.tolist())) == 30
 
 
+def test_conditions_name_images_groups_and_settings(writing: MadeUp) -> None:
+    found = super_selfish.compare(
+        IMAGES, LABELLED, groups=[n // 4 for n in range(COUNT)], algorithms=["moco", "rotation"]
+    )
+    html = Path("store/compare.html").read_text()
+    for text in (str(found), html[html.index("Conditions") :]):
+        assert "120 labelled images of 30 groups, 3 classes." in text
+        assert "96 images for training, and 24 for the pretext tasks" in text
+        assert "Budget 30 min, 32 px, 3 channels, batch size 24, seed 0, small_resnet, cpu, super_selfish" in text
+    assert "of 30 groups" in json.loads(Path("store/compare.json").read_text())["conditions"][1]
+
+
 @pytest.mark.parametrize("groups", ["patient[0-9]+", ["one"] * COUNT, list(range(7)), [None] * COUNT])
 def test_invalid_groups_leave_no_file(made_up: MadeUp, groups: Any) -> None:
     with pytest.raises((ConfigurationError, DataError)) as refused:

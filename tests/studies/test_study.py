@@ -355,10 +355,14 @@ def test_groups_of_the_same_images_are_known(made_up: MadeUp) -> None:
     groups = (np.arange(COUNT) // 4).tolist()
     found = super_selfish.study(LABELLED, LABELLED, groups=groups)
     assert found.left_out["test images or exact copies"] > 0
-    assert not any("unknown" in note for note in found.notes)
+    assert not any("no known group" in note for note in found.notes)
     other = 255 - IMAGES
     found = super_selfish.study(other, LABELLED, groups=groups, name="store/other")
-    assert any("image_groups" in note for note in found.notes)
+    assert "400 labelled images of 100 groups, 4 classes." in str(found)
+    assert any(note.startswith("The images for pretraining have no known group") for note in found.notes)
+    mixed = [None, *groups[1:]]
+    found = super_selfish.study(other, LABELLED, groups=groups, image_groups=mixed, name="store/mixed")
+    assert any(note.startswith("1 of ") for note in found.notes)
     found = super_selfish.study(other, LABELLED, groups=groups, image_groups=groups, name="store/third")
     assert found.left_out["in a group of test images"] == found.test
 
