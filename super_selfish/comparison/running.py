@@ -122,8 +122,7 @@ class Running:
         images = self.images
         backbone = self.backbone if isinstance(self.backbone, str) else type(self.backbone).__name__
         return [
-            f"{len(images.train):,} images for training, and {len(images.held_out):,} for the pretext tasks on held-out "
-            "images.",
+            f"{len(images.train):,} images for training, and {len(images.held_out):,} held out for pretext tasks.",
             images.describe_labelled(),
             f"Budget {duration(self.budget.seconds)}, {images.side} px, {images.train.shape[3]} channels, batch size "
             f"{self.batch_size}, seed {self.seed}, {backbone}, {self.device}, super_selfish {__version__}.",

@@ -22,8 +22,8 @@ ALL = 0
 """Number of labels per class that stands for all labels."""
 LEAST_TEST = 10
 UNKNOWN_GROUPS = (
-    "{} images for pretraining have no known group, so images of the groups of test images could not be looked for among "
-    "them."
+    "{} images for pretraining have no known group, so images of the groups of test images could not be looked for "
+    "among them."
 )
 
 Flags = npt.NDArray[np.bool_]

@@ -140,24 +140,17 @@ def study(
         runs = StudyRuns(log, budget_left, cohort, lab, arms_of(weights, adapt), seed, verbose)
         with log.interruptions():
             plan = runs.run(chosen[0], read_sizes, may_shrink=resolution is None)
-        side, channels = cohort.images.train.shape[2:]
-        used = f"{side} px, {channels} channels, batch size {size}, seed {seed}, super_selfish {__version__}."
-        notes = [data.describe_labelled(), used, *data.notes, *plan.notes, *runs.notes]
-        found = result(cohort, log, plan, chosen[0], str(on), notes, budget_left)
+        found = result(cohort, runs, plan, chosen[0], str(on), size)
         page.write(found, base)
     return found
 
 
-def result(
-    cohort: Cohort,
-    log: RunLog[StudyRow],
-    plan: StudyPlan,
-    algorithm: str,
-    device: str,
-    notes: list[str],
-    budget: Budget,
-) -> Study:
+def result(cohort: Cohort, runs: StudyRuns, plan: StudyPlan, algorithm: str, device: str, batch_size: int) -> Study:
     """The result with its verdict."""
+    images, budget, log = cohort.images, runs.budget, runs.log
+    side, channels = images.train.shape[2:]
+    used = f"{side} px, {channels} channels, batch size {batch_size}, seed {runs.seed}, super_selfish {__version__}."
+    notes = [images.describe_labelled(), used, *images.notes, *plan.notes, *runs.notes]
     curves = Curves(log.rows, cohort.groups[cohort.test], plan.counts, plan.tuned)
     found = Study.of(
         curves,

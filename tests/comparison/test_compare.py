@@ -433,7 +433,7 @@ def test_conditions_name_images_groups_and_settings(writing: MadeUp) -> None:
     html = Path("store/compare.html").read_text()
     for text in (str(found), html[html.index("Conditions") :]):
         assert "120 labelled images of 30 groups, 3 classes." in text
-        assert "96 images for training, and 24 for the pretext tasks" in text
+        assert "96 images for training, and 24 held out for pretext tasks." in text
         assert "Budget 30 min, 32 px, 3 channels, batch size 24, seed 0, small_resnet, cpu, super_selfish" in text
     assert "of 30 groups" in json.loads(Path("store/compare.json").read_text())["conditions"][1]
 
