@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import logging
 import os
@@ -90,6 +91,9 @@ def export(
         resolution: Side in px of the images that the ONNX model is verified with; None: that of the training.
         **given: User-supplied networks, as for :func:`super_selfish.load`.
 
+    The metadata of a safetensors or ONNX file has the preprocessing of the training: ``value_range``, ``resolution``,
+    ``channels``, ``mean`` and ``std`` as JSON, ``resize`` and a summary, ``input``.
+
     Returns:
         Path of the file.
 
@@ -100,19 +104,31 @@ def export(
     References:
         ONNX operator set 18.
     """
+    return export_and_describe(name, format, path=path, resolution=resolution, **given)[0]
+
+
+def export_and_describe(
+    name: str | os.PathLike[str], format: str, *, path: Any, resolution: int | None, **given: Any
+) -> tuple[Path, str]:
+    """Like :func:`export`; return the path, and what images the exported network takes."""
     check_choice("format", format, FORMATS)
     check_argument(resolution is None or is_count(resolution, 1), "resolution", resolution, "a side in px, at least 1")
     supervisor = load(name, **given)
     base = base_path(name)
     target = Path(path) if path is not None else with_suffix(base, f"_backbone{FORMATS[format]}")
     backbone = supervisor.get_backbone().cpu()
-    if format == "onnx":
-        write_onnx(Plain(backbone, supervisor.preprocessing).eval(), target, supervisor.preprocessing, resolution)
-        return target
-    tensors = plain_names(backbone)
-    writers = {"safetensors": lambda file: save_file(tensors, file), "torch": lambda file: torch.save(tensors, file)}
+    preprocessing, is_onnx = supervisor.preprocessing, format == "onnx"
+    description = preprocessing.input_description(normalised=is_onnx)
+    if is_onnx:
+        write_onnx(Plain(backbone, preprocessing).eval(), target, preprocessing, resolution)
+        return target, description
+    tensors, metadata = plain_names(backbone), preprocessing.metadata(normalised=False)
+    writers = {
+        "safetensors": lambda file: save_file(tensors, file, metadata),
+        "torch": lambda file: torch.save(tensors, file),
+    }
     write_with(target, writers[format])
-    return target
+    return target, description
 
 
 def plain_names(backbone: nn.Module) -> dict[str, Tensor]:
@@ -163,8 +179,18 @@ def write_onnx(network: Plain, target: Path, preprocessing: Preprocessing, resol
                 type(error).__name__,
                 reason,
             )
-        content = model_path.read_bytes()
+            preprocessing = dataclasses.replace(preprocessing, resolution=sides)
+        content = with_metadata(model_path, preprocessing.metadata(normalised=True))
     write_with(target, lambda file: file.write_bytes(content))
+
+
+def with_metadata(path: Path, metadata: dict[str, str]) -> bytes:
+    """Content of an ONNX file with metadata, which onnxruntime has as ``custom_metadata_map``."""
+    onnx: Any = importlib.import_module("onnx")
+    model = onnx.load(str(path))
+    onnx.helper.set_model_props(model, metadata)
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def write_for_one_size(network: Plain, path: Path, channels: int, sides: tuple[int, int]) -> None:

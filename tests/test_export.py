@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,10 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from super_selfish.datasets.preprocessing import fit_preprocessing
+from super_selfish.cli import main
+from super_selfish.datasets.preprocessing import Preprocessing, fit_preprocessing
 from super_selfish.errors import CheckpointError, ConfigurationError
 from super_selfish.export import Plain, compare, export, write_onnx
 from super_selfish.supervisors import RotateNetSupervisor
@@ -40,6 +43,68 @@ def test_export_loads_into_torchvision() -> None:
         expected = other.eval().features(batch).mean((2, 3))
         assert torch.allclose(expected, supervisor.get_backbone(output="pooled")(batch), atol=1e-5)
     assert set(torch.load(export("store/base", "torch"), weights_only=True)) == set(load_file(path))
+
+
+DEEP = np.random.default_rng(1).integers(0, 4096, (8, 32, 32, 1), np.uint16)
+
+
+def features_by_metadata(run: Callable[[np.ndarray], np.ndarray], metadata: dict[str, str]) -> np.ndarray:
+    """Features of the 16-bit images, by nothing but what the metadata of a file say."""
+    low, high = json.loads(metadata["value_range"])
+    images = np.clip((DEEP.astype(np.float32) - low) / (high - low), 0, 1).transpose(0, 3, 1, 2)
+    assert json.loads(metadata["resolution"]) == list(images.shape[2:])
+    assert json.loads(metadata["channels"]) == 1
+    if metadata["normalization"] != "included":
+        mean, std = (np.array(json.loads(metadata[part]), np.float32).reshape(1, -1, 1, 1) for part in ("mean", "std"))
+        images = (images - mean) / std
+    return run(images)
+
+
+def test_safetensors_metadata_reproduce_extract() -> None:
+    supervisor = RotateNetSupervisor(DEEP, backbone="small_resnet", normalize="dataset")
+    supervisor.supervise(epochs=1, batch_size=4, verbose=False, checkpoint_every=0)
+    path = export("store/base")
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    assert "values divided by 4095 " in metadata["input"]
+    assert "bilinear" in metadata["resize"]
+    backbone = supervisor.get_backbone(output="pooled")
+    backbone.load_state_dict(load_file(path), strict=False)
+    with torch.no_grad():
+        found = features_by_metadata(lambda images: backbone(torch.from_numpy(images)).numpy(), metadata)
+    assert np.allclose(found, supervisor.extract(DEEP)[0], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_onnx_metadata_reproduce_extract(capsys: pytest.CaptureFixture[str]) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    supervisor = RotateNetSupervisor(DEEP, backbone="small_resnet", normalize="dataset")
+    supervisor.supervise(epochs=1, batch_size=4, verbose=False, checkpoint_every=0)
+    assert main(["export", "store/base", "--format", "onnx"]) == 0
+    assert "images of 32 px, values divided by 4095 " in capsys.readouterr().out
+    session = runtime.InferenceSession("store/base_backbone.onnx")
+    metadata = session.get_modelmeta().custom_metadata_map
+    found = features_by_metadata(lambda images: session.run(None, {"images": images})[0], metadata)
+    assert np.allclose(found, supervisor.extract(DEEP)[0], atol=1e-4)
+
+
+def test_export_prints_the_scaling_of_the_images(capsys: pytest.CaptureFixture[str]) -> None:
+    trained("small_resnet")
+    assert main(["export", "store/base", "--format", "torch"]) == 0
+    assert "images of 32 px, 8-bit values divided by 255" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("value_range", "expected"),
+    [
+        (None, "16-bit values by 65535"),
+        ((0.0, 4095.0), "divided by 4095"),
+        ((-1000.0, 500.0), "(value - -1000) / 1500"),
+    ],
+)
+def test_scaling_names_the_value_range(value_range: tuple[float, float] | None, expected: str) -> None:
+    assert expected in Preprocessing((32, 32), 1, value_range, None, None).scaling()
 
 
 def test_unknown_format_or_name_raises() -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 from cyclopts import App
 
 from super_selfish.cli.comparison import compare
+from super_selfish.cli.evaluation import evaluate
 from super_selfish.cli.flags import command, command_flags
 from super_selfish.cli.output import FOLDER, NAME, echo
 from super_selfish.cli.shared_flags import BackboneFlag, NetworkFlags, ReadingFlags
@@ -129,42 +130,6 @@ def verify(name: str = NAME, /) -> int:
     return 0 if found.is_valid else DAMAGED
 
 
-def evaluate(
-    name: str = NAME,
-    data: str = FOLDER,
-    /,
-    *,
-    test: str | None = None,
-    seeds: int = 3,
-    num_workers: int = 0,
-    published: str | None = None,
-    network: NetworkFlags,
-) -> int:
-    """Evaluate trained features on labelled images against an untrained network, raw pixels and published weights.
-
-    By kNN and a linear probe on frozen features. Each image is read once; a probe takes seconds to a minute. The last
-    lines state whether the trained features are better than, no different from, or worse than those of the untrained
-    network and raw pixels, with 95 % intervals. All results are saved in NAME.scores.json, for the report.
-
-    Args:
-        name: Name of the training.
-        data: Folder with one subfolder per class, or CSV file of paths and classes. The subfolders train and test are
-            used if both exist.
-        test: Test images: folder or CSV file. Default: a random half of the images of each class.
-        seeds: Number of random splits and probes to average over.
-        num_workers: Number of data-loading worker processes.
-        published: Backbone whose published weights are compared as they are, such as resnet18; downloaded if they are
-            not cached. Default: the backbone of the training, if its published weights are cached.
-        network: Flags of the network.
-    """
-    from super_selfish.cli.scores import scored, table
-
-    check_argument(seeds >= 1, "seeds", seeds, "at least 1")
-    check_argument(num_workers >= 0, "num_workers", num_workers, "at least 0")
-    echo(table(scored(network.load(name), name, data, test, seeds, num_workers, published)))
-    return 0
-
-
 def report(
     name: str = NAME,
     data: str | None = None,
@@ -262,16 +227,18 @@ def export(
     Args:
         name: Name of the training.
         format: safetensors or torch: weights, with the parameter names of torchvision or timm; onnx: the network, for
-            images of any size, verified against torch in onnxruntime (requires the extra onnx).
+            images of any size, verified against torch in onnxruntime (requires the extra onnx). The metadata of
+            safetensors and ONNX files has value range, size, mean and std of the images.
         output: Output file; default: NAME_backbone and the suffix of the format.
         resolution: Side in px of the images that an ONNX file is verified with; default: that of the training.
         backbone: Flag of the backbone.
     """
     from super_selfish.cli.backbone_from import with_backbone
-    from super_selfish.export import export as write
+    from super_selfish.export import export_and_describe
 
     given = with_backbone(backbone.backbone_from, {})
-    echo(f"Written to {write(name, format, path=output, resolution=resolution, **given)}.")
+    path, description = export_and_describe(name, format, path=output, resolution=resolution, **given)
+    echo(f"Written to {path}.\nInput: {description}.")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ MINIMUM_SIDE = 32
 _DAMAGED = "The stored preprocessing is damaged."
 _FIELDS = ("resolution", "channels", "value_range", "mean", "std", "max_pixels")
 _FIELDS_IF_SET = ("fill", "background")
+RESIZE = (
+    "to the smallest size that covers resolution, then the centre; bilinear up to a reduction of 1.75, else by area"
+)
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
 _is_size = partial(is_count, least=1)
 _is_finite = partial(is_number, low=-math.inf, high=math.inf)
@@ -167,6 +171,47 @@ class Preprocessing:
         if self.fill is not None:
             parts.append(f"missing pixels filled with {self.fill:g}")
         return ", ".join(parts)
+
+    def scaling(self) -> str:
+        """Return how values of files become values in [0, 1], as a phrase.
+
+        Examples:
+            >>> Preprocessing((32, 32), 1, (0.0, 4095.0), None, None).scaling()
+            'values divided by 4095 and clipped to [0, 1] (8-bit values: divided by 255)'
+        """
+        if self.value_range is None:
+            return "8-bit values divided by 255, 16-bit values by 65535"
+        low, high = self.value_range
+        how = f"divided by {high:.9g}" if low == 0 else f"scaled by (value - {low:.9g}) / {high - low:.9g}"
+        return f"values {how} and clipped to [0, 1] (8-bit values: divided by 255)"
+
+    def input_description(self, *, normalised: bool) -> str:
+        """Return what a network of this training takes, in one line.
+
+        Args:
+            normalised: Whether the network itself subtracts ``mean`` and divides by ``std``.
+        """
+        height, width = self.resolution
+        size = f"{height} px" if height == width else f"{height}×{width} px (height×width)"
+        text = f"float32 (batch, {self.channels}, height, width), images of {size}, {self.scaling()}"
+        if self.mean is None or self.std is None:
+            return text
+        return f"{text}; " + ("mean and std are part of the model" if normalised else "then (x - mean) / std")
+
+    def metadata(self, *, normalised: bool) -> dict[str, str]:
+        """Return the preprocessing as texts, for the metadata of an exported file; all but three are JSON.
+
+        Args:
+            normalised: Whether the network itself subtracts ``mean`` and divides by ``std``.
+        """
+        names = ("resolution", "channels", "value_range", "mean", "std")
+        fields = self.as_json()
+        return {
+            "input": self.input_description(normalised=normalised),
+            "resize": RESIZE,
+            "normalization": "included" if normalised else "not included",
+            **{name: json.dumps(fields[name]) for name in names},
+        }
 
     def _check_finite(self, image: Image, missing: Mask | None) -> None:
         if self.fill is None and not_finite(image, missing) is not None:
