@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
+from super_selfish.cli.comparison import groups_of
 from super_selfish.comparison.published import as_published
 from super_selfish.datasets.labels import matched, report_classes
 from super_selfish.datasets.sources import ImageSource, open_source
 from super_selfish.engine.core.base import SupervisorBase
-from super_selfish.errors import DataError
-from super_selfish.evaluation import Score, extract_features, knn, linear_probe, quality, split
+from super_selfish.errors import ConfigurationError, DataError
+from super_selfish.evaluation import Score, knn, linear_probe, quality, split
 from super_selfish.evaluation.baseline import MOST_IMAGES, Pixels, adapt_batch_norm, is_degenerate, shared_images
-from super_selfish.evaluation.intervals import paired_difference
+from super_selfish.evaluation.features import extract_named
+from super_selfish.evaluation.intervals import Difference, paired_difference
+from super_selfish.evaluation.score import number_groups
 from super_selfish.files import base_path, replacing, with_suffix
 from super_selfish.models.initialization import initialised_copy
 from super_selfish.storage.published import (
@@ -30,6 +33,7 @@ from super_selfish.storage.published import (
     has_published_weights,
     published_weights,
 )
+from super_selfish.studies.statistics import estimate
 from super_selfish.supervisors import Supervisor
 
 SCORES = ".scores.json"
@@ -47,6 +51,7 @@ def scored(
     seeds: int,
     num_workers: int = 0,
     published: str | None = None,
+    groups: str | None = None,
 ) -> dict[str, Any]:
     """Scores of a training, saved in ``<name>.scores.json``.
 
@@ -59,10 +64,12 @@ def scored(
         num_workers: Number of data-loading worker processes.
         published: Backbone by name whose published weights are scored as they are; None: the backbone of the training,
             if its published weights are cached.
+        groups: Regular expression for the group of an image in its path; None: images are independent.
 
     Raises:
-        ConfigurationError: If there are no published weights of the backbone ``published``.
-        DataError: If images have no labels.
+        ConfigurationError: If there are no published weights of the backbone ``published``, or a group is in both the
+            training and the test images.
+        DataError: If images have no labels, or no group.
         CheckpointError: If published weights cannot be downloaded.
     """
     backbone = supervisor.get_backbone()
@@ -78,28 +85,30 @@ def scored(
     most = supervisor.preprocessing.max_pixels
     source = open_source(train, max_pixels=most)
     held_out = None if test is None else matched(open_source(test, max_pixels=most), source)
+    group_by_name = find_groups(groups, source, held_out)
     notes = notes_on_untrained(redrawn, adapt_batch_norm(untrained, source))
     rows: dict[str, Any] = {}
     hits: dict[str, dict[str, Rows]] = {}
     for key, network in networks.items():
-        x, y = labelled(network, source, train, num_workers)
-        other = None if held_out is None else labelled(network, held_out, str(test), num_workers)
+        own = labelled(network, source, train, num_workers, group_by_name)
+        other = None if held_out is None else labelled(network, held_out, str(test), num_workers, group_by_name)
         if held_out is not None and other is not None and not rows:
-            report_classes(y.tolist(), other[1].tolist(), held_out.class_names or source.class_names)
-        rows[key], hits[key] = means(x, y, other, seeds)
+            report_classes(own.y.tolist(), other.y.tolist(), held_out.class_names or source.class_names)
+        rows[key], hits[key] = means(own, other, seeds)
         if is_degenerate(rows[key]["quality"]):
             notes.append(f"{key}: degenerate, as all images have nearly the same features")
         if key == "pixels":
-            notes += shared_images(x, None if other is None else other[0])
+            notes += shared_images(own.x, None if other is None else other.x)
     found: dict[str, Any] = {
         "data": train,
         "test": test,
-        "protocol": protocol(test, seeds),
+        "groups": groups,
+        "protocol": protocol(test, seeds, groups),
         "seeds": seeds,
         "scores": rows,
         "notes": notes,
     }
-    found["verdicts"] = verdicts(hits)
+    found["verdicts"] = verdicts(hits, (own if other is None else other).groups)
     found["weights"] = supervisor.stored.get("sha256")
     with replacing(with_suffix(base_path(name), SCORES)) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -151,37 +160,82 @@ def folders(data: str, test: str | None) -> tuple[str, str | None]:
     return data, test
 
 
-def labelled(network: nn.Module, source: ImageSource, data: str, num_workers: int) -> tuple[Rows, Numbers]:
-    """Features and labels of images.
+class Labelled(NamedTuple):
+    """Features of labelled images.
+
+    Attributes:
+        x: Features (images, dim).
+        y: Labels (images,).
+        groups: Group of each image; None: images are independent.
+    """
+
+    x: Rows
+    y: Numbers
+    groups: list[str] | None
+
+
+def find_groups(pattern: str | None, source: ImageSource, held_out: ImageSource | None) -> dict[str, str] | None:
+    """Group of each image by its name; None without a pattern.
+
+    Raises:
+        ConfigurationError: If a group is in both the training and the test images, or the pattern is invalid.
+        DataError: If the pattern is not found in the path of an image.
+    """
+    if pattern is None:
+        return None
+    found: list[dict[str, str]] = []
+    for part in (source, held_out):
+        names = [] if part is None else [part.name(index) for index in range(len(part))]
+        found.append(dict(zip(names, [] if part is None else groups_of(part, pattern), strict=True)))
+    known = set(found[0].values())
+    shared = list(dict.fromkeys(group for group in found[1].values() if group in known))
+    if shared:
+        raise ConfigurationError(
+            "Groups are in both the training and the test images, so the scores would be too high (data leakage).",
+            expected="no group on both sides",
+            received=f"{len(shared)} shared groups, such as {shared[0]!r}",
+            fix="Move the images of each group to one side, or pass all labelled images as one folder.",
+        )
+    return found[0] | found[1]
+
+
+def labelled(
+    network: nn.Module, source: ImageSource, data: str, num_workers: int, group_by_name: Mapping[str, str] | None = None
+) -> Labelled:
+    """Features, labels and groups of images.
 
     Raises:
         DataError: If they have no labels.
     """
-    x, y = extract_features(network, source, num_workers=num_workers, on_error="skip")
+    x, y, names = extract_named(network, source, num_workers=num_workers, on_error="skip")
     if y is None or len(np.unique(y)) < 2:
         raise DataError(
             "Scores need labels.",
             expected="a folder with a subfolder for each of several classes, or a table with a label for every image",
             received=repr(data),
         )
-    return x, y
+    return Labelled(x, y, None if group_by_name is None else [group_by_name[name] for name in names])
 
 
-def means(x: Rows, y: Numbers, test: tuple[Rows, Numbers] | None, seeds: int) -> tuple[dict[str, Any], dict[str, Rows]]:
+def means(own: Labelled, test: Labelled | None, seeds: int) -> tuple[dict[str, Any], dict[str, Rows]]:
     """Mean and standard deviation of the scores over seeds, and the label-free quality of the features.
 
     Returns:
         The scores by method, and for each method how often each test image was classified correctly, in [0, 1].
     """
+    x, y, groups = own
     scores: dict[str, list[Score]] = {"knn": [], "probe": []}
-    hits = {method: np.full((seeds, len(y if test is None else test[1])), np.nan, np.float32) for method in scores}
+    hits = {method: np.full((seeds, len((test or own).y)), np.nan, np.float32) for method in scores}
     for seed in range(seeds):
         rest: Any = slice(None)
-        parts = (x, y, *(test or (x, y)))
+        held, train_groups = test or own, groups
+        parts = (x, y, held.x, held.y)
         if test is None:
-            train, rest = split(y, test=0.5, seed=seed)
+            train, rest = split(y, test=0.5, groups=groups, seed=seed)
             parts = (x[train], y[train], x[rest], y[rest])
-        for method, score in (("knn", knn(*parts)), ("probe", linear_probe(*parts, seed=seed))):
+            train_groups = None if groups is None else [groups[index] for index in train]
+        probe = linear_probe(*parts, seed=seed, groups=train_groups)
+        for method, score in (("knn", knn(*parts)), ("probe", probe)):
             scores[method].append(score)
             hits[method][seed, rest] = score.correct
     found: dict[str, Any] = {"quality": quality(x).as_dict()}
@@ -199,42 +253,46 @@ def tested_mean(hits: Rows) -> Rows:
     return np.where(counts > 0, np.nansum(hits, 0) / np.maximum(counts, 1), np.nan).astype(np.float32)
 
 
-def verdicts(hits: dict[str, dict[str, Rows]]) -> list[dict[str, Any]]:
-    """For each method, a sentence that compares the trained features with the others, and whether they are better."""
+def verdicts(hits: dict[str, dict[str, Rows]], groups: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """For each method, a sentence that compares the trained features with the others, and whether they are better.
+
+    Args:
+        hits: For each of the features and each method, how often each image was classified correctly; NaN: not tested.
+        groups: Group of each image, which intervals are over; None: images are independent.
+    """
     found = []
     for method, name in (("probe", "the linear probe"), ("knn", "kNN")):
         own = hits["trained"][method]
         tested = ~np.isnan(own)
-        pairs = {
-            other: paired_difference(own[tested], hits[other][method][tested]) for other in ("untrained", "pixels")
-        }
+        numbers = (
+            None if groups is None else number_groups([groups[index] for index in np.flatnonzero(tested).tolist()])
+        )
+        pairs = {other: gain(own[tested], hits[other][method][tested], numbers) for other in ("untrained", "pixels")}
+        images = f"{int(tested.sum()):,} images" + ("" if numbers is None else f" of {int(numbers.max()) + 1:,} groups")
         parts = [f"{pair.verdict} {COMPARED[other]} ({pair})" for other, pair in pairs.items()]
-        text = f"By {name} on {int(tested.sum()):,} images, the trained features are {' and '.join(parts)}."
+        text = f"By {name} on {images}, the trained features are {' and '.join(parts)}."
         found.append({"text": text, "better": all(pair.low > 0 for pair in pairs.values())})
     return found
 
 
-def protocol(test: str | None, seeds: int) -> str:
+def gain(first: Rows, second: Rows, groups: Numbers | None) -> Difference:
+    """Difference of two accuracies on the same images; with groups (images,), its interval is over groups."""
+    if groups is None:
+        return paired_difference(first, second)
+    pair = (np.asarray(rows, np.float64)[None, None] for rows in (first, second))
+    return estimate([next(pair)], [next(pair)], groups).difference
+
+
+def protocol(test: str | None, seeds: int, groups: str | None = None) -> str:
     """A description of the evaluation protocol."""
     where = (
         "a random half of the images of each class, another for each seed"
         if test is None
         else "all images of the test folder"
     )
+    if groups is not None:
+        where += f"; images with the same {groups!r} in their path are on one side" if test is None else ""
+        where += "; intervals over groups"
+    if test is None and seeds > 1:
+        where += "; the verdicts are on all images that were in the test half of any seed"
     return f"frozen features; tested on {where}; mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''}"
-
-
-def table(found: dict[str, Any]) -> str:
-    """The scores as text, and the verdicts."""
-    width = max(12, *(len(name) + 2 for name in found["scores"]))
-    lines = [f"{'features':{width}}{'kNN accuracy':>16}{'linear probe accuracy':>24}{'effective rank':>18}"]
-    for name, row in found["scores"].items():
-        near, probe = (f"{100 * row[key]['mean']:.1f} % ± {100 * row[key]['sd']:.1f}" for key in ("knn", "probe"))
-        measured = row["quality"]
-        lines.append(
-            f"{name:{width}}{near:>16}{probe:>24}{measured['effective_rank']:>11.1f} of {measured['dimensions']}"
-        )
-    lines += ["", found["protocol"], *found.get("notes", [])]
-    lines += [found["scores"]["trained"][key]["protocol"] for key in ("knn", "probe")]
-    lines += ["", *(verdict["text"] for verdict in found["verdicts"])]
-    return "\n".join(lines)

@@ -21,8 +21,10 @@ from torchvision import models
 from super_selfish import load
 from super_selfish.cli import main
 from super_selfish.cli.flags import documented
+from super_selfish.cli.scores import gain
 from super_selfish.data import open_source
 from super_selfish.engine.callbacks.displays import rewrite
+from super_selfish.evaluation import split
 from super_selfish.supervisors import all_supervisors
 
 TRAIN = ["--resolution", "32", "--backbone", "small_resnet", "--batch-size", "8", "--epochs", "1", "--device", "cpu"]
@@ -146,6 +148,57 @@ def test_a_refused_training_leaves_everything_as_it_was(photos: Path) -> None:
     assert main(["train", "rotate_net", str(photos), *TRAIN, "--polyak", "3", "--name", "store/a"]) == 2
     assert main(["train", "rotate_net", str(photos), *TRAIN, "--polyak", "3", "--name", "store/b"]) == 2
     assert {path: path.read_bytes() for path in Path("store").rglob("*") if path.is_file()} == before
+
+
+@pytest.fixture
+def patients() -> Path:
+    """Twenty-four images of eight patients in two folders."""
+    for number in range(24):
+        place = Path("patients", "ab"[number % 2])
+        place.mkdir(parents=True, exist_ok=True)
+        image = np.random.default_rng(number).integers(0, 256, (40, 48, 3), np.uint8)
+        Image.fromarray(image).save(place / f"patient_{number % 8}_{number}.png")
+    return Path("patients")
+
+
+def test_evaluate_keeps_groups_together(
+    patients: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halves = []
+
+    def observed(labels: Any, *, test: float, groups: Any, seed: int) -> Any:
+        halves.append(
+            [{groups[index] for index in part} for part in split(labels, test=test, groups=groups, seed=seed)]
+        )
+        return split(labels, test=test, groups=groups, seed=seed)
+
+    monkeypatch.setattr("super_selfish.cli.scores.split", observed)
+    assert main(["train", "rotate_net", str(patients), *TRAIN, "--quiet", "--name", "store/a"]) == 0
+    assert main(["evaluate", "store/a", str(patients), "--seeds", "2", "--groups", "patient_[0-9]+"]) == 0
+    assert halves
+    assert not any(train & test for train, test in halves)
+    assert {name for train, test in halves for name in train | test} == {f"patient_{number}" for number in range(8)}
+    scores = json.loads(Path("store/a.scores.json").read_text())
+    assert scores["groups"] == "patient_[0-9]+"
+    assert re.search(r"on \d+ images of \d groups, the trained", scores["verdicts"][0]["text"])
+    assert "images that were in the test half of any seed" in scores["protocol"]
+    assert "patient_[0-9]+" in capsys.readouterr().out
+    assert main(["report", "store/a"]) == 0
+    assert "patient_[0-9]+" in Path("store/a.html").read_text()
+    capsys.readouterr()
+    for pattern, expected in (("[", "not a regular expression"), ("visit_[0-9]+", "finds nothing")):
+        assert main(["evaluate", "store/a", str(patients), "--groups", pattern]) == 2
+        assert f"--groups {expected}" in capsys.readouterr().err.replace("is not", "not")
+    assert main(["evaluate", "store/a", str(patients), "--test", str(patients), "--groups", "patient_[0-9]+"]) == 2
+    assert "data leakage" in capsys.readouterr().err
+
+
+def test_intervals_over_groups_are_wider_than_those_over_similar_images() -> None:
+    first, second = np.repeat(np.float32([1, 1, 0, 1, 0, 1, 1, 1]), 25), np.zeros(200, np.float32)
+    groups = np.repeat(np.arange(8), 25)
+    independent, grouped = gain(first, second, None), gain(first, second, groups)
+    assert grouped.value == independent.value
+    assert grouped.high - grouped.low > 3 * (independent.high - independent.low)
 
 
 def test_scores_are_of_the_weights_they_were_measured_on(photos: Path) -> None:
