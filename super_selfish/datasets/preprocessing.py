@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from super_selfish.datasets.image_dataset import ImageDataset
 from super_selfish.datasets.image_source import ImageSource
+from super_selfish.datasets.memory_sources import evenly_spaced
 from super_selfish.datasets.preprocessed import MINIMUM_SIDE, Preprocessing
 from super_selfish.datasets.sample import Rows, Sample
-from super_selfish.errors import ConfigurationError, check_choice, is_number, validate_keywords
+from super_selfish.errors import ConfigurationError, DataError, check_choice, is_number, validate_keywords
 from super_selfish.images.image_files import MAX_PIXELS, AlphaRule
 from super_selfish.suggestions import did_you_mean
 
 __all__ = ["DEFAULT_SIDE", "ImageDataset", "Preprocessing", "fit_preprocessing"]
 
 DEFAULT_SIDE = 225
+_MEASURED = 64  # images whose size is compared with the resolution
+_CLEARLY_ENLARGED = 1.5
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of the RGB images of ImageNet, on the scale [0, 1]."""
 
@@ -88,6 +92,42 @@ def fit_preprocessing(
         return fitted
     mean, std = _moments(normalize, fitted, sample)
     return dataclasses.replace(fitted, mean=mean, std=std)
+
+
+def sufficient_side(sides: Iterable[int]) -> tuple[int, int]:
+    """Return the median of the shorter sides of images, and the resolution that is sufficient for them, in px.
+
+    Examples:
+        >>> sufficient_side([50, 48, 64]), sufficient_side([20]), sufficient_side([4000])
+        ((50, 50), (20, 32), (4000, 225))
+    """
+    ordered = sorted(sides)
+    middle = ordered[len(ordered) // 2]
+    return middle, max(MINIMUM_SIDE, min(middle, DEFAULT_SIDE))
+
+
+def enlargement(images: ImageDataset) -> str | None:
+    """Describe that images are clearly smaller than the resolution, and what to set; None if they are not.
+
+    The sizes are those of a sample. Data sets of the user are not read.
+    """
+    if images.source.kind not in ("files", "arrays"):
+        return None
+    sides = []
+    for index in evenly_spaced(len(images), _MEASURED):
+        with contextlib.suppress(DataError):  # the training reports unreadable images
+            sides.append(min(images.source.header(index)[:2]))
+    if not sides:
+        return None
+    middle, enough = sufficient_side(sides)
+    height, width = images.preprocessing.resolution
+    if min(height, width) < _CLEARLY_ENLARGED * enough:
+        return None
+    size = f"{height} px" if height == width else f"{height}×{width} px"
+    return (
+        f"The images are of about {middle} px and are enlarged to {size}: resolution={enough} is sufficient, and about "
+        f"{height * width / enough**2:.2g} times as fast."
+    )
 
 
 def _check(resolution: object, channels: object, max_pixels: object, on_error: str) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from super_selfish.datasets.image_source import expectation_of_few
+from super_selfish.datasets.preprocessing import enlargement
 from super_selfish.distributed.norms import BATCH_NORMS
 from super_selfish.engine.callbacks.displays import print_advice
 from super_selfish.engine.core.base import SupervisorBase
@@ -52,6 +53,8 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
         ConfigurationError: If the algorithm has no such recipe, or there are no trained weights to adapt.
     """
     warn_of_few_images(supervisor)
+    if not resumed:
+        warn_of_enlarged_images(supervisor)
     if settings.recipe is None:
         log_recipe_hint(supervisor, settings)
         return with_schedule_length(supervisor, settings)
@@ -143,6 +146,16 @@ def warn_of_few_images(supervisor: SupervisorBase) -> None:
     text = expectation_of_few(images) if images else None
     starts_random = not (supervisor.takes_model() or supervisor.has_starting_weights)
     if text and starts_random and first_time(text, supervisor):
+        logger.warning(text)
+
+
+def warn_of_enlarged_images(supervisor: SupervisorBase) -> None:
+    """Log once per process that images are clearly smaller than the resolution, unless trained weights determine it."""
+    images = supervisor.image_dataset
+    if images is None or supervisor.takes_model() or supervisor.has_starting_weights:
+        return
+    text = enlargement(images)
+    if text and first_time(text, supervisor):
         logger.warning(text)
 
 

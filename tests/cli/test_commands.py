@@ -397,6 +397,14 @@ def test_warnings_name_flags(photos: Path, caplog: pytest.LogCaptureFixture) -> 
     assert "resume=" not in caplog.text
 
 
+def test_training_on_enlarged_images_names_the_flag(
+    photos: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("super_selfish.engine.tuning._logged_hints", set())
+    assert main(["train", "rotate_net", str(photos), "--resolution", "96", *TRAIN[2:], "--quiet"]) == 0
+    assert "The images are of about 40 px and are enlarged to 96 px: --resolution 40 is sufficient" in caplog.text
+
+
 def test_evaluate_says_which_baselines_and_images_mislead(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "rotate_net", str(photos), *TRAIN, "--name", "store/a"]) == 0
     assert main(["evaluate", "store/a", str(photos), "--test", str(photos), "--seeds", "1"]) == 0

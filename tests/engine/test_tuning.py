@@ -411,3 +411,32 @@ def test_the_default_rate_trains() -> None:
 def test_the_default_rate_of_each_default_network(algorithm: str) -> None:
     supervisor = all_supervisors()[algorithm](channels=3, resolution=96)
     assert chosen_lr(supervisor, None) == (1e-4 if algorithm in WITH_LAYER_NORM else 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("side", "resolution", "expected"),
+    [
+        (50, 96, "about 50 px and are enlarged to 96 px: resolution=50 is sufficient, and about 3.7 times as fast"),
+        (50, 64, None),
+        (20, 32, None),
+        (20, 64, "resolution=32 is sufficient"),
+    ],
+)
+def test_enlarged_images_are_reported_once(
+    side: int, resolution: int, expected: str | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "_logged_hints", set())
+    images = np.random.default_rng(0).integers(0, 256, (8, side, side, 3), np.uint8)
+    for _ in range(2):
+        supervisor = RotateNetSupervisor(images, backbone=small(), resolution=resolution)
+        supervisor.supervise(epochs=1, checkpoint_every=0, **QUIET)
+    found = [text for text in caplog.messages if "enlarged" in text]
+    assert len(found) == (expected is not None)
+    assert not found or expected in found[0]
+
+
+def test_enlarged_images_of_trained_weights_are_not_reported(caplog: pytest.LogCaptureFixture) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (8, 40, 40, 3), np.uint8)
+    supervisor = RotateNetSupervisor(images, backbone=small(), resolution=96, weights=small())
+    supervisor.supervise(epochs=1, checkpoint_every=0, **QUIET)
+    assert "enlarged" not in caplog.text

@@ -11,7 +11,7 @@ from typing import Any
 from super_selfish.datasets.folders import describe_left_out
 from super_selfish.datasets.image_source import expectation_of_few, most_skipped
 from super_selfish.datasets.preprocessed import MINIMUM_SIDE, Preprocessing, check_channels
-from super_selfish.datasets.preprocessing import DEFAULT_SIDE, fit_preprocessing
+from super_selfish.datasets.preprocessing import fit_preprocessing, sufficient_side
 from super_selfish.datasets.survey.pixel_findings import PixelFindings
 from super_selfish.errors import DataError
 from super_selfish.images.image_files import printable
@@ -170,9 +170,7 @@ def _listed(words: Iterable[object]) -> str:
 
 def _on_size(found: Survey) -> Iterator[str]:
     if found.sizes:
-        sides = sorted(side for size, count in found.sizes.items() for side in [min(size)] * count)
-        middle = sides[len(sides) // 2]
-        side = max(MINIMUM_SIDE, min(middle, DEFAULT_SIDE))
+        middle, side = sufficient_side(side for size, count in found.sizes.items() for side in [min(size)] * count)
         yield f"The median of the shorter side is {middle} px: resolution={side} is sufficient."
 
 
