@@ -72,7 +72,7 @@ def scored(
         DataError: If images have no labels, or no group.
         CheckpointError: If published weights cannot be downloaded.
     """
-    backbone = supervisor.get_backbone()
+    backbone, most = supervisor.get_backbone(), supervisor.preprocessing.max_pixels
     torch.manual_seed(0)
     untrained, redrawn = untrained_backbone(supervisor)
     networks: dict[str, nn.Module] = {"trained": backbone, "untrained": untrained, "pixels": Pixels()}
@@ -82,7 +82,6 @@ def scored(
     for network in networks.values():
         network.to(supervisor.device)
     train, test = folders(data, test)
-    most = supervisor.preprocessing.max_pixels
     source = open_source(train, max_pixels=most)
     held_out = None if test is None else matched(open_source(test, max_pixels=most), source)
     group_by_name = find_groups(groups, source, held_out)
@@ -107,9 +106,9 @@ def scored(
         "seeds": seeds,
         "scores": rows,
         "notes": notes,
+        "verdicts": verdicts(hits, (other or own).groups),
+        "weights": supervisor.stored.get("sha256"),
     }
-    found["verdicts"] = verdicts(hits, (own if other is None else other).groups)
-    found["weights"] = supervisor.stored.get("sha256")
     with replacing(with_suffix(base_path(name), SCORES)) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
