@@ -159,7 +159,8 @@ def write_onnx(network: Plain, target: Path, preprocessing: Preprocessing, resol
             importlib.import_module(needed)
         except ImportError as error:
             raise ConfigurationError(
-                f"Export to ONNX needs {needed}.", fix='Install it: pip install "super-selfish[onnx]".'
+                f"Export to ONNX needs {needed}.",
+                fix='Install it from the checkout: pip install "./super-selfish[onnx]".',
             ) from error
     sides = preprocessing.resolution if resolution is None else (resolution, resolution)
     channels = preprocessing.channels

@@ -96,7 +96,7 @@ def open_image(stream: BinaryIO, cover: Cover = None) -> OpenImage:
     except ModuleNotFoundError as error:
         if not found.package or error.name != found.package:
             raise
-        fix = f'Run `pip install "super-selfish[{found.extra}]"`.'
+        fix = f'Run `pip install "./super-selfish[{found.extra}]"`.'
         raise DataError(f"{found.name} files require {found.package}.", fix=fix) from error
 
 

@@ -45,6 +45,25 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
     assert broken_links(tmp_path / "start.md") == ["page.md#other", "missing.md"]
 
 
+def from_the_index(text: str) -> list[str]:
+    """Commands that would install the release of 2020 from the package index."""
+    return re.findall(r"""pip install (?:-\S+ )*[\\"']*super-selfish(?:\[\S*|[<>=]\S*|(?=\W*\n))""", text)
+
+
+def test_nothing_is_installed_from_the_package_index(root: Path) -> None:
+    """Until 0.2 is on the index: ``pip install "./super-selfish[extra]"`` in documents, examples and messages."""
+    files = [root / name for name in ("README.md", "AGENTS.md", "llms.txt", "CONTRIBUTING.md")]
+    for pattern in ("docs/**/*.md", "examples/*", "super_selfish/**/*.py"):
+        files += root.glob(pattern)
+    found = {str(file): wrong for file in files if (wrong := from_the_index(file.read_text("utf-8")))}
+    assert found == {}
+    assert from_the_index('pip install "super-selfish[wandb]"')
+    assert from_the_index('%pip install -q \\"super-selfish>=0.2\\"')
+    assert from_the_index("pip install super-selfish\n")
+    assert not from_the_index('pip install "./super-selfish[wandb]"\n')
+    assert not from_the_index("Do not `pip install super-selfish` yet")
+
+
 def test_readme_is_short(root: Path) -> None:
     assert len((root / "README.md").read_text("utf-8").splitlines()) <= 140
 

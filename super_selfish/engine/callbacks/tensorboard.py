@@ -28,7 +28,8 @@ class TensorBoardCallback(Callback):
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ConfigurationError(
-                "TensorBoard is not installed.", fix='Install it: pip install "super-selfish[tensorboard]".'
+                "TensorBoard is not installed.",
+                fix='Install it from the checkout: pip install "./super-selfish[tensorboard]".',
             ) from error
         self._writer_class: Any = SummaryWriter
         self._writer: Any = None

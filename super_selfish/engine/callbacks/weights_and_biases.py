@@ -32,7 +32,8 @@ class WandbCallback(Callback):
             self._wandb: Any = importlib.import_module("wandb")
         except ImportError as error:
             raise ConfigurationError(
-                "Weights & Biases is not installed.", fix='Install it: pip install "super-selfish[wandb]".'
+                "Weights & Biases is not installed.",
+                fix='Install it from the checkout: pip install "./super-selfish[wandb]".',
             ) from error
         self.project, self.options = project, options
         self._run: Any = None

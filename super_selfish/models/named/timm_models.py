@@ -36,7 +36,8 @@ def timm_library(name: str) -> Any:
         return importlib.import_module("timm")
     except ImportError as error:
         raise ConfigurationError(
-            f"The backbone 'timm:{name}' needs timm.", fix='Install it: pip install "super-selfish[timm]".'
+            f"The backbone 'timm:{name}' needs timm.",
+            fix='Install it from the checkout: pip install "./super-selfish[timm]".',
         ) from error
 
 
