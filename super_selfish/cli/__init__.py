@@ -89,8 +89,9 @@ def run(argv: list[str]) -> int:
     """
     from cyclopts import CycloptsError, UnknownCommandError, UnknownOptionError
 
-    from super_selfish.cli.commands import COMMANDS, application, arguments_of, takes_data
+    from super_selfish.cli.commands import COMMANDS, application, arguments_of, found_elsewhere, takes_data
     from super_selfish.cli.names import algorithm_name, unknown_flag
+    from super_selfish.suggestions import did_you_mean
 
     per_algorithm = argv[:1] in (["train"], ["preview"])
     if not argv or (per_algorithm and len(argv) == 1):
@@ -114,9 +115,13 @@ def run(argv: list[str]) -> int:
     except CycloptsError as error:
         message = str(error)
         if isinstance(error, UnknownOptionError):
-            message = unknown_flag(error.token.keyword or error.token.value, arguments_of(argv), takes_data(argv))
+            word = error.token.keyword or error.token.value
+            message = unknown_flag(word, arguments_of(argv), takes_data(argv), found_elsewhere(argv, word))
         elif isinstance(error, UnknownCommandError):
             message = message.partition(" Available commands")[0]
+            if "Did you mean" not in message:
+                fix = did_you_mean(argv[0], {name: f"--{name}" for name in ("help", "version")})
+                message = " ".join(part for part in (message, fix) if part)
         known = [*argv[: 2 if per_algorithm else 1], ""] if argv[0] in COMMANDS else [""]
         print_error(f"{' '.join(message.split())} (see super-selfish {' '.join(known)}--help)")
         return MISTAKE

@@ -11,6 +11,7 @@ from cyclopts import App
 from super_selfish.cli.comparison import compare
 from super_selfish.cli.evaluation import evaluate
 from super_selfish.cli.flags import command, command_flags
+from super_selfish.cli.names import algorithm_names, flag_argument, flag_of_others
 from super_selfish.cli.output import FOLDER, NAME, echo
 from super_selfish.cli.shared_flags import BackboneFlag, NetworkFlags, ReadingFlags
 from super_selfish.cli.studies import study
@@ -249,6 +250,8 @@ FUNCTIONS = (demo, show_list, check, compare, study, evaluate, report, extract, 
 def arguments_of(argv: Sequence[str]) -> list[str]:
     """The arguments of a command that are flags, by the words of the command line."""
     if argv[:1] in (["train"], ["preview"]) and len(argv) > 1:
+        if not argv[1].startswith("-") and argv[1] not in {*algorithm_names().values(), "all"}:
+            return []  # an unknown algorithm, for whose message torch is not imported
         from super_selfish.cli import algorithms
         from super_selfish.supervisors import all_supervisors
 
@@ -258,6 +261,17 @@ def arguments_of(argv: Sequence[str]) -> list[str]:
         return [flag.name for flag in found]
     named = [function for function in FUNCTIONS if function.__name__.removeprefix("show_") in argv[:1]]
     return [each.name for function in named for each in command_flags(function)]
+
+
+def found_elsewhere(argv: Sequence[str], word: str) -> str | None:
+    """Which algorithms have a flag that the algorithm of the command line lacks; None: none has."""
+    if argv[:1] not in (["train"], ["preview"]):
+        return None
+    from super_selfish.cli.algorithms import constructor_flags
+    from super_selfish.supervisors import all_supervisors
+
+    options = {name: [flag.name for flag in constructor_flags(cls)] for name, cls in all_supervisors().items()}
+    return flag_of_others(flag_argument(word), argv[1], options)
 
 
 def takes_data(argv: Sequence[str]) -> bool:

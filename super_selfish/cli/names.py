@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from super_selfish.errors import ConfigurationError
 from super_selfish.suggestions import did_you_mean
 
 _VALUE = r"""(?:"[^"]*"|'[^']*'|\([^)]*\)|\[[^\]]*\]|[^\s,;)"'([`]*[^\s,;)"'([.`])"""
+NOT_INCLUDED = {
+    **dict.fromkeys(("simclr", "simclrv2"), "momentum_contrast"),
+    **dict.fromkeys(("mae", "maskedautoencoder", "beit", "simmim", "ijepa"), "context_net"),
+    **dict.fromkeys(("dino", "dinov2", "simsiam", "swav", "barlowtwins", "barlow", "vicreg"), "byol"),
+    "deepcluster": "instance_discrimination",
+}
+"""Well-known algorithms that are not included, without separators, and the most similar one that is."""
+NETWORKS = r"(small|wide)?resne(t|xt)|vit|efficientnet|mobilenet|convnext|densenet|regnet|swin|vgg|alexnet|timm"
+"""Regular expression for the beginning of names of networks, which are no algorithms."""
+AUGMENTATIONS = {"views", "transformations"}
+"""Arguments that select the augmentation."""
 DATA_FLAGS = {"data", "dataset", "images", "image", "folder", "input", "path", "dir", "directory", "train"}
 """Flags that other programs have for the images."""
 
@@ -24,32 +36,58 @@ def algorithm_name(word: str) -> str:
         >>> algorithm_name("rotate-net"), algorithm_name("MoCo")
         ('rotate_net', 'momentum_contrast')
     """
-    from super_selfish.supervisors import algorithm_names
-
-    names = algorithm_names()
-    known = {_joined(spelling): name for spelling, name in names.items()}
+    known = {_joined(spelling): name for spelling, name in algorithm_names().items()}
     wanted = _joined(word).removesuffix("supervisor")
     if wanted in known:
         return known[wanted]
-    raise ConfigurationError(
-        f"There is no algorithm {word!r}.",
-        fix="Name the algorithm before the folder."
-        if Path(word).is_dir()
-        else did_you_mean(word, {name: name for name in names}) or "super-selfish list shows all algorithms.",
-    )
+    raise ConfigurationError(f"There is no algorithm {word!r}.", fix=_instead_of(word, wanted))
+
+
+def _instead_of(word: str, wanted: str) -> str:
+    """What to name in place of a word that is no algorithm."""
+    if Path(word).is_dir():
+        return "Name the algorithm before the folder."
+    if wanted in NOT_INCLUDED:
+        return (
+            f"It is not included; {NOT_INCLUDED[wanted]} is the most similar algorithm that is. To add an algorithm, "
+            "see docs/adding_an_algorithm.md, whose example is SimCLR."
+        )
+    if re.match(NETWORKS, wanted):
+        return "That is a network: name an algorithm, such as rotate_net, and pass the network as --backbone."
+    return did_you_mean(word, algorithm_names()) or "super-selfish list shows all algorithms."
+
+
+def algorithm_names() -> dict[str, str]:
+    """The names of all algorithms by themselves and by their aliases, read from the files, without importing torch."""
+    found: dict[str, str] = {}
+    for file in sorted(Path(__file__).parents[1].joinpath("supervisors").glob("[!_]*.py")):
+        aliases = re.search(r"^    aliases = (\([^)]*\))", file.read_text("utf-8"), re.MULTILINE)
+        found |= dict.fromkeys((*(ast.literal_eval(aliases[1]) if aliases else ()), file.stem), file.stem)
+    return found
 
 
 def _joined(word: str) -> str:
     return re.sub(r"[-_ ]", "", word.lower())
 
 
-def unknown_flag(word: str, arguments: Iterable[str], takes_data: bool) -> str:
+def flag_argument(word: str) -> str:
+    """The argument of a flag as typed.
+
+    Examples:
+        >>> flag_argument("--batch-size=3")
+        'batch_size'
+    """
+    return word.lstrip("-").partition("=")[0].replace("-", "_")
+
+
+def unknown_flag(word: str, arguments: Iterable[str], takes_data: bool, of_others: str | None = None) -> str:
     """The error message for a flag that the command does not have.
 
     Args:
         word: The flag as typed.
         arguments: The arguments that are flags of the command.
         takes_data: Whether the images are a positional argument of the command.
+        of_others: Which algorithms have the flag; None: none has.
 
     Examples:
         >>> unknown_flag("--epohcs", ["epochs"], takes_data=True)
@@ -59,13 +97,37 @@ def unknown_flag(word: str, arguments: Iterable[str], takes_data: bool) -> str:
     """
     from cyclopts import default_name_transform
 
-    name = word.lstrip("-").partition("=")[0].replace("-", "_")
+    name = flag_argument(word)
     known = {argument: f"--{default_name_transform(argument)}" for argument in arguments}
     if takes_data and name in DATA_FLAGS:
         fix: str | None = "Pass the folder of images without a flag, as the positional argument DATA."
     else:
-        fix = did_you_mean(name.removeprefix("no_"), known)
+        fix = of_others or did_you_mean(name.removeprefix("no_"), known)
     return " ".join(part for part in (f"Unknown option: {word}.", fix) if part)
+
+
+def flag_of_others(name: str, algorithm: str, options: Mapping[str, Collection[str]]) -> str | None:
+    """Which algorithms have an option that an algorithm lacks, and what this one has instead; None: none has it.
+
+    Args:
+        name: The option.
+        algorithm: The algorithm that lacks it.
+        options: The options of all algorithms.
+
+    Examples:
+        >>> flag_of_others("transformations", "byol", {"byol": ["views"], "exemplar_net": ["transformations"]})
+        '--transformations is an option of exemplar_net. byol has --views instead.'
+    """
+    from cyclopts import default_name_transform
+
+    others = [each for each, names in options.items() if name in names]
+    if not others or algorithm not in options:
+        return None
+    text = f"--{default_name_transform(name)} is an option of {', '.join(others)}."
+    if name not in AUGMENTATIONS:
+        return text
+    own = sorted(AUGMENTATIONS & {*options[algorithm]})
+    return f"{text} {algorithm} has {f'--{own[0]} instead' if own else 'no option for augmentation'}."
 
 
 def algorithms_table() -> str:

@@ -125,7 +125,9 @@ def read_weights(name: str | os.PathLike[str]) -> WeightsFile:
         return verified(path)
     if plain.is_file():
         return WeightsFile(plain, _read_plain(plain), {})
-    stored = sorted(other.name.removesuffix(SUFFIX) for other in path.parent.glob(f"*{SUFFIX}"))
+    stored = sorted(
+        other.name.removesuffix(SUFFIX) for other in path.parent.glob(f"*{SUFFIX}") if not _is_export(other)
+    )
     names = {each: repr(str(path.parent / each)) for each in stored}
     available = f"Available: {', '.join(names.values())}." if names else f"There are no weights in `{path.parent}`."
     raise CheckpointError(
@@ -134,6 +136,11 @@ def read_weights(name: str | os.PathLike[str]) -> WeightsFile:
         received=repr(text),
         fix=did_you_mean(base.name, names) or available,
     )
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a file is an exported backbone by its name; trainings have a copy of their manifest beside them."""
+    return path.name.endswith(f"_backbone{SUFFIX}") and not path.with_suffix(".json").is_file()
 
 
 def verified(path: Path) -> WeightsFile:

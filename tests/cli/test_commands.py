@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torchvision import models
 
-from super_selfish import load
+from super_selfish import load, supervisors
 from super_selfish.cli import main
 from super_selfish.cli.flags import documented
+from super_selfish.cli.names import algorithm_names
 from super_selfish.cli.scores import gain
 from super_selfish.data import open_source
 from super_selfish.engine.callbacks.displays import rewrite
@@ -291,7 +293,21 @@ def test_previews_need_no_training(photos: Path) -> None:
         (["report", "store/nothing"], "store/nothing"),
         (["export", "store/nothing", "--format", "jpeg"], "jpeg"),
         (["train", "rotate_net", "--config", "nothing.json"], "nothing.json"),
-        (["train", "rotnt"], "Did you mean rotnet?"),
+        (["train", "rotnt"], "Did you mean rotate_net?"),
+        (["train", "mocco"], "Did you mean momentum_contrast?"),
+        (["train", "resnet"], "That is a network: name an algorithm, such as rotate_net"),
+        (["train", "SimCLR", "photos"], "It is not included; momentum_contrast is the most similar algorithm that is."),
+        (["train", "mae"], "context_net is the most similar"),
+        (
+            ["preview", "barlow-twins"],
+            "byol is the most similar algorithm that is. To add an algorithm, see docs/adding",
+        ),
+        (["helpp"], "Did you mean --help?"),
+        (["train", "exemplar_net", "--views", "xray"], "exemplar_net has --transformations instead."),
+        (["train", "rotate_net", "--views", "xray"], "rotate_net has no option for augmentation."),
+        (["train", "rotate_net", "--views=xray"], "--views is an option of byol, contrastive_multiview_coding"),
+        (["preview", "byol", "--transformations", "xray"], "byol has --views instead."),
+        (["train", "byol", "--queue-size", "9"], "--queue-size is an option of momentum_contrast."),
         (["train", "nothing_like_it"], "super-selfish list"),
         (["tarin"], 'Did you mean "train"? (see super-selfish --help)'),
         (["train", "moco", "--views", "xry"], "expected natural, grey, xray, satellite, microscopy, several of these"),
@@ -355,6 +371,19 @@ def test_misspelt_names_of_trainings_are_suggested(capsys: pytest.CaptureFixture
     assert "Did you mean 'store/mine'?" in capsys.readouterr().err
     assert main(["report", "store/another"]) == 2
     assert "Available: 'store/mine'." in capsys.readouterr().err
+    Path("store/mine_backbone.safetensors").touch()
+    assert main(["evaluate", "store/another"]) == 2
+    assert "Available: 'store/mine'." in capsys.readouterr().err
+
+
+def test_names_in_files_are_those_of_the_classes() -> None:
+    assert algorithm_names() == supervisors.algorithm_names()
+
+
+def test_an_unknown_algorithm_is_reported_without_importing_torch() -> None:
+    code = "import sys\nfrom super_selfish.cli import main\nmain(['train', 'rotnt'])\nsys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, "rotate_net" in done.stderr) == (0, True)
 
 
 @pytest.mark.parametrize("flag", ["--batch-size", "--num-workers"])
