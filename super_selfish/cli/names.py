@@ -176,6 +176,7 @@ def with_flags(message: str, arguments: Iterable[str]) -> str:
         message = re.sub(rf"`?(?<![\w-]){name}=({_VALUE})`?", written, message)
     message = re.sub(r"(?<=Expected: )None\b", "none", message)
     message = re.sub(r"\bcall (?=--)", "pass ", message).replace(" to the constructor", "")
+    message = message.replace(", or use super_selfish.load(name), which finds the right class", "")
     return message.replace(", or an nn.Module", "")
 
 

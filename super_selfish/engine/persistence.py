@@ -214,7 +214,7 @@ class Persistence:
                 f"`{stored.path}` was trained by another algorithm.",
                 expected=supervisor.algorithm(),
                 received=repr(manifest.get("supervisor")),
-                fix="Use super_selfish.load(name), which finds the right class.",
+                fix="Choose another `name`, or use super_selfish.load(name), which finds the right class.",
             )
         check_backbones(supervisor.user_arguments, manifest, stored.path, uses_map=supervisor.uses_map)
         here, there = as_json(supervisor.hyperparameters()), stored_arguments(supervisor, manifest)

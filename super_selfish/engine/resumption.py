@@ -39,6 +39,7 @@ logger = logging.getLogger("super_selfish")
 
 _SHOWN = 3  # maximum number of file names in a message
 _UNSTORED_SETTINGS = {"precision": "32", "compile": False}  # settings of checkpoints that do not store them
+_DERIVED_SETTINGS = {"lr", "optimizer", "lr_scheduler", "clip_grad", "polyak"}  # a recipe sets those not passed
 _CHANGEABLE_SETTINGS = {"epochs"}  # settings that may differ on resume
 
 
@@ -159,10 +160,14 @@ class Resumption:
             CheckpointMismatch: If they differ; the message lists all differences.
         """
         here, there = self.settings.as_json(), self._stored_settings()
-        differing = [
-            f"{key} is {here[key]!r} here and {there.get(key)!r} in the checkpoint"
+        changed = [
+            key
             for key in here
             if key not in _CHANGEABLE_SETTINGS and here[key] != there.get(key, _UNSTORED_SETTINGS.get(key))
+        ]
+        passed = [key for key in changed if key not in _DERIVED_SETTINGS or key in self.settings.explicit]
+        differing = [
+            f"{key} is {here[key]!r} here and {there.get(key)!r} in the checkpoint" for key in passed or changed
         ]
         manifest, uses_map = self.checkpoint.manifest, self.supervisor.uses_map
         check_backbones(self.supervisor.user_arguments, manifest, self.checkpoint.path, uses_map=uses_map)

@@ -434,6 +434,19 @@ def test_training_on_enlarged_images_names_the_flag(
     assert "The images are of about 40 px and are enlarged to 96 px: --resolution 40 is sufficient" in caplog.text
 
 
+def test_refused_resume_names_what_was_changed(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "rotate_net", str(photos), *TRAIN, "--recipe", "auto", "--name", "store/a"]
+    assert main(words) == 0
+    batch = words.index("--batch-size") + 1
+    assert main([*words[:batch], "4", *words[batch + 1 :], "--resume"]) == 2
+    said = capsys.readouterr().err
+    assert "batch_size is 4 here and 8 in the checkpoint" in said
+    assert "lr is" not in said
+    assert main([*words[:1], "jigsaw_net", *words[2:], "--resume"]) == 2
+    assert "Choose another --name." in (said := capsys.readouterr().err)
+    assert "super_selfish.load" not in said
+
+
 def test_evaluate_says_which_baselines_and_images_mislead(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "rotate_net", str(photos), *TRAIN, "--name", "store/a"]) == 0
     assert main(["evaluate", "store/a", str(photos), "--test", str(photos), "--seeds", "1"]) == 0
