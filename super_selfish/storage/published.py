@@ -6,28 +6,30 @@ requested by name.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
-import torch
 from efficientnet_pytorch import EfficientNet
 from efficientnet_pytorch.utils import url_map
 from torch import Tensor
 from torchvision import models
 
-from super_selfish.errors import CheckpointError, CheckpointMismatch, ConfigurationError
+from super_selfish.errors import CheckpointMismatch, ConfigurationError
 from super_selfish.models.named import timm_models, torchvision_models
 from super_selfish.models.named.timm_models import TIMM
 from super_selfish.models.named.trunks import resized_positions
+from super_selfish.storage.downloads import (
+    HUGGING_FACE,
+    cached,
+    check_reachable,
+    hub_folder,
+    is_in_hub_cache,
+    not_fetched,
+)
 from super_selfish.storage.weights_file import read_saved
 from super_selfish.suggestions import did_you_mean
-
-logger = logging.getLogger("super_selfish")
 
 IMAGENET, PRETRAINED = "imagenet", "pretrained"
 DEFAULT_BACKBONE = "efficientnet-b0"
@@ -155,13 +157,10 @@ def published_weights(
         f"There are no published weights {weights!r} for this backbone.",
         expected="a backbone of torchvision or timm by name, or the default backbone",
         received=f"backbone={received}",
-        fix=fix or f"If {weights!r} is a training or a file, write ./{weights}.",
+        fix=fix
+        or f'Pass backbone="resnet18", which has such weights. If {weights!r} is a training or a file, write '
+        f"./{weights}.",
     )
-
-
-def hub_folder() -> Path:
-    """The folder in which ``torch.hub`` caches weights."""
-    return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def _of_torchvision(name: str, weights: str, fetch: bool) -> PublishedWeights | None:
@@ -171,7 +170,7 @@ def _of_torchvision(name: str, weights: str, fetch: bool) -> PublishedWeights | 
     if chosen not in (*known, "DEFAULT"):
         raise _no_such_weights(name, weights, known)
     found = members[chosen]
-    path = _cached(found.url, fetch)
+    path = cached(found.url, fetch)
     if path is None:
         return None
     transforms: Any = found.transforms()
@@ -202,7 +201,7 @@ def torchvision_tensors(name: str, stored: Mapping[str, Tensor]) -> dict[str, Te
 def _of_efficientnet(name: str, weights: str, fetch: bool) -> PublishedWeights | None:
     if weights not in (IMAGENET, PRETRAINED) or name not in url_map:
         raise _no_such_weights(name, weights, [IMAGENET] if name in url_map else [])
-    path = _cached(url_map[name], fetch)
+    path = cached(url_map[name], fetch)
     if path is None:
         return None
     tensors = {}
@@ -232,7 +231,11 @@ def _of_timm(name: str, weights: str, resolution: tuple[int, int] | None, fetch:
     file = next((path for end in _TIMM_SUFFIXES if (path := hub_folder() / f"{tagged}{end}").is_file()), None)
     if file is None and not fetch:
         return None
-    source = f"https://huggingface.co/{settings.hf_hub_id}" if settings.hf_hub_id else settings.url
+    source = f"{HUGGING_FACE}/{settings.hf_hub_id}" if settings.hf_hub_id else settings.url
+    target = hub_folder() / f"{tagged}.safetensors"
+    file_url = f"{source}/resolve/main/model.safetensors" if settings.hf_hub_id else settings.url
+    if file is None and not is_in_hub_cache(settings.hf_hub_id):
+        check_reachable(file_url, target)
     options: dict[str, Any] = {} if file is None else {"pretrained_cfg_overlay": {"file": str(file)}}
     try:
         trunk = timm_models.timm_backbone(tagged, resolution=resolution, pretrained=True, **options)
@@ -241,7 +244,7 @@ def _of_timm(name: str, weights: str, resolution: tuple[int, int] | None, fetch:
     except Exception as error:  # timm and huggingface_hub raise errors of many types, also without network access
         if file is not None:
             raise CheckpointMismatch(f"`{file}` does not hold the weights {tagged!r} of timm: {error}.") from error
-        raise _not_fetched(source, hub_folder() / f"{tagged}.safetensors", error) from error
+        raise not_fetched(file_url, target, error) from error
     return PublishedWeights(
         f"{TIMM}{tagged}",
         source,
@@ -250,36 +253,6 @@ def _of_timm(name: str, weights: str, resolution: tuple[int, int] | None, fetch:
         tuple(settings.std),
         tuple(settings.input_size[-2:]),
         trunk.plain_names(),
-    )
-
-
-def _cached(url: str, fetch: bool) -> Path | None:
-    """Path of a file in the cache, after a download if necessary; None: not cached, and not to be fetched.
-
-    Raises:
-        CheckpointError: If it cannot be downloaded.
-    """
-    path = hub_folder() / Path(urlparse(url).path).name
-    if path.is_file():
-        return path
-    if not fetch:
-        return None
-    digest = re.search(r"-([0-9a-f]{8,})\.", path.name)
-    logger.warning("Downloading %s to %s.", url, path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), None if digest is None else digest[1], progress=False)
-    except (OSError, RuntimeError) as error:  # RuntimeError: the digest differs
-        raise _not_fetched(url, path, error) from error
-    return path
-
-
-def _not_fetched(source: str, path: Path, error: Exception) -> CheckpointError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return CheckpointError(
-        f"The published weights {source} could not be downloaded: {reason}.",
-        expected=f"network access, or the file `{path}`",
-        fix="Download the file on another machine, and place it there.",
     )
 
 

@@ -16,7 +16,8 @@ from super_selfish.comparison.images import Images
 from super_selfish.comparison.published import as_published, published_references
 from super_selfish.errors import CheckpointError, ConfigurationError
 from super_selfish.evaluation import extract_features
-from super_selfish.storage.published import hub_folder, published_weights
+from super_selfish.storage.downloads import hub_folder
+from super_selfish.storage.published import published_weights
 
 RESNET18 = "resnet18-f37072fd.pth"
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3)).astype(np.uint8)

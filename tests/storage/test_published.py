@@ -20,7 +20,8 @@ from torchvision import models
 import super_selfish
 from super_selfish.errors import CheckpointCorrupt, CheckpointError, ConfigurationError
 from super_selfish.models import EfficientFeatures, LayerNorm2d
-from super_selfish.storage.published import hub_folder, published_weights, torchvision_tensors
+from super_selfish.storage.downloads import hub_folder, is_in_hub_cache
+from super_selfish.storage.published import published_weights, torchvision_tensors
 from super_selfish.supervisors import RotateNetSupervisor, all_supervisors
 
 RESNET18 = "resnet18-f37072fd.pth"
@@ -36,6 +37,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise URLError("Network is unreachable")
 
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
+    monkeypatch.setattr("urllib.request.urlopen", offline)
     if importlib.util.find_spec("huggingface_hub") is not None:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     hub_folder().mkdir(parents=True)
@@ -132,7 +134,7 @@ def test_damaged_file_in_the_cache(hub: Path) -> None:
     [
         ("resnet18", "IMAGENET1K_V2", r"Expected: IMAGENET1K_V1\."),
         ("mnasnet0_5", "IMAGENET1K_SWAG", "IMAGENET1K_V1"),
-        ("small_resnet", "imagenet", r"small_resnet.*write \./imagenet"),
+        ("small_resnet", "imagenet", r'small_resnet.*backbone="resnet18", which has.*write \./imagenet'),
         ("efficientnet-b8", "imagenet", "none are published"),
         (nn.Conv2d(3, 4, 3), "imagenet", "by name"),
         (None, "timm:resnet18.a1_in1k", r'Pass backbone="timm:resnet18"'),
@@ -179,6 +181,26 @@ def test_every_algorithm_starts_from_the_default_backbone(efficientnet: Efficien
         assert found
         assert all(torch.equal(value, expected) for value in found)
         assert not any(isinstance(part, LayerNorm2d) for part in backbone.modules())
+
+
+def test_weights_of_timm_offline_name_url_and_file(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = pytest.importorskip("timm")
+    monkeypatch.setenv("HF_HOME", str(hub))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: pytest.fail("requests would be repeated"))
+    url = "https://huggingface.co/timm/resnet18.a1_in1k/resolve/main/model.safetensors"
+    with pytest.raises(CheckpointError, match=f"{url} could not be downloaded") as error:
+        published_weights("timm:resnet18", "imagenet")
+    assert str(hub / "resnet18.a1_in1k.safetensors") in str(error.value)
+
+
+def test_repositories_in_the_cache_need_no_request(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(hub))
+    assert not is_in_hub_cache("timm/resnet18.a1_in1k")
+    file = hub / "hub" / "models--timm--resnet18.a1_in1k" / "snapshots" / "0" / "model.safetensors"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert is_in_hub_cache("timm/resnet18.a1_in1k")
 
 
 def test_weights_of_timm(hub: Path) -> None:
