@@ -140,7 +140,7 @@ def test_parts_of_the_summary_count_each_image_once(many: Path, capsys: Any) -> 
     Image.new("RGB", (20, 20), (9, 9, 9)).save(many / "a" / "tiny-and-constant.png")
     target = many.parent / "keep.csv"
     assert main(["check", str(many), "--write", str(target)]) == 0
-    assert "50 of 51 images; left out: 1 constant." in capsys.readouterr().out
+    assert "50 of 51 images; left out: 1 tiny." in capsys.readouterr().out
 
 
 def test_few_images_are_those_of_the_list(capsys: Any, tmp_path: Path) -> None:

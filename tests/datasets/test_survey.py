@@ -353,6 +353,12 @@ def test_dim_images_of_16_bits_are_not_constant(tmp_path: Path) -> None:
     assert "value_range" in str(found)
 
 
+def test_a_tiny_image_of_one_colour_is_tiny(folder: Path) -> None:
+    Image.new("RGB", (3, 3), (9, 9, 9)).save(folder / "dot.png")
+    found = survey(folder)
+    assert ([Path(name).name for name in found.tiny], found.constant) == (["dot.png"], [])
+
+
 def test_a_coloured_image_without_content_is_constant(folder: Path) -> None:
     Image.new("RGB", (64, 64), (200, 9, 90)).save(folder / "flat.png")
     assert [Path(name).name for name in survey(folder).constant] == ["flat.png"]

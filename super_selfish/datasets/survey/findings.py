@@ -36,7 +36,7 @@ class Survey:
             different number of channels.
         left_out: Counts of files in the folder that are not read, by extension, and of ignored folders.
         tiny: Images with a side below 32 px.
-        constant: Images with a single colour.
+        constant: Images with a single colour that are not tiny.
         dim: 16-bit and float images that use less than 1 % of the value range that training maps to [0, 1].
         copies: Pairs that are equal in every pixel; each copy is paired with the first image of its group.
         duplicates: Pairs of near duplicates; each is paired with the first image of its group.

@@ -62,7 +62,7 @@ def survey(data: object, *, max_pixels: int = MAX_PIXELS) -> Survey:
                     found.conflicts.append((source.name(original), name))
             if image.dtype != np.uint8 and np.ptp(values) < DIM * 255:
                 found.dim.append(name)
-        else:
+        elif index not in removable["tiny"]:  # a few pixels are often equal: such an image is too small
             found.constant.append(name)
             removable["constant"].add(index)
         moments = np.stack([values.mean((0, 1)), np.square(values).mean((0, 1))]).astype(np.float64)
