@@ -66,7 +66,8 @@ def preview(names: Collection[str]) -> App:
     Args:
         names: The algorithms to build flags for.
     """
-    app = App("preview", help=f"Plot the pretext task of an algorithm on your images. This takes seconds.\n\n{SHORT}")
+    text = "Plot the pretext task of an algorithm on your images. It takes a few seconds; all takes a minute or two."
+    app = App("preview", help=f"{text}\n\n{SHORT}")
     for name in names:
         app.command(command(all_supervisors()[name], run_preview, preview_flags()), name=name)
     app.command(flagged(preview_all), name="all")
