@@ -188,6 +188,7 @@ def torchvision_tensors(name: str, stored: Mapping[str, Tensor]) -> dict[str, Te
     """Tensors of a file of torchvision by their present names, with the positions of the default image size.
 
     Examples:
+        >>> import torch
         >>> list(torchvision_tensors("densenet121", {"features.denselayer1.norm.1.weight": torch.zeros(1)}))
         ['features.denselayer1.norm1.weight']
     """
