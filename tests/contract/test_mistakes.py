@@ -101,20 +101,9 @@ def test_helpers_are_no_mistakes(
     assert "is not called" not in caplog.text
 
 
-class Minimal(Supervisor):
-    """An algorithm of a user, without :class:`Setup`."""
-
-    def __init__(self, dataset: Any = None, t: float = 0.5) -> None:
-        super().__init__(CombinedNet(nn.Flatten(), nn.Linear(12, 4)), dataset)
-        self.t = t
-
-    def _forward(self, data: Any) -> Tensor:
-        return self.loss(self.model(data[0].float()) / self.t, data[1])
-
-
 def test_a_folder_for_a_class_that_takes_a_data_set() -> None:
     with pytest.raises(ConfigurationError, match=r"`dataset` is .*Expected: a map-style data set.*photos/"):
-        Minimal("photos/")
+        Supervisor(CombinedNet(nn.Flatten(), nn.Linear(12, 4)), "photos/")
 
 
 @pytest.mark.parametrize(

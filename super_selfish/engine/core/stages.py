@@ -197,8 +197,8 @@ class Stages(SupervisorNames, Facts):
 def warn_of_misspelt(supervisor: Any, callbacks: Iterable[Any]) -> None:
     """Log a warning for each method of user-defined classes whose name is almost that of a stage, hook or event."""
     library = library_class(type(supervisor))
-    stages = [name for name in vars(Stages) if name.startswith("_") and isinstance(vars(Stages)[name], FunctionType)]
-    stages = [name for name in stages if not name.startswith("__")]
+    methods = [name for name, value in vars(Stages).items() if isinstance(value, FunctionType)]
+    stages = [name for name in methods if name.startswith("_") and not name.startswith("__")]
     own = own_methods(type(supervisor), library)
     for name in own:
         if name == "forward" and "_forward" not in own:
