@@ -20,7 +20,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).parent))
-from worker import IMAGES, Losses, heads, train
+from worker import IMAGES, Losses, heads, in_double, train
 
 from super_selfish.distributed import gather_with_gradient, join, own_part, world
 from super_selfish.models import SmallResNet
@@ -210,7 +210,7 @@ def custom_loader(folder: Path) -> None:
 
 
 def by_hand(folder: Path, name: str, synchronises: str) -> None:
-    """Two epochs of updates by hand."""
+    """Two epochs of updates by hand, in float64."""
 
     class ByHand(all_supervisors()[name]):  # type: ignore[misc]
         def _update(self, loss: Tensor, optimizer: Any, lr_scheduler: Any) -> None:
@@ -226,7 +226,8 @@ def by_hand(folder: Path, name: str, synchronises: str) -> None:
     torch.manual_seed(7)
     own = {} if name == "jigsaw_net" else heads(name, "layer")
     supervisor = ByHand(IMAGES, backbone=SmallResNet(width=4, norm_type="layer"), **own)
-    settings: dict[str, Any] = {"epochs": 2, "batch_size": 16, "watch": 0, "verbose": False}
+    in_double()  # the constructor calls the networks with float32 images
+    settings: dict[str, Any] = {"epochs": 2, "batch_size": 16, "watch": 0, "verbose": False, "callbacks": [Losses()]}
     supervisor.supervise(optimizer=torch.optim.SGD, name=folder / "run", **settings)
     losses = [entry["loss"] for entry in supervisor.history]
     torch.save({"state": supervisor.state_dict(), "losses": losses}, folder / f"hand-{world()}-{RANK}.pt")
