@@ -154,8 +154,10 @@ def test_a_study_from_end_to_end() -> None:
     pixels, labels = images()
     found = super_selfish.study(pixels, (pixels, labels), 25, backbone=network(), device="cpu", verbose=False)
     assert time.monotonic() - begin < 60
-    judged = ("no difference shown", "harmed")
-    assert found.outcome in ("helped", *(("too short to judge",) if found.is_too_short else judged))  # if slow
+    if found.is_too_short:  # on a slow machine
+        assert found.outcome in ("helped", "too short to judge")
+    else:
+        assert found.outcome in ("helped", "no difference shown", "harmed")
     assert {row.arm for row in found.rows} == {UNTRAINED, PRETRAINED}
     assert all(row.updates > 0 for row in found.rows if row.arm == PRETRAINED)
     assert found.left_out["test images or exact copies"] == found.test == 24
