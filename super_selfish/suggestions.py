@@ -1,4 +1,4 @@
-"""Suggestions for words that are misspelt."""
+"""Suggestions of words and arguments."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ SYNONYMS = (
     ("cuda", "gpu"),
 )
 """Synonyms of arguments and values: the known word of a group is suggested for the others."""
+
+ADVICE = {"advice": True}
+"""Marks log messages that suggest other arguments of a training, as ``extra``; comparisons and studies, which choose
+the arguments, do not show them."""
 
 
 def did_you_mean(word: object, known: Iterable[object] | Mapping[str, str]) -> str | None:

@@ -55,6 +55,8 @@ def stopped_by_signals() -> Iterator[None]:
 class Once(logging.Filter):
     """Lets each message of the library pass once in a comparison, and none while speed is measured.
 
+    Messages about arguments and files of a single training, which the user does not choose, never pass.
+
     Attributes:
         is_quiet: Whether no message passes.
     """
@@ -66,10 +68,10 @@ class Once(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a message passes."""
+        if hasattr(record, "advice") or any(part in record.getMessage() for part in (FOLDER, "checkpoint_every=0")):
+            return False
         text = str(record.msg)
         is_new = text not in self.seen
-        if any(part in record.getMessage() for part in (FOLDER, "checkpoint_every=0", "very few for self-supervised")):
-            return False  # about files of a single training, which are removed, or its subset of the images
         if not self.is_quiet:
             self.seen.add(text)
         return is_new and not self.is_quiet

@@ -39,6 +39,7 @@ from super_selfish.models.combined import CombinedNet, in_eval_mode
 from super_selfish.pretext.base import PretextDataset, check_indexed, image_count
 from super_selfish.pretext.preview import CaptionedImage
 from super_selfish.seeding import make_key
+from super_selfish.suggestions import ADVICE
 
 logger = logging.getLogger("super_selfish")
 
@@ -163,7 +164,8 @@ class BankSupervisor(Supervisor):
         for constant in self.constants:
             constant.images = images  # type: ignore[assignment]
         if self.n >= images:
-            logger.warning("n=%d is more than the %d other images; all of them are negatives.", self.n, images - 1)
+            text = "n=%d is more than the %d other images; all of them are negatives."
+            logger.warning(text, self.n, images - 1, extra=ADVICE)
         if self.forwards_as_planned:
             check_indexed(dataset, images)
         if begins and self.bank_init == "forward":

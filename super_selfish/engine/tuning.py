@@ -20,6 +20,7 @@ from super_selfish.engine.optim.optimizers import listed_groups
 from super_selfish.engine.optim.recipes import Recipe, describe_optimizer
 from super_selfish.engine.optim.schedules import Schedule, constant_lr
 from super_selfish.errors import ConfigurationError
+from super_selfish.suggestions import ADVICE
 
 logger = logging.getLogger("super_selfish")
 
@@ -82,7 +83,7 @@ def resolve(supervisor: SupervisorBase, settings: Settings, *, resumed: bool = F
     updates = found.epochs * (length(supervisor) // effective_batch_size(supervisor, found))
     for hint in supervisor._hints(found.recipe, updates):
         if first_time(hint, supervisor):
-            logger.warning(hint)
+            logger.warning(hint, extra=ADVICE)
     return found
 
 
@@ -146,7 +147,7 @@ def warn_of_few_images(supervisor: SupervisorBase) -> None:
     text = expectation_of_few(images) if images else None
     starts_random = not (supervisor.takes_model() or supervisor.has_starting_weights)
     if text and starts_random and first_time(text, supervisor):
-        logger.warning(text)
+        logger.warning(text, extra=ADVICE)
 
 
 def warn_of_enlarged_images(supervisor: SupervisorBase) -> None:
@@ -156,7 +157,7 @@ def warn_of_enlarged_images(supervisor: SupervisorBase) -> None:
         return
     text = enlargement(images)
     if text and first_time(text, supervisor):
-        logger.warning(text)
+        logger.warning(text, extra=ADVICE)
 
 
 def log_recipe_hint(supervisor: SupervisorBase, settings: Settings) -> None:

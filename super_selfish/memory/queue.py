@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from super_selfish.errors import ConfigurationError, check_argument, is_count
+from super_selfish.suggestions import ADVICE
 
 logger = logging.getLogger("super_selfish")
 
@@ -126,6 +127,7 @@ class BatchedQueue(nn.Module):
                 batch_size,
                 longest,
                 " or less" if longest else ", which contrasts the images of a batch",
+                extra=ADVICE,
             )
 
     def data(self) -> Tensor:

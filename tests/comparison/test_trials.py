@@ -17,7 +17,7 @@ import super_selfish
 from super_selfish.comparison.images import Images
 from super_selfish.comparison.session import Once
 from super_selfish.comparison.trials import Deadline, Trials, length
-from super_selfish.datasets.image_source import expectation_of_few
+from super_selfish.engine import tuning
 from super_selfish.supervisors import RotateNetSupervisor, all_supervisors
 
 COUNT = 40
@@ -125,9 +125,15 @@ def test_messages_pass_once_and_not_while_speed_is_measured() -> None:
     assert not found.filter(record)
 
 
-def test_remedies_for_few_images_are_not_logged_for_a_subset() -> None:
-    record = logging.LogRecord("super_selfish", logging.WARNING, "", 0, expectation_of_few(192), None, None)
-    assert not Once().filter(record)
+@pytest.mark.parametrize("name", all_supervisors())
+def test_nothing_is_logged_about_arguments_or_the_number_of_images(
+    name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "_logged_hints", set())  # as in a new process
+    found = trials()
+    supervisor = found.supervisor(all_supervisors()[name], found.images.train, 0)
+    found._supervise(supervisor, 1, 0, Deadline(1e3, most_steps=1))
+    assert not caplog.records
 
 
 def test_the_same_seed_starts_from_the_same_weights_and_others_do_not() -> None:
