@@ -92,6 +92,13 @@ def test_gains_in_the_readme_are_those_of_the_results(root: Path) -> None:
     assert f"up to {best:.1f} percentage points" in " ".join(text.split())
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_set_with_the_fewest_gains_is_not_concealed(page: str, root: Path) -> None:
+    found = re.findall(r"linear probe (\d+) of (\d+)", " ".join((root / "docs/learning.md").read_text("utf-8").split()))
+    gained, algorithms = min(found, key=lambda counts: int(counts[0]) / int(counts[1]))
+    assert f"{gained} of {algorithms}" in " ".join((root / page).read_text("utf-8").split())
+
+
 def test_llms_txt_lists_every_page(root: Path) -> None:
     text = (root / "llms.txt").read_text("utf-8")
     pages = {f"docs/{page.name}" for page in (root / "docs").glob("*.md")} - {"docs/index.md", "docs/api.md"}
