@@ -23,7 +23,7 @@ NAMES = {
 GAIN_COLUMNS = (
     "", "gain of the probe", "gain of kNN", "gain on the map", "linear probe", "kNN", "fraction of the gap", "seeds",
 )  # fmt: skip
-PRETEXT_COLUMNS = ("", "held-out pretext task", "trivial baseline", "untrained → trained", "epochs", "minutes")
+PRETEXT_COLUMNS = ("", "held-out pretext task", "trivial baseline", "untrained → trained", "epochs")
 
 
 class Gain(NamedTuple):
@@ -73,9 +73,7 @@ def pretext_table(rows: Rows, algorithms: Sequence[str]) -> str:
     lines = [f"| {' | '.join(PRETEXT_COLUMNS)} |", "|---" * len(PRETEXT_COLUMNS) + "|"]
     for name in algorithms:
         if own := of(rows, name):
-            minutes = f"{statistics.mean(row['minutes'] for row in own):.1f}"
-            cells = [f"`{name}`", *pretext_cells(own), str(own[0]["epochs"]), minutes]
-            lines.append(f"| {' | '.join(cells)} |")
+            lines.append(f"| {' | '.join([f'`{name}`', *pretext_cells(own), str(own[0]['epochs'])])} |")
     return "\n".join(lines)
 
 
