@@ -73,7 +73,8 @@ def pretext_table(rows: Rows, algorithms: Sequence[str]) -> str:
     lines = [f"| {' | '.join(PRETEXT_COLUMNS)} |", "|---" * len(PRETEXT_COLUMNS) + "|"]
     for name in algorithms:
         if own := of(rows, name):
-            lines.append(f"| {' | '.join([f'`{name}`', *pretext_cells(own), str(own[0]['epochs'])])} |")
+            cells = [f"`{name}`", *pretext_cells(own), str(own[0]["epochs"])]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

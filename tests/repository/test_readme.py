@@ -92,6 +92,14 @@ def test_gains_in_the_readme_are_those_of_the_results(root: Path) -> None:
     assert f"up to {best:.1f} percentage points" in " ".join(text.split())
 
 
+def test_the_readme_counts_the_gains_on_every_set(root: Path) -> None:
+    """A set whose table changes leaves no old count behind."""
+    text = " ".join((root / "README.md").read_text("utf-8").split())
+    found = re.findall(r"linear probe (\d+) of (\d+)", " ".join((root / "docs/learning.md").read_text("utf-8").split()))
+    assert len(found) >= 5
+    assert [counts for counts in found if "{} of {}".format(*counts) not in text] == []
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
 def test_the_set_with_the_fewest_gains_is_not_concealed(page: str, root: Path) -> None:
     found = re.findall(r"linear probe (\d+) of (\d+)", " ".join((root / "docs/learning.md").read_text("utf-8").split()))
