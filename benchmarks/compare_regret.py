@@ -4,8 +4,10 @@
 accuracy of a linear probe that it misses: that of the best algorithm after the long trainings of learning.py, on test
 images that `compare` never saw, minus that of the recommended one. Beside it stand other ways to choose: the
 algorithm that is best on average on the other sets, the rule "RotateNet if rotations are learnable, otherwise
-ExemplarNet", and an applicable algorithm at random. Rows are appended to benchmarks/results/compare.jsonl; a run that
-was stopped goes on.
+ExemplarNet", and an applicable algorithm at random. `compare` recommends the cheapest algorithm that is tied with the
+best and at most two points behind it; a column shows what another gap, the best on the other sets, would have given.
+Rows are appended to benchmarks/results/compare.jsonl; a run that was stopped goes on. The table goes into
+docs/compare.md.
 
     python benchmarks/compare_regret.py [--data cifar10_sub.npz ...] [--seeds 2] [--one SEED] [--budget 30min] [--table]
 """
@@ -29,22 +31,27 @@ from learning_table import Rows, correct, of
 from networks import SmallNet
 
 import super_selfish
+from super_selfish.comparison.budget import cost
+from super_selfish.comparison.decisions import CLOSE
+from super_selfish.supervisors import all_supervisors
 
 ROWS = KEPT / "compare.jsonl"
 BUILD = Path(__file__).parents[1] / "build" / "compare"
+PAGE = Path(__file__).parents[1] / "docs" / "compare.md"
 DRAWS = 2000
+GAPS = (CLOSE, 0.0, 0.01, 0.03, 0.05)  # of equally good ones, the first
 ROTATE, EXEMPLAR = "rotate_net", "exemplar_net"
 
 
 class Regret(NamedTuple):
-    """Points of the linear probe that a choice misses, with its 95 % interval over test images."""
+    """Points of the linear probe that a choice misses, and the same on resampled test images (draws,)."""
 
     value: float
-    low: float
-    high: float
+    draws: np.ndarray
 
     def __str__(self) -> str:
-        return f"{self.value:.1f} ({self.low:.1f} to {self.high:.1f})"
+        low, high = np.quantile(self.draws, [0.025, 0.975])
+        return f"{self.value:.1f} ({low:.1f} to {high:.1f})"
 
 
 def compared(file: Path, seed: int, budget: str) -> dict[str, Any]:
@@ -91,8 +98,13 @@ def regret(found: dict[str, np.ndarray], choices: Sequence[str]) -> Regret:
     best = max(found.values(), key=np.mean)
     missed = 100 * (best - np.mean([found[name] for name in choices], 0))
     drawn = np.random.default_rng(0).integers(len(missed), size=(DRAWS, len(missed)))
-    low, high = np.quantile(missed[drawn].mean(1), [0.025, 0.975])
-    return Regret(float(missed.mean()), float(low), float(high))
+    return Regret(float(missed.mean()), missed[drawn].mean(1))
+
+
+def mean_of(regrets: Sequence[Regret]) -> Regret:
+    """The mean over sets, whose test images are resampled independently."""
+    rolled = [np.roll(each.draws, place) for place, each in enumerate(regrets)]
+    return Regret(statistics.mean(each.value for each in regrets), np.mean(rolled, 0))
 
 
 def best_elsewhere(long: dict[str, dict[str, np.ndarray]], name: str) -> str:
@@ -102,13 +114,38 @@ def best_elsewhere(long: dict[str, dict[str, np.ndarray]], name: str) -> str:
     return min(names, key=lambda each: statistics.mean(regret(found, [each]).value for found in others))
 
 
-def choices(name: str, long: dict[str, dict[str, np.ndarray]], own: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+def with_gap(rows: Sequence[dict[str, Any]], gap: float) -> list[str]:
+    """What `compare` would recommend for another gap to the best, once per row."""
+    found = []
+    for row in rows:
+        best = max(row["standings"].values(), default=0.0)
+        close = [name for name in row["ties"] if row["standings"][name] >= best - gap]
+        found += [min(close, key=lambda name: cost(all_supervisors()[name]))] if close else []
+    return found
+
+
+def gap_elsewhere(long: dict[str, dict[str, np.ndarray]], own: dict[str, list[dict[str, Any]]], name: str) -> float:
+    """The gap with the least mean regret on all other sets."""
+    others = [other for other in long if other != name]
+
+    def mean(gap: float) -> float:
+        found = [regret(long[other], told) for other in others if (told := with_gap(own[other], gap))]
+        return round(statistics.mean(each.value for each in found), 6)
+
+    return min(GAPS, key=mean)
+
+
+def choices(
+    name: str, long: dict[str, dict[str, np.ndarray]], rows: dict[str, list[dict[str, Any]]]
+) -> dict[str, list[str]]:
     """What each way to choose says of a set, once per seed of `compare`."""
+    own = rows[name]
     told = [row["recommended"] for row in own if row["recommended"] in long[name]]
     ruled = [ROTATE if row["rotations"] else EXEMPLAR for row in own]
     fixed = best_elsewhere(long, name) if len(long) > 1 else None
     return {
         "`compare`": told,
+        "with the gap of the other sets": with_gap(own, gap_elsewhere(long, rows, name)) if len(long) > 1 else [],
         "best on the other sets": [fixed] if fixed else [],
         "RotateNet, else ExemplarNet": ruled,
         "at random": list(long[name]),
@@ -126,27 +163,33 @@ def table(budget: str) -> str:
     long = {name: found for name, found in long.items() if found and own[name]}
     if not long:
         return "No set has rows of both learning.py and this script."
-    found = {name: choices(name, long, own[name]) for name in long}
+    found = {name: choices(name, long, own) for name in long}
     ways = list(next(iter(found.values())))
     lines = [f"| | best after long trainings | {' | '.join(ways)} |", "|---" * (len(ways) + 2) + "|"]
-    regrets: dict[str, list[float]] = {way: [] for way in ways}
+    regrets: dict[str, list[Regret]] = {way: [] for way in ways}
     for name, chosen in found.items():
         best = max(long[name], key=lambda each, name=name: long[name][each].mean())
         cells = [sets[name].short, f"`{best}`"]
         for way, names in chosen.items():
             missed = regret(long[name], names) if names else None
-            regrets[way] += [missed.value] if missed else []
+            regrets[way] += [missed] if missed else []
             told = "" if len(names) > len(own[name]) else f" {named(names)}"
             cells.append(f"{missed}{told}" if missed else "–")
         lines.append(f"| {' | '.join(cells)} |")
-    for title, summary in (("mean", statistics.mean), ("worst", max)):
-        cells = [f"{summary(values):.1f}" if values else "–" for values in regrets.values()]
-        lines.append(f"| {title} | | {' | '.join(cells)} |")
+    means = [f"{mean_of(values)}" if values else "–" for values in regrets.values()]
+    worst = [f"{max(each.value for each in values):.1f}" if values else "–" for values in regrets.values()]
+    lines += [f"| {title} | | {' | '.join(cells)} |" for title, cells in (("mean", means), ("worst", worst))]
     return "\n".join(lines)
 
 
 def named(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in dict.fromkeys(names))
+
+
+def with_table(page: str, lines: str) -> str:
+    """The guide with another table of regrets."""
+    begin = page.index("| | best after long trainings |")
+    return page[:begin] + lines + page[page.index("\n\n", begin) :]
 
 
 def file_of(data: Set) -> str:
@@ -159,7 +202,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="how many (%(default)s)")
     parser.add_argument("--one", type=int, help="only this seed, to share the work out")
     parser.add_argument("--budget", default="30min", help="of each comparison (%(default)s)")
-    parser.add_argument("--table", action="store_true", help="print the table of what is there, and run nothing")
+    parser.add_argument("--table", action="store_true", help="write the table of what is there, and run nothing")
     options = parser.parse_args()
     for seed in [] if options.table else range(options.seeds) if options.one is None else [options.one]:
         for data in options.data:
@@ -178,7 +221,10 @@ def main() -> None:
             with ROWS.open("a") as lines:
                 lines.write(json.dumps(key | machine | row) + "\n")
             print(f"{file.stem}, seed {seed}: {row['recommended']}", file=sys.stderr, flush=True)
-    print(table(options.budget))
+    lines = table(options.budget)
+    print(lines)
+    if lines.startswith("|"):
+        PAGE.write_text(with_table(PAGE.read_text("utf-8"), lines), "utf-8")
 
 
 if __name__ == "__main__":
