@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from super_selfish.datasets.scaling import as_float
 from super_selfish.distributed import gather
 from super_selfish.engine.core.expected_loss import CollapseRisk, temperature_risk
+from super_selfish.engine.core.identity import is_default
 from super_selfish.engine.core.setup import Setup
 from super_selfish.engine.supervisor import Supervisor
 from super_selfish.errors import (
@@ -70,7 +71,7 @@ class BankSupervisor(Supervisor):
         dataset: Data set of the pretext task, whose items end with the index of the image.
         loss: Criterion of (logits, index of the positive); the index is always 0. None: cross entropy.
         embedding_size: Length of the embeddings.
-        n: Number of negatives per anchor. 0: all other images.
+        n: Number of negatives per anchor, at most all other images. 0: all other images.
         t: Temperature.
         memory_m: Weight of the new embedding in the update of a bank entry, in [0, 1]; 1 replaces the entry.
         loss_type: ``"info_nce"``, or ``"nce"``: noise-contrastive estimation with a constant Z.
@@ -163,7 +164,7 @@ class BankSupervisor(Supervisor):
             begins = self.is_same_dataset = True
         for constant in self.constants:
             constant.images = images  # type: ignore[assignment]
-        if self.n >= images:
+        if self.n >= images and not is_default(self, "n"):
             text = "n=%d is more than the %d other images; all of them are negatives."
             logger.warning(text, self.n, images - 1, extra=ADVICE)
         if self.forwards_as_planned:

@@ -59,7 +59,7 @@ class ContrastiveMultiviewCodingSupervisor(BankSupervisor):
         data_augmentation: Function from a data set of images to one of items (L, ab, index) or (L, ab, L, ab, index),
             see :class:`~super_selfish.data.AugmentationLabIndexedDataset`. None: uses ``views``.
         embedding_size: Length of the embeddings.
-        n: Number of negatives per anchor. 0: all other images.
+        n: Number of negatives per anchor, at most all other images. 0: all other images.
         t: Temperature.
         memory_m: Weight of the new embedding in the update of a bank entry, in [0, 1]; 1 replaces the entry.
         backbone: Network from images to features: an ``nn.Module`` or a name. Each encoder has a copy, after a 1×1

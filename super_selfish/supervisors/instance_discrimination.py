@@ -51,7 +51,7 @@ class InstanceDiscriminationSupervisor(BankSupervisor):
         dataset: Folder, data set, array or tensor of images. None: the supervisor only loads weights.
         data_augmentation: Function from a data set of images to one of items (view, ..., index). None: uses ``views``.
         embedding_size: Length of the embeddings.
-        n: Number of negatives per image. 0: all other images.
+        n: Number of negatives per image, at most all other images. 0: all other images.
         t: Temperature.
         backbone: Network from images to features: an ``nn.Module`` or a name. None: EfficientNet-B0 with layer norm.
         predictor: Head from features to embeddings. None: an MLP with layer norm that fits the backbone.

@@ -54,7 +54,7 @@ class PIRLSupervisor(BankSupervisor):
         data_augmentation: Function from a data set of images to one of items (image view, transformed view, index).
             None: uses ``views`` and ``patch_views``.
         embedding_size: Length of the embeddings.
-        n: Number of negatives per image. 0: all other images.
+        n: Number of negatives per image, at most all other images. 0: all other images.
         t: Temperature.
         memory_m: Weight of the new embedding in the update of a bank entry, in [0, 1]; 1 replaces the entry.
         backbone: Network from images to features: an ``nn.Module`` or a name. None: EfficientNet-B0 with layer norm.

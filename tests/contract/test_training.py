@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -193,3 +194,13 @@ def test_micro_batches_add_up(make: Callable[..., Any], images: Callable[..., An
         assert supervisor.train_state.step == 1
         ends.append(torch.cat([parameter.detach().flatten() for parameter in supervisor.parameters()]))
     assert torch.allclose(ends[0], ends[1], atol=1e-6)
+
+
+def test_default_arguments_are_not_warned_about(
+    make: Callable[..., Any], images: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which arguments to pass is no news to somebody who passed none."""
+    with caplog.at_level(logging.WARNING):
+        make(images(160)).supervise(epochs=1, batch_size=16, name="store/test", verbose=False, watch=0)
+    written = [record.getMessage() for record in caplog.records]
+    assert [text for text in written if re.search(r"\b[a-z_]+=\d", text)] == []

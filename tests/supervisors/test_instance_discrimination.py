@@ -198,10 +198,9 @@ def test_bank_of_other_images_is_reinitialised(caplog: pytest.LogCaptureFixture)
 
 
 def test_more_negatives_than_images_are_reported(caplog: pytest.LogCaptureFixture) -> None:
-    supervisor = small(pictures(16))
     with caplog.at_level(logging.WARNING):
-        supervisor.supervise(**RUN)
-    assert "n=500" in caplog.text
+        small(pictures(16), n=400).supervise(**RUN)
+    assert "n=400" in caplog.text
 
 
 def test_a_users_own_views_and_data_set() -> None:

@@ -96,6 +96,12 @@ def library_arguments(supervisor: Any) -> dict[str, Any]:
     }
 
 
+def is_default(supervisor: Any, argument: str) -> bool:
+    """Whether a constructor argument has the default value of the class of the library."""
+    parameters = inspect.signature(library_class(type(supervisor)).__init__).parameters
+    return bool(getattr(supervisor, argument) == parameters[argument].default)
+
+
 def describe(value: Any) -> Any:
     """Describe a network or callable as JSON: None and strings are unchanged, others become their name.
 
