@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 import torch
@@ -9,6 +10,15 @@ from torch import Tensor, nn
 
 from super_selfish.models.backbones import map_of
 from super_selfish.models.combined import CombinedNet, in_module_precision
+from super_selfish.models.heads import Classification
+
+WIDTHS = (32, 64, 128)
+"""Numbers of channels of the convolutions of a discriminator; the last is repeated."""
+
+LARGEST_MAP = 3
+"""Largest side of the feature map of a discriminator."""
+
+LEAKY_RELU = partial(nn.LeakyReLU, 0.2)
 
 
 class LatentNet(CombinedNet):
@@ -53,3 +63,45 @@ class PairDiscriminator(nn.Module):
         """Compute logits (batch, 1) for images (batch, C, H, W) and latent codes (batch, ...)."""
         features = cast(Tensor, self.backbone(images)).flatten(1)
         return cast(Tensor, self.head(torch.cat([features, codes.flatten(1)], dim=1)))
+
+
+def strided_convolutions(channels: int, size: tuple[int, int]) -> tuple[nn.Sequential, int]:
+    """Build the convolutions of a discriminator of images, which halve the resolution until the map is 3×3 or smaller.
+
+    As in DCGAN, kernels are 4×4 with stride 2, and batch norm and leaky ReLU follow. The first layer has no batch norm,
+    which would remove the difference in contrast between batches of real and of generated images.
+
+    Args:
+        channels: Number of image channels.
+        size: Height and width of the images in px.
+
+    Returns:
+        The convolutions, and the number of features of an image.
+
+    Examples:
+        >>> layers, features = strided_convolutions(3, (32, 48))
+        >>> layers(torch.rand(2, 3, 32, 48)).shape, features
+        (torch.Size([2, 128, 2, 3]), 768)
+
+    References:
+        Radford, Metz and Chintala, "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
+        Networks", 2016.
+    """
+    layers, (height, width), inputs = nn.Sequential(), size, channels
+    while min(height, width) > 1 and (not layers or max(height, width) > LARGEST_MAP):
+        outputs = WIDTHS[min(len(layers), len(WIDTHS) - 1)]
+        norm = [nn.BatchNorm2d(outputs)] if layers else []
+        convolution = nn.Conv2d(inputs, outputs, 4, 2, 1, bias=not norm)
+        layers.append(nn.Sequential(convolution, *norm, LEAKY_RELU()))
+        inputs, height, width = outputs, height // 2, width // 2
+    if max(height, width) > LARGEST_MAP:
+        height, width = min(height, LARGEST_MAP), min(width, LARGEST_MAP)
+        layers.append(nn.AdaptiveAvgPool2d((height, width)))
+    return layers, inputs * height * width
+
+
+def dcgan_discriminator(channels: int, size: tuple[int, int], code: int) -> PairDiscriminator:
+    """Build a discriminator of images (channels, height, width) and codes of ``code`` values."""
+    layers, features = strided_convolutions(channels, size)
+    head = Classification([features + code, 1024, 256, 1], LEAKY_RELU, batchnorm=False)
+    return PairDiscriminator(layers, head)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class Classification(nn.Module):
 
     Args:
         layers: Layer sizes from the input to the logits, at least two.
-        activation: Class of the activation of hidden layers.
+        activation: Class of the activation of hidden layers, or another callable that returns a module.
         batchnorm: Normalise hidden layers.
         norm_type: ``"batch"`` for batch norm, or ``"layer"`` for layer norm, which is independent of the batch.
         resizable: Resize the output layer when weights with another number of outputs are loaded.
@@ -57,7 +57,7 @@ class Classification(nn.Module):
     def __init__(
         self,
         layers: Sequence[int] = (3136, 1024, 256, 4),
-        activation: type[nn.Module] = nn.PReLU,
+        activation: Callable[[], nn.Module] = nn.PReLU,
         batchnorm: bool = True,
         *,
         norm_type: NormType = "batch",

@@ -15,9 +15,10 @@ from super_selfish.engine.core.setup import ImageOptions, Setup, Shape
 from super_selfish.engine.gan import GanSupervisor, check_discriminator
 from super_selfish.engine.optim.recipes import Recipe, adam, adamw_recipe
 from super_selfish.engine.optim.schedules import Schedule
-from super_selfish.errors import ConfigurationError, Rule, is_number, validate_arguments
+from super_selfish.errors import ConfigurationError, Rule, is_number, one_of, validate_arguments
 from super_selfish.evaluation.pretext import PretextScore, in_batches
 from super_selfish.models import Classification, EfficientFeatures, LatentNet, PairDiscriminator, ReshapeChannels
+from super_selfish.models.bidirectional import dcgan_discriminator
 from super_selfish.models.decoders import Upsampling, decoder_layers, image_activation, resized_to
 from super_selfish.models.efficient import NormType
 from super_selfish.models.shapes import check_decoded, feature_shape
@@ -28,13 +29,13 @@ from super_selfish.pretext.rotation import checked_crop, checked_flip
 RULES = {
     **BIDIRECTIONAL_RULES,
     "rec_weight": Rule(lambda weight: is_number(weight, 0, 1e6), "a number of at least 0"),
+    "discriminator_type": one_of("dcgan", "backbone"),
 }
 CODE_CHANNELS = 32
 
 
 # Differs from the paper: codes are maps, not vectors
-# Differs from the paper: networks are those of the other algorithms, not AlexNet and DCGAN
-# Differs from the paper: the discriminator has layer norm, not batch norm
+# Differs from the paper: the encoder is that of the other algorithms, not AlexNet
 class BiGanSupervisor(GanSupervisor):
     """Train an encoder and a generator so that a discriminator cannot separate their (image, code) pairs.
 
@@ -53,14 +54,16 @@ class BiGanSupervisor(GanSupervisor):
         backbone: Network from images to features: an ``nn.Module`` or a name. A 1×1 convolution maps its features to
             codes. None: EfficientNet-B0 with a linear bottleneck, whose features are the codes.
         predictor: Generator from codes to images. None: a decoder that fits the codes.
-        discriminator: Network from (images, codes) to one logit per pair, high for real pairs. None: a network like
-            the backbone, followed by an MLP of its features and the code.
+        discriminator: Network from (images, codes) to one logit per pair, high for real pairs. None: convolutions,
+            followed by an MLP of their features and the code; see ``discriminator_type``.
         loss: Adversarial criterion of (logits, 0 or 1). None: binary cross entropy with logits.
         fake_loss: Criterion of (G(E(x)), x), weighted by ``rec_weight``. None: mean squared error.
         rec_weight: Weight of the reconstruction loss; 0 in the paper.
-        d_lr: Learning rate of the discriminator. None: the learning rate of the other networks, or a twentieth of it
-            with the recipe ``"auto"``.
+        d_lr: Learning rate of the discriminator. None: the learning rate of the other networks, or a fifth of it with
+            the recipe ``"auto"``.
         d_steps: Number of discriminator updates per generator update.
+        discriminator_type: Network for images in the default discriminator. ``"dcgan"``: strided convolutions with
+            batch norm. ``"backbone"``: a network like the backbone, as in 0.1.0; its generator draws noise.
         output_activation: Activation of the generator: ``"sigmoid"``, scaled to the range of the normalised images, or
             None. A user-supplied ``predictor`` has its own.
         crop: Smallest and largest area of a random crop relative to the image; it is resized to the image size. None:
@@ -82,7 +85,12 @@ class BiGanSupervisor(GanSupervisor):
         Donahue, Krähenbühl and Darrell, "Adversarial Feature Learning", 2016.
     """
 
-    former_defaults: ClassVar[Mapping[str, Any]] = {"output_activation": None, "crop": None, "flip": 0.0}
+    former_defaults: ClassVar[Mapping[str, Any]] = {
+        "discriminator_type": "backbone",
+        "output_activation": None,
+        "crop": None,
+        "flip": 0.0,
+    }
     aliases = ("bigan",)
     uses_map = True
     relative_cost = 5.1
@@ -98,7 +106,7 @@ class BiGanSupervisor(GanSupervisor):
     needs = Needs(batch=2)
     network_arguments = ("backbone", "predictor", "discriminator")
     recipes: ClassVar[Mapping[str, Recipe]] = {
-        "auto": adamw_recipe(1e-3, betas=(0.5, 0.999), judged=0.05),  # at a tenth, the discriminator may win
+        "auto": adamw_recipe(1e-3, betas=(0.5, 0.999), judged=0.2),
         # Donahue et al., appendix C: rate falling exponentially over the second half
         "paper": Recipe(adam((0.5, 0.999), 2.5e-5), 2e-4, schedule=Schedule("exponential", begin=0.5, end=0.01)),
     }
@@ -119,6 +127,7 @@ class BiGanSupervisor(GanSupervisor):
         rec_weight: float = 0.0,
         d_lr: float | None = None,
         d_steps: int = 1,
+        discriminator_type: Literal["dcgan", "backbone"] = "dcgan",
         output_activation: Literal["sigmoid"] | None = "sigmoid",
         crop: tuple[float, float] | None = (0.3, 1.0),
         flip: float = 0.5,
@@ -131,7 +140,7 @@ class BiGanSupervisor(GanSupervisor):
         crop, flip = checked_crop(crop), checked_flip(flip)
         super().__init__(
             model,
-            pair_discriminator(setup, code),
+            pair_discriminator(setup, code, discriminator_type),
             setup.dataset(lambda opened: BiDataset(opened, code, rand_gen, crop=crop, flip=flip)),
             setup.criterion(nn.BCEWithLogitsLoss),
             fake_loss,
@@ -141,6 +150,7 @@ class BiGanSupervisor(GanSupervisor):
         )
         self.shape = shape
         self.rec_weight = rec_weight
+        self.discriminator_type = discriminator_type
         self.output_activation = output_activation
         self.crop = crop
         self.flip = flip
@@ -230,13 +240,15 @@ def linear_backbone(setup: Setup, channels: int, *, for_discriminator: bool = Fa
     return made if for_discriminator or setup.weights is None else setup.weights.into(made)
 
 
-def pair_discriminator(setup: Setup, code: Shape) -> nn.Module:
-    """The user's discriminator. Default: a network like the backbone for images, and an MLP for pairs."""
-    preprocessing = setup.preprocessing
+def pair_discriminator(setup: Setup, code: Shape, kind: str) -> nn.Module:
+    """The user's discriminator. Default: convolutions, or a network like the backbone, and an MLP for pairs."""
+    channels, resolution = setup.preprocessing.channels, setup.preprocessing.resolution
     given = setup.given.get("discriminator")
     if given is not None:
-        return check_discriminator(given, (preprocessing.channels, *preprocessing.resolution), code)
+        return check_discriminator(given, (channels, *resolution), code)
+    if kind == "dcgan":
+        return dcgan_discriminator(channels, resolution, torch.Size(code).numel())
     backbone = linear_backbone(setup, code[0], for_discriminator=True)
-    features = torch.Size(feature_shape(backbone, preprocessing.channels, preprocessing.resolution)).numel()
+    features = torch.Size(feature_shape(backbone, channels, resolution)).numel()
     sizes = [features + torch.Size(code).numel(), 1024, 256, 1]
     return PairDiscriminator(backbone, Classification(sizes, norm_type="layer"))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import super_selfish
 from super_selfish.models import CombinedNet, SmallResNet
+from super_selfish.models.bidirectional import strided_convolutions
 from super_selfish.supervisors import BiGanSupervisor
 
 QUIET = {"verbose": False, "name": "store/test"}
@@ -162,3 +163,32 @@ def test_preview_shows_image_reconstruction_and_fake() -> None:
 def test_arguments_out_of_range_raise(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`{argument}`"):
         make(pictures(), **{argument: value})
+
+
+@pytest.mark.parametrize(
+    ("size", "features"),
+    [((225, 225), 1152), ((32, 32), 512), ((64, 96), 768), ((8, 8), 256), ((31, 33), 256), ((16, 256), 384)],
+)
+def test_the_convolutions_of_the_discriminator(size: tuple[int, int], features: int) -> None:
+    layers, found = strided_convolutions(4, size)
+    assert layers(torch.rand(2, 4, *size)).flatten(1).shape == (2, found)
+    assert found == features
+
+
+def test_the_discriminator_sees_the_contrast_of_a_batch() -> None:
+    """Batch norm in the first layer would remove it, as generated images are a batch of their own."""
+    torch.manual_seed(0)
+    layers, _ = strided_convolutions(3, (32, 32))
+    images = torch.rand(8, 3, 32, 32) - 0.5
+    first = [layers[0](images * contrast).abs().mean().item() for contrast in (1.0, 4.0)]
+    assert first[1] > 3 * first[0]
+
+
+def test_the_discriminator_of_0_1_is_like_the_backbone() -> None:
+    supervisor = make(pictures(), backbone="small_resnet", discriminator_type="backbone")
+    assert isinstance(supervisor.discriminator.backbone, SmallResNet)
+    assert not isinstance(make(pictures()).discriminator.backbone, SmallResNet)
+    supervisor.supervise(epochs=1, batch_size=4, **QUIET)
+    assert super_selfish.load("store/test").discriminator_type == "backbone"
+    with pytest.raises(ValueError, match=r"`discriminator_type`.*'dcgan' or 'backbone'"):
+        make(pictures(), discriminator_type="dcgam")
