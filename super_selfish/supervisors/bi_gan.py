@@ -63,7 +63,7 @@ class BiGanSupervisor(GanSupervisor):
             the recipe ``"auto"``.
         d_steps: Number of discriminator updates per generator update.
         discriminator_type: Network for images in the default discriminator. ``"dcgan"``: strided convolutions with
-            batch norm. ``"backbone"``: a network like the backbone, as in 0.1.0; its generator draws noise.
+            batch norm. ``"backbone"``: a network like the backbone, as in 0.1.0.
         output_activation: Activation of the generator: ``"sigmoid"``, scaled to the range of the normalised images, or
             None. A user-supplied ``predictor`` has its own.
         crop: Smallest and largest area of a random crop relative to the image; it is resized to the image size. None:
@@ -93,7 +93,7 @@ class BiGanSupervisor(GanSupervisor):
     }
     aliases = ("bigan",)
     uses_map = True
-    relative_cost = 5.1
+    relative_cost = 3.2
     paper = Paper(
         "Donahue, Krähenbühl and Darrell",
         "Adversarial Feature Learning",
