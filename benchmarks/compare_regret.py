@@ -93,10 +93,15 @@ def hits(rows: Rows) -> dict[str, np.ndarray]:
     return {name: np.mean([correct(row, "probe") for row in own], 0) for name in TRAININGS if (own := of(rows, name))}
 
 
-def regret(found: dict[str, np.ndarray], choices: Sequence[str]) -> Regret:
-    """Of the mean over several choices, such as those of several seeds."""
+def points_missed(found: dict[str, np.ndarray], choices: Sequence[str]) -> np.ndarray:
+    """What the mean of several choices, such as those of several seeds, misses on each test image (images,)."""
     best = max(found.values(), key=np.mean)
-    missed = 100 * (best - np.mean([found[name] for name in choices], 0))
+    return 100 * (best - np.mean([found[name] for name in choices], 0))
+
+
+def regret(found: dict[str, np.ndarray], choices: Sequence[str]) -> Regret:
+    """Of the mean over several choices."""
+    missed = points_missed(found, choices)
     drawn = np.random.default_rng(0).integers(len(missed), size=(DRAWS, len(missed)))
     return Regret(float(missed.mean()), missed[drawn].mean(1))
 
@@ -111,7 +116,7 @@ def best_elsewhere(long: dict[str, dict[str, np.ndarray]], name: str) -> str:
     """The algorithm with the least mean regret on all other sets, among those that were trained on this one."""
     others = [found for other, found in long.items() if other != name]
     names = [each for each in long[name] if all(each in found for found in others)]
-    return min(names, key=lambda each: statistics.mean(regret(found, [each]).value for found in others))
+    return min(names, key=lambda each: statistics.mean(points_missed(found, [each]).mean() for found in others))
 
 
 def with_gap(rows: Sequence[dict[str, Any]], gap: float) -> list[str]:
@@ -129,8 +134,8 @@ def gap_elsewhere(long: dict[str, dict[str, np.ndarray]], own: dict[str, list[di
     others = [other for other in long if other != name]
 
     def mean(gap: float) -> float:
-        found = [regret(long[other], told) for other in others if (told := with_gap(own[other], gap))]
-        return round(statistics.mean(each.value for each in found), 6)
+        found = [points_missed(long[other], told) for other in others if (told := with_gap(own[other], gap))]
+        return round(statistics.mean(each.mean() for each in found), 6)
 
     return min(GAPS, key=mean)
 
